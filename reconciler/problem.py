@@ -1,0 +1,75 @@
+"""What went wrong, where, and what to do about it: one value and one error tree for the whole product."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Severity(enum.StrEnum):
+    """How much a problem stops."""
+
+    ERROR = "error"  # what it names can't be planned or applied
+    REFUSED = "refused"  # a guard forbids it until a person says otherwise
+    WARNING = "warning"  # worth knowing; stops nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, for a person to read and act on.
+
+    ``where`` is an address (``account/noreply@mana.how``), a place in a file (``dns.yaml:5:12: dns.mana.how[2].ttl``)
+    or the name of a system with its URL. ``summary`` says what is wrong, ``hint`` what to do. Neither ever holds a
+    secret's value. ``scope`` is what the problem makes unreadable or forbids: a target's name, or ``dns/ZONE``.
+    """
+
+    where: str
+    summary: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+    scope: str = ""
+
+    def __str__(self) -> str:
+        """Render as one line, the hint in brackets."""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.where}: {self.summary}{hint}"
+
+
+class ReconcilerError(Exception):
+    """The root of every error we raise on purpose: problems, and the exit code they end with."""
+
+    exit_code = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        """Render one problem a line."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class InvalidDirectory(ReconcilerError):
+    """The directory does not say what should be: nothing is planned."""
+
+    exit_code = 3
+
+
+class Refused(ReconcilerError):
+    """A guard forbids it, or the plan is stale."""
+
+    exit_code = 4
+
+
+class LeaseHeld(ReconcilerError):
+    """Another reconciler is at work on this stack."""
+
+    exit_code = 5
+
+
+class SecretUnreadable(ReconcilerError):
+    """A reference to a secret leads nowhere."""
+
+
+class TargetUnreadable(ReconcilerError):
+    """A system can't be reached, refuses us, or answers what can't be understood."""

@@ -1,0 +1,1 @@
+"""A plan for people (text, Markdown) and for programs (JSON)."""

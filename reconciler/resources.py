@@ -1,0 +1,393 @@
+"""The kinds of things we keep, in the order they are applied; what is live; what a target has observed.
+
+A resource normalises itself in its constructor, so that a desired and an observed one that mean the same are equal:
+drift is ``!=``. A resource holds the *name* of a secret, never its value; what a target found out about a secret
+field is a verdict (`Same`, `Different`, `Unreadable`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from reconciler.problem import Problem
+
+
+class Special(enum.Enum):
+    """Values that are not there."""
+
+    UNMANAGED = "unmanaged"  # the directory says nothing: whatever is live is right
+    UNKNOWN = "unknown"  # the server chooses it; known after a first pass
+
+    def __repr__(self) -> str:
+        """Render as a person reads it."""
+        return "(known after apply)" if self is Special.UNKNOWN else "(unmanaged)"
+
+
+UNMANAGED = Special.UNMANAGED
+UNKNOWN = Special.UNKNOWN
+
+
+# ---------------------------------------------------------------------------------------------- secrets are names
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """The name of a secret: ``{env: NAME}``, ``{file: PATH}``, later ``{sops: PATH#KEY}`` and ``{age: PATH}``."""
+
+    source: str
+    name: str
+
+    def __str__(self) -> str:
+        """Render as it stands in the YAML."""
+        return f"{{{self.source}: {self.name}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPart:
+    """A secret inside a text, written as it is or percent-encoded (``{password|url}``)."""
+
+    ref: SecretRef
+    escape: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretText:
+    """A text with secrets in it, such as ``smtp://noreply:{password|url}@stalwart:587``: secret as a whole."""
+
+    parts: tuple[str | SecretPart, ...]
+
+    @property
+    def refs(self) -> tuple[SecretRef, ...]:
+        """The secrets it needs."""
+        return tuple(part.ref for part in self.parts if isinstance(part, SecretPart))
+
+    def __str__(self) -> str:
+        """Render with the secrets' names in place of their values."""
+        return "".join(part if isinstance(part, str) else str(part.ref) for part in self.parts)
+
+
+Secret = SecretRef | SecretText
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The live secret equals the one this reference names."""
+
+    ref: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """The live secret is another one, or there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Whether the live secret is the desired one can't be told."""
+
+    why: str
+
+
+Verdict = Same | Different | Unreadable
+
+
+# ------------------------------------------------------------------------------------------------------ resources
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is."""
+
+    target: ClassVar[str]
+    kind: ClassVar[str]
+    identity: ClassVar[tuple[str, ...]]
+
+    @property
+    def address(self) -> str:
+        """How people name it, such as ``account/noreply@mana.how``."""
+        raise NotImplementedError
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What it is compared within: equal for a desired and a live resource that may be the same thing."""
+        return (self.kind, *(str(getattr(self, name)) for name in self.identity))
+
+    @property
+    def scope(self) -> str:
+        """What is read, refused or lost as a whole: a target's name, or ``dns/ZONE``."""
+        return self.target
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of every field that says how the thing is."""
+        for name in compared_fields(type(self)):
+            yield name, getattr(self, name)
+
+
+_compared: dict[type[Resource], tuple[str, ...]] = {}
+
+
+def compared_fields(kind: type[Resource]) -> tuple[str, ...]:
+    """Name the fields of a kind that say how a thing is, in declaration order."""
+    if kind not in _compared:  # ten thousand records ask
+        _compared[kind] = tuple(item.name for item in fields(kind) if item.compare and item.name not in kind.identity)
+    return _compared[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Resource):
+    """A DNS record at Cloudflare.
+
+    ``name`` is relative to ``zone``, ``@`` the zone itself; ``ttl`` is in seconds, 1 means automatic. ``content`` is
+    normalised by `reconciler.desired.dns.record`, which is the only way to make one from what a person or the API
+    wrote: names lower-case, Punycode and without the trailing dot, TXT decoded and joined, DKIM by meaning.
+    ``comment`` is the user's own text, without our mark.
+    """
+
+    target: ClassVar[str] = "cloudflare"
+    kind: ClassVar[str] = "dns"
+    identity: ClassVar[tuple[str, ...]] = ("zone", "type", "name")
+
+    zone: str
+    type: str
+    name: str
+    content: str | Special
+    ttl: int = 1
+    proxied: bool = False
+    priority: int | None = None
+    data: tuple[tuple[str, str | int], ...] | None = None
+    comment: str | Special | None = UNMANAGED
+
+    @property
+    def address(self) -> str:
+        """``dns/ZONE/TYPE/NAME``; where a name has several values `plan.addresses` adds the value's head."""
+        return f"dns/{self.zone}/{self.type}/{self.name}"
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """Records of one type at one name are compared together."""
+        return ("dns", self.zone, self.type, self.name)
+
+    @property
+    def scope(self) -> str:
+        """Zones are read and refused one by one."""
+        return f"dns/{self.zone}"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain(Resource):
+    """A mail domain of Stalwart."""
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "domain"
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str
+
+    @property
+    def address(self) -> str:
+        """``domain/NAME``."""
+        return f"domain/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account(Resource):
+    """A login of Stalwart with its mailbox, or an administrator without an address.
+
+    ``name`` is the key in the YAML (an e-mail address, or a bare name), ``email`` the primary address, ``login`` what
+    one logs in with up to 0.15. A live account is matched to a declared one by login or by primary address, and takes
+    its ``name``, so that a changed login or address is a change and not another account. ``aliases``, ``groups`` and ``roles`` are sorted; ``quota`` is in bytes, ``None`` is none. ``password`` is a
+    reference when desired and a verdict when observed.
+    """
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "account"
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str
+    login: str | Special = UNMANAGED
+    email: str | Special | None = UNMANAGED
+    description: str | Special | None = UNMANAGED
+    roles: tuple[str, ...] | Special = UNMANAGED
+    aliases: tuple[str, ...] | Special = UNMANAGED
+    groups: tuple[str, ...] | Special = UNMANAGED
+    quota: int | Special | None = UNMANAGED
+    password: SecretRef | Verdict | Special = UNMANAGED
+    enforce_password: bool = field(default=True, compare=False)
+
+    @property
+    def address(self) -> str:
+        """``account/NAME``."""
+        return f"account/{self.name}"
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Leave the password of an account out whose owner may change it (``enforce_password: false``)."""
+        for name in compared_fields(type(self)):
+            if name != "password" or self.enforce_password:
+                yield name, getattr(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature(Resource):
+    """A DKIM key that Stalwart signs with.
+
+    ``public_key`` is the base64 of ``p=`` (RSA always as SubjectPublicKeyInfo), so keys are compared by it;
+    ``private_key`` only says where the private half is when there is one to write.
+    """
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "dkim"
+    identity: ClassVar[tuple[str, ...]] = ("domain", "selector")
+
+    domain: str
+    selector: str
+    algorithm: str  # ed25519 | rsa
+    public_key: str | Special
+    signs: bool = True
+    private_key: SecretRef | None = field(default=None, compare=False)
+
+    @property
+    def address(self) -> str:
+        """``dkim/DOMAIN/SELECTOR``."""
+        return f"dkim/{self.domain}/{self.selector}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Resource):
+    """A neutral word of Stalwart's configuration (``hostname``, ``auto_ban/scan``), or ``settings/KEY``.
+
+    ``None`` is "not set": the server's default holds.
+    """
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "stalwart"
+    identity: ClassVar[tuple[str, ...]] = ("word",)
+
+    word: str
+    value: Any
+
+    @property
+    def address(self) -> str:
+        """``stalwart/WORD``."""
+        return f"stalwart/{self.word}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedIp(Resource):
+    """A network that Stalwart never bans, in its canonical form (``172.18.0.0/16``)."""
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "stalwart"
+    identity: ClassVar[tuple[str, ...]] = ("network",)
+
+    network: str
+
+    @property
+    def address(self) -> str:
+        """``stalwart/allowed_ips/NETWORK``."""
+        return f"stalwart/allowed_ips/{self.network}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener(Resource):
+    """A port that Stalwart listens on. ``open`` is whether it answers: ``UNMANAGED`` where that can't be told."""
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "stalwart"
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str
+    bind: tuple[str, ...]
+    protocol: str
+    tls_implicit: bool = False
+    open: bool | Special = True
+
+    @property
+    def address(self) -> str:
+        """``stalwart/listeners/NAME``."""
+        return f"stalwart/listeners/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Where and as whom a consumer submits its mail: what the proof of credentials tries.
+
+    ``account`` is the declared account whose login it is, if it is one of ours.
+    """
+
+    host: str
+    port: int
+    username: str | Special
+    password: SecretRef
+    verify_tls: bool
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Resource):
+    """An environment variable of a compose service.
+
+    ``running`` is what the running container has (``None``: the variable is not set or nothing runs), ``configured``
+    what the compose file and the env file would give it. A desired variable has the same value in both. Where the
+    value depends on the server's generation and holds a secret, ``candidates`` are the texts it may become.
+    """
+
+    target: ClassVar[str] = "compose"
+    kind: ClassVar[str] = "smtp"
+    identity: ClassVar[tuple[str, ...]] = ("service", "name")
+
+    service: str
+    name: str
+    running: str | Secret | Verdict | Special | None
+    configured: str | Secret | Verdict | Special | None
+    login: Login | None = field(default=None, compare=False)
+    candidates: tuple[Secret, ...] = field(default=(), compare=False)
+
+    @property
+    def address(self) -> str:
+        """``smtp/SERVICE/NAME``."""
+        return f"smtp/{self.service}/{self.name}"
+
+
+# The order of applying; removals go backwards. A phase is a run of neighbours of one target.
+KINDS: tuple[type[Resource], ...] = (Record, Domain, Account, Signature, Setting, AllowedIp, Listener, Variable)
+
+
+# ------------------------------------------------------------------------------------------------------- what is
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A resource that exists. ``id`` is the system's own name for it; ``owner`` the stack whose mark it bears.
+
+    ``fixed`` says why it can't be changed by us (Cloudflare's Email Routing records), ``detail`` what only the
+    target itself reads again when it applies a change.
+    """
+
+    resource: Resource
+    id: str = ""
+    owner: str | None = None
+    fixed: str = ""
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one target found: live resources of its kinds, whosever they are, and what could not be read.
+
+    ``unread`` names the scopes whose listing failed or can't be trusted: nothing is planned there. ``lost`` says that
+    the system answered, its listing is complete, and nothing that is declared is there. ``head`` is what the plan's
+    head says of the system; ``generation`` is ``rest`` or ``jmap`` for Stalwart; ``networks`` maps a compose network
+    to its subnets. ``cause`` explains a loss where it can be seen.
+    """
+
+    target: str
+    live: Sequence[Live] = ()
+    unread: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    head: tuple[str, ...] = ()
+    lost: bool = False
+    cause: tuple[Problem, ...] = ()
+    generation: str | None = None
+    networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything could be read."""
+        return not self.unread

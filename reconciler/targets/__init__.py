@@ -1,0 +1,1 @@
+"""The systems we keep: observe and apply."""
