@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.resources import Live, Resource
+from reconciler.problem import Problem, Severity
+from reconciler.resources import (
+    KINDS,
+    UNKNOWN,
+    UNMANAGED,
+    Account,
+    Different,
+    Live,
+    Observation,
+    Record,
+    Resource,
+    Same,
+    SecretRef,
+    SecretText,
+    Signature,
+    Special,
+    Unreadable,
+    Variable,
+)
 
 
 class Action(enum.StrEnum):
@@ -67,3 +88,488 @@ class Change:
     def kind(self) -> str:
         """The kind of its resource, the first part of its address."""
         return self.resource.kind
+
+    @property
+    def deletes(self) -> bool:
+        """Whether something that exists is gone afterwards; a change of type at one name is no deletion."""
+        return self.after is None
+
+    @property
+    def restarts(self) -> bool:
+        """Whether only a restart is due: everything is stored, nothing is pending."""
+        return self.actions == (Action.RESTART,)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a value is known only after a first pass."""
+        return self.after is not None and any(value is UNKNOWN for _, value in self.after.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the directory wants: resources that should exist, and what the directory says about what exists already.
+
+    ``removed`` are addresses that should not exist; ``moved`` maps an old address to a new one; ``adopt`` are
+    addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
+    they are never removed because they are absent. ``notes`` tells what a person should know of a change to a
+    resource. ``problems`` are what could not be derived.
+    """
+
+    resources: Sequence[Resource]
+    removed: frozenset[str] = frozenset()
+    moved: Mapping[str, str] = field(default_factory=dict)
+    adopt: frozenset[str] = frozenset()
+    kept: frozenset[tuple[str, ...]] = frozenset()
+    notes: Callable[[Resource], tuple[str, ...]] = lambda _: ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a person reads before an apply, and all that apply may do.
+
+    ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
+    ``unchanged`` counts what is as it should be.
+    """
+
+    stack: str
+    changes: tuple[Change, ...] = ()
+    adopted: tuple[Change, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    unread: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    head: tuple[str, ...] = ()
+    unchanged: int = 0
+    owned: Mapping[str, int] = field(default_factory=dict)  # scope → how many live resources bear our mark
+    drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
+    revision: str = ""
+    desired_hash: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every target could be read."""
+        return not self.unread
+
+    @property
+    def refused(self) -> tuple[Problem, ...]:
+        """What guards forbid."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.REFUSED)
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What can't be planned."""
+        return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        """The changes that are still to be made; a restart that is due is none of them."""
+        return tuple(change for change in self.changes if not change.restarts)
+
+    @property
+    def applyable(self) -> bool:
+        """Whether apply would do something."""
+        return bool(self.changes or self.adopted) and not self.refused
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what would be done: addresses, actions and values, of secrets only their names."""
+        facts = [[change.address, change.actions, _facts(change)] for change in (*self.changes, *self.adopted)]
+        text = json.dumps([self.stack, self.desired_hash, sorted(facts, key=str)], default=str, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _facts(change: Change) -> dict[str, list[str]]:
+    return {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
+
+
+def public(value: Any) -> Any:
+    """Return a field's value as it may be shown: a secret as its reference, a verdict as a word."""
+    if isinstance(value, Same):
+        return str(value.ref)
+    if isinstance(value, SecretRef | SecretText):
+        return str(value)
+    if isinstance(value, Different):
+        return "(another secret)"
+    if isinstance(value, Unreadable):
+        return "(can't be told)"
+    if isinstance(value, Special):
+        return repr(value)
+    return value
+
+
+def sensitive(value: Any) -> bool:
+    """Whether a field's value stands for a secret."""
+    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable)
+
+
+# ----------------------------------------------------------------------------------------------------- comparison
+def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, Any]]:
+    """Map the fields that are not as desired to what is live and what is desired.
+
+    A field that the directory does not manage, or whose live value can't be told, does not differ.
+    """
+    found = {}
+    for name, want in desired.values():
+        have = getattr(observed, name)
+        if want is UNMANAGED or have is UNMANAGED or want == have or isinstance(have, Unreadable):
+            continue
+        if isinstance(have, Same) and have.ref == want:
+            continue
+        found[name] = (have, want)
+    return found
+
+
+def addresses(resources: Iterable[Resource], head: Callable[[Record], str]) -> dict[Resource, str]:
+    """Name every resource; records that share type and name get the head of their value in brackets."""
+    groups: dict[str, list[Resource]] = defaultdict(list)
+    for resource in dict.fromkeys(resources):
+        groups[resource.address].append(resource)
+    names = {}
+    for address, members in groups.items():
+        heads = _heads(members, head) if len({_value(member) for member in members}) > 1 else None
+        for index, member in enumerate(members):
+            names[member] = f"{address}[{heads[index]}]" if heads else address
+    return names
+
+
+def _value(resource: Resource) -> Any:
+    return (resource.content, resource.data, resource.priority) if isinstance(resource, Record) else resource
+
+
+def _heads(members: Sequence[Resource], head: Callable[[Record], str]) -> list[str] | None:
+    if not all(isinstance(member, Record) for member in members):
+        return None
+    heads = [head(member) for member in members if isinstance(member, Record)]
+    values: dict[str, list[Any]] = defaultdict(list)
+    for name, member in zip(heads, members, strict=True):
+        if _value(member) not in values[name]:
+            values[name].append(_value(member))
+    # Two values with one head are told apart by a digest, which does not depend on what else is there.
+    return [
+        name if len(values[name]) == 1 else f"{name}~{hashlib.sha256(repr(_value(member)).encode()).hexdigest()[:6]}"
+        for name, member in zip(heads, members, strict=True)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- diff
+@dataclass(frozen=True, slots=True)
+class _Pairing:
+    """How the desired and the live members of one group belong together."""
+
+    pairs: list[tuple[Resource, Live]]
+    create: list[Resource]
+    spare: list[Live]
+
+
+def diff(
+    desired: Desired,
+    observations: Mapping[str, Observation],
+    *,
+    stack: str,
+    head: Callable[[Record], str] = lambda record: str(record.content),
+    prune: bool = True,
+) -> Plan:
+    """Compare what should be with what was observed.
+
+    Only the targets in ``observations`` take part, and of them only what could be read. While any server is lost,
+    nothing is deleted anywhere. ``head`` names one of several values at a name; ``prune`` is the policy for marked
+    DNS records that are no longer declared.
+    """
+    return _Diff(desired, observations, stack, head, prune).plan()
+
+
+class _Diff:
+    """One comparison: the inputs, and what has been found so far."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        observations: Mapping[str, Observation],
+        stack: str,
+        head: Callable[[Record], str],
+        prune: bool,  # noqa: FBT001 (a policy, named by the only caller)
+    ) -> None:
+        self.desired, self.observations, self.stack, self.prune = desired, observations, stack, prune
+        self.lost = frozenset(name for name, seen in observations.items() if seen.lost)
+        self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
+        problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
+        self.blocked = self.unread | {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
+        self.wanted = [item for item in desired.resources if item.target in observations and self._readable(item)]
+        self.live = [item for seen in observations.values() for item in seen.live if self._readable(item.resource)]
+        self.names = addresses([*self.wanted, *(item.resource for item in self.live)], head)
+        self.changes: list[Change] = []
+        self.adopted: list[Change] = []
+        self.unmanaged: list[str] = []
+        self.problems: list[Problem] = []
+        self.unchanged = 0
+
+    def plan(self) -> Plan:
+        creates, spare = self._compare()
+        creates, spare = self._moved(creates, spare)
+        creates, spare = self._retyped(creates, spare)
+        for resource in creates:
+            self._create(resource)
+        for live in spare:
+            self._leave_or_delete(live)
+        self._needs()
+        return Plan(
+            stack=self.stack,
+            changes=tuple(sorted(self.changes, key=order)),
+            adopted=tuple(sorted(self.adopted, key=order)),
+            unmanaged=tuple(sorted(self.unmanaged)),
+            problems=tuple(self._reported()),
+            unread=self.unread,
+            lost=self.lost,
+            head=tuple(line for seen in self.observations.values() for line in seen.head),
+            unchanged=self.unchanged,
+            owned=self._owned(),
+        )
+
+    def _readable(self, resource: Resource) -> bool:
+        """Whether nothing that was not read, and no error, stands in the way of planning this resource."""
+        if not self.blocked:
+            return True
+        kind, _, rest = resource.address.partition("/")
+        parent = f"{kind}/{rest.partition('/')[0]}"  # smtp/SERVICE, dns/ZONE, account/NAME
+        return not {resource.target, resource.scope, parent, resource.address} & self.blocked
+
+    def _reported(self) -> Iterator[Problem]:
+        for seen in self.observations.values():
+            yield from (*seen.problems, *seen.cause)
+        yield from (*self.desired.problems, *self.problems)
+
+    def _owned(self) -> dict[str, int]:
+        owned: dict[str, int] = defaultdict(int)
+        for live in self.live:
+            if live.owner == self.stack:
+                owned[live.resource.scope] += 1
+        return dict(owned)
+
+    def _compare(self) -> tuple[list[Resource], list[Live]]:
+        """Pair what belongs together, note what differs, and return what is left on either side."""
+        groups: dict[tuple[str, ...], tuple[list[Resource], list[Live]]] = defaultdict(lambda: ([], []))
+        for resource in self.wanted:
+            groups[resource.group][0].append(resource)
+        for live in self.live:
+            groups[live.resource.group][1].append(live)
+        creates: list[Resource] = []
+        spare: list[Live] = []
+        for resources, lives in groups.values():
+            pairing = _pair(resources, lives, self.stack)
+            for resource, live in pairing.pairs:
+                self._paired(resource, live)
+            creates += pairing.create
+            spare += pairing.spare
+        return creates, spare
+
+    def _paired(self, resource: Resource, live: Live) -> None:
+        fields = differences(resource, live.resource)
+        if self._waits_for_lost(resource):
+            return
+        foreign = isinstance(resource, Record) and live.owner != self.stack
+        if not fields:
+            self.unchanged += 1
+            if foreign:
+                self._adopt(resource, live)
+        elif not foreign or self._adoptable(resource, live):
+            self._update(resource, live, fields, adopts=foreign)
+        else:
+            self._conflict(resource, live, fields)
+
+    def _waits_for_lost(self, resource: Resource) -> bool:
+        """A record that derives from a key which a lost server does not show stays as it is."""
+        return bool(self.lost) and isinstance(resource, Record) and resource.content is UNKNOWN
+
+    def _adopt(self, resource: Resource, live: Live) -> None:
+        if live.fixed or live.owner is not None:
+            return  # Cloudflare's own record, or another stack's: equal is all we ask for
+        self.adopted.append(Change(self.names[resource], (), Reason.DIFFERS, live, resource, adopts=True))
+
+    def _adoptable(self, resource: Resource, live: Live) -> bool:
+        names = {self.names[resource], resource.address, self.names[live.resource]}
+        return live.owner is None and not live.fixed and bool(names & self.desired.adopt)
+
+    def _conflict(self, resource: Resource, live: Live, fields: Mapping[str, tuple[Any, Any]]) -> None:
+        address = self.names[resource]
+        shown = ", ".join(f"{name} is {public(have)!r}" for name, (have, _) in fields.items())
+        if live.fixed:
+            summary, hint = f"exists and can't be changed: {live.fixed}", "remove it where it was made"
+        elif live.owner:
+            summary = f"belongs to the stack {live.owner}"
+            hint = "declare it in one stack only"
+        else:
+            summary = f"exists, is not ours and differs: {shown}"
+            hint = f"take it over with `adopt: [{address}]` or `--adopt {address}`, or delete it at Cloudflare"
+        self.problems.append(Problem(address, summary, hint, Severity.REFUSED, resource.scope))
+
+    def _update(
+        self, resource: Resource, live: Live, fields: dict[str, tuple[Any, Any]], *, adopts: bool = False
+    ) -> None:
+        secret = all(sensitive(want) for _, want in fields.values())
+        actions = (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
+        reason = Reason.SECRET_DIFFERS if secret else Reason.DIFFERS
+        self._add(Change(self.names[resource], actions, reason, live, resource, fields, adopts=adopts))
+
+    def _create(self, resource: Resource) -> None:
+        if self._waits_for_lost(resource):
+            return
+        reason = Reason.LOST if resource.target in self.lost else Reason.MISSING
+        fields = {name: (None, want) for name, want in resource.values() if want is not UNMANAGED}
+        self._add(Change(self.names[resource], (Action.CREATE,), reason, None, resource, fields))
+
+    def _add(self, change: Change) -> None:
+        self.changes.append(replace(change, notes=self.desired.notes(change.resource)))
+
+    def _moved(self, creates: list[Resource], spare: list[Live]) -> tuple[list[Resource], list[Live]]:
+        """Rename what `moved` names: the account to be created is the one that is there under its old address."""
+        for old, new in self.desired.moved.items():
+            live = next((item for item in spare if item.resource.address == old), None)
+            resource = next((item for item in creates if item.address == new), None)
+            if live is None or resource is None:
+                continue
+            fields = differences(resource, live.resource)
+            fields.setdefault("name", (getattr(live.resource, "name", old), getattr(resource, "name", new)))
+            self._update(resource, live, fields)
+            creates = [item for item in creates if item is not resource]
+            spare = [item for item in spare if item is not live]
+        return creates, spare
+
+    def _retyped(self, creates: list[Resource], spare: list[Live]) -> tuple[list[Resource], list[Live]]:
+        """A change of type at one name is one change, made in one batch, and no deletion."""
+        leaving: dict[tuple[str, str], list[Live]] = defaultdict(list)
+        for live in spare:
+            if self._goes(live) and isinstance(live.resource, Record):
+                leaving[live.resource.zone, live.resource.name].append(live)
+        remaining, used = [], set()
+        for resource in creates:
+            lives = leaving.get((resource.zone, resource.name)) if isinstance(resource, Record) else None
+            if not lives:
+                remaining.append(resource)
+                continue
+            live = lives.pop(0)
+            used.add(id(live))
+            fields = {name: (getattr(live.resource, name), want) for name, want in resource.values()}
+            fields = {"type": (live.resource.type, resource.type)} | _differing(fields)  # type: ignore[attr-defined]
+            actions = (Action.DELETE, Action.CREATE)
+            self._add(Change(self.names[resource], actions, Reason.DIFFERS, live, resource, fields))
+        return remaining, [live for live in spare if id(live) not in used]
+
+    def _goes(self, live: Live) -> bool:
+        """Whether a live resource that nothing desired matches is to be deleted."""
+        if self.lost:
+            return False
+        if not isinstance(live.resource, Record):
+            return live.resource.address in self.desired.removed
+        return (
+            self.prune and live.owner == self.stack and not live.fixed and live.resource.group not in self.desired.kept
+        )
+
+    def _leave_or_delete(self, live: Live) -> None:
+        address = self.names[live.resource]
+        if not self._goes(live):
+            self.unmanaged.append(address)
+            return
+        named = live.resource.address in self.desired.removed
+        fields = {name: (value, None) for name, value in live.resource.values() if value is not UNMANAGED}
+        reason = Reason.REMOVED if named else Reason.NOT_IN_DESIRED
+        self._add(Change(address, (Action.DELETE,), reason, live, None, fields))
+
+    def _needs(self) -> None:
+        """Say which other changes each change depends on: a failed one skips only what needs it."""
+        present = {change.address: change for change in self.changes if not change.deletes}
+        for index, change in enumerate(self.changes):
+            wanted = _required(change, fresh=bool(self.lost)) if change.after is not None else ()
+            needs = frozenset(present) & frozenset(wanted) - {change.address}
+            if needs:
+                self.changes[index] = replace(change, needs=needs)
+
+
+def _differing(fields: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    return {name: pair for name, pair in fields.items() if pair[0] != pair[1] and pair[1] is not UNMANAGED}
+
+
+def _required(change: Change, *, fresh: bool) -> Iterator[str]:
+    """Yield the addresses a change relies on: a consumer its account, an account its domains, a take-over its TXT."""
+    match change.resource:
+        case Variable(login=login) if login is not None and login.account:
+            yield f"account/{login.account}"
+        case Account(name=name, aliases=aliases):
+            for email in (name, *(aliases if isinstance(aliases, tuple) else ())):
+                yield f"domain/{email.rpartition('@')[2]}"
+        case Signature(domain=domain, selector=selector) if not fresh and change.before is not None:
+            yield f"dns/{domain}/TXT/{selector}._domainkey"
+        case Signature(domain=domain):
+            yield f"domain/{domain}"
+
+
+def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
+    """Pair the members of one group: equals first, then the same value, then ours in order, then what is nobody's."""
+    if len(resources) == 1 and len(lives) == 1 and not isinstance(resources[0], Record):
+        return _Pairing([(resources[0], lives[0])], [], [])
+    ranked = sorted(lives, key=lambda live: (live.owner != stack, live.owner is not None))  # ours, nobody's, others'
+    pairs: list[tuple[Resource, Live]] = []
+
+    def match(agrees: Callable[[Resource, Live], bool]) -> None:
+        for resource in list(resources):
+            live = next((item for item in ranked if agrees(resource, item)), None)
+            if live is not None:
+                resources.remove(resource)
+                ranked.remove(live)
+                pairs.append((resource, live))
+
+    match(lambda resource, live: not differences(resource, live.resource))
+    match(lambda resource, live: _value(resource) == _value(live.resource))
+    match(lambda resource, live: not isinstance(resource, Record) or live.owner == stack)
+    match(lambda resource, live: isinstance(resource, Record) and _excludes(resource, live.resource))
+    return _Pairing(pairs, resources, ranked)
+
+
+def _excludes(resource: Record, live: Resource) -> bool:
+    """Whether a record of nobody's at the same type and name can't stand beside ours.
+
+    Hosts and exchanges can't: mail or connections would be split between both. TXT records of one family (SPF, DMARC,
+    a DKIM selector) can't either: two are undefined (RFC 7208 section 4.5, RFC 6376 section 3.6.2.2).
+    """
+    if not isinstance(live, Record):
+        return False
+    if resource.type in ("A", "AAAA", "CNAME", "MX"):
+        return True
+    return resource.type == "TXT" and family(resource) is not None and family(resource) == family(live)
+
+
+def family(record: Record) -> str | None:
+    """Name the kind of policy a TXT record holds, of which there may be only one at a name."""
+    if record.type != "TXT":
+        return None
+    if "._domainkey" in f".{record.name}":
+        return "dkim"
+    text = record.content.lower() if isinstance(record.content, str) else ""
+    known = {"v=spf1": "spf", "v=dmarc1": "dmarc", "v=tlsrptv1": "tlsrpt", "v=stsv1": "mta-sts", "v=dkim1": "dkim"}
+    return next(
+        (name for head, name in known.items() if text == head or text.startswith((f"{head} ", f"{head};"))), None
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- order
+_POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
+
+
+def order(change: Change) -> tuple[bool, int, str]:
+    """Sort key: creations and updates in the order of KINDS, then removals backwards."""
+    position = _POSITIONS[type(change.resource)]
+    return (change.deletes, -position if change.deletes else position, change.address)
+
+
+def phases(changes: Collection[Change]) -> list[tuple[Change, ...]]:
+    """Split changes into runs of neighbours of one target: what one `Target.apply` is given.
+
+    Without anything between them, DNS additions and DNS removals are neighbours, and so one atomic batch.
+    """
+    runs: list[list[Change]] = []
+    for change in sorted(changes, key=order):
+        if runs and runs[-1][0].target == change.target:
+            runs[-1].append(change)
+        else:
+            runs.append([change])
+    return [tuple(run) for run in runs]

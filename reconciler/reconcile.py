@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from reconciler.plan import Change
-from reconciler.problem import Problem
-from reconciler.resources import Observation, Resource, Secret
+from reconciler import guards
+from reconciler.plan import Change, Desired, Plan, diff, phases
+from reconciler.problem import Problem, ReconcilerError
+from reconciler.resources import Observation, Record, Resource, Secret, SecretRef
 
 Reveal = Callable[[Secret], str]
 """From a secret's name to its value; raises `SecretUnreadable`. Only targets call it."""
 
 Progress = Callable[[str], None]
 """Tells a person what is being waited for."""
+
+Observations = Mapping[str, Observation]
 
 
 class Status(enum.StrEnum):
@@ -54,3 +58,179 @@ class Target(Protocol):
     def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
         """Carry out the changes of one phase, one outcome each. Doing it twice does no harm."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything one reconciliation needs: what should be, the systems, and how far it may go.
+
+    ``desire`` is the pure function from what was observed (None before that) to what is desired. ``only`` narrows the
+    plan to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``head`` says what
+    of the environment overrides the directory. ``last_hash`` is the digest of the directory that was last applied
+    whole, from the journal: it only adds words.
+    """
+
+    stack: str
+    desire: Callable[[Observations | None], Desired]
+    targets: Mapping[str, Target]
+    reveal: Reveal
+    policy: guards.Policy = field(default_factory=guards.Policy)
+    only: tuple[str, ...] = ()
+    known_public: Callable[[], frozenset[SecretRef]] = frozenset
+    heading: Callable[[Record], str] = lambda record: str(record.content)
+    head: tuple[str, ...] = ()
+    revision: str = ""
+    desired_hash: str = ""
+    last_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an apply did: the plan that was approved, how each change went, and the plan after observing again."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    after: Plan
+
+    @property
+    def proven(self) -> bool:
+        """Whether nothing is left to do, seen by observing again."""
+        return self.after.complete and not self.after.pending and not self.after.errors
+
+    @property
+    def remaining(self) -> tuple[Change, ...]:
+        """What was approved and is still not as desired."""
+        approved = {change.address for change in self.plan.changes}
+        return tuple(change for change in self.after.pending if change.address in approved)
+
+
+# ----------------------------------------------------------------------------------------------------------- plan
+def observe(work: Work, wanted: Iterable[Resource]) -> dict[str, Observation]:
+    """Observe all targets side by side; a target that fails is unread, the others go on."""
+    resources = tuple(wanted)
+
+    def one(target: Target) -> Observation:
+        try:
+            return target.observe([item for item in resources if item.target == target.name], work.reveal)
+        except ReconcilerError as error:
+            return Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
+
+    with ThreadPoolExecutor(max_workers=max(len(work.targets), 1)) as pool:
+        return dict(zip(work.targets, pool.map(one, work.targets.values()), strict=True))
+
+
+def make_plan(work: Work) -> Plan:
+    """Observe, compare and guard. Writes nothing anywhere."""
+    observations = observe(work, work.desire(None).resources)
+    desired = work.desire(observations)
+    plan = diff(desired, observations, stack=work.stack, head=work.heading, prune=work.policy.prune)
+    plan = narrow(plan, work.only)
+    evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public())
+    unchanged = work.last_hash is not None and work.last_hash == work.desired_hash
+    return replace(
+        plan,
+        problems=tuple(dict.fromkeys((*plan.problems, *guards.check(evidence)))),
+        head=(*work.head, *plan.head),
+        revision=work.revision,
+        desired_hash=work.desired_hash,
+        drift=tuple(change.address for change in plan.changes) if unchanged else (),
+    )
+
+
+def narrow(plan: Plan, only: Sequence[str]) -> Plan:
+    """Keep the changes of some addresses and what they need. An address also means all that lies below it."""
+    if not only:
+        return plan
+    by_address = {change.address: change for change in plan.changes}
+    chosen = {address for address in by_address if any(_within(address, item) for item in only)}
+    queue = list(chosen)
+    while queue:
+        needed = by_address[queue.pop()].needs - chosen
+        chosen |= needed
+        queue += needed
+    return replace(
+        plan,
+        changes=tuple(change for change in plan.changes if change.address in chosen),
+        adopted=tuple(change for change in plan.adopted if any(_within(change.address, item) for item in only)),
+    )
+
+
+def _within(address: str, wanted: str) -> bool:
+    return address == wanted or address.startswith((f"{wanted}/", f"{wanted}["))
+
+
+# ---------------------------------------------------------------------------------------------------------- apply
+def apply(
+    work: Work,
+    plan: Plan,
+    listen: Callable[[Outcome], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Carry out an approved plan, phase by phase, then observe and plan again: an empty plan is the proof.
+
+    Values that the server chooses become known after the first pass; a second one then makes the changes that waited
+    for them, and no other. ``listen`` hears each outcome as it happens; ``stopped`` is asked between writes.
+    """
+    outcomes: list[Outcome] = []
+
+    def run(changes: Iterable[Change]) -> None:
+        for outcome in _run(work, list(changes), outcomes, stopped):
+            outcomes.append(outcome)
+            listen(outcome)
+
+    run(change for change in (*plan.changes, *plan.adopted) if not change.waits)
+    waiting = {change.address: change for change in plan.changes if change.waits}
+    if waiting and not stopped():
+        run(_now_known(make_plan(work), waiting))
+    return Result(plan, tuple(outcomes), make_plan(work))
+
+
+def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:
+    """Yield the approved changes whose unknown values are known by now; nothing else may have become different."""
+    for change in plan.changes:
+        before = waiting.get(change.address)
+        if before is not None and not change.waits and before.actions == change.actions:
+            yield change
+
+
+def _run(
+    work: Work, changes: Sequence[Change], earlier: Sequence[Outcome], stopped: Callable[[], bool]
+) -> Iterator[Outcome]:
+    failed = {item.change.address for item in earlier if item.status is not Status.DONE}
+    for phase in phases(changes):
+        ready = []
+        for change in phase:
+            missing = sorted(change.needs & failed)
+            if missing:
+                yield _skipped(change, f"{missing[0]} was not done")
+                failed.add(change.address)
+            else:
+                ready.append(change)
+        for outcome in _phase(work, ready, stopped):
+            if outcome.status is not Status.DONE:
+                failed.add(outcome.change.address)
+            yield outcome
+
+
+def _phase(work: Work, changes: Sequence[Change], stopped: Callable[[], bool]) -> Iterator[Outcome]:
+    """Hand one phase to its target; every change gets exactly one outcome, whatever happens."""
+    if not changes:
+        return
+    left = {id(change): change for change in changes}
+    if not stopped():
+        try:
+            for outcome in work.targets[changes[0].target].apply(changes, work.reveal):
+                left.pop(id(outcome.change), None)
+                yield outcome
+                if stopped():
+                    break
+        except ReconcilerError as error:
+            for change in left.values():
+                yield Outcome(change, Status.FAILED, error.problems[0] if error.problems else None)
+            return
+    for change in left.values():
+        yield _skipped(change, "stopped before it was done")
+
+
+def _skipped(change: Change, why: str) -> Outcome:
+    return Outcome(change, Status.SKIPPED, Problem(change.address, why, "run apply again", scope=change.target))

@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows the main job on the embedded simulator, `make test` passes the tests.
+# Each sets up all it needs in .venv; nothing else of the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check bench lock clean
+
+demo: $(READY)
+	@$(BIN)/python -m reconciler.simulator.demo
+
+test: $(READY) check
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
+
+# Style, types and the house's layers; quick, so that it runs before every test.
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	$(BIN)/python bench/run.py
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "reconciler needs Python 3.11 or later; $$($(PYTHON) --version) was found. Name another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv can't be made: install it (Debian, Ubuntu: apt install python3-venv) and try again."; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  { rm -rf $(VENV); echo "This Python's venv has no pip: install it (Debian, Ubuntu: apt install python3-venv python3-pip) and try again."; exit 1; }
+	@echo "Setting up .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Locks name versions and hashes and no index; they hold for every platform and Python from 3.11.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev pyproject.toml requirements/build.in -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev --extra bench pyproject.toml requirements/build.in -o requirements/bench.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,92 @@
+"""What is known about Stalwart's settings without asking a server: words, keys, where they live, what they cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from reconciler.resources import Listener, Resource, Setting
+
+WORD_KEYS = {
+    "hostname": "lookup.default.hostname",
+    "default_domain": "report.domain",
+    "auto_ban/auth": "server.auto-ban.auth.rate",
+    "auto_ban/abuse": "server.auto-ban.abuse.rate",
+    "auto_ban/loiter": "server.auto-ban.loiter.rate",
+    "auto_ban/scan": "server.auto-ban.scan.rate",
+}
+"""The neutral words that are one key up to 0.15. ``server.hostname`` would do for the first, but lives in the file."""
+
+DEFAULT_RATES = {
+    "auto_ban/auth": "100/1d",
+    "auto_ban/abuse": "35/1d",
+    "auto_ban/loiter": "150/1d",
+    "auto_ban/scan": "30/1d",
+}
+"""What holds while a ban rate is not set (0.15: common/src/listener/blocked.rs; 0.16 the same)."""
+
+ALLOWED_IP, LISTENER, SIGNATURE = "server.allowed-ip.", "server.listener.", "signature."
+
+LOCAL_KEYS = (
+    *("store.*", "directory.*", "tracer.*", "server.*", "!server.blocked-ip.*", "!server.allowed-ip.*"),
+    *("certificate.*", "config.local-keys.*", "authentication.fallback-admin.*", "cluster.*", "storage.data"),
+    *("storage.blob", "storage.lookup", "storage.fts", "storage.directory", "enterprise.license-key"),
+)
+"""Which keys live in ``config.toml`` and not in the database (0.15: common/src/manager/config.rs); ``!`` wins."""
+
+_OFF = {"off", "false", "never", "disable", "0", ""}
+_RATE = re.compile(r"(\d+)\s*/\s*(\d+)\s*(ms|s|m|h|d)")
+_PARENTS = ((ALLOWED_IP, "allowed_ips"), (LISTENER, "listeners"), ("server.auto-ban.", "auto_ban"), (SIGNATURE, "dkim"))
+
+
+def ban_rate(value: Any) -> str:
+    """Normalise a ban rate to ``off`` or ``30/1d``; raises ValueError when it is neither.
+
+    The server takes ``false``, ``never``, ``disable``, ``0`` and the empty text as off (observed.md, 0.15.5).
+    """
+    text = str(value).strip().lower()
+    if text in _OFF:
+        return "off"
+    match = _RATE.fullmatch(text)
+    if not match or not int(match[1]) or not int(match[2]):
+        raise ValueError("must be off, or a rate such as 30/1d: so many in so many ms, s, m, h or d")
+    return f"{int(match[1])}/{int(match[2])}{match[3]}"
+
+
+def word_of(key: str) -> str | None:
+    """Name the neutral word that a raw key is the other spelling of; None where there is none."""
+    for word, own in WORD_KEYS.items():
+        if key == own:
+            return word
+    return next((word for prefix, word in _PARENTS if key.startswith(prefix)), None)
+
+
+def in_config_file(key: str, patterns: Iterable[str] = LOCAL_KEYS) -> bool:
+    """Whether a raw key lives in ``config.toml``; ``config.local-keys`` there may give other patterns."""
+    patterns = tuple(patterns)
+    if any(fnmatchcase(key, item[1:]) for item in patterns if item.startswith("!")):
+        return False
+    return any(fnmatchcase(key, item) for item in patterns)
+
+
+def raw_key(resource: Setting) -> str:
+    """Return the key that a word or ``settings/KEY`` is stored under up to 0.15."""
+    return WORD_KEYS.get(resource.word) or resource.word.removeprefix("settings/")
+
+
+def notes(resource: Resource, generation: str | None) -> tuple[str, ...]:
+    """Say what a change of this resource brings along. ``generation`` is ``rest``, ``jmap``, or None when unknown."""
+    said = []
+    if generation == "rest" and _local(resource):
+        said.append("the server rewrites config.toml and drops its comments")
+    if isinstance(resource, Listener):
+        said.append("opens only after a restart of the container")
+    return tuple(said)
+
+
+def _local(resource: Resource) -> bool:
+    if isinstance(resource, Setting):
+        return in_config_file(raw_key(resource))
+    return isinstance(resource, Listener)

@@ -1,0 +1,362 @@
+"""Reasons to refuse a plan. Pure: every guard looks at values and returns problems; none writes or asks.
+
+A guard refuses a scope (a target, a zone, a service). A person's `apply` then writes nothing at all and ends with 4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.plan import Change, Desired, Plan, Reason, family
+from reconciler.problem import Problem, Severity
+from reconciler.resources import (
+    Account,
+    AllowedIp,
+    Domain,
+    Live,
+    Observation,
+    Record,
+    SecretRef,
+    SecretText,
+    Signature,
+    Variable,
+)
+
+# SHA-256 of secrets that everybody can read: defaults in public code, and the first words anybody tries.
+PUBLIC_SECRETS = frozenset(
+    {
+        "791207901d3024fbf4d8fcace01198e66a6594fac3c4fcf2345554dc1e42d6e2",
+        "057ba03d6c44104863dc7361fe4578965d1887360f90a0895882e58a6248fc86",
+        "e2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f",
+        "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8",
+        "8c6976e5b5410415bde908bd4dee15dfb167a9c873fc4bb8a81f6f2ab448a918",
+        "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b",
+        "8d969eef6ecad3c29a3a629280e686cf0c3f5d5a86aff3ca12020c923adc6c92",
+        "ef797c8118f02dfb649607dd5d3f8c7623048c9c063d532cc95c5ed7a898a64f",
+        "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+        "1c8bfe8f801d79745c4631d09fff36c82aa37fc4cce4fc946683d7b336b63032",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "8d62793654e05588c70f1d45214b4b5b864f3487fc43640be976294fe36d728b",
+        "63a8b6180e13691f924d77e0a617d4d54f3f5e59c5fb2ddf967b4a4540b28a1c",
+        "c032f1b2c07148d5c19afa6c6dcaef998abf76f863089c04eab52133c0ee0815",
+        "8f0e2f76e22b43e2855189877e7dc1e1e7d98c226c95db247cd1d547928334a9",
+        "19513fdc9da4fb72a4a05eb66917548d3c90ff94d5419e1f2363eea89dfee1dd",
+        "37a8eec1ce19687d132fe29051dca629d164e2c4958ba141d5f4133a33f0688f",
+        "2737fc4b9a3f09d8fd3c8e6f8beefc9acd99d18842096c112fd5d871ac71fac2",
+        "65e84be33532fb784c48129675f9eff3a682b27168c0ea744b2cf58ee02337c5",
+        "f75778f7425be4db0369d09af37a6c2b9a83dea0e53e7bd57412e4b060e607f7",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How far a plan may go.
+
+    ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
+    is the login that the reconciler itself uses.
+    """
+
+    max_deletes: int = 3
+    allow_deletes: int | None = None
+    prune: bool = True
+    administrator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public."""
+
+    plan: Plan
+    desired: Desired
+    observations: Mapping[str, Observation]
+    policy: Policy
+    public: frozenset[SecretRef] = frozenset()
+
+    @property
+    def live(self) -> Iterator[Live]:
+        """Every live resource of every target."""
+        for seen in self.observations.values():
+            yield from seen.live
+
+    def deletions(self) -> list[Change]:
+        """The removals that follow from absence: what ``removed`` names was asked for."""
+        return [item for item in self.plan.changes if item.deletes and item.reason is Reason.NOT_IN_DESIRED]
+
+    def records(self) -> list[Record]:
+        """The DNS records there will be after the plan: live ones less those that go, and those that come."""
+        gone = {id(change.before) for change in self.plan.changes if change.before is not None}
+        stay = [live.resource for live in self.live if id(live) not in gone]
+        come = [change.after for change in self.plan.changes if change.after is not None]
+        return [item for item in (*stay, *come) if isinstance(item, Record)]
+
+
+def check(evidence: Evidence) -> tuple[Problem, ...]:
+    """Return every reason to refuse, and every warning, that the guards find."""
+    return tuple(dict.fromkeys(problem for guard in GUARDS for problem in guard(evidence)))
+
+
+def _refuse(where: str, summary: str, hint: str, scope: str) -> Problem:
+    return Problem(where, summary, hint, Severity.REFUSED, scope)
+
+
+def _warn(where: str, summary: str, hint: str, scope: str = "") -> Problem:
+    return Problem(where, summary, hint, Severity.WARNING, scope)
+
+
+# ------------------------------------------------------------------------------------------------------ deletions
+def nothing_desired(evidence: Evidence) -> Iterator[Problem]:
+    """A directory that declares nothing, while something of ours is live, is a mistake and never a wish."""
+    if not evidence.desired.resources and evidence.plan.owned:
+        count = sum(evidence.plan.owned.values())
+        hint = "check RECONCILER_STATE and the last commit; to give the stack up, remove the marks at Cloudflare"
+        for scope in evidence.plan.owned:
+            yield _refuse(scope, f"the directory declares nothing, but {count} live records are ours", hint, scope)
+
+
+def too_many_deletions(evidence: Evidence) -> Iterator[Problem]:
+    """No more deletions than the policy or a person allows."""
+    deletions = evidence.deletions()
+    allowed = evidence.policy.allow_deletes
+    limit = evidence.policy.max_deletes if allowed is None else max(allowed, evidence.policy.max_deletes)
+    if len(deletions) > limit:
+        source = "policy.max_deletes" if allowed is None else "--allow-deletes"
+        for scope in sorted({change.resource.scope for change in deletions}):
+            yield _refuse(
+                scope,
+                f"the plan deletes {len(deletions)} resources, {source} allows {limit}",
+                f"if that is meant: reconciler apply --allow-deletes {len(deletions)}",
+                scope,
+            )
+
+
+def zone_collapses(evidence: Evidence) -> Iterator[Problem]:
+    """Two or more deletions that are more than half of our records in a zone, or all of them, need a person's word."""
+    total = len(evidence.deletions())
+    if (evidence.policy.allow_deletes or 0) >= max(total, 1):
+        return
+    kept = Counter(item.scope for item in evidence.desired.resources)
+    for zone, count in sorted(Counter(change.resource.scope for change in evidence.deletions()).items()):
+        ours = evidence.plan.owned.get(zone, 0)
+        collapse = count > 1 and count * 2 > ours
+        if collapse or (not kept[zone] and count == ours):
+            what = "all" if count == ours else f"{count} of {ours}"
+            hint = f"if that is meant: reconciler apply --allow-deletes {total}"
+            yield _refuse(zone, f"the plan deletes {what} of our records in this zone", hint, zone)
+
+
+def domain_in_use(evidence: Evidence) -> Iterator[Problem]:
+    """A domain goes only when nobody has an address there: the server would leave accounts without a domain."""
+    gone = {change.address for change in evidence.plan.changes if change.deletes}
+    for change in evidence.plan.changes:
+        if not (change.deletes and isinstance(change.resource, Domain)):
+            continue
+        name = change.resource.name
+        users = [live.resource.address for live in evidence.live if _uses(live.resource, name)]
+        left = [address for address in users if address not in gone]
+        if left:
+            hint = f"remove {', '.join(left)} too, or keep the domain"
+            yield _refuse(change.address, f"{len(left)} accounts still have an address there", hint, "stalwart")
+
+
+def _uses(resource: object, domain: str) -> bool:
+    if not isinstance(resource, Account):
+        return False
+    aliases = resource.aliases if isinstance(resource.aliases, tuple) else ()
+    return any(str(address).endswith(f"@{domain}") for address in (resource.name, resource.email, *aliases))
+
+
+def account_goes(evidence: Evidence) -> Iterator[Problem]:
+    """An account's removal destroys its mailbox: said loudly, and refused for a login that is still in use."""
+    used = {
+        item.login.account: item for item in evidence.desired.resources if isinstance(item, Variable) and item.login
+    }
+    for change in evidence.plan.changes:
+        account = change.resource
+        if not (change.deletes and isinstance(account, Account)):
+            continue
+        if account.name in used:
+            hint = "switch the consumer to another provider or account first"
+            yield _refuse(change.address, f"{used[account.name].service} logs in with it", hint, "stalwart")
+        elif evidence.policy.administrator in (account.name, account.login):
+            yield _refuse(
+                change.address, "reconciler itself logs in with it", "change targets.stalwart first", "stalwart"
+            )
+        elif change.reason is not Reason.REMOVED:
+            hint = f"say so in the directory: `removed: [{change.address}]`"
+            yield _refuse(change.address, "its removal destroys a mailbox", hint, "stalwart")
+        else:
+            yield _warn(change.address, "its mailbox and every mail in it are destroyed", "there is no way back")
+
+
+# ------------------------------------------------------------------------------------------------------------ DNS
+def second_policy(evidence: Evidence) -> Iterator[Problem]:
+    """Two SPF or two DMARC records at one name are an error to every receiver (RFC 7208 4.5, RFC 9989)."""
+    names: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for record in evidence.records():
+        kind = family(record)
+        if kind in ("spf", "dmarc"):
+            names[record.zone, record.name, kind].append(record)
+    touched = {change.resource for change in evidence.plan.changes}
+    for (zone, name, kind), records in sorted(names.items()):
+        if len(records) < 2:  # noqa: PLR2004 (one is right)
+            continue
+        address = f"dns/{zone}/TXT/{name}"
+        summary = f"there would be {len(records)} {kind.upper()} records at this name: receivers then ignore both"
+        if touched.isdisjoint(records):
+            yield _warn(address, summary.replace("would be", "are"), "delete the one that is wrong at Cloudflare")
+        else:
+            hint = "delete the other one at Cloudflare, or merge both into the one you declare"
+            yield _refuse(address, summary, hint, f"dns/{zone}")
+
+
+def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
+    """A declared MX must lead to a host that takes mail: not behind Cloudflare's proxy, and not an alias.
+
+    Cloudflare proxies HTTP only (semantics.md 17); an MX must not name a CNAME (RFC 2181 section 10.3).
+    """
+    hosts: dict[str, list[Record]] = defaultdict(list)
+    for record in evidence.records():
+        hosts[_host(record)].append(record)
+    for item in evidence.desired.resources:
+        if not (isinstance(item, Record) and item.type == "MX"):
+            continue
+        for host in hosts.get(str(item.content), ()):
+            where = f"dns/{host.zone}/{host.type}/{host.name}"
+            if host.type == "CNAME":
+                hint = "give it an A or AAAA record of its own, or let the MX name the alias's target"
+                yield _refuse(where, f"is an alias, and the MX of {item.zone} names it", hint, item.scope)
+            elif host.type in ("A", "AAAA") and host.proxied:
+                hint = "set `proxied: false`: Cloudflare's proxy takes no mail"
+                yield _refuse(where, f"is proxied, and the MX of {item.zone} points to it", hint, item.scope)
+
+
+def _host(record: Record) -> str:
+    return record.zone if record.name == "@" else f"{record.name}.{record.zone}"
+
+
+# ----------------------------------------------------------------------------------------------------------- DKIM
+def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:
+    """A published key stays while the server signs with it, and while that can't be told."""
+    seen = evidence.observations.get("stalwart")
+    gone = {change.address for change in evidence.plan.changes if change.deletes}
+    signing = {
+        f"{item.selector}._domainkey.{item.domain}": item.address
+        for item in (live.resource for live in (seen.live if seen else ()))
+        if isinstance(item, Signature) and item.signs and item.address not in gone
+    }
+    for change in evidence.deletions():
+        record = change.resource
+        if not isinstance(record, Record) or family(record) != "dkim" or record.type != "TXT":
+            continue
+        address = signing.get(_host(record))
+        if address:
+            hint = f"remove the key first: `removed: [{address}]`, or let it retire with `stage: retiring`"
+            yield _refuse(change.address, f"the server still signs with {address}", hint, record.scope)
+        elif seen is None or not seen.complete:
+            hint = "plan again with Stalwart reachable and without --target"
+            yield _refuse(change.address, "whether the server still signs with it can't be told", hint, record.scope)
+
+
+def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
+    """A key takes over from another one only when its record is published: receivers would reject the mail.
+
+    A domain's first key, and one that a recreated volume lost, have nothing to take over from: they only warn.
+    """
+    published = {
+        (_host(live.resource), live.resource.content) for live in evidence.live if isinstance(live.resource, Record)
+    }
+    for change in evidence.plan.changes:
+        key = change.after
+        if not isinstance(key, Signature) or not key.signs or not change.fields.keys() & {"public_key", "signs"}:
+            continue
+        record = _record_of(evidence, key)
+        if record is None or (_host(record), record.content) in published:
+            continue
+        where = f"dns/{record.zone}/TXT/{record.name}"
+        if "cloudflare" not in evidence.observations:
+            yield _warn(change.address, f"whether {where} is published was not looked at", "plan without --target")
+        elif _takes_over(evidence, change, key):
+            hint = "publish it first: `stage: pending`, apply, then `stage: active`"
+            yield _refuse(change.address, f"would sign before {where} is published", hint, "stalwart")
+        else:
+            yield _warn(change.address, f"signs before {where} is visible", "mail sent at once may fail DKIM")
+
+
+def _record_of(evidence: Evidence, key: Signature) -> Record | None:
+    name = f"{key.selector}._domainkey.{key.domain}"
+    records = (item for item in evidence.desired.resources if isinstance(item, Record) and item.type == "TXT")
+    return next((item for item in records if _host(item) == name), None)
+
+
+def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
+    if evidence.plan.lost:
+        return False
+    return change.before is not None or any(
+        isinstance(live.resource, Signature)
+        and live.resource.signs
+        and (live.resource.domain, live.resource.algorithm) == (key.domain, key.algorithm)
+        for live in evidence.live
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- secrets
+def administrator_as_consumer(evidence: Evidence) -> Iterator[Problem]:
+    """A service that sends mail must not hold the key to the whole server."""
+    admins = {
+        item.name
+        for item in evidence.desired.resources
+        if isinstance(item, Account) and isinstance(item.roles, tuple) and "admin" in item.roles
+    }
+    for item in evidence.desired.resources:
+        if isinstance(item, Variable) and item.login and item.login.account in admins:
+            scope = f"smtp/{item.service}"
+            hint = "give it an account of its own with `roles: [user]`"
+            yield _refuse(scope, f"logs in with the administrator {item.login.account}", hint, scope)
+
+
+def known_secret(evidence: Evidence) -> Iterator[Problem]:
+    """A secret that stands in public code, or that anybody tries first, protects nothing."""
+    for item in evidence.desired.resources:
+        for ref in _refs(item):
+            if ref in evidence.public:
+                hint = f"choose a new secret for {ref} and apply again"
+                yield _refuse(item.address, f"the secret {ref} is publicly known", hint, item.target)
+
+
+def _refs(resource: object) -> tuple[SecretRef, ...]:
+    values: tuple[object, ...] = ()
+    if isinstance(resource, Account):
+        values = (resource.password,)
+    elif isinstance(resource, Variable):
+        values = (resource.running,)
+    return tuple(
+        ref
+        for value in values
+        for ref in ((value,) if isinstance(value, SecretRef) else value.refs if isinstance(value, SecretText) else ())
+    )
+
+
+def everyone_allowed(evidence: Evidence) -> Iterator[Problem]:
+    """Allowing the whole Internet switches the ban off for everybody."""
+    for item in evidence.desired.resources:
+        if isinstance(item, AllowedIp) and item.network.endswith("/0"):
+            yield _warn(item.address, "allows every address: nobody is ever banned", "name your own networks")
+
+
+GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
+    nothing_desired,
+    too_many_deletions,
+    zone_collapses,
+    domain_in_use,
+    account_goes,
+    second_policy,
+    exchange_reachable,
+    selector_still_signs,
+    takes_over_unpublished,
+    administrator_as_consumer,
+    known_secret,
+    everyone_allowed,
+)

@@ -1,0 +1,130 @@
+"""DKIM keys as text: public halves in the form DNS publishes, private halves in the form a server reads."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+# SubjectPublicKeyInfo of an RSA key is this AlgorithmIdentifier (RFC 8017 A.1: rsaEncryption, NULL) and a BIT STRING.
+_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
+
+
+def public_key(algorithm: str, text: str) -> str:
+    """Normalise a DKIM public key to the base64 that DNS publishes.
+
+    Ed25519 is the base64 of the raw 32 bytes (RFC 8463 section 4). RSA is SubjectPublicKeyInfo; PKCS#1, which RFC 6376
+    section 3.6.1 also allows (erratum 3017), is wrapped, so that equal keys are equal texts. White space, also
+    between the chunks of a TXT record, is ignored. Raises ValueError when the text is no key of that algorithm.
+    """
+    try:
+        raw = base64.b64decode(re.sub(r"\s+", "", text), validate=True)
+    except binascii.Error as error:
+        raise ValueError("is not base64") from error
+    if algorithm == "ed25519":
+        if len(raw) != 32:  # noqa: PLR2004 (RFC 8032: a public key is 32 octets)
+            raise ValueError(f"is {len(raw)} bytes long, an Ed25519 key is 32")
+    else:
+        raw = _spki(raw)
+    return base64.b64encode(raw).decode()
+
+
+def rsa_bits(key: str) -> int:
+    """Return the modulus length of a normalised RSA public key, in bits."""
+    modulus = _integers(_pkcs1(base64.b64decode(key)))[0]
+    return int.from_bytes(modulus).bit_length()
+
+
+def public_half(algorithm: str, pem: str) -> str:
+    """Derive the public key (as `public_key` gives it) from a private key in PEM, PKCS#8 or PKCS#1.
+
+    Raises ValueError when the PEM is no private key of that algorithm; the message holds nothing of it.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = _load(algorithm, pem)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        raw = key.public_key().public_bytes_raw()
+    else:
+        raw = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(raw).decode()
+
+
+def private_pem(algorithm: str, pem: str) -> str:
+    """Rewrite a private key as Stalwart reads it: PKCS#1 for RSA, PKCS#8 for Ed25519.
+
+    RSA in PKCS#8 signs, but `GET /api/dkim/ID` and `/api/dns/records` can't read it (observed.md, 0.15.5). Raises
+    ValueError as `public_half` does.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    form = (
+        serialization.PrivateFormat.PKCS8 if algorithm == "ed25519" else serialization.PrivateFormat.TraditionalOpenSSL
+    )
+    encoded: bytes = _load(algorithm, pem).private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    return encoded.decode()
+
+
+def _load(algorithm: str, pem: str) -> Any:  # a private key of cryptography, which is imported lazily
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except Exception:  # noqa: BLE001 (cryptography's own errors may quote the input)
+        raise ValueError("is not an unencrypted private key in PEM") from None
+    wanted = ed25519.Ed25519PrivateKey if algorithm == "ed25519" else rsa.RSAPrivateKey
+    if not isinstance(key, wanted):
+        raise ValueError(f"is a private key, but not of the algorithm {algorithm}")  # noqa: TRY004 (the value is wrong)
+    return key
+
+
+def _spki(der: bytes) -> bytes:
+    """Return SubjectPublicKeyInfo of an RSA key given as that or as PKCS#1."""
+    body = _pkcs1(der)
+    _integers(body)
+    return _tlv(0x30, _RSA_ALGORITHM + _tlv(0x03, b"\0" + body))
+
+
+def _pkcs1(der: bytes) -> bytes:
+    content, rest = _read(der, 0x30)
+    if rest:
+        raise ValueError("has bytes behind the key")
+    if content.startswith(_RSA_ALGORITHM):
+        bits, rest = _read(content[len(_RSA_ALGORITHM) :], 0x03)
+        if rest or not bits.startswith(b"\0"):
+            raise ValueError("is not an RSA public key")
+        return bits[1:]
+    return der
+
+
+def _integers(pkcs1: bytes) -> tuple[bytes, bytes]:
+    content, _ = _read(pkcs1, 0x30)
+    modulus, rest = _read(content, 0x02)
+    exponent, rest = _read(rest, 0x02)
+    if rest:
+        raise ValueError("is not an RSA public key")
+    return modulus, exponent
+
+
+def _read(der: bytes, tag: int) -> tuple[bytes, bytes]:
+    """Split one DER element of that tag off: its content and what follows (X.690 section 8.1)."""
+    if len(der) < 2 or der[0] != tag:  # noqa: PLR2004 (tag and length)
+        raise ValueError("is not an RSA public key")
+    length, start = der[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[2:start])
+    if len(der) < start + length:
+        raise ValueError("is cut short")
+    return der[start : start + length], der[start + length :]
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:  # noqa: PLR2004 (X.690 8.1.3.4: the short form)
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(length))) + length + content

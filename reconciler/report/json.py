@@ -1,0 +1,176 @@
+"""A plan as JSON: for programs, for anyone's eyes, and to be applied later while it is still true."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from reconciler.plan import Action, Change, Plan
+from reconciler.problem import Problem, ReconcilerError
+from reconciler.report import summary, values
+from reconciler.resources import UNKNOWN, UNMANAGED, Resource, Special
+
+FORMAT_VERSION = "1.0"  # additive within a major
+
+
+def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a plan as the contract's "Plan as JSON". ``options`` are those it was made with, for a saved one."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "stack": plan.stack,
+        "revision": plan.revision,
+        "desired_hash": plan.desired_hash,
+        "fingerprint": plan.fingerprint,
+        "complete": plan.complete,
+        "applyable": plan.applyable,
+        "problems": [problem(item) for item in plan.problems],
+        "changes": [change(item) for item in plan.changes],
+        "adopted": [change(item) for item in plan.adopted],
+        "drift": list(plan.drift),
+        "unmanaged": list(plan.unmanaged),
+        "unread": sorted(plan.unread),
+        "lost": sorted(plan.lost),
+        "head": list(plan.head),
+        "unchanged": plan.unchanged,
+        "summary": asdict(summary.counts(plan)),
+        "options": dict(options or {}),
+    }
+
+
+def problem(problem: Problem) -> dict[str, str]:
+    """Return a problem's five texts."""
+    return {name: str(value) for name, value in asdict(problem).items()}
+
+
+def problems(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what a command that failed prints."""
+    return {"format_version": FORMAT_VERSION, "problems": [problem(item) for item in problems]}
+
+
+def change(change: Change) -> dict[str, Any]:
+    """Return a change. A secret is its reference or null, what the server will choose is null."""
+    live = change.before.resource if change.before else None
+    hidden = {name for side in (live, change.after) if side for name, value in _fields(side) if values.secret(value)}
+    return {
+        "address": change.address,
+        "target": change.target,
+        "kind": change.kind,
+        "actions": [str(action) for action in change.actions],
+        "before": _object(live, hidden),
+        "after": _object(change.after, hidden),
+        "before_sensitive": _mask(live, hidden),
+        "after_sensitive": _mask(change.after, hidden),
+        "after_unknown": {name: True for name, value in _fields(change.after) if value is UNKNOWN},
+        "reason": str(change.reason),
+        "needs": sorted(change.needs),
+        "notes": list(change.notes),
+    }
+
+
+def _fields(resource: Resource | None) -> list[tuple[str, Any]]:
+    if resource is None:
+        return []
+    named = [(name, getattr(resource, name)) for name in resource.identity]
+    return [*named, *(item for item in resource.values() if item[1] is not UNMANAGED)]
+
+
+def _object(resource: Resource | None, hidden: set[str]) -> dict[str, Any] | None:
+    if resource is None:
+        return None
+    # Beside a secret, what is live in clear may be one too.
+    return {
+        name: None if name in hidden and not values.secret(value) else _plain(name, value)
+        for name, value in _fields(resource)
+    }
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "data" and isinstance(value, tuple):
+        return {key: values.plain(item) for key, item in value}
+    return values.plain(value)
+
+
+def _mask(resource: Resource | None, hidden: set[str]) -> dict[str, bool]:
+    return {name: True for name, value in _fields(resource) if name in hidden and not isinstance(value, Special)}
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """Render a document, with a newline at the end; surrogates that no encoding takes are escaped."""
+    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------- saved plans
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A plan that someone approved: what it would do, and the options it was made with."""
+
+    stack: str
+    revision: str
+    desired_hash: str
+    fingerprint: str
+    complete: bool
+    changes: Mapping[str, Mapping[str, Any]]  # by address
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(text: str, where: str) -> Saved:
+    """Read a saved plan. ``where`` names the file. Raises ReconcilerError for anything else."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _unusable(where, "is not JSON") from None
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if not isinstance(version, str):
+        raise _unusable(where, "is not a saved plan: it has no format_version")
+    if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
+        raise _unusable(where, f"is a plan of format {values.escape(version)}, this version reads {FORMAT_VERSION}")
+    try:
+        return _saved(document)
+    except (KeyError, TypeError, AttributeError):
+        raise _unusable(where, "is not a saved plan, or not a whole one") from None
+
+
+def _saved(document: Mapping[str, Any]) -> Saved:
+    changes = {item["address"]: item for item in (*document["changes"], *document["adopted"])}
+    words = {name: document[name] for name in ("stack", "revision", "desired_hash", "fingerprint")}
+    if not all(isinstance(word, str) for word in words.values()):
+        raise TypeError
+    return Saved(**words, complete=bool(document["complete"]), changes=changes, options=dict(document["options"]))
+
+
+def _unusable(where: str, summary: str) -> ReconcilerError:
+    return ReconcilerError(Problem(where, summary, "save one with `reconciler plan --out FILE`"))
+
+
+def stale(saved: Saved, now: Plan) -> list[str]:
+    """Say what has changed since a plan was saved; empty while it is still true."""
+    if saved.fingerprint == now.fingerprint:
+        return []
+    if saved.stack != now.stack:
+        return [f"it is a plan of the stack {values.escape(saved.stack)}, this is {values.escape(now.stack)}"]
+    said = []
+    if saved.desired_hash != now.desired_hash:
+        said.append("the directory has changed")
+    current = {item.address: item for item in (*now.changes, *now.adopted)}
+    for address in sorted(saved.changes.keys() | current.keys()):
+        word = _since(saved.changes.get(address), current.get(address))
+        said += [f"{values.escape(address)}: {word}"] if word else []
+    return said or ["what it would do has changed"]
+
+
+def _since(saved: Mapping[str, Any] | None, current: Change | None) -> str:
+    if current is None:
+        return "is as it should be by now, or can't be planned any more"
+    if saved is None:
+        actions = ", ".join(current.actions) or "adopt"
+        return f"needs a change that the plan does not have ({actions})"
+    fresh = change(current)
+    if saved.get("actions") != fresh["actions"]:
+        restart = [str(Action.RESTART)]
+        return "only its restart is left" if fresh["actions"] == restart else "needs another action now"
+    differing = [side for side in ("before", "after") if saved.get(side) != fresh[side]]
+    return (
+        {"before": "what is live is another", "after": "what is wanted is another"}[differing[0]] if differing else ""
+    )

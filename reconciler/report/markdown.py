@@ -1,0 +1,173 @@
+"""A plan as Markdown, for a comment on a pull request: safe whatever the values hold, and never too long."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from reconciler.plan import Change, Plan
+from reconciler.problem import Problem, Severity
+from reconciler.report import summary, values
+
+LIMIT = 65536  # characters GitHub takes for a comment
+_MARGIN = 500  # for the last lines: what is left out, and the fingerprint
+_TABLES = 600  # for the headings of a table for each target, and its fold
+_HEAD = 20  # lines of the head; each system has one or two
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>])")
+
+
+def marker(stack: str) -> str:
+    """Return the hidden comment by which the one comment of a stack is found again."""
+    return f"<!-- reconciler:plan:{re.sub('[^a-z0-9-]', '', stack.lower())} -->"
+
+
+def plan(plan: Plan, limit: int = LIMIT, last_whole: str = "") -> str:
+    """Render a plan in at most ``limit`` characters.
+
+    Problems that stop it, deletions and what may touch the flow of mail stand outside the fold. What does not fit is
+    left out, from the end of the fold first, and the text says so; deletions become bare addresses before one goes.
+    """
+    page = _Page(limit - _MARGIN)
+    page.add([marker(plan.stack), *_head(plan)])
+    page.add(_fitting(list(_notices(plan, last_whole)), page.room // 4))
+    deletions = [change for change in plan.changes if change.deletes]
+    risky = [change for change in plan.changes if not change.deletes and _risky(change)]
+    rest = [change for change in plan.changes if not change.deletes and not _risky(change)]
+    shown = page.table(deletions, compact=True)
+    page.table(risky)
+    page.table(rest, fold="Other changes")
+    page.list(list(_extra(plan)), fold="Adopted, not declared, and warnings")
+    page.add(_truncated(page.left_out, shown, len(deletions)) if page.left_out else [])
+    return "\n\n".join([*page.parts, f"<sub>plan `{plan.fingerprint[:12]}`</sub>"]) + "\n"
+
+
+class _Page:
+    """What is written so far, the characters that are left, and how many lines did not fit."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.left_out, self.parts = room, 0, list[str]()
+
+    def add(self, lines: Sequence[str]) -> None:
+        if lines:
+            self.parts.append("\n".join(lines))
+            self.room -= len(self.parts[-1]) + 2
+
+    def table(self, changes: Sequence[Change], fold: str = "", *, compact: bool = False) -> int:
+        rows = [(change.target, _row(change)) for change in changes]
+        if compact and sum(len(row) + 1 for _, row in rows) + _TABLES > self.room:
+            return self.list([f"- delete {code(change.address)}" for change in changes])
+        shown = _fitting([row for _, row in rows], self.room - _TABLES)
+        self.left_out += len(rows) - len(shown)
+        self.add(_fold(fold, _tables(rows[: len(shown)]), len(rows)))
+        return len(shown)
+
+    def list(self, lines: Sequence[str], fold: str = "") -> int:
+        shown = _fitting(lines, self.room - _TABLES)
+        self.left_out += len(lines) - len(shown)
+        self.add(_fold(fold, "\n".join(shown), len(lines)))
+        return len(shown)
+
+
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    taken = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        taken.append(line)
+    return taken
+
+
+def escape(text: str) -> str:
+    """Make a text mean nothing to Markdown, HTML, or to whom it would mention."""
+    visible = _SPECIAL.sub(r"\\\1", html.escape(values.escape(text), quote=False).replace("&gt;", ">"))
+    # A word joiner keeps @name and #1 from notifying and linking, and a URL from becoming a link.
+    return (
+        visible.replace("@", "@&#8288;")
+        .replace("\\#", "\\#&#8288;")
+        .replace("://", ":&#8288;//")
+        .replace("www.", "www&#8288;.")
+    )
+
+
+def code(text: str) -> str:
+    """Set a text as code on one line, where nothing is a mention or HTML: its fence is longer than any run in it."""
+    safe = values.escape(text)
+    fence = "`" * (max((len(run) for run in re.findall("`+", safe)), default=0) + 1)
+    blank = " " if safe.startswith("`") or safe.endswith("`") or not safe.strip() else ""
+    return f"{fence}{blank}{safe}{blank}{fence}"
+
+
+def _head(plan: Plan) -> Iterator[str]:
+    number = summary.counts(plan)
+    risk = sum(summary.mail_flow(change) for change in plan.changes)
+    parts = [f"{number.create} create", f"{number.change} change", f"{number.delete} delete"]
+    parts += [f"{number.adopt} adopt"] if number.adopt else []
+    parts += [f"{number.restart} restart due"] if number.restart else []
+    parts += [f"⚠ {risk} may touch the flow of mail"] if risk else []
+    yield f"### {escape(plan.stack)}: {' · '.join(parts)}"
+    yield ""
+    if plan.revision:
+        yield f"Revision {code(values.shorten(plan.revision))}\n"
+    yield from (f"- {code(values.shorten(line))}" for line in plan.head[:_HEAD])
+    yield ""
+    yield escape(summary.conclusion(plan)[:1000])
+
+
+def _notices(plan: Plan, last_whole: str) -> Iterator[str]:
+    yield from (f"> {escape(line)}\n" for line in summary.loss(plan, last_whole))
+    stopping = summary.stopping(plan)
+    yield f"**{len(stopping)} {'problem stops' if len(stopping) == 1 else 'problems stop'} it**\n" if stopping else ""
+    yield from (f"> {_problem(problem)}\n" for problem in stopping)
+
+
+def _problem(problem: Problem) -> str:
+    word = {Severity.REFUSED: "**Refused** ", Severity.ERROR: "**Error** ", Severity.WARNING: ""}[problem.severity]
+    hint = f" → {escape(problem.hint)}" if problem.hint else ""
+    return f"{word}{code(values.shorten(problem.where))} {escape(problem.summary)}{hint}"
+
+
+def _risky(change: Change) -> bool:
+    return summary.mail_flow(change) or summary.sign(change) == "±"
+
+
+def _row(change: Change) -> str:
+    whole = change.before is None or change.deletes
+    what = values.brief(change.resource) if whole else ""
+    cells = [what] if what else [] if whole or change.restarts else values.transitions(change)
+    texts = [_cell(text) for text in cells] + [escape(note) for note in change.notes]
+    reason = str(change.reason).replace("_", " ")
+    return f"| {summary.sign(change)} | {_cell(change.address)} | {reason} | {'<br>'.join(texts)} |"
+
+
+def _cell(text: str) -> str:
+    """Set a text as code in a table, where GitHub reads a pipe as a column unless a backslash stands before it."""
+    return code(text).replace("|", "\\|")
+
+
+def _tables(rows: Sequence[tuple[str, str]]) -> str:
+    tables = []
+    for target, members in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[0]):
+        lines = [f"**{escape(summary.target_name(target))}**", "", "| | resource | why | what |", "|-|-|-|-|"]
+        tables.append("\n".join([*lines, *(row for _, row in members)]))
+    return "\n\n".join(tables)
+
+
+def _extra(plan: Plan) -> Iterator[str]:
+    yield from (f"- {_problem(problem)}" for problem in summary.warnings(plan))
+    yield from (f"- adopted {code(change.address)}" for change in plan.adopted)
+    yield from (f"- not declared, left alone: {code(address)}" for address in plan.unmanaged)
+
+
+def _fold(title: str, body: str, number: int) -> list[str]:
+    if not body or not title:
+        return [body] if body else []
+    return [f"<details><summary>{title} ({number})</summary>\n\n{body}\n\n</details>"]
+
+
+def _truncated(left_out: int, shown: int, deletions: int) -> list[str]:
+    kept = f" {shown} of {deletions} deletions are shown." if shown < deletions else " All deletions are shown."
+    whole = "Read the whole plan with `reconciler plan` before you approve it."
+    return [f"**Truncated:** {left_out} lines do not fit into a comment.{kept} {whole}"]

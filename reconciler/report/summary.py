@@ -1,0 +1,158 @@
+"""What all forms of a plan say alike: how many of what, what stops it, and what a loss means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from reconciler.plan import Action, Change, Plan, Reason, family, phases
+from reconciler.problem import Problem, Severity
+from reconciler.resources import KINDS, Account, Record
+
+TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
+MAILBOXES = (
+    "Mailboxes are not back: stored mail was in the volume and comes only from its backup. "
+    "Accounts, passwords, DKIM keys and settings come from the directory."
+)
+_TARGETS = {kind.kind: kind.target for kind in KINDS} | {kind.target: kind.target for kind in KINDS}
+_MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many changes of each sort; a change of type at one name counts as one change."""
+
+    create: int = 0
+    change: int = 0
+    delete: int = 0
+    restart: int = 0
+    adopt: int = 0
+
+
+def counts(plan: Plan) -> Counts:
+    """Count a plan's changes."""
+    found = Counter(sort(change) for change in plan.changes)
+    return Counts(found["create"], found["change"], found["delete"], found["restart"], len(plan.adopted))
+
+
+def sort(change: Change) -> str:
+    """Say which sort a change counts as: ``create``, ``change``, ``delete`` or ``restart``."""
+    if change.restarts:
+        return "restart"
+    if change.deletes:
+        return "delete"
+    return "create" if change.before is None else "change"
+
+
+def sign(change: Change) -> str:
+    """Return the sign a change is shown with: ``+ ~ - ↻``, and ``±`` for a change of type."""
+    if Action.DELETE in change.actions and Action.CREATE in change.actions:
+        return "±"
+    return {"create": "+", "change": "~", "delete": "-", "restart": "↻"}[sort(change)]
+
+
+def target_name(target: str) -> str:
+    """Name a target as people write it."""
+    return TARGET_NAMES.get(target, target)
+
+
+def target_of(scope: str) -> str:
+    """Return the target that a scope or an address belongs to: ``cloudflare`` for ``dns/mana.how``."""
+    return _TARGETS.get(scope.partition("/")[0], scope)
+
+
+def blocks(plan: Plan) -> Iterator[tuple[str, tuple[Change, ...]]]:
+    """Yield target and changes of each phase in the order of applying."""
+    for phase in phases(plan.changes):
+        yield phase[0].target, phase
+
+
+def stopping(plan: Plan) -> tuple[Problem, ...]:
+    """Return what stops something, what a guard refuses first."""
+    return (*plan.refused, *plan.errors)
+
+
+def warnings(plan: Plan) -> tuple[Problem, ...]:
+    """Return what is worth knowing and stops nothing."""
+    return tuple(item for item in plan.problems if item.severity is Severity.WARNING)
+
+
+def mail_flow(change: Change) -> bool:
+    """Whether mail may be lost or refused by this change: of a record mail is routed or judged by, or a mailbox."""
+    if change.before is None:
+        return False
+    live = change.before.resource
+    if isinstance(live, Record):
+        return live.type in _MAIL_TYPES or family(live) is not None
+    return change.deletes and isinstance(live, Account)
+
+
+def loss(plan: Plan, last_whole: str = "") -> list[str]:
+    """Explain a lost system, in sentences; empty where nothing is lost. ``last_whole`` is when it last was whole."""
+    said = []
+    for target in sorted(plan.lost):
+        back = sum(change.reason is Reason.LOST and change.target == target for change in plan.changes)
+        whole = f" It was last whole on {last_whole}." if last_whole else ""
+        said.append(
+            f"{target_name(target)} is empty: new, or its volume was recreated.{whole} "
+            f"Apply brings {_many(back)} back with the same passwords and DKIM keys, and deletes nothing anywhere."
+        )
+    return [*said, MAILBOXES] if said else said
+
+
+def _many(count: int) -> str:
+    return "1 resource" if count == 1 else f"{count:,} resources"
+
+
+def conclusion(plan: Plan) -> str:
+    """Sum a plan up in one line."""
+    number = counts(plan)
+    unchanged = f"{plan.unchanged:,} unchanged."
+    if plan.pending or plan.adopted:
+        parts = [f"{number.create:,} to create", f"{number.change:,} to change", f"{number.delete:,} to delete"]
+        parts += [f"{number.adopt:,} to adopt"] if number.adopt else []
+        line = f"Plan: {', '.join(parts)}. {unchanged}"
+    elif plan.complete and not stopping(plan):
+        line = f"Nothing to do: {_many(plan.unchanged)} {'is' if plan.unchanged == 1 else 'are'} as they should be."
+        line = line.replace("is as they", "is as it")
+    else:
+        line = f"Nothing to do in what could be planned. {unchanged}"
+    return " ".join([line, *_provisos(plan, number)])
+
+
+def _provisos(plan: Plan, number: Counts) -> Iterator[str]:
+    if number.restart:
+        yield "1 restart is due." if number.restart == 1 else f"{number.restart} restarts are due."
+    if plan.refused:
+        yield "Refused: nothing will be written."
+    if plan.unread:
+        yield f"Not complete: {', '.join(sorted(plan.unread))} could not be read."
+
+
+def fold(changes: Sequence[Change], longest: int) -> Iterator[tuple[tuple[Change, ...], bool]]:
+    """Split into runs, and say of each whether it may be folded: more than ``longest`` creations of one kind.
+
+    Changes and deletions are never folded, nor is a creation that has something to tell.
+    """
+    for run in _runs(changes):
+        yield run, len(run) > longest and _foldable(run[0])
+
+
+def _runs(changes: Iterable[Change]) -> Iterator[tuple[Change, ...]]:
+    run: list[Change] = []
+    for change in changes:
+        if run and (not _foldable(change) or not _foldable(run[0]) or _family(change) != _family(run[0])):
+            yield tuple(run)
+            run = []
+        run.append(change)
+    if run:
+        yield tuple(run)
+
+
+def _foldable(change: Change) -> bool:
+    return sort(change) == "create" and not change.notes
+
+
+def _family(change: Change) -> tuple[str, str, Reason]:
+    return change.kind, change.resource.scope, change.reason

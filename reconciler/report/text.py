@@ -1,0 +1,139 @@
+"""A plan as text for a person: what stops it, what it does, and one line that sums it up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from reconciler.plan import Change, Plan, Reason
+from reconciler.problem import Problem, Severity
+from reconciler.report import summary, values
+
+FOLD = 20  # creations of one kind in a row that are still listed one by one
+WIDTH = 100  # characters a line of fields may take before each gets its own
+_COLOURS = {"+": "green", "~": "yellow", "-": "red", "±": "yellow", "↻": "cyan"}
+_SEVERITIES = {
+    Severity.REFUSED: ("✗", "red", "refused: "),
+    Severity.ERROR: ("✗", "red", ""),
+    Severity.WARNING: ("!", "yellow", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts."""
+
+    colour: bool = False
+    verbose: bool = False
+
+    def paint(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
+        """Colour a text, where colours are on."""
+        return click.style(text, fg=colour, bold=bold) if self.colour else text
+
+    def title(self, text: str) -> str:
+        """Set a heading off."""
+        return self.paint(text, bold=True)
+
+
+def plan(plan: Plan, style: Style = Style(), last_whole: str = "") -> str:
+    """Render a plan. ``last_whole`` is what the journal knows of a lost server. Ends with a newline."""
+    sections = [
+        _head(plan, style),
+        _problems(summary.stopping(plan), style),
+        _loss(plan, style, last_whole),
+        *_changes(plan, style),
+        _adopted(plan, style),
+        _unmanaged(plan, style),
+        _problems(summary.warnings(plan), style),
+        [style.title(values.escape(summary.conclusion(plan)))],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def problem(problem: Problem, style: Style = Style()) -> str:
+    """Render a problem: where and what on one line, the remedy below."""
+    mark, colour, word = _SEVERITIES[problem.severity]
+    where, what = values.escape(problem.where), values.escape(problem.summary)
+    line = f"{style.paint(mark, colour)} {style.title(where)}: {style.paint(word, colour)}{what}"
+    return f"{line}\n    → {values.escape(problem.hint)}" if problem.hint else line
+
+
+def change(change: Change, style: Style = Style()) -> str:
+    """Render a change: its sign, its address and what becomes different; notes below, indented."""
+    sign = summary.sign(change)
+    line = f"{style.paint(f'{sign} {values.escape(change.address)}', _COLOURS[sign])}{_why(change, style)}"
+    return "\n".join([*_with_fields(line, change), *(f"      {values.escape(note)}" for note in change.notes)])
+
+
+def _head(plan: Plan, style: Style) -> list[str]:
+    revision = f" at {values.escape(plan.revision)}" if plan.revision else ""
+    return [f"{style.title(values.escape(plan.stack))}{revision}", *(f"  {values.escape(line)}" for line in plan.head)]
+
+
+def _problems(problems: tuple[Problem, ...], style: Style) -> list[str]:
+    return [problem(item, style) for item in problems]
+
+
+def _loss(plan: Plan, style: Style, last_whole: str) -> list[str]:
+    return [style.paint(line, "yellow") for line in summary.loss(plan, last_whole)]
+
+
+def _changes(plan: Plan, style: Style) -> Iterator[list[str]]:
+    for target, changes in summary.blocks(plan):
+        lines = [style.title(f"{summary.target_name(target)}:")]
+        for run, long in summary.fold(changes, FOLD):
+            lines += (
+                [_folded(run, style)] if long and not style.verbose else [f"  {change(item, style)}" for item in run]
+            )
+        yield lines
+
+
+def _folded(run: tuple[Change, ...], style: Style) -> str:
+    lost = ", lost" if run[0].reason is Reason.LOST else ""
+    scope = run[0].resource.scope
+    what = scope if scope.startswith(f"{run[0].kind}/") else run[0].kind
+    return f"  {style.paint(f'+ {len(run):,} × {values.escape(what)}/…', 'green')}{lost} (listed with -v)"
+
+
+def _why(change: Change, style: Style) -> str:
+    words = [style.paint("lost", "yellow")] if change.reason is Reason.LOST else []
+    words += ["asked for by `removed`"] if change.reason is Reason.REMOVED else []
+    words += ["no longer declared"] if change.reason is Reason.NOT_IN_DESIRED else []
+    words += ["taken over"] if change.adopts else []
+    words += ["restart is due"] if change.restarts else []
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _with_fields(line: str, change: Change) -> list[str]:
+    if change.restarts:
+        return [line]
+    if change.before is None or change.deletes:
+        brief = values.brief(change.resource)
+        return [f"{line}  {brief}"] if brief else [line]
+    fields = values.transitions(change)
+    together = ", ".join(fields)
+    if len(fields) == 1 or len(together) + len(change.address) <= WIDTH:
+        return [f"{line}  {together}"]
+    return [line, *(f"      {field}" for field in fields)]
+
+
+def _adopted(plan: Plan, style: Style) -> list[str]:
+    if not plan.adopted:
+        return []
+    title = style.title("Adopted, equal already and from now on marked as ours:")
+    if len(plan.adopted) > FOLD and not style.verbose:
+        return [f"{title} {len(plan.adopted):,} (listed with -v)"]
+    return [title, *(f"  = {values.escape(item.address)}" for item in plan.adopted)]
+
+
+def _unmanaged(plan: Plan, style: Style) -> list[str]:
+    if not plan.unmanaged:
+        return []
+    if style.verbose:
+        return [style.title("Not declared and left alone:"), *(f"  {values.escape(item)}" for item in plan.unmanaged)]
+    number = len(plan.unmanaged)
+    return [
+        f"{number:,} live {'resource is' if number == 1 else 'resources are'} not declared and left alone (-v lists)."
+    ]

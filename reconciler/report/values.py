@@ -1,0 +1,214 @@
+"""How one value is shown to a person: escaped, cut where it is long, and of a secret only its name."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from reconciler.plan import Change, sensitive
+from reconciler.resources import (
+    UNMANAGED,
+    Account,
+    AllowedIp,
+    Different,
+    Domain,
+    Listener,
+    Record,
+    Resource,
+    Same,
+    SecretRef,
+    SecretText,
+    Setting,
+    Signature,
+    Special,
+    Unreadable,
+    Variable,
+)
+
+LONGEST = 120  # characters of one value on a line
+HEAD, TAIL = 70, 30  # what is kept of a longer one
+_CONTEXT = 20  # characters before the first difference of two long values
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# Controls, invisible and bidirectional formats, surrogates and separators: what could forge a line or hide a part.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# A password inside a URL that is live but was not declared by us, such as smtp://user:word@host.
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
+
+
+def escape(text: str) -> str:
+    """Make every character visible that could move a cursor, break a line or reorder what is read."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(char) if unicodedata.category(char) in _UNSAFE else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    if char in _NAMED:
+        return _NAMED[char]
+    code = ord(char)
+    if code < 0x100:  # noqa: PLR2004 (two hexadecimal digits)
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004
+
+
+def shorten(text: str) -> str:
+    """Cut a long text in the middle and say how long it is."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:HEAD]}…{text[-TAIL:]} ({len(text)} characters)"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it, without any secret: a reference as ``{env: NAME}``, a verdict as a word.
+
+    What is not there (unmanaged, not known yet, another secret) is None.
+    """
+    match value:
+        case Different() | Unreadable() | Special():
+            return None
+        case Same() | SecretRef() | SecretText():
+            return str(value.ref if isinstance(value, Same) else value)
+        case Mapping():
+            return {str(name): plain(item) for name, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in value]
+        case str():
+            return _USERINFO.sub(r"\1:…@", value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def secret(value: Any) -> bool:
+    """Whether a value is a secret, or holds one somewhere inside."""
+    if isinstance(value, Mapping):
+        return any(secret(item) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(secret(item) for item in value)
+    return sensitive(value)
+
+
+def shown(name: str, value: Any) -> str:
+    """Render a field's value for a person, on one line."""
+    return shorten(_rendered(name, value))
+
+
+def transition(name: str, before: Any, after: Any) -> str:
+    """Render ``before → after``; of two long values the part that differs is shown."""
+    old, new = _rendered(name, before), _rendered(name, after)
+    if secret(after) and isinstance(before, str):  # live and clear where a secret belongs: it may be one
+        old = "another value"
+    short = shorten(old), shorten(new)
+    if short[0] != short[1] or old == new:
+        return f"{short[0]} → {short[1]}"
+    start = max(_common(old, new) - _CONTEXT, 0)
+    return f"…{shorten(old[start:])} → …{shorten(new[start:])}"
+
+
+def _common(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((index for index, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def _rendered(name: str, value: Any) -> str:
+    match value:
+        case int() if name == "ttl" and value == 1:
+            return "auto"  # Cloudflare's 1
+        case int() if name == "quota":
+            return _size(value)
+        case str():
+            return _quoted(escape(str(plain(value))))
+        case Mapping():
+            return "{" + ", ".join(f"{escape(str(key))}: {_rendered('', item)}" for key, item in value.items()) + "}"
+        case list() | tuple() | set() | frozenset():
+            return _listed(value)
+    return escape(_word(value))
+
+
+def _word(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case Different():
+            return "another secret is set"
+        case Unreadable(why=why):
+            return f"can't be told: {why}"
+        case Special():
+            return repr(value)
+    return str(plain(value))
+
+
+def _listed(value: Any) -> str:
+    if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):  # noqa: PLR2004 (name and value)
+        return " ".join(f"{escape(str(key))}={_rendered('', item)}" for key, item in value)
+    return "[" + ", ".join(_rendered("", item) for item in value) + "]"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if not text or any(char in text for char in ' ,"') else text
+
+
+def _size(value: int) -> str:
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value and value % size == 0:
+            return f"{value // size} {unit}"
+    return f"{value} bytes"
+
+
+# -------------------------------------------------------------------------------------------------- of a resource
+def brief(resource: Resource) -> str:
+    """Say in one line what a resource is, leaving out what its address says and what is at its default."""
+    return ", ".join(_brief(resource))
+
+
+def _brief(resource: Resource) -> Iterator[str]:
+    match resource:
+        case Record():
+            yield from _record(resource)
+        case Account():
+            names = ("login", "email", "roles", "aliases", "groups", "quota", "password")
+            usual = {"login": resource.name.partition("@")[0], "email": resource.name, "roles": ("user",)}
+            yield from _some(resource, names, usual)
+        case Signature():
+            yield resource.algorithm
+            yield from () if resource.signs else ("does not sign",)
+            yield f"key {shown('', resource.public_key)[:16]}"
+        case Setting():
+            yield shown("", resource.value)
+        case Listener():
+            yield f"{resource.protocol} at {escape(', '.join(resource.bind))}"
+            yield from ("TLS from the start",) if resource.tls_implicit else ()
+        case Variable():
+            yield shown("", resource.configured)
+        case Domain() | AllowedIp():
+            return
+
+
+def _record(record: Record) -> Iterator[str]:
+    priority = "" if record.priority is None else f"{record.priority} "
+    yield priority + shown("content", record.content)
+    yield from _some(record, ("ttl", "proxied", "comment"), {"ttl": 1, "proxied": False})
+
+
+def _some(resource: Resource, names: tuple[str, ...], usual: Mapping[str, Any]) -> Iterator[str]:
+    for name in names:
+        value = getattr(resource, name)
+        if value not in (None, UNMANAGED, ()) and value != usual.get(name):
+            yield f"{label(name)}: {shown(name, value)}"
+
+
+def label(name: str) -> str:
+    """Name a field as a person reads it."""
+    return {"running": "running container", "configured": "env file", "open": "answers", "bind": "binds"}.get(
+        name, name.replace("_", " ")
+    )
+
+
+def transitions(change: Change, show: Callable[[str, Any, Any], str] = transition) -> list[str]:
+    """Render what an update changes, a text for each field."""
+    fields = dict(change.fields)
+    if fields.get("running") == fields.get("configured", ()):  # one value, wrong in both places
+        return [show("", *fields["running"])]
+    return [f"{label(name)}: {show(name, *pair)}" for name, pair in fields.items()]

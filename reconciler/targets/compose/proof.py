@@ -1,0 +1,164 @@
+"""One SMTP AUTH with new credentials, before any file changes: a mail server bans who guesses, so never a second."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import smtplib
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.problem import Problem
+from reconciler.resources import Login
+from reconciler.targets.compose.program import redact
+
+_IMPLICIT_TLS = (465, 2465, 8465)  # RFC 8314 section 3.3, and what Amazon SES, Resend and SMTP2GO offer beside it
+_TIMEOUT = 5.0  # seconds for a connection, and for each answer
+
+Door = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A login with its values revealed; it never leaves `prove`."""
+
+    login: Login
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Name the server only."""
+        return f"Credentials({self.login.host}:{self.login.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How the attempt ended: ``refused`` stops the switch, ``note`` says why nothing could be proved."""
+
+    refused: Problem | None = None
+    note: str = ""
+
+
+def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
+    """Log in once, over the TLS that the consumer is to use, at the first door that opens.
+
+    ``doors`` are the addresses at which the login's server can be tried from here.
+    """
+    login = credentials.login
+    where = f"{login.host}:{login.port}"
+    closed = []
+    for door in doors:
+        try:
+            return _attempt(credentials, door, where)
+        except ssl.SSLError as error:
+            return Proof(refused=_untrusted(login, where, error))
+        except (OSError, smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError) as error:
+            closed.append(f"{door[0]}:{door[1]} {_short(error)}")
+        except smtplib.SMTPException as error:
+            return Proof(note=f"the login at {where} could not be tried: {type(error).__name__}")
+    tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
+    return Proof(note=f"the login at {where} could not be tried from here: {tried}")
+
+
+class _Session(smtplib.SMTP):
+    """A session whose socket leads to a door, while the certificate has to be that of the declared host."""
+
+    def __init__(self, login: Login, door: Door) -> None:
+        self._door = door
+        self._context = _context(login)
+        self._implicit = login.port in _IMPLICIT_TLS
+        super().__init__(login.host, login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        connection = socket.create_connection(self._door, timeout)
+        if not self._implicit:
+            return connection
+        try:
+            return self._context.wrap_socket(connection, server_hostname=host)
+        except BaseException:
+            connection.close()
+            raise
+
+    def secure(self) -> bool:
+        """Go over to TLS where it is not on yet; False when the server offers none."""
+        self.ehlo()
+        if self._implicit:
+            return True
+        if not self.has_extn("starttls"):
+            return False
+        self.starttls(context=self._context)
+        self.ehlo()
+        return True
+
+
+def _context(login: Login) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not login.verify_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
+    with contextlib.ExitStack() as stack:
+        session = _Session(credentials.login, door)
+        stack.callback(session.close)
+        if not session.secure():
+            hint = "offer STARTTLS there, or declare the port with implicit TLS (465)"
+            return Proof(refused=Problem(where, "the server offers no STARTTLS: the password is not sent", hint))
+        mechanisms = session.esmtp_features.get("auth", "").upper().split()
+        if "PLAIN" not in mechanisms and "LOGIN" not in mechanisms:
+            return Proof(refused=_no_auth(where, mechanisms))
+        return _judged(credentials, where, *_authenticate(session, credentials, mechanisms))
+
+
+def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
+    """Send the credentials once. `smtplib.SMTP.login` tries every mechanism in turn, and a server counts each."""
+    if "PLAIN" in mechanisms:  # RFC 4616
+        answer = session.docmd("AUTH", f"PLAIN {_encode(f'\0{credentials.username}\0{credentials.password}')}")
+    else:
+        answer = session.docmd("AUTH", "LOGIN")
+        for text in (credentials.username, credentials.password):
+            if answer[0] != 334:  # noqa: PLR2004 (RFC 4954: the server is ready for the next part)
+                break
+            answer = session.docmd(_encode(text))
+    with contextlib.suppress(smtplib.SMTPException, OSError):
+        session.quit()
+    return answer
+
+
+def _encode(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Proof:
+    """Read the answer to AUTH, RFC 4954 section 6."""
+    secrets = (credentials.password, _encode(credentials.password))
+    said = redact(f"{code} {text.decode(errors='replace')}", secrets).replace("\n", " ")[:200]
+    if code == 235:  # noqa: PLR2004
+        return Proof()
+    if 400 <= code < 500:  # noqa: PLR2004 (a transient failure proves nothing)
+        return Proof(note=f"the login at {where} could not be tried: {said}")
+    hint = f"check username and password of {credentials.login.account or credentials.username}; nothing was changed"
+    return Proof(refused=Problem(where, f"the server refuses the login: {said}", hint))
+
+
+def _no_auth(where: str, mechanisms: Sequence[str]) -> Problem:
+    offered = f"offers only {', '.join(mechanisms)} as AUTH" if mechanisms else "offers no AUTH"
+    return Problem(where, f"the server {offered}: nobody can log in there", "is it the submission port (587 or 465)?")
+
+
+def _untrusted(login: Login, where: str, error: ssl.SSLError) -> Problem:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = f"give {login.host} a certificate for this name, or set verify_tls: false for this provider"
+        return Problem(where, f"the certificate is not trusted: {error.verify_message}", hint)
+    cause = (error.reason or type(error).__name__).replace("_", " ").lower()
+    return Problem(where, f"TLS fails: {cause}", "is it the right port? 465 begins with TLS, 587 with STARTTLS")
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "does not answer"
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,265 @@
+"""Everything the target reads before it judges or acts, gathered side by side."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
+from reconciler.reconcile import Reveal
+from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
+from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
+from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.program import Program
+from reconciler.targets.compose.project import Interpolation, Project
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The project, its env file and what runs of it. ``details`` are by container id, of the services asked for."""
+
+    version: str
+    project: Project
+    env_file: EnvFile
+    containers: tuple[Container, ...]
+    details: Mapping[str, Details]
+    networks: Mapping[str, tuple[str, ...]]
+
+    def replicas(self, service: str) -> tuple[Container, ...]:
+        """Return the living containers of a service of this project."""
+        return newest([item for item in self.containers if item.project == self.project.name], service)
+
+    def running(self, service: str, name: str) -> tuple[str | None, ...]:
+        """Return what each replica has for a variable."""
+        found = [self.details[item.id] for item in self.replicas(service) if item.id in self.details]
+        return tuple(item.environment.get(name) for item in found)
+
+
+def read(program: Program, engine: Engine, stack: str, services: Iterable[str]) -> Snapshot:
+    """Ask Compose and the engine at the same time. Raises `TargetUnreadable` with all that went wrong."""
+    with ThreadPoolExecutor(4, thread_name_prefix="compose") as pool:
+        version = pool.submit(program.version)
+        written = pool.submit(program.config, interpolate=False)
+        effective = pool.submit(program.config)
+        live = pool.submit(_live, engine, frozenset(services))
+        env_file = pool.submit(EnvFile.read, program.env_file, stack)
+    _raise_for(version, env_file, effective, written, live)
+    project = Project.of(written.result(), effective.result())
+    containers, details, subnets = live.result()
+    networks = {key: subnets[name] for key, name in project.networks.items() if name in subnets}
+    return Snapshot(version.result(), project, env_file.result(), containers, details, networks)
+
+
+def _raise_for(*futures: Future[Any]) -> None:
+    """Raise all problems at once; a missing program or file makes every other call of it fail as well."""
+    problems: list[Problem] = []
+    program, env_file, *configs, live = (future.exception() for future in futures)
+    for error in (program, live, env_file, *(() if program or env_file else configs)):
+        if isinstance(error, TargetUnreadable):
+            problems += [item for item in error.problems if item not in problems]
+        elif error is not None:
+            raise error
+    if problems:
+        raise TargetUnreadable(*problems)
+
+
+def _live(
+    engine: Engine, services: frozenset[str]
+) -> tuple[tuple[Container, ...], dict[str, Details], dict[str, tuple[str, ...]]]:
+    containers = engine.containers()
+    wanted = [
+        item
+        for project in {item.project for item in containers}
+        for service in services
+        for item in newest([other for other in containers if other.project == project], service)
+    ]
+    return containers, {item.id: engine.details(item) for item in wanted}, engine.networks()
+
+
+# ----------------------------------------------------------------------------------------------- is it that stack?
+def identity(snapshot: Snapshot, program: Program, engine: Engine) -> Iterator[Problem]:
+    """Yield why this would not be the stack that runs: a wrong project name or file makes a second one."""
+    ours = [item for item in snapshot.containers if item.project == snapshot.project.name and not item.one_off]
+    if not ours:
+        yield from _elsewhere(snapshot, program)
+        return
+    for recorded in sorted({item.labels.get(f"{PROJECT}.config_files", "") for item in ours} - {""}):
+        files = recorded.split(",")
+        if _paths(files) == _paths(program.files):
+            continue
+        if engine.remote and [Path(file).name for file in files] == [file.name for file in program.files]:
+            yield from _far(snapshot, program, recorded)
+            continue
+        summary = f"the project {snapshot.project.name} runs from {recorded}, not from {_listed(program.files)}"
+        hint = "declare that as targets.compose.file, or another targets.compose.project"
+        yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
+    if engine.remote:
+        return
+    here = program.files[0].parent
+    for directory in sorted({item.labels.get(f"{PROJECT}.working_dir", "") for item in ours} - {""}):
+        if _paths([directory]) != _paths([here]):
+            summary = f"the project {snapshot.project.name} was started with the project directory {directory}, not {here}"
+            hint = "run docker compose up once from the compose file's own directory"
+            yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
+
+
+def _elsewhere(snapshot: Snapshot, program: Program) -> Iterator[Problem]:
+    files = _paths(program.files)
+    others = {
+        item.project
+        for item in snapshot.containers
+        if item.state == "running" and _paths(item.labels.get(f"{PROJECT}.config_files", "").split(",")) == files
+    }
+    if others:
+        summary = f"these files run as project {', '.join(sorted(others))}; as {snapshot.project.name} a second stack starts"
+        hint = f"set targets.compose.project: {min(others)}"
+        yield Problem("targets.compose.project", summary, hint, Severity.REFUSED, "compose")
+
+
+def _far(snapshot: Snapshot, program: Program, recorded: str) -> Iterator[Problem]:
+    """Judge a stack on another machine: its paths are not ours, which matters only for what is mounted from there."""
+    here = str(program.files[0].parent)
+    for service, settings in snapshot.project.services.items():
+        for volume in (settings or {}).get("volumes") or ():
+            if volume.get("type") == "bind" and str(volume.get("source", "")).startswith(here):
+                summary = f"{service} mounts {volume['source']}, a path of this machine, while it runs on another"
+                hint = f"run it there, from {recorded}"
+                yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
+
+
+def _paths(files: Iterable[str | Path]) -> list[str]:
+    return [os.path.realpath(file) for file in files]
+
+
+def _listed(files: Iterable[Path]) -> str:
+    return ",".join(str(file) for file in files)
+
+
+# ----------------------------------------------------------------------------------------------- wanted, and what is
+@dataclass(frozen=True, slots=True)
+class View:
+    """A wanted variable beside what is. ``texts`` are the values it may have: none where that can't be known yet."""
+
+    wanted: Variable
+    secret: bool
+    texts: tuple[str, ...]
+    running: tuple[str | None, ...]
+    configured: str | None
+    interpolation: Interpolation | None
+    declared: bool  # the service's `environment` has an entry for it
+
+    def __repr__(self) -> str:
+        """Name the variable only: the rest may be secret."""
+        return f"View({self.wanted.address})"
+
+    @property
+    def text(self) -> str | None:
+        """The desired value, where there is exactly one."""
+        return self.texts[0] if len(self.texts) == 1 else None
+
+    @property
+    def variable(self) -> str:
+        """The variable of the env file that decides on it; empty for a literal."""
+        return self.interpolation.variable if self.interpolation else ""
+
+    @property
+    def misconfigured(self) -> bool:
+        """Whether the files give it another value than it should have."""
+        return bool(self.texts) and self.configured not in self.texts
+
+    @property
+    def stale(self) -> bool:
+        """Whether a running container has another value, or none runs."""
+        return bool(self.texts) and (not self.running or any(item not in self.texts for item in self.running))
+
+    @property
+    def oldest(self) -> str | None:
+        """What runs; of several replicas one that is not as it should be."""
+        return next((item for item in self.running if item not in self.texts), self.running[0] if self.running else None)
+
+
+class Values:
+    """Reveals secrets, once each, and remembers them for the redaction of what other programs say."""
+
+    def __init__(self, reveal: Reveal) -> None:
+        self._reveal = reveal
+        self._known: dict[Secret, str] = {}
+
+    @property
+    def revealed(self) -> tuple[str, ...]:
+        """Every value revealed so far."""
+        return tuple(self._known.values())
+
+    def __getitem__(self, secret: Secret) -> str:
+        """Return a secret's value; raises `SecretUnreadable`."""
+        if secret not in self._known:
+            self._known[secret] = self._reveal(secret)
+        return self._known[secret]
+
+    def view(self, snapshot: Snapshot, wanted: Variable) -> View:
+        """Put a wanted variable beside what is. Raises `SecretUnreadable`."""
+        value = wanted.running
+        secrets = _secrets(wanted)
+        texts = tuple(dict.fromkeys(self[item] for item in secrets)) or ((value,) if isinstance(value, str) else ())
+        return self._view(snapshot, wanted, texts)
+
+    def blind(self, snapshot: Snapshot, wanted: Variable) -> View:
+        """Do the same without the desired value."""
+        return self._view(snapshot, wanted, ())
+
+    @staticmethod
+    def _view(snapshot: Snapshot, wanted: Variable, texts: tuple[str, ...]) -> View:
+        service, name, project = wanted.service, wanted.name, snapshot.project
+        return View(
+            wanted=wanted,
+            secret=bool(_secrets(wanted)),
+            texts=texts,
+            running=snapshot.running(service, name),
+            configured=project.configured(service, name),
+            interpolation=project.interpolation(service, name),
+            declared=name in project.written.get(service, {}),
+        )
+
+    def observed(self, view: View, why: str = "") -> Variable | None:
+        """Return the live variable: plain text, or of a secret the verdict only. None when it stands nowhere."""
+        if view.oldest is None and view.configured is None:
+            return None
+        wanted = view.wanted
+        if not view.secret:
+            return Variable(wanted.service, wanted.name, view.oldest, view.configured)
+        return Variable(
+            wanted.service, wanted.name, self._verdict(view.oldest, wanted, why), self._verdict(view.configured, wanted, why)
+        )
+
+    def _verdict(self, value: str | None, wanted: Variable, why: str) -> Verdict:
+        if why:
+            return Unreadable(why)
+        for secret in _secrets(wanted):
+            if value is not None and hmac.compare_digest(_bytes(value), _bytes(self[secret])):
+                return Same(secret)
+        return Different()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _secrets(wanted: Variable) -> Sequence[Secret]:
+    return (wanted.running,) if isinstance(wanted.running, SecretRef | SecretText) else wanted.candidates
+
+
+def views(snapshot: Snapshot, wanted: Sequence[Variable], values: Values) -> tuple[list[View], dict[str, SecretUnreadable]]:
+    """Make a view of each wanted variable, and say by address which secrets can't be read."""
+    found, unreadable = [], {}
+    for variable in wanted:
+        try:
+            found.append(values.view(snapshot, variable))
+        except SecretUnreadable as error:
+            unreadable[variable.address] = error
+            found.append(values.blind(snapshot, variable))
+    return found, unreadable

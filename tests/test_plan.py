@@ -1,0 +1,299 @@
+"""The comparison of what should be with what is: pure values, no systems."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.desired.dns import head, record
+from reconciler.plan import Action, Desired, Reason, diff, phases, public
+from reconciler.problem import Problem, Severity
+from reconciler.resources import (
+    UNKNOWN,
+    Account,
+    Different,
+    Domain,
+    Listener,
+    Live,
+    Login,
+    Observation,
+    Same,
+    SecretRef,
+    Signature,
+    Unreadable,
+    Variable,
+)
+
+ZONE = "mana.how"
+SECRET = SecretRef("env", "PASSWORD")
+
+
+def cloudflare(*live, **more):
+    return {"cloudflare": Observation("cloudflare", live, **more)}
+
+
+def stalwart(*live, **more):
+    return {"stalwart": Observation("stalwart", tuple(Live(item) for item in live), **more)}
+
+
+def ours(resource, id="1"):
+    return Live(resource, id, "mana")
+
+
+def plan(resources, observations, **more):
+    desired = Desired(resources, **more)
+    return diff(desired, observations, stack="mana", head=head)
+
+
+def test_what_is_missing_is_created():
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    result = plan([wanted], cloudflare())
+    assert [(item.address, item.actions, item.reason) for item in result.changes] == [
+        ("dns/mana.how/A/mail", (Action.CREATE,), Reason.MISSING)
+    ]
+
+
+def test_what_is_ours_and_as_desired_is_left_alone():
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    result = plan([wanted], cloudflare(ours(wanted)))
+    assert (result.changes, result.adopted, result.unchanged) == ((), (), 1)
+
+
+def test_a_changed_field_updates_the_same_record():
+    live = ours(record(ZONE, "A", "mail", "192.0.2.1", ttl=60))
+    result = plan([record(ZONE, "A", "mail", "192.0.2.1", ttl=300)], cloudflare(live))
+    (change,) = result.changes
+    assert change.before is live
+    assert change.fields == {"ttl": (60, 300)}
+
+
+def test_an_equal_record_of_nobody_is_adopted_and_no_pending_change():
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    result = plan([wanted], cloudflare(Live(wanted, "1")))
+    assert result.changes == ()
+    assert [change.address for change in result.adopted] == ["dns/mana.how/A/mail"]
+
+
+@pytest.mark.parametrize("owner", [None, "other"])
+def test_a_host_that_is_not_ours_and_differs_is_refused(owner):
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    result = plan([wanted], cloudflare(Live(record(ZONE, "A", "mail", "192.0.2.9"), "1", owner)))
+    assert result.changes == ()
+    assert [(item.severity, item.scope) for item in result.problems] == [(Severity.REFUSED, "dns/mana.how")]
+
+
+def test_adopt_takes_a_differing_record_over():
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    result = plan(
+        [wanted],
+        cloudflare(Live(record(ZONE, "A", "mail", "192.0.2.9"), "1")),
+        adopt=frozenset({"dns/mana.how/A/mail"}),
+    )
+    (change,) = result.changes
+    assert change.adopts
+    assert change.fields == {"content": ("192.0.2.9", "192.0.2.1")}
+    assert not result.problems
+
+
+def test_another_text_of_nobody_stays_beside_ours():
+    spf = record(ZONE, "TXT", "@", "v=spf1 mx ~all")
+    other = Live(record(ZONE, "TXT", "@", "google-site-verification=abc"), "1")
+    result = plan([spf], cloudflare(other))
+    assert [change.address for change in result.changes] == ["dns/mana.how/TXT/@[spf1]"]
+    assert result.unmanaged == ("dns/mana.how/TXT/@[google-site-verification]",)
+
+
+def test_a_second_spf_of_nobody_is_refused():
+    live = Live(record(ZONE, "TXT", "@", "v=spf1 include:other.example -all"), "1")
+    result = plan([record(ZONE, "TXT", "@", "v=spf1 mx ~all")], cloudflare(live))
+    assert result.changes == ()
+    assert result.refused
+
+
+def test_one_of_two_values_changes_and_the_other_stays():
+    first, second = record(ZONE, "A", "mail", "192.0.2.1"), record(ZONE, "A", "mail", "192.0.2.2")
+    result = plan([first, record(ZONE, "A", "mail", "192.0.2.3")], cloudflare(ours(second, "2"), ours(first, "1")))
+    (change,) = result.changes
+    assert change.before.id == "2"
+    assert change.address == "dns/mana.how/A/mail[192.0.2.3]"
+
+
+def test_what_is_ours_and_no_longer_declared_is_deleted_and_foreign_stays():
+    result = plan(
+        [], cloudflare(ours(record(ZONE, "A", "old", "192.0.2.1")), Live(record(ZONE, "A", "www", "192.0.2.2"), "2"))
+    )
+    assert [(item.address, item.deletes, item.reason) for item in result.changes] == [
+        ("dns/mana.how/A/old", True, Reason.NOT_IN_DESIRED)
+    ]
+    assert result.unmanaged == ("dns/mana.how/A/www",)
+
+
+def test_prune_never_only_reports():
+    desired = Desired([])
+    result = diff(desired, cloudflare(ours(record(ZONE, "A", "old", "192.0.2.1"))), stack="mana", prune=False)
+    assert (result.changes, result.unmanaged) == ((), ("dns/mana.how/A/old",))
+
+
+def test_a_change_of_type_is_one_change_and_no_deletion():
+    result = plan(
+        [record(ZONE, "A", "mail", "192.0.2.1")], cloudflare(ours(record(ZONE, "CNAME", "mail", "host.example")))
+    )
+    (change,) = result.changes
+    assert change.actions == (Action.DELETE, Action.CREATE)
+    assert not change.deletes
+    assert change.fields["type"] == ("CNAME", "A")
+
+
+def test_an_unread_zone_is_not_planned_and_not_pruned():
+    seen = cloudflare(ours(record("other.how", "A", "old", "192.0.2.1")), unread=frozenset({"dns/mana.how"}))
+    result = plan([record(ZONE, "A", "mail", "192.0.2.1")], seen)
+    assert [item.address for item in result.changes] == ["dns/other.how/A/old"]
+    assert not result.complete
+
+
+def test_an_error_stops_what_it_names_and_nothing_else():
+    problem = Problem("smtp/one/HOST", "is a literal", scope="smtp/one")
+    seen = {
+        "compose": Observation(
+            "compose",
+            (Live(Variable("one", "HOST", "a", "a")), Live(Variable("two", "HOST", "a", "a"))),
+            problems=(problem,),
+        )
+    }
+    result = plan([Variable("one", "HOST", "b", "b"), Variable("two", "HOST", "b", "b")], seen)
+    assert [item.address for item in result.changes] == ["smtp/two/HOST"]
+    assert result.errors == (problem,)
+
+
+def test_a_lost_server_loses_and_nothing_is_deleted_anywhere():
+    seen = stalwart(lost=True) | cloudflare(ours(record(ZONE, "A", "old", "192.0.2.1")))
+    result = plan([Domain(ZONE), Account("a@mana.how", password=SECRET)], seen)
+    assert {(item.address, item.reason) for item in result.changes} == {
+        ("domain/mana.how", Reason.LOST),
+        ("account/a@mana.how", Reason.LOST),
+    }
+    assert result.unmanaged == ("dns/mana.how/A/old",)
+
+
+def test_a_record_of_a_key_that_a_lost_server_does_not_show_stays_as_it_is():
+    unknown = record(ZONE, "TXT", "s1._domainkey", UNKNOWN)
+    live = ours(record(ZONE, "TXT", "s1._domainkey", "v=DKIM1; k=ed25519; p=abc"))
+    result = plan([unknown], stalwart(lost=True) | cloudflare(live))
+    assert not [item for item in result.changes if item.target == "cloudflare"]
+
+
+def test_the_record_of_a_declared_selector_is_never_removed():
+    live = ours(record(ZONE, "TXT", "s1._domainkey", "v=DKIM1; k=ed25519; p=abc"))
+    result = plan([], cloudflare(live), kept=frozenset({("dns", ZONE, "TXT", "s1._domainkey")}))
+    assert result.changes == ()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changes"), [(Same(SECRET), 0), (Same(SecretRef("env", "OLD")), 1), (Different(), 1), (Unreadable("?"), 0)]
+)
+def test_a_secret_is_compared_by_its_verdict(verdict, changes):
+    result = plan([Account("a@mana.how", password=SECRET)], stalwart(Account("a@mana.how", password=verdict)))
+    assert len(result.changes) == changes
+    assert all(item.reason is Reason.SECRET_DIFFERS for item in result.changes)
+
+
+def test_a_password_that_is_not_enforced_is_set_only_on_creation():
+    wanted = Account("a@mana.how", password=SECRET, enforce_password=False)
+    assert plan([wanted], stalwart(Account("a@mana.how", password=Different()))).changes == ()
+    (change,) = plan([wanted], stalwart()).changes
+    assert change.after.password == SECRET
+
+
+def test_accounts_go_only_when_removed_names_them():
+    seen = stalwart(Account("old@mana.how"), Account("other@mana.how"))
+    result = plan([], seen, removed=frozenset({"account/old@mana.how"}))
+    assert [(item.address, item.reason) for item in result.changes] == [("account/old@mana.how", Reason.REMOVED)]
+    assert result.unmanaged == ("account/other@mana.how",)
+
+
+def test_moved_renames_and_keeps_the_mailbox():
+    seen = stalwart(Account("old@mana.how", login="old", email="old@mana.how"))
+    wanted = Account("new@mana.how", login="new", email="new@mana.how")
+    result = plan([wanted], seen, moved={"account/old@mana.how": "account/new@mana.how"})
+    (change,) = result.changes
+    assert change.actions == (Action.UPDATE,)
+    assert change.fields["email"] == ("old@mana.how", "new@mana.how")
+
+
+def test_a_port_that_does_not_answer_is_a_restart_and_not_pending():
+    wanted = Listener("submission", ("[::]:587",), "smtp")
+    result = plan([wanted], stalwart(Listener("submission", ("[::]:587",), "smtp", open=False)))
+    assert [change.actions for change in result.changes] == [(Action.RESTART,)]
+    assert result.pending == ()
+
+
+def test_consumers_need_their_account_and_accounts_their_domain():
+    login = Login("stalwart", 587, "a", SECRET, verify_tls=False, account="a@mana.how")
+    seen = stalwart() | {"compose": Observation("compose")}
+    wanted = [Variable("notify", "SMTP_USER", "a", "a", login), Account("a@mana.how"), Domain(ZONE)]
+    needs = {item.address: item.needs for item in plan(wanted, seen).changes}
+    assert needs["smtp/notify/SMTP_USER"] == {"account/a@mana.how"}
+    assert needs["account/a@mana.how"] == {"domain/mana.how"}
+
+
+def test_additions_come_first_and_removals_last_in_one_phase_when_nothing_is_between():
+    seen = cloudflare(ours(record(ZONE, "A", "old", "192.0.2.1")))
+    result = plan([record(ZONE, "A", "mail", "192.0.2.1")], seen)
+    assert len(phases(result.changes)) == 1
+    result = plan([record(ZONE, "A", "mail", "192.0.2.1"), Domain(ZONE)], seen | stalwart(Account("x@mana.how")))
+    assert [phase[0].target for phase in phases(result.changes)] == ["cloudflare", "stalwart", "cloudflare"]
+
+
+def test_a_fingerprint_covers_values_and_names_of_secrets_but_no_order():
+    first, second = record(ZONE, "A", "a", "192.0.2.1"), record(ZONE, "A", "b", "192.0.2.2")
+    assert plan([first, second], cloudflare()).fingerprint == plan([second, first], cloudflare()).fingerprint
+    assert plan([first], cloudflare()).fingerprint != plan([second], cloudflare()).fingerprint
+    old, new = (plan([Account("a@x.how", password=SecretRef("env", name))], stalwart()) for name in ("A", "B"))
+    assert old.fingerprint != new.fingerprint
+
+
+def test_nothing_secret_has_a_public_value():
+    assert public(SECRET) == "{env: PASSWORD}"
+    assert public(Different()) == "(another secret)"
+
+
+names = st.sampled_from(["@", "mail", "www", "a.b"])
+records = st.builds(
+    lambda name, address, ttl: record(ZONE, "A", name, f"192.0.2.{address}", ttl=ttl),
+    names,
+    st.integers(1, 4),
+    st.sampled_from([1, 60, 300]),
+) | st.builds(lambda name, text: record(ZONE, "TXT", name, text), names, st.sampled_from(["x", "y", "v=spf1 -all"]))
+
+
+def unique(items):
+    return list({(item.type, item.name, item.content): item for item in items}.values())
+
+
+def carried_out(result, live):
+    """What is live after a plan, as a system that obeys would have it."""
+    gone = {id(change.before) for change in result.changes if change.before is not None}
+    kept = [item for item in live if id(item) not in gone]
+    made = [Live(change.after, f"n{i}", "mana") for i, change in enumerate(result.changes) if change.after is not None]
+    adopted = {id(change.before) for change in result.adopted}
+    return [Live(item.resource, item.id, "mana") if id(item) in adopted else item for item in kept] + made
+
+
+@given(st.lists(records, max_size=6), st.lists(st.tuples(records, st.sampled_from(["mana", None, "other"])), max_size=6))
+def test_a_plan_carried_out_leaves_nothing_to_do_and_foreign_records_alone(wanted, existing):
+    wanted = unique(wanted)
+    live = [Live(item, str(index), owner) for index, (item, owner) in enumerate(existing)]
+    first = plan(wanted, cloudflare(*live))
+    assert all(change.before is None or change.before.owner == "mana" for change in first.changes)
+    after = carried_out(first, live)
+    second = plan(wanted, cloudflare(*after))
+    assert second.changes == ()
+    assert second.adopted == ()
+    assert [item for item in after if item.owner == "other"] == [item for item in live if item.owner == "other"]
+
+
+def test_signatures_of_one_selector_are_compared_by_key():
+    live = Signature(ZONE, "s1", "ed25519", "AAAA")
+    result = plan([Signature(ZONE, "s1", "ed25519", "BBBB")], stalwart(live))
+    assert result.changes[0].fields == {"public_key": ("AAAA", "BBBB")}
