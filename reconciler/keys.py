@@ -10,6 +10,8 @@ from typing import Any
 # SubjectPublicKeyInfo of an RSA key is this AlgorithmIdentifier (RFC 8017 A.1: rsaEncryption, NULL) and a BIT STRING.
 _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 
+_ED25519_ALGORITHM = bytes.fromhex("06032b6570")  # RFC 8410 section 3: id-Ed25519, no parameters
+
 
 def public_key(algorithm: str, text: str) -> str:
     """Normalise a DKIM public key to the base64 that DNS publishes.
@@ -69,16 +71,33 @@ def private_pem(algorithm: str, pem: str) -> str:
 
 def _load(algorithm: str, pem: str) -> Any:  # a private key of cryptography, which is imported lazily
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
     try:
+        if algorithm == "ed25519":
+            return _ed25519(pem)
         key = serialization.load_pem_private_key(pem.encode(), password=None)
     except Exception:  # noqa: BLE001 (cryptography's own errors may quote the input)
-        raise ValueError("is not an unencrypted private key in PEM") from None
-    wanted = ed25519.Ed25519PrivateKey if algorithm == "ed25519" else rsa.RSAPrivateKey
-    if not isinstance(key, wanted):
+        raise ValueError(f"is not an unencrypted private key in PEM of the algorithm {algorithm}") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(f"is a private key, but not of the algorithm {algorithm}")  # noqa: TRY004 (the value is wrong)
     return key
+
+
+def _ed25519(pem: str) -> Any:
+    """Read PKCS#8 of either version: a key that Stalwart made is version 2 (RFC 5958), which cryptography refuses."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    match = re.fullmatch(r"\s*-----BEGIN PRIVATE KEY-----(.+)-----END PRIVATE KEY-----\s*", pem, re.DOTALL)
+    if match is None:
+        raise ValueError("is not PKCS#8")
+    content, _ = _read(base64.b64decode(re.sub(r"\s+", "", match[1])), 0x30)
+    _, rest = _read(content, 0x02)  # the version
+    algorithm, rest = _read(rest, 0x30)
+    if algorithm != _ED25519_ALGORITHM:
+        raise ValueError("is another algorithm")
+    seed, _ = _read(_read(rest, 0x04)[0], 0x04)  # RFC 8410 section 7: CurvePrivateKey is an OCTET STRING
+    return ed25519.Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def _spki(der: bytes) -> bytes:

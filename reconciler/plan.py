@@ -6,7 +6,7 @@ import enum
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,8 +101,10 @@ class Change:
 
     @property
     def waits(self) -> bool:
-        """Whether a value is known only after a first pass."""
-        return self.after is not None and any(value is UNKNOWN for _, value in self.after.values())
+        """Whether a value is known only after a first pass: a record of a key that the server has yet to make."""
+        if self.after is None or isinstance(self.after, Signature):
+            return False
+        return any(value is UNKNOWN for _, value in self.after.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
-    ``unchanged`` counts what is as it should be.
+    ``unchanged`` counts what is as it should be. ``compared`` is everything that was looked at: its address, what is
+    desired, and what is live.
     """
 
     stack: str
@@ -145,6 +148,7 @@ class Plan:
     drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
     revision: str = ""
     desired_hash: str = ""
+    compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
     @property
     def complete(self) -> bool:
@@ -220,36 +224,24 @@ def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, A
     return found
 
 
-def addresses(resources: Iterable[Resource], head: Callable[[Record], str]) -> dict[Resource, str]:
-    """Name every resource; records that share type and name get the head of their value in brackets."""
-    groups: dict[str, list[Resource]] = defaultdict(list)
-    for resource in dict.fromkeys(resources):
-        groups[resource.address].append(resource)
-    names = {}
-    for address, members in groups.items():
-        heads = _heads(members, head) if len({_value(member) for member in members}) > 1 else None
-        for index, member in enumerate(members):
-            names[member] = f"{address}[{heads[index]}]" if heads else address
-    return names
+def addresses(slots: Sequence[Resource], head: Callable[[Record], str]) -> list[str]:
+    """Name the things of one group; records that share type and name get the head of their value in brackets."""
+    if len(slots) < 2 or not isinstance(slots[0], Record):  # noqa: PLR2004 (one needs nothing to be told apart)
+        return [slot.address for slot in slots]
+    heads = [head(slot) for slot in slots if isinstance(slot, Record)]
+    # Two values with one head are told apart by a digest, which does not depend on what else is there.
+    return [
+        f"{slot.address}[{name if heads.count(name) == 1 else f'{name}~{_digest(slot)}'}]"
+        for slot, name in zip(slots, heads, strict=True)
+    ]
+
+
+def _digest(resource: Resource) -> str:
+    return hashlib.sha256(repr(_value(resource)).encode()).hexdigest()[:6]
 
 
 def _value(resource: Resource) -> Any:
     return (resource.content, resource.data, resource.priority) if isinstance(resource, Record) else resource
-
-
-def _heads(members: Sequence[Resource], head: Callable[[Record], str]) -> list[str] | None:
-    if not all(isinstance(member, Record) for member in members):
-        return None
-    heads = [head(member) for member in members if isinstance(member, Record)]
-    values: dict[str, list[Any]] = defaultdict(list)
-    for name, member in zip(heads, members, strict=True):
-        if _value(member) not in values[name]:
-            values[name].append(_value(member))
-    # Two values with one head are told apart by a digest, which does not depend on what else is there.
-    return [
-        name if len(values[name]) == 1 else f"{name}~{hashlib.sha256(repr(_value(member)).encode()).hexdigest()[:6]}"
-        for name, member in zip(heads, members, strict=True)
-    ]
 
 
 # ------------------------------------------------------------------------------------------------------- diff
@@ -268,36 +260,41 @@ def diff(
     *,
     stack: str,
     head: Callable[[Record], str] = lambda record: str(record.content),
+    markable: Callable[[Resource], bool] = lambda _: True,
     prune: bool = True,
 ) -> Plan:
     """Compare what should be with what was observed.
 
     Only the targets in ``observations`` take part, and of them only what could be read. While any server is lost,
-    nothing is deleted anywhere. ``head`` names one of several values at a name; ``prune`` is the policy for marked
-    DNS records that are no longer declared.
+    nothing is deleted anywhere. ``head`` names one of several values at a name; ``markable`` says whether our mark
+    fits beside a live record's own comment; ``prune`` is the policy for marked DNS records no longer declared.
     """
-    return _Diff(desired, observations, stack, head, prune).plan()
+    return _Diff(desired, observations, _Rules(stack, head, markable, prune)).plan()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What a comparison goes by, as `diff` is given it."""
+
+    stack: str
+    head: Callable[[Record], str]
+    markable: Callable[[Resource], bool]
+    prune: bool
 
 
 class _Diff:
     """One comparison: the inputs, and what has been found so far."""
 
-    def __init__(
-        self,
-        desired: Desired,
-        observations: Mapping[str, Observation],
-        stack: str,
-        head: Callable[[Record], str],
-        prune: bool,  # noqa: FBT001 (a policy, named by the only caller)
-    ) -> None:
-        self.desired, self.observations, self.stack, self.prune = desired, observations, stack, prune
+    def __init__(self, desired: Desired, observations: Mapping[str, Observation], rules: _Rules) -> None:
+        self.desired, self.observations, self.rules = desired, observations, rules
         self.lost = frozenset(name for name, seen in observations.items() if seen.lost)
         self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
         problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
         self.blocked = self.unread | {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
         self.wanted = [item for item in desired.resources if item.target in observations and self._readable(item)]
         self.live = [item for seen in observations.values() for item in seen.live if self._readable(item.resource)]
-        self.names = addresses([*self.wanted, *(item.resource for item in self.live)], head)
+        self.names: dict[int, str] = {}  # by identity: equal resources may be two things
+        self.compared: list[tuple[str, Resource | None, Live | None]] = []
         self.changes: list[Change] = []
         self.adopted: list[Change] = []
         self.unmanaged: list[str] = []
@@ -314,7 +311,7 @@ class _Diff:
             self._leave_or_delete(live)
         self._needs()
         return Plan(
-            stack=self.stack,
+            stack=self.rules.stack,
             changes=tuple(sorted(self.changes, key=order)),
             adopted=tuple(sorted(self.adopted, key=order)),
             unmanaged=tuple(sorted(self.unmanaged)),
@@ -324,6 +321,7 @@ class _Diff:
             head=tuple(line for seen in self.observations.values() for line in seen.head),
             unchanged=self.unchanged,
             owned=self._owned(),
+            compared=tuple(self.compared),
         )
 
     def _readable(self, resource: Resource) -> bool:
@@ -342,7 +340,7 @@ class _Diff:
     def _owned(self) -> dict[str, int]:
         owned: dict[str, int] = defaultdict(int)
         for live in self.live:
-            if live.owner == self.stack:
+            if live.owner == self.rules.stack:
                 owned[live.resource.scope] += 1
         return dict(owned)
 
@@ -356,18 +354,30 @@ class _Diff:
         creates: list[Resource] = []
         spare: list[Live] = []
         for resources, lives in groups.values():
-            pairing = _pair(resources, lives, self.stack)
+            pairing = _pair(resources, lives, self.rules.stack)
+            self._name(pairing)
             for resource, live in pairing.pairs:
                 self._paired(resource, live)
             creates += pairing.create
             spare += pairing.spare
         return creates, spare
 
+    def _name(self, pairing: _Pairing) -> None:
+        """Give every member of a group its address; a pair is one thing."""
+        things: list[tuple[Resource, Resource | None, Live | None]] = [
+            (item, item, live) for item, live in pairing.pairs
+        ]
+        things += [(item, item, None) for item in pairing.create]
+        things += [(live.resource, None, live) for live in pairing.spare]
+        for (slot, item, live), name in zip(things, addresses([it[0] for it in things], self.rules.head), strict=True):
+            self.names[id(slot)] = name
+            self.compared.append((name, item, live))
+
     def _paired(self, resource: Resource, live: Live) -> None:
         fields = differences(resource, live.resource)
         if self._waits_for_lost(resource):
             return
-        foreign = isinstance(resource, Record) and live.owner != self.stack
+        foreign = isinstance(resource, Record) and live.owner != self.rules.stack
         if not fields:
             self.unchanged += 1
             if foreign:
@@ -384,14 +394,19 @@ class _Diff:
     def _adopt(self, resource: Resource, live: Live) -> None:
         if live.fixed or live.owner is not None:
             return  # Cloudflare's own record, or another stack's: equal is all we ask for
-        self.adopted.append(Change(self.names[resource], (), Reason.DIFFERS, live, resource, adopts=True))
+        if not self.rules.markable(live.resource):
+            summary = "is as desired but can't be marked as ours: its comment is too long for the mark"
+            hint = "shorten the comment at Cloudflare; until then the record is never removed by itself"
+            self.problems.append(Problem(self.names[id(resource)], summary, hint, Severity.WARNING))
+            return
+        self.adopted.append(Change(self.names[id(resource)], (), Reason.DIFFERS, live, resource, adopts=True))
 
     def _adoptable(self, resource: Resource, live: Live) -> bool:
-        names = {self.names[resource], resource.address, self.names[live.resource]}
+        names = {self.names[id(resource)], resource.address}
         return live.owner is None and not live.fixed and bool(names & self.desired.adopt)
 
     def _conflict(self, resource: Resource, live: Live, fields: Mapping[str, tuple[Any, Any]]) -> None:
-        address = self.names[resource]
+        address = self.names[id(resource)]
         shown = ", ".join(f"{name} is {public(have)!r}" for name, (have, _) in fields.items())
         if live.fixed:
             summary, hint = f"exists and can't be changed: {live.fixed}", "remove it where it was made"
@@ -409,14 +424,14 @@ class _Diff:
         secret = all(sensitive(want) for _, want in fields.values())
         actions = (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
         reason = Reason.SECRET_DIFFERS if secret else Reason.DIFFERS
-        self._add(Change(self.names[resource], actions, reason, live, resource, fields, adopts=adopts))
+        self._add(Change(self.names[id(resource)], actions, reason, live, resource, fields, adopts=adopts))
 
     def _create(self, resource: Resource) -> None:
         if self._waits_for_lost(resource):
             return
         reason = Reason.LOST if resource.target in self.lost else Reason.MISSING
         fields = {name: (None, want) for name, want in resource.values() if want is not UNMANAGED}
-        self._add(Change(self.names[resource], (Action.CREATE,), reason, None, resource, fields))
+        self._add(Change(self.names[id(resource)], (Action.CREATE,), reason, None, resource, fields))
 
     def _add(self, change: Change) -> None:
         self.changes.append(replace(change, notes=self.desired.notes(change.resource)))
@@ -452,7 +467,7 @@ class _Diff:
             fields = {name: (getattr(live.resource, name), want) for name, want in resource.values()}
             fields = {"type": (live.resource.type, resource.type)} | _differing(fields)  # type: ignore[attr-defined]
             actions = (Action.DELETE, Action.CREATE)
-            self._add(Change(self.names[resource], actions, Reason.DIFFERS, live, resource, fields))
+            self._add(Change(self.names[id(resource)], actions, Reason.DIFFERS, live, resource, fields))
         return remaining, [live for live in spare if id(live) not in used]
 
     def _goes(self, live: Live) -> bool:
@@ -462,11 +477,14 @@ class _Diff:
         if not isinstance(live.resource, Record):
             return live.resource.address in self.desired.removed
         return (
-            self.prune and live.owner == self.stack and not live.fixed and live.resource.group not in self.desired.kept
+            self.rules.prune
+            and live.owner == self.rules.stack
+            and not live.fixed
+            and live.resource.group not in self.desired.kept
         )
 
     def _leave_or_delete(self, live: Live) -> None:
-        address = self.names[live.resource]
+        address = self.names[id(live.resource)]
         if not self._goes(live):
             self.unmanaged.append(address)
             return
@@ -480,7 +498,7 @@ class _Diff:
         present = {change.address: change for change in self.changes if not change.deletes}
         for index, change in enumerate(self.changes):
             wanted = _required(change, fresh=bool(self.lost)) if change.after is not None else ()
-            needs = frozenset(present) & frozenset(wanted) - {change.address}
+            needs = frozenset(item for item in wanted if item in present and item != change.address)
             if needs:
                 self.changes[index] = replace(change, needs=needs)
 

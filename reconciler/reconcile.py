@@ -78,6 +78,7 @@ class Work:
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
     heading: Callable[[Record], str] = lambda record: str(record.content)
+    markable: Callable[[Resource], bool] = lambda _: True
     head: tuple[str, ...] = ()
     revision: str = ""
     desired_hash: str = ""
@@ -123,7 +124,14 @@ def make_plan(work: Work) -> Plan:
     """Observe, compare and guard. Writes nothing anywhere."""
     observations = observe(work, work.desire(None).resources)
     desired = work.desire(observations)
-    plan = diff(desired, observations, stack=work.stack, head=work.heading, prune=work.policy.prune)
+    plan = diff(
+        desired,
+        observations,
+        stack=work.stack,
+        head=work.heading,
+        markable=work.markable,
+        prune=work.policy.prune,
+    )
     plan = narrow(plan, work.only)
     evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public())
     unchanged = work.last_hash is not None and work.last_hash == work.desired_hash

@@ -194,8 +194,9 @@ class Account(Resource):
 
     ``name`` is the key in the YAML (an e-mail address, or a bare name), ``email`` the primary address, ``login`` what
     one logs in with up to 0.15. A live account is matched to a declared one by login or by primary address, and takes
-    its ``name``, so that a changed login or address is a change and not another account. ``aliases``, ``groups`` and ``roles`` are sorted; ``quota`` is in bytes, ``None`` is none. ``password`` is a
-    reference when desired and a verdict when observed.
+    its ``name``, so that a changed login or address is a change and not another account. ``aliases``, ``groups`` and
+    ``roles`` are sorted; ``quota`` is in bytes, ``None`` is none. ``password`` is a reference when desired and a
+    verdict when observed.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -241,7 +242,7 @@ class Signature(Resource):
     selector: str
     algorithm: str  # ed25519 | rsa
     public_key: str | Special
-    signs: bool = True
+    signs: bool | Special = True  # UNMANAGED where the server's rule is not the default
     private_key: SecretRef | None = field(default=None, compare=False)
 
     @property

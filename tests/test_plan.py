@@ -119,6 +119,20 @@ def test_one_of_two_values_changes_and_the_other_stays():
     assert change.address == "dns/mana.how/A/mail[192.0.2.3]"
 
 
+def test_a_single_value_that_changes_keeps_its_plain_address():
+    live = ours(record(ZONE, "A", "mail", "192.0.2.1"))
+    (change,) = plan([record(ZONE, "A", "mail", "192.0.2.2")], cloudflare(live)).changes
+    assert change.address == "dns/mana.how/A/mail"
+
+
+def test_an_equal_record_whose_comment_leaves_no_room_is_reported_and_not_adopted():
+    wanted = record(ZONE, "A", "mail", "192.0.2.1")
+    observations = cloudflare(Live(wanted, "1"))
+    result = diff(Desired([wanted]), observations, stack="mana", markable=lambda _: False)
+    assert (result.changes, result.adopted) == ((), ())
+    assert [item.severity for item in result.problems] == [Severity.WARNING]
+
+
 def test_what_is_ours_and_no_longer_declared_is_deleted_and_foreign_stays():
     result = plan(
         [], cloudflare(ours(record(ZONE, "A", "old", "192.0.2.1")), Live(record(ZONE, "A", "www", "192.0.2.2"), "2"))
@@ -190,7 +204,8 @@ def test_the_record_of_a_declared_selector_is_never_removed():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "changes"), [(Same(SECRET), 0), (Same(SecretRef("env", "OLD")), 1), (Different(), 1), (Unreadable("?"), 0)]
+    ("verdict", "changes"),
+    [(Same(SECRET), 0), (Same(SecretRef("env", "OLD")), 1), (Different(), 1), (Unreadable("?"), 0)],
 )
 def test_a_secret_is_compared_by_its_verdict(verdict, changes):
     result = plan([Account("a@mana.how", password=SECRET)], stalwart(Account("a@mana.how", password=verdict)))
@@ -280,7 +295,9 @@ def carried_out(result, live):
     return [Live(item.resource, item.id, "mana") if id(item) in adopted else item for item in kept] + made
 
 
-@given(st.lists(records, max_size=6), st.lists(st.tuples(records, st.sampled_from(["mana", None, "other"])), max_size=6))
+@given(
+    st.lists(records, max_size=6), st.lists(st.tuples(records, st.sampled_from(["mana", None, "other"])), max_size=6)
+)
 def test_a_plan_carried_out_leaves_nothing_to_do_and_foreign_records_alone(wanted, existing):
     wanted = unique(wanted)
     live = [Live(item, str(index), owner) for index, (item, owner) in enumerate(existing)]

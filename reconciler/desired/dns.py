@@ -6,6 +6,7 @@ Pure. `record` is the only way to make a `Record`; everything here is text in, t
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
@@ -38,7 +39,7 @@ def record(
     (CAA, SRV, TLSA, ...) take ``data``, or ``content`` as a zone file has it. Raises ValueError, which says what is
     wrong with the value, when it makes no record of that type.
     """
-    zone, type = _ascii(zone), type.upper()  # noqa: A001 (the field's own name)
+    zone, type = host(zone), sys.intern(type.upper())  # noqa: A001 (the field's own name)
     name = relative(name, zone)
     pairs: Data | None = None
     if type == "URI":
@@ -88,7 +89,6 @@ def marked(text: str | None, stack: str) -> str | None:
 
 
 # ----------------------------------------------------------------------------------------------------------- names
-@lru_cache(maxsize=65536)
 def _ascii(name: str) -> str:
     """Lower-case a name, take its last dot away and put it into Punycode. Raises ValueError."""
     if name.isascii():
@@ -110,7 +110,6 @@ def _ascii(name: str) -> str:
 _NAME = re.compile(r"[^\s.\"\\]{1,63}(\.[^\s.\"\\]{1,63})*")
 
 
-@lru_cache(maxsize=65536)
 def relative(name: str, zone: str) -> str:
     """Write a name relative to its zone, ``@`` for the zone itself. Raises ValueError for one outside of it."""
     if name in ("@", ""):
@@ -130,6 +129,7 @@ def absolute(name: str, zone: str) -> str:
     return zone if name == "@" else f"{name}.{zone}"
 
 
+@lru_cache(maxsize=1024, typed=True)  # ten thousand records share few hosts, and one zone
 def host(text: Any) -> str:
     """Normalise a host that a record points to; the null target is a dot (RFC 7505, RFC 2782).
 
@@ -158,7 +158,6 @@ def _content(type: str, zone: str, name: str, content: str | None) -> str:
     return "".join(content.split()) if type == "OPENPGPKEY" else content
 
 
-@lru_cache(maxsize=65536)
 def _address(type: str, text: str) -> str:
     try:
         return str(IPv4Address(text) if type == "A" else IPv6Address(text))

@@ -171,3 +171,9 @@ def _truncated(left_out: int, shown: int, deletions: int) -> list[str]:
     kept = f" {shown} of {deletions} deletions are shown." if shown < deletions else " All deletions are shown."
     whole = "Read the whole plan with `reconciler plan` before you approve it."
     return [f"**Truncated:** {left_out} lines do not fit into a comment.{kept} {whole}"]
+
+
+def fenced(text: str) -> str:
+    """Set a text as a block of code; the fence is longer than any run of backticks in it."""
+    fence = "`" * max(3, max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    return f"{fence}\n{text.rstrip()}\n{fence}\n"

@@ -30,7 +30,7 @@ class Style:
 
     def paint(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
         """Colour a text, where colours are on."""
-        return click.style(text, fg=colour, bold=bold) if self.colour else text
+        return click.style(text, fg=colour, bold=bold or None) if self.colour else text
 
     def title(self, text: str) -> str:
         """Set a heading off."""

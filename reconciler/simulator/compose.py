@@ -33,6 +33,7 @@ VERSION = "2.40.3"
 FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 LABEL = "com.docker.compose"
 UNHASHED = frozenset({"build", "pull_policy", "scale", "depends_on", "profiles"})
+SPANS = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
 POLL = 0.05  # seconds between two looks at a container's health
 
 
@@ -93,7 +94,8 @@ def _scalar(node: ScalarNode) -> Any:
             int(f"{octal[1]}0o{octal[2]}", 8) if octal else int(digits, 0 if digits.lstrip("+-")[1:2] in "box" else 10)
         )
     if _FLOAT.fullmatch(text):
-        return float(text)
+        number = float(text)
+        return int(number) if number == int(number) and abs(number) < 1e21 else number  # as Go prints them
     if re.fullmatch(r"\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?", text):
         raise Failure(f"{text}: invalid jsonType time.Time")
     return text
@@ -101,13 +103,7 @@ def _scalar(node: ScalarNode) -> Any:
 
 def as_text(value: Any) -> str:
     """Write a scalar as Go prints it: 1.50 as 1.5, 1e3 as 1000, true as true."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, float):
-        return str(value)
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    return re.sub(r"e([-+])(\d)$", r"e\g<1>0\2", repr(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # ----------------------------------------------------------------------------------------------------- the project
@@ -123,6 +119,7 @@ class Project:
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    extensions: dict[str, Any] = field(default_factory=dict)  # the keys that begin with x-
 
     def service(self, name: str) -> dict[str, Any]:
         """Find a service; raises `Failure`."""
@@ -139,14 +136,16 @@ def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
     environment = _environment(named or [path for path in [directory / ".env"] if path.is_file()])
     model: dict[str, Any] = {}
     for path in files:
-        model = _merge(model, _file(path, environment, interpolate=interpolate))
+        model = _merge(model, _file(path, environment, interpolate=interpolate), lists=not interpolate)
     project = Project(_name(options, model, directory, environment), directory, files, named, environment)
     for name, service in (model.get("services") or {}).items():
         project.services[name] = _service(project, name, service or {}, interpolate=interpolate)
+    project.extensions = {key: value for key, value in model.items() if key.startswith("x-")}
     _check_dependencies(project)
     used = {network for service in project.services.values() for network in service.get("networks") or {}}
     declared = model.get("networks") or {}
-    project.networks = {key: _named(project, key, declared.get(key)) for key in sorted(used | set(declared))}
+    pool: dict[str, Any] = {"ipam": {}} if interpolate else {}
+    project.networks = {key: {**pool, **_named(project, key, declared.get(key))} for key in used | set(declared)}
     project.volumes = {key: _named(project, key, value) for key, value in (model.get("volumes") or {}).items()}
     return project
 
@@ -174,7 +173,7 @@ def _environment(paths: Sequence[Path]) -> dict[str, str]:
 
 def _env_file(path: Path, lookup: dotenv.Lookup) -> dict[str, str]:
     try:
-        return dotenv.parse(path.read_text("utf-8").removeprefix("\ufeff").replace("\r\n", "\n"), lookup)
+        return dotenv.parse(path.read_bytes().decode().removeprefix("\ufeff").replace("\r\n", "\n"), lookup)
     except FileNotFoundError as error:
         raise Failure(f"couldn't find env file: {path}") from error
     except (OSError, UnicodeDecodeError, dotenv.InvalidEnvFile) as error:
@@ -201,21 +200,16 @@ def _file(path: Path, environment: Mapping[str, str], *, interpolate: bool) -> d
     for name, service in (model.get("services") or {}).items():
         if not isinstance(service, dict):
             raise Failure(f"validating {path}: services.{name} must be a mapping")
-        _use_maps(service)
+        if interpolate:
+            _use_maps(service)
     return dict(model)
 
 
 def _use_maps(service: dict[str, Any]) -> None:
-    """Bring short forms into the forms that can be merged with another file's."""
+    """Bring lists into the maps they stand for, so that they merge with another file's."""
     for key in ("environment", "labels"):
         if key in service:
             service[key] = _as_map(service[key])
-    if isinstance(service.get("depends_on"), list):
-        service["depends_on"] = {other: {"condition": "service_started"} for other in service["depends_on"]}
-    if isinstance(service.get("networks"), list):
-        service["networks"] = dict.fromkeys(service["networks"])
-    if "env_file" in service:
-        service["env_file"] = _env_file_entries(service["env_file"])
 
 
 def _interpolated(value: Any, path: tuple[str, ...], environment: Mapping[str, str]) -> Any:
@@ -250,12 +244,14 @@ def _env_file_entries(value: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _merge(base: Any, more: Any, key: str = "") -> Any:
+def _merge(base: Any, more: Any, key: str = "", *, lists: bool) -> Any:
+    """Put one file's part over another's; ``lists`` is the form in which merged variables stay uninterpolated."""
+    if key in ("environment", "labels") and lists:
+        merged = {**_as_map(base), **_as_map(more)}
+        return [name if value is None else f"{name}={as_text(value)}" for name, value in merged.items()]
     if isinstance(base, dict) and isinstance(more, dict):
-        return {
-            **base,
-            **{name: _merge(base[name], item, name) if name in base else item for name, item in more.items()},
-        }
+        both = {name: _merge(base[name], more[name], name, lists=lists) for name in base.keys() & more.keys()}
+        return {**base, **more, **both}
     if isinstance(base, list) and isinstance(more, list) and key not in ("command", "entrypoint", "test"):
         return [*base, *(item for item in more if item not in base)]
     return more
@@ -264,6 +260,10 @@ def _merge(base: Any, more: Any, key: str = "") -> Any:
 def _service(project: Project, name: str, raw: dict[str, Any], *, interpolate: bool) -> dict[str, Any]:
     """Bring a service into its canonical form; with interpolation its env files end up in its environment."""
     service = dict(raw)
+    if isinstance(service.get("depends_on"), list):
+        service["depends_on"] = {other: {"condition": "service_started"} for other in service["depends_on"]}
+    if isinstance(service.get("networks"), list):
+        service["networks"] = dict.fromkeys(service["networks"])
     if "image" not in service and "build" not in service:
         raise Failure(f'service "{name}" has neither an image nor a build context specified: invalid compose project')
     if "network_mode" not in service:
@@ -271,12 +271,15 @@ def _service(project: Project, name: str, raw: dict[str, Any], *, interpolate: b
     depends = (service.get("depends_on") or {}).items()
     if depends:
         service["depends_on"] = {other: {"required": True, **(how or {})} for other, how in depends}
-    service["env_file"] = [{**item, "path": str(project.directory / item["path"])} for item in raw.get("env_file", [])]
+    files = _env_file_entries(service.get("env_file") or [])
+    service["env_file"] = [{**item, "path": str(project.directory / item["path"])} for item in files]
     if interpolate:
         service["environment"] = _resolved(project, service)
         service["labels"] = {key: as_text(item) for key, item in service.get("labels", {}).items()}
         service["command"] = _command(service.get("command"))
         service["entrypoint"] = _command(service.get("entrypoint"))
+        if "mem_limit" in service:
+            service["mem_limit"] = _bytes(as_text(service["mem_limit"]))
         if "healthcheck" in service:
             service["healthcheck"] = _healthcheck(service["healthcheck"])
     service["ports"] = [_port(item) for item in service.get("ports") or []]
@@ -326,7 +329,24 @@ def _healthcheck(raw: Mapping[str, Any]) -> dict[str, Any]:
     test = raw.get("test")
     if raw.get("disable"):
         return {"test": ["NONE"]}
-    return {**raw, **({"test": ["CMD-SHELL", test]} if isinstance(test, str) else {})}
+    command = {"test": ["CMD-SHELL", test]} if isinstance(test, str) else {}
+    return {**raw, **command, **{key: _duration(nanoseconds(raw[key])) for key in SPANS if key in raw}}
+
+
+def _duration(span: int) -> str:
+    """Write nanoseconds as Go does: 1m30s, 2m0s, 500ms."""
+    if span < 10**9:
+        return f"{span / 10**6:g}ms" if span else "0s"
+    minutes, seconds = divmod(span / 10**9, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{seconds:g}s"
+
+
+def _bytes(text: str) -> str:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)i?b?", text.lower())
+    if match is None:
+        raise Failure(f"invalid size: '{text}'")
+    return str(int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")))
 
 
 def _port(value: Any) -> dict[str, Any]:
@@ -345,8 +365,8 @@ def _volume(directory: Path, value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     source, colon, rest = value.partition(":")
-    if not colon:
-        return {"type": "volume", "target": source, "volume": {}}
+    if not colon or re.fullmatch("[A-Za-z]", source):  # one letter is a drive of Windows, and no volume
+        return {"type": "volume", "target": value, "volume": {}}
     target, _, mode = rest.partition(":")
     read_only = {"read_only": True} if "ro" in mode.split(",") else {}
     if source[:1] in ("/", ".", "~"):
@@ -483,13 +503,10 @@ class Up:
         return str(self.project.services[service].get("container_name") or f"{self.project.name}-{service}-1")
 
     def _without_surplus(self, found: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
-        """Remove all but one: an `up` that was killed leaves the old container and the new one."""
+        """Remove all but one: an `up` that was killed leaves the old container and the new, under its passing name."""
         ranked = sorted(found, key=lambda item: item["Config"]["Labels"].get(f"{LABEL}.config-hash") != wanted)
         for item in ranked[1:]:
             self.engine.call("DELETE", f"/containers/{item['Id']}", force="1")
-        if len(ranked) > 1 and ranked[0]["Name"] != f"/{self.name(ranked[0]['Config']['Labels'][f'{LABEL}.service'])}":
-            final = self.name(ranked[0]["Config"]["Labels"][f"{LABEL}.service"])
-            self.engine.call("POST", f"/containers/{ranked[0]['Id']}/rename", name=final)
         return ranked[:1]
 
     def _stale(self, container: Mapping[str, Any], service: Mapping[str, Any]) -> bool:
@@ -595,8 +612,7 @@ def _config(service: Mapping[str, Any]) -> dict[str, Any]:
     }
     check = service.get("healthcheck")
     if check:
-        times = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
-        spans = {name: nanoseconds(check[key]) for key, name in times.items() if key in check}
+        spans = {name: nanoseconds(check[key]) for key, name in SPANS.items() if key in check}
         config["Healthcheck"] = {"Test": check.get("test"), **spans, "Retries": int(check.get("retries", 0))}
     return config
 
@@ -660,7 +676,7 @@ def _config_command(options: argparse.Namespace) -> None:
         names = sorted(project.services) if options.hash == "*" else options.hash.split(",")
         show("\n".join(f"{name} {digest(project.service(name))}" for name in names))
     elif options.format == "json":
-        text = json.dumps(_model(project), indent=2, ensure_ascii=False)
+        text = json.dumps(_model(project), indent=2, sort_keys=True, ensure_ascii=False)
         show(text if options.no_interpolate else text.replace("$", "$$"))
     else:
         raise Failure("the stand-in prints a configuration with --format json only")
@@ -668,7 +684,8 @@ def _config_command(options: argparse.Namespace) -> None:
 
 def _model(project: Project) -> dict[str, Any]:
     model: dict[str, Any] = {"name": project.name, "networks": project.networks, "services": project.services}
-    return {**model, "volumes": project.volumes} if project.volumes else model
+    volumes = {"volumes": project.volumes} if project.volumes else {}
+    return {**model, **volumes, **project.extensions}
 
 
 def _up(options: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ API_VERSION = "1.41"
 ENGINE_VERSION = "20.10.24"
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, as the engine prints it
 RESTART_PAUSE = 0.1  # seconds; the engine's first pause before it restarts a crashed container
+EXEC_PAUSE = 0.1  # seconds; about what the engine takes to start a program
 STREAM = "application/vnd.docker.raw-stream"
 
 
@@ -196,7 +197,7 @@ class Docker:
         self.containers: dict[str, Container] = {}
         self.images: dict[str, Image] = {}
         self.networks: dict[str, Network] = {}
-        self.volumes: set[str] = set()
+        self.volumes: dict[str, dict[str, str]] = {}  # name to labels
         self.behaviours: dict[str, Behaviour] = {}
         self.script: Callable[[Container], Behaviour] = lambda it: self.behaviours.get(it.name, HEALTHY)
         self.files: Callable[[Container, str], bytes | None] = lambda _container, _path: None
@@ -204,6 +205,7 @@ class Docker:
         self.on_restart: Callable[[str], None] = lambda _name: None
         self._execs: dict[str, _Exec] = {}
         self._serial = 0
+        self._bridges = 0
         self._lock = threading.RLock()
         self.add_network("bridge")
 
@@ -217,7 +219,8 @@ class Docker:
 
     def add_network(self, name: str, *, subnet: str = "", labels: Mapping[str, str] | None = None) -> Network:
         """Make a network; without ``subnet`` it gets the next of 172.17.0.0/16, 172.18.0.0/16 and so on."""
-        chosen = ipaddress.IPv4Network(subnet or f"172.{17 + len(self.networks)}.0.0/16")
+        chosen = ipaddress.IPv4Network(subnet or f"172.{17 + self._bridges}.0.0/16")
+        self._bridges += 0 if subnet else 1
         self.networks[name] = Network(name, identify("network", name), chosen, dict(labels or {}))
         return self.networks[name]
 
@@ -498,7 +501,9 @@ class Docker:
         for path in item.config.get("Volumes") or {}:
             if path not in taken:
                 mounts.append(_volume(identify("volume", item.id, path), path, writable=True))
-        self.volumes |= {mount["Name"] for mount in mounts if mount["Type"] == "volume"}
+        for mount in mounts:
+            if mount["Type"] == "volume":
+                self.volumes.setdefault(mount["Name"], {})
         return mounts
 
     def _claim(self, name: str) -> None:
@@ -595,6 +600,8 @@ class Docker:
         sent = it.output.stdout + it.output.stderr if it.tty else frames
 
         def send(connection: socket.socket) -> None:
+            # The docker package loses frames that arrive together with the head: it reads them past its own buffer.
+            time.sleep(EXEC_PAUSE)
             connection.sendall(sent)
 
         if request.headers.get("upgrade", "").lower() == "tcp":
@@ -628,7 +635,7 @@ class Docker:
             }
         )
 
-    # ------------------------------------------------------------------------------------------ networks and images
+    # ---------------------------------------------------------------------------------- networks, volumes and images
     @_route("GET", "/networks")
     def _network_list(self, request: Request) -> Reply:
         filters = _filters(request)
@@ -677,6 +684,14 @@ class Docker:
         network = self.add_network(body["Name"], subnet=pools[0].get("Subnet", ""), labels=body.get("Labels"))
         return Reply.of({"Id": network.id, "Warning": ""}, 201)
 
+    @_route("DELETE", "/networks/([^/]+)")
+    def _network_remove(self, _: Request, name: str) -> Reply:
+        network = self._network(name)
+        if any(network.name in item.endpoints for item in self.containers.values() if item.running):
+            raise Refusal(403, f"error while removing network: network {network.name} has active endpoints")
+        del self.networks[network.name]
+        return Reply(204, content_type="")
+
     @_route("POST", "/networks/([^/]+)/connect")
     def _network_connect(self, request: Request, name: str) -> Reply:
         body = request.json()
@@ -688,6 +703,35 @@ class Docker:
         network = self._network(name)
         address = network.issue() if item.running else ""
         item.endpoints[network.name] = Endpoint(list(aliases), address)
+
+    @_route("POST", "/volumes/create")
+    def _volume_create(self, request: Request) -> Reply:
+        body = request.json()
+        self.volumes.setdefault(body["Name"], body.get("Labels") or {})
+        return Reply.of(self._volume_shape(body["Name"]), 201)
+
+    @_route("GET", "/volumes")
+    def _volume_list(self, _: Request) -> Reply:
+        return Reply.of({"Volumes": [self._volume_shape(name) for name in self.volumes], "Warnings": None})
+
+    @_route("GET", "/volumes/([^/]+)")
+    def _volume_inspect(self, _: Request, name: str) -> Reply:
+        return Reply.of(self._volume_shape(name))
+
+    @_route("DELETE", "/volumes/([^/]+)")
+    def _volume_remove(self, _: Request, name: str) -> Reply:
+        self._volume_shape(name)
+        users = [item.id for item in self.containers.values() if any(it.get("Name") == name for it in item.mounts)]
+        if users:
+            raise Refusal(409, f"remove {name}: volume is in use - [{', '.join(users)}]")
+        del self.volumes[name]
+        return Reply(204, content_type="")
+
+    def _volume_shape(self, name: str) -> dict[str, Any]:
+        if name not in self.volumes:
+            raise Refusal(404, f"get {name}: no such volume")
+        path = f"/var/lib/docker/volumes/{name}/_data"
+        return {"Name": name, "Driver": "local", "Mountpoint": path, "Labels": self.volumes[name], "Scope": "local"}
 
     @_route("GET", "/images/(.+)/json")
     def _image_inspect(self, _: Request, reference: str) -> Reply:

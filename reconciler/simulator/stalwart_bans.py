@@ -34,6 +34,10 @@ class Bans:
         self.counts[key] += 1
         return self.counts[key] <= rate.requests
 
+    def lasting(self) -> dict[str, int]:
+        """Return the counters that may end in a ban; those of request rates are gone in a minute."""
+        return {key: count for key, count in self.counts.items() if key.startswith(("rate-auth:", "rate-scan:"))}
+
     def forgive(self, kind: str) -> None:
         """Forget one kind of counters, as the purge of an in-memory store does."""
         for key in [key for key in self.counts if key.startswith(f"{kind}:")]:

@@ -280,7 +280,7 @@ class Directory:
                 reason = f"Principal {name!r} is not a valid {kind} member."
                 raise Failure("other", details="Invalid principal type", reason=reason)
             number, grants = group.id, self.permissions(group) if kind == "roles" else frozenset()
-        if not grants <= may:
+        if not grants & ADMIN_PERMISSIONS <= may:
             reason = f'Your account cannot grant the "{name}" role'
             raise Failure("other", details="Invalid role", reason=reason)
         return number
@@ -363,7 +363,8 @@ class _Draft:
         item.name = name
 
     def _emails(self, item: Principal, action: str, value: Any) -> None:
-        new = _changed(item.emails, action, "emails", value)
+        lower = value.lower() if isinstance(value, str) else value
+        new = _changed(item.emails, action, "emails", value if action == "set" else lower)
         added = [email for email in new if email not in item.emails]
         free = {email: self.directory._free_email(email, item) for email in added}  # noqa: SLF001 (one directory)
         item.set_emails([free.get(email, email) for email in new])
@@ -387,13 +388,16 @@ class _Draft:
         names = value if isinstance(value, list) else [value]
         if (action == "set") != isinstance(value, list) or not all(isinstance(name, str) for name in names):
             raise _invalid(kind, value)
+        if action == "removeItem":
+            gone = self.directory.find(names[0])
+            number = gone.id if gone else BUILT_IN.get(names[0])
+            item.member_of = [other for other in item.member_of if other != number]
+            return
         ids = [self.directory._membership(kind, name, self.may) for name in names]  # noqa: SLF001 (one directory)
         if action == "set":  # of one kind: the other two go as well
             item.member_of = ids
-        elif action == "addItem":
-            item.member_of += [number for number in ids if number not in item.member_of]
         else:
-            item.member_of = [number for number in item.member_of if number not in ids]
+            item.member_of += [number for number in ids if number not in item.member_of]
 
     def _members(self, item: Principal, action: str, value: Any) -> None:
         directory = self.directory

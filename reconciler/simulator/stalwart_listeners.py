@@ -43,8 +43,10 @@ class Sockets:
     A declared port from 1024 up is taken itself when it is free; any other gets a port of the system's choice.
     """
 
-    def __init__(self, host: str, door: Door) -> None:
+    def __init__(self, host: str, door: Door, name: str = "localhost") -> None:
+        """Remember where to listen; ``name`` is the host that the certificate is for."""
         self.host = host
+        self.name = name
         self.door = door
         self.ports: dict[int, int] = {}
         self._servers: list[_Port] = []
@@ -61,9 +63,9 @@ class Sockets:
 
     def _bind(self, port: int, listener: Listener) -> _Port:
         try:
-            return _Port(self.host, port if port >= 1024 else 0, listener, self.door)
+            return _Port(self.host, port if port >= 1024 else 0, listener, self.door, self.name)
         except OSError:
-            return _Port(self.host, 0, listener, self.door)
+            return _Port(self.host, 0, listener, self.door, self.name)
 
     def close(self) -> None:
         """Close all ports."""
@@ -78,8 +80,8 @@ class _Port(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, listener: Listener, door: Door) -> None:
-        self.listener, self.door = listener, door
+    def __init__(self, host: str, port: int, listener: Listener, door: Door, name: str) -> None:
+        self.listener, self.door, self.name = listener, door, name
         super().__init__((host, port), _Connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -107,7 +109,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self.lines = stack.enter_context(self.connection.makefile("rb"))
 
     def _start_tls(self, stack: contextlib.ExitStack) -> None:
-        self.connection = stack.enter_context(_tls().wrap_socket(self.connection, server_side=True))
+        self.connection = stack.enter_context(_tls(self.server.name).wrap_socket(self.connection, server_side=True))
         self.encrypted = True
         self._plain(stack)
 
@@ -187,8 +189,8 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
-    """Make a context with a certificate of its own signature, as a server without a certificate has."""
+def certificate(host: str) -> tuple[bytes, bytes]:
+    """Make a certificate of its own signature, as a server without another has: certificate and key, both PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -196,18 +198,23 @@ def _tls() -> ssl.SSLContext:
     from cryptography.x509.oid import NameOID
 
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=365))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
+    return made.public_bytes(Encoding.PEM), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@functools.cache
+def _tls(host: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tls.pem"
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(pem + certificate.public_bytes(Encoding.PEM))
+        path.write_bytes(b"".join(certificate(host)))
         context.load_cert_chain(path)
     return context

@@ -83,6 +83,7 @@ class StalwartRest:
     ``config.toml`` (flat keys). ``spam_host_broken`` is a container without DNS: no spam rules at the first start,
     and every reload ends in an error until Pyzor is off. ``trust_loopback=False`` lets loopback clients be counted
     and banned. With ``open_ports`` the listeners are real sockets on ``listeners_host``, found in ``ports``.
+    ``settings.read_only = True`` is a ``config.toml`` that can't be written.
     """
 
     def __init__(
@@ -210,7 +211,7 @@ class StalwartRest:
                 "file": dict(self.settings.file),
                 "database": dict(self.settings.database),
                 "directory": self.directory.dump(),
-                "counts": dict(self.bans.counts),
+                "counts": self.bans.lasting(),
                 "blocked": sorted(self.bans.blocked),
                 "running": dict(self._running),
                 "listeners": [item.name for item in self.listeners],

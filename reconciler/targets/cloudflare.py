@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import threading
 import time
 import weakref
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _ZONES_PAGE = 50
 _TRIES = 3
 _PAUSE = 0.25  # seconds before the second try of a read
 _SILENCE = 60.0  # seconds to wait after a 429 that does not say how long
+_ON_THE_WAY = "check base_url, and proxies on the way"
 _LARGEST = 64 << 20  # bytes of an answer; five thousand records are 3 MiB
 
 T = TypeVar("T")
@@ -77,13 +79,15 @@ class _Throttled(_Failure):
 class _Refused(_Failure):
     """The API said no: nothing happened. ``final`` is a no to whatever else is asked of this zone."""
 
-    def __init__(self, summary: str, hint: str, codes: frozenset[int], *, final: bool) -> None:
-        super().__init__(summary, hint)
+    def __init__(self, what: str, text: str, hint: str, codes: frozenset[int], *, final: bool) -> None:
+        super().__init__(f"{what}: {text}", hint)
+        self.text = text
         self.codes = codes
         self.final = final
 
 
-_TOKEN_CODES = frozenset({1000, 6003, 6102, 6103, 6111, 9106, 9109})
+_INVALID_TOKEN = 9109
+_TOKEN_CODES = frozenset({6003, 6102, 6103, 6111, 9106, _INVALID_TOKEN})
 _ROUTE_CODES = frozenset({7000, 7003})
 _MISSING = 81044
 _QUOTA = 81045
@@ -171,7 +175,7 @@ class _Session:
                 failure, tries = error, tries + 1
                 if tries == _TRIES or self._line.stopped.is_set():
                     raise
-                pause = _PAUSE * 2**tries * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+                pause = _PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
             waited += pause
             if waited > self._line.patience:
                 raise failure
@@ -208,7 +212,7 @@ class _Session:
         if isinstance(answer, dict) and (answer.get("success") is False or not response.is_success):
             raise self._refusal(what, status, answer.get("errors"), right)
         if response.is_success:
-            raise _Lost(f"{what}: the answer is not the API's JSON", "check base_url, and proxies on the way")
+            raise _Lost(f"{what}: the answer is not the API's JSON", _ON_THE_WAY)
         raise self._refusal(what, status, None, right)
 
     def _exchange(
@@ -238,33 +242,40 @@ class _Session:
         codes = frozenset(code for code, _ in leaves)
         text = "; ".join(f"{message} ({code})" for code, message in dict(leaves).items())
         text = (text or f"HTTP {status}, and no reason is given").replace(self._token, "(the token)")[:500]
-        denied = status in (401, 403) or bool(codes & _TOKEN_CODES and status == 400)  # noqa: PLR2004 (Bad Request)
-        final = denied or bool(codes & _ROUTE_CODES) or not leaves
-        return _Refused(f"{what}: {text}", self._remedy(codes, text, right, denied=denied), codes, final=final)
+        if leaves and (status in (401, 403) or codes & _TOKEN_CODES):
+            return _Refused(what, text, self._remedy(codes, text, right), codes, final=True)
+        return _Refused(what, text, _advice(codes), codes, final=bool(codes & _ROUTE_CODES) or not leaves)
 
-    def _remedy(self, codes: frozenset[int], text: str, right: str, *, denied: bool) -> str:
-        if not denied:
-            if codes & _ROUTE_CODES:
-                return "check base_url: it ends with /client/v4"
-            return "; ".join(dict.fromkeys(_HINTS[code] for code in sorted(codes) if code in _HINTS))
+    def _remedy(self, codes: frozenset[int], text: str, right: str) -> str:
+        """Say what a token lacks."""
         if "location" in text:
             return f"the token {self.ref} is bound to other IP addresses: allow this machine's in the token's filter"
-        if 9109 in codes or (1000 in codes and "token" in text.lower()):  # noqa: PLR2004 (Invalid access token)
+        if _INVALID_TOKEN in codes or "token" in text.lower():
             return f"the token {self.ref} is revoked, expired or mistyped: create one and store it there"
         if codes & _TOKEN_CODES:
             return f"{self.ref} does not hold an API token: put the token there, not the Global API Key"
         return f"give the token {self.ref} the right {right} for this zone; a new zone may need some minutes"
 
 
+def _advice(codes: frozenset[int]) -> str:
+    """Say what to do about a refusal that is not the token's fault."""
+    if codes & _ROUTE_CODES:
+        return "check base_url: it ends with /client/v4"
+    return "; ".join(dict.fromkeys(_HINTS[code] for code in sorted(codes) if code in _HINTS)) if codes else _ON_THE_WAY
+
+
 def _body(what: str, response: httpx.Response, timeout: float) -> bytes:
     """Read an answer's body, within bounds of size and time: a server that drips would hold us for ever."""
     chunks, size, deadline = [], 0, time.monotonic() + 4 * timeout
+    announced = response.headers.get("content-length", "")
     try:
+        if announced.isdecimal() and int(announced) > _LARGEST:
+            raise _Lost(f"{what}: the answer is too large", _ON_THE_WAY)
         for chunk in response.iter_bytes():
             chunks.append(chunk)
             size += len(chunk)
             if size > _LARGEST or time.monotonic() > deadline:
-                raise _Lost(f"{what}: the answer does not end", "check base_url, and proxies on the way")
+                raise _Lost(f"{what}: the answer does not end", _ON_THE_WAY)
     finally:
         response.close()
     return b"".join(chunks)
@@ -325,8 +336,10 @@ def _pages(session: _Session, path: str, right: str, what: str, size: int) -> It
             if not isinstance(item.get("id"), str) or item["id"] in seen:
                 raise _Torn(f"{what} holds something without an id, or twice", "plan again")
             seen.add(item["id"])
+        last = not items or (pages is not None and page >= pages)
         yield items
-        if not items or (pages is not None and page >= pages):
+        items.clear()  # one page at a time is in memory, not two
+        if last:
             break
     if len(seen) != total or (pages is not None and page < pages):
         raise _Torn(
@@ -358,7 +371,7 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
         raise _Torn(f"the listing of {zone} holds a record without type or name", "plan again")
     if type_ == "SOA" or (type_ == "NS" and name == zone):
         return None
-    comment = comment if isinstance(comment, str) and comment else None
+    comment = sys.intern(comment) if isinstance(comment, str) and comment else None  # thousands bear our mark
     text, owner = dns.owner(comment) if comment else (None, None)
     try:
         resource = dns.record(
@@ -520,6 +533,7 @@ class Cloudflare:
                 return list(pool.map(settle, items))
             except BaseException:
                 self._line().stopped.set()  # a signal came: nobody waits for a rate limit any more
+                self.close()
                 raise
 
     def _sighted(self, session: _Session, zones: list[str], found: dict[str, _Zone], seen: _Seen) -> Iterator[_Zone]:
@@ -575,7 +589,7 @@ def _find(wanted: tuple[_Session, list[str]]) -> dict[str, _Zone]:
         for raw in page:
             try:
                 name = dns.host(raw.get("name"))
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
             if name in names and re.fullmatch(r"[A-Za-z0-9]+", str(raw.get("id"))):
                 found[name] = _Zone(name, session.ref, raw["id"], str(raw.get("status") or ""))
@@ -590,6 +604,17 @@ def _read(found: tuple[_Session, _Zone]) -> list[Live]:
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
+class _Now:
+    """A zone's records by id and by group."""
+
+    def __init__(self, lives: Iterable[Live]) -> None:
+        self.ids: dict[str | None, Live] = {}
+        self.groups: dict[tuple[str, ...], list[Live]] = defaultdict(list)
+        for live in lives:
+            self.ids[live.id] = live
+            self.groups[live.resource.group].append(live)
+
+
 @dataclass(frozen=True, slots=True)
 class _Operation:
     """What one change sends: a deletion, a patch, a new record, or, for a change of type, the first and the last."""
@@ -608,16 +633,14 @@ class _Operation:
     def growth(self) -> int:
         return (self.post is not None) - (self.delete is not None)
 
-    def holds(self, live: Mapping[str, Live]) -> bool:
+    def holds(self, now: _Now) -> bool:
         """Say whether what is live now is what this operation makes."""
         after = self.change.after
-        if self.delete in live or after is None:
-            return self.delete not in live
+        if self.delete in now.ids or after is None:
+            return self.delete not in now.ids
         if self.patch is None:
-            return any(
-                item.resource.group == after.group and not differences(after, item.resource) for item in live.values()
-            )
-        item = live.get(self.patch["id"])
+            return any(not differences(after, item.resource) for item in now.groups.get(after.group, ()))
+        item = now.ids.get(self.patch["id"])
         if item is None or differences(after, item.resource):
             return False
         return "comment" not in self.patch or (item.detail or "") == self.patch["comment"]
@@ -716,8 +739,11 @@ class _Writing:
         for batch in _packed(units.values()):
             yield from self._write(batch)
 
-    def _write(self, units: Sequence[_Unit], *, again: bool = False) -> Iterator[Outcome]:
-        """Write units as one batch, which happens as a whole or not at all."""
+    def _write(self, units: Sequence[_Unit], *, again: bool = False, settled: bool = False) -> Iterator[Outcome]:
+        """Write units as one batch, which happens as a whole or not at all.
+
+        ``again`` says that an answer to it was lost before, ``settled`` that the zone was listed on its account.
+        """
         if not units:
             return
         if self._ended is not None:
@@ -726,7 +752,7 @@ class _Writing:
         try:
             self._batch(units)
         except _Refused as refusal:
-            yield from self._refused(units, refusal)
+            yield from self._refused(units, refusal, settled=settled)
         except _Lost as loss:
             yield from self._lost(units, loss, again=again)
         except _Failure as failure:
@@ -742,7 +768,7 @@ class _Writing:
             (item for item in operations if item.delete), key=lambda item: _type(item.change.before) != "DS"
         )
         posts = sorted((item for item in operations if item.post), key=lambda item: item.post["type"] == "DS")  # type: ignore[index]
-        body = {
+        body: dict[str, list[Any]] = {
             "deletes": [{"id": item.delete} for item in deletes],
             "patches": [item.patch for item in operations if item.patch],
             "posts": [item.post for item in posts],
@@ -756,44 +782,27 @@ class _Writing:
         }:
             raise _Lost("the answer to the batch does not say what was done", "plan again")
 
-    def _refused(self, units: Sequence[_Unit], refusal: _Refused) -> Iterator[Outcome]:
-        """Find out whom a refusal means, and write the others: one record must not hold up the rest.
-
-        The API names no operation. What it says, and what is there now, tells most; halving the batch tells the rest.
-        """
+    def _refused(self, units: Sequence[_Unit], refusal: _Refused, *, settled: bool) -> Iterator[Outcome]:
+        """Write what a refusal does not mean: one record must not hold up the rest."""
         if refusal.final:
             self._ended = refusal
-        if refusal.final or len(units) == 1:
             yield from _each(units, Status.FAILED, refusal)
         elif _QUOTA in refusal.codes:
-            growing = [unit for unit in units if sum(item.growth for item in unit) > 0]
-            yield from _each(growing, Status.FAILED, refusal)
-            yield from self._write([unit for unit in units if unit not in growing])
-        elif named := self._named(units, refusal.summary):
-            yield from self._write([unit for unit in units if unit is not named])
-            yield from self._write([named])
-        elif refusal.codes & _CONTRADICTED:
-            yield from self._contradicted(units)
+            growing = [sum(operation.growth for operation in unit) > 0 for unit in units]
+            yield from _each(
+                [unit for unit, grows in zip(units, growing, strict=True) if grows], Status.FAILED, refusal
+            )
+            rest = [unit for unit, grows in zip(units, growing, strict=True) if not grows]
+            yield from self._write(rest) if len(rest) < len(units) else _each(rest, Status.FAILED, refusal)
+        elif refusal.codes & _CONTRADICTED and not settled:
+            yield from self._contradicted(units, refusal)
         else:
-            yield from self._halved(units)
+            yield from self._parted(units, refusal)
 
-    def _halved(self, units: Sequence[_Unit]) -> Iterator[Outcome]:
-        middle = len(units) // 2
-        yield from self._write(units[:middle])
-        yield from self._write(units[middle:])
-
-    def _named(self, units: Sequence[_Unit], text: str) -> _Unit | None:
-        def means(unit: _Unit) -> bool:
-            name = dns.absolute(cast("Record", unit[0].change.resource).name, self._zone.name)
-            return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
-
-        named = [unit for unit in units if means(unit)]
-        return named[0] if len(named) == 1 else None
-
-    def _contradicted(self, units: Sequence[_Unit]) -> Iterator[Outcome]:
+    def _contradicted(self, units: Sequence[_Unit], refusal: _Refused) -> Iterator[Outcome]:
         """The zone changed since the plan: list it, settle what that settles, and write the rest."""
         try:
-            live = self._relist()
+            now = self._relist()
         except _Failure as failure:
             self._ended = failure
             yield from _each(units, Status.FAILED, failure)
@@ -803,29 +812,50 @@ class _Writing:
             left = []
             for operation in unit:
                 before = operation.change.before
-                if operation.holds(live):
+                if operation.holds(now):
                     yield operation.outcome(Status.DONE)
-                elif before is not None and before.id not in live:
+                elif before is not None and before.id not in now.ids:
                     yield operation.outcome(Status.FAILED, _Unsent("it changed since the plan", "plan again"))
                 else:
                     left.append(operation)
             if left:
                 rest.append(left)
         if sum(map(len, rest)) == sum(map(len, units)):
-            yield from self._halved(rest)
+            yield from self._parted(rest, refusal)
         else:
             yield from self._write(rest)
+
+    def _parted(self, units: Sequence[_Unit], refusal: _Refused) -> Iterator[Outcome]:
+        """Write a refused batch in parts: the API names no operation, but its text may, and halving always tells."""
+        named = self._named(units, refusal.text)
+        if len(units) == 1:
+            yield from _each(units, Status.FAILED, refusal)
+        elif named is not None:
+            yield from self._write([unit for unit in units if unit is not named], settled=True)
+            yield from self._write([named], settled=True)
+        else:
+            middle = len(units) // 2
+            yield from self._write(units[:middle], settled=True)
+            yield from self._write(units[middle:], settled=True)
+
+    def _named(self, units: Sequence[_Unit], text: str) -> _Unit | None:
+        def means(unit: _Unit) -> bool:
+            name = dns.absolute(cast("Record", unit[0].change.resource).name, self._zone.name)
+            return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
+
+        named = [unit for unit in units if means(unit)]
+        return named[0] if len(named) == 1 else None
 
     def _lost(self, units: Sequence[_Unit], loss: _Lost, *, again: bool) -> Iterator[Outcome]:
         """An answer is lost: only the zone can tell what happened, and a batch that did not may be sent once more."""
         try:
-            live = self._relist()
+            now = self._relist()
         except _Failure:
             self._ended = loss
             yield from _each(units, Status.UNKNOWN, loss)
             return
         operations = [operation for unit in units for operation in unit]
-        true = [operation.holds(live) for operation in operations]
+        true = [operation.holds(now) for operation in operations]
         if not any(true) and not again:
             yield from self._write(units, again=True)
             return
@@ -834,8 +864,8 @@ class _Writing:
         for operation, holds in zip(operations, true, strict=True):
             yield operation.outcome(Status.DONE) if holds else operation.outcome(Status.UNKNOWN, loss)
 
-    def _relist(self) -> dict[str, Live]:
-        return {live.id: live for live in _listing(self._session, self._zone.name, self._zone.id)}
+    def _relist(self) -> _Now:
+        return _Now(_listing(self._session, self._zone.name, self._zone.id))
 
 
 def _type(live: Live | None) -> str:
@@ -851,21 +881,17 @@ def _each(units: Iterable[_Unit], status: Status, failure: _Failure | None = Non
 def _packed(units: Iterable[_Unit]) -> list[list[_Unit]]:
     """Pack units into as few batches as they fit into; only a name with more than a batch's worth is torn apart."""
     batches: list[list[_Unit]] = []
-    room: deque[tuple[int, list[_Unit]]] = deque()
+    room: list[tuple[int, list[_Unit]]] = []
     for unit in (part for whole in units for part in _parts(whole)):
         size = sum(operation.size for operation in unit)
-        for index, (left, batch) in enumerate(room):
-            if size <= left:
-                break
-        else:
-            index, left, batch = len(room), BATCH_LIMIT, []
-            batches.append(batch)
-            room.append((left, batch))
+        index = next((index for index, (left, _) in enumerate(room) if left >= size), len(room))
+        if index == len(room):
+            batches.append([])
+            room.append((BATCH_LIMIT, batches[-1]))
+        left, batch = room.pop(index)
         batch.append(unit)
-        if left == size:
-            del room[index]
-        else:
-            room[index] = (left - size, batch)
+        if left > size:
+            room.insert(index, (left - size, batch))
     return batches
 
 

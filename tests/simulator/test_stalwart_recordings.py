@@ -164,7 +164,9 @@ def plain(value, left_out=frozenset()):
     """Take out what is left out, and sort what has no order."""
     if isinstance(value, dict):
         kept = {key: plain(inner, left_out) for key, inner in value.items() if key not in left_out}
-        return {key: sorted(inner) if key in UNORDERED and isinstance(inner, list) else inner for key, inner in kept.items()}
+        return {
+            key: sorted(inner) if key in UNORDERED and isinstance(inner, list) else inner for key, inner in kept.items()
+        }
     return [plain(item, left_out) for item in value] if isinstance(value, list) else value
 
 
@@ -186,7 +188,11 @@ def replay(lines, fake, change):
             continue
         original = next(line for line in map(json.loads, lines.splitlines()) if change(line["name"]) == item["name"])
         name, recorded = original["name"], item["response"]
-        reply = fake(request_of({**item, "name": name, "request": {**item["request"], "auth": original["request"]["auth"]}}, change))
+        reply = fake(
+            request_of(
+                {**item, "name": name, "request": {**item["request"], "auth": original["request"]["auth"]}}, change
+            )
+        )
         ours = json.loads(reply.body) if reply.body else ""
         if name in CHOSEN:
             bind(name, recorded["body"], ours, bound)

@@ -1,6 +1,6 @@
 module reconciler.local/ci/compose/v2
 
-go 1.26.8
+go 1.24.9
 
 tool github.com/docker/compose/v2/cmd
 

@@ -1,6 +1,6 @@
 module reconciler.local/ci/compose/v5
 
-go 1.26.8
+go 1.26.3
 
 tool github.com/docker/compose/v5/cmd
 

@@ -86,13 +86,21 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
-            self._client.close()  # type: ignore[no-untyped-call]
+            self._client.close()
             self._client = None
 
     @property
     def remote(self) -> bool:
         """Whether the engine runs on another machine, where our paths mean nothing."""
-        local = ("unix://", "npipe://", "tcp://127.", "tcp://localhost", "tcp://[::1]", "http://127.", "http://localhost")
+        local = (
+            "unix://",
+            "npipe://",
+            "tcp://127.",
+            "tcp://localhost",
+            "tcp://[::1]",
+            "http://127.",
+            "http://localhost",
+        )
         return bool(self.host) and not self.host.startswith(local)
 
     def containers(self) -> tuple[Container, ...]:
@@ -235,14 +243,13 @@ class Patience:
 
 
 def wait_until_up(
-    engine: Engine, service: str, find: Callable[[], Sequence[Container]], patience: Patience, progress: Callable[[str], None]
+    engine: Engine, service: str, containers: Sequence[Container], patience: Patience, progress: Callable[[str], None]
 ) -> str:
     """Wait until a service's containers are up; return what is wrong with one, or nothing.
 
     The service's own health-check command is run at once instead of waiting for the engine to do so, since intervals
     of minutes are usual. Without a health check, running for a while without a restart is enough.
     """
-    containers = find()
     if not containers:
         return "no container of it runs"
     begin = time.monotonic()
@@ -263,7 +270,7 @@ def _verdict(engine: Engine, container: Container, first: Details, waited: float
     """Return what is wrong, an empty text when the container is up, None while that can't be told."""
     now = engine.details(container)
     if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
-        return f"it crashes and is restarted (exit code {now.exit_code})"
+        return "it crashes and is restarted again and again"
     if now.status != "running":
         return f"it is {now.status} (exit code {now.exit_code})"
     if not now.check:

@@ -86,8 +86,8 @@ class EnvFile:
         """What our block sets, in its order."""
         block = self._block()
         found = {}
-        for line in block[1].decode(errors="replace").splitlines() if block else ():
-            name, equals, value = line.partition("=")
+        for line in block[1].decode(errors="replace").split("\n") if block else ():
+            name, equals, value = line.rstrip("\r").partition("=")
             if equals and not name.startswith("#") and value[:1] == '"' == value[-1:] and len(value) > 1:
                 found[name] = _unquote(value)
         return found
@@ -129,7 +129,9 @@ class EnvFile:
                 raise self._unwritable("it was changed by someone else in the meantime", "plan again")
             _write(target, new.content)
         except OSError as error:
-            hint = {28: "free some space", 30: "make its file system writable"}.get(error.errno or 0, "make it writable")
+            hint = {28: "free some space", 30: "make its file system writable"}.get(
+                error.errno or 0, "make it writable"
+            )
             raise self._unwritable(error.strerror or type(error).__name__, hint) from error
 
     def _unwritable(self, why: str, hint: str) -> TargetUnreadable:

@@ -65,7 +65,9 @@ class Places:
         environment = _child(service, "environment")
         if name is None:
             place = environment if environment is not None else service
-            return Place(file, _line(place), listed=_is_list(environment), flow=bool(getattr(environment, "flow_style", 0)))
+            return Place(
+                file, _line(place), listed=_is_list(environment), flow=bool(getattr(environment, "flow_style", 0))
+            )
         for key, listed in _entries(environment):
             if key.value.partition("=")[0] == name:
                 return Place(file, _line(key), listed=listed, flow=bool(environment.flow_style))
@@ -116,7 +118,7 @@ def _child(node: Any, key: str) -> Any:
 def _pairs(node: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
     if getattr(node, "id", "") != "mapping" or depth > 8:  # noqa: PLR2004 (merges may be circular)
         return
-    merged = []
+    merged: list[Any] = []
     for name, value in node.value:
         if name.value == "<<":
             merged += value.value if _is_list(value) else [value]

@@ -34,7 +34,12 @@ class Program:
     """Compose, called for one project."""
 
     def __init__(
-        self, command: Sequence[str], files: Sequence[Path], env_file: Path, project: str | None, docker_host: str | None
+        self,
+        command: Sequence[str],
+        files: Sequence[Path],
+        env_file: Path,
+        project: str | None,
+        docker_host: str | None,
     ) -> None:
         self.command = tuple(command)
         self.files = tuple(files)
@@ -54,13 +59,16 @@ class Program:
             raise TargetUnreadable(Problem(where, f"Compose {text} is too old", _INSTALL, scope="compose"))
         return text
 
-    def config(self, *, interpolate: bool = True, env_file: Path | None = None) -> dict[str, Any]:
+    def config(
+        self, *, interpolate: bool = True, env_file: Path | None = None, secrets: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """Return the project as Compose understands it. Raises `TargetUnreadable` with Compose's own words."""
         self._check_files()
         options = ["config", "--format", "json", *([] if interpolate else ["--no-interpolate"])]
         done = self._run([*self._project(env_file or self.env_file), *options], _READ_TIMEOUT)
         if done.returncode != 0:
-            raise self._failure("the compose files can't be read", done.stderr)
+            said = done.stderr.replace(str(env_file), str(self.env_file))
+            raise self._failure("the compose files can't be read", said, secrets)
         try:
             answer = json.loads(done.stdout)
         except ValueError:
@@ -107,7 +115,9 @@ class Program:
             summary = f"{self.command[0]} is not installed, or not on PATH"
             raise TargetUnreadable(Problem(where, summary, _INSTALL, scope="compose")) from error
         except OSError as error:
-            raise TargetUnreadable(Problem(where, f"can't be run: {error.strerror}", _INSTALL, scope="compose")) from error
+            raise TargetUnreadable(
+                Problem(where, f"can't be run: {error.strerror}", _INSTALL, scope="compose")
+            ) from error
         except subprocess.TimeoutExpired:
             summary = f"did not end within {timeout:.0f} seconds"
             # Without its cause: the exception holds the program's output.

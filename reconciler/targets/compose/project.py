@@ -105,7 +105,8 @@ class Project:
         return tuple(
             name
             for name, other in self.services.items()
-            if isinstance(needs := (other or {}).get("depends_on"), Mapping) and (needs.get(service) or {}).get("restart")
+            if isinstance(needs := (other or {}).get("depends_on"), Mapping)
+            and (needs.get(service) or {}).get("restart")
         )
 
     def names_of(self, service: str) -> set[str]:
@@ -119,9 +120,7 @@ class Project:
 
 def effective_environment(service: Mapping[str, Any] | None) -> dict[str, str | None]:
     """Return the environment of a service out of ``config``, which doubles every dollar in its output."""
-    return {
-        name: value if value is None else value.replace("$$", "$") for name, value in _environment(service).items()
-    }
+    return {name: value if value is None else value.replace("$$", "$") for name, value in _environment(service).items()}
 
 
 def _environment(service: Mapping[str, Any] | None) -> dict[str, str | None]:

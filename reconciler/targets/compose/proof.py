@@ -71,7 +71,7 @@ class _Session(smtplib.SMTP):
         self._implicit = login.port in _IMPLICIT_TLS
         super().__init__(login.host, login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
         connection = socket.create_connection(self._door, timeout)
         if not self._implicit:
             return connection
@@ -117,7 +117,8 @@ def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
 def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
     """Send the credentials once. `smtplib.SMTP.login` tries every mechanism in turn, and a server counts each."""
     if "PLAIN" in mechanisms:  # RFC 4616
-        answer = session.docmd("AUTH", f"PLAIN {_encode(f'\0{credentials.username}\0{credentials.password}')}")
+        message = _encode(f"\0{credentials.username}\0{credentials.password}")
+        answer = session.docmd("AUTH", f"PLAIN {message}")
     else:
         answer = session.docmd("AUTH", "LOGIN")
         for text in (credentials.username, credentials.password):

@@ -103,7 +103,9 @@ def identity(snapshot: Snapshot, program: Program, engine: Engine) -> Iterator[P
     here = program.files[0].parent
     for directory in sorted({item.labels.get(f"{PROJECT}.working_dir", "") for item in ours} - {""}):
         if _paths([directory]) != _paths([here]):
-            summary = f"the project {snapshot.project.name} was started with the project directory {directory}, not {here}"
+            summary = (
+                f"the project {snapshot.project.name} was started with the project directory {directory}, not {here}"
+            )
             hint = "run docker compose up once from the compose file's own directory"
             yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
 
@@ -116,7 +118,9 @@ def _elsewhere(snapshot: Snapshot, program: Program) -> Iterator[Problem]:
         if item.state == "running" and _paths(item.labels.get(f"{PROJECT}.config_files", "").split(",")) == files
     }
     if others:
-        summary = f"these files run as project {', '.join(sorted(others))}; as {snapshot.project.name} a second stack starts"
+        summary = (
+            f"these files run as project {', '.join(sorted(others))}; as {snapshot.project.name} a second stack starts"
+        )
         hint = f"set targets.compose.project: {min(others)}"
         yield Problem("targets.compose.project", summary, hint, Severity.REFUSED, "compose")
 
@@ -180,7 +184,9 @@ class View:
     @property
     def oldest(self) -> str | None:
         """What runs; of several replicas one that is not as it should be."""
-        return next((item for item in self.running if item not in self.texts), self.running[0] if self.running else None)
+        return next(
+            (item for item in self.running if item not in self.texts), self.running[0] if self.running else None
+        )
 
 
 class Values:
@@ -233,7 +239,10 @@ class Values:
         if not view.secret:
             return Variable(wanted.service, wanted.name, view.oldest, view.configured)
         return Variable(
-            wanted.service, wanted.name, self._verdict(view.oldest, wanted, why), self._verdict(view.configured, wanted, why)
+            wanted.service,
+            wanted.name,
+            self._verdict(view.oldest, wanted, why),
+            self._verdict(view.configured, wanted, why),
         )
 
     def _verdict(self, value: str | None, wanted: Variable, why: str) -> Verdict:
@@ -253,7 +262,9 @@ def _secrets(wanted: Variable) -> Sequence[Secret]:
     return (wanted.running,) if isinstance(wanted.running, SecretRef | SecretText) else wanted.candidates
 
 
-def views(snapshot: Snapshot, wanted: Sequence[Variable], values: Values) -> tuple[list[View], dict[str, SecretUnreadable]]:
+def views(
+    snapshot: Snapshot, wanted: Sequence[Variable], values: Values
+) -> tuple[list[View], dict[str, SecretUnreadable]]:
     """Make a view of each wanted variable, and say by address which secrets can't be read."""
     found, unreadable = [], {}
     for variable in wanted:

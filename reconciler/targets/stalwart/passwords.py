@@ -54,7 +54,7 @@ def hashed(value: str) -> str:
         raise ValueError(f"is {size} bytes long, Stalwart takes up to {LONGEST}")
     if any(character < " " or character == "\x7f" for character in value):
         raise ValueError("holds a control character, such as a line break")
-    from passlib.hash import sha512_crypt
+    from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 
     salt = "".join(secrets.choice(_SALT) for _ in range(16))
     return str(sha512_crypt.using(rounds=ROUNDS, salt=salt).hash(value))

@@ -1,0 +1,71 @@
+"""From an address to the place in the YAML that declares it, or that it derives from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.desired.dns import relative
+from reconciler.desired.load import Directory
+from reconciler.desired.spec import Spec
+
+Path = tuple[str | int, ...]
+
+
+def place(directory: Directory, address: str) -> str:
+    """Name file and line, of several candidates all; empty where the directory says nothing of that address."""
+    found = [directory.places.of(*path) for path in dict.fromkeys(_paths(directory.spec, address))]
+    return ", ".join(dict.fromkeys(str(item) for item in found if item is not None))
+
+
+def _paths(spec: Spec, address: str) -> Iterator[Path]:
+    kind, *rest = address.partition("[")[0].split("/")
+    match kind, rest:
+        case "account", [name]:
+            yield "accounts", name
+        case "domain", [name]:
+            yield from _domain(spec, name)
+        case "dkim", [domain, selector]:
+            yield from _key(spec, domain, selector)
+        case "dns", [zone, type, name]:
+            yield from _record(spec, zone, type, name)
+        case "smtp", [service, name]:
+            yield from _variable(spec, service, name)
+        case "stalwart", [word, *more]:
+            # A key of `settings` may hold slashes; a network in `allowed_ips` is an entry of a list.
+            yield ("stalwart", word) if word == "allowed_ips" else ("stalwart", word, *filter(None, ["/".join(more)]))
+
+
+def _domain(spec: Spec, name: str) -> Iterator[Path]:
+    """A domain follows from what is at home in it: the setting, the first account, or a key."""
+    if spec.stalwart.default_domain == name:
+        yield "stalwart", "default_domain"
+    yield from [("accounts", account) for account in spec.accounts if account.endswith(f"@{name}")][:1]
+    if name in spec.dkim:
+        yield "dkim", name
+
+
+def _key(spec: Spec, domain: str, selector: str) -> Iterator[Path]:
+    for index, key in enumerate(spec.dkim.get(domain, ())):
+        if key.selector == selector:
+            yield "dkim", domain, index
+
+
+def _record(spec: Spec, zone: str, type: str, name: str) -> Iterator[Path]:
+    for index, record in enumerate(spec.dns.get(zone, ())):
+        if record.type.upper() == type and relative(record.name, zone) == name:
+            yield "dns", zone, index
+    for label, provider in spec.smtp.providers.items():
+        for index, record in enumerate(provider.dns.get(zone, ())):
+            if record.type.upper() == type and relative(record.name, zone) == name:
+                yield "smtp", "providers", label, "dns", zone, index
+    selector, dkim, below = name.partition("._domainkey")
+    if dkim:
+        yield from _key(spec, f"{below.strip('.')}.{zone}".lstrip("."), selector)
+
+
+def _variable(spec: Spec, service: str, name: str) -> Iterator[Path]:
+    if service in spec.smtp.consumers and name in spec.smtp.consumers[service].env:
+        yield "smtp", "consumers", service, "env", name
+    for index, link in enumerate(spec.smtp.links):
+        if f"{service}.{name}" in link.ends:
+            yield "smtp", "links", index

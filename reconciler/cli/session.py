@@ -1,0 +1,122 @@
+"""What the commands share: the options, the console, and the way from a directory to a plan."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from reconciler.cli import options
+from reconciler.cli.console import Console
+from reconciler.problem import Problem
+
+if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
+    from reconciler.cli.signals import Stop
+    from reconciler.desired.load import Directory
+    from reconciler.journal import Journal
+    from reconciler.plan import Plan
+    from reconciler.reconcile import Work
+    from reconciler.report.text import Style
+    from reconciler.settings import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Session:
+    """One call of the program."""
+
+    def __init__(self, stop: Stop, *, as_json: bool = False) -> None:
+        self.stop = stop
+        self.options = options.Options()
+        self.console = Console("json" if as_json else "text")
+
+    def configure(self, chosen: options.Options) -> None:
+        """Take the options as they are known once the command line is read."""
+        colour = chosen.colour(options.environ(), terminal=sys.stdout.isatty())
+        self.options = chosen
+        self.console = Console(chosen.output, colour=colour, verbose=chosen.verbose)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """What the environment and the options say together."""
+        from reconciler.settings import Settings
+
+        return Settings.read(options.environ(), self.options.state, self.options.data)
+
+    @property
+    def style(self) -> Style:
+        """How text is shown."""
+        from reconciler.report.text import Style
+
+        return Style(colour=self.console.colour, verbose=self.options.verbose)
+
+    def directory(self) -> Directory:
+        """Read the directory. Raises `InvalidDirectory` with every mistake in it."""
+        from reconciler.desired.load import load
+
+        return load(self.settings.state)
+
+    def work(self, directory: Directory, **choice: Any) -> Work:
+        """Connect to the systems. ``choice`` is ``only adopt allow_deletes``, and the ``targets`` of a saved plan."""
+        from reconciler.connect import work
+
+        choice.setdefault("targets", self.options.target)
+        made: Work = work(directory, self.settings, progress=self.console.step, **choice)
+        self.console.redact = getattr(made.reveal, "redact", self.console.redact)
+        return made
+
+    def plan(self, work: Work) -> Plan:
+        """Observe and plan."""
+        from reconciler.reconcile import make_plan
+
+        self.console.step("Observing")
+        plan = make_plan(work)
+        self.console.done()
+        return plan
+
+    def journal(self, stack: str | None) -> Journal:
+        """Open the journal of a stack, or of all."""
+        from reconciler.journal import Journal
+
+        return Journal(self.settings.data, stack)
+
+    def last_whole(self, plan: Plan) -> str:
+        """Say when a lost server was last whole, as far as the journal knows."""
+        known = [self.journal(plan.stack).last_whole(target) for target in plan.lost]
+        return next((entry.began for entry in known if entry), "")
+
+    def show(self, plan: Plan, made_with: dict[str, Any]) -> None:
+        """Print a plan in the form that was asked for."""
+        from reconciler.report import json, markdown, text
+
+        if self.console.output == "json":
+            self.console.document(json.plan(plan, made_with))
+        elif self.console.output == "markdown":
+            self.console.text(markdown.plan(plan, last_whole=self.last_whole(plan)))
+        else:
+            self.console.text(text.plan(plan, self.style, self.last_whole(plan)))
+
+    def report(self, *problems: Problem) -> None:
+        """Print why a command failed: to standard error, or as the JSON that was asked for."""
+        from reconciler.report import json, text
+
+        if self.console.output == "json" and problems:
+            self.console.document(json.problems(problems))
+            return
+        for problem in problems:
+            self.console.note(text.problem(problem, text.Style(colour=self.console.colour)))
+
+
+def command(function: Function) -> Function:
+    """Make a function a command's body: it takes the session first and returns an exit code, or None for 0."""
+
+    @functools.wraps(function)
+    def body(ctx: click.Context, /, **parameters: Any) -> Any:
+        session: Session = ctx.obj
+        session.configure(options.Options.of(ctx))
+        return function(session, **parameters)
+
+    return cast("Function", options.common(click.pass_context(body)))

@@ -1,0 +1,115 @@
+"""`reconciler status`: how things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import session
+from reconciler.cli.session import Session
+from reconciler.problem import Problem, ReconcilerError
+
+if TYPE_CHECKING:
+    from reconciler.journal import Entry
+    from reconciler.plan import Plan
+
+
+@click.command()
+@session.command
+def command(session: Session) -> int:
+    """Show how things stand.
+
+    How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
+    """
+    from reconciler.lease import Lease
+    from reconciler.report import json, text
+
+    work = session.work(session.directory())
+    plan = session.plan(work)
+    systems = {target: _standing(plan, target) for target in work.targets}
+    last, damage = _last(session, plan.stack)
+    holder = Lease(session.settings.data, plan.stack).holder()
+    document = json.problems([*plan.problems, *damage]) | {
+        "stack": plan.stack,
+        "revision": plan.revision,
+        "complete": plan.complete,
+        "targets": systems,
+        "last_apply": {key: value for key, value in asdict(last).items() if key != "written"} if last else None,
+        "lease": dict(holder) if holder else None,
+    }
+    lines = [*_head(session, plan), *_systems(systems), "", *_journal(last), *_lease(holder)]
+    problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *damage)]
+    session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), document)
+    return 1 if plan.unread or plan.errors else 0
+
+
+def _standing(plan: Plan, target: str) -> dict[str, Any]:
+    """Say how one system stands: ``in_sync``, ``pending``, ``lost``, ``refused`` or ``unreadable``."""
+    from reconciler.report import summary
+
+    pending = sum(change.target == target for change in plan.pending)
+    unread = sorted(scope for scope in plan.unread if summary.target_of(scope) == target)
+    refused = any(summary.target_of(problem.scope or problem.where) == target for problem in plan.refused)
+    word = "pending" if pending else "in_sync"
+    for name, holds in (("refused", refused), ("lost", target in plan.lost), ("unreadable", unread)):
+        word = name if holds else word
+    restarts = sum(change.target == target for change in plan.changes if change.restarts)
+    return {"state": word, "pending": pending, "restarts": restarts, "unread": unread}
+
+
+def _last(session: Session, stack: str) -> tuple[Entry | None, list[Problem]]:
+    try:
+        entries = session.journal(stack).entries()
+    except ReconcilerError as error:
+        return None, list(error.problems)
+    return (entries[-1] if entries else None), []
+
+
+def _head(session: Session, plan: Plan) -> list[str]:
+    from reconciler.report import values
+
+    revision = f" at {values.escape(plan.revision)}" if plan.revision else ""
+    return [session.style.title(values.escape(plan.stack)) + revision]
+
+
+def _systems(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    from reconciler.report import summary, values
+
+    lines = []
+    for target, standing in systems.items():
+        number = standing["pending"]
+        changes = f"{number:,} {'change' if number == 1 else 'changes'} pending"
+        words = {
+            "in_sync": "in sync",
+            "pending": changes,
+            "lost": f"empty: new, or lost; {changes}",
+            "refused": f"refused by a guard; {changes}",
+            "unreadable": f"could not be read: {values.escape(', '.join(standing['unread']))}",
+        }
+        restart = f"; {standing['restarts']} restart due" if standing["restarts"] else ""
+        lines.append(f"  {summary.target_name(target):<12}{words[standing['state']]}{restart}")
+    return lines
+
+
+def _journal(last: Entry | None) -> list[str]:
+    from reconciler.report import values
+
+    if last is None:
+        return ["Nothing was applied from here yet, as far as the journal knows."]
+    revision = f" of {last.revision}" if last.revision else ""
+    result = last.result or "not ended: it is running, or was killed"
+    return [values.escape(f"Last apply {last.id}{revision}: {result}, {last.ended or last.began} by {last.who}.")]
+
+
+def _lease(holder: Mapping[str, Any] | None) -> list[str]:
+    from reconciler.report import values
+
+    if holder is None:
+        return []
+    pid, host, since = (holder.get(name, "?") for name in ("pid", "host", "since"))
+    return [
+        values.escape(f"The lease is held by process {pid} on {host} since {since} ({holder.get('command', '?')}).")
+    ]

@@ -1,0 +1,68 @@
+"""`reconciler validate`: check the directory alone, without network and secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import session
+from reconciler.cli.session import Session
+from reconciler.problem import InvalidDirectory
+
+if TYPE_CHECKING:
+    from reconciler.desired.spec import Spec, Stalwart
+
+
+@click.command()
+@session.command
+def command(session: Session) -> int:
+    """Check the directory alone: no network, no secrets. Ends with 3 and every mistake where it is invalid."""
+    try:
+        directory = session.directory()
+    except InvalidDirectory as error:
+        if session.console.output != "json":
+            raise
+        from reconciler.report import json
+
+        session.console.document(json.problems(error.problems) | {"valid": False})
+        return error.exit_code
+    found = {name: number for name, number in _counts(directory.spec).items() if number}
+    listed = ", ".join(f"{number:,} {_NAMES[name][number != 1]}" for name, number in found.items())
+    document = {
+        "format_version": "1.0",
+        "valid": True,
+        "problems": [],
+        "counts": found,
+        "desired_hash": directory.digest,
+    }
+    session.console.result(f"{session.settings.state} is valid: {listed or 'nothing is declared'}.", document)
+    return 0
+
+
+_NAMES = {
+    "accounts": ("account", "accounts"),
+    "dkim": ("DKIM key", "DKIM keys"),
+    "records": ("DNS record", "DNS records"),
+    "settings": ("server setting", "server settings"),
+    "providers": ("SMTP provider", "SMTP providers"),
+    "consumers": ("consumer", "consumers"),
+    "links": ("link", "links"),
+}
+
+
+def _counts(spec: Spec) -> dict[str, int]:
+    return {
+        "accounts": len(spec.accounts),
+        "dkim": sum(len(keys) for keys in spec.dkim.values()),
+        "records": sum(len(records) for records in spec.dns.values()),
+        "settings": _words(spec.stalwart),
+        "providers": len(spec.smtp.providers),
+        "consumers": len(spec.smtp.consumers),
+        "links": len(spec.smtp.links),
+    }
+
+
+def _words(server: Stalwart) -> int:
+    many = (server.allowed_ips, server.auto_ban.model_fields_set, server.listeners, server.settings, server.objects)
+    return sum(word is not None for word in (server.hostname, server.default_domain)) + sum(len(each) for each in many)

@@ -1,0 +1,350 @@
+"""What no single entry can tell: pure checks of a whole `Spec`, each a small function that yields findings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_network
+
+from reconciler.desired import dns, template
+from reconciler.desired.spec import Consumer, Record, Spec, references
+from reconciler.desired.yaml import Path
+from reconciler.resources import Record as Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. ``{other}`` in the summary stands for the place that ``other`` leads to."""
+
+    path: Path
+    summary: str
+    hint: str = ""
+    other: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The names the files declare, those of entries among them that are wrong in themselves."""
+
+    accounts: Collection[str]
+    providers: Collection[str]
+
+
+def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """Yield everything that does not fit together."""
+    yield from logins(spec)
+    yield from addresses(spec)
+    yield from accounts(spec, declared)
+    yield from providers(spec, declared)
+    yield from variables(spec)
+    yield from signatures(spec)
+    yield from records(spec)
+    yield from zones(spec)
+    yield from networks(spec)
+    yield from domains(spec, declared)
+    yield from lifecycle(spec, declared)
+
+
+def near(name: str, known: Iterable[str], verb: str = "did you mean") -> str:
+    """Suggest the nearest known name."""
+    found = get_close_matches(name, list(known), 1)
+    return f"{verb} {found[0]}?" if found else ""
+
+
+# -------------------------------------------------------------------------------------------------------- accounts
+def logins(spec: Spec) -> Iterator[Finding]:
+    """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal)."""
+    seen: dict[str, Path] = {}
+    for name, account in spec.accounts.items():
+        login = (account.login or name.partition("@")[0]).lower()
+        path: Path = ("accounts", name, "login") if account.login else ("accounts", name)
+        if login in seen:
+            hint = "give one of them a login of its own: `login: NAME`"
+            yield Finding(path, f"has the login {login}, and so has {{other}}", hint, seen[login])
+        seen.setdefault(login, path)
+
+
+def addresses(spec: Spec) -> Iterator[Finding]:
+    """Mail for an address goes to one account."""
+    seen: dict[str, Path] = {}
+    for name, account in spec.accounts.items():
+        seen.setdefault(name.lower(), ("accounts", name))
+    for name, account in spec.accounts.items():
+        for index, alias in enumerate(account.aliases or ()):
+            path: Path = ("accounts", name, "aliases", index)
+            if alias.lower() in seen:
+                yield Finding(path, f"{alias} is also the address at {{other}}", "keep one", seen[alias.lower()])
+            seen.setdefault(alias.lower(), path)
+
+
+def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """What refers to an account must find one, with a password."""
+    named = [(path, ref.name) for path, ref in references(spec) if ref.source == "account"]
+    for name, provider in spec.smtp.providers.items():
+        if provider.account is not None:
+            named.append((("smtp", "providers", name, "account"), provider.account))
+    for path, name in named:
+        account = spec.accounts.get(name)
+        if path[0] == "accounts":
+            yield Finding(
+                path, "is the password of an account", "an account's password comes from outside: {env: NAME}"
+            )
+        elif name not in declared.accounts:
+            hint = near(name, declared.accounts) or "declare it under accounts"
+            yield Finding(path, f"there is no account {name}", hint)
+        elif account is not None and account.password is None:
+            hint = "give the account a password: {env: NAME}"
+            yield Finding(path, f"the account {name} at {{other}} has no password", hint, ("accounts", name))
+
+
+def domains(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """The default domain must be one that exists."""
+    known = {name.partition("@")[2].lower() for name in _addresses(spec, declared)} | {
+        domain.lower() for domain in spec.dkim
+    }
+    default = spec.stalwart.default_domain
+    if default is not None and known and default.lower() not in known:
+        hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
+        yield Finding(("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint)
+    for field in ("dkim", "dns"):
+        seen: dict[str, Path] = {}
+        for domain in getattr(spec, field):
+            if domain.lower() in seen:
+                yield Finding((field, domain), "also stands at {other}", "keep one", seen[domain.lower()])
+            seen.setdefault(domain.lower(), (field, domain))
+
+
+def _addresses(spec: Spec, declared: Declared) -> Iterator[str]:
+    yield from (name for name in declared.accounts if "@" in name)
+    for account in spec.accounts.values():
+        yield from account.aliases or ()
+
+
+# ------------------------------------------------------------------------------------------------------------ smtp
+def providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """Every consumer's provider must be declared."""
+    chosen: list[tuple[Path, str]] = [
+        (("smtp", "consumers", service, "provider"), consumer.provider)
+        for service, consumer in spec.smtp.consumers.items()
+        if consumer.provider is not None
+    ]
+    if spec.smtp.provider is not None:
+        chosen.append((("smtp", "provider"), spec.smtp.provider))
+    for path, name in chosen:
+        if name not in declared.providers:
+            hint = near(name, declared.providers) or "declare it under smtp.providers"
+            yield Finding(path, f"there is no provider {name}", hint)
+    if spec.smtp.provider is None:
+        yield from _orphans(spec)
+
+
+def _orphans(spec: Spec) -> Iterator[Finding]:
+    for service, consumer in spec.smtp.consumers.items():
+        variable = next(iter(_templates(consumer)), None)
+        if consumer.provider is None and variable is not None:
+            path: Path = ("smtp", "consumers", service, "env", variable)
+            yield Finding(path, "is filled from a provider, and none is chosen", "write smtp.provider: NAME")
+
+
+def _templates(consumer: Consumer) -> Iterator[str]:
+    for variable, value in consumer.env.items():
+        if isinstance(value, str) and template.names(value):
+            yield variable
+
+
+def variables(spec: Spec) -> Iterator[Finding]:
+    """A variable is set in one place only."""
+    seen: dict[str, Path] = {}
+    for service, consumer in spec.smtp.consumers.items():
+        for variable in consumer.env:
+            seen[f"{service}.{variable}"] = ("smtp", "consumers", service, "env", variable)
+    for index, link in enumerate(spec.smtp.links):
+        for position, end in enumerate(link.ends if link.value is not None else ()):
+            path: Path = ("smtp", "links", index, "in", position)
+            if end in seen:
+                yield Finding(path, f"{end} is also set at {{other}}", "set it in one place", seen[end])
+            seen.setdefault(end, path)
+
+
+# ----------------------------------------------------------------------------------------------------- keys and DNS
+def signatures(spec: Spec) -> Iterator[Finding]:
+    """A selector stands once, and one key of an algorithm signs (a second would leave the choice to chance)."""
+    for domain, keys in spec.dkim.items():
+        selectors: dict[str, Path] = {}
+        active: dict[str, Path] = {}
+        for index, key in enumerate(keys):
+            path: Path = ("dkim", domain, index)
+            if key.selector in selectors:
+                hint = "a new key takes a new selector"
+                yield Finding((*path, "selector"), "also stands at {other}", hint, selectors[key.selector])
+            selectors.setdefault(key.selector, (*path, "selector"))
+            if key.stage != "active":
+                continue
+            if key.algorithm in active:
+                hint = "make one `stage: retiring`, or the new one `stage: pending`"
+                summary = f"is a second active {key.algorithm} key; the first is at {{other}}"
+                yield Finding(path, summary, hint, active[key.algorithm])
+            active.setdefault(key.algorithm, path)
+
+
+def records(spec: Spec) -> Iterator[Finding]:
+    """Every record must make sense in its zone and beside the others of its name."""
+    names: defaultdict[tuple[str, str], list[tuple[Path, Resource]]] = defaultdict(list)
+    for path, zone, written in _written(spec):
+        if (finding := _relative(path, zone, written.name)) is not None:
+            yield finding
+            continue
+        try:
+            record = _resource(zone, written)
+        except ValueError as error:
+            field = "content" if written.data is None else "data"
+            yield Finding((*path, field), str(error), "write it as Cloudflare shows it for this type")
+            continue
+        if dns.marked(written.comment, spec.stack) is None:
+            room = dns.COMMENT_LIMIT - len(f" reconciler:{spec.stack}")
+            summary = f"has {len(written.comment or '')} characters; {room} fit beside our mark"
+            yield Finding((*path, "comment"), summary, "make it shorter")
+        names[record.zone, record.name].append((path, record))
+    yield from _derived(spec, names)
+    for found in names.values():
+        if len(found) > 1:
+            yield from _neighbours(found)
+
+
+def _resource(zone: str, written: Record) -> Resource:
+    return dns.record(zone, written.type, written.name, written.content, priority=written.priority, data=written.data)
+
+
+def _written(spec: Spec) -> Iterator[tuple[Path, str, Record]]:
+    for zone, zone_records in spec.dns.items():
+        for index, record in enumerate(zone_records):
+            yield ("dns", zone, index), zone, record
+    chosen = {spec.smtp.provider, *(consumer.provider for consumer in spec.smtp.consumers.values())}
+    for name, provider in spec.smtp.providers.items():
+        if provider.standby or name in chosen:
+            for zone, zone_records in provider.dns.items():
+                for index, record in enumerate(zone_records):
+                    yield ("smtp", "providers", name, "dns", zone, index), zone, record
+
+
+def _relative(path: Path, zone: str, name: str) -> Finding | None:
+    lower, whole = name.lower(), zone.lower()
+    if lower != whole and not lower.endswith(f".{whole}"):
+        return None
+    short = "@" if lower == whole else name[: -len(zone) - 1]
+    return Finding((*path, "name"), "repeats the zone", f'names are relative to it: write "{short}"')
+
+
+def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]]]) -> Iterator[Finding]:
+    """The record of a declared key follows from it: beside another at its name no verifier knows which to take."""
+    for domain, keys in spec.dkim.items():
+        for index, key in enumerate(keys):
+            for (zone, name), found in names.items() if key.stage != "retired" else ():
+                if dns.absolute(name, zone) != f"{key.selector}._domainkey.{domain}".lower():
+                    continue
+                for path, record in found:
+                    if record.type in {"TXT", "CNAME"}:
+                        summary = "is the record of the DKIM key at {other}, which publishes it"
+                        yield Finding(path, summary, "remove it here", ("dkim", domain, index))
+
+
+def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    same: dict[Resource, Path] = {}
+    policies: dict[str, Path] = {}
+    for path, record in found:
+        if record in same:
+            yield Finding(path, "is the same record as {other}", "keep one", same[record])
+            continue
+        same[record] = path
+        policy = _policy(record)
+        if policy in policies:
+            summary = f"is a second {policy} record at one name; the first is {{other}}"
+            yield Finding(path, summary, "receivers take two for none: join them into one", policies[policy])
+        elif policy:
+            policies[policy] = path
+    aliases = [(path, record) for path, record in found if record.type == "CNAME"]
+    for path, alias in aliases[:1]:
+        for other, record in found:
+            if other != path and record != alias and _excluded(alias, record):
+                summary = f"stands beside the CNAME at {{other}}, which allows no {record.type} at its name"
+                yield Finding(other, summary, "keep one of them (RFC 1034 section 3.6.2)", path)
+
+
+def _excluded(alias: Resource, record: Resource) -> bool:
+    """Cloudflare flattens a CNAME at the zone itself, so that mail records may stand beside it."""
+    return alias.name != "@" or record.type in {"A", "AAAA", "CNAME"}
+
+
+def _policy(record: Resource) -> str:
+    content = record.content if record.type == "TXT" and isinstance(record.content, str) else ""
+    if content.lower().startswith("v=spf1") and content[6:7] in {"", " "}:
+        return "SPF"
+    return "DMARC" if record.name.partition(".")[0] == "_dmarc" and content.startswith("v=DMARC1") else ""
+
+
+def zones(spec: Spec) -> Iterator[Finding]:
+    """Each zone is written with one token, so that it is clear which."""
+    tokens, seen = spec.targets.cloudflare, dict[str, Path]()
+    for index, token in enumerate(tokens):
+        path: Path = ("targets", "cloudflare", index)
+        if len(tokens) > 1 and not token.zones:
+            yield Finding(path, "says no zones", "with several tokens each needs zones: [NAME, ...]")
+        for position, zone in enumerate(token.zones or ()):
+            if zone.lower() in seen:
+                summary = f"{zone} also stands at {{other}}"
+                yield Finding((*path, "zones", position), summary, "one token a zone", seen[zone.lower()])
+            seen.setdefault(zone.lower(), (*path, "zones", position))
+    for zone in spec.dns if tokens and all(token.zones for token in tokens) else ():
+        if zone.lower() not in seen:
+            yield Finding(("dns", zone), "is a zone of no token", "add it to the zones of one in targets.cloudflare")
+
+
+# ------------------------------------------------------------------------------------------------ server, lifecycle
+def networks(spec: Spec) -> Iterator[Finding]:
+    """A network stands once; a compose network needs the compose project."""
+    seen: dict[str, Path] = {}
+    for index, entry in enumerate(spec.stalwart.allowed_ips):
+        path: Path = ("stalwart", "allowed_ips", index)
+        if not isinstance(entry, str) and spec.targets.compose is None:
+            yield Finding(path, "is a network of the compose project, and none is declared", "add targets.compose")
+        key = str(ip_network(entry, strict=False)) if isinstance(entry, str) else f"network {entry.network}"
+        if key in seen:
+            yield Finding(path, "also stands at {other}", "keep one", seen[key])
+        seen.setdefault(key, path)
+
+
+def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """What goes is not declared; what moves arrives at what is; what is taken over is declared."""
+    known = _known(spec, declared)
+    for index, address in enumerate(spec.removed):
+        if (other := known.get(address.lower())) is not None:
+            yield Finding(("removed", index), f"{address} is declared at {{other}}", "keep one of the two", other)
+    gone = {address.lower() for address in spec.removed}
+    for index, move in enumerate(spec.moved):
+        if (other := known.get(move.source.lower())) is not None:
+            hint = "rename it there, too"
+            yield Finding(("moved", index, "from"), f"{move.source} is still declared at {{other}}", hint, other)
+        if move.target.lower() not in known:
+            yield Finding(("moved", index, "to"), f"{move.target} is not declared", "declare it under accounts")
+        if {move.source.lower(), move.target.lower()} & gone:
+            yield Finding(("moved", index), "is also removed", "keep one of the two")
+    for index, address in enumerate(spec.adopt):
+        kind = address.partition("/")[0]
+        if kind in {"account", "dkim", "domain"} and address.lower() not in known:
+            yield Finding(("adopt", index), f"{address} is not declared", near(address, known) or "declare it")
+
+
+def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
+    found: dict[str, Path] = {f"account/{name}".lower(): ("accounts", name) for name in declared.accounts}
+    for name in declared.accounts:
+        if "@" in name:
+            found.setdefault(f"domain/{name.partition('@')[2]}".lower(), ("accounts", name))
+    for domain, keys in spec.dkim.items():
+        for index, key in enumerate(keys):
+            if key.stage != "retired":
+                found.setdefault(f"domain/{domain}".lower(), ("dkim", domain))
+                found[f"dkim/{domain}/{key.selector}".lower()] = ("dkim", domain, index)
+    found |= {f"stalwart/listeners/{name}".lower(): ("stalwart", "listeners", name) for name in spec.stalwart.listeners}
+    return found

@@ -1,0 +1,283 @@
+"""From a directory to a `Spec` and the places of everything in it; every mistake of all files is reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.desired import files
+from reconciler.desired.checks import Declared, Finding, check, near
+from reconciler.desired.spec import REQUIRED, Model, Spec, is_free
+from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
+from reconciler.desired.yaml import Path as Steps
+from reconciler.problem import InvalidDirectory
+
+__all__ = ["Directory", "Place", "Places", "load"]
+
+# Maps whose entries may be spread over files, and `smtp`, which holds two of them.
+_SPREAD = frozenset({("accounts",), ("dkim",), ("dns",), ("smtp",), ("smtp", "providers"), ("smtp", "consumers")})
+
+
+class Places:
+    """Where everything stands: ``places.of("dns", "mana.how", 2, "ttl")``. It keeps nodes and looks when asked."""
+
+    def __init__(self, root: Mapping) -> None:
+        self._root = root
+
+    def of(self, *path: str | int) -> Place | None:
+        """Say where something stands: a scalar or a list's entry itself, anything else by its key."""
+        place, shown, found = self.near(path)
+        return place if found else None
+
+    def near(self, path: Steps, *, key: bool = False) -> tuple[Place, Steps, bool]:
+        """Say where something stands, or what it is missing from; the path as written; and whether it is there.
+
+        ``key`` asks for the place of the last key in place of its value's. Steps that only the models have (the
+        index of what may be one thing or a list of them) are left out of the path.
+        """
+        node: Node = self._root
+        place, shown, found = node.place, list[str | int](), True
+        for at, step in enumerate(path):
+            if isinstance(node, Mapping) and isinstance(step, str):
+                shown.append(step)
+                if step not in node.items:
+                    return place, (*shown, *path[at + 1 :]), False
+                child = node.items[step]
+                by_key = not isinstance(child, Scalar) or child.null or (key and at == len(path) - 1)
+                place = node.key_place(step) if by_key else child.place
+            elif isinstance(node, Sequence) and isinstance(step, int):
+                shown.append(step)
+                if step >= len(node.items):
+                    return place, tuple(shown), False
+                child = node.items[step]
+                place = child.place
+            else:
+                continue
+            node = child
+        return place, tuple(shown), True
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents."""
+
+    path: Path
+    spec: Spec
+    places: Places
+    files: tuple[str, ...]
+    digest: str
+
+
+def load(path: Path) -> Directory:
+    """Read a directory. Raises `InvalidDirectory` with every problem of all its files, by file and line."""
+    mistakes: list[Mistake] = []
+    read = files.read(path, mistakes)
+    used, root = _join_files(read, mistakes)
+    spec = None
+    if used:
+        places = Places(root)
+        spec = _validate(_values(root), places, mistakes)
+    if mistakes or spec is None:
+        raise InvalidDirectory(*_problems(mistakes, read))
+    return Directory(path, spec, places, tuple(file.name for file in used), _digest(used))
+
+
+def _problems(mistakes: list[Mistake], read: list[files.File]) -> Iterator[Any]:
+    if not mistakes:  # only secrets, or only comments
+        names = ", ".join(file.name for file in read[:3])
+        mistakes = [Mistake(Place(names), (), "say nothing of a desired state", "write one with `reconciler init`")]
+    seen = set()
+    for mistake in sorted(
+        set(mistakes), key=lambda item: (item.place, [str(step) for step in item.path], item.summary)
+    ):
+        problem = mistake.problem()
+        if (problem.where, problem.summary) not in seen:
+            seen.add((problem.where, problem.summary))
+            yield problem
+
+
+def _digest(used: Iterable[files.File]) -> str:
+    digest = hashlib.sha256()
+    for file in used:
+        digest.update(f"{file.name}\0{len(file.content)}\0".encode())
+        digest.update(file.content)
+    return digest.hexdigest()
+
+
+# --------------------------------------------------------------------------------------------- many files, one tree
+def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[files.File], Mapping]:
+    """Put the files' maps together. Those with a top-level ``sops`` key are secrets, whatever else is in them."""
+    used: list[files.File] = []
+    root: Mapping | None = None
+    for file in read:
+        own: list[Mistake] = []
+        text = files.text(file, own)
+        node = parse(text, file.name, own) if text is not None else None
+        if isinstance(node, Mapping) and "sops" in node.items:
+            continue
+        mistakes.extend(own)
+        used.append(file)
+        root = root or Mapping(file.name, 0)
+        if isinstance(node, Mapping):
+            _join(root, node, (), mistakes)
+        elif node is not None and not (isinstance(node, Scalar) and node.null):
+            mistakes.append(Mistake(node.place, (), "must be a map", "write KEY: VALUE lines, such as accounts:"))
+    return used, root or Mapping(".", 0)
+
+
+def _join(into: Mapping, node: Mapping, path: Steps, mistakes: list[Mistake]) -> None:
+    for (key, item), mark in zip(node.items.items(), node.marks, strict=True):
+        here, spread = (*path, key), (*path, key) in _SPREAD
+        there = into.items.get(key)
+        if there is None:
+            into.put(key, mark, _copy(item, here) if spread else item)
+        elif spread and isinstance(item, Mapping) and isinstance(there, Mapping):
+            _join(there, item, here, mistakes)
+        elif spread and isinstance(item, Scalar) and item.null:
+            continue
+        elif spread and isinstance(there, Scalar) and there.null:
+            into.items[key] = _copy(item, here)
+            into.marks[list(into.items).index(key)] = mark
+        elif not is_free(key):
+            hint = f"the first is at {into.key_place(key)}: keep one"
+            mistakes.append(Mistake(node.key_place(key), here, "stands twice", hint))
+
+
+def _copy(node: Node, path: Steps) -> Node:
+    """Copy a map that others are going to be joined to: an alias may stand for it elsewhere."""
+    if not isinstance(node, Mapping):
+        return node
+    copy = Mapping(node.file, node.mark)
+    _join(copy, node, path, [])
+    return copy
+
+
+def _values(root: Mapping) -> dict[str, Any]:
+    values: dict[str, Any] = value(root)
+    stalwart = root.items.get("stalwart")
+    if isinstance(stalwart, Mapping) and "objects" in stalwart.items:  # they go on as JSON
+        values["stalwart"]["objects"] = value(stalwart.items["objects"], typed=True)
+    return values
+
+
+# -------------------------------------------------------------------------------------------------- tree to models
+def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake]) -> Spec | None:
+    """Build the models and check them as a whole. Wrong entries are left out, so that the rest is checked, too."""
+    declared = Declared(_names(values, "accounts"), _names(values, "smtp", "providers"))
+    kept: dict[Steps, list[int]] = {}
+    try:
+        spec = Spec.model_validate(values)
+    except ValidationError as error:
+        wrong = list(_explain(error, places))
+        mistakes.extend(mistake for mistake, _ in wrong)
+        kept = _leave_out(values, {path for _, path in wrong})
+        try:
+            spec = Spec.model_validate(values)
+        except ValidationError:
+            return None
+    mistakes.extend(_locate(finding, places, kept) for finding in check(spec, declared))
+    return spec
+
+
+def _names(values: Any, *path: str) -> frozenset[str]:
+    for step in path:
+        values = values.get(step) if isinstance(values, dict) else None
+    return frozenset(values) if isinstance(values, dict) else frozenset()
+
+
+def _explain(error: ValidationError, places: Places) -> Iterator[tuple[Mistake, Steps]]:
+    for details in error.errors(include_url=False, include_input=False):
+        path: Steps = tuple(step for step in details["loc"] if step != "[key]")
+        key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
+        for field, summary, hint in _wording(details, path):
+            place, shown, _ = places.near((*path, *field), key=key or bool(field))
+            yield Mistake(place, shown, summary, hint), path
+
+
+def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, str]]:
+    """Yield what is wrong: where from the path on, a summary and a hint."""
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "wrong":
+        yield from context["errors"]
+    elif kind == "missing":
+        yield (), REQUIRED, f"write {path[-1]}: ..."
+    elif kind == "extra_forbidden":
+        known = _known(path[:-1])
+        yield (), "is not known", near(str(path[-1]), known) or (f"known are {', '.join(known)}" if known else "")
+    elif kind == "literal_error":
+        yield (), f"must be {context['expected'].replace(chr(39), '')}", ""
+    else:
+        yield (), details["msg"], ""
+
+
+def _known(path: Steps) -> list[str]:
+    """Name the keys of the map that a path leads to."""
+    model: type[Model] | None = Spec
+    for step in path:
+        if model is not None and step in (fields := _fields(model)):
+            model = _model_in(fields[str(step)])
+    return list(_fields(model)) if model else []
+
+
+def _fields(model: type[Model]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _model_in(annotation: Any) -> type[Model] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
+# ----------------------------------------------------------------------------------------- leaving wrong entries out
+_ENTRY_DEPTH = {"accounts": 2, "dkim": 3, "dns": 3, "smtp": 3, "stalwart": 2, "targets": 2, "policy": 1}
+
+
+def _leave_out(values: dict[str, Any], wrong: set[Steps]) -> dict[Steps, list[int]]:
+    """Take the entries out that paths lead into. Returns which positions are left of the lists they were in."""
+    entries = {entry for path in wrong if (entry := _entry(values, path))}
+    kept: dict[Steps, list[int]] = {}
+    for path in sorted(entries, key=lambda steps: [str(step).rjust(9) for step in steps], reverse=True):
+        parent: Any = values
+        for step in path[:-1]:
+            parent = parent[step]
+        if isinstance(parent, list):
+            kept.setdefault(path[:-1], list(range(len(parent)))).remove(path[-1])  # type: ignore[arg-type]
+        del parent[path[-1]]
+    if not isinstance(values.get("stack"), str):
+        values["stack"] = "x"  # only the length of comments depends on it
+    return kept
+
+
+def _entry(values: Any, path: Steps) -> Steps:
+    """Shorten a path to the entry it leads into, as far as that exists."""
+    entry: list[str | int] = []
+    for step in path[: _ENTRY_DEPTH.get(str(path[0]), 2)]:
+        there = isinstance(values, dict) and step in values
+        there = there or (isinstance(values, list) and isinstance(step, int) and step < len(values))
+        if not there:
+            break
+        entry.append(step)
+        values = values[step]
+    return tuple(entry)
+
+
+def _locate(finding: Finding, places: Places, kept: dict[Steps, list[int]]) -> Mistake:
+    place, shown, _ = places.near(_original(finding.path, kept))
+    other, other_shown, _ = places.near(_original(finding.other, kept))
+    summary = finding.summary.replace("{other}", f"{other} ({dotted(other_shown)})")
+    return Mistake(place, shown, printable(summary, 400), finding.hint)
+
+
+def _original(path: Steps, kept: dict[Steps, list[int]]) -> Steps:
+    for container, positions in kept.items():
+        depth = len(container)
+        if path[:depth] == container and len(path) > depth:
+            path = (*container, positions[int(path[depth])], *path[depth + 1 :])
+    return path

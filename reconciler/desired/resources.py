@@ -1,0 +1,362 @@
+"""From the spec to resources: `desire` is pure, and the only place where something derives from something else.
+
+It is called before anything is observed, to say what matters, and again with what was observed: the login that a
+server's generation wants, the networks of the compose project, and the key that only a server holds are known then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_network
+
+from reconciler.desired import spec as form
+from reconciler.desired import stalwart, template
+from reconciler.desired.dns import dkim_record, host, record
+from reconciler.desired.presets import PRESETS
+from reconciler.plan import Desired
+from reconciler.problem import Problem
+from reconciler.resources import (
+    UNKNOWN,
+    UNMANAGED,
+    Account,
+    AllowedIp,
+    Domain,
+    Listener,
+    Login,
+    Observation,
+    Record,
+    Resource,
+    Secret,
+    SecretPart,
+    SecretRef,
+    SecretText,
+    Setting,
+    Signature,
+    Special,
+    Variable,
+)
+
+PublicHalf = Callable[[SecretRef, str], str | Problem]
+"""From a private key's reference and its algorithm to the public key, or why it can't be told."""
+
+
+def desire(
+    spec: form.Spec,
+    observed: Mapping[str, Observation] | None = None,
+    public_half: PublicHalf | None = None,
+    adopt: Iterable[str] = (),
+) -> Desired:
+    """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say."""
+    derivation = _Derivation(spec, observed, public_half)
+    resources = tuple(dict.fromkeys(derivation.resources()))
+    return Desired(
+        resources=resources,
+        removed=frozenset((*spec.removed, *derivation.retired())),
+        moved={move.source: move.target for move in spec.moved},
+        adopt=frozenset((*spec.adopt, *adopt)),
+        kept=frozenset(item.group for item in derivation.selectors()),
+        notes=partial(stalwart.notes, generation=derivation.generation),
+        problems=tuple(derivation.problems),
+    )
+
+
+def zone_of(domain: str, zones: Iterable[str]) -> str | None:
+    """Name the declared zone that a domain's records belong to: the longest that it ends in."""
+    fitting = (zone for zone in zones if domain == zone or domain.endswith(f".{zone}"))
+    return max(fitting, key=len, default=None)
+
+
+@dataclass(slots=True)
+class _Derivation:
+    """One derivation: what goes in, and the problems found on the way."""
+
+    spec: form.Spec
+    observed: Mapping[str, Observation] | None
+    public_half: PublicHalf | None
+    problems: list[Problem] = field(default_factory=list)
+    _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> str | None:
+        """What the server is, as far as it was observed or the directory says so."""
+        server = self.spec.targets.stalwart
+        seen = (self.observed or {}).get("stalwart")
+        return (seen.generation if seen else None) or (server.generation if server else None)
+
+    def resources(self) -> Iterator[Resource]:
+        """Yield everything that should be, in the order of the kinds."""
+        targets = self.spec.targets
+        if targets.cloudflare:
+            yield from self.records()
+        if targets.stalwart:
+            yield from (Domain(name) for name in self.domains())
+            yield from self.accounts()
+            yield from self.signatures()
+            yield from self.settings()
+        if targets.compose:
+            yield from self.variables()
+            yield from self.linked()
+
+    # ------------------------------------------------------------------------------------------------------- DNS
+    def records(self) -> Iterator[Record]:
+        """Yield the declared records, those of the providers in use, and one for each published DKIM key."""
+        for zone, entries in self.spec.dns.items():
+            yield from (_record(zone, entry) for entry in entries)
+        for provider in self.published_providers():
+            for zone, entries in provider.dns.items():
+                yield from (_record(zone, entry) for entry in entries)
+        for zone, domain, key in self.published_keys():
+            yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
+
+    def published_providers(self) -> Iterator[form.Provider]:
+        """Yield the providers whose records should be there: those in use, and those that stand by."""
+        active = {consumer.provider or self.spec.smtp.provider for consumer in self.spec.smtp.consumers.values()}
+        active.add(self.spec.smtp.provider)
+        yield from (item for name, item in self.spec.smtp.providers.items() if name in active or item.standby)
+
+    def published_keys(self) -> Iterator[tuple[str, str, form.Key]]:
+        """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
+        for domain, entries in self.spec.dkim.items():
+            zone = zone_of(domain, self.spec.dns)
+            if zone is not None:
+                yield from ((zone, domain, key) for key in entries if key.stage != "retired")
+
+    def selectors(self) -> Iterator[Record]:
+        """Yield the records that stay while their selector is declared, whether or not its key is known."""
+        for zone, domain, key in self.published_keys():
+            yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN)
+
+    def public_key(self, domain: str, key: form.Key) -> str | Special:
+        """Return a key's public half: as declared, of the declared private key, or of the key the server holds."""
+        if key.public_key is not None:
+            return key.public_key
+        name = (domain, key.selector)
+        if name not in self._keys:
+            self._keys[name] = self._derived(domain, key) if key.private_key else self._observed_key(domain, key)
+        return self._keys[name]
+
+    def _derived(self, domain: str, key: form.Key) -> str | Special:
+        if key.private_key is None or self.public_half is None:
+            return self._observed_key(domain, key)
+        half = self.public_half(key.private_key, key.algorithm)
+        if isinstance(half, str):
+            return half
+        address = f"dkim/{domain}/{key.selector}"
+        self.problems.append(Problem(address, half.summary, half.hint, scope=address))
+        zone = zone_of(domain, self.spec.dns)
+        if zone is not None:  # what it publishes can't be told either; what is published stays
+            where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
+            hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
+            self.problems.append(Problem(where, "the key it publishes can't be read", hint, scope=where))
+        return UNKNOWN
+
+    def _observed_key(self, domain: str, key: form.Key) -> str | Special:
+        seen = (self.observed or {}).get("stalwart")
+        for live in seen.live if seen else ():
+            item = live.resource
+            if isinstance(item, Signature) and (item.domain, item.selector) == (domain, key.selector):
+                return item.public_key
+        return UNKNOWN
+
+    # -------------------------------------------------------------------------------------------------- Stalwart
+    def domains(self) -> list[str]:
+        """Name the mail domains: those of every address and key, and the default one."""
+        addresses = [name for name in self.spec.accounts if "@" in name]
+        for account in self.spec.accounts.values():
+            addresses += account.aliases or ()
+        names = [host(address.rpartition("@")[2]) for address in addresses]
+        names += [host(domain) for domain in self.spec.dkim]
+        if self.spec.stalwart.default_domain:
+            names.append(host(self.spec.stalwart.default_domain))
+        return sorted(set(names))
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield the accounts; what is absent in the YAML is unmanaged."""
+        for name, account in self.spec.accounts.items():
+            said = account.model_fields_set
+            yield Account(
+                name=name.lower(),
+                login=account_login(name, account).lower(),
+                email=name.lower() if "@" in name else UNMANAGED,
+                description=(account.description or None) if "description" in said else UNMANAGED,
+                roles=tuple(sorted(account.roles)),
+                aliases=_sorted(account.aliases, lower=True) if "aliases" in said else UNMANAGED,
+                groups=_sorted(account.groups, lower=True) if "groups" in said else UNMANAGED,
+                quota=account.quota if "quota" in said else UNMANAGED,
+                password=resolve(self.spec, account.password) if account.password else UNMANAGED,
+                enforce_password=account.enforce_password,
+            )
+
+    def signatures(self) -> Iterator[Signature]:
+        """Yield the keys that should sign. A pending key is only published, a retiring one not any more used."""
+        for domain, entries in self.spec.dkim.items():
+            for key in entries:
+                if key.stage == "active":
+                    public = self.public_key(domain, key)
+                    yield Signature(host(domain), key.selector, key.algorithm, public, private_key=key.private_key)
+
+    def retired(self) -> Iterator[str]:
+        """Yield the addresses of keys that should not sign any more."""
+        for domain, entries in self.spec.dkim.items():
+            yield from (f"dkim/{domain}/{key.selector}" for key in entries if key.stage in ("retiring", "retired"))
+
+    def settings(self) -> Iterator[Resource]:
+        """Yield the neutral words and, for the generation that has them, the raw keys."""
+        server = self.spec.stalwart
+        said = server.model_fields_set
+        if "hostname" in said:
+            yield Setting("hostname", server.hostname and host(server.hostname))
+        if "default_domain" in said:
+            yield Setting("default_domain", server.default_domain and host(server.default_domain))
+        for word in sorted(server.auto_ban.model_fields_set):
+            yield Setting(f"auto_ban/{word}", getattr(server.auto_ban, word))
+        for entry in server.allowed_ips:
+            yield from self.allowed(entry)
+        for name, item in server.listeners.items():
+            yield Listener(name, tuple(sorted(item.bind)), item.protocol, item.tls_implicit)
+        if self.generation != "jmap":
+            yield from (Setting(f"settings/{key}", value) for key, value in server.settings.items())
+
+    def allowed(self, entry: str | form.Network) -> Iterator[AllowedIp]:
+        """Yield the network an entry names, or the subnets of the compose network it names."""
+        if isinstance(entry, str):
+            yield AllowedIp(str(ip_network(entry, strict=False)))
+            return
+        if self.observed is None:
+            return
+        seen = self.observed.get("compose")
+        subnets = seen.networks.get(entry.network, ()) if seen else ()
+        if not subnets:
+            known = ", ".join(sorted(seen.networks)) if seen else ""
+            hint = f"the project's networks are: {known}" if known else "write the subnet itself, such as 172.18.0.0/16"
+            where = f"stalwart/allowed_ips/{entry.network}"
+            self.problems.append(Problem(where, f"the compose project shows no network {entry.network}", hint))
+        yield from (AllowedIp(str(ip_network(subnet))) for subnet in subnets)
+
+    # ---------------------------------------------------------------------------------------------------- compose
+    def variables(self) -> Iterator[Variable]:
+        """Yield every variable of every consumer, its template filled from the provider in use."""
+        for service, consumer in self.spec.smtp.consumers.items():
+            name = consumer.provider or self.spec.smtp.provider
+            provider = self.spec.smtp.providers.get(name or "")
+            logins = self.logins(service, provider) if provider and _uses_provider(consumer) else ()
+            for variable, value in consumer.env.items():
+                ref = resolve(self.spec, value) if isinstance(value, SecretRef) else value
+                yield from _variable(service, variable, ref, logins)
+
+    def logins(self, service: str, provider: form.Provider) -> tuple[Login, ...]:
+        """Return the login to use; both possible ones while the server's generation is not known."""
+        hostname, port = PRESETS.get(provider.preset or "", ("", 0))
+        make = partial(
+            Login, host=provider.host or hostname, port=provider.port or port, verify_tls=provider.verify_tls
+        )
+        if provider.account is None:
+            if provider.username is None or provider.password is None:
+                raise AssertionError(service)  # the spec's model demands both
+            return (make(username=provider.username, password=resolve(self.spec, provider.password)),)
+        account = self.spec.accounts[provider.account]
+        if account.password is None:
+            where = f"smtp/{service}"
+            hint = f"declare accounts.{provider.account}.password, or give the provider username and password"
+            self.problems.append(Problem(where, f"{provider.account} has no declared password", hint, scope=where))
+            return ()
+        make = partial(make, password=resolve(self.spec, account.password), account=provider.account.lower())
+        names = {"rest": account_login(provider.account, account).lower(), "jmap": provider.account.lower()}
+        if self.generation is None and self.observed is not None and len(set(names.values())) > 1:
+            where = f"smtp/{service}"
+            hint = "plan without --target, or write targets.stalwart.generation: rest (up to 0.15) or jmap (from 0.16)"
+            self.problems.append(Problem(where, "which login Stalwart wants can't be told", hint, scope=where))
+        known = [names[self.generation]] if self.generation else sorted(set(names.values()))
+        return tuple(make(username=name) for name in known)
+
+    def linked(self) -> Iterator[Variable]:
+        """Yield the variables that a link gives a value; a link without one only compares (see the compose target)."""
+        for link in self.spec.smtp.links:
+            if link.value is None:
+                continue
+            ref = resolve(self.spec, link.value)
+            for service, _, variable in (end.rpartition(".") for end in link.ends):
+                yield Variable(service, variable, ref, ref)
+
+
+def resolve(spec: form.Spec, ref: SecretRef) -> SecretRef:
+    """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
+    account = spec.accounts.get(ref.name) if ref.source == "account" else None
+    return account.password if account is not None and account.password is not None else ref
+
+
+def account_login(name: str, account: form.Account) -> str:
+    """Return what one logs in with up to 0.15: the declared login, or the local part."""
+    return account.login or name.partition("@")[0]
+
+
+def _sorted(values: Iterable[str] | None, *, lower: bool) -> tuple[str, ...]:
+    return tuple(sorted(value.lower() if lower else value for value in values or ()))
+
+
+def _record(zone: str, entry: form.Record) -> Record:
+    said = entry.model_fields_set
+    return record(
+        zone,
+        entry.type,
+        entry.name,
+        entry.content,
+        ttl=entry.ttl,
+        proxied=entry.proxied,
+        priority=entry.priority,
+        data=entry.data,
+        comment=entry.comment if "comment" in said else UNMANAGED,
+    )
+
+
+def _uses_provider(consumer: form.Consumer) -> bool:
+    return any(isinstance(value, str) and template.names(value) for value in consumer.env.values())
+
+
+def _variable(service: str, name: str, value: str | SecretRef, logins: tuple[Login, ...]) -> Iterator[Variable]:
+    """Fill one variable's template. While two logins are possible, the value is unknown or has two candidates."""
+    if isinstance(value, SecretRef):
+        yield Variable(service, name, value, value)
+    elif not template.names(value):
+        text = _filled(value, None)
+        yield Variable(service, name, text, text)
+    elif logins:
+        filled = list(dict.fromkeys(_filled(value, login) for login in logins))
+        login = logins[0] if len(logins) == 1 else None
+        secrets = tuple(item for item in filled if not isinstance(item, str))
+        known = filled[0] if len(filled) == 1 else UNKNOWN
+        yield Variable(service, name, known, known, login, secrets if known is UNKNOWN else ())
+
+
+def _filled(text: str, login: Login | None) -> str | Secret:
+    """Fill a template; the result is secret as a whole when a secret is in it."""
+    parts = [part if isinstance(part, str) else _slot(part, login) for part in template.parse(text)]
+    if all(isinstance(part, str) for part in parts):
+        return "".join(str(part) for part in parts)
+    if len(parts) == 1 and isinstance(parts[0], SecretPart) and not parts[0].escape:
+        return parts[0].ref
+    return SecretText(tuple(parts))
+
+
+def _slot(slot: template.Slot, login: Login | None) -> str | SecretPart:
+    if login is None:
+        raise AssertionError(slot.name)  # only a template without slots is filled without a login
+    if slot.name == "password":
+        return SecretPart(login.password, slot.escape)
+    values = {
+        "host": login.host,
+        "port": str(login.port),
+        "username": str(login.username),
+        "insecure_tls": "false" if login.verify_tls else "true",
+    }
+    return _escaped(values[slot.name], slot.escape)
+
+
+def _escaped(value: str, escape: str) -> str:
+    if escape != "url":
+        return value
+    from urllib.parse import quote
+
+    return quote(value, safe="")

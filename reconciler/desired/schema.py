@@ -1,0 +1,28 @@
+"""The JSON Schema of the files, for editors: ``reconciler schema``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.desired.spec import Spec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema of one file. A file may hold any part of the directory, so nothing is required at its top."""
+    made = Spec.model_json_schema(by_alias=True)
+    made.pop("required", None)
+    return {"$schema": DIALECT, **_friendly(made), "title": "Desired state of a mail stack"}
+
+
+def _friendly(node: Any) -> Any:
+    """Drop the titles pydantic derives from names, and allow numbers and booleans where text is expected."""
+    if isinstance(node, list):
+        return [_friendly(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _friendly(item) for key, item in node.items() if key != "title" or not isinstance(item, str)}
+    if made.get("type") == "string" and not {"enum", "const", "format"} & made.keys():
+        made["type"] = ["string", "number", "boolean"]  # a plain 123 is read as the text that was written
+    return made

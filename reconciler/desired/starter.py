@@ -1,0 +1,80 @@
+"""The small directory that ``reconciler init`` writes to start from."""
+
+from __future__ import annotations
+
+import json
+
+from reconciler.desired.schema import schema
+
+SCHEMA = ".schema.json"
+
+_HEAD = "# yaml-language-server: $schema={schema}\n"
+
+_RECONCILER = """\
+# Where the systems are, and how far the reconciler may go with them.
+version: 1
+stack: {stack}                  # names the ownership mark: 1 to 24 of a-z, 0-9 and -
+
+targets:                        # each is optional
+  stalwart:
+    url: http://localhost:8080
+    username: admin
+    password: {{env: STALWART_ADMIN_PASSWORD}}
+  cloudflare:
+    token: {{env: CLOUDFLARE_API_TOKEN}}  # needs Zone: Read and DNS: Edit
+  # compose:
+  #   file: ../docker-compose.yml
+  #   env_file: ../.env
+
+policy:
+  prune: {{dns: owned}}           # owned: remove our records that are no longer declared; never: report only
+  max_deletes: 3                # a plan that deletes more is refused until it is allowed by hand
+"""
+
+_ACCOUNTS = """\
+# Keyed by e-mail address. A secret is a reference, never the value.
+accounts:
+  noreply@{domain}:
+    description: Sends every transactional mail
+    password: {{env: NOREPLY_PASSWORD}}
+  postmaster@{domain}:
+    description: DMARC reports and bounces
+    password: {{env: POSTMASTER_PASSWORD}}
+    aliases: [abuse@{domain}]
+"""
+
+_DNS = """\
+# Keyed by Cloudflare zone; names are relative to it. Records of declared DKIM keys follow by themselves.
+dns:
+  {domain}:
+    # - {{type: A, name: mail, content: YOUR.PUBLIC.IP.ADDRESS}}
+    - {{type: MX, name: "@", content: mail.{domain}, priority: 10}}
+    - {{type: TXT, name: "@", content: "v=spf1 mx -all"}}
+    - {{type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"}}
+
+# `reconciler dkim generate` makes a key and writes what belongs here.
+# dkim:
+#   {domain}:
+#     - selector: mail1
+#       algorithm: ed25519
+#       public_key: ...
+#       private_key: {{file: ../secrets/mail1.pem}}
+"""
+
+_STALWART = """\
+# What a recreated volume would lose, in words that mean the same for every server version.
+stalwart:
+  hostname: mail.{domain}
+"""
+
+
+def files(domain: str = "example.com", stack: str = "mail") -> dict[str, str]:
+    """Return name and content of each file. They are valid as they stand, the schema for editors beside them."""
+    written = {
+        "reconciler.yaml": _RECONCILER,
+        "accounts.yaml": _ACCOUNTS,
+        "dns.yaml": _DNS,
+        "stalwart.yaml": _STALWART,
+    }
+    made = {name: (_HEAD + text).format(domain=domain, stack=stack, schema=SCHEMA) for name, text in written.items()}
+    return made | {SCHEMA: json.dumps(schema(), indent=1) + "\n"}

@@ -1,0 +1,248 @@
+"""What was applied, when, by whom and from which revision: a log that people read, never an input.
+
+One file, `journal.jsonl`, in the data directory; one line when an apply begins, two when it ends. Losing it loses
+history, never safety, so nothing here ever stops an apply: what can't be written becomes a warning.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reconciler.problem import Problem, ReconcilerError, Severity
+
+VERSION = 1
+FILE = "journal.jsonl"
+_WRITTEN = "written"
+_SKIPPED = f'{{"v":{VERSION},"event":"{_WRITTEN}"'
+_ACTORS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILDKITE_BUILD_CREATOR", "CIRCLE_USERNAME")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How one change of an apply went. ``before`` and ``after`` are as in the plan's JSON: without any secret."""
+
+    address: str
+    actions: tuple[str, ...]
+    status: str  # done | failed | unknown | skipped
+    reason: str = ""
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One apply. ``ended`` is None, and ``result`` empty, where it was killed before it could say how it went.
+
+    ``result`` is ``done``, ``partial``, ``failed`` or ``stopped``; ``whole`` says that observing again found nothing
+    left to do in ``targets``. Times are UTC in ISO 8601.
+    """
+
+    id: str
+    stack: str
+    began: str
+    who: str
+    revision: str = ""
+    desired_hash: str = ""
+    fingerprint: str = ""
+    targets: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    ended: str | None = None
+    seconds: float = 0.0
+    result: str = ""
+    whole: bool = False
+    written: tuple[Written, ...] = ()
+
+
+class Journal:
+    """The journal of one stack in a data directory, which several stacks may share; of all where ``stack`` is None."""
+
+    def __init__(self, data: Path, stack: str | None) -> None:
+        self.path = data / FILE
+        self.stack = stack
+        self._began: dict[str, float] = {}
+
+    def begin(self, entry: Entry) -> Problem | None:
+        """Note that an apply begins. Returns a warning where that could not be written."""
+        self._began[entry.id] = time.monotonic()  # a clock that is set meanwhile changes no duration
+        names = ("id", "stack", "began", "who", "revision", "desired_hash", "fingerprint", "targets", "lost")
+        return self._append({"event": "began"} | {name: getattr(entry, name) for name in names})
+
+    def end(self, entry: Entry, result: str, written: Sequence[Written], *, whole: bool) -> Problem | None:
+        """Note how an apply ended. Returns a warning where that could not be written."""
+        seconds = round(time.monotonic() - self._began.get(entry.id, time.monotonic()), 3)
+        common = {"id": entry.id, "stack": entry.stack}
+        rows = [{name: getattr(item, name) for name in Written.__slots__} for item in written]
+        ended = {"ended": now(), "seconds": seconds, "result": result, "whole": whole}
+        return self._append({"event": _WRITTEN, **common, "written": rows}, {"event": "ended", **common, **ended})
+
+    def entries(self) -> list[Entry]:
+        """Return this stack's applies, oldest first. A damaged line is left out.
+
+        Raises ReconcilerError where the file can't be read, or a newer reconciler wrote it.
+        """
+        return self._entries(detailed=True)
+
+    def last_whole(self, target: str | None = None) -> Entry | None:
+        """Return the last apply after which nothing was left to do, at all or in one target.
+
+        It only adds words, so a journal that can't be read says None. ``written`` is empty: see `entries`.
+        """
+        return next((item for item in reversed(self._known()) if item.whole and _covers(item, target)), None)
+
+    def _known(self) -> list[Entry]:
+        try:
+            return self._entries(detailed=False)
+        except ReconcilerError:
+            return []
+
+    def _entries(self, *, detailed: bool) -> list[Entry]:
+        found: dict[str, Entry] = {}
+        for line in self._lines(detailed=detailed):
+            if self.stack in (None, line.get("stack")):
+                _take(found, line)
+        return list(found.values())
+
+    def _lines(self, *, detailed: bool) -> Iterator[dict[str, Any]]:
+        try:
+            text = self._read()
+        except OSError as error:
+            summary = f"the journal can't be read: {os.strerror(error.errno or 0)}"
+            raise ReconcilerError(Problem(str(self.path), summary, "let reconciler's user read it")) from None
+        for raw in text.split("\n"):
+            if not detailed and raw.startswith(_SKIPPED):
+                continue  # every plan asks when the stack was last whole: thousands of changes need not be parsed
+            line = _parsed(raw)
+            if line.get("v", 0) > VERSION:
+                summary = f"a newer reconciler wrote this journal (format {line['v']}, this version reads {VERSION})"
+                raise ReconcilerError(Problem(str(self.path), summary, "use that version, or move the file away"))
+            if line:
+                yield line
+
+    def _read(self) -> str:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return ""
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read().decode(errors="replace")
+
+    def _append(self, *lines: Mapping[str, Any]) -> Problem | None:
+        texts = [json.dumps({"v": VERSION} | dict(line), separators=(",", ":"), default=str) for line in lines]
+        try:
+            _append(self.path, "".join(f"{text}\n" for text in texts).encode())
+        except OSError as error:
+            summary = f"the journal can't be written: {os.strerror(error.errno or 0)}"
+            hint = "history will lack this apply; free space, or name a writable directory with --data"
+            return Problem(str(self.path), summary, hint, Severity.WARNING)
+        return None
+
+
+def entry(stack: str, environ: Mapping[str, str], **facts: Any) -> Entry:
+    """Make the entry of an apply that begins now, with an id of its own."""
+    return Entry(secrets.token_hex(4), stack, now(), who(environ), **facts)
+
+
+def now() -> str:
+    """Return the time, UTC, in ISO 8601 to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def who(environ: Mapping[str, str]) -> str:
+    """Name who is at work: ``user@host``, or the person for whom a CI runs."""
+    import getpass
+    import socket
+
+    actor = next((environ[name] for name in _ACTORS if environ.get(name)), "")
+    if actor:
+        return f"{actor} (CI)"
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run a user id that has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def make_private(directory: Path) -> None:
+    """Make the data directory, for its owner only. Raises OSError."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
+    make_private(path.parent)
+    # O_NONBLOCK and the check: a pipe in its place must not hang us; O_NOFOLLOW: nor a link write elsewhere.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(22, "not a regular file")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # for a moment: other stacks write here too
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        _write(descriptor, b"\n" + content if torn else content, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(descriptor: int, content: bytes, size: int) -> None:
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _parsed(raw: str) -> dict[str, Any]:
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):  # torn by a crash, or damaged
+        return {}
+    usable = isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("v"), int)
+    return line if usable else {}
+
+
+def _take(found: dict[str, Entry], line: Mapping[str, Any]) -> None:
+    """Add what one line says; a line of the right form with the wrong content is left out like a torn one."""
+    fields = {name: _tuple(value) for name, value in line.items() if name in Entry.__slots__ and name != "written"}
+    try:
+        if line.get("event") == "began":
+            found[line["id"]] = Entry(**fields)
+        elif line.get("event") == "ended":
+            found[line["id"]] = replace(found[line["id"]], **fields)
+        elif line.get("event") == _WRITTEN:
+            written = tuple(_written(item) for item in line["written"])
+            found[line["id"]] = replace(found[line["id"]], written=written)
+    except (KeyError, TypeError, AttributeError):
+        return
+
+
+def _written(item: Mapping[str, Any]) -> Written:
+    return Written(
+        **{
+            name: _tuple(value) if name == "actions" else value
+            for name, value in item.items()
+            if name in Written.__slots__
+        }
+    )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _covers(entry: Entry, target: str | None) -> bool:
+    return target is None or target in entry.targets

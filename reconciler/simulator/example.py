@@ -1,0 +1,80 @@
+"""A copy of the example to play with: in a directory of its own, with keys and secrets of its own."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+SECRETS = (
+    "STALWART_ADMIN_PASSWORD",
+    "NOREPLY_PASSWORD",
+    "POSTMASTER_PASSWORD",
+    "MANA_SERVICE_KEY",
+    "BREVO_SMTP_KEY",
+    "CLOUDFLARE_API_TOKEN",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The copy: its directory, and the environment with a value for every secret it refers to."""
+
+    path: Path
+    secrets: dict[str, str]
+
+    @property
+    def state(self) -> Path:
+        """The directory of YAML."""
+        return self.path / "desired-state"
+
+    @property
+    def compose_file(self) -> Path:
+        """The compose file, beside the directory."""
+        return self.path / "docker-compose.macmini.yml"
+
+    @property
+    def env_file(self) -> Path:
+        """The env file, beside the compose file."""
+        return self.path / ".env.macmini"
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a file as a person would; raises ValueError where the text does not stand there once."""
+        path = self.path / name
+        text = path.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise ValueError(f"{name}: {old!r} stands there {text.count(old)} times")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def copy(source: Path, target: Path) -> Example:
+    """Copy the example (the directory of YAML, the compose file and the env file) and make its keys and secrets."""
+    shutil.copytree(source, target)
+    example = Example(target, {name: secrets.token_urlsafe(24).lstrip("-_") for name in SECRETS})
+    folder = target / "secrets"
+    folder.mkdir(mode=0o700)
+    public = _write_keys(folder)
+    dkim = example.state / "dkim.yaml"
+    dkim.write_text(re.sub(r"(?m)^(\s*public_key:).*$", rf"\1 {public}", dkim.read_text(encoding="utf-8")))
+    for name in ("STALWART_ADMIN_PASSWORD", "MANA_SERVICE_KEY"):
+        text = example.env_file.read_text(encoding="utf-8")
+        example.env_file.write_text(re.sub(rf"(?m)^{name}=.*$", f"{name}={example.secrets[name]}", text))
+    example.env_file.chmod(0o600)
+    return example
+
+
+def _write_keys(folder: Path) -> str:
+    """Write both private keys and return the public half of the Ed25519 one."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    first, second = ed25519.Ed25519PrivateKey.generate(), rsa.generate_private_key(65537, 2048)
+    for name, key in (("mana2026", first), ("rsa2026", second)):
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        with open(folder / f"{name}.pem", "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(pem)
+    return base64.b64encode(first.public_key().public_bytes_raw()).decode()

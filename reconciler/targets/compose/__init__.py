@@ -1,0 +1,135 @@
+"""Docker Compose: the environment of the services that send mail, by way of the env file their entries interpolate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.reconcile import Outcome, Progress, Reveal
+from reconciler.resources import Live, Observation, Resource, Variable
+from reconciler.targets.compose.engine import Engine, Patience
+from reconciler.targets.compose.program import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.plan import Change
+    from reconciler.targets.compose.proof import Door
+    from reconciler.targets.compose.snapshot import Snapshot, View
+
+__all__ = ["Compose", "Patience", "VariableDetail"]
+
+
+@dataclass(frozen=True, slots=True)
+class VariableDetail:
+    """What `explain` tells of a live variable: the variable of the env file that decides on it, and who shares it."""
+
+    writes: str
+    also_used_by: tuple[str, ...]
+
+
+class Compose:
+    """The compose project of one stack.
+
+    ``shared`` are the links that only must agree, each a sequence of ``(service, variable)``. ``routes`` says where a
+    mail server is reached from here instead (``{("smtp.example", 587): ("127.0.0.1", 2525)}``), for the proof of
+    credentials; the certificate still has to be that of the declared host.
+    """
+
+    name = "compose"
+
+    def __init__(
+        self,
+        *,
+        file: Path | Sequence[Path],
+        env_file: Path,
+        project: str | None,
+        stack: str,
+        program: Sequence[str] = ("docker", "compose"),
+        docker_host: str | None = None,
+        shared: Sequence[Sequence[tuple[str, str]]] = (),
+        progress: Progress = lambda _: None,
+        patience: Patience = Patience(),  # noqa: B008 (frozen)
+        routes: Mapping[Door, Door] | None = None,
+    ) -> None:
+        self.files = tuple(item.absolute() for item in ([file] if isinstance(file, Path) else file))
+        self.env_file = env_file.absolute()
+        self.project = project
+        self.stack = stack
+        self.command = tuple(program)
+        self.docker_host = docker_host
+        self.shared = tuple(tuple(group) for group in shared)
+        self.progress = progress
+        self.patience = patience
+        self.routes = dict(routes or {})
+
+    def program(self, host: str) -> Program:
+        """Return the program, called for the engine at ``host``: both follow the same one."""
+        return Program(self.command, self.files, self.env_file, self.project, host)
+
+    def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
+        """Compare each wanted variable with the running container and with what the files would give it.
+
+        A consumer that can't be switched as a whole is a problem whose scope is ``smtp/SERVICE``.
+        """
+        from reconciler.targets.compose import snapshot as snapshots
+
+        variables = [item for item in wanted if isinstance(item, Variable)]
+        services = {item.service for item in variables} | {name for group in self.shared for name, _ in group}
+        try:
+            with Engine(self.docker_host) as engine:
+                program = self.program(engine.host)
+                snapshot = snapshots.read(program, engine, self.stack, services)
+                strangers = tuple(snapshots.identity(snapshot, program, engine)) if services else ()
+        except TargetUnreadable as error:
+            return Observation(self.name, unread=frozenset({self.name}), problems=error.problems)
+        return self._observation(snapshot, variables, reveal, strangers)
+
+    def _observation(
+        self, snapshot: Snapshot, wanted: Sequence[Variable], reveal: Reveal, strangers: Sequence[Problem]
+    ) -> Observation:
+        from reconciler.targets.compose.snapshot import Values, views
+
+        values = Values(reveal)
+        seen, unreadable = views(snapshot, wanted, values)
+        live = []
+        for view in seen:
+            why = "the desired value can't be read" if view.wanted.address in unreadable else ""
+            resource = values.observed(view, why)
+            if resource is not None:
+                live.append(Live(resource, id=view.variable, detail=_detail(view, snapshot)))
+        return Observation(
+            self.name,
+            live=live,
+            problems=tuple(dict.fromkeys(strangers or self._problems(snapshot, seen, unreadable))),
+            head=(f"compose project {snapshot.project.name}, Docker Compose {snapshot.version}",),
+            networks=snapshot.networks,
+        )
+
+    def _problems(
+        self, snapshot: Snapshot, seen: Sequence[View], unreadable: Mapping[str, SecretUnreadable]
+    ) -> Iterator[Problem]:
+        from reconciler.targets.compose import judge
+        from reconciler.targets.compose.places import Places
+
+        yield from judge.problems(seen, snapshot, Places(self.files))
+        for view in seen:
+            if error := unreadable.get(view.wanted.address):
+                yield from judge.unreadable(view, error)
+        yield from judge.disagreements(self.shared, snapshot)
+
+    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+        """Prove the credentials, write the env file, recreate the services that changed, and roll back what fails."""
+        from reconciler.targets.compose.switch import Switch
+
+        with Engine(self.docker_host) as engine:
+            yield from Switch(self, engine, reveal).apply(changes)
+
+
+def _detail(view: View, snapshot: Snapshot) -> VariableDetail:
+    own = f"{view.wanted.service}.{view.wanted.name}"
+    uses = snapshot.project.uses.get(view.variable, ()) if view.variable else ()
+    return VariableDetail(view.variable, tuple(use for use in uses if use != own))

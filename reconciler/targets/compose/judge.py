@@ -1,0 +1,182 @@
+"""What a person must know of wanted variables before anything is applied. Pure: views in, problems out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from reconciler.problem import Problem, SecretUnreadable, Severity
+from reconciler.targets.compose.places import Places, open_up
+from reconciler.targets.compose.snapshot import Snapshot, View
+
+
+def scope(service: str) -> str:
+    """Name what is blocked as a whole: a consumer is never switched half."""
+    return f"smtp/{service}"
+
+
+def unreadable(view: View, error: SecretUnreadable) -> Iterator[Problem]:
+    """Yield a secret's own problems, so that they block the service that needs it."""
+    for problem in error.problems:
+        yield replace(problem, scope=scope(view.wanted.service))
+
+
+def problems(views: Sequence[View], snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+    """Yield all that stands in the way of these variables, and all that is worth knowing of them."""
+    missing = set()
+    for service in dict.fromkeys(view.wanted.service for view in views):
+        for problem in _service(service, snapshot, places):
+            missing.add(service)
+            yield problem
+    present = [view for view in views if view.wanted.service not in missing]
+    for view in present:
+        yield from _entry(view, snapshot, places)
+    yield from _conflicts(present)
+    yield from _used_elsewhere(present, snapshot)
+    yield from _duplicates(present, snapshot)
+    yield from _restarts(present, snapshot)
+
+
+# ------------------------------------------------------------------------------------------------------- services
+def _service(service: str, snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+    if service not in snapshot.project.written:
+        summary = f"the compose file has no service {service}"
+        names = ", ".join(sorted(snapshot.project.written)) or "none"
+        hint = f"it has {names}: correct smtp.consumers, or add the service"
+        yield Problem(scope(service), summary, hint, scope=scope(service))
+    elif service not in snapshot.project.effective:
+        summary = f"the service belongs to a profile that is not active ({places.of(service) or 'compose file'})"
+        yield Problem(scope(service), summary, "set COMPOSE_PROFILES in the env file", scope=scope(service))
+
+
+# -------------------------------------------------------------------------------------------------------- entries
+def _entry(view: View, snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+    """Yield why the env file can't give a variable its value. A literal that already has it is fine."""
+    address, service = view.wanted.address, view.wanted.service
+    if not view.misconfigured:
+        return
+    if any("\0" in text for text in view.texts):
+        yield Problem(address, "the value holds a NUL, which no environment can", "remove it", scope=scope(service))
+    elif not view.declared:
+        yield _undeclared(view, snapshot, places)
+    elif view.interpolation is None:
+        yield _literal(view, snapshot, places)
+    elif view.text == "" and not view.interpolation.may_be_empty:
+        yield _never_empty(view, places)
+
+
+def _literal(view: View, snapshot: Snapshot, places: Places) -> Problem:
+    service, name = view.wanted.service, view.wanted.name
+    place = places.of(service, name)
+    raw = snapshot.project.written[service][name]
+    value = open_up(_free_variable(view, snapshot), raw, secret=view.secret)
+    what = "holds a literal" if raw is None or "$" not in raw.replace("$$", "") else "is more than one variable"
+    summary = f"{place or 'the compose file'} {what}, which the env file can't change"
+    return Problem(view.wanted.address, summary, f"put there: {_line(place, name, value)}", scope=scope(service))
+
+
+def _undeclared(view: View, snapshot: Snapshot, places: Places) -> Problem:
+    service, name = view.wanted.service, view.wanted.name
+    place = places.of(service)
+    value = open_up(_free_variable(view, snapshot), view.configured, secret=view.secret)
+    if view.configured is None:
+        summary = f"the service has no entry for it ({place or 'compose file'})"
+    else:
+        summary = f"it comes from the service's own env_file, which is not ours to write ({place or 'compose file'})"
+    hint = f"add to the service's environment: {_line(place, name, value)}"
+    return Problem(view.wanted.address, summary, hint, scope=scope(service))
+
+
+def _never_empty(view: View, places: Places) -> Problem:
+    service, name = view.wanted.service, view.wanted.name
+    place, found = places.of(service, name), view.interpolation
+    operator, default = (found.operator.lstrip(":"), found.default) if found else ("", "")
+    summary = f"{place or 'the compose file'} takes an empty value for none"
+    hint = f"put there: {_line(place, name, f'${{{view.variable}{operator}{default}}}')}"
+    return Problem(view.wanted.address, summary, hint, scope=scope(service))
+
+
+def _line(place: object, name: str, value: str) -> str:
+    from reconciler.targets.compose.places import Place
+
+    return place.entry(name, value) if isinstance(place, Place) else f"{name}: {value}"
+
+
+def _free_variable(view: View, snapshot: Snapshot) -> str:
+    """Name the variable for an entry that becomes one: its own name, unless another entry already uses it."""
+    service, name = view.wanted.service, view.wanted.name
+    taken = [use for use in snapshot.project.uses.get(name, ()) if use != f"{service}.{name}"]
+    return f"{service}_{name}".upper().replace("-", "_").replace(".", "_") if taken else name
+
+
+# ---------------------------------------------------------------------------------------------- between the entries
+def _conflicts(views: Iterable[View]) -> Iterator[Problem]:
+    """Yield the variables of the env file of which two entries want different values."""
+    by_variable: dict[str, list[View]] = defaultdict(list)
+    for view in views:
+        if view.variable and view.text is not None:
+            by_variable[view.variable].append(view)
+    for variable, members in by_variable.items():
+        if len({view.text for view in members}) == 1:
+            continue
+        names = ", ".join(f"{view.wanted.service}.{view.wanted.name}" for view in members)
+        summary = f"{names} are one variable of the env file, {variable}, and should have different values"
+        hint = "give them one value (smtp.links), or different variables in the compose file"
+        for service in dict.fromkeys(view.wanted.service for view in members):
+            address = next(view.wanted.address for view in members if view.wanted.service == service)
+            yield Problem(address, summary, hint, scope=scope(service))
+
+
+def _used_elsewhere(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield who else uses a variable that changes, and so gets the new value whenever it is recreated."""
+    wanted = {f"{view.wanted.service}.{view.wanted.name}" for view in views}
+    changing = {view.variable: view for view in reversed(views) if view.variable and view.misconfigured}
+    for variable, view in changing.items():
+        others = [use for use in snapshot.project.uses.get(variable, ()) if use not in wanted]
+        if others:
+            summary = f"{variable} changes, which {', '.join(others)} also uses and gets when it is next recreated"
+            hint = "declare it as a consumer or in smtp.links, so that it is kept in step"
+            yield Problem(view.wanted.address, summary, hint, Severity.WARNING)
+
+
+def _duplicates(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield lines outside our block that set a variable of ours: they count for nothing, or may hold an old secret."""
+    file = snapshot.env_file
+    ours = {*file.ours, *(view.variable for view in views if view.variable and view.misconfigured)}
+    for other in file.others():
+        if other.variable in ours:
+            summary = f"{other.variable} is set here too; our block at the end of the file holds, being the last"
+            hint = "remove the line: it has no effect and may hold an old secret"
+            yield Problem(f"{file.path.name}:{other.line}", summary, hint, Severity.WARNING)
+
+
+def _restarts(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    for service in dict.fromkeys(view.wanted.service for view in views if view.stale):
+        if not snapshot.replicas(service):
+            summary = "no container of it runs: apply starts one"
+            yield Problem(scope(service), summary, "see docker compose ps -a", Severity.WARNING)
+        for other in snapshot.project.restarted_with(service):
+            summary = f"{other} depends on it with restart: true, so that Compose restarts it as well"
+            yield Problem(scope(service), summary, "", Severity.WARNING)
+
+
+def disagreements(groups: Iterable[Sequence[tuple[str, str]]], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield the links without a value of their own whose variables don't agree; the values are not repeated.
+
+    A group names its variables as ``(service, variable)``.
+    """
+    for group in groups:
+        names = ", ".join(f"{service}.{name}" for service, name in group)
+        first = f"smtp/{group[0][0]}/{group[0][1]}"
+        hint = "give the link a value: {value: {env: NAME}, in: [...]}, or the entries one variable of the env file"
+        if len({snapshot.project.configured(service, name) for service, name in group}) > 1:
+            yield Problem(first, f"{names} must agree, and the compose files give them different values", hint)
+        elif len({value for service, name in group for value in snapshot.running(service, name)}) > 1:
+            behind = ", ".join(
+                service
+                for service, name in group
+                if set(snapshot.running(service, name)) - {snapshot.project.configured(service, name)}
+            )
+            summary = f"{names} must agree; the files say so, but running containers differ"
+            yield Problem(first, summary, f"docker compose up -d --no-deps {behind}")

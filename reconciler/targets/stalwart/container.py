@@ -1,0 +1,311 @@
+"""What Docker tells about the container that Stalwart runs in: its ports, networks, mounts and ``config.toml``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import ipaddress
+import re
+import tarfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from reconciler.problem import Problem, Severity
+
+_CONFIG_LIMIT = 1 << 20  # bytes of config.toml; a real one has a few thousand
+_TIMEOUT = 10  # seconds for one answer of the engine
+_STOP = 30  # seconds that Stalwart gets to stop before it is killed
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class DockerUnreachable(Exception):
+    """The engine can't be asked, or does not know the container; the text says which and why."""
+
+
+class NoSuchContainer(DockerUnreachable):
+    """The engine answers, and has no container of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount. ``source`` is the volume's name or the host's path; an anonymous volume dies with its container."""
+
+    path: str
+    source: str
+    anonymous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """``config.toml`` as it is on the disk. ``keys`` are flat, as the server names them."""
+
+    path: str
+    text: str
+    keys: Mapping[str, str]
+
+    def line_of(self, key: str) -> str:
+        """Say where a key stands: ``line 12: `hostname = ...` under [lookup.default]``, never with its value."""
+        section = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if head := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+                section = head[1]
+            elif (item := re.match(r"\s*([^=#]+?)\s*=", line)) and self._names(section, item[1], key):
+                under = f" under [{section}]" if section else ""
+                return f"line {number}: `{item[1]} = ...`{under}"
+        return f"`{key}`"
+
+    @staticmethod
+    def _names(section: str, name: str, key: str) -> bool:
+        full = re.sub(r"\"|'|\s*(?=\.)|(?<=\.)\s*", "", f"{section}.{name}" if section else name)
+        return key == full or key.startswith(f"{full}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()  # what its image declares as VOLUME
+    mounts: tuple[Mount, ...] = ()
+    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    networks: tuple[Network, ...] = ()
+    aliases: frozenset[str] = frozenset()
+    local: bool = True  # the engine runs on this machine, so a published port is a port of ours
+
+    def owns(self, address: str) -> bool:
+        """Whether an address lies in one of the container's own networks."""
+        with contextlib.suppress(ValueError):
+            return any(ipaddress.ip_address(address) in network for network in self.networks)
+        return False
+
+
+class Docker:
+    """One container of one engine. The `docker` package is imported when it is first asked.
+
+    ``host`` is as in ``DOCKER_HOST``; None takes the environment's.
+    """
+
+    def __init__(self, name: str, host: str | None = None) -> None:
+        """Remember whom to ask about what; nothing is asked yet."""
+        self.name = name
+        self.host = host
+
+    def inspect(self) -> Container:
+        """Look at the container; raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            raw = engine.containers.get(self.name).attrs
+            return _container(self.name, raw, local=_is_local(engine.api.base_url, self.host))
+
+    def config_file(self, container: Container) -> ConfigFile | None:
+        """Read ``config.toml``; None where there is none or it can't be understood. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            from docker.errors import NotFound
+
+            for directory in _data_directories(container):
+                path = f"{directory}/etc/config.toml"
+                with contextlib.suppress(NotFound):
+                    chunks, _ = engine.containers.get(self.name).get_archive(path)
+                    return _config_file(path, chunks)
+        return None
+
+    def restart(self) -> None:
+        """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
+        with self._engine(timeout=_STOP + _TIMEOUT) as engine:
+            engine.containers.get(self.name).restart(timeout=_STOP)
+
+    @contextlib.contextmanager
+    def _engine(self, timeout: int = _TIMEOUT) -> Iterator[Any]:
+        import docker
+        import requests
+
+        try:
+            client = docker.DockerClient(self.host, timeout=timeout) if self.host else docker.from_env(timeout=timeout)
+            with contextlib.closing(client) as engine:
+                yield engine
+        except docker.errors.NotFound as error:
+            raise NoSuchContainer(f"Docker knows no container {self.name}") from error
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise DockerUnreachable(f"Docker can't be asked about {self.name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _is_local(base_url: str, host: str | None) -> bool:
+    """Whether the engine is on this machine: over a socket, or on loopback. ``ssh://`` is another machine."""
+    if host and host.startswith("ssh://"):
+        return False
+    name = urlsplit(base_url).hostname or ""
+    return base_url.startswith(("http+docker://local", "npipe")) or is_loopback(name) or name == "localunixsocket"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
+    config = raw.get("Config") or {}
+    endpoints = ((raw.get("NetworkSettings") or {}).get("Networks") or {}).values()
+    return Container(
+        name=name,
+        image=config.get("Image") or "",
+        labels=config.get("Labels") or {},
+        volumes=tuple(sorted(config.get("Volumes") or {})),
+        mounts=tuple(_mounts(raw.get("Mounts") or ())),
+        ports=dict(_ports((raw.get("NetworkSettings") or {}).get("Ports") or {})),
+        networks=tuple(_networks(endpoints)),
+        aliases=frozenset({name, *(alias for item in endpoints for alias in item.get("Aliases") or ())}),
+        local=local,
+    )
+
+
+def _mounts(raw: Sequence[Mapping[str, Any]]) -> Iterator[Mount]:
+    for item in raw:
+        source = item.get("Name") or item.get("Source") or ""
+        anonymous = item.get("Type") == "volume" and re.fullmatch(r"[0-9a-f]{64}", source) is not None
+        yield Mount((item.get("Destination") or "").rstrip("/"), source, anonymous)
+
+
+def _ports(raw: Mapping[str, Any]) -> Iterator[tuple[int, tuple[str, int]]]:
+    for spec, bindings in raw.items():
+        port, _, protocol = spec.partition("/")
+        if protocol in ("", "tcp") and bindings:
+            host = bindings[0].get("HostIp") or "127.0.0.1"
+            everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (read, not bound)
+            yield int(port), (everywhere.get(host, host), int(bindings[0]["HostPort"]))
+
+
+def _networks(endpoints: Any) -> Iterator[Network]:
+    for item in endpoints:
+        for address, length in (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen")):
+            if item.get(address):
+                yield ipaddress.ip_network(f"{item[address]}/{item[length]}", strict=False)
+
+
+def _config_file(path: str, chunks: Any) -> ConfigFile | None:
+    raw = io.BytesIO()
+    for chunk in chunks:
+        raw.write(chunk)
+        if raw.tell() > 2 * _CONFIG_LIMIT:
+            return None
+    raw.seek(0)
+    try:
+        with tarfile.open(fileobj=raw) as archive:
+            member = archive.next()
+            content = archive.extractfile(member) if member and member.isfile() else None
+            text = content.read(_CONFIG_LIMIT).decode() if content else ""
+        return ConfigFile(path, text, dict(_flat("", tomllib.loads(text))))
+    except (tarfile.TarError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return None
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield a TOML value's flat keys, as the server names them."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{prefix}.{name}" if prefix else name, inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _flat(f"{prefix}.{index:04}", inner)
+    else:
+        yield prefix, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ------------------------------------------------------------------------------------ image by version against mounts
+# Where an image keeps its data, by the version it began with (setup-findings.md 1, from the Dockerfiles).
+_KEPT = (
+    ((0, 16), ("/etc/stalwart", "/var/lib/stalwart")),
+    ((0, 12), ("/opt/stalwart",)),
+    ((0, 0), ("/opt/stalwart-mail",)),
+)
+_EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
+
+
+def version(container: Container) -> tuple[int, int] | None:
+    """Return the image's version, from its tag or its label; None where neither says it."""
+    tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    for text in (tag, container.labels.get("org.opencontainers.image.version", "")):
+        if match := re.match(r"v?(\d+)\.(\d+)", text):
+            return int(match[1]), int(match[2])
+    return None
+
+
+def _data_directories(container: Container) -> tuple[str, ...]:
+    """Return where this image keeps its data: what it declares as VOLUME, else what its version is known to use."""
+    if container.volumes:
+        return container.volumes
+    known = version(container)
+    if known is None:
+        return ("/opt/stalwart", "/opt/stalwart-mail")
+    return next(paths for since, paths in _KEPT if known >= since)
+
+
+def causes(container: Container) -> tuple[Problem, ...]:
+    """Say what of a container's set-up loses its data, each with the line of the compose file to write instead."""
+    where = f"container {container.name}"
+    paths = _data_directories(container)
+    covered = [path for path in paths if any(_covers(mount, path) for mount in container.mounts if not mount.anonymous)]
+    unused = [mount for mount in container.mounts if not mount.anonymous and _is_unused(mount, paths)]
+    found = []
+    for path in paths:
+        if path not in covered:
+            name = unused[0].source if unused else "stalwart_data"
+            instead = f" in place of `{unused[0].source}:{unused[0].path}`" if unused else ""
+            found.append(
+                Problem(
+                    where,
+                    f"the image {container.image} keeps its data in {path}, and no named volume is mounted there: "
+                    "whatever recreates the container loses it",
+                    f"write `- {name}:{path}` under the service's `volumes:`{instead}",
+                    Severity.WARNING,
+                )
+            )
+    found.extend(
+        Problem(
+            where,
+            f"{mount.source} is mounted at {mount.path}, where the image {container.image} keeps nothing",
+            f"mount it at {' and '.join(paths)}",
+            Severity.WARNING,
+        )
+        for mount in unused
+    )
+    return (*found, *_floating(container, where))
+
+
+def _covers(mount: Mount, path: str) -> bool:
+    return path == mount.path or path.startswith(f"{mount.path}/")
+
+
+def _is_unused(mount: Mount, paths: Sequence[str]) -> bool:
+    """Whether a mount stands where only another version of the image keeps data."""
+    return any(_covers(mount, path) for path in _EVERYWHERE) and not any(
+        _covers(mount, path) or mount.path.startswith(f"{path}/") for path in paths
+    )
+
+
+def _floating(container: Container, where: str) -> Iterator[Problem]:
+    name, _, tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")
+    if tag in ("", "latest") and "@" not in container.image:
+        repository = container.image.removesuffix(":latest")
+        known = version(container)
+        pinned = f"v{known[0]}.{known[1]}" if known else "v0.15"
+        yield Problem(
+            where,
+            f"the image {container.image} is not pinned: {name}:latest moved from 0.15 to 0.16, which keeps its data "
+            "elsewhere and starts without a mail service",
+            f"write `image: {repository}:{pinned}`",
+            Severity.WARNING,
+        )

@@ -1,0 +1,451 @@
+"""The target for Stalwart up to 0.15: two requests observe it, and changes go in as few as its API allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from reconciler.desired.stalwart import in_config_file
+from reconciler.plan import Change, differences
+from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
+from reconciler.reconcile import Outcome, Progress, Reveal, Status
+from reconciler.resources import (
+    Account,
+    AllowedIp,
+    Domain,
+    Listener,
+    Live,
+    Observation,
+    Resource,
+    Signature,
+)
+from reconciler.targets.stalwart import ports, rest_principals, rest_settings
+from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connection, wait_until
+from reconciler.targets.stalwart.container import (
+    ConfigFile,
+    Container,
+    Docker,
+    DockerUnreachable,
+    NoSuchContainer,
+    causes,
+)
+from reconciler.targets.stalwart.rest_api import Rejected, RestApi
+from reconciler.targets.stalwart.rest_settings import PENDING, Edit
+
+_COMES_BACK = 120.0  # seconds after a restart; a first start downloads its spam rules
+_OPENS = 20.0  # seconds until a listener answers once the API does
+
+# What else keeps a server from reloading, and how to get it out of the way.
+_UNBLOCK = {
+    "spam-filter.pyzor.host": "give the container working DNS, or write `settings: {spam-filter.pyzor.enable: false}`, "
+    "then run apply again"
+}
+
+Connect = Callable[[Reveal], Connection]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What Docker tells; nothing where no container is declared or the engine can't be asked."""
+
+    container: Container | None = None
+    file: ConfigFile | None = None
+    problem: Problem | None = None
+
+
+class StalwartRest:
+    """Stalwart up to 0.15. ``connect`` opens a connection as our user; ``docker`` is the declared container."""
+
+    name = TARGET
+
+    def __init__(self, connect: Connect, docker: Docker | None, progress: Progress) -> None:
+        """Remember how to get there; nothing is asked yet."""
+        self._connect, self._docker, self._progress = connect, docker, progress
+
+    # ------------------------------------------------------------------------------------------------------- observe
+    def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
+        """Read everything in two requests, asking Docker meanwhile. Raises `TargetUnreadable`."""
+        problems: list[Problem] = []
+        with ThreadPoolExecutor(max_workers=1) as pool, self._connect(reveal) as connection:
+            looking = pool.submit(self._look)
+            api = RestApi(connection)
+            accounts = [item for item in wanted if isinstance(item, Account)]
+            principals = rest_principals.Principals(api.principals(), accounts)
+            settings = rest_settings.Reading(api.keys(*rest_settings.query(wanted)), wanted)
+            place = looking.result()
+            host = connection.host
+        live = [*principals.live(reveal, problems.append), *settings.live(reveal, problems.append)]
+        live = _with_open(live, wanted, host, place.container)
+        problems += [place.problem] if place.problem else []
+        problems += [*principals.conflicts(accounts), *_overridden(place.file, wanted)]
+        lost = _is_lost(wanted, live)
+        return Observation(
+            TARGET,
+            live=live,
+            problems=tuple(problems),
+            head=(f"{connection.where}: up to 0.15 (REST)",),
+            lost=lost,
+            cause=causes(place.container) if lost and place.container else (),
+            generation="rest",
+        )
+
+    def _look(self) -> _Place:
+        if self._docker is None:
+            return _Place()
+        try:
+            container = self._docker.inspect()
+            return _Place(container, self._docker.config_file(container))
+        except NoSuchContainer as error:
+            hint = "correct targets.stalwart.container: it is the container's name, not the service's"
+            return _Place(problem=Problem(f"container {self._docker.name}", str(error), hint, Severity.WARNING))
+        except DockerUnreachable:
+            return _Place()
+
+    # --------------------------------------------------------------------------------------------------------- apply
+    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+        """Carry out changes: domains, accounts, then signatures and settings at once; removals of accounts last."""
+        with self._connect(reveal) as connection:
+            run = _Run(RestApi(connection), reveal, self._docker, self._progress)
+            principals = [change for change in changes if isinstance(change.resource, Domain | Account)]
+            for change in principals:
+                if not change.deletes:
+                    yield run.principal(change)
+            yield from run.settings([change for change in changes if not isinstance(change.resource, Domain | Account)])
+            for change in principals:
+                if change.deletes:
+                    yield run.principal(change)
+
+
+def _with_open(live: Sequence[Live], wanted: Iterable[Resource], host: str, container: Container | None) -> list[Live]:
+    """Say of the wanted listeners whether they answer."""
+    names = {item.name for item in wanted if isinstance(item, Listener)}
+    listeners = [item.resource for item in live if isinstance(item.resource, Listener) and item.resource.name in names]
+    answers = ports.open_listeners(listeners, host, container)
+    return [
+        replace(item, resource=replace(item.resource, open=answers[item.resource.name]))
+        if isinstance(item.resource, Listener) and item.resource.name in answers
+        else item
+        for item in live
+    ]
+
+
+def _overridden(file: ConfigFile | None, wanted: Sequence[Resource]) -> Iterator[Problem]:
+    for resource, key in rest_settings.overridden(file.keys, wanted) if file else ():
+        yield _override(resource.address, key, file)
+
+
+def _override(address: str, key: str, file: ConfigFile | None) -> Problem:
+    """Say that a key of the database stands in config.toml, where it wins for ever (traps.md 20 and 21)."""
+    path = file.path if file else "config.toml"
+    line = file.line_of(key) if file else f"`{key}`"
+    return Problem(
+        address,
+        f"{key} belongs into the database but stands in {path}, and the file always wins",
+        f"remove {line} from {path} and restart the container: a reload does not read the file",
+        scope=address,
+    )
+
+
+def _is_lost(wanted: Iterable[Resource], live: Iterable[Live]) -> bool:
+    """Whether nothing of what is declared is there: domains, accounts and signatures together."""
+    kinds = (Domain, Account, Signature)
+    declared = {item.address for item in wanted if isinstance(item, kinds)}
+    return bool(declared) and not declared & {item.resource.address for item in live}
+
+
+class _Run:
+    """One apply: what failed so far, and whether the server has become unreachable on the way."""
+
+    def __init__(self, api: RestApi, reveal: Reveal, docker: Docker | None, progress: Progress) -> None:
+        self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
+        self._down: Problem | None = None
+        self._failed: set[str] = set()
+
+    def _outcome(self, change: Change, status: Status, problem: Problem | None = None) -> Outcome:
+        if status is not Status.DONE:
+            self._failed.add(change.address)
+        return Outcome(change, status, problem)
+
+    def _hindrance(self, change: Change) -> Problem | None:
+        """Say why a change can't even be tried."""
+        if self._down is not None:
+            return self._down
+        missing = sorted(change.needs & self._failed)
+        return Problem(change.address, f"{missing[0]} was not done", "run apply again") if missing else None
+
+    # ------------------------------------------------------------------------------------------- domains and accounts
+    def principal(self, change: Change) -> Outcome:
+        """Create, change or delete a domain or account, and look again where that alone can tell how it went."""
+        hindrance = self._hindrance(change)
+        if hindrance is not None:
+            return self._outcome(change, Status.SKIPPED, hindrance)
+        try:
+            self._write_principal(change)
+        except AnswerLost as error:
+            return self._looked_up(change, Status.UNKNOWN, error.problems[0])
+        except TargetUnreadable as error:
+            self._down = error.problems[0]
+            return self._outcome(change, Status.FAILED, self._down)
+        except Rejected as error:
+            return self._declined(change, error)
+        except (ValueError, SecretUnreadable) as error:
+            return self._outcome(change, Status.FAILED, _unusable(change, error))
+        return self._outcome(change, Status.DONE)
+
+    def _declined(self, change: Change, error: Rejected) -> Outcome:
+        problem = Problem(change.address, error.summary, error.hint or _remedy(error))
+        if error.error == "fieldAlreadyExists":  # perhaps our own, whose answer was lost
+            return self._looked_up(change, Status.FAILED, problem)
+        return self._outcome(change, Status.FAILED, problem)
+
+    def _write_principal(self, change: Change) -> None:
+        before, after = change.before, change.after
+        if isinstance(after, Account) and before is not None and isinstance(before.resource, Account):
+            operations = rest_principals.patch(before.resource, after, self._reveal)
+            if operations:
+                self._api.patch(before.id, operations)
+        elif isinstance(after, Account):
+            self._api.create(rest_principals.body(after, self._reveal))
+        elif isinstance(after, Domain):
+            self._api.create({"type": "domain", "name": after.name})
+        elif before is not None:
+            self._api.delete(before.id)
+        own = self._api.connection.login
+        if isinstance(after, Account) and rest_principals.login(after) == own.username.lower():
+            own.renewed()
+
+    def _looked_up(self, change: Change, otherwise: Status, problem: Problem) -> Outcome:
+        """Read again what may have been written: done if it is as desired. Nothing is sent twice blindly."""
+        try:
+            if self._is_so(change):
+                return self._outcome(change, Status.DONE)
+        except (TargetUnreadable, Rejected) as error:
+            if isinstance(error, TargetUnreadable):
+                self._down = error.problems[0]
+        return self._outcome(change, otherwise, replace(problem, where=change.address))
+
+    def _is_so(self, change: Change) -> bool:
+        after = change.after
+        if isinstance(after, Account):
+            item = self._api.principal(rest_principals.login(after))
+            found = rest_principals.Principals([item] if item else [], [after]).live(self._reveal, lambda _: None)
+            return any(not differences(after, live.resource) for live in found if isinstance(live.resource, Account))
+        if isinstance(after, Domain):
+            item = self._api.principal(after.name)
+            return item is not None and item.get("type") == "domain"
+        return change.before is not None and self._api.principal(change.before.id) is None
+
+    # ------------------------------------------------------------------------------------------ signatures, settings
+    def settings(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        """Write signatures and settings in one request, put them in force, and see whether they are."""
+        tried = []
+        for change in changes:
+            hindrance = self._hindrance(change)
+            if hindrance is None:
+                tried.append(change)
+            else:
+                yield self._outcome(change, Status.SKIPPED, hindrance)
+        writes = [change for change in tried if not change.restarts]
+        outcomes = self._all_stored(writes)
+        due = [
+            item.change for item in outcomes if item.status is Status.DONE and isinstance(item.change.after, Listener)
+        ]
+        yield from (item for item in outcomes if not any(item.change is change for change in due))
+        due += [change for change in tried if change.restarts]
+        if due:
+            yield from self._restarted(due)
+
+    def _all_stored(self, changes: Sequence[Change]) -> list[Outcome]:
+        try:
+            return list(self._stored(changes))
+        except TargetUnreadable as error:
+            self._down = error.problems[0]
+            status = Status.UNKNOWN if isinstance(error, AnswerLost) else Status.FAILED
+            return [self._outcome(change, status, self._down) for change in changes]
+
+    def _stored(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        if not changes:
+            return
+        wanted = rest_settings.query(change.resource for change in changes)
+        before = self._api.keys(*wanted)
+        edits = []
+        for change in changes:
+            try:
+                edits.append(rest_settings.edit(change, before, self._reveal, _leaving(changes)))
+            except (ValueError, SecretUnreadable) as error:
+                yield self._outcome(change, Status.FAILED, _unusable(change, error))
+        if not edits:
+            return
+        edits.sort(key=_position)
+        refusal = self._written(edits, before)
+        ours, foreign = self._in_force(edits, before)
+        now = self._api.keys(*wanted)
+        written = {key for edit in edits for key in edit.put}
+        for edit in edits:
+            unlike = edit.unlike(now, written)
+            problem = self._objection(edit, ours, foreign) or self._shortfall(edit, refusal, unlike)
+            lost = isinstance(refusal, AnswerLost) and unlike
+            yield self._outcome(
+                edit.change, Status.UNKNOWN if lost else Status.FAILED if problem else Status.DONE, problem
+            )
+
+    def _written(self, edits: Sequence[Edit], before: Mapping[str, str]) -> Rejected | AnswerLost | None:
+        """Send all edits, with a note of what is not in force yet. Returns what came in place of success."""
+        touched = dict.fromkeys(
+            (*rest_settings.pending(before), *(item for edit in edits for item in sorted(edit.touched)))
+        )
+        operations = [rest_settings.insert({PENDING: ",".join(touched)})]
+        operations += [operation for edit in edits for operation in edit.operations()]
+        try:
+            self._api.write(operations)
+            for edit in edits:
+                if edit.make is not None:
+                    self._make_key(*edit.make)
+        except AnswerLost as error:
+            return error
+        except Rejected as error:
+            self._take_back([edit for edit in edits if edit.local], before)
+            return error
+        return None
+
+    def _make_key(self, name: str, algorithm: str, domain: str, selector: str) -> None:
+        try:
+            self._api.make_key(name, algorithm, domain, selector)
+        except Rejected as error:
+            if error.error != "fieldAlreadyExists":  # else ours: the id was empty a moment ago
+                raise
+
+    def _take_back(self, edits: Sequence[Edit], before: Mapping[str, str]) -> None:
+        """Put back what was stored before. A read-only config.toml refuses this too, after changing its memory."""
+        operations = [operation for edit in edits for operation in edit.undo(before).operations()]
+        if operations:
+            try:
+                self._api.write(operations)
+            except Rejected:
+                return
+
+    def _in_force(self, edits: Sequence[Edit], before: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Reload, and return what the server objects to: in what we wrote, and in what stands in the way.
+
+        A bad value of ours is taken back, so that the others get in force.
+        """
+        errors = self._api.reload()
+        bad = [edit for edit in edits if any(key in edit.touched for key in errors)]
+        ours = {key: text for key, text in errors.items() if any(key in edit.touched for edit in bad)}
+        if bad:
+            self._take_back(bad, before)
+            errors = self._api.reload()
+        if not errors:
+            self._api.write([{"type": "delete", "keys": [PENDING]}])
+        return ours, errors
+
+    def _objection(self, edit: Edit, ours: Mapping[str, str], foreign: Mapping[str, str]) -> Problem | None:
+        """Say what keeps an edit from being in force."""
+        address = edit.change.address
+        for key, text in ours.items():
+            if key in edit.touched:
+                hint = "correct the value; what was there before is back in force"
+                return Problem(address, f"the server does not take {key}: {text}", hint)
+        for key, text in foreign.items():
+            summary = f"is stored but not in force: the server keeps its old settings because of {key}: {text}"
+            return Problem(address, summary, _UNBLOCK.get(key, f"correct {key}, then run apply again"))
+        return None
+
+    def _shortfall(self, edit: Edit, refusal: Rejected | AnswerLost | None, unlike: Sequence[str]) -> Problem | None:
+        """Say why what is stored is not what was sent."""
+        address = edit.change.address
+        if isinstance(refusal, Rejected) and (edit.local or unlike):
+            return Problem(address, refusal.summary, refusal.hint or _remedy(refusal))
+        if not unlike:
+            return None
+        if isinstance(refusal, AnswerLost):
+            return replace(refusal.problems[0], where=address)
+        return self._not_taken(edit.change, unlike)
+
+    def _not_taken(self, change: Change, unlike: Sequence[str]) -> Problem:
+        file = None
+        if self._docker is not None:
+            try:
+                file = self._docker.config_file(self._docker.inspect())
+            except DockerUnreachable:
+                file = None
+        key = min(unlike)
+        if in_config_file(key):
+            return Problem(change.address, f"{key} was written and reads otherwise", "look at config.toml and the log")
+        return _override(change.address, key, file)
+
+    # --------------------------------------------------------------------------------------------------------- restart
+    def _restarted(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        """Restart the container once, and wait until the API and the ports answer. Without one, say what to run."""
+        try:
+            if self._docker is None:
+                raise DockerUnreachable("no container is declared")  # noqa: TRY301 (one way out for both)
+            self._progress(f"restarting the container {self._docker.name}")
+            self._docker.restart()
+        except DockerUnreachable as error:
+            name = self._docker.name if self._docker else "CONTAINER"
+            note = f"opens after a restart, which can't be done from here ({error}): run `docker restart {name}`"
+            yield from (Outcome(change, Status.DONE, notes=(note,)) for change in changes)
+            return
+        self._progress("waiting for Stalwart to answer again")
+        if not wait_until(self._answers, _COMES_BACK):
+            problem = self._api.connection.problem(
+                f"does not answer {_COMES_BACK:.0f} s after the restart of its container", "look at its log"
+            )
+            yield from (self._outcome(change, Status.FAILED, problem) for change in changes)
+            return
+        container = self._docker.inspect()
+        yield from (self._opened(change, container) for change in changes)
+
+    def _answers(self) -> bool:
+        try:
+            self._api.connection.probe("/healthz/live")
+        except TargetUnreadable:
+            return False
+        return True
+
+    def _opened(self, change: Change, container: Container) -> Outcome:
+        listener = change.after
+        if not isinstance(listener, Listener):
+            return self._outcome(change, Status.DONE)
+        host = self._api.connection.host
+        if wait_until(lambda: ports.is_open(listener, host, container) is not False, _OPENS):
+            return self._outcome(change, Status.DONE)
+        summary = f"does not answer at {', '.join(listener.bind)} though the container was restarted"
+        hint = "look at the container's log: is the port taken, and is it published?"
+        return self._outcome(change, Status.FAILED, Problem(change.address, summary, hint))
+
+
+def _leaving(changes: Iterable[Change]) -> frozenset[str]:
+    """Name the signature ids that changes of this run move, replace or remove."""
+    return frozenset(item.before.id for item in changes if isinstance(item.resource, Signature) and item.before)
+
+
+def _position(edit: Edit) -> tuple[bool, bool, bool]:
+    """Order edits: allowed addresses first, then what the database holds; a key leaves its id before one takes it.
+
+    What goes to config.toml comes last: a read-only one stops the request there.
+    """
+    resource = edit.change.resource
+    return edit.local, not isinstance(resource, AllowedIp), isinstance(resource, Signature) and resource.signs is True
+
+
+def _unusable(change: Change, error: ValueError | SecretUnreadable) -> Problem:
+    if isinstance(error, SecretUnreadable):
+        return replace(
+            error.problems[0], summary=f"{error.problems[0].where}: {error.problems[0].summary}", where=change.address
+        )
+    return Problem(change.address, str(error), "correct it and run apply again")
+
+
+def _remedy(error: Rejected) -> str:
+    """Say what to do about what the server declined."""
+    match error.error:
+        case "notFound" if "." in error.subject:
+            return f"declare the domain {error.subject}: an account below it does, or make it on the server"
+        case "notFound":
+            return f"make {error.subject} on the server: groups, lists and roles are not kept here"
+        case "fieldAlreadyExists":
+            return "names and addresses are unique over all accounts, groups, lists and domains: plan again, or rename"
+    return "look at the server's log"

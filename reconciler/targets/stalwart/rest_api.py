@@ -1,0 +1,193 @@
+"""The management API of Stalwart up to 0.15: its calls, and its errors, most of which come with status 200."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from reconciler.problem import TargetUnreadable
+from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connection, NotFound
+
+# Named, because a listing of all types needs the right to list each of them, and an unknown one returns everything.
+TYPES = "individual,domain,group,list"
+_LARGEST = 900_000  # bytes of a request: a body over 1 MiB is dropped and read as empty
+
+_STRANGE = "check the url: a proxy, or another version than 0.11 to 0.15?"
+
+
+class Rejected(Exception):
+    """The server understood a request and declined it. No text of it holds a secret.
+
+    ``error`` is the server's word (``fieldAlreadyExists``, ``notFound``), ``subject`` the field or item it names.
+    """
+
+    def __init__(self, summary: str, error: str = "", subject: str = "", hint: str = "") -> None:
+        super().__init__(summary)
+        self.summary, self.error, self.subject, self.hint = summary, error, subject, hint
+
+
+class RestApi:
+    """The calls we need. All raise `TargetUnreadable` (nobody to talk to) or `Rejected` (declined)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def principals(self) -> list[dict[str, Any]]:
+        """List accounts, domains, groups and lists whole, or not at all: a listing cut short raises."""
+        found = self._read("/api/principal", {"types": TYPES, "limit": "0"})
+        items = found.get("items") if isinstance(found, dict) else None
+        total = found.get("total") if isinstance(found, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
+            raise TargetUnreadable(self.connection.problem("answers accounts that can't be understood", _STRANGE))
+        if total != len(items):
+            raise TargetUnreadable(
+                self.connection.problem(
+                    f"lists {len(items)} of {total} accounts and domains", "try again; nothing was compared or changed"
+                )
+            )
+        return items
+
+    def principal(self, name: str) -> dict[str, Any] | None:
+        """Read one by name, which is stored in lower case; None where there is none."""
+        try:
+            found = self._read(_path(name), {})
+        except Rejected as error:
+            if error.error == "notFound":
+                return None
+            raise
+        return found if isinstance(found, dict) else None
+
+    def create(self, body: Mapping[str, Any]) -> None:
+        """Create a principal. Its texts must not be longer than 512 bytes: in lists they'd vanish without a word."""
+        _data(self.connection.send("POST", "/api/principal", body=body))
+
+    def patch(self, name: str, operations: Sequence[Mapping[str, Any]]) -> None:
+        """Change a principal; all operations or none."""
+        _data(self.connection.send("PATCH", _path(name), body=operations))
+
+    def delete(self, name: str) -> None:
+        """Delete a principal, and with an account its mailbox; one that is not there is fine."""
+        try:
+            _data(self.connection.send("DELETE", _path(name)))
+        except Rejected as error:
+            if error.error != "notFound":
+                raise
+
+    def keys(self, prefixes: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+        """Read settings below prefixes and by name; what is not set is absent."""
+        found = self._read("/api/settings/keys", {"prefixes": ",".join(prefixes), "keys": ",".join(names)})
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
+        return found
+
+    def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
+        """Change settings, in one request where its size allows. No transaction: each operation is written at once."""
+        for batch in _batches(operations):
+            _data(self.connection.send("POST", "/api/settings", body=batch))
+
+    def make_key(self, name: str, algorithm: str, domain: str, selector: str) -> None:
+        """Have the server make a DKIM key. Its ``fieldAlreadyExists`` carries the private key: see `Rejected`."""
+        body = {"id": name, "algorithm": algorithm.capitalize(), "domain": domain, "selector": selector}
+        _data(self.connection.send("POST", "/api/dkim", body=body))
+
+    def reload(self) -> dict[str, str]:
+        """Put stored settings in force, and return what is wrong by key: then the old ones stay in force."""
+        try:
+            found = self._read("/api/reload", {})
+        except AnswerLost:
+            found = self._read("/api/reload", {})
+        errors = found.get("errors") if isinstance(found, dict) else None
+        if not isinstance(errors, dict):
+            raise TargetUnreadable(self.connection.problem("answers a reload that can't be understood", _STRANGE))
+        return {key: _reason(value) for key, value in errors.items()}
+
+    def _read(self, path: str, params: Mapping[str, str]) -> Any:
+        answer = self.connection.send("GET", path, params=params)
+        if answer.status == 404:  # noqa: PLR2004 (HTTP)
+            raise NotFound(self.connection.problem(f"has no {path}", "check the url: it is the root of the API"))
+        if answer.status == 403:  # noqa: PLR2004 (HTTP)
+            raise TargetUnreadable(
+                self.connection.problem(
+                    f"does not let {self.connection.login.username} read {path}",
+                    "give the account the role admin, or the API key the rights to list, read and write principals, "
+                    "settings and DKIM keys",
+                )
+            )
+        if answer.status == 200 and answer.json() is None:  # noqa: PLR2004 (HTTP)
+            kind = answer.content_type.partition(";")[0] or "nothing"
+            raise TargetUnreadable(
+                self.connection.problem(
+                    f"answers {kind} where JSON belongs", "check the url: is this the port of the management API?"
+                )
+            )
+        try:
+            return _data(answer)
+        except Rejected as error:
+            if error.error:
+                raise
+            raise TargetUnreadable(self.connection.problem(error.summary, error.hint)) from None
+
+
+def _path(name: str) -> str:
+    return f"/api/principal/{quote(name.lower(), safe='')}"
+
+
+def _data(answer: Answer) -> Any:
+    """Return ``data``. Success is that it is there: errors come with status 200 as well (rest-0.15.md, section 0)."""
+    body = answer.json()
+    if answer.status == 200 and isinstance(body, dict) and "data" in body:  # noqa: PLR2004 (HTTP)
+        return body["data"]
+    if isinstance(body, dict) and "error" in body:
+        raise _management_error(body)
+    hints = {
+        500: "look at the server's log; is config.toml mounted read-only?",
+        403: "give the account the role admin, or the API key the right to write",
+    }
+    detail = _public(f"{answer.word('title')}: {answer.word('detail')}".strip(": "))
+    raise Rejected(f"the server answers {answer.status} {detail}".strip(), hint=hints.get(answer.status, ""))
+
+
+def _management_error(body: Mapping[str, Any]) -> Rejected:
+    """Put the server's error into words. ``value`` is never shown: it may be the private key."""
+    error = str(body["error"])
+    match error:
+        case "fieldAlreadyExists":
+            subject = str(body.get("field") or "")
+            return Rejected(f"the server has that {_public(subject)} already", error, subject)
+        case "fieldMissing":
+            return Rejected(f"the server wants a {_public(str(body.get('field') or ''))}", error)
+        case "notFound":
+            subject = str(body.get("item") or "")
+            return Rejected(f"the server knows no {_public(subject)}", error, subject)
+        case "unsupported":
+            return Rejected(f"the server does not offer this: {_public(str(body.get('details') or ''))}", error)
+    parts = [_public(str(body[key])) for key in ("details", "reason") if body.get(key)]
+    return Rejected(f"the server answers {_public(error)} {': '.join(parts)}".strip(), error)
+
+
+def _public(text: str) -> str:
+    """Let only such words of the server through that can't quote a secret of ours."""
+    lowered = text.lower()
+    if "private" in lowered or "secret" in lowered or "$" in text or "{" in text:
+        return "(not shown: it may quote a secret)"
+    return " ".join(text.split())[:300]
+
+
+def _reason(value: Any) -> str:
+    return _public(str(value.get("error") or value.get("type") or "")) if isinstance(value, dict) else ""
+
+
+def _batches(operations: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    batch: list[Mapping[str, Any]] = []
+    size = 0
+    for operation in operations:
+        length = len(json.dumps(operation).encode()) + 2
+        if batch and size + length > _LARGEST:
+            yield batch
+            batch, size = [], 0
+        batch.append(operation)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,484 @@
+"""The commands as a user calls them: what they print where, and how they end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.cli import program
+from reconciler.cli.program import COMMANDS
+from reconciler.resources import Record
+
+MINE = Record("mana.how", "A", "old", "192.0.2.9")
+FOREIGN = Record("mana.how", "TXT", "foreign", "not ours")
+
+
+def applied(run: Any) -> None:
+    result = run("apply", "--yes")
+    assert result.exit_code == 0, result.output
+
+
+# ------------------------------------------------------------------------------------------------------ the frame
+def test_help_names_every_command_and_the_completion(run: Any) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert all(f"\n  {name} " in result.stdout for name in COMMANDS)
+    assert "_RECONCILER_COMPLETE=bash_source" in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_common_options(run: Any, name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert all(option in result.stdout for option in ("--state", "--data", "--target", "--output", "--no-color", "-v"))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["plan", "--bad"],
+        ["nonsense"],
+        ["plan", "--output", "xml"],
+        ["apply", "a", "b"],
+        ["plan", "--allow-deletes", "-1"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_1_because_2_means_pending(run: Any, args: list[str]) -> None:
+    result = run(*args)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_a_wrong_command_line_is_json_where_json_was_asked_for(run: Any) -> None:
+    for args in (["--output", "json", "plan", "--bad"], ["plan", "--output=json", "--bad"]):
+        result = run(*args)
+        assert result.exit_code == 1
+        assert "--bad" in json.loads(result.stdout)["problems"][0]["summary"]
+
+
+def test_options_stand_before_or_behind_the_command(run: Any, place: Any) -> None:
+    before = run("--state", str(place.state), "--output", "json", "plan")
+    behind = run("plan", "--output", "json", "--state", str(place.state))
+    mixed = run("--state", "/nowhere", "plan", "--state", str(place.state), "--output", "json")
+    assert before.stdout == behind.stdout == mixed.stdout
+    assert before.exit_code == 0
+
+
+def test_targets_add_up(run: Any) -> None:
+    document = json.loads(run("--target", "stalwart", "plan", "--target", "cloudflare", "--output", "json").stdout)
+    assert {change["target"] for change in document["changes"]} == {"stalwart", "cloudflare"}
+    document = json.loads(run("plan", "--target", "cloudflare", "--output", "json").stdout)
+    assert {change["target"] for change in document["changes"]} == {"cloudflare"}
+
+
+def test_an_invalid_directory_ends_with_3_and_every_mistake(run: Any, place: Any) -> None:
+    place.write("dns:\n  mana.how:\n    - {type: A, name: mail, content: 192.0.2.1, ttl: 5}\nbad: 1\n")
+    for command in ("plan", "apply", "validate", "status", "explain x"):
+        result = run(*command.split())
+        assert result.exit_code == 3
+        assert "dns.yaml:3:" in result.stderr
+        assert "dns.yaml:4:" in result.stderr
+        assert result.stdout == ""
+    document = json.loads(run("validate", "--output", "json").stdout)
+    assert document["valid"] is False
+    assert len(document["problems"]) == 2
+
+
+def test_an_unexpected_exception_is_called_a_bug_and_tells_no_secret(run: Any, place: Any) -> None:
+    place.world.turn(boom="lost my way with")
+    quiet = run("plan")
+    assert quiet.exit_code == 1
+    assert "this is a bug" in quiet.stderr
+    assert "Traceback" not in quiet.stderr
+    loud = run("plan", "-v")
+    assert "Traceback" in loud.stderr
+    assert "lost my way with [redacted {env: NOREPLY_PASSWORD}]" in loud.stderr
+    assert json.loads(run("plan", "--output", "json").stdout)["problems"]
+
+
+def test_a_secret_that_is_missing_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOREPLY_PASSWORD")
+    result = run("plan")
+    assert result.exit_code == 1
+    assert "NOREPLY_PASSWORD is not set" in result.stdout
+    assert "dns/mana.how/A/mail" in result.stdout, "the other target goes on"
+
+
+# ------------------------------------------------------------------------------------------------------ directory
+def test_init_writes_a_directory_that_is_valid_and_nothing_twice(run: Any, tmp_path: Path) -> None:
+    made = tmp_path / "new"
+    assert run("init", "--state", str(made)).exit_code == 0
+    assert run("validate", "--state", str(made)).exit_code == 0
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    again = run("init", "--state", str(made))
+    assert again.exit_code == 1
+    assert "nothing was written" in again.stderr
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
+
+
+def test_validate_counts(run: Any, place: Any) -> None:
+    result = run("validate")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{place.state} is valid: 1 account, 2 DNS records.\n"
+    document = json.loads(run("validate", "--output", "json").stdout)
+    assert (document["valid"], document["counts"]) == (True, {"accounts": 1, "records": 2})
+
+
+def test_schema_is_json(run: Any) -> None:
+    assert "properties" in json.loads(run("schema").stdout)
+
+
+# ------------------------------------------------------------------------------------------------------ plan
+def test_plan_writes_nothing_and_says_what_would_be(run: Any, place: Any) -> None:
+    result = run("plan")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert place.world.live == []
+    assert not place.data.exists()
+    assert result.stdout.startswith("mana at 3f2a9c1\n  stalwart in a file\n")
+    assert "Stalwart is empty: new, or its volume was recreated." in result.stdout
+    assert "  + dns/mana.how/A/www  192.0.2.2, ttl: 300\n" in result.stdout
+    assert "password: {env: NOREPLY_PASSWORD}" in result.stdout
+    assert result.stdout.endswith("\nPlan: 4 to create, 0 to change, 0 to delete. 0 unchanged.\n")
+    assert "\x1b" not in result.stdout
+
+
+def test_the_exit_code_says_pending_only_when_asked(run: Any) -> None:
+    assert run("plan").exit_code == 0
+    assert run("plan", "--detailed-exitcode").exit_code == 2
+    applied(run)
+    assert run("plan", "--detailed-exitcode").exit_code == 0
+
+
+def test_adopting_is_no_pending_change(run: Any, place: Any) -> None:
+    applied(run)
+    place.world.live = [
+        item if item.resource.target == "stalwart" else type(item)(item.resource) for item in place.world.live
+    ]
+    result = run("plan", "--detailed-exitcode")
+    assert result.exit_code == 0
+    assert "Adopted, equal already" in result.stdout
+    assert "2 to adopt" in result.stdout
+    applied(run)
+    assert {item.owner for item in place.world.live if item.resource.target == "cloudflare"} == {"mana"}
+
+
+def test_an_unread_target_ends_with_1_and_the_rest_is_shown(run: Any, place: Any) -> None:
+    place.world.turn(unread=["stalwart"])
+    result = run("plan", "--detailed-exitcode")
+    assert result.exit_code == 1
+    assert "✗ stalwart: does not answer\n    → start it" in result.stdout
+    assert "+ dns/mana.how/A/mail" in result.stdout
+    document = json.loads(run("plan", "--output", "json").stdout)
+    assert (document["complete"], document["unread"]) == (False, ["stalwart"])
+
+
+def test_a_refused_plan_ends_with_4(run: Any, place: Any) -> None:
+    place.world.put(Record("mana.how", "A", "www", "198.51.100.1"))
+    result = run("plan", "--detailed-exitcode")
+    assert result.exit_code == 4
+    assert "refused: exists, is not ours and differs" in result.stdout
+    assert run("plan", "--adopt", "dns/mana.how/A/www").exit_code == 0
+
+
+def test_only_and_allow_deletes(run: Any, place: Any) -> None:
+    applied(run)
+    for name in "abcdefgh":
+        place.world.put(Record("mana.how", "A", name, "192.0.2.9"), owner="mana")
+    assert run("plan").exit_code == 4
+    assert run("plan", "--allow-deletes", "8").exit_code == 0
+    document = json.loads(run("plan", "--only", "dns/mana.how/A/b", "--output", "json").stdout)
+    assert [change["address"] for change in document["changes"]] == ["dns/mana.how/A/b"]
+
+
+def test_unmanaged_is_counted_and_listed_with_v(run: Any, place: Any) -> None:
+    place.world.put(FOREIGN)
+    assert "dns/mana.how/TXT/foreign" not in run("plan").stdout
+    assert "dns/mana.how/TXT/foreign" in run("plan", "-v").stdout
+
+
+def test_results_and_logs_go_different_ways(run: Any) -> None:
+    result = run("plan", "--output", "json", "-v")
+    assert json.loads(result.stdout)["stack"] == "mana"
+    assert "Connecting" in result.stderr
+    assert run("plan", "--output", "json").stderr == ""
+
+
+def test_markdown_is_a_comment(run: Any) -> None:
+    result = run("plan", "--output", "markdown")
+    assert result.stdout.startswith("<!-- reconciler:plan:mana -->")
+    assert run("validate", "--output", "markdown").stdout.startswith("```\n")
+
+
+# ------------------------------------------------------------------------------------------------------ apply
+def test_apply_does_it_and_proves_it(run: Any, place: Any) -> None:
+    result = run("apply", "--yes")
+    assert result.exit_code == 0
+    assert place.world.addresses == [
+        "account/noreply@mana.how",
+        "dns/mana.how/A/mail",
+        "dns/mana.how/A/www",
+        "domain/mana.how",
+    ]
+    for part in (
+        "  ✓ + dns/mana.how/A/mail",
+        "4 changes were made.",
+        "A second plan is empty: 4 resources",
+        "Mailboxes are not",
+    ):
+        assert part in result.stdout
+    second = run("apply", "--yes")
+    assert second.exit_code == 0
+    assert second.stdout.endswith("Nothing to do: 4 resources are as they should be.\n")
+
+
+def test_apply_without_a_terminal_needs_yes(run: Any, place: Any) -> None:
+    result = run("apply")
+    assert result.exit_code == 1
+    assert "there is no terminal to ask on, so nothing was written" in result.stderr
+    assert "--yes" in result.stderr
+    assert place.world.live == []
+    place.world.live = []
+    applied(run)
+    assert run("apply").exit_code == 0, "nothing to do, nothing to ask"
+
+
+def test_a_refused_plan_writes_nothing_at_all(run: Any, place: Any) -> None:
+    place.world.put(Record("mana.how", "A", "www", "198.51.100.1"))
+    before = place.world.file.read_bytes()
+    for output in ("text", "json", "markdown"):
+        result = run("apply", "--yes", "--output", output)
+        assert result.exit_code == 4
+        assert "is not ours and differs" in result.stdout
+    assert place.world.file.read_bytes() == before
+    assert json.loads(run("apply", "--yes", "--output", "json").stdout)["problems"][0]["severity"] == "refused"
+
+
+def test_one_failure_is_an_apply_in_part(run: Any, place: Any) -> None:
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    result = run("apply", "--yes")
+    assert result.exit_code == 6
+    assert "✗ + dns/mana.how/A/www  failed\n      the system says no\n      → ask it nicely" in result.stdout
+    assert "1 still to be made:\n  + dns/mana.how/A/www" in result.stdout
+    assert "A second plan is empty" not in result.stdout
+    place.world.turn()
+    applied(run)
+
+
+def test_nothing_done_is_1(run: Any, place: Any) -> None:
+    applied(run)
+    place.world.alter("dns/mana.how/A/www", ttl=60)
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    assert run("apply", "--yes").exit_code == 1
+
+
+def test_a_lost_answer_is_no_failure_when_it_was_done_after_all(run: Any, place: Any) -> None:
+    place.world.turn(unknown=["dns/mana.how/A/www"])
+    result = run("apply", "--yes")
+    assert result.exit_code == 0
+    assert "the answer was lost" in result.stdout
+    place.world.alter("dns/mana.how/A/www", ttl=60)
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    place.world.turn(lose=["dns/mana.how/A/www"])
+    assert run("apply", "--yes").exit_code == 6
+
+
+def test_an_unread_target_does_not_stop_the_others(run: Any, place: Any) -> None:
+    place.world.turn(unread=["stalwart"])
+    result = run("apply", "--yes")
+    assert result.exit_code == 6
+    assert place.world.addresses == ["dns/mana.how/A/mail", "dns/mana.how/A/www"]
+    assert run("apply", "--yes").exit_code == 1, "nothing left to do but what can't be read"
+
+
+def test_apply_as_json_is_one_document(run: Any, place: Any) -> None:
+    result = run("apply", "--yes", "--output", "json")
+    document = json.loads(result.stdout)
+    assert (document["result"], document["after"]["changes"]) == ("done", [])
+    assert {row["status"] for row in document["outcomes"]} == {"done"}
+    assert document["plan"]["changes"]
+    assert result.stderr == ""
+    assert json.loads(run("apply", "--output", "json").stdout)["result"] == "nothing"
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    assert json.loads(run("apply", "--output", "json").stdout)["problems"][0]["where"] == "apply"
+
+
+def test_a_journal_that_can_not_be_written_is_a_warning(run: Any, place: Any) -> None:
+    place.data.mkdir()
+    (place.data / "journal.jsonl").mkdir()
+    result = run("apply", "--yes")
+    assert result.exit_code == 0
+    assert "the journal can't be written" in result.stderr
+    assert len(place.world.live) == 4
+
+
+def test_long_runs_are_counted_while_they_happen(run: Any, place: Any) -> None:
+    records = "".join(f"    - {{type: A, name: h{index:02}, content: 192.0.2.1}}\n" for index in range(30))
+    place.write(f"dns:\n  mana.how:\n{records}")
+    result = run("apply", "--yes", "--target", "cloudflare")
+    assert result.stdout.count("✓ + dns/") == 20
+    assert "… and 10 more done" in result.stdout
+    assert "30 changes were made" in result.stdout
+
+
+# ------------------------------------------------------------------------------------------------------ saved plans
+def test_a_saved_plan_is_applied_while_it_is_true(run: Any, place: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    planned = run("plan", "--out", str(file))
+    assert "reconciler apply" in planned.stderr
+    assert json.loads(file.read_text())["format_version"] == "1.0"
+    assert [path.name for path in tmp_path.glob(".plan*")] == []
+    assert run("apply", str(file), "--yes").exit_code == 0
+    assert len(place.world.live) == 4
+    stale = run("apply", str(file), "--yes")
+    assert stale.exit_code == 4
+    assert "is stale: dns/mana.how/A/mail: is as it should be by now" in stale.stderr
+
+
+def test_a_stale_plan_writes_nothing(run: Any, place: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    run("plan", "--out", str(file))
+    place.write("dns:\n  mana.how:\n    - {type: A, name: mail, content: 192.0.2.7}\n")
+    result = run("apply", str(file), "--yes")
+    assert result.exit_code == 4
+    assert "the directory has changed" in result.stderr
+    assert "dns/mana.how/A/mail: what is wanted is another" in result.stderr
+    assert place.world.live == []
+
+
+def test_a_saved_plan_keeps_its_options(run: Any, place: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    run("plan", "--only", "dns/mana.how/A/mail", "--target", "cloudflare", "--out", str(file))
+    assert run("apply", str(file), "--yes").exit_code == 0
+    assert place.world.addresses == ["dns/mana.how/A/mail"]
+    mixed = run("apply", str(file), "--yes", "--only", "account/x")
+    assert mixed.exit_code == 1
+    assert "a saved plan knows its options" in mixed.stderr
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format_version": "2.0"}', "\x00", '{"format_version": "1.0"}'])
+def test_what_is_no_plan_is_not_applied(run: Any, place: Any, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    result = run("apply", str(file), "--yes")
+    assert result.exit_code == 1
+    assert "plan.json" in result.stderr
+    assert place.world.live == []
+
+
+def test_a_plan_with_damaged_options_is_not_applied(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    run("plan", "--out", str(file))
+    document = json.loads(file.read_text())
+    for options in ({"only": "x"}, {"only": [1]}, {"allow_deletes": "9"}, {"allow_deletes": True}):
+        file.write_text(json.dumps(document | {"options": options}))
+        result = run("apply", str(file), "--yes")
+        assert (result.exit_code, "damaged" in result.stderr) == (1, True)
+
+
+def test_a_plan_that_can_not_be_saved_is_an_error(run: Any) -> None:
+    result = run("plan", "--out", "/nowhere/plan.json")
+    assert result.exit_code == 1
+    assert "/nowhere/plan.json: can't be written" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------------ how things stand
+def test_status(run: Any, place: Any) -> None:
+    assert "Nothing was applied from here yet" in run("status").stdout
+    applied(run)
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    result = run("status")
+    assert result.exit_code == 0
+    assert "Stalwart    in sync" in result.stdout
+    assert "Cloudflare  1 change pending" in result.stdout
+    assert ": done, 20" in result.stdout
+    document = json.loads(run("status", "--output", "json").stdout)
+    assert document["targets"]["cloudflare"] == {"state": "pending", "pending": 1, "restarts": 0, "unread": []}
+    assert document["last_apply"]["result"] == "done"
+    assert document["lease"] is None
+    place.world.turn(unread=["stalwart"])
+    unread = run("status")
+    assert unread.exit_code == 1
+    assert "Stalwart    could not be read: stalwart" in unread.stdout
+
+
+def test_history(run: Any, place: Any) -> None:
+    assert "Nothing was applied from here yet" in run("history").stdout
+    applied(run)
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    applied(run)
+    listed = run("history").stdout.splitlines()
+    assert len(listed) == 2
+    assert "1 done" in listed[0]
+    assert "4 done" in listed[1]
+    id = listed[0].split()[0]
+    details = run("history", id).stdout
+    assert "dns/mana.how/A/mail  ttl: 60 → auto" in details
+    document = json.loads(run("history", "--output", "json").stdout)
+    assert document["applies"][0]["id"] == id
+    assert document["applies"][0]["whole"] is True
+    missing = run("history", "nope")
+    assert missing.exit_code == 1
+    assert "no such apply" in missing.stderr
+    place.write("nonsense: 1", "bad.yaml")
+    assert run("history").stdout.splitlines() == listed, "history does not need a valid directory"
+
+
+def test_a_journal_of_a_newer_version_is_refused_politely(run: Any, place: Any) -> None:
+    applied(run)
+    with (place.data / "journal.jsonl").open("a") as file:
+        file.write('{"v":9,"id":"x","stack":"mana"}\n')
+    result = run("history")
+    assert result.exit_code == 1
+    assert "a newer reconciler wrote this journal" in result.stderr
+    assert "a newer reconciler wrote this journal" in run("status").stdout
+    assert run("plan").exit_code == 0
+
+
+def test_explain(run: Any, place: Any) -> None:
+    missing = run("explain", "dns/mana.how/A/mail").stdout
+    assert "declared  dns.yaml:3:" in missing
+    assert "live      is not there" in missing
+    assert "[missing]" in missing
+    assert "never from here" in missing
+    applied(run)
+    place.world.alter("dns/mana.how/A/www", ttl=60)
+    place.world.put(FOREIGN)
+    differs = run("explain", "dns/mana.how/A/www").stdout
+    assert "wanted    192.0.2.2, ttl: 300" in differs
+    assert "live      192.0.2.2, ttl: 60" in differs
+    assert "ttl: 60 → 300" in differs
+    assert "create done in apply" in differs
+    assert "nothing: it is as it should be" in run("explain", "account/noreply@mana.how").stdout
+    assert "left alone" in run("explain", "dns/mana.how/TXT/foreign").stdout
+    document = json.loads(run("explain", "dns/mana.how/A/www", "--output", "json").stdout)
+    assert document["resources"][0]["change"]["reason"] == "differs"
+    unknown = run("explain", "dns/mana.how/A/wwww")
+    assert unknown.exit_code == 1
+    assert "did you mean dns/mana.how/A/www" in unknown.stderr
+
+
+# ------------------------------------------------------------------------------------------------------ quick to start
+@pytest.mark.parametrize("args", [["--help"], ["plan", "--help"], ["validate"]])
+def test_what_needs_no_system_imports_no_client(place: Any, args: list[str]) -> None:
+    code = (
+        "import sys\nfrom reconciler.cli import program\n"
+        f"try: program({args!r}, prog_name='reconciler')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'cloudflare', 'docker', 'httpx', 'structlog', 'requests', 'cryptography'} & set(sys.modules)\n"
+        "heavy |= {'pydantic', 'ruamel'} & set(sys.modules) if '--help' in sys.argv[1:] else set()\n"
+        "assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_group_is_what_the_entry_point_names() -> None:
+    assert program.name == "program"
+    assert program.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]

@@ -1,0 +1,164 @@
+"""Systems in a file, and the program connected to them: run as a script it is the real command line.
+
+`knobs.json` beside the file says what goes wrong: ``unread`` targets, ``fail`` and ``unknown`` and ``lose`` addresses,
+``hold`` an address (before it is written `held` appears, and it waits for `go`), ``slow`` seconds of observing,
+``boom`` a text that an unexpected exception quotes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pickle
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.plan import Change
+from reconciler.problem import Problem
+from reconciler.reconcile import Outcome, Status, Work
+from reconciler.resources import Account, Live, Observation, Resource, Same, SecretRef, Signature
+
+
+class World:
+    """What is live in all systems."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "world.pickle"
+
+    @property
+    def live(self) -> list[Live]:
+        return pickle.loads(self.file.read_bytes()) if self.file.exists() else []
+
+    @live.setter
+    def live(self, items: Sequence[Live]) -> None:
+        partial = self.file.with_suffix(".new")
+        partial.write_bytes(pickle.dumps(list(items)))
+        partial.replace(self.file)
+
+    @property
+    def addresses(self) -> list[str]:
+        return sorted(item.resource.address for item in self.live)
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        path = self.directory / "knobs.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def turn(self, **knobs: Any) -> None:
+        (self.directory / "knobs.json").write_text(json.dumps(knobs))
+
+    def put(self, resource: Resource, owner: str | None = None) -> None:
+        self.live = [*self.live, Live(resource, owner=owner)]
+
+    def alter(self, address: str, **fields: Any) -> None:
+        self.live = [
+            replace(item, resource=replace(item.resource, **fields)) if item.resource.address == address else item
+            for item in self.live
+        ]
+
+
+class System:
+    """One target of a world."""
+
+    def __init__(self, name: str, world: World, stack: str) -> None:
+        self.name, self.world, self.stack = name, world, stack
+
+    def observe(self, wanted: Sequence[Resource], reveal: Any) -> Observation:
+        knobs = self.world.knobs
+        time.sleep(knobs.get("slow", 0))
+        for item in wanted:
+            if isinstance(item, Account) and isinstance(item.password, SecretRef):
+                value = reveal(item.password)
+                if "boom" in knobs:
+                    raise RuntimeError(f"{knobs['boom']} {value}")
+        if self.name in knobs.get("unread", ()):
+            problem = Problem(self.name, "does not answer", "start it", scope=self.name)
+            return Observation(self.name, unread=frozenset({self.name}), problems=(problem,))
+        live = [item for item in self.world.live if item.resource.target == self.name]
+        lost = self.name == "stalwart" and bool(wanted) and not live
+        return Observation(self.name, live, head=(f"{self.name} in a file",), lost=lost)
+
+    def apply(self, changes: Sequence[Change], reveal: Any) -> Iterator[Outcome]:
+        for change in changes:
+            knobs = self.world.knobs
+            if knobs.get("hold") == change.address:
+                self._hold()
+            if change.address in knobs.get("fail", ()):
+                yield Outcome(change, Status.FAILED, Problem(change.address, "the system says no", "ask it nicely"))
+            elif change.address in knobs.get("lose", ()):
+                yield Outcome(change, Status.UNKNOWN, Problem(change.address, "the answer was lost"))
+            else:
+                self._write(change)
+                unknown = change.address in knobs.get("unknown", ())
+                yield Outcome(change, Status.UNKNOWN if unknown else Status.DONE)
+
+    def _hold(self) -> None:
+        (self.world.directory / "held").touch()
+        while not (self.world.directory / "go").exists():
+            time.sleep(0.01)
+
+    def _write(self, change: Change) -> None:
+        rest = [item for item in self.world.live if item != change.before]
+        if change.after is not None:
+            rest.append(Live(_stored(change.after), owner=self.stack))
+        self.world.live = rest
+
+
+def _stored(resource: Resource) -> Resource:
+    if isinstance(resource, Account) and isinstance(resource.password, SecretRef):
+        return replace(resource, password=Same(resource.password))
+    return replace(resource, private_key=None) if isinstance(resource, Signature) else resource
+
+
+def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice: Any) -> Work:
+    """Stand in for `reconciler.connect.work`: the same, but for where the targets are."""
+    from reconciler.desired import dns
+    from reconciler.desired.resources import desire
+    from reconciler.guards import Policy
+    from reconciler.secret import Secrets
+
+    spec, world = directory.spec, World(Path(os.environ["TEST_WORLD"]))
+    choice["progress"]("Connecting")
+    chosen = [name for name in ("stalwart", "cloudflare") if not targets or name in targets]
+    return Work(
+        stack=spec.stack,
+        desire=functools.partial(desire, spec, adopt=choice["adopt"] if "adopt" in choice else ()),
+        targets={name: System(name, world, spec.stack) for name in chosen},
+        reveal=Secrets(directory.path, settings.environ),
+        policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),
+        only=tuple(choice.get("only", ())),
+        heading=dns.head,
+        head=settings.shown(),
+        revision="3f2a9c1",
+        desired_hash=directory.digest,
+    )
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Put the stand-in in the place of `reconciler.connect`."""
+    module = types.ModuleType("reconciler.connect")
+    module.work = work  # type: ignore[attr-defined]
+    former = sys.modules.get("reconciler.connect")
+    sys.modules["reconciler.connect"] = module
+    try:
+        yield
+    finally:
+        sys.modules.pop("reconciler.connect")
+        if former is not None:
+            sys.modules["reconciler.connect"] = former
+
+
+if __name__ == "__main__":
+    from reconciler.__main__ import main
+
+    with connected():
+        main()

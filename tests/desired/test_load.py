@@ -1,0 +1,527 @@
+"""A directory is valid as a whole or not at all: every mistake of every file at once, each at its place."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.desired import dns, schema, spec, starter
+from reconciler.desired.load import Directory, load
+from reconciler.problem import InvalidDirectory
+from reconciler.resources import SecretRef
+
+EXAMPLE = Path(__file__).parents[1] / "example" / "desired-state"
+SECRET = "hunter2-canary"
+HEAD = "version: 1\nstack: mana\n"
+
+
+def write(path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (path / f"{name}.yaml").write_text(text)
+    return path
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(InvalidDirectory) as caught:
+        load(path)
+    assert SECRET not in str(caught.value) + repr(caught.value)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def only(path: Path, text: str) -> str:
+    (found,) = problems(write(path, a=HEAD + text))
+    return found
+
+
+def good(path: Path, text: str) -> spec.Spec:
+    return load(write(path, a=HEAD + text)).spec
+
+
+# ------------------------------------------------------------------------------------------------------ the example
+@pytest.fixture(scope="module")
+def example() -> Directory:
+    return load(EXAMPLE)
+
+
+def test_the_example_loads(example: Directory) -> None:
+    assert example.spec.stack == "mana"
+    assert example.spec.accounts["postmaster@mana.how"].quota == 1 << 30
+    assert example.spec.accounts["admin"].password == SecretRef("env", "STALWART_ADMIN_PASSWORD")
+    assert example.spec.stalwart.auto_ban.scan == "off"
+    assert example.spec.smtp.links[0].ends == ("mana-auth.MANA_SERVICE_KEY", "mana-notify.SERVICE_KEY")
+    assert [key.stage for key in example.spec.dkim["mana.how"]] == ["active", "active"]
+    assert len(example.files) == 6
+    assert re.fullmatch("[0-9a-f]{64}", example.digest)
+
+
+def test_places_of_the_example(example: Directory) -> None:
+    assert str(example.places.of("dns", "mana.how", 1, "priority")) == "dns.yaml:5:63"
+    assert str(example.places.of("dns", "mana.how", 1)) == "dns.yaml:5:7"
+    assert str(example.places.of("accounts", "admin")) == "accounts.yaml:3:3"
+    assert str(example.places.of("targets", "cloudflare", 0, "token")) == "reconciler.yaml:13:5"
+    assert str(example.places.of("stalwart", "listeners", "submission", "bind", 0)) == "stalwart.yaml:8:24"
+    assert example.places.of("dns", "mana.how", 1, "ttl") is None
+
+
+def test_every_reference_of_the_example(example: Directory) -> None:
+    found = {str(ref) for _, ref in spec.references(example.spec)}
+    assert found >= {"{env: BREVO_SMTP_KEY}", "{env: MANA_SERVICE_KEY}", "{file: ../secrets/rsa2026.pem}"}
+    assert all(example.places.of(*path) for path, _ in spec.references(example.spec))
+
+
+def test_absent_is_not_null_and_not_empty(tmp_path: Path) -> None:
+    text = "accounts:\n  a@b.c: {}\n  d@b.c: {quota: null, aliases: [], groups: ~, description: null}\n"
+    accounts = good(tmp_path, text.replace(", description: null", "")).accounts
+    assert not accounts["a@b.c"].model_fields_set
+    assert accounts["d@b.c"].model_fields_set == {"quota", "aliases", "groups"}
+    assert accounts["d@b.c"].aliases == ()
+    assert accounts["d@b.c"].groups is None
+    assert accounts["a@b.c"].roles == ("user",)
+    assert accounts["a@b.c"].enforce_password is True
+
+
+def test_null_clears_texts_too(tmp_path: Path) -> None:
+    text = "accounts:\n  a@b.c: {description: null}\ndns:\n  b.c:\n    - {type: A, name: x, content: 1.2.3.4, comment: ~}\n"
+    loaded = good(tmp_path, text)
+    assert loaded.accounts["a@b.c"].model_fields_set == {"description"}
+    assert loaded.accounts["a@b.c"].description is None
+    assert "comment" in loaded.dns["b.c"][0].model_fields_set
+
+
+# ------------------------------------------------------------------------------------------------------- many files
+def test_maps_are_spread_over_files(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub", smtp="smtp: {providers: {two: {host: h, port: 25, username: u, password: {env: P}}}}")
+    write(
+        tmp_path,
+        a=HEAD + "accounts: {a@b.c: {}}\ndns: {b.c: []}\nsmtp: {provider: two, providers: }",
+        b="accounts: {d@b.c: {}}\ndns: {d.e: []}\nx-free: 1",
+        c="# nothing\n",
+        d="x-free: 2",
+    )
+    loaded = load(tmp_path)
+    assert set(loaded.spec.accounts) == {"a@b.c", "d@b.c"}
+    assert set(loaded.spec.dns) == {"b.c", "d.e"}
+    assert loaded.files == ("a.yaml", "b.yaml", "c.yaml", "d.yaml", "sub/smtp.yaml")
+    assert str(loaded.places.of("smtp", "providers", "two", "host")) == "sub/smtp.yaml:1:33"
+
+
+@pytest.mark.parametrize(
+    "text", ["accounts: {a@b.c: {}}", "dns: {b.c: []}", "dkim: {b.c: []}", "stack: x", "smtp: {provider: p}", "policy: {}"]
+)
+def test_a_key_stands_once(tmp_path: Path, text: str) -> None:
+    write(tmp_path, a=HEAD.replace("stack: mana\n", "" if "stack" in text else "stack: mana\n") + text, b=text)
+    found = [problem for problem in problems(tmp_path) if "stands twice" in problem]
+    assert len(found) == 1
+    assert found[0].startswith("b.yaml:1:")
+    assert "the first is at a.yaml:" in found[0]
+
+
+def test_the_digest_follows_the_contents(tmp_path: Path) -> None:
+    first = load(write(tmp_path, a=HEAD)).digest
+    (tmp_path / "more.sops.yaml").write_text("x: !tag [")
+    assert load(tmp_path).digest == first
+    assert load(write(tmp_path, a=HEAD + "\n")).digest != first
+
+
+def test_secrets_and_dot_files_are_no_desired_state(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD, b=f"anything: {SECRET}\nsops: {{version: 3}}\n")
+    (tmp_path / "c.sops.yaml").write_text("not: [yaml")
+    (tmp_path / ".hidden.yaml").write_text("not: [yaml")
+    (tmp_path / ".git").mkdir()
+    write(tmp_path / ".git", config="not: [yaml")
+    (tmp_path / "README.md").write_text("not: [yaml")
+    assert load(tmp_path).files == ("a.yaml",)
+
+
+# ---------------------------------------------------------------------------------------------------- hostile files
+def test_names_that_would_not_be_read(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD)
+    (tmp_path / "b.yml").write_text("x: 1")
+    (tmp_path / "c.YAML").write_text("x: 1")
+    first, second = problems(tmp_path)
+    assert first == "b.yml: ends in .yml and would not be read (rename it to b.yaml)"
+    assert "rename it to c.yaml" in second
+
+
+def test_links(tmp_path: Path) -> None:
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    write(outside, secret=f"accounts: {SECRET}")
+    (inside / "..data").mkdir()
+    write(inside / "..data", a=HEAD)
+    (inside / "a.yaml").symlink_to("..data/a.yaml")  # how Kubernetes mounts a ConfigMap
+    (tmp_path / "link").symlink_to(inside)
+    assert load(tmp_path / "link").spec.stack == "mana"
+    (inside / "b.yaml").symlink_to(outside / "secret.yaml")
+    (inside / "c").symlink_to(outside)
+    (inside / "d.yaml").symlink_to("d.yaml")
+    (inside / "e").symlink_to(".")
+    found = problems(inside)
+    assert [problem.split(":")[0] for problem in found] == ["b.yaml", "c", "d.yaml", "e"]
+    assert "leaves the directory" in found[0]
+    assert "leaves the directory" in found[1]
+    assert "leads back" in found[3]
+
+
+def test_what_is_no_file_does_not_block(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD)
+    os.mkfifo(tmp_path / "b.yaml")
+    assert problems(tmp_path) == [
+        "b.yaml: is no regular file (remove it, or rename it so that it does not end in .yaml)"
+    ]
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD)
+    with (tmp_path / "b.yaml").open("wb") as file:
+        file.truncate(100 << 30)
+    assert problems(tmp_path) == ["b.yaml: is larger than 1 MiB (spread it over several files)"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD)
+    (tmp_path / "a.yaml").chmod(0)
+    assert "can't be read" in problems(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"a: \xff\xfe", "a.yaml:1:4: is not UTF-8"),
+        ("stack: mana".encode("utf-16"), "a.yaml:1:1: is UTF-16"),
+        (b"a: \0", "a.yaml:1:4: has the character U+0000"),
+        (b"- a\n", "a.yaml:1:1: must be a map"),
+        (b"", "a.yaml:1:1: stack: is missing"),
+    ],
+)
+def test_what_is_no_map_of_text(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    assert any(problem.startswith(what) for problem in problems(tmp_path))
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
+    assert load(tmp_path).spec.stack == "mana"
+
+
+def test_no_directory_and_an_empty_one(tmp_path: Path) -> None:
+    assert "does not exist" in problems(tmp_path / "none")[0]
+    assert "holds no *.yaml" in problems(tmp_path)[0]
+    (tmp_path / "file").touch()
+    assert "is not a directory" in problems(tmp_path / "file")[0]
+    write(tmp_path, a="sops: {}")
+    assert "say nothing" in problems(tmp_path)[0]
+
+
+def test_ten_thousand_records(tmp_path: Path) -> None:
+    lines = [f"    - {{type: A, name: h{i}, content: 10.0.{i >> 8}.{i & 255}}}\n" for i in range(10_000)]
+    loaded = good(tmp_path, "dns:\n  mana.how:\n" + "".join(lines))
+    assert len(loaded.dns["mana.how"]) == 10_000
+
+
+# ------------------------------------------------------------------------------------------------ all at once, where
+def test_all_mistakes_of_all_files_by_file_and_line(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a=HEAD + "dns:\n  mana.how:\n    - {type: A, name: a, content: 1.2.3.4, ttl: 30}\n    - {type: MX, name: a}\n",
+        b="accounts:\n  a@x.y: {quotas: 1}\n  a@z.y: {}\n  b@z.y: {login: a}\nsmtp: {provider: c}\n",
+        c="stalwart: [\n",
+    )
+    assert problems(tmp_path) == [
+        "a.yaml:5:52: dns.mana.how[0].ttl: must be auto, or 60 to 86400 seconds",
+        "a.yaml:6:7: dns.mana.how[1].content: is missing: MX needs a content",
+        "b.yaml:2:11: accounts.a@x.y.quotas: is not known (did you mean quota?)",
+        "b.yaml:4:18: accounts.b@z.y.login: has the login a, and so has b.yaml:3:3 (accounts.a@z.y) "
+        "(give one of them a login of its own: `login: NAME`)",
+        "b.yaml:5:18: smtp.provider: there is no provider c (declare it under smtp.providers)",
+        "c.yaml:2:1: is not YAML: did not find expected node content "
+        "(look for an open quote or bracket, or a wrong indentation)",
+    ]
+
+
+def test_places_hold_beside_entries_that_are_left_out(tmp_path: Path) -> None:
+    rows = ["ttl: 5", "", "ttl: 6", "", ""]
+    lines = [f"    - {{type: A, name: a, content: 1.2.3.{4 if row else 5}, {row}}}\n" for row in rows]
+    found = problems(write(tmp_path, a=HEAD + "dns:\n  mana.how:\n" + "".join(lines)))
+    assert [problem.split(": ")[1] for problem in found] == [
+        *("dns.mana.how[0].ttl", "dns.mana.how[2].ttl", "dns.mana.how[3]", "dns.mana.how[4]"),
+    ]
+    assert "a.yaml:6:7 (dns.mana.how[1])" in found[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"accounts: {{a@b.c: {{password: {SECRET}}}}}",
+        f"accounts: {{a@b.c: {{password: {{{SECRET}}}}}}}",
+        f"accounts: {{a@b.c: {{password: {{env: '{SECRET} x'}}}}}}",
+        f"accounts: {{a@b.c: {{password: [{SECRET}]}}}}",
+        f"accounts: {{a@b.c: {{password: *{SECRET}}}}}",
+        f"accounts: {{a@b.c: {{password: !{SECRET} }}}}",
+        f"accounts: {{a@b.c: {{password: '{SECRET}",
+        f"targets: {{cloudflare: {{token: {SECRET}}}}}",
+        f"targets: {{cloudflare: [{{token: {SECRET}}}]}}",
+        f"targets: {{cloudflare: {SECRET}}}",
+        f"targets: {{stalwart: {{url: 'http://admin:{SECRET}@localhost', username: a, password: {{env: P}}}}}}",
+        f"targets: {{stalwart: {{url: 'http://localhost', username: a, password: [{{env: P}}, {SECRET}]}}}}",
+        f"dkim: {{b.c: [{{selector: a, algorithm: rsa, private_key: '{SECRET}'}}]}}",
+        f"dkim: {{b.c: [{{selector: a, algorithm: rsa, public_key: '-----BEGIN PRIVATE KEY {SECRET}'}}]}}",
+        f"stalwart: {{settings: {{queue.route.relay.auth.secret: {SECRET}}}}}",
+        f"smtp: {{links: [{{value: {SECRET}, in: [a.B]}}]}}",
+        f"smtp: {{consumers: {{a: {{env: {{P: 'x{{{SECRET}}}'}}}}}}}}",
+        f"smtp: {{providers: {{a: {{host: h, port: 1, username: u, password: {SECRET}}}}}}}",
+    ],
+)
+def test_a_secret_written_out_is_not_repeated(tmp_path: Path, text: str) -> None:
+    (problem,) = problems(write(tmp_path, a=HEAD + text))  # `problems` looks for it
+    assert problem.startswith("a.yaml:3:")
+    assert problem.endswith(")")
+
+
+# --------------------------------------------------------------------------------------------------- what fits where
+ACCOUNTS = "accounts: {admin: {}, n@m.h: {password: {env: N}}, p@m.h: {aliases: [q@m.h]}}\n"
+KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("accounts: {a@b.c: {}, A@b.c: {}}", "has the login a, and so has a.yaml:3:12 (accounts.a@b.c)"),
+        ("accounts: {a@b.c: {}, d@b.c: {aliases: [a@b.c]}}", "also the address at a.yaml:3:12 (accounts.a@b.c)"),
+        ("accounts: {a@b.c: {aliases: [x@b.c]}, d@b.c: {aliases: [X@b.c]}}", "accounts.a@b.c.aliases[0]"),
+        ("accounts: {a@b.c: {password: {account: a@b.c}}}", "password of an account"),
+        ("accounts: {a@b.c: {quota: 0}}", "write null for no quota"),
+        ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c?"),
+        (ACCOUNTS + "smtp: {consumers: {s: {env: {P: {account: n@m.x}}}}}", "did you mean n@m.h?"),
+        (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),
+        (ACCOUNTS + "smtp: {consumers: {s: {env: {P: '{host}'}}}}", "none is chosen"),
+        (ACCOUNTS + "smtp: {consumers: {s: {provider: x}}}", "there is no provider x"),
+        ("smtp: {consumers: {s: {env: {P: x}}}, links: [{value: {env: V}, in: [s.P]}]}", "is also set at a.yaml:3:33"),
+        ("smtp: {links: [{value: {env: V}, in: [s.P]}, {value: {env: W}, in: [s.P]}]}", "is also set at a.yaml:3:39"),
+        ("smtp: {providers: {a: {account: b}}}\naccounts: {b: {password: {env: B}}}", "host: is missing"),
+        (f"dkim: {{m.h: [{{selector: a, algorithm: ed25519, public_key: {KEY}}}, {{selector: a, algorithm: rsa}}]}}", "stands at"),
+        ("dkim: {m.h: [{selector: a, algorithm: rsa}, {selector: b, algorithm: rsa}]}", "a second active rsa key"),
+        ("dkim: {m.h: [{selector: a, algorithm: rsa, stage: retiring}]}", "public_key: is missing"),
+        ("dkim: {m.h: [{selector: a, algorithm: rsa, since: 2026-13-01}]}", "must be a day"),
+        ("dkim: {m.h: [{selector: a_b, algorithm: rsa}]}", "is no selector"),
+        ("dkim: {m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: a._domainkey, content: x}]}", "is the record of the DKIM key at a.yaml:3:14"),
+        ("dkim: {s.m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: A._domainkey.s, content: x}]}", "is the record of the DKIM key"),
+        ("stalwart: {settings: {lookup.default.hostname: x}}", "has a word of its own: stalwart.hostname"),
+        ("stalwart: {settings: {server.hostname: x}}", "has a word of its own: stalwart.hostname"),
+        ("stalwart: {settings: {server.auto-ban.scan.rate: x}}", "has a word of its own: stalwart.auto_ban"),
+        ("stalwart: {settings: {server.allowed-ip.1.2.3.4: ''}}", "has a word of its own: stalwart.allowed_ips"),
+        ("stalwart: {settings: {server.listener.x.bind: ''}}", "has a word of its own: stalwart.listeners"),
+        ("stalwart: {settings: {signature.x.selector: ''}}", "has a word of its own: dkim"),
+        ("stalwart: {objects: {SystemSettings: {singleton: {defaultHostname: x}}}}", "a word of its own: stalwart.hostname"),
+        ("stalwart: {allowed_ips: [{network: n}]}", "add targets.compose"),
+        ("stalwart: {allowed_ips: [10.0.0.1/8, 10.0.0.0/8]}", "also stands at a.yaml:3:26"),
+        ("removed: [account/a@b.c]\naccounts: {a@b.c: {}}", "is declared at a.yaml:4:12"),
+        ("removed: [domain/b.c]\naccounts: {a@b.c: {}}", "is declared at a.yaml:4:12"),
+        ("removed: [dns/m.h/A/x]", "is no address that can stand here"),
+        ("moved: [{from: account/a, to: account/b}]\naccounts: {a: {}, b: {}}", "is still declared at a.yaml:4:12"),
+        ("moved: [{from: account/a, to: account/b}]", "account/b is not declared"),
+        ("adopt: [account/ab@m.h]\n" + ACCOUNTS, "account/ab@m.h is not declared"),
+        ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}, zones: [m.h]}]}", "also stands at a.yaml:3:50"),
+        ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}}]}", "says no zones"),
+        ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}]}\ndns: {x.y: []}", "is a zone of no token"),
+        ("targets: {stalwart: {url: 'http://mail.m.h', username: a, password: {env: A}}}", "clear text"),
+        ("targets: {stalwart: {url: 'http://192.168.1.2', username: a, password: {env: A}}}", "clear text"),
+        ("stack2: x", "did you mean stack?"),
+        ("dns: {m.h: }", "must be a list (write [] for an empty one)"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit(tmp_path: Path, text: str, what: str) -> None:
+    problem = only(tmp_path, text)
+    assert what in problem
+    assert re.match(r"a\.yaml:\d+:\d+: \S+: .*\(", problem)
+
+
+RECORDS = [
+    ("{type: A, name: a, content: 1.2.3}", "'1.2.3' is no IPv4 address"),
+    ("{type: AAAA, name: a, content: 1.2.3.4}", "is no IPv6 address"),
+    ("{type: MX, name: a, content: b.c}", "MX needs a priority"),
+    ("{type: MX, name: a, content: b.c, priority: 70000}", "a number from 0 to 65535"),
+    ("{type: TXT, name: a, content: ''}", "TXT needs a content"),
+    ("{type: TXT, name: a, content: x, priority: 1}", "TXT has no priority"),
+    ("{type: TXT, name: a, content: x, proxied: on}", "only A, AAAA and CNAME can be proxied"),
+    ("{type: TXT, name: a, content: x, data: {a: b}}", "TXT takes content, not data"),
+    ("{type: A, name: a, content: 1.2.3.4, proxied: true, ttl: 60}", "has ttl: auto"),
+    ("{type: A, name: a, content: 1.2.3.4, ttl: 1}", "write ttl: auto"),
+    ("{type: A, name: a, content: 1.2.3.4, proxied: maybe}", "must be true or false"),
+    ("{type: A, name: a.m.h, content: 1.2.3.4}", 'write "a"'),
+    ("{type: A, name: m.h, content: 1.2.3.4}", 'write "@"'),
+    ("{type: A, name: a., content: 1.2.3.4}", "ends in a dot"),
+    ("{type: A, name: a.*, content: 1.2.3.4}", "is no record's name"),
+    ("{type: A, name: a, content: 1.2.3.4, comment: " + "x" * 84 + "}", "83 fit beside our mark"),
+    ('{type: A, name: a, content: 1.2.3.4, comment: "a\\nb"}', "a line break"),
+    ("{type: A, name: a, content: 1.2.3.4, comment: x reconciler:other}", "an ownership mark"),
+    ("{type: SPF, name: a, content: v=spf1}", "write type: TXT"),
+    ("{type: MXX, name: a, content: b}", "is no type that Cloudflare serves"),
+    ("{type: CAA, name: a, data: {flags: 0, tag: issue}}", "CAA needs value"),
+    ("{type: SRV, name: a}", "write data: {priority: ..., weight: ..., port: ..., target: ...}"),
+    ("{type: CNAME, name: a, content: 1.2.3.4}", "points to a name"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), RECORDS)
+def test_a_wrong_record(tmp_path: Path, text: str, what: str) -> None:
+    assert what in only(tmp_path, f"dns: {{m.h: [{text}]}}")
+
+
+@pytest.mark.parametrize(
+    ("texts", "what"),
+    [
+        (("type: A, name: a, content: 1.2.3.4", "type: a, name: A, content: 1.2.3.4, ttl: 60"), "is the same record as"),
+        (("type: TXT, name: a, content: xy", "type: TXT, name: a, content: '\"x\" \"y\"'"), "is the same record as"),
+        (("type: TXT, name: '@', content: v=spf1 -all", "type: TXT, name: '@', content: v=spf1 a"), "a second SPF"),
+        (("type: TXT, name: _dmarc, content: v=DMARC1;p=none", "type: TXT, name: _dmarc, content: v=DMARC1"), "DMARC"),
+        (("type: CNAME, name: a, content: b.c", "type: TXT, name: a, content: x"), "stands beside the CNAME"),
+        (("type: CNAME, name: '@', content: b.c", "type: A, name: '@', content: 1.2.3.4"), "stands beside the CNAME"),
+    ],
+)
+def test_records_that_do_not_go_together(tmp_path: Path, texts: tuple[str, str], what: str) -> None:
+    problem = only(tmp_path, "dns: {m.h: [{" + "}, {".join(texts) + "}]}")
+    assert what in problem
+    assert "a.yaml:3:13" in problem
+
+
+def test_records_that_do(tmp_path: Path) -> None:
+    text = """
+dns:
+  m.h:
+    - {type: CNAME, name: "@", content: b.c}
+    - {type: MX, name: "@", content: b.c, priority: 0}
+    - {type: MX, name: null, content: ., priority: 0}
+    - {type: TXT, name: "*.dev", content: 123, ttl: auto, proxied: off}
+    - {type: TXT, name: "*.dev", content: 1.10}
+    - {type: CAA, name: "@", data: {flags: 0, tag: issue, value: letsencrypt.org}}
+    - {type: CAA, name: "@", content: '0 issuewild ";"'}
+    - {type: SRV, name: _imaps._tcp, data: {priority: 0, weight: 1, port: 993, target: mail.m.h}, comment: 'x: "y"'}
+    - {type: HTTPS, name: h, data: {priority: 1, target: ., value: alpn="h2"}}
+"""
+    records = good(tmp_path, text.replace("name: null", "name: nullmx")).dns["m.h"]
+    assert [record.content for record in records if record.type == "TXT"] == ["123", "1.10"]
+    assert records[3].ttl == "auto"
+
+
+def test_the_parts_of_types_are_those_of_the_records() -> None:
+    for type, parts in spec.DATA.items():
+        complete = dict.fromkeys(parts, "1")
+        assert dns.record("m.h", type, "a", data=complete, priority=1).type == type
+        for part in set(parts) - ({"value"} if type in {"HTTPS", "SVCB"} else set()):
+            with pytest.raises(ValueError, match=part):
+                dns.record("m.h", type, "a", data={key: "1" for key in parts if key != part})
+
+
+def test_standby_records_are_checked_with_the_others(tmp_path: Path) -> None:
+    text = """
+dns: {m.h: [{type: TXT, name: "@", content: v=spf1 -all}]}
+smtp:
+  providers:
+    brevo:
+      {host: h, port: 587, username: u, password: {env: P}, standby: %s,
+       dns: {m.h: [{type: TXT, name: "@", content: v=spf1 a}]}}
+"""
+    assert "a second SPF record" in only(tmp_path, text % "true")
+    good(tmp_path, text % "false")
+
+
+def test_off_false_and_rates(tmp_path: Path) -> None:
+    ban = good(tmp_path, "stalwart: {auto_ban: {scan: off, auth: false, abuse: 30 / 1d, loiter: null}}").stalwart.auto_ban
+    assert (ban.scan, ban.auth, ban.abuse, ban.loiter) == ("off", "off", "30/1d", None)
+    assert "loiter" in ban.model_fields_set
+
+
+def test_settings_keep_their_text_and_objects_their_types(tmp_path: Path) -> None:
+    text = "stalwart: {settings: {a.b: true, c: 010, d: null}, objects: {Http: {singleton: {x: true, y: 3, z: '3'}}}}"
+    loaded = good(tmp_path, text).stalwart
+    assert loaded.settings == {"a.b": "true", "c": "010", "d": None}
+    assert loaded.objects == {"Http": {"singleton": {"x": True, "y": 3, "z": "3"}}}
+
+
+def test_listeners(tmp_path: Path) -> None:
+    text = "stalwart: {listeners: {a: {bind: ['[::]:465'], protocol: smtp}, b: {bind: '0.0.0.0:587', protocol: smtp}, c: {bind: '[::]:465', protocol: smtp, tls: starttls}}}"
+    listeners = good(tmp_path, text).stalwart.listeners
+    assert [listener.tls_implicit for listener in listeners.values()] == [True, False, False]
+
+
+def test_free_keys(tmp_path: Path) -> None:
+    text = """
+x-user: &user {roles: [user], x-why: anchors}
+accounts:
+  x-template: {quota: 1}
+  x-ray@m.h: {<<: *user, quota: 1 GB}
+targets: {x-a: 1, cloudflare: {token: {env: T}, x-b: 2}}
+"""
+    assert set(good(tmp_path, text).accounts) == {"x-ray@m.h"}
+
+
+def test_a_key_in_several_stages(tmp_path: Path) -> None:
+    text = f"dkim: {{m.h: [{{selector: a, algorithm: ed25519}}, {{selector: b, algorithm: ed25519, stage: pending, public_key: '{KEY}', since: 2026-11-01}}]}}"
+    key = good(tmp_path, text).dkim["m.h"][1]
+    assert (key.public_key, key.since) == (KEY, datetime.date(2026, 11, 1))
+
+
+def test_plain_http_where_nothing_can_listen(tmp_path: Path) -> None:
+    text = "targets: {stalwart: {url: 'http://%s:8080', username: a, password: {env: A}, container: mana-mail%s}}"
+    for host in ("localhost", "127.0.0.1", "[::1]", "stalwart", "172.18.0.3", "mana-mail"):
+        good(tmp_path, text % (host, ""))
+    good(tmp_path, text % ("mail.m.h", ", allow_plain_http: true"))
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+@given(size=st.integers(1, 10**9), unit=st.sampled_from(["", "B", "kB", "KB", "MB", "GB", "KiB", "MiB", "GiB"]))
+def test_quotas(size: int, unit: str) -> None:
+    factor = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}[unit.lower()[:1]]
+    if unit.endswith("iB"):
+        factor = {"K": 1024, "M": 1024**2, "G": 1024**3}[unit[0]]
+    assert spec.size(f"{size} {unit}".strip()) == spec.size(f"{size}{unit}") == size * factor
+
+
+@given(st.text(max_size=12))
+def test_any_quota_is_a_size_or_a_mistake(text: str) -> None:
+    try:
+        assert (spec.size(text) or 0) > 0
+    except ValueError as error:
+        assert "must be a" in str(error)
+
+
+# ----------------------------------------------------------------------------------------------- starter and schema
+def test_the_starter_is_valid(tmp_path: Path) -> None:
+    for name, text in starter.files(domain="mana.how", stack="mana").items():
+        (tmp_path / name).write_text(text)
+    loaded = load(tmp_path)
+    assert loaded.spec.stack == "mana"
+    assert set(loaded.spec.dns) == {"mana.how"}
+    assert "noreply@mana.how" in loaded.spec.accounts
+
+
+def test_the_schema_names_every_key() -> None:
+    made = schema.schema()
+    assert set(made["properties"]) == {
+        *("version", "stack", "targets", "policy", "accounts", "dkim", "dns", "stalwart", "smtp"),
+        *("removed", "moved", "adopt"),
+    }
+    assert "required" not in made
+    assert made["$defs"]["Link"]["properties"].keys() == {"value", "in"}
+    assert "^x-" in made["$defs"]["Account"]["patternProperties"]
+
+
+def test_validating_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, reconciler.desired.load\n"
+        "print({'httpx', 'cloudflare', 'docker', 'structlog', 'cryptography', 'email', 'http'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

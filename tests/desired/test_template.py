@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.desired import template
+from reconciler.desired.template import ESCAPES, NAMES, Slot, WrongTemplate
+
+slots = st.builds(Slot, st.sampled_from(NAMES), st.sampled_from(["", *ESCAPES]))
+
+
+def render(parts: list[str | Slot]) -> str:
+    return "".join(
+        part.replace("{", "{{").replace("}", "}}")
+        if isinstance(part, str)
+        else "{" + part.name + (f"|{part.escape}" if part.escape else "") + "}"
+        for part in parts
+    )
+
+
+@given(st.lists(st.text(min_size=1) | slots))
+def test_what_is_written_is_read(parts: list[str | Slot]) -> None:
+    joined: list[str | Slot] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    assert template.parse(render(parts)) == tuple(joined)
+
+
+def test_an_url() -> None:
+    got = template.parse("smtp://{username|url}:{password|url}@{host}:{port}/{{x}}")
+    assert got == (
+        *("smtp://", Slot("username", "url"), ":", Slot("password", "url"), "@", Slot("host"), ":", Slot("port")),
+        "/{x}",
+    )
+    assert template.names("{host}{{port}}") == {"host"}
+
+
+@pytest.mark.parametrize(
+    "text", ["{hunter2}", "{password|hunter2}", "{hunter2", "hunter2}", "{}", "{host|}", "{ host }"]
+)
+def test_a_wrong_one_is_told_without_repeating_it(text: str) -> None:
+    with pytest.raises(WrongTemplate) as caught:
+        template.parse(text)
+    assert "hunter2" not in caught.value.summary + caught.value.hint
+    assert caught.value.hint

@@ -1,0 +1,462 @@
+"""A plan in its three forms: what it says, what it never says, and that no value can break out of it."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from reconciler.plan import Action, Change, Plan, Reason
+from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.report import json, markdown, outcomes, summary, text, values
+from reconciler.resources import (
+    UNKNOWN,
+    UNMANAGED,
+    Account,
+    Different,
+    Domain,
+    Live,
+    Record,
+    Same,
+    SecretPart,
+    SecretRef,
+    SecretText,
+    Setting,
+    Signature,
+    Unreadable,
+    Variable,
+)
+
+REF = SecretRef("env", "NOREPLY_PASSWORD")
+SCHEMA = Path(__file__).parents[2] / "docs" / "plan.schema.json"
+
+
+def record(name: str, content: Any = "192.0.2.1", **fields: Any) -> Record:
+    return Record("mana.how", fields.pop("type", "A"), name, content, **fields)
+
+
+def create(resource: Any, reason: Reason = Reason.MISSING, **fields: Any) -> Change:
+    given = {name: (None, value) for name, value in resource.values() if value is not UNMANAGED}
+    return Change(resource.address, (Action.CREATE,), reason, None, resource, given, **fields)
+
+
+def update(before: Any, after: Any, reason: Reason = Reason.DIFFERS, **fields: Any) -> Change:
+    pairs = {
+        name: (getattr(before, name), want)
+        for name, want in after.values()
+        if want is not UNMANAGED and want != getattr(before, name)
+    }
+    return Change(after.address, (Action.UPDATE,), reason, Live(before), after, pairs, **fields)
+
+
+def delete(resource: Any, reason: Reason = Reason.NOT_IN_DESIRED) -> Change:
+    given = {name: (value, None) for name, value in resource.values() if value is not UNMANAGED}
+    return Change(resource.address, (Action.DELETE,), reason, Live(resource, owner="mana"), None, given)
+
+
+def a_plan(**fields: Any) -> Plan:
+    return Plan(
+        **{"stack": "mana", "revision": "3f2a9c1", "desired_hash": "d" * 64, "head": ("Stalwart 0.15.5 (REST)",)}
+        | fields
+    )
+
+
+EVERYTHING = a_plan(
+    changes=(
+        create(record("mail", ttl=300)),
+        update(record("www", ttl=1), record("www", ttl=300)),
+        Change(
+            "dns/mana.how/CNAME/old",
+            (Action.DELETE, Action.CREATE),
+            Reason.DIFFERS,
+            Live(record("old"), owner="mana"),
+            record("old", "mail.mana.how", type="CNAME"),
+            {"type": ("A", "CNAME"), "content": ("192.0.2.1", "mail.mana.how")},
+        ),
+        create(Domain("mana.how"), Reason.LOST),
+        create(Account("noreply@mana.how", roles=("user",), quota=2**30, password=REF), Reason.LOST),
+        update(
+            Account("postmaster@mana.how", password=Different()),
+            Account("postmaster@mana.how", password=SecretRef("env", "P")),
+            Reason.SECRET_DIFFERS,
+            notes=("every login with the old password ends",),
+        ),
+        create(Signature("mana.how", "rsa2026", "rsa", UNKNOWN)),
+        Change(
+            "stalwart/listeners/submission",
+            (Action.RESTART,),
+            Reason.DIFFERS,
+            Live(Setting("listeners/submission", 1)),
+            Setting("listeners/submission", 1),
+            {"open": (False, True)},
+            notes=("run: docker restart mana-mail",),
+        ),
+        update(
+            Variable("mana-notify", "SMTP_HOST", "stalwart", "stalwart"),
+            Variable("mana-notify", "SMTP_HOST", "smtp-relay.brevo.com", "smtp-relay.brevo.com"),
+        ),
+        delete(record("gone", "v=spf1 -all", type="TXT")),
+    ),
+    adopted=(Change("dns/mana.how/MX/@", (), Reason.DIFFERS, Live(record("@")), record("@"), adopts=True),),
+    unmanaged=("dns/mana.how/A/foreign",),
+    problems=(
+        Problem("dns/mana.how/A/api", "exists and differs", "use --adopt", Severity.REFUSED, "dns/mana.how"),
+        Problem("stalwart", "drops comments", severity=Severity.WARNING),
+        Problem("compose", "does not answer", "start it", scope="compose"),
+    ),
+    lost=frozenset({"stalwart"}),
+    unread=frozenset({"compose"}),
+    unchanged=41,
+)
+
+
+# ------------------------------------------------------------------------------------------------------ text
+def test_text_says_what_a_person_needs_in_the_order_they_need_it() -> None:
+    said = text.plan(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+    order = [
+        "mana at 3f2a9c1",
+        "Stalwart 0.15.5 (REST)",
+        "✗ dns/mana.how/A/api: refused: exists and differs\n    → use --adopt",
+        "✗ compose: does not answer",
+        "Stalwart is empty: new, or its volume was recreated. It was last whole on 2026-11-01T10:00:00Z.",
+        "Mailboxes are not back",
+        "Cloudflare:",
+        "  + dns/mana.how/A/mail  192.0.2.1, ttl: 300",
+        "± dns/mana.how/CNAME/old",
+        "  ~ dns/mana.how/A/www  ttl: auto → 300",
+        "Stalwart:",
+        "  + domain/mana.how (lost)",
+        "  + account/noreply@mana.how (lost)  quota: 1 GiB, password: {env: NOREPLY_PASSWORD}",
+        "  ~ account/postmaster@mana.how  password: another secret is set → {env: P}",
+        "      every login with the old password ends",
+        "rsa, key (known after",
+        "  ↻ stalwart/listeners/submission (restart is due)",
+        "      run: docker restart mana-mail",
+        "Compose:",
+        "  ~ smtp/mana-notify/SMTP_HOST  stalwart → smtp-relay.brevo.com",
+        "  - dns/mana.how/TXT/gone (no longer declared)",
+        "Adopted",
+        "  = dns/mana.how/MX/@",
+        "1 live resource is not declared and left alone",
+        "! stalwart: drops comments",
+        "Plan: 4 to create, 4 to change, 1 to delete, 1 to adopt. 41 unchanged. 1 restart is due. Refused",
+    ]
+    positions = [said.find(part) for part in order]
+    assert -1 not in positions, order[positions.index(-1)] + "\n" + said
+    stable = [position for part, position in zip(order, positions, strict=True) if "dns/mana.how/A/www" not in part]
+    assert stable == sorted(stable), said
+    assert "\x1b" not in said
+
+
+def test_colours_only_add_to_the_text() -> None:
+    plain, coloured = text.plan(EVERYTHING), text.plan(EVERYTHING, text.Style(colour=True))
+    assert click.unstyle(coloured) == plain
+    assert "\x1b[31m- dns/mana.how/TXT/gone\x1b[0m" in coloured
+
+
+def test_an_empty_plan_is_one_sentence() -> None:
+    said = text.plan(a_plan(unchanged=41))
+    assert said.endswith("\nNothing to do: 41 resources are as they should be.\n")
+    assert "Nothing to do: 1 resource is as it should be." in text.plan(a_plan(unchanged=1))
+
+
+def test_a_plan_that_is_not_complete_never_says_that_all_is_well() -> None:
+    said = text.plan(a_plan(unread=frozenset({"dns/mana.how"}), unchanged=3))
+    assert "as they should be" not in said
+    assert "Not complete: dns/mana.how could not be read." in said
+
+
+def test_long_runs_of_creations_are_counted_but_nothing_else_is() -> None:
+    many = tuple(create(record(f"h{index:03}")) for index in range(200))
+    gone = tuple(delete(record(f"g{index:03}")) for index in range(30))
+    changed = tuple(update(record(f"c{index:03}", ttl=1), record(f"c{index:03}", ttl=60)) for index in range(30))
+    noted = (create(record("noted"), notes=("read me",)),)
+    plan = a_plan(changes=(*changed, *many, *noted, *gone))
+    said = text.plan(plan)
+    assert "+ 200 × dns/mana.how/… (listed with -v)" in said
+    assert said.count("  - dns/") == 30
+    assert said.count("  ~ dns/") == 30
+    assert "read me" in said
+    assert text.plan(plan, text.Style(verbose=True)).count("  + dns/") == 201
+    assert text.plan(a_plan(changes=many[:20])).count("  + dns/") == 20
+
+
+@pytest.mark.parametrize(
+    ("hostile", "visible"),
+    [
+        ("a\nPlan: 0 to delete", "a\\nPlan"),
+        ("\x1b[2J\x1b[31m", "\\x1b[2J"),
+        ("abc\u202egnp.exe", "\\u202e"),
+        ("zero\u200bwidth", "\\u200b"),
+        ("\r+ dns", "\\r+ dns"),
+        ("\ud800", "\\ud800"),
+        ("\x00\x7f\x9b", "\\x00\\x7f\\x9b"),
+    ],
+)
+def test_no_value_can_forge_a_line_or_move_the_cursor(hostile: str, visible: str) -> None:
+    change = update(record(hostile, "old", type="TXT"), record(hostile, hostile + "!", type="TXT", comment=hostile))
+    plan = a_plan(
+        stack=hostile,
+        revision=hostile,
+        head=(hostile,),
+        changes=(replace(change, notes=(hostile,)), create(record("x", hostile, type="TXT"))),
+        problems=(Problem(hostile, hostile, hostile),),
+        unmanaged=(hostile,),
+        unread=frozenset({hostile}),
+    )
+    said = text.plan(plan, text.Style(verbose=True))
+    assert visible in said
+    assert hostile not in said
+    assert hostile not in markdown.plan(plan)
+    assert all(char == "\n" or char.isprintable() for char in said)
+
+
+def test_long_values_are_cut_in_the_middle_with_their_length() -> None:
+    said = values.shown("content", "v=DKIM1;p=" + "A" * 390 + "end")
+    assert said.startswith("v=DKIM1;p=AAA")
+    assert said.endswith("end (403 characters)")
+    assert len(said) < 140
+
+
+def test_of_two_long_values_the_difference_is_visible() -> None:
+    said = values.transition("content", "A" * 200 + "old" + "B" * 200, "A" * 200 + "new" + "B" * 200)
+    assert "old" in said
+    assert "new" in said
+
+
+def test_a_secret_is_its_name_or_a_word() -> None:
+    template = SecretText(("smtp://noreply:", SecretPart(REF, "url"), "@stalwart:587"))
+    assert values.shown("", template) == "smtp://noreply:{env: NOREPLY_PASSWORD}@stalwart:587"
+    assert values.transition("password", Different(), REF) == "another secret is set → {env: NOREPLY_PASSWORD}"
+    assert values.transition("password", None, REF) == "none → {env: NOREPLY_PASSWORD}"
+    assert values.shown("password", Same(REF)) == "{env: NOREPLY_PASSWORD}"
+    assert "no hash" in values.shown("password", Unreadable("no hash"))
+
+
+def test_what_is_live_in_clear_where_a_secret_belongs_is_not_shown() -> None:
+    change = update(
+        Variable("mana-notify", "SMTP_PASSWORD", "canary-1", "canary-2"),
+        Variable("mana-notify", "SMTP_PASSWORD", REF, REF),
+    )
+    url = update(
+        Variable("api", "MAIL_URL", "smtp://me:canary-3@old:587", "smtp://me:canary-3@old:587"),
+        Variable("api", "MAIL_URL", "smtp://new:587", "smtp://new:587"),
+    )
+    plan = a_plan(changes=(change, url))
+    for said in (text.plan(plan), markdown.plan(plan), json.dumps(json.plan(plan))):
+        assert "canary" not in said
+        assert "NOREPLY_PASSWORD" in said
+
+
+# ------------------------------------------------------------------------------------------------------ JSON
+def check(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "$") -> None:  # noqa: PLR0912
+    """The part of JSON Schema that plan.schema.json uses."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    types = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
+    if "type" in schema:
+        wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert isinstance(value, tuple(types[name] for name in wanted)), (at, value)
+    if "enum" in schema:
+        assert value in schema["enum"], (at, value)
+    if "const" in schema:
+        assert value == schema["const"], (at, value)
+    if "pattern" in schema:
+        assert re.search(schema["pattern"], value), (at, value)
+    if isinstance(value, dict):
+        assert set(schema.get("required", ())) <= set(value), (at, set(schema["required"]) - set(value))
+        for name, item in value.items():
+            inner = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
+            if inner:
+                check(item, inner, root, f"{at}.{name}")
+    if isinstance(value, list) and "items" in schema:
+        for index, item in enumerate(value):
+            check(item, schema["items"], root, f"{at}[{index}]")
+
+
+def test_json_is_as_the_schema_and_the_contract_say() -> None:
+    schema = stdlib_json.loads(SCHEMA.read_text())
+    document = stdlib_json.loads(json.dumps(json.plan(EVERYTHING)))
+    check(document, schema, schema)
+    assert set(document) == set(schema["properties"])
+    assert {
+        "address",
+        "target",
+        "kind",
+        "actions",
+        "before",
+        "after",
+        "before_sensitive",
+        "after_sensitive",
+        "reason",
+    } <= {*document["changes"][0]}
+    assert document["format_version"] == "1.0"
+    assert document["fingerprint"] == EVERYTHING.fingerprint
+    assert (document["complete"], document["applyable"]) == (False, False)
+
+
+def test_json_of_a_change() -> None:
+    created, updated, retyped, *_ = [json.change(change) for change in EVERYTHING.changes]
+    assert (created["before"], created["after"]["ttl"], created["after"]["name"]) == (None, 300, "mail")
+    assert (updated["before"]["ttl"], updated["after"]["ttl"]) == (1, 300)
+    assert retyped["actions"] == ["delete", "create"]
+    secret = json.change(EVERYTHING.changes[5])
+    assert secret["before"]["password"] is None
+    assert secret["after"]["password"] == "{env: P}"
+    assert secret["before_sensitive"] == secret["after_sensitive"] == {"password": True}
+    assert secret["reason"] == "secret_differs"
+    waiting = json.change(EVERYTHING.changes[6])
+    assert (waiting["after"]["public_key"], waiting["after_unknown"]) == (None, {"public_key": True})
+    assert json.change(EVERYTHING.changes[-1])["after"] is None
+
+
+def test_secrets_deep_inside_a_setting_are_names_too() -> None:
+    change = create(Setting("objects/Http", {"singleton": {"token": REF, "on": True}}))
+    document = json.change(change)
+    assert document["after"]["value"] == {"singleton": {"token": "{env: NOREPLY_PASSWORD}", "on": True}}
+    assert document["after_sensitive"] == {"value": True}
+    assert "{singleton: {token: {env: NOREPLY_PASSWORD}, on: yes}}" in text.change(change)
+
+
+def test_a_saved_plan_is_read_back_and_still_true() -> None:
+    options = {"targets": [], "only": ["account/x"], "adopt": [], "allow_deletes": 2}
+    saved = json.load(json.dumps(json.plan(EVERYTHING, options)), "plan.json")
+    assert saved.options == options
+    assert json.stale(saved, EVERYTHING) == []
+
+
+def test_a_stale_plan_says_what_has_changed() -> None:
+    saved = json.load(json.dumps(json.plan(EVERYTHING)), "plan.json")
+    first, second, *rest = EVERYTHING.changes
+    now = replace(
+        EVERYTHING,
+        changes=(update(record("www", ttl=60), record("www", ttl=300)), *rest, create(record("new"))),
+        desired_hash="e" * 64,
+    )
+    said = json.stale(saved, now)
+    assert said[0] == "the directory has changed"
+    assert f"{first.address}: is as it should be by now, or can't be planned any more" in said
+    assert f"{second.address}: what is live is another" in said
+    assert "dns/mana.how/A/new: needs a change that the plan does not have (create)" in said
+    assert len(said) == 4
+    assert "stack other" in json.stale(saved, replace(now, stack="other"))[0].replace("is other", "stack other")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "has no format_version"),
+        ('{"format_version": "2.0"}', "format 2.0"),
+        ('{"format_version": "1.7", "stack": "x"}', "not a whole one"),
+        ('{"format_version": 1}', "no format_version"),
+    ],
+)
+def test_what_is_no_saved_plan_is_refused_with_a_word(content: str, said: str) -> None:
+    with pytest.raises(ReconcilerError, match=said) as caught:
+        json.load(content, "plan.json")
+    assert caught.value.problems[0].where == "plan.json"
+    assert caught.value.problems[0].hint
+
+
+def test_a_newer_minor_is_read() -> None:
+    document = json.plan(EVERYTHING) | {"format_version": "1.9", "new_field": 1}
+    assert json.load(json.dumps(document), "plan.json").fingerprint == EVERYTHING.fingerprint
+
+
+# ------------------------------------------------------------------------------------------------------ Markdown
+def outside_folds(page: str) -> str:
+    return re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
+
+
+def test_markdown_keeps_deletions_and_risks_outside_the_fold() -> None:
+    page = markdown.plan(EVERYTHING)
+    assert page.startswith("<!-- reconciler:plan:mana -->\n### mana: 4 create · 4 change · 1 delete · 1 adopt")
+    assert "⚠ 1 may touch the flow of mail" in page
+    shown = outside_folds(page)
+    assert "`dns/mana.how/TXT/gone`" in shown
+    assert "`dns/mana.how/CNAME/old`" in shown
+    assert "**Refused**" in shown
+    assert "`domain/mana.how`" not in shown
+    assert "`domain/mana.how`" in page
+    assert EVERYTHING.fingerprint[:12] in page
+
+
+def test_markdown_escapes_what_a_value_may_hold() -> None:
+    hostile = "`x` ``y`` | @team <img src=x> **b** [l](http://evil) --> #12 www.evil.com"
+    change = replace(create(record("txt", hostile, type="TXT")), notes=(hostile,))
+    page = markdown.plan(a_plan(changes=(change,), problems=(Problem("dns.yaml:1", hostile, hostile),)))
+    bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page)  # what is not code
+    assert "@team" not in bare
+    assert "<img" not in bare
+    assert "http://" not in bare
+    assert "**b**" not in bare
+    assert "#12" not in bare
+    rows = [line for line in page.splitlines() if line.startswith("| +")]
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 5
+
+
+@pytest.mark.parametrize("content", ["`", "``", "a```b", "`a`", "", "a`b``c"])
+def test_code_spans_use_a_fence_longer_than_any_run(content: str) -> None:
+    span = markdown.code(content)
+    fence = re.match("`+", span)
+    assert fence is not None
+    assert fence[0] not in re.findall("`+", content)
+    assert span.endswith(fence[0])
+    assert markdown.fenced("a\n````\nb").startswith("`````\n")
+
+
+@pytest.mark.parametrize("deletions", [3, 400, 900])
+def test_a_long_comment_is_cut_with_a_word_and_keeps_every_deletion(deletions: int) -> None:
+    many = tuple(create(record(f"h{index}", "x" * 100, type="TXT")) for index in range(2000))
+    gone = tuple(delete(record(f"g{index}", "v=spf1 " + "y" * 90, type="TXT")) for index in range(deletions))
+    problems = tuple(Problem(f"dns/{index}", "|" * 500, "@" * 500, Severity.REFUSED) for index in range(200))
+    page = markdown.plan(a_plan(changes=(*many, *gone), problems=problems, unmanaged=("u",) * 1000))
+    assert len(page) <= markdown.LIMIT
+    assert "**Truncated:**" in page
+    assert "All deletions are shown." in page
+    assert all(f"`dns/mana.how/TXT/g{index}`" in outside_folds(page) for index in range(deletions))
+    assert page.count("<details>") == page.count("</details>")
+
+
+def test_more_deletions_than_fit_are_counted() -> None:
+    gone = tuple(delete(record(f"g{index}", "y", type="TXT")) for index in range(5000))
+    page = markdown.plan(a_plan(changes=gone))
+    assert len(page) <= markdown.LIMIT
+    assert re.search(r"\d+ of 5000 deletions are shown", page)
+
+
+def test_a_short_comment_is_whole() -> None:
+    assert "Truncated" not in markdown.plan(EVERYTHING)
+
+
+# ------------------------------------------------------------------------------------------------------ outcomes
+def test_outcomes_say_why_and_how_long() -> None:
+    change = EVERYTHING.changes[0]
+    assert (
+        outcomes.line(outcomes.Said(change, "done", seconds=1.23), text.Style()) == "  ✓ + dns/mana.how/A/mail  1.2 s"
+    )
+    problem = Problem(change.address, "the zone is locked", "unlock it")
+    said = outcomes.line(outcomes.Said(change, "failed", problem), text.Style())
+    assert said == "  ✗ + dns/mana.how/A/mail  failed\n      the zone is locked\n      → unlock it"
+
+
+def test_the_end_of_a_restore_says_that_mailboxes_are_not_back() -> None:
+    said = "\n".join(outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12"))
+    assert "10 changes were made. Apply ab12 in the journal." in said
+    assert "A second plan is empty: 51 resources are as they should be." in said
+    assert summary.MAILBOXES in said
+
+
+def test_the_end_says_what_remains() -> None:
+    said = "\n".join(outcomes.ending(a_plan(), replace(EVERYTHING, lost=frozenset()), ["failed"], "failed"))
+    assert "9 still to be made:" in said
+    assert "A second plan is empty" not in said
+    assert "compose could not be read" in said
+    assert "A restart is due: stalwart/listeners/submission (run: docker restart mana-mail)" in said

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from reconciler.problem import TargetUnreadable
+from reconciler.targets.compose.envfile import EnvFile
+
+HOSTILE = [
+    "",
+    " ",
+    "a b",
+    "p$ssw0rd",
+    "$$",
+    "${X}",
+    '"',
+    "'",
+    "\\",
+    "\\\\",
+    "\\n",
+    "\n",
+    "\r\n",
+    "#x",
+    "a #b",
+    "ü€",
+    "\t",
+]
+
+
+def parsers() -> list[list[str]]:
+    """The stand-in, and the real parser of Compose where it is installed."""
+    found = [[sys.executable, "-m", "reconciler.simulator.compose"]]
+    if (
+        shutil.which("docker")
+        and not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    ):
+        found.append(["docker", "compose"])
+    return found
+
+
+def read_back(parser: list[str], content: bytes, names: list[str]) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "c.json").write_text(
+            json.dumps({"services": {"s": {"image": "x", "environment": {name: f"${{{name}}}" for name in names}}}})
+        )
+        (Path(directory) / "e.env").write_bytes(content)
+        done = subprocess.run(
+            [*parser, "-f", f"{directory}/c.json", "--env-file", f"{directory}/e.env", "config", "--format", "json"],
+            env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]},
+            capture_output=True,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    found = json.loads(done.stdout)["services"]["s"]["environment"]
+    return {name: value.replace("$$", "$") for name, value in found.items()}
+
+
+def env_file(content: bytes, path: Path = Path("/nowhere/.env")) -> EnvFile:
+    return EnvFile(path, "mana", content)
+
+
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30) | st.sampled_from(
+    HOSTILE
+)
+
+
+@pytest.mark.parametrize("parser", parsers(), ids=lambda parser: "docker" if parser[0] == "docker" else "stand-in")
+@settings(max_examples=6, deadline=None)
+@example(HOSTILE)
+@given(st.lists(VALUES, min_size=20, max_size=60))
+def test_any_value_reaches_compose_as_it_is(parser: list[str], values: list[str]) -> None:
+    written = {f"V{index}": value for index, value in enumerate(values)}
+    content = env_file(b"V0=old\nOTHER='kept $V1'\n").having(written).content
+    assert read_back(parser, content, list(written)) == written
+
+
+OTHER_BYTES = st.binary(max_size=80) | st.sampled_from(
+    [
+        b"",
+        b"A=1",
+        b"A=1\n",
+        b"A=1\r\nB=2\r\n",
+        b"\xef\xbb\xbfA=1\n",
+        b"# >>> reconciler other\nA=1\n# <<< reconciler other\n",
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(OTHER_BYTES, st.dictionaries(st.sampled_from("ABCD"), VALUES, min_size=1), VALUES)
+def test_every_other_byte_is_kept_and_our_values_are_read_again(
+    other: bytes, values: dict[str, str], more: str
+) -> None:
+    first = env_file(other).having(values)
+    assert first.content.startswith(other)
+    assert first.ours == values
+    second = first.having({**values, "E": more})
+    assert second.content.startswith(other)
+    assert second.ours == {**values, "E": more}
+    back = second.having(values)
+    assert back.content.startswith(other)
+    assert back.ours == values
+    assert second.having({}).content in (other, other + b"\n", other + b"\r\n")
+
+
+def test_the_block_moves_behind_what_was_added_after_it() -> None:
+    once = env_file(b"A=1\n").having({"X": "ours"})
+    edited = env_file(once.content + b"X=later\n")
+    assert [(item.variable, item.line) for item in edited.others()] == [("A", 1), ("X", 5)]
+    again = edited.having(edited.ours)
+    assert again.content.startswith(b"A=1\nX=later\n# >>> reconciler mana")
+    assert again.ours == {"X": "ours"}
+
+
+def test_line_ends_are_the_files_own() -> None:
+    assert b"\n" not in env_file(b"A=1\r\n").having({"X": "a\nb"}).content.replace(b"\r\n", b"")
+
+
+def test_a_block_of_another_stack_is_not_ours() -> None:
+    theirs = env_file(b"").having({"X": "theirs"}).content.replace(b"mana", b"mana-two")
+    both = env_file(theirs).having({"Y": "ours"})
+    assert both.ours == {"Y": "ours"}
+    assert both.content.startswith(theirs)
+
+
+def test_assignments_inside_a_quoted_value_are_none() -> None:
+    content = b"A=\"first\nX=inside\n\"\nexport X = 1\n Y: 2\n#X=3\nZ='it\\'s\nY=inside'\n"
+    assert [(item.variable, item.line) for item in env_file(content).others()] == [
+        ("A", 1),
+        ("X", 4),
+        ("Y", 5),
+        ("Z", 7),
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------- on the disk
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / ".env"
+    path.write_bytes(b"A=1\n")
+    path.chmod(0o640)
+    return path
+
+
+def replaced(path: Path) -> EnvFile:
+    before = EnvFile.read(path, "mana")
+    after = before.having({"X": "new"})
+    before.replace_on_disk(after)
+    return after
+
+
+def test_mode_and_owner_are_kept_and_nothing_is_left_beside_it(path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 1235)
+    before = path.stat()
+    after = replaced(path)
+    assert path.read_bytes() == after.content
+    now = path.stat()
+    assert (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert stat.S_IMODE(now.st_mode) == 0o640
+    assert [item.name for item in path.parent.iterdir()] == [".env"]
+
+
+def test_a_symbolic_link_stays_one(path: Path) -> None:
+    (link := path.parent / "link").symlink_to(".env")
+    after = replaced(link)
+    assert link.is_symlink()
+    assert path.read_bytes() == after.content
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.chmod(0o440), "it is read-only"),
+        (lambda path: path.unlink(), "No such file"),
+        (lambda path: shutil.rmtree(path.parent), "No such file"),
+        (lambda path: path.write_bytes(b"A=2\n"), "changed by someone else"),
+    ],
+)
+def test_what_can_not_be_written_is_said_and_left_alone(path: Path, spoil: object, said: str) -> None:
+    before = EnvFile.read(path, "mana")
+    spoil(path)  # type: ignore[operator]
+    content = path.read_bytes() if path.exists() else None
+    with pytest.raises(TargetUnreadable, match=said) as error:
+        before.replace_on_disk(before.having({"X": "new"}))
+    assert error.value.problems[0].hint
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def mounted(tmp_path: Path, *options: str) -> Path:
+    """A file system of its own, or a skip where none can be mounted."""
+    (point := tmp_path / "mounted").mkdir()
+    if subprocess.run(["mount", *options, str(point)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root and a kernel that lets it")
+    return point
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    point = mounted(tmp_path, "-t", "tmpfs", "-o", "size=16k", "tmpfs")
+    try:
+        (path := point / ".env").write_bytes(b"A=1\n")
+        (point / "filler").write_bytes(b"x" * 12288)
+        before = EnvFile.read(path, "mana")
+        with pytest.raises(TargetUnreadable, match="No space left"):
+            before.replace_on_disk(before.having({"X": "x" * 5000}))
+        assert path.read_bytes() == b"A=1\n"
+        assert {item.name for item in point.iterdir()} == {".env", "filler"}
+    finally:
+        subprocess.run(["umount", str(point)], check=True)
+
+
+def test_a_bind_mounted_file_is_written_in_place(path: Path) -> None:
+    (point := path.parent / "mounted.env").write_bytes(b"")
+    if subprocess.run(["mount", "--bind", str(path), str(point)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting needs root and a kernel that lets it")
+    try:
+        after = replaced(point)
+        assert path.read_bytes() == point.read_bytes() == after.content
+        assert {item.name for item in path.parent.iterdir()} == {".env", "mounted.env"}
+    finally:
+        subprocess.run(["umount", str(point)], check=True)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.resources import Variable
+from reconciler.targets.compose import judge
+from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.places import Place, Places, open_up
+from reconciler.targets.compose.project import Interpolation, Project, interpolation
+from reconciler.targets.compose.snapshot import Snapshot, Values
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (None, Interpolation("KEY")),
+        ("$X", Interpolation("X")),
+        ("${X}", Interpolation("X")),
+        ("${X:-a b}", Interpolation("X", ":-", "a b")),
+        ("${X-}", Interpolation("X", "-", "")),
+        ("${X:?needed}", Interpolation("X", ":?", "needed")),
+        ("${X:-${Y:-z}}", Interpolation("X", ":-", "${Y:-z}")),
+        ("${X}${Y}", None),
+        ("${X:-a}${Y:-b}", None),
+        ("${X} ", None),
+        ("x${X}", None),
+        ("${X:+y}", None),
+        ("${X+y}", None),
+        ("$$X", None),
+        ("$${X}", None),
+        ("true", None),
+        ("", None),
+    ],
+)
+def test_what_the_env_file_decides_on_alone(raw: str | None, expected: Interpolation | None) -> None:
+    assert interpolation("KEY", raw) == expected
+
+
+def test_uses_are_found_wherever_they_stand() -> None:
+    written = {
+        "services": {
+            "a": {"image": "x:${TAG}", "environment": ["ONE=${X}", "BARE", "NOT=$$X"], "command": ["run", "$X"]},
+            "b": {"environment": {"TWO": "p-${X:-1}", "NUMBER": 5, "TRUTH": True, "NONE": None}},
+        }
+    }
+    project = Project.of(written, {"name": "p", "services": {"b": {"environment": {"TWO": "p-$$1"}}}})
+    assert project.uses == {"X": ("a.ONE", "a", "b.TWO"), "BARE": ("a.BARE",), "TAG": ("a",), "NONE": ("b.NONE",)}
+    assert project.written["b"] == {"TWO": "p-${X:-1}", "NUMBER": "5", "TRUTH": "true", "NONE": None}
+    assert project.configured("b", "TWO") == "p-$1"
+
+
+def test_a_service_of_an_inactive_profile_is_named() -> None:
+    """`config` lists it only as written: seen with Compose 2.40.3."""
+    written = {"services": {"a": {"profiles": ["later"], "environment": {"X": "${X}"}}}}
+    project = Project.of(written, {"name": "p", "services": {}})
+    snapshot = Snapshot("2.40.3", project, EnvFile(Path(".env"), "mana", b""), (), {}, {})
+    view = Values(str).view(snapshot, Variable("a", "X", "1", "1"))
+    [problem, *_] = judge.problems([view], snapshot, Places(()))
+    assert (problem.scope, problem.hint) == ("smtp/a", "set COMPOSE_PROFILES in the env file")
+
+
+FILES = {
+    "base.yml": "services:\n  base:\n    environment:\n      FAR: x\n",
+    "more.yml": "services:\n  included:\n    environment: {FLOW: x}\n",
+    "first.yml": """\
+include: [more.yml]
+x-env: &env
+  MERGED: x
+services:
+  web:
+    extends: {file: base.yml, service: base}
+    environment:
+      <<: *env
+      "QUOTED": x
+  list:
+    environment:
+      - ITEM=x
+""",
+    "second.yml": "services:\n  web:\n    environment:\n      QUOTED: y\n",
+}
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
+    return Places([tmp_path / "first.yml", tmp_path / "second.yml"])
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "place", "entry"),
+    [
+        ("web", "QUOTED", "second.yml:4", "QUOTED: ${V:-x}"),
+        ("web", "MERGED", "first.yml:3", "MERGED: ${V:-x}"),
+        ("web", "FAR", "base.yml:4", "FAR: ${V:-x}"),
+        ("included", "FLOW", "more.yml:3", 'FLOW: "${V:-x}"'),
+        ("list", "ITEM", "first.yml:12", "- ITEM=${V:-x}"),
+    ],
+)
+def test_an_entry_is_found_where_it_stands_and_keeps_its_form(
+    places: Places, service: str, name: str, place: str, entry: str
+) -> None:
+    found = places.of(service, name)
+    assert found is not None
+    assert str(found) == place
+    assert found.entry(name, open_up("V", "x", secret=False)) == entry
+
+
+def test_what_is_nowhere_has_no_place(places: Places, tmp_path: Path) -> None:
+    assert places.of("web", "NOWHERE") is None
+    assert places.of("nowhere") is None
+    (tmp_path / "first.yml").write_text("a: [")
+    assert Places([tmp_path / "first.yml"]).of("web") is None
+
+
+def test_text_that_yaml_would_read_otherwise_is_quoted() -> None:
+    place = Place(Path("c.yml"), 1)
+    assert place.entry("FROM", open_up("FROM", 'Mana "x" <a@b>', secret=False)) == 'FROM: "${FROM:-Mana \\"x\\" <a@b>}"'
+    assert Place(Path("c.yml"), 1, listed=True).entry("A", "${A:-b c}") == '- "A=${A:-b c}"'

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.resources import Login, SecretRef
+from reconciler.targets.compose.proof import Credentials, Proof, prove
+
+PASSWORD = "canary pass'wörd\\$"
+
+
+def tried(login: Login, port: int, password: str = PASSWORD) -> Proof:
+    return prove(Credentials(login, "noreply", password), [("127.0.0.1", port)])
+
+
+def test_the_right_login_is_proved_over_starttls(serve: Callable) -> None:
+    server = serve(PASSWORD)
+    assert tried(server.login(), server.port) == Proof()
+    assert server.attempts == [("noreply", PASSWORD)]
+
+
+def test_login_is_used_where_plain_is_not_offered(serve: Callable) -> None:
+    server = serve(PASSWORD, auth_exclude_mechanism=["PLAIN"])
+    assert tried(server.login(), server.port) == Proof()
+    assert server.attempts == [("noreply", PASSWORD)]
+
+
+@pytest.mark.parametrize("excluded", [[], ["PLAIN"]])
+def test_a_refused_login_is_tried_once(serve: Callable, excluded: list[str]) -> None:
+    server = serve("another", auth_exclude_mechanism=excluded)
+    proof = tried(server.login(), server.port)
+    assert proof.refused is not None
+    assert "535" in proof.refused.summary
+    assert proof.refused.where == f"localhost:{server.port}"
+    assert len(server.attempts) == 1
+    assert "canary" not in repr(proof)
+
+
+def test_an_untrusted_certificate_stops_before_the_password(serve: Callable) -> None:
+    server = serve(PASSWORD)
+    proof = tried(server.login(verify_tls=True), server.port)
+    assert proof.refused is not None
+    assert "certificate is not trusted: self-signed certificate" in proof.refused.summary
+    assert "verify_tls: false" in proof.refused.hint
+    assert server.attempts == []
+
+
+def test_no_password_goes_over_a_plain_connection(serve: Callable) -> None:
+    server = serve(PASSWORD, tls=False)
+    proof = tried(server.login(), server.port)
+    assert proof.refused is not None
+    assert "no STARTTLS" in proof.refused.summary
+    assert server.attempts == []
+
+
+def test_a_server_without_auth_is_named(serve: Callable) -> None:
+    proof = tried((server := serve(PASSWORD, auth=False)).login(), server.port)
+    assert proof.refused is not None
+    assert "offers no AUTH" in proof.refused.summary
+
+
+def test_an_unreachable_server_proves_nothing_and_stops_nothing() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        proof = tried(Login("smtp.example", port, "noreply", SecretRef("env", "NEW"), verify_tls=True), port)
+    assert proof.refused is None
+    assert f"smtp.example:{port} could not be tried from here: 127.0.0.1:{port} Connection refused" in proof.note
+
+
+def test_the_next_door_is_tried_where_one_is_closed(serve: Callable) -> None:
+    server = serve(PASSWORD)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        doors = [closed.getsockname(), ("127.0.0.1", server.port)]
+        assert prove(Credentials(server.login(), "noreply", PASSWORD), doors) == Proof()
+    assert len(server.attempts) == 1
+
+
+def test_tls_on_a_port_that_speaks_something_else_is_named(serve: Callable) -> None:
+    server = serve(PASSWORD)
+    login = Login("localhost", 465, "noreply", SecretRef("env", "NEW"), verify_tls=False)
+    proof = tried(login, server.port)
+    assert proof.refused is not None
+    assert "TLS fails" in proof.refused.summary

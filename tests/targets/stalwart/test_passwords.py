@@ -1,0 +1,117 @@
+"""Passwords: hashing, and verifying every kind of hash that Stalwart itself verifies."""
+
+import base64
+import hashlib
+import shutil
+import subprocess
+
+import bcrypt
+import pytest
+from argon2 import PasswordHasher
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from passlib.hash import md5_crypt, sha256_crypt
+
+from reconciler.targets.stalwart import passwords
+
+CLEAR = "pässwörd $x \"'\\"
+
+
+def b64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode().rstrip("=")
+
+
+def phc_pbkdf2() -> str:
+    digest = hashlib.pbkdf2_hmac("sha256", CLEAR.encode(), b"saltsalt", 1000, 32)
+    return f"$pbkdf2-sha256$i=1000,l=32${b64(b'saltsalt')}${b64(digest)}"
+
+
+def phc_scrypt() -> str:
+    digest = hashlib.scrypt(CLEAR.encode(), salt=b"saltsalt", n=1024, r=8, p=1, dklen=32)
+    return f"$scrypt$ln=10,r=8,p=1${b64(b'saltsalt')}${b64(digest)}"
+
+
+def ssha(name: str, algorithm: str, salt: bytes) -> str:
+    raw = hashlib.new(algorithm, CLEAR.encode() + salt).digest() + salt
+    return f"{{{name}}}{base64.b64encode(raw).decode()}"
+
+
+HASHES = {
+    "sha512-crypt": lambda: passwords.hashed(CLEAR),
+    "sha256-crypt": lambda: sha256_crypt.using(rounds=1000).hash(CLEAR),
+    "md5-crypt": lambda: md5_crypt.hash(CLEAR),
+    "bcrypt": lambda: bcrypt.hashpw(CLEAR.encode(), bcrypt.gensalt(4)).decode(),
+    "argon2id": lambda: PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(CLEAR),
+    "pbkdf2": phc_pbkdf2,
+    "scrypt": phc_scrypt,
+    "ssha": lambda: ssha("SSHA", "sha1", b"salt"),
+    "ssha512": lambda: ssha("SSHA512", "sha512", b"saltsalt"),
+    "sha256": lambda: ssha("SHA256", "sha256", b""),
+    "md5": lambda: ssha("MD5", "md5", b""),
+    "crypt": lambda: "{CRYPT}" + passwords.hashed(CLEAR),
+}
+
+
+@pytest.mark.parametrize("kind", HASHES)
+def test_a_clear_value_is_verified_against_its_hash_and_no_other(kind):
+    stored = HASHES[kind]()
+    assert passwords.is_hash(stored)
+    assert passwords.matches(CLEAR, stored) is True
+    assert passwords.matches(CLEAR + "x", stored) is False
+    assert passwords.matches(stored, stored) is True
+
+
+def test_a_value_is_hashed_with_another_salt_each_time():
+    first, second = passwords.hashed(CLEAR), passwords.hashed(CLEAR)
+    assert first != second
+    assert first.startswith("$6$")
+    assert CLEAR not in first
+
+
+def test_a_hash_is_sent_as_it_is():
+    stored = HASHES["argon2id"]()
+    assert passwords.hashed(stored) == stored
+
+
+@pytest.mark.parametrize("text", ["$6$", "$2", "{PLAIN}x", "_abc", "$argon2id$x", "$1 dollar", "{SSHA}", "hunter2"])
+def test_a_clear_password_that_begins_like_a_hash_is_hashed(text):
+    assert not passwords.is_hash(text)
+    assert passwords.matches(text, passwords.hashed(text)) is True
+
+
+@pytest.mark.parametrize("value", ["", "x" * 513, "a\0b", "a\nb"])
+def test_what_can_be_no_password_is_refused_without_showing_it(value):
+    with pytest.raises(ValueError) as error:
+        passwords.hashed(value)
+    assert not value or value not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "stored", ["$6$rounds=999999999$salt$" + "a" * 86, "{ARGON2ID}x", "$argon2id$v=19$m=x", "$scrypt$ln=40,r=8,p=1$a$b"]
+)
+def test_a_hash_that_can_not_be_verified_is_not_called_different(stored):
+    assert passwords.matches("x", stored) is (None if passwords.is_hash(stored) else False)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=100))
+def test_any_text_round_trips(value):
+    if not passwords.is_hash(value):
+        assert passwords.matches(value, passwords.hashed(value)) is True
+
+
+def test_openssl_makes_the_same_hash():
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    ours = passwords.hashed("plain text")
+    salt = ours.split("$")[2]
+    theirs = subprocess.run(
+        ["openssl", "passwd", "-6", "-salt", salt, "plain text"], capture_output=True, text=True, check=True
+    )
+    assert theirs.stdout.strip() == ours
+
+
+def test_app_passwords_and_one_time_seeds_are_no_password():
+    assert not passwords.is_password("$app$phone$$6$x")
+    assert not passwords.is_password("otpauth://totp/x?secret=y")
+    assert passwords.is_password("$6$x")
