@@ -166,7 +166,7 @@ def test_a_full_disk_is_a_warning_and_tears_no_line(tmp_path: Path) -> None:
     assert of.entries()[0].id == first.id
 
 
-@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/null"), lambda path: os.mkfifo(path), Path.mkdir])
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/null"), os.mkfifo, Path.mkdir])
 def test_what_stands_in_its_place_is_not_followed_and_hangs_nothing(tmp_path: Path, make: object) -> None:
     make(tmp_path / FILE)  # type: ignore[operator]
     of = Journal(tmp_path, "mana")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,17 +61,15 @@ class Fact:
 def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
     """Gather what the directory, the plan and the systems know, by address."""
     from reconciler.cli.declared import place
-    from reconciler.plan import addresses
 
     facts: dict[str, Fact] = {}
 
     def fact(address: str) -> Fact:
         return facts.setdefault(address, Fact(address))
 
-    wanted = work.desire(None).resources
-    named = addresses(wanted, work.heading) | {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
-    for resource in wanted:
-        known = fact(named[resource])
+    planned = {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
+    for address, resource in _named(work):
+        known = fact(planned.get(resource, address))
         known.wanted, known.place = resource, place(directory, resource.address)
         known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
     for change in (*plan.changes, *plan.adopted):
@@ -83,6 +82,17 @@ def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
         if problem.where in facts:
             facts[problem.where].problems += (problem,)
     return facts
+
+
+def _named(work: Work) -> Iterator[tuple[str, Resource]]:
+    """Yield what is desired by address, as a plan names it."""
+    from reconciler.plan import addresses
+
+    groups: dict[tuple[str, ...], list[Resource]] = defaultdict(list)
+    for resource in work.desire(None).resources:
+        groups[resource.group].append(resource)
+    for members in groups.values():
+        yield from zip(addresses(members, work.heading), members, strict=True)
 
 
 def _unknown(address: str, facts: dict[str, Fact]) -> Problem:

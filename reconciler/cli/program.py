@@ -15,7 +15,7 @@ from reconciler.cli.signals import Interrupted, Stop
 from reconciler.problem import Problem, ReconcilerError
 
 # In the order of `--help`. Each is `command` in a module of its name, imported when it is needed.
-COMMANDS = ("init", "validate", "schema", "plan", "apply", "status", "history", "explain")
+COMMANDS = ("init", "validate", "schema", "plan", "apply", "status", "history", "explain", "simulate")
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
 

@@ -16,12 +16,16 @@ from reconciler.resources import Record as Resource
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong. ``{other}`` in the summary stands for the place that ``other`` leads to."""
+    """Something wrong. ``{other}`` in the summary stands for the place that ``other`` leads to.
+
+    ``absent`` says that a name was not found, which proves nothing while a file can't be read.
+    """
 
     path: Path
     summary: str
     hint: str = ""
     other: Path = ()
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def logins(spec: Spec) -> Iterator[Finding]:
 def addresses(spec: Spec) -> Iterator[Finding]:
     """Mail for an address goes to one account."""
     seen: dict[str, Path] = {}
-    for name, account in spec.accounts.items():
+    for name in spec.accounts:
         seen.setdefault(name.lower(), ("accounts", name))
     for name, account in spec.accounts.items():
         for index, alias in enumerate(account.aliases or ()):
@@ -93,7 +97,7 @@ def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
             )
         elif name not in declared.accounts:
             hint = near(name, declared.accounts) or "declare it under accounts"
-            yield Finding(path, f"there is no account {name}", hint)
+            yield Finding(path, f"there is no account {name}", hint, absent=True)
         elif account is not None and account.password is None:
             hint = "give the account a password: {env: NAME}"
             yield Finding(path, f"the account {name} at {{other}} has no password", hint, ("accounts", name))
@@ -107,7 +111,9 @@ def domains(spec: Spec, declared: Declared) -> Iterator[Finding]:
     default = spec.stalwart.default_domain
     if default is not None and known and default.lower() not in known:
         hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
-        yield Finding(("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint)
+        yield Finding(
+            ("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint, absent=True
+        )
     for field in ("dkim", "dns"):
         seen: dict[str, Path] = {}
         for domain in getattr(spec, field):
@@ -135,7 +141,7 @@ def providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
     for path, name in chosen:
         if name not in declared.providers:
             hint = near(name, declared.providers) or "declare it under smtp.providers"
-            yield Finding(path, f"there is no provider {name}", hint)
+            yield Finding(path, f"there is no provider {name}", hint, absent=True)
     if spec.smtp.provider is None:
         yield from _orphans(spec)
 
@@ -145,7 +151,9 @@ def _orphans(spec: Spec) -> Iterator[Finding]:
         variable = next(iter(_templates(consumer)), None)
         if consumer.provider is None and variable is not None:
             path: Path = ("smtp", "consumers", service, "env", variable)
-            yield Finding(path, "is filled from a provider, and none is chosen", "write smtp.provider: NAME")
+            yield Finding(
+                path, "is filled from a provider, and none is chosen", "write smtp.provider: NAME", absent=True
+            )
 
 
 def _templates(consumer: Consumer) -> Iterator[str]:
@@ -298,7 +306,9 @@ def zones(spec: Spec) -> Iterator[Finding]:
             seen.setdefault(zone.lower(), (*path, "zones", position))
     for zone in spec.dns if tokens and all(token.zones for token in tokens) else ():
         if zone.lower() not in seen:
-            yield Finding(("dns", zone), "is a zone of no token", "add it to the zones of one in targets.cloudflare")
+            yield Finding(
+                ("dns", zone), "is a zone of no token", "add it to the zones of one in targets.cloudflare", absent=True
+            )
 
 
 # ------------------------------------------------------------------------------------------------ server, lifecycle
@@ -308,7 +318,9 @@ def networks(spec: Spec) -> Iterator[Finding]:
     for index, entry in enumerate(spec.stalwart.allowed_ips):
         path: Path = ("stalwart", "allowed_ips", index)
         if not isinstance(entry, str) and spec.targets.compose is None:
-            yield Finding(path, "is a network of the compose project, and none is declared", "add targets.compose")
+            yield Finding(
+                path, "is a network of the compose project, and none is declared", "add targets.compose", absent=True
+            )
         key = str(ip_network(entry, strict=False)) if isinstance(entry, str) else f"network {entry.network}"
         if key in seen:
             yield Finding(path, "also stands at {other}", "keep one", seen[key])
@@ -327,13 +339,17 @@ def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
             hint = "rename it there, too"
             yield Finding(("moved", index, "from"), f"{move.source} is still declared at {{other}}", hint, other)
         if move.target.lower() not in known:
-            yield Finding(("moved", index, "to"), f"{move.target} is not declared", "declare it under accounts")
+            yield Finding(
+                ("moved", index, "to"), f"{move.target} is not declared", "declare it under accounts", absent=True
+            )
         if {move.source.lower(), move.target.lower()} & gone:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
     for index, address in enumerate(spec.adopt):
         kind = address.partition("/")[0]
         if kind in {"account", "dkim", "domain"} and address.lower() not in known:
-            yield Finding(("adopt", index), f"{address} is not declared", near(address, known) or "declare it")
+            yield Finding(
+                ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
+            )
 
 
 def _known(spec: Spec, declared: Declared) -> dict[str, Path]:

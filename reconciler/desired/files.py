@@ -63,7 +63,7 @@ def _names(walk: _Walk, path: str, prefix: str) -> Iterator[tuple[str, str]]:
         if entry.name.startswith(".") or walk.entries > MAX_ENTRIES:
             continue
         name = prefix + entry.name
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # noqa: PTH112 - entry.is_dir() raises on a link to itself
             if _inside(walk, name, entry.path):
                 yield from _names(walk, entry.path, f"{name}/")
         elif _is_yaml(walk, name) and _inside(walk, name, entry.path):

@@ -32,7 +32,7 @@ class Places:
 
     def of(self, *path: str | int) -> Place | None:
         """Say where something stands: a scalar or a list's entry itself, anything else by its key."""
-        place, shown, found = self.near(path)
+        place, _, found = self.near(path)
         return place if found else None
 
     def near(self, path: Steps, *, key: bool = False) -> tuple[Place, Steps, bool]:
@@ -42,7 +42,7 @@ class Places:
         index of what may be one thing or a list of them) are left out of the path.
         """
         node: Node = self._root
-        place, shown, found = node.place, list[str | int](), True
+        place, shown = node.place, list[str | int]()
         for at, step in enumerate(path):
             if isinstance(node, Mapping) and isinstance(step, str):
                 shown.append(step)
@@ -78,11 +78,11 @@ def load(path: Path) -> Directory:
     """Read a directory. Raises `InvalidDirectory` with every problem of all its files, by file and line."""
     mistakes: list[Mistake] = []
     read = files.read(path, mistakes)
-    used, root = _join_files(read, mistakes)
-    spec = None
+    lost = bool(mistakes)
+    used, root, unread = _join_files(read, mistakes)
+    places, spec = Places(root), None
     if used:
-        places = Places(root)
-        spec = _validate(_values(root), places, mistakes)
+        spec = _validate(_values(root), places, mistakes, complete=not (lost or unread))
     if mistakes or spec is None:
         raise InvalidDirectory(*_problems(mistakes, read))
     return Directory(path, spec, places, tuple(file.name for file in used), _digest(used))
@@ -111,9 +111,13 @@ def _digest(used: Iterable[files.File]) -> str:
 
 
 # --------------------------------------------------------------------------------------------- many files, one tree
-def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[files.File], Mapping]:
-    """Put the files' maps together. Those with a top-level ``sops`` key are secrets, whatever else is in them."""
+def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[files.File], Mapping, bool]:
+    """Put the files' maps together. Those with a top-level ``sops`` key are secrets, whatever else is in them.
+
+    Returns the files that are desired state, the whole, and whether a file could not be understood.
+    """
     used: list[files.File] = []
+    unread = False
     root: Mapping | None = None
     for file in read:
         own: list[Mistake] = []
@@ -122,13 +126,14 @@ def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[f
         if isinstance(node, Mapping) and "sops" in node.items:
             continue
         mistakes.extend(own)
+        unread = unread or (node is None and bool(own))
         used.append(file)
         root = root or Mapping(file.name, 0)
         if isinstance(node, Mapping):
             _join(root, node, (), mistakes)
         elif node is not None and not (isinstance(node, Scalar) and node.null):
             mistakes.append(Mistake(node.place, (), "must be a map", "write KEY: VALUE lines, such as accounts:"))
-    return used, root or Mapping(".", 0)
+    return used, root or Mapping(".", 0), unread
 
 
 def _join(into: Mapping, node: Mapping, path: Steps, mistakes: list[Mistake]) -> None:
@@ -167,21 +172,25 @@ def _values(root: Mapping) -> dict[str, Any]:
 
 
 # -------------------------------------------------------------------------------------------------- tree to models
-def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake]) -> Spec | None:
-    """Build the models and check them as a whole. Wrong entries are left out, so that the rest is checked, too."""
+def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *, complete: bool) -> Spec | None:
+    """Build the models and check them as a whole. Wrong entries are left out, so that the rest is checked, too.
+
+    Unless ``complete``, what is not there may stand in a file that can't be read: that is no mistake then.
+    """
     declared = Declared(_names(values, "accounts"), _names(values, "smtp", "providers"))
     kept: dict[Steps, list[int]] = {}
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
         wrong = list(_explain(error, places))
-        mistakes.extend(mistake for mistake, _ in wrong)
+        mistakes.extend(mistake for mistake, path in wrong if complete or path != ("stack",) or "stack" in values)
         kept = _leave_out(values, {path for _, path in wrong})
         try:
             spec = Spec.model_validate(values)
         except ValidationError:
             return None
-    mistakes.extend(_locate(finding, places, kept) for finding in check(spec, declared))
+    found = (finding for finding in check(spec, declared) if complete or not finding.absent)
+    mistakes.extend(_locate(finding, places, kept) for finding in found)
     return spec
 
 

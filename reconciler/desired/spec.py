@@ -6,7 +6,7 @@ written at all is in ``model_fields_set``: an absent key is unmanaged, ``null`` 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from reconciler import keys
 from reconciler.desired import stalwart as words
 from reconciler.desired import template
+from reconciler.desired.presets import PRESETS
 from reconciler.resources import SecretRef
 
 REQUIRED = "is missing"
@@ -352,7 +353,10 @@ class Targets(Model):
     """Where the systems are; each is optional."""
 
     stalwart: StalwartTarget | None = None
-    cloudflare: Annotated[tuple[CloudflareTarget, ...], BeforeValidator(_one_or_many)] = ()
+    cloudflare: Annotated[
+        tuple[CloudflareTarget, ...],
+        BeforeValidator(_one_or_many, json_schema_input_type=CloudflareTarget | tuple[CloudflareTarget, ...]),
+    ] = ()
     compose: ComposeTarget | None = None
 
 
@@ -405,13 +409,13 @@ class Account(Model):
     login: Annotated[Text, _pattern(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None
 
 
-def _day(value: Any) -> datetime.date:
+def _day(value: Any) -> dt.date:
     try:
         if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
-            return datetime.date.fromisoformat(value)
+            return dt.date.fromisoformat(value)
     except ValueError:
         pass
-    raise wrong("must be a day such as 2026-11-01")
+    raise wrong("must be a day", "write it like 2026-11-01")
 
 
 class Key(Model):
@@ -427,9 +431,7 @@ class Key(Model):
     stage: Literal["pending", "active", "retiring", "retired"] = "active"
     public_key: Annotated[Text | None, Field(validate_default=True)] = None
     private_key: SecretName | None = None
-    since: (
-        Annotated[datetime.date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})] | None
-    ) = None
+    since: Annotated[dt.date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})] | None = None
 
     @field_validator("public_key")
     @classmethod
@@ -683,7 +685,10 @@ _IMPLICIT_TLS = frozenset({"443", "465", "993", "995"})  # RFC 8314 section 3.3,
 class Listener(Model):
     """A port that the server listens on. Without ``tls``, the port decides: 443, 465, 993 and 995 begin with TLS."""
 
-    bind: Annotated[tuple[Annotated[Text, AfterValidator(_bind)], ...], BeforeValidator(_one_or_many)]
+    bind: Annotated[
+        tuple[Annotated[Text, AfterValidator(_bind)], ...],
+        BeforeValidator(_one_or_many, json_schema_input_type=str | tuple[str, ...]),
+    ]
     protocol: Literal["smtp", "lmtp", "http", "imap", "pop3", "managesieve"]
     tls: Literal["implicit", "starttls"] | None = None
 
@@ -833,7 +838,7 @@ class Consumer(Model):
 
 
 class Link(Model):
-    """Variables that must agree; with ``value`` they are also set. The YAML calls `ends` ``in``, or is just the list."""
+    """Variables that must agree; with ``value`` they are also set. The YAML calls ``ends`` ``in``, or is the list."""
 
     value: SecretName | None = None
     ends: Annotated[tuple[LinkEnd, ...], List] = Field(alias="in")
@@ -926,13 +931,7 @@ class Spec(Model):
 
 def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     """Yield every reference to a secret with the path of where it stands."""
-    if (server := spec.targets.stalwart) is not None:
-        for index, password in enumerate(server.password):
-            yield ("targets", "stalwart", "password", index), password
-        if server.recovery is not None:
-            yield ("targets", "stalwart", "recovery"), server.recovery
-    for index, cloudflare in enumerate(spec.targets.cloudflare):
-        yield ("targets", "cloudflare", index, "token"), cloudflare.token
+    yield from _target_references(spec.targets)
     for name, account in spec.accounts.items():
         if account.password is not None:
             yield ("accounts", name, "password"), account.password
@@ -944,6 +943,16 @@ def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
         if isinstance(setting, SecretRef):
             yield ("stalwart", "settings", name), setting
     yield from _smtp_references(spec.smtp)
+
+
+def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    if (server := targets.stalwart) is not None:
+        for index, password in enumerate(server.password):
+            yield ("targets", "stalwart", "password", index), password
+        if server.recovery is not None:
+            yield ("targets", "stalwart", "recovery"), server.recovery
+    for index, cloudflare in enumerate(targets.cloudflare):
+        yield ("targets", "cloudflare", index, "token"), cloudflare.token
 
 
 def _smtp_references(smtp: Smtp) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from ruamel.yaml import events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from reconciler.problem import Problem
 
 try:
-    from ruamel.yaml.clib._ruamel_yaml import CParser
+    from ruamel.yaml.cyaml import CParser  # type: ignore[attr-defined]
 except ImportError:  # no wheel and no compiler: six times slower, and the same nodes
     CParser = None
 
@@ -399,6 +399,6 @@ class _Composer:
     def _mistake(self, mark: int, summary: str, hint: str) -> None:
         self.mistakes.append(Mistake(_place(self.file, mark), self._path(), summary, hint))
 
-    def _give_up(self, mark: int, summary: str, hint: str) -> Any:
+    def _give_up(self, mark: int, summary: str, hint: str) -> NoReturn:
         self._mistake(mark, summary, hint)
         raise _GiveUp

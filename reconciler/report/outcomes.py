@@ -50,12 +50,16 @@ def _below(said: Said) -> Iterator[str]:
 
 
 def folds(changes: Sequence[Change], status: str) -> bool:
-    """Whether the last of these changes is one of a long run of creations of one kind that went well."""
+    """Whether the last of these changes is one of a long run of creations or adoptions of one kind that went well."""
     last = changes[-1]
-    if str(status) != "done" or summary.sort(last) != "create" or last.notes:
+    if str(status) != "done" or last.notes or not _routine(last):
         return False
-    run = takewhile(lambda change: change.kind == last.kind and summary.sort(change) == "create", reversed(changes))
+    run = takewhile(lambda change: change.kind == last.kind and _routine(change), reversed(changes))
     return sum(1 for _ in run) > text.FOLD
+
+
+def _routine(change: Change) -> bool:
+    return summary.sort(change) == "create" or not change.actions  # a creation, or an adoption
 
 
 def ending(plan: Plan, after: Plan | None, statuses: Sequence[str], word: str, id: str = "") -> list[str]:

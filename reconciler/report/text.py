@@ -60,10 +60,13 @@ def problem(problem: Problem, style: Style = Style()) -> str:
     return f"{line}\n    → {values.escape(problem.hint)}" if problem.hint else line
 
 
-def change(change: Change, style: Style = Style()) -> str:
-    """Render a change: its sign, its address and what becomes different; notes below, indented."""
+def change(change: Change, style: Style = Style(), *, drift: bool = False) -> str:
+    """Render a change: its sign, its address and what becomes different; notes below, indented.
+
+    ``drift`` says that the directory did not cause it: somebody changed the live system.
+    """
     sign = summary.sign(change)
-    line = f"{style.paint(f'{sign} {values.escape(change.address)}', _COLOURS[sign])}{_why(change, style)}"
+    line = f"{style.paint(f'{sign} {values.escape(change.address)}', _COLOURS[sign])}{_why(change, style, drift=drift)}"
     return "\n".join([*_with_fields(line, change), *(f"      {values.escape(note)}" for note in change.notes)])
 
 
@@ -81,12 +84,14 @@ def _loss(plan: Plan, style: Style, last_whole: str) -> list[str]:
 
 
 def _changes(plan: Plan, style: Style) -> Iterator[list[str]]:
+    drift = frozenset(plan.drift)
     for target, changes in summary.blocks(plan):
         lines = [style.title(f"{summary.target_name(target)}:")]
         for run, long in summary.fold(changes, FOLD):
-            lines += (
-                [_folded(run, style)] if long and not style.verbose else [f"  {change(item, style)}" for item in run]
-            )
+            if long and not style.verbose:
+                lines.append(_folded(run, style))
+            else:
+                lines += [f"  {change(item, style, drift=item.address in drift)}" for item in run]
         yield lines
 
 
@@ -97,11 +102,12 @@ def _folded(run: tuple[Change, ...], style: Style) -> str:
     return f"  {style.paint(f'+ {len(run):,} × {values.escape(what)}/…', 'green')}{lost} (listed with -v)"
 
 
-def _why(change: Change, style: Style) -> str:
+def _why(change: Change, style: Style, *, drift: bool) -> str:
     words = [style.paint("lost", "yellow")] if change.reason is Reason.LOST else []
     words += ["asked for by `removed`"] if change.reason is Reason.REMOVED else []
     words += ["no longer declared"] if change.reason is Reason.NOT_IN_DESIRED else []
     words += ["taken over"] if change.adopts else []
+    words += ["drift"] if drift and change.reason is not Reason.LOST else []
     words += ["restart is due"] if change.restarts else []
     return f" ({', '.join(words)})" if words else ""
 

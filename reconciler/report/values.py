@@ -174,7 +174,8 @@ def _brief(resource: Resource) -> Iterator[str]:
         case Signature():
             yield resource.algorithm
             yield from () if resource.signs else ("does not sign",)
-            yield f"key {shown('', resource.public_key)[:16]}"
+            key = resource.public_key
+            yield f"key {key[:16]}…" if isinstance(key, str) else f"key {shown('', key)}"
         case Setting():
             yield shown("", resource.value)
         case Listener():

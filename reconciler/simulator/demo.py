@@ -41,6 +41,7 @@ class Demo:
 
     # ---------------------------------------------------------------------------------------------------- the acts
     def first_apply(self) -> None:
+        """Apply the example to empty systems, and prove it."""
         title("1. A mail stack from YAML")
         say("""The directory says how the stack should be. Stalwart is new, Cloudflare's zone is empty, and the
             containers run with an old password.""")
@@ -51,6 +52,7 @@ class Demo:
         self.reconciler("plan", "--detailed-exitcode")
 
     def lost_volume(self) -> None:
+        """Throw the mail volume away and restore everything."""
         title("2. The mail volume is lost, and everything is restored")
         say("""`docker compose up --force-recreate stalwart`: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
@@ -60,6 +62,7 @@ class Demo:
         self.reconciler("plan", "--detailed-exitcode")
 
     def switch(self) -> None:
+        """Switch to Brevo: refused, mended as it says, done."""
         title("3. Switching to Brevo: refused, mended, done")
         say("One line in smtp.yaml:")
         self.provider("stalwart", "brevo")
@@ -70,6 +73,7 @@ class Demo:
         self.show_environment()
 
     def back(self) -> None:
+        """Switch back to the own server."""
         title("4. And back")
         self.provider("brevo", "stalwart")
         self.reconciler("apply", "--yes")
@@ -78,6 +82,7 @@ class Demo:
         self.reconciler("history")
 
     def farewell(self) -> None:
+        """Say how to go on with real systems."""
         title("That was the simulator. For your own systems")
         say_lines(
             "1. reconciler init                 # writes desired-state/ to start from; or copy this repository's",
@@ -92,28 +97,26 @@ class Demo:
     def reconciler(self, *arguments: str, expect: int = 0) -> None:
         """Run the program as a user would, show what it prints, and hold it to its exit code."""
         prompt(f"reconciler {' '.join(arguments)}")
-        done = self._run(*arguments)
-        sys.stdout.write(done.stdout)
         sys.stdout.flush()
-        sys.stderr.write(done.stderr)
+        done = self._run(*arguments)
         if done.returncode != expect:
             raise DemoFailed(f"reconciler {' '.join(arguments)} ended with {done.returncode}, not {expect}")
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "reconciler", *arguments]
+        environment = self._environment()
         return subprocess.run(
-            command, cwd=self.example.path, env=self._environment(), capture_output=True, text=True, check=False
+            command, cwd=self.example.path, env=environment, text=True, check=False, capture_output=capture
         )
 
     def _environment(self) -> dict[str, str]:
         """Give the program nothing of the user's environment but the way to Python, and colours if there are any."""
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.example.path),
             "PYTHONPATH": str(ROOT),
             "SSL_CERT_FILE": str(self.example.path / "relay.pem"),
-            **({"CLICOLOR_FORCE": "1", "TERM": os.environ.get("TERM", "")} if colour else {"NO_COLOR": "1"}),
+            **{name: os.environ[name] for name in ("TERM", "NO_COLOR") if name in os.environ},
             **self.example.secrets,
             **self.stage.environment,
         }
@@ -125,7 +128,7 @@ class Demo:
 
     def mend(self) -> None:
         """Put the text that the refusal printed where it says: `FILE:LINE` is in the message, the text in the hint."""
-        plan = json.loads(self._run("plan", "--output", "json").stdout)
+        plan = json.loads(self._run("plan", "--output", "json", capture=True).stdout)
         problem = next(item for item in plan["problems"] if "docker-compose" in json.dumps(item))
         words = f"{problem['summary']} {problem['hint']}"
         place = re.search(r"docker-compose\.macmini\.yml:(\d+)", words + problem["where"])

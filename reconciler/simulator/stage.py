@@ -50,11 +50,10 @@ class Project:
         services: Mapping[str, Mapping[str, Any]] = content.get("services") or {}
         return services
 
-    def up(self, docker_host: str, *services: str, recreate: bool = False) -> None:
+    def up(self, docker_host: str, *services: str) -> None:
         """Bring services up; raises CalledProcessError, whose stderr says why it failed."""
         command = [*self.program.split(), "-f", str(self.file), "--env-file", str(self.env_file)]
         command += ["up", "-d", "--pull", "never"]
-        command += ["--force-recreate"] if recreate else []
         keep = ("PATH", "HOME", "PYTHONPATH")
         environment = {name: os.environ[name] for name in keep if name in os.environ} | {"DOCKER_HOST": docker_host}
         subprocess.run([*command, *services], env=environment, check=True, capture_output=True, text=True)
@@ -149,12 +148,18 @@ class Stage:
         path.write_bytes(b"".join(certificate(host)[0] for host in hosts))
 
     def recreate_mail_server(self) -> None:
-        """Do what `docker compose up --force-recreate` does to a volume mounted where the image keeps nothing."""
-        if self.project is None:
+        """Do what `docker compose rm --stop` and `up` do to a volume mounted where the image keeps nothing.
+
+        Not `up --force-recreate`: Compose hands a volume without a name on to the container it recreates, and only a
+        container that was removed loses it.
+        """
+        container = self._mail_container()
+        if self.project is None or container is None:
             self.stalwart.wipe()
             return
+        del self.docker.containers[container.id]
         service = next(name for name, item in self.project.services().items() if _is_mail(str(item.get("image", ""))))
-        self.project.up(self.docker_host, service, recreate=True)
+        self.project.up(self.docker_host, service)
         self._publish_ports()
 
     # ------------------------------------------------------------------------------------------------------- wires

@@ -387,7 +387,7 @@ def test_a_plan_that_can_not_be_saved_is_an_error(run: Any) -> None:
     assert "/nowhere/plan.json: can't be written" in result.stderr
 
 
-# ------------------------------------------------------------------------------------------------------ how things stand
+# -------------------------------------------------------------------------------------------------- how things stand
 def test_status(run: Any, place: Any) -> None:
     assert "Nothing was applied from here yet" in run("status").stdout
     applied(run)
@@ -416,11 +416,11 @@ def test_history(run: Any, place: Any) -> None:
     assert len(listed) == 2
     assert "1 done" in listed[0]
     assert "4 done" in listed[1]
-    id = listed[0].split()[0]
-    details = run("history", id).stdout
+    latest = listed[0].split()[0]
+    details = run("history", latest).stdout
     assert "dns/mana.how/A/mail  ttl: 60 → auto" in details
     document = json.loads(run("history", "--output", "json").stdout)
-    assert document["applies"][0]["id"] == id
+    assert document["applies"][0]["id"] == latest
     assert document["applies"][0]["whole"] is True
     missing = run("history", "nope")
     assert missing.exit_code == 1

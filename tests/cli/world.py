@@ -130,7 +130,7 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
     chosen = [name for name in ("stalwart", "cloudflare") if not targets or name in targets]
     return Work(
         stack=spec.stack,
-        desire=functools.partial(desire, spec, adopt=choice["adopt"] if "adopt" in choice else ()),
+        desire=functools.partial(desire, spec, adopt=choice.get("adopt", ())),
         targets={name: System(name, world, spec.stack) for name in chosen},
         reveal=Secrets(directory.path, settings.environ),
         policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import re
 import subprocess
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.desired import dns, schema, spec, starter
@@ -89,7 +89,7 @@ def test_absent_is_not_null_and_not_empty(tmp_path: Path) -> None:
 
 
 def test_null_clears_texts_too(tmp_path: Path) -> None:
-    text = "accounts:\n  a@b.c: {description: null}\ndns:\n  b.c:\n    - {type: A, name: x, content: 1.2.3.4, comment: ~}\n"
+    text = "accounts:\n  a@b.c: {description: null}\ndns:\n  b.c:\n    - {type: A, name: x, content: 1.2.3.4, comment: ~}\n"  # noqa: E501
     loaded = good(tmp_path, text)
     assert loaded.accounts["a@b.c"].model_fields_set == {"description"}
     assert loaded.accounts["a@b.c"].description is None
@@ -111,11 +111,12 @@ def test_maps_are_spread_over_files(tmp_path: Path) -> None:
     assert set(loaded.spec.accounts) == {"a@b.c", "d@b.c"}
     assert set(loaded.spec.dns) == {"b.c", "d.e"}
     assert loaded.files == ("a.yaml", "b.yaml", "c.yaml", "d.yaml", "sub/smtp.yaml")
-    assert str(loaded.places.of("smtp", "providers", "two", "host")) == "sub/smtp.yaml:1:33"
+    assert str(loaded.places.of("smtp", "providers", "two", "host")) == "sub/smtp.yaml:1:32"
 
 
 @pytest.mark.parametrize(
-    "text", ["accounts: {a@b.c: {}}", "dns: {b.c: []}", "dkim: {b.c: []}", "stack: x", "smtp: {provider: p}", "policy: {}"]
+    "text",
+    ["accounts: {a@b.c: {}}", "dns: {b.c: []}", "dkim: {b.c: []}", "stack: x", "smtp: {provider: p}", "policy: {}"],
 )
 def test_a_key_stands_once(tmp_path: Path, text: str) -> None:
     write(tmp_path, a=HEAD.replace("stack: mana\n", "" if "stack" in text else "stack: mana\n") + text, b=text)
@@ -188,11 +189,12 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     assert problems(tmp_path) == ["b.yaml: is larger than 1 MiB (spread it over several files)"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_an_unreadable_file(tmp_path: Path) -> None:
     write(tmp_path, a=HEAD)
-    (tmp_path / "a.yaml").chmod(0)
-    assert "can't be read" in problems(tmp_path)[0]
+    (tmp_path / "b.yaml").symlink_to("gone.yaml")
+    assert problems(tmp_path) == [
+        "b.yaml: can't be read: No such file or directory (give us the right to read it, or remove it)"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -236,18 +238,27 @@ def test_all_mistakes_of_all_files_by_file_and_line(tmp_path: Path) -> None:
         tmp_path,
         a=HEAD + "dns:\n  mana.how:\n    - {type: A, name: a, content: 1.2.3.4, ttl: 30}\n    - {type: MX, name: a}\n",
         b="accounts:\n  a@x.y: {quotas: 1}\n  a@z.y: {}\n  b@z.y: {login: a}\nsmtp: {provider: c}\n",
-        c="stalwart: [\n",
+        c="stalwart: []\nsmtp: 1\n",
     )
     assert problems(tmp_path) == [
-        "a.yaml:5:52: dns.mana.how[0].ttl: must be auto, or 60 to 86400 seconds",
+        "a.yaml:5:49: dns.mana.how[0].ttl: must be auto, or 60 to 86400 seconds",
         "a.yaml:6:7: dns.mana.how[1].content: is missing: MX needs a content",
         "b.yaml:2:11: accounts.a@x.y.quotas: is not known (did you mean quota?)",
-        "b.yaml:4:18: accounts.b@z.y.login: has the login a, and so has b.yaml:3:3 (accounts.a@z.y) "
-        "(give one of them a login of its own: `login: NAME`)",
+        (
+            "b.yaml:4:18: accounts.b@z.y.login: has the login a, and so has b.yaml:3:3 (accounts.a@z.y) "
+            "(give one of them a login of its own: `login: NAME`)"
+        ),
         "b.yaml:5:18: smtp.provider: there is no provider c (declare it under smtp.providers)",
-        "c.yaml:2:1: is not YAML: did not find expected node content "
-        "(look for an open quote or bracket, or a wrong indentation)",
+        "c.yaml:1:1: stalwart: must be a map (write KEY: VALUE lines below it, or {KEY: VALUE})",
+        "c.yaml:2:1: smtp: stands twice (the first is at b.yaml:5:1: keep one)",
     ]
+
+
+def test_what_may_stand_in_an_unreadable_file_is_not_missed(tmp_path: Path) -> None:
+    write(tmp_path, a="smtp: {provider: c}\naccounts: {a@z.y: {}, a@x.y: {}}", b="stack: [\n")
+    first, second = problems(tmp_path)
+    assert first.startswith("a.yaml:2:23: accounts.a@x.y: has the login a")
+    assert second.startswith("b.yaml:2:1: is not YAML")
 
 
 def test_places_hold_beside_entries_that_are_left_out(tmp_path: Path) -> None:
@@ -267,9 +278,9 @@ def test_places_hold_beside_entries_that_are_left_out(tmp_path: Path) -> None:
         f"accounts: {{a@b.c: {{password: {{{SECRET}}}}}}}",
         f"accounts: {{a@b.c: {{password: {{env: '{SECRET} x'}}}}}}",
         f"accounts: {{a@b.c: {{password: [{SECRET}]}}}}",
-        f"accounts: {{a@b.c: {{password: *{SECRET}}}}}",
+        f"accounts: {{a@b.c: {{password: *{SECRET} }}}}",
         f"accounts: {{a@b.c: {{password: !{SECRET} }}}}",
-        f"accounts: {{a@b.c: {{password: '{SECRET}",
+        f"stack2: '{SECRET}",
         f"targets: {{cloudflare: {{token: {SECRET}}}}}",
         f"targets: {{cloudflare: [{{token: {SECRET}}}]}}",
         f"targets: {{cloudflare: {SECRET}}}",
@@ -304,26 +315,26 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("accounts: {a@b.c: {quota: 0}}", "write null for no quota"),
         ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c?"),
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: {account: n@m.x}}}}}", "did you mean n@m.h?"),
-        (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),
+        (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),  # noqa: E501
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: '{host}'}}}}", "none is chosen"),
         (ACCOUNTS + "smtp: {consumers: {s: {provider: x}}}", "there is no provider x"),
         ("smtp: {consumers: {s: {env: {P: x}}}, links: [{value: {env: V}, in: [s.P]}]}", "is also set at a.yaml:3:33"),
         ("smtp: {links: [{value: {env: V}, in: [s.P]}, {value: {env: W}, in: [s.P]}]}", "is also set at a.yaml:3:39"),
-        ("smtp: {providers: {a: {account: b}}}\naccounts: {b: {password: {env: B}}}", "host: is missing"),
-        (f"dkim: {{m.h: [{{selector: a, algorithm: ed25519, public_key: {KEY}}}, {{selector: a, algorithm: rsa}}]}}", "stands at"),
+        ("smtp: {providers: {a: {account: b, port: 1}}}\naccounts: {b: {password: {env: B}}}", "host: is missing"),
+        (f"dkim: {{m.h: [{{selector: a, algorithm: ed25519, public_key: {KEY}}}, {{selector: a, algorithm: rsa}}]}}", "stands at"),  # noqa: E501
         ("dkim: {m.h: [{selector: a, algorithm: rsa}, {selector: b, algorithm: rsa}]}", "a second active rsa key"),
         ("dkim: {m.h: [{selector: a, algorithm: rsa, stage: retiring}]}", "public_key: is missing"),
         ("dkim: {m.h: [{selector: a, algorithm: rsa, since: 2026-13-01}]}", "must be a day"),
         ("dkim: {m.h: [{selector: a_b, algorithm: rsa}]}", "is no selector"),
-        ("dkim: {m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: a._domainkey, content: x}]}", "is the record of the DKIM key at a.yaml:3:14"),
-        ("dkim: {s.m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: A._domainkey.s, content: x}]}", "is the record of the DKIM key"),
+        ("dkim: {m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: a._domainkey, content: x}]}", "is the record of the DKIM key at a.yaml:3:14"),  # noqa: E501
+        ("dkim: {s.m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: A._domainkey.s, content: x}]}", "is the record of the DKIM key"),  # noqa: E501
         ("stalwart: {settings: {lookup.default.hostname: x}}", "has a word of its own: stalwart.hostname"),
         ("stalwart: {settings: {server.hostname: x}}", "has a word of its own: stalwart.hostname"),
         ("stalwart: {settings: {server.auto-ban.scan.rate: x}}", "has a word of its own: stalwart.auto_ban"),
         ("stalwart: {settings: {server.allowed-ip.1.2.3.4: ''}}", "has a word of its own: stalwart.allowed_ips"),
         ("stalwart: {settings: {server.listener.x.bind: ''}}", "has a word of its own: stalwart.listeners"),
         ("stalwart: {settings: {signature.x.selector: ''}}", "has a word of its own: dkim"),
-        ("stalwart: {objects: {SystemSettings: {singleton: {defaultHostname: x}}}}", "a word of its own: stalwart.hostname"),
+        ("stalwart: {objects: {SystemSettings: {singleton: {defaultHostname: x}}}}", "a word of its own: stalwart.hostname"),  # noqa: E501
         ("stalwart: {allowed_ips: [{network: n}]}", "add targets.compose"),
         ("stalwart: {allowed_ips: [10.0.0.1/8, 10.0.0.0/8]}", "also stands at a.yaml:3:26"),
         ("removed: [account/a@b.c]\naccounts: {a@b.c: {}}", "is declared at a.yaml:4:12"),
@@ -332,7 +343,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("moved: [{from: account/a, to: account/b}]\naccounts: {a: {}, b: {}}", "is still declared at a.yaml:4:12"),
         ("moved: [{from: account/a, to: account/b}]", "account/b is not declared"),
         ("adopt: [account/ab@m.h]\n" + ACCOUNTS, "account/ab@m.h is not declared"),
-        ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}, zones: [m.h]}]}", "also stands at a.yaml:3:50"),
+        ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}, zones: [m.h]}]}", "also stands at a.yaml:3:50"),  # noqa: E501
         ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}}]}", "says no zones"),
         ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}]}\ndns: {x.y: []}", "is a zone of no token"),
         ("targets: {stalwart: {url: 'http://mail.m.h', username: a, password: {env: A}}}", "clear text"),
@@ -363,9 +374,9 @@ RECORDS = [
     ("{type: A, name: m.h, content: 1.2.3.4}", 'write "@"'),
     ("{type: A, name: a., content: 1.2.3.4}", "ends in a dot"),
     ("{type: A, name: a.*, content: 1.2.3.4}", "is no record's name"),
-    ("{type: A, name: a, content: 1.2.3.4, comment: " + "x" * 84 + "}", "83 fit beside our mark"),
+    ("{type: A, name: a, content: 1.2.3.4, comment: " + "x" * 85 + "}", "84 fit beside our mark"),
     ('{type: A, name: a, content: 1.2.3.4, comment: "a\\nb"}', "a line break"),
-    ("{type: A, name: a, content: 1.2.3.4, comment: x reconciler:other}", "an ownership mark"),
+    ("{type: A, name: a, content: 1.2.3.4, comment: 'x reconciler:other'}", "an ownership mark"),
     ("{type: SPF, name: a, content: v=spf1}", "write type: TXT"),
     ("{type: MXX, name: a, content: b}", "is no type that Cloudflare serves"),
     ("{type: CAA, name: a, data: {flags: 0, tag: issue}}", "CAA needs value"),
@@ -382,8 +393,11 @@ def test_a_wrong_record(tmp_path: Path, text: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("texts", "what"),
     [
-        (("type: A, name: a, content: 1.2.3.4", "type: a, name: A, content: 1.2.3.4, ttl: 60"), "is the same record as"),
-        (("type: TXT, name: a, content: xy", "type: TXT, name: a, content: '\"x\" \"y\"'"), "is the same record as"),
+        (
+            ("type: A, name: a, content: 1.2.3.4", "type: a, name: A, content: 1.2.3.4, ttl: 60"),
+            "is the same record as",
+        ),
+        (("type: TXT, name: a, content: xy", 'type: TXT, name: a, content: \'"x" "y"\''), "is the same record as"),
         (("type: TXT, name: '@', content: v=spf1 -all", "type: TXT, name: '@', content: v=spf1 a"), "a second SPF"),
         (("type: TXT, name: _dmarc, content: v=DMARC1;p=none", "type: TXT, name: _dmarc, content: v=DMARC1"), "DMARC"),
         (("type: CNAME, name: a, content: b.c", "type: TXT, name: a, content: x"), "stands beside the CNAME"),
@@ -415,13 +429,16 @@ dns:
     assert records[3].ttl == "auto"
 
 
+URI_PRIORITY = {"URI": 1}  # stands beside the data
+
+
 def test_the_parts_of_types_are_those_of_the_records() -> None:
-    for type, parts in spec.DATA.items():
-        complete = dict.fromkeys(parts, "1")
-        assert dns.record("m.h", type, "a", data=complete, priority=1).type == type
-        for part in set(parts) - ({"value"} if type in {"HTTPS", "SVCB"} else set()):
+    for kind, parts in spec.DATA.items():
+        assert dns.record("m.h", kind, "a", data=dict.fromkeys(parts, "1"), priority=1).type == kind
+        for part in set(parts) - ({"value"} if kind in {"HTTPS", "SVCB"} else set()):
+            others = {key: "1" for key in parts if key != part}
             with pytest.raises(ValueError, match=part):
-                dns.record("m.h", type, "a", data={key: "1" for key in parts if key != part})
+                dns.record("m.h", kind, "a", data=others, priority=URI_PRIORITY.get(kind))
 
 
 def test_standby_records_are_checked_with_the_others(tmp_path: Path) -> None:
@@ -438,7 +455,9 @@ smtp:
 
 
 def test_off_false_and_rates(tmp_path: Path) -> None:
-    ban = good(tmp_path, "stalwart: {auto_ban: {scan: off, auth: false, abuse: 30 / 1d, loiter: null}}").stalwart.auto_ban
+    ban = good(
+        tmp_path, "stalwart: {auto_ban: {scan: off, auth: false, abuse: 30 / 1d, loiter: null}}"
+    ).stalwart.auto_ban
     assert (ban.scan, ban.auth, ban.abuse, ban.loiter) == ("off", "off", "30/1d", None)
     assert "loiter" in ban.model_fields_set
 
@@ -451,7 +470,7 @@ def test_settings_keep_their_text_and_objects_their_types(tmp_path: Path) -> Non
 
 
 def test_listeners(tmp_path: Path) -> None:
-    text = "stalwart: {listeners: {a: {bind: ['[::]:465'], protocol: smtp}, b: {bind: '0.0.0.0:587', protocol: smtp}, c: {bind: '[::]:465', protocol: smtp, tls: starttls}}}"
+    text = "stalwart: {listeners: {a: {bind: ['[::]:465'], protocol: smtp}, b: {bind: '0.0.0.0:587', protocol: smtp}, c: {bind: '[::]:465', protocol: smtp, tls: starttls}}}"  # noqa: E501
     listeners = good(tmp_path, text).stalwart.listeners
     assert [listener.tls_implicit for listener in listeners.values()] == [True, False, False]
 
@@ -468,9 +487,9 @@ targets: {x-a: 1, cloudflare: {token: {env: T}, x-b: 2}}
 
 
 def test_a_key_in_several_stages(tmp_path: Path) -> None:
-    text = f"dkim: {{m.h: [{{selector: a, algorithm: ed25519}}, {{selector: b, algorithm: ed25519, stage: pending, public_key: '{KEY}', since: 2026-11-01}}]}}"
+    text = f"dkim: {{m.h: [{{selector: a, algorithm: ed25519}}, {{selector: b, algorithm: ed25519, stage: pending, public_key: '{KEY}', since: 2026-11-01}}]}}"  # noqa: E501
     key = good(tmp_path, text).dkim["m.h"][1]
-    assert (key.public_key, key.since) == (KEY, datetime.date(2026, 11, 1))
+    assert (key.public_key, key.since) == (KEY, dt.date(2026, 11, 1))
 
 
 def test_plain_http_where_nothing_can_listen(tmp_path: Path) -> None:
@@ -481,6 +500,7 @@ def test_plain_http_where_nothing_can_listen(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ values
+@settings(deadline=None)
 @given(size=st.integers(1, 10**9), unit=st.sampled_from(["", "B", "kB", "KB", "MB", "GB", "KiB", "MiB", "GiB"]))
 def test_quotas(size: int, unit: str) -> None:
     factor = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}[unit.lower()[:1]]
@@ -489,12 +509,15 @@ def test_quotas(size: int, unit: str) -> None:
     assert spec.size(f"{size} {unit}".strip()) == spec.size(f"{size}{unit}") == size * factor
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_quota_is_a_size_or_a_mistake(text: str) -> None:
     try:
-        assert (spec.size(text) or 0) > 0
-    except ValueError as error:
-        assert "must be a" in str(error)
+        found = spec.size(text)
+    except ValueError:
+        return
+    assert found is not None
+    assert found > 0
 
 
 # ----------------------------------------------------------------------------------------------- starter and schema
@@ -514,7 +537,7 @@ def test_the_schema_names_every_key() -> None:
         *("removed", "moved", "adopt"),
     }
     assert "required" not in made
-    assert made["$defs"]["Link"]["properties"].keys() == {"value", "in"}
+    assert made["$defs"]["Link"]["anyOf"][1]["properties"].keys() == {"value", "in"}
     assert "^x-" in made["$defs"]["Account"]["patternProperties"]
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.desired import template
@@ -19,6 +19,7 @@ def render(parts: list[str | Slot]) -> str:
     )
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(min_size=1) | slots))
 def test_what_is_written_is_read(parts: list[str | Slot]) -> None:
     joined: list[str | Slot] = []

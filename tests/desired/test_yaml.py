@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.desired import yaml
@@ -143,6 +143,7 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(tree=trees)
 def test_json_reads_back_and_every_scalar_stands_at_its_place(pure: bool, tree: object) -> None:
     text = json.dumps(tree, ensure_ascii=False, indent=1)
@@ -163,6 +164,7 @@ def scalars(node: yaml.Node) -> list[Scalar]:
     return [scalar for child in children for scalar in scalars(child)]
 
 
+@settings(deadline=None, max_examples=60)
 @given(text=st.text(st.sampled_from("ab:- []{},&*!|>'\"%@`#?\n\t<"), max_size=40))
 def test_any_text_is_read_or_is_a_mistake(pure: bool, text: str) -> None:
     node, problems = read(text, pure=pure)

@@ -134,7 +134,7 @@ def test_text_says_what_a_person_needs_in_the_order_they_need_it() -> None:
         "  + account/noreply@mana.how (lost)  quota: 1 GiB, password: {env: NOREPLY_PASSWORD}",
         "  ~ account/postmaster@mana.how  password: another secret is set → {env: P}",
         "      every login with the old password ends",
-        "rsa, key (known after",
+        "rsa, key (known after apply)",
         "  ↻ stalwart/listeners/submission (restart is due)",
         "      run: docker restart mana-mail",
         "Compose:",
@@ -157,6 +157,12 @@ def test_colours_only_add_to_the_text() -> None:
     plain, coloured = text.plan(EVERYTHING), text.plan(EVERYTHING, text.Style(colour=True))
     assert click.unstyle(coloured) == plain
     assert "\x1b[31m- dns/mana.how/TXT/gone\x1b[0m" in coloured
+
+
+def test_drift_is_called_so() -> None:
+    changed = update(record("www", ttl=60), record("www", ttl=300))
+    assert "A/www (drift)  ttl: 60 → 300" in text.plan(a_plan(changes=(changed,), drift=(changed.address,)))
+    assert "drift" not in text.plan(a_plan(changes=(changed,)))
 
 
 def test_an_empty_plan_is_one_sentence() -> None:
@@ -254,7 +260,7 @@ def test_what_is_live_in_clear_where_a_secret_belongs_is_not_shown() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ JSON
-def check(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "$") -> None:  # noqa: PLR0912
+def check(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str = "$") -> None:
     """The part of JSON Schema that plan.schema.json uses."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]

@@ -28,7 +28,7 @@ class Container:
     state: str
     created: int
     addresses: tuple[str, ...]
-    ports: Mapping[int, int]  # private TCP port → published one
+    ports: Mapping[int, tuple[str, int]]  # private TCP port → where it is published, any address as ""
 
     @property
     def project(self) -> str:
@@ -102,6 +102,11 @@ class Engine:
             "http://localhost",
         )
         return bool(self.host) and not self.host.startswith(local)
+
+    @property
+    def connections(self) -> int:
+        """How many calls to make at once: over SSH every connection is a login of its own."""
+        return 1 if self.host.startswith("ssh://") else 8
 
     def containers(self) -> tuple[Container, ...]:
         """List the containers of every compose project, running or not."""
@@ -201,11 +206,15 @@ def _container(item: Mapping[str, Any]) -> Container:
         created=int(item.get("Created") or 0),
         addresses=tuple(network["IPAddress"] for network in networks.values() if (network or {}).get("IPAddress")),
         ports={
-            port["PrivatePort"]: port["PublicPort"]
+            port["PrivatePort"]: (_address(port.get("IP") or ""), port["PublicPort"])
             for port in item.get("Ports") or ()
             if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
         },
     )
+
+
+def _address(ip: str) -> str:
+    return "" if ip in ("0.0.0.0", "::") else ip  # noqa: S104 (compared with, not bound to)
 
 
 def _details(item: Mapping[str, Any]) -> Details:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from reconciler.problem import Problem, TargetUnreadable
 
+_TELLING = 4  # characters; shorter values (587, on) say nothing and stand everywhere
 _ASSIGNMENT = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.\-\[\]]*)[ \t]*[=:][ \t]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"}
 _UNESCAPES = {escaped: plain for plain, escaped in _ESCAPES.items()}
@@ -101,9 +102,21 @@ class EnvFile:
                 yield Assignment(name, self.content.count(b"\n", 0, start) + 1)
 
     def values(self) -> Iterator[str]:
-        """Yield the words of all values as they stand in the file: what no message may repeat."""
-        for _, _, value in _assignments(self.content):
-            yield from re.findall(r"[^\s\"'\\$]{4,}", value.decode(errors="replace"))
+        """Yield all values of four characters or more, without their quotes: what no log line may repeat."""
+        for _, _, raw in _assignments(self.content):
+            text = raw.decode(errors="replace").strip()
+            quoted = len(text) > 1 and text[0] in "\"'" and text[0] == text[-1]
+            value = _unquote(text) if quoted else text
+            if len(value) >= _TELLING:
+                yield value
+
+    def words(self) -> Iterator[str]:
+        """Yield the words of all lines' values: Compose quotes parts of a line that it can't read."""
+        for line in self.content.decode(errors="replace").splitlines():
+            if not line.lstrip().startswith("#"):
+                yield from re.findall(
+                    rf"[^\s\"'\\$=]{{{_TELLING},}}", re.sub(r"^\s*(export\s+)?[\w.\-]+\s*[=:]", "", line)
+                )
 
     def having(self, values: Mapping[str, str]) -> EnvFile:
         """Return the file with exactly ``values`` in our block, which stands last; without values there is no block."""

@@ -131,15 +131,15 @@ class Program:
 
     def _failure(self, summary: str, output: str, secrets: Iterable[str] = ()) -> TargetUnreadable:
         """Put Compose's words behind ours. It repeats values of the env file in some of them."""
-        hidden = [*secrets, *self._values()]
+        hidden = [*secrets, *self._words()]
         lines = [line.strip() for line in redact(output, hidden).splitlines() if line.strip()]
         said = "; ".join(lines[-3:])[:500]
         where = ", ".join(str(file) for file in self.files)
         return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))
 
-    def _values(self) -> Iterable[str]:
+    def _words(self) -> Iterable[str]:
         try:
-            return list(EnvFile.read(self.env_file, "").values())
+            return list(EnvFile.read(self.env_file, "").words())
         except TargetUnreadable:
             return ()
 

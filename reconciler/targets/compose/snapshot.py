@@ -78,7 +78,10 @@ def _live(
         for service in services
         for item in newest([other for other in containers if other.project == project], service)
     ]
-    return containers, {item.id: engine.details(item) for item in wanted}, engine.networks()
+    with ThreadPoolExecutor(engine.connections, thread_name_prefix="engine") as pool:
+        subnets = pool.submit(engine.networks)
+        details = dict(zip((item.id for item in wanted), pool.map(engine.details, wanted), strict=True))
+    return containers, details, subnets.result()
 
 
 # ----------------------------------------------------------------------------------------------- is it that stack?

@@ -136,7 +136,11 @@ class Switch:
         return prove(credentials, self._doors(login))
 
     def _doors(self, login: Login) -> list[Door]:
-        """Say where to reach a mail server from here: a service of the project inside its network, or as published."""
+        """Say where to reach a mail server from here: a service of the project as published, or inside its network.
+
+        Either way the server sees an address of the project's network. The published port comes first, since a
+        container's own address leads nowhere on macOS, where the engine runs in a virtual machine.
+        """
         door = (login.host, login.port)
         if door in self.target.routes:
             return [self.target.routes[door]]
@@ -145,10 +149,10 @@ class Switch:
         if not named:
             return [door]
         containers = [item for service in named for item in self.snapshot.replicas(service)]
-        # A container's address leads nowhere from another machine, and on macOS, where the engine runs in a VM.
+        here = (urlsplit(self.engine.host).hostname if self.engine.remote else None) or "127.0.0.1"
+        published = [item.ports[login.port] for item in containers if login.port in item.ports]
         inside = [] if self.engine.remote else [(ip, login.port) for item in containers for ip in item.addresses]
-        outside = (urlsplit(self.engine.host).hostname if self.engine.remote else None) or "127.0.0.1"
-        return inside + [(outside, item.ports[login.port]) for item in containers if login.port in item.ports]
+        return [(ip or here, port) for ip, port in published] + inside
 
     @staticmethod
     def _groups(services: Sequence[_Service]) -> list[list[_Service]]:
@@ -256,12 +260,11 @@ class Switch:
         self.target.progress(f"rolling back {', '.join(stale)}")
         try:
             self.snapshot = replace(self.snapshot, env_file=_put_back(former, after, group))
-            self.program.up(stale, self.values.revealed)
-            down = self._wrong(stale, ())
         except TargetUnreadable as error:
             return f"rolling back failed: {error.problems[0].summary}"
+        down = self._bring_up(stale, ())
         if down:
-            return f"rolled back, but {', '.join(f'{name}: {why}' for name, why in down.items())}"
+            return f"the env file is as before, but {', '.join(f'{name}: {why}' for name, why in down.items())}"
         return "rolled back: it runs with its former values"
 
     def _former(self, group: Sequence[_Service], before: EnvFile) -> EnvFile:
@@ -279,15 +282,16 @@ class Switch:
         return before.having({**before.ours, **known}) if known else before
 
     def _log(self, service: str) -> str:
-        """Quote the end of a service's log, without secrets."""
-        containers = [
-            item
-            for item in self.engine.containers()
-            if (item.project, item.service) == (self.snapshot.project.name, service) and not item.one_off
-        ]
-        if not containers:
+        """Quote the end of a service's log, without secrets; nothing where the engine does not give it."""
+        try:
+            everything = self.engine.containers()
+        except TargetUnreadable:
             return ""
-        text = self.engine.last_lines(max(containers, key=lambda item: item.created))
+        name = self.snapshot.project.name
+        mine = [item for item in everything if (item.project, item.service) == (name, service) and not item.one_off]
+        if not mine:
+            return ""
+        text = self.engine.last_lines(max(mine, key=lambda item: item.created))
         hidden = {*self.values.revealed, *self.snapshot.env_file.values(), *self.former_secrets}
         lines = [line.strip() for line in redact(text, hidden).splitlines() if line.strip()]
         return f" (its log ends: {' | '.join(lines)[-400:]})" if lines else ""

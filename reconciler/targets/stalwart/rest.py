@@ -68,7 +68,7 @@ class StalwartRest:
         """Read everything in two requests, asking Docker meanwhile. Raises `TargetUnreadable`."""
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool, self._connect(reveal) as connection:
-            looking = pool.submit(self._look)
+            looking = pool.submit(_look, self._docker)
             api = RestApi(connection)
             accounts = [item for item in wanted if isinstance(item, Account)]
             principals = rest_principals.Principals(api.principals(), accounts)
@@ -90,18 +90,6 @@ class StalwartRest:
             generation="rest",
         )
 
-    def _look(self) -> _Place:
-        if self._docker is None:
-            return _Place()
-        try:
-            container = self._docker.inspect()
-            return _Place(container, self._docker.config_file(container))
-        except NoSuchContainer as error:
-            hint = "correct targets.stalwart.container: it is the container's name, not the service's"
-            return _Place(problem=Problem(f"container {self._docker.name}", str(error), hint, Severity.WARNING))
-        except DockerUnreachable:
-            return _Place()
-
     # --------------------------------------------------------------------------------------------------------- apply
     def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
         """Carry out changes: domains, accounts, then signatures and settings at once; removals of accounts last."""
@@ -115,6 +103,19 @@ class StalwartRest:
             for change in principals:
                 if change.deletes:
                     yield run.principal(change)
+
+
+def _look(docker: Docker | None) -> _Place:
+    if docker is None:
+        return _Place()
+    try:
+        container = docker.inspect()
+        return _Place(container, docker.config_file(container))
+    except NoSuchContainer as error:
+        hint = "correct targets.stalwart.container: it is the container's name, not the service's"
+        return _Place(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))
+    except DockerUnreachable:
+        return _Place()
 
 
 def _with_open(live: Sequence[Live], wanted: Iterable[Resource], host: str, container: Container | None) -> list[Live]:
@@ -253,7 +254,9 @@ class _Run:
         ]
         yield from (item for item in outcomes if not any(item.change is change for change in due))
         due += [change for change in tried if change.restarts]
-        if due:
+        if self._down is not None:
+            yield from (self._outcome(change, Status.SKIPPED, self._down) for change in due)
+        elif due:
             yield from self._restarted(due)
 
     def _all_stored(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -279,12 +282,16 @@ class _Run:
             return
         edits.sort(key=_position)
         refusal = self._written(edits, before)
+        unmade = {} if refusal else self._made(edits)
         ours, foreign = self._in_force(edits, before)
         now = self._api.keys(*wanted)
         written = {key for edit in edits for key in edit.put}
         for edit in edits:
             unlike = edit.unlike(now, written)
-            problem = self._objection(edit, ours, foreign) or self._shortfall(edit, refusal, unlike)
+            problem = self._objection(edit, ours, foreign)
+            if problem is None and unlike:
+                problem = unmade.get(edit.change.address)
+            problem = problem or self._shortfall(edit, refusal, unlike)
             lost = isinstance(refusal, AnswerLost) and unlike
             yield self._outcome(
                 edit.change, Status.UNKNOWN if lost else Status.FAILED if problem else Status.DONE, problem
@@ -299,9 +306,6 @@ class _Run:
         operations += [operation for edit in edits for operation in edit.operations()]
         try:
             self._api.write(operations)
-            for edit in edits:
-                if edit.make is not None:
-                    self._make_key(*edit.make)
         except AnswerLost as error:
             return error
         except Rejected as error:
@@ -309,12 +313,19 @@ class _Run:
             return error
         return None
 
-    def _make_key(self, name: str, algorithm: str, domain: str, selector: str) -> None:
-        try:
-            self._api.make_key(name, algorithm, domain, selector)
-        except Rejected as error:
-            if error.error != "fieldAlreadyExists":  # else ours: the id was empty a moment ago
-                raise
+    def _made(self, edits: Sequence[Edit]) -> dict[str, Problem]:
+        """Have the server make its keys, and return what came in place of success, by address."""
+        problems = {}
+        for edit in edits:
+            address = edit.change.address
+            try:
+                if edit.make is not None:
+                    self._api.make_key(*edit.make)
+            except AnswerLost as error:
+                problems[address] = replace(error.problems[0], where=address)
+            except Rejected as error:  # one that exists is ours: the id was empty a moment ago
+                problems[address] = Problem(address, error.summary, error.hint or _remedy(error))
+        return problems
 
     def _take_back(self, edits: Sequence[Edit], before: Mapping[str, str]) -> None:
         """Put back what was stored before. A read-only config.toml refuses this too, after changing its memory."""
@@ -364,16 +375,10 @@ class _Run:
         return self._not_taken(edit.change, unlike)
 
     def _not_taken(self, change: Change, unlike: Sequence[str]) -> Problem:
-        file = None
-        if self._docker is not None:
-            try:
-                file = self._docker.config_file(self._docker.inspect())
-            except DockerUnreachable:
-                file = None
         key = min(unlike)
         if in_config_file(key):
             return Problem(change.address, f"{key} was written and reads otherwise", "look at config.toml and the log")
-        return _override(change.address, key, file)
+        return _override(change.address, key, _look(self._docker).file)
 
     # --------------------------------------------------------------------------------------------------------- restart
     def _restarted(self, changes: Sequence[Change]) -> Iterator[Outcome]:
@@ -395,7 +400,7 @@ class _Run:
             )
             yield from (self._outcome(change, Status.FAILED, problem) for change in changes)
             return
-        container = self._docker.inspect()
+        container = _look(self._docker).container
         yield from (self._opened(change, container) for change in changes)
 
     def _answers(self) -> bool:
@@ -405,7 +410,7 @@ class _Run:
             return False
         return True
 
-    def _opened(self, change: Change, container: Container) -> Outcome:
+    def _opened(self, change: Change, container: Container | None) -> Outcome:
         listener = change.after
         if not isinstance(listener, Listener):
             return self._outcome(change, Status.DONE)

@@ -136,11 +136,14 @@ class Reading:
     def _shadow(self, report: Report) -> None:
         """`server.hostname`, where it is set, is used in place of the hostname that we keep (config/network.rs)."""
         shadow = self.keys.get("server.hostname")
-        wanted = {item.word: item.value for item in self._of(Setting)}
-        if shadow and wanted.get("hostname") not in (None, shadow) and "settings/server.hostname" not in wanted:
+        wanted = next((item.value for item in self._of(Setting) if item.word == "hostname"), None)
+        if shadow and wanted not in (None, shadow):
             summary = f"server.hostname = {shadow!r} in config.toml is used in its place"
-            hint = "remove the line `server.hostname` from config.toml and restart the container, or write "
-            report(Problem("stalwart/hostname", summary, f"{hint}`settings: {{server.hostname: null}}`"))
+            hint = (
+                "remove the line `server.hostname = ...` from config.toml and restart the container, or ask for "
+                "DELETE /api/settings/server.hostname and then GET /api/reload"
+            )
+            report(Problem("stalwart/hostname", summary, hint))
 
     # --------------------------------------------------------------------------------------------- networks, listeners
     def _allowed(self) -> Iterator[Live]:

@@ -537,6 +537,18 @@ def test_a_mail_server_of_the_project_is_tried_at_its_own_address(world: World, 
     assert len(mail.attempts) == 1
 
 
+def test_a_mail_server_of_the_project_is_tried_as_published(world: World, serve: Callable) -> None:
+    mail = serve(SECRETS["NEW"])
+    world.edit(
+        "    image: stalwartlabs/stalwart:latest\n",
+        f'    image: stalwartlabs/stalwart:latest\n    ports: ["{mail.port}:587"]\n',
+    )
+    world.up("stalwart")
+    login = Login("stalwart", 587, "noreply", ref("NEW"), verify_tls=False)
+    assert statuses(world.apply(wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"), login=login))) == {Status.DONE}
+    assert mail.attempts == [("noreply", SECRETS["NEW"])]
+
+
 def test_a_mail_server_that_can_not_be_reached_is_a_note(world: World) -> None:
     login = Login("stalwart", 1, "noreply", ref("NEW"), verify_tls=True)
     for endpoint in world.engine.named("mana-stack-stalwart-1").endpoints.values():
@@ -604,6 +616,18 @@ def test_a_service_that_does_not_come_up_is_brought_back(
     assert_silent(outcomes, world.progress)
 
 
+def test_the_log_of_what_failed_is_quoted_without_secrets(world: World) -> None:
+    def noisy(it: Container) -> Behaviour:
+        it.logs = f"started\npassword {SECRETS['NEW']} refused, and canary-service-key\n".encode()
+        return CRASH_LOOPING if it.environment.get("SMTP_HOST") == "smtp-relay.brevo.com" else HEALTHY
+
+    world.engine.script = noisy
+    outcomes = world.apply(HOST, PASSWORD)
+    assert outcomes[0].problem is not None
+    assert "(its log ends: started | password *** refused, and ***)" in outcomes[0].problem.summary
+    assert_silent(outcomes)
+
+
 def test_a_slow_health_check_is_run_at_once(world: World) -> None:
     world.engine.add_image("mana-notify:local", Healthcheck={"Test": ["CMD", "check"], "Interval": 120_000_000_000})
     world.engine.script = lambda _: SLOW
@@ -636,6 +660,16 @@ def test_an_up_that_fails_is_rolled_back(world: World) -> None:
     assert statuses(outcomes) == {Status.FAILED}
     assert outcomes[0].problem is not None
     assert "compose up mana-notify failed" in outcomes[0].problem.summary
+    assert world.env_file.read_text() == ENV
+
+
+def test_an_engine_that_dies_while_waiting_leaves_the_former_file(world: World) -> None:
+    changes = world.plan(HOST)[1]
+    world.server.faults.append(Fault(method="GET", path=r"/containers/[0-9a-f]+/json", after=6, times=999, refuse=True))
+    [outcome] = world.target().apply(changes, reveal)
+    assert outcome.status is Status.FAILED
+    assert outcome.problem is not None
+    assert "the env file is as before, but mana-notify: " in outcome.problem.summary
     assert world.env_file.read_text() == ENV
 
 

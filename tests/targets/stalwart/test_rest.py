@@ -364,10 +364,10 @@ def test_server_hostname_shadows_ours(world):
     wanted = [Setting("hostname", "mail.mana.how")]
     (problem,) = world.observe(wanted).problems
     assert "server.hostname" in problem.summary
-    remedy = [*wanted, Setting("settings/server.hostname", None)]
-    world.apply(remedy)
+    world.call("DELETE", "/api/settings/server.hostname")
+    world.apply(wanted)
     assert world.fake.core.hostname == "mail.mana.how"
-    assert world.observe(remedy).problems == ()
+    assert world.observe(wanted).problems == ()
 
 
 def test_addresses_are_compared_by_meaning(world):
@@ -580,3 +580,16 @@ def test_unicode_and_odd_characters_survive(world):
     assert world.plan(wanted).changes == ()
     world.apply([Domain("mana.how")], removed=frozenset({wanted[1].address}))
     assert accounts(world.observe()) == {}
+
+
+def test_a_key_the_server_does_not_make_fails_alone(world):
+    refusal = Reply.of({"title": "Forbidden", "status": 403, "detail": "no"}, 403)
+    world.server.faults.append(Fault("POST", "/api/dkim", reply=refusal))
+    wanted = [Domain("mana.how"), Signature("mana.how", "s1", "ed25519", UNKNOWN), Setting("auto_ban/scan", "off")]
+    outcomes = world.apply(wanted)
+    assert outcomes["dkim/mana.how/s1"].status is Status.FAILED
+    assert "403" in str(outcomes["dkim/mana.how/s1"].problem)
+    assert outcomes["stalwart/auto_ban/scan"].status is DONE
+    world.server.faults.append(Fault("POST", "/api/dkim", lose=True))
+    assert set(statuses(world.apply(wanted)).values()) == {"done"}
+    assert world.plan([*wanted[:1], *wanted[2:]]).changes == ()
