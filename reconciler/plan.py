@@ -335,7 +335,13 @@ class _Diff:
     def _reported(self) -> Iterator[Problem]:
         for seen in self.observations.values():
             yield from (*seen.problems, *seen.cause)
-        yield from (*self.desired.problems, *self.problems)
+        yield from (item for item in self.desired.problems if self._takes_part(item))
+        yield from self.problems
+
+    def _takes_part(self, problem: Problem) -> bool:
+        """Whether a problem of the directory is about a target that is looked at: --target leaves the others out."""
+        target = _TARGETS.get(problem.where.partition("/")[0])
+        return target is None or target in self.observations
 
     def _owned(self) -> dict[str, int]:
         owned: dict[str, int] = defaultdict(int)
@@ -523,7 +529,7 @@ def _required(change: Change, *, fresh: bool) -> Iterator[str]:
 
 def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
     """Pair the members of one group: equals first, then the same value, then ours in order, then what is nobody's."""
-    if len(resources) == 1 and len(lives) == 1 and not isinstance(resources[0], Record):
+    if len(resources) == len(lives) == 1 and (not isinstance(resources[0], Record) or lives[0].owner == stack):
         return _Pairing([(resources[0], lives[0])], [], [])
     ranked = sorted(lives, key=lambda live: (live.owner != stack, live.owner is not None))  # ours, nobody's, others'
     pairs: list[tuple[Resource, Live]] = []
@@ -570,6 +576,7 @@ def family(record: Record) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------- order
+_TARGETS = {kind.kind: kind.target for kind in KINDS}
 _POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
 
 

@@ -19,6 +19,9 @@ Reveal = Callable[[Secret], str]
 Progress = Callable[[str], None]
 """Tells a person what is being waited for."""
 
+Stopped = Callable[[], bool]
+"""Says whether a signal asks to end: what is under way is finished, nothing more is begun."""
+
 Observations = Mapping[str, Observation]
 
 
@@ -55,8 +58,11 @@ class Target(Protocol):
         """
         ...
 
-    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
-        """Carry out the changes of one phase, one outcome each. Doing it twice does no harm."""
+    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
+        """Carry out the changes of one phase, one outcome each. Doing it twice does no harm.
+
+        ``stopped`` is asked before each write that can be left out; what then has no outcome was not begun.
+        """
         ...
 
 
@@ -172,7 +178,7 @@ def apply(
     work: Work,
     plan: Plan,
     listen: Callable[[Outcome], None] = lambda _: None,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Stopped = lambda: False,
 ) -> Result:
     """Carry out an approved plan, phase by phase, then observe and plan again: an empty plan is the proof.
 
@@ -201,9 +207,7 @@ def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:
             yield change
 
 
-def _run(
-    work: Work, changes: Sequence[Change], earlier: Sequence[Outcome], stopped: Callable[[], bool]
-) -> Iterator[Outcome]:
+def _run(work: Work, changes: Sequence[Change], earlier: Sequence[Outcome], stopped: Stopped) -> Iterator[Outcome]:
     failed = {item.change.address for item in earlier if item.status is not Status.DONE}
     for phase in phases(changes):
         ready = []
@@ -220,18 +224,16 @@ def _run(
             yield outcome
 
 
-def _phase(work: Work, changes: Sequence[Change], stopped: Callable[[], bool]) -> Iterator[Outcome]:
+def _phase(work: Work, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
     """Hand one phase to its target; every change gets exactly one outcome, whatever happens."""
     if not changes:
         return
     left = {id(change): change for change in changes}
     if not stopped():
         try:
-            for outcome in work.targets[changes[0].target].apply(changes, work.reveal):
+            for outcome in work.targets[changes[0].target].apply(changes, work.reveal, stopped):
                 left.pop(id(outcome.change), None)
                 yield outcome
-                if stopped():
-                    break
         except ReconcilerError as error:
             for change in left.values():
                 yield Outcome(change, Status.FAILED, error.problems[0] if error.problems else None)

@@ -38,9 +38,11 @@ class World:
             raise TargetUnreadable(Problem(self.name, "is down", "start it", scope=self.name))
         return Observation(self.name, tuple(self.live))
 
-    def apply(self, changes, reveal):
+    def apply(self, changes, reveal, stopped):
         self.calls.append([change.address for change in changes])
         for change in changes:
+            if stopped():
+                return
             if change.address in self.fails:
                 yield Outcome(change, Status.FAILED, Problem(change.address, "refused", "look"))
                 continue
@@ -148,7 +150,7 @@ def test_a_stop_is_heard_between_writes():
 def test_a_target_that_raises_fails_its_changes_and_not_the_others():
     targets = worlds()
 
-    def broken(changes, reveal):
+    def broken(changes, reveal, stopped):
         raise TargetUnreadable(Problem("cloudflare", "went away", "try again"))
         yield
 
@@ -160,7 +162,7 @@ def test_a_target_that_raises_fails_its_changes_and_not_the_others():
 
 def test_every_change_gets_one_outcome_even_if_a_target_forgets_some():
     targets = worlds()
-    targets[1].apply = lambda changes, reveal: iter(())
+    targets[1].apply = lambda changes, reveal, stopped: iter(())
     job = work(targets, stack())
     plan = make_plan(job)
     assert len(apply(job, plan).outcomes) == len(plan.changes)

@@ -228,7 +228,9 @@ class _Report:
         from reconciler.report import outcomes
 
         item = self.outcomes[index]
-        said = outcomes.Said(item.change, item.status, item.problem, item.notes, self._seconds[index])
+        before = self.outcomes[index - 1].notes if index else ()
+        notes = tuple(note for note in item.notes if note not in before)  # one recreation serves many variables
+        said = outcomes.Said(item.change, item.status, item.problem, notes, self._seconds[index])
         return outcomes.line(said, self.session.style)
 
     def written(self) -> list[Any]:

@@ -797,6 +797,13 @@ class Provider(Model):
     standby: Flag = False
     dns: ZoneRecords = {}
 
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in PRESETS:
+            raise wrong("is no preset", f"known are {', '.join(PRESETS)}; or write host and port")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         errors: list[Wrong] = [

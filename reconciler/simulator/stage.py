@@ -103,8 +103,9 @@ class Stage:
         }
         if self.project is not None:
             found["RECONCILER_COMPOSE"] = self.project.program
-        if self._routes:
-            found["RECONCILER_ROUTES"] = " ".join(self._routes)
+        # Nothing on the stage may be looked for elsewhere: a container's address could be somebody's real one.
+        own = [f"stalwart:{port}=127.0.0.1:{real}" for port, real in self.stalwart.ports.items() if port in (465, 587)]
+        found["RECONCILER_ROUTES"] = " ".join([*own, *self._routes])
         return found
 
     def start(self) -> Self:

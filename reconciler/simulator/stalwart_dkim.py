@@ -150,7 +150,7 @@ def _holds(condition: str, domain: str, *, local: bool) -> bool:
     if re.fullmatch(r"is_local_domain\(\s*'[^']*'\s*,\s*sender_domain\s*\)", condition.strip()):
         return local
     match = re.fullmatch(rf"sender_domain\s*==\s*{_STRING}", condition.strip())
-    return bool(match) and match[1] == domain
+    return match is not None and match[1] == domain
 
 
 def _items(value: str) -> list[str]:

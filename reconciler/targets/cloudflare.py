@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from reconciler.desired import dns
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Outcome, Progress, Reveal, Status
+from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Observation, Record, Resource, SecretRef
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class _Session:
         self._sdk = Sdk(api_token=token, base_url=line.base_url, http_client=line.http, max_retries=0)
         # The package would prefer what the environment holds (CLOUDFLARE_EMAIL, CLOUDFLARE_API_KEY) to our token.
         self._sdk.api_email = self._sdk.api_key = self._sdk.user_service_key = None
+        # It would start `uname` and read what distribution this is, to say so in a header.
+        self._sdk._platform = "Unknown"  # noqa: SLF001 (it has no other way to be told)
 
     def get(self, path: str, query: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Read, again after a throttling or a fault; ``right`` is what the token needs. Raises `_Failure`."""
@@ -204,7 +206,8 @@ class _Session:
         if status >= 500 or status == 408:  # noqa: PLR2004 (the server's fault; Request Timeout)
             raise _Lost(f"{what}: Cloudflare failed with {status}", "try again; see https://www.cloudflarestatus.com")
         try:
-            answer = json.loads(content)
+            text, content = content.decode(), b""  # megabytes: not both of them beside what they are parsed into
+            answer = json.loads(text)
         except (ValueError, RecursionError):
             answer = None
         if isinstance(answer, dict) and answer.get("success") is True and response.is_success:
@@ -478,18 +481,20 @@ class Cloudflare:
                 seen.head.append(f"Cloudflare {zone.name}: {len(records)} records")
         return Observation(self.name, seen.live, frozenset(seen.unread), tuple(seen.problems), tuple(seen.head))
 
-    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Write the changes, zone by zone, in as few atomic batches as there can be; see `Target.apply`."""
         zones: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
             zones[cast("Record", change.resource).zone].append(change)
         for name, members in zones.items():
+            if stopped():
+                return
             try:
                 session, zone = self._reach(name, reveal)
             except _Failure as failure:
                 yield from (Outcome(item, Status.FAILED, failure.problem(item.address)) for item in members)
             else:
-                yield from _Writing(session, zone, self._stack).run(members)
+                yield from _Writing(session, zone, self._stack).run(members, stopped)
 
     def _line(self) -> _Line:
         if self._opened is None:
@@ -725,7 +730,7 @@ class _Writing:
         self._stack = stack
         self._ended: _Failure | None = None  # why nothing else is sent
 
-    def run(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+    def run(self, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
         units: dict[str, _Unit] = defaultdict(list)
         for change in changes:
             if failure := _forbidden(change, self._stack):
@@ -737,6 +742,8 @@ class _Writing:
             else:
                 yield operation.outcome(Status.DONE)
         for batch in _packed(units.values()):
+            if stopped():
+                return
             yield from self._write(batch)
 
     def _write(self, units: Sequence[_Unit], *, again: bool = False, settled: bool = False) -> Iterator[Outcome]:

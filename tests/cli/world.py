@@ -86,8 +86,10 @@ class System:
         lost = self.name == "stalwart" and bool(wanted) and not live
         return Observation(self.name, live, head=(f"{self.name} in a file",), lost=lost)
 
-    def apply(self, changes: Sequence[Change], reveal: Any) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], reveal: Any, stopped: Any) -> Iterator[Outcome]:
         for change in changes:
+            if stopped():
+                return
             knobs = self.world.knobs
             if knobs.get("hold") == change.address:
                 self._hold()

@@ -121,9 +121,12 @@ def _calls(server: socket.socket) -> Iterator[tuple[socket.socket, dict[str, Any
     while True:
         connection, _ = server.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-        while not data.endswith(b"\n"):
-            data += connection.recv(1 << 16)
-        yield connection, json.loads(data), descriptors
+        while not data.endswith(b"\n") and (more := connection.recv(1 << 16)):
+            data += more
+        if data:  # else somebody only looked whether we listen
+            yield connection, json.loads(data), descriptors
+        else:
+            connection.close()
 
 
 def main() -> None:

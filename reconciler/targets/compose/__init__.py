@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal
+from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
 from reconciler.resources import Live, Observation, Resource, Variable
 from reconciler.targets.compose.engine import Engine, Patience
 from reconciler.targets.compose.program import Program
@@ -121,12 +121,12 @@ class Compose:
                 yield from judge.unreadable(view, error)
         yield from judge.disagreements(self.shared, snapshot)
 
-    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Prove the credentials, write the env file, recreate the services that changed, and roll back what fails."""
         from reconciler.targets.compose.switch import Switch
 
         with Engine(self.docker_host) as engine:
-            yield from Switch(self, engine, reveal).apply(changes)
+            yield from Switch(self, engine, reveal).apply(changes, stopped)
 
 
 def _detail(view: View, snapshot: Snapshot) -> VariableDetail:

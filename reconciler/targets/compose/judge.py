@@ -73,7 +73,7 @@ def _literal(view: View, snapshot: Snapshot, places: Places) -> Problem:
     value = open_up(_free_variable(view, snapshot), raw, secret=view.secret)
     what = "holds a literal" if raw is None or "$" not in raw.replace("$$", "") else "is more than one variable"
     summary = f"{place or 'the compose file'} {what}, which the env file can't change"
-    return Problem(view.wanted.address, summary, f"put there: {_line(place, name, value)}", scope=scope(service))
+    return _refuse(view, summary, f"put there: `{_line(place, name, value)}`")
 
 
 def _undeclared(view: View, snapshot: Snapshot, places: Places) -> Problem:
@@ -84,8 +84,7 @@ def _undeclared(view: View, snapshot: Snapshot, places: Places) -> Problem:
         summary = f"the service has no entry for it ({place or 'compose file'})"
     else:
         summary = f"it comes from the service's own env_file, which is not ours to write ({place or 'compose file'})"
-    hint = f"add to the service's environment: {_line(place, name, value)}"
-    return Problem(view.wanted.address, summary, hint, scope=scope(service))
+    return _refuse(view, summary, f"add to the service's environment: `{_line(place, name, value)}`")
 
 
 def _never_empty(view: View, places: Places) -> Problem:
@@ -93,8 +92,12 @@ def _never_empty(view: View, places: Places) -> Problem:
     place, found = places.of(service, name), view.interpolation
     operator, default = (found.operator.lstrip(":"), found.default) if found else ("", "")
     summary = f"{place or 'the compose file'} takes an empty value for none"
-    hint = f"put there: {_line(place, name, f'${{{view.variable}{operator}{default}}}')}"
-    return Problem(view.wanted.address, summary, hint, scope=scope(service))
+    return _refuse(view, summary, f"put there: `{_line(place, name, f'${{{view.variable}{operator}{default}}}')}`")
+
+
+def _refuse(view: View, summary: str, hint: str) -> Problem:
+    """Refuse the whole service: the file says otherwise, and a person has to change it before anything is applied."""
+    return Problem(view.wanted.address, summary, hint, Severity.REFUSED, scope(view.wanted.service))
 
 
 def _line(place: object, name: str, value: str) -> str:
@@ -125,7 +128,7 @@ def _conflicts(views: Iterable[View]) -> Iterator[Problem]:
         hint = "give them one value (smtp.links), or different variables in the compose file"
         for service in dict.fromkeys(view.wanted.service for view in members):
             address = next(view.wanted.address for view in members if view.wanted.service == service)
-            yield Problem(address, summary, hint, scope=scope(service))
+            yield Problem(address, summary, hint, Severity.REFUSED, scope(service))
 
 
 def _used_elsewhere(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:

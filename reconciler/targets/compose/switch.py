@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.reconcile import Outcome, Reveal, Status
+from reconciler.reconcile import Outcome, Reveal, Status, Stopped
 from reconciler.resources import Login, Special, Variable
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
@@ -54,7 +54,7 @@ class Switch:
         self.values = Values(reveal)
         self.former_secrets: set[str] = set()
 
-    def apply(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
         """Yield one outcome each. A service is switched as a whole or not at all."""
         services: dict[str, _Service] = {}
         for change in changes:
@@ -71,6 +71,8 @@ class Switch:
         self._judge(services.values())
         self._prove([service for service in services.values() if service.problem is None])
         for group in self._groups([service for service in services.values() if service.problem is None]):
+            if stopped():
+                return
             self._switch(group)
             for service in group:
                 yield from service.outcomes()
@@ -105,7 +107,7 @@ class Switch:
         found = {
             problem.scope: problem
             for problem in judge.problems(views, self.snapshot, Places(self.program.files))
-            if problem.severity is Severity.ERROR
+            if problem.severity is not Severity.WARNING
         }
         for service in services:
             service.problem = service.problem or found.get(judge.scope(service.name))

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from reconciler.plan import Change
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal
+from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, NotFound
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, is_loopback
@@ -65,11 +65,11 @@ class Stalwart:
         except ReconcilerError as error:
             return self._unread(error.problems)
 
-    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Carry out the changes of one phase. Raises `TargetUnreadable` when the server is not one we drive."""
         if self.generation == "jmap":
             self._refuse_other(reveal)
-        yield from self._rest.apply(changes, reveal)
+        yield from self._rest.apply(changes, reveal, stopped)
 
     # ------------------------------------------------------------------------------------------------------ connecting
     def _connect(self, reveal: Reveal) -> Connection:

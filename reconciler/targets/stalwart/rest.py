@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from reconciler.desired.stalwart import in_config_file
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Status
+from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import (
     Account,
     AllowedIp,
@@ -91,18 +91,22 @@ class StalwartRest:
         )
 
     # --------------------------------------------------------------------------------------------------------- apply
-    def apply(self, changes: Sequence[Change], reveal: Reveal) -> Iterator[Outcome]:
+    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
         """Carry out changes: domains, accounts, then signatures and settings at once; removals of accounts last."""
+        principals = [change for change in changes if isinstance(change.resource, Domain | Account)]
+        settings = [change for change in changes if not isinstance(change.resource, Domain | Account)]
         with self._connect(reveal) as connection:
             run = _Run(RestApi(connection), reveal, self._docker, self._progress)
-            principals = [change for change in changes if isinstance(change.resource, Domain | Account)]
-            for change in principals:
-                if not change.deletes:
-                    yield run.principal(change)
-            yield from run.settings([change for change in changes if not isinstance(change.resource, Domain | Account)])
-            for change in principals:
-                if change.deletes:
-                    yield run.principal(change)
+            for change in (item for item in principals if not item.deletes):
+                if stopped():
+                    return
+                yield run.principal(change)
+            if settings and not stopped():
+                yield from run.settings(settings)
+            for change in (item for item in principals if item.deletes):
+                if stopped():
+                    return
+                yield run.principal(change)
 
 
 def _look(docker: Docker | None) -> _Place:

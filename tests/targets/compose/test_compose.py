@@ -146,8 +146,12 @@ class World:
         return {item.name: item.id for item in self.engine.containers.values()}
 
     def plan(self, *variables: Resource, **options: Any) -> tuple[Observation, tuple[Change, ...]]:
+        """Return what is seen, and the changes that no refusal stands in the way of."""
         seen = self.target(**options).observe(variables, reveal)
-        return seen, diff(Desired(list(variables)), {"compose": seen}, stack="mana").changes
+        plan = diff(Desired(list(variables)), {"compose": seen}, stack="mana")
+        refused = {problem.scope for problem in plan.refused}
+        scopes = ((f"smtp/{change.resource.service}", change) for change in plan.changes)
+        return seen, tuple(change for scope, change in scopes if scope not in refused)
 
     def apply(self, *variables: Resource, **options: Any) -> list[Outcome]:
         _, changes = self.plan(*variables, **options)
@@ -290,7 +294,7 @@ def test_a_literal_is_named_with_its_line_and_the_text_to_put_there(
     problem = errors(seen)["smtp/mana-notify/SMTP_INSECURE_TLS"]
     assert "docker-compose.macmini.yml:18" in problem.summary
     assert said in problem.summary
-    assert problem.hint == f"put there: {line}"
+    assert problem.hint == f"put there: `{line}`"
     assert [change.address for change in changes] == ["smtp/mana-auth/MANA_SERVICE_KEY"]
 
 
@@ -299,7 +303,7 @@ def test_a_literal_in_a_list_keeps_its_form_and_a_secret_one_is_not_repeated(wor
     seen, _ = world.plan(wanted("stalwart", "ADMIN", ref("NEW")))
     problem = errors(seen)["smtp/stalwart/ADMIN"]
     assert "docker-compose.macmini.yml:23" in problem.summary
-    assert problem.hint == "put there: - ADMIN=${ADMIN:-}"
+    assert problem.hint == "put there: `- ADMIN=${ADMIN:-}`"
     assert_silent(seen)
 
 
@@ -313,7 +317,7 @@ def test_an_entry_that_is_not_there_is_named_with_the_text_to_add(world: World) 
     world.edit("    depends_on: [stalwart]\n", "    depends_on: [stalwart]\n    env_file: notify.env\n")
     seen, _ = world.plan(wanted("mana-notify", "SMTP_FROM", "a@b.c"), wanted("mana-notify", "FROM_FILE", ref("NEW")))
     assert (
-        errors(seen)["smtp/mana-notify/SMTP_FROM"].hint == "add to the service's environment: SMTP_FROM: ${SMTP_FROM}"
+        errors(seen)["smtp/mana-notify/SMTP_FROM"].hint == "add to the service's environment: `SMTP_FROM: ${SMTP_FROM}`"
     )
     assert "env_file" in errors(seen)["smtp/mana-notify/FROM_FILE"].summary
     assert_silent(seen)
@@ -323,12 +327,12 @@ def test_a_name_in_use_is_not_proposed_again(world: World) -> None:
     world.edit("PORT: ${SMTP_PORT:-587}", 'PORT: "587"')
     world.edit("MANA_NOTIFY_URL: http://mana-notify:3013", "OTHER: ${SMTP_PORT:-1}")
     seen, _ = world.plan(wanted("mana-notify", "SMTP_PORT", "465"))
-    assert errors(seen)["smtp/mana-notify/SMTP_PORT"].hint == "put there: SMTP_PORT: ${MANA_NOTIFY_SMTP_PORT:-587}"
+    assert errors(seen)["smtp/mana-notify/SMTP_PORT"].hint == "put there: `SMTP_PORT: ${MANA_NOTIFY_SMTP_PORT:-587}`"
 
 
 def test_an_empty_value_where_empty_means_unset(world: World) -> None:
     seen, _ = world.plan(wanted("mana-notify", "SMTP_HOST", ""))
-    assert errors(seen)["smtp/mana-notify/SMTP_HOST"].hint == "put there: SMTP_HOST: ${SMTP_HOST-stalwart}"
+    assert errors(seen)["smtp/mana-notify/SMTP_HOST"].hint == "put there: `SMTP_HOST: ${SMTP_HOST-stalwart}`"
 
 
 def test_one_variable_can_not_have_two_values(world: World) -> None:
@@ -489,7 +493,7 @@ def test_the_example_switches_once_its_literal_is_opened_up_and_back(world: Worl
     seen, changes = world.plan(*brevo())
     assert changes == ()
     hint = errors(seen)["smtp/mana-notify/SMTP_INSECURE_TLS"].hint
-    world.edit('SMTP_INSECURE_TLS: "true"', hint.removeprefix("put there: "))
+    world.edit('SMTP_INSECURE_TLS: "true"', hint.removeprefix("put there: ").strip("`"))
 
     outcomes = world.apply(*brevo())
     assert statuses(outcomes) == {Status.DONE}

@@ -1,0 +1,157 @@
+"""The fakes, each in a process of its own: their CPU time and memory are not those of the measured programs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from records import MARK, TTL, ZONE, samples
+
+if TYPE_CHECKING:
+    from reconciler.simulator.wire import Server
+
+READS = ("GET", "HEAD", "OPTIONS")
+
+
+class Host(Protocol):
+    """What runs in a process of its own; its methods are called from the other side."""
+
+    def close(self) -> None:
+        """Stop serving."""
+        ...
+
+
+class Dns:
+    """The fake Cloudflare with one zone. Two states of it are kept: with our marks, and without them."""
+
+    def __init__(self) -> None:
+        from reconciler.simulator.cloudflare import Cloudflare
+        from reconciler.simulator.wire import Server
+
+        # The batch limit stays the Free plan's; only the zone may be larger.
+        self.fake = Cloudflare([ZONE], quota=20_000)
+        self.server = Server(self.fake).start()
+        self.states: dict[str, dict[str, Any]] = {"empty": self.fake.dump()}
+
+    def url(self) -> str:
+        """Return where it listens."""
+        return self.server.url
+
+    def seed(self, size: int) -> None:
+        """Make the states ``marked`` and ``plain``, of so many records."""
+        for state, comment in (("marked", MARK), ("plain", None)):
+            self.fake.load(self.states["empty"])
+            for item in samples(size):
+                value = f'"{item.value}"' if item.type == "TXT" else item.value
+                fields = {"content": value, "priority": item.priority, "ttl": TTL, "comment": comment}
+                self.fake.add(ZONE, type=item.type, name=item.name, **fields)
+            self.states[state] = self.fake.dump()
+
+    def reset(self, state: str, latency: float) -> None:
+        """Go to a state and forget the requests; ``latency`` is in seconds."""
+        self.fake.load(self.states[state])
+        self.server.latency = latency
+        self.server.forget()
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many requests read and wrote since the last reset."""
+        return _counted([self.server])
+
+    def holds(self, size: int, *, changed: bool) -> bool:
+        """Say whether the zone serves exactly the records that the programs were given."""
+        served = {
+            (item["type"], item["name"], item["content"].strip('"'), item.get("priority"), item["ttl"])
+            for item in self.fake.records(ZONE)
+        }
+        return served == {
+            (item.type, f"{item.name}.{ZONE}", item.value, item.priority, TTL)
+            for item in samples(size, changed=changed)
+        }
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.stop()
+
+
+class Stack:
+    """The whole example on its stage, in a directory of its own."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        from reconciler.simulator.example import copy
+        from reconciler.simulator.stage import Project, Stage
+
+        self.example = copy(source, target)
+        secrets = self.example.secrets
+        self.stage = Stage(
+            ["mana.how"],
+            Project(self.example.compose_file, self.example.env_file),
+            token=secrets["CLOUDFLARE_API_TOKEN"],
+            admin_password=secrets["STALWART_ADMIN_PASSWORD"],
+        ).start()
+
+    def environment(self) -> dict[str, str]:
+        """Return what leads the program to this stage."""
+        return {**self.example.secrets, **self.stage.environment}
+
+    def reset(self, latency: float) -> None:
+        """Forget the requests; ``latency`` is in seconds, everywhere."""
+        for server in self.stage.servers:
+            server.latency = latency
+            server.forget()
+
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """Return how many requests read and wrote since the last reset, by system."""
+        servers = (self.stage.stalwart_server, self.stage.cloudflare_server, self.stage.docker_server)
+        return {
+            name: _counted([server]) for name, server in zip(("Stalwart", "Cloudflare", "Docker"), servers, strict=True)
+        }
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.stage.stop()
+
+
+def _counted(servers: Iterable[Server]) -> tuple[int, int]:
+    methods = [request.method for server in servers for request in server.requests]
+    reads = sum(method in READS for method in methods)
+    return reads, len(methods) - reads
+
+
+class Remote:
+    """A host in another process: `call` calls its methods."""
+
+    def __init__(self, host: type[Host], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=_serve, args=(there, host, arguments), daemon=True)
+        self._process.start()
+        there.close()
+        self._pipe.recv()
+
+    def call(self, name: str, *arguments: Any, **named: Any) -> Any:
+        """Call a method there; raises EOFError where the process has died, which has then said why."""
+        self._pipe.send((name, arguments, named))
+        return self._pipe.recv()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.join(10)
+
+
+def _serve(pipe: Connection, make: type[Host], arguments: tuple[Any, ...]) -> None:
+    host = make(*arguments)
+    try:
+        pipe.send(None)
+        while True:
+            name, given, named = pipe.recv()
+            pipe.send(getattr(host, name)(*given, **named))
+    except EOFError:
+        pass
+    finally:
+        host.close()

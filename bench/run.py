@@ -1,0 +1,294 @@
+"""`make bench`: what a plan and an apply cost, beside octoDNS, against the same fake; writes `results.md`."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import table
+from cost import Cost, Run, run
+from fakes import Dns, Remote, Stack
+from goals import FIRST_APPLY, NO_CHANGE, ONE_CHANGE, Goal, Row, dns_goals, wall_under, writes
+from records import TOKEN, ZONE, samples, write_octodns, write_reconciler
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = (10, 200, 1000, 10_000)
+LATENCIES = (0.0, 0.05)  # seconds
+PAGE = 5000  # records; the most that Cloudflare serves at once
+OCTODNS_CREATES = 1000  # the largest first apply it is asked for: it writes record by record
+PATIENCE = 5.0  # seconds of latency alone in one run; what takes longer is run once
+HEAVY = ("cloudflare", "docker", "httpx", "structlog")
+RECONCILER = (sys.executable, "-m", "reconciler")
+OCTODNS = (str(Path(sys.executable).with_name("octodns-sync")), "--quiet", "--config-file")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the programs run: a temporary directory, and nothing of the user's environment but the way to Python."""
+
+    path: Path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Make a child's environment."""
+        base = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.path), "PYTHONPATH": str(ROOT)}
+        return base | {"RECONCILER_DATA": str(self.path / "data"), "NO_COLOR": "1"} | more
+
+    def run(self, command: Sequence[str], **more: str) -> Run:
+        """Run a program as if it never had run here before."""
+        shutil.rmtree(self.path / "data", ignore_errors=True)
+        return run(command, self.path, self.environment(**more))
+
+
+class Zone:
+    """One zone of some size at the fake, and both programs' directories for it, as it is and with one change."""
+
+    def __init__(self, place: Place, dns: Remote, size: int) -> None:
+        self.place, self.dns, self.size = place, dns, size
+        self.url: str = dns.call("url")
+        dns.call("seed", size)
+        for changed in (False, True):
+            write_reconciler(self._state(changed=changed), samples(size, changed=changed))
+            write_octodns(self._config(changed=changed), samples(size, changed=changed), self.url, PAGE)
+
+    def rows(self, runs: int) -> Iterator[Row]:
+        """Measure all tasks at all latencies."""
+        self.check()
+        for latency in LATENCIES:
+            yield self.row(NO_CHANGE, latency, runs)
+            yield self.row(ONE_CHANGE, latency, runs)
+            yield self.row(FIRST_APPLY, latency, runs)
+
+    def check(self) -> None:
+        """See, in runs that do not count, that neither program finds anything to do where nothing is."""
+        self.ours(NO_CHANGE, 0.0)
+        _, (_, written) = self._octodns(NO_CHANGE, 0.0, "--doit")
+        if written:
+            sys.exit(f"octoDNS wrote {written} times where nothing had changed: the records are not the same")
+
+    def row(self, task: str, latency: float, runs: int) -> Row:
+        """Measure one task; the programs take turns, so that a change of the machine's load meets both."""
+        tell(f"{self.size:6,} records, {latency * 1000:2.0f} ms: {task}")
+        ours, octodns = [], []
+        slow = task == FIRST_APPLY and self.size * latency > PATIENCE
+        for number in range(runs):
+            ours.append(self.ours(task, latency))
+            if (task != FIRST_APPLY or self.size <= OCTODNS_CREATES) and (number == 0 or not slow):
+                octodns.append(self.octodns(task, latency))
+        goals = dns_goals(task, self.size, latency)
+        return Row(task, _cost(ours), _cost(octodns) if octodns else None, self.size, latency, goals=goals)
+
+    def ours(self, task: str, latency: float) -> tuple[Run, tuple[int, int]]:
+        """Run the reconciler at a task once."""
+        self.dns.call("reset", "empty" if task == FIRST_APPLY else "marked", latency)
+        words = ("plan", "--detailed-exitcode") if task == NO_CHANGE else ("apply", "--yes")
+        command = (*RECONCILER, *words, "--state", str(self._state(changed=task == ONE_CHANGE)))
+        url = f"{self.url}/client/v4"
+        done = self.place.run(command, CLOUDFLARE_API_TOKEN=TOKEN, CLOUDFLARE_BASE_URL=url)
+        return done, self._counted(task)
+
+    def octodns(self, task: str, latency: float) -> tuple[Run, tuple[int, int]]:
+        """Run octoDNS at a task once."""
+        return self._octodns(task, latency, *(() if task == NO_CHANGE else ("--doit",)))
+
+    def _octodns(self, task: str, latency: float, *words: str) -> tuple[Run, tuple[int, int]]:
+        self.dns.call("reset", "empty" if task == FIRST_APPLY else "plain", latency)
+        done = self.place.run((*OCTODNS, str(self._config(changed=task == ONE_CHANGE) / "config.yaml"), *words))
+        return done, self._counted(task)
+
+    def _counted(self, task: str) -> tuple[int, int]:
+        if not self.dns.call("holds", self.size, changed=task == ONE_CHANGE):
+            sys.exit(f"{task}: the zone does not hold the {self.size} records it should")
+        counted: tuple[int, int] = self.dns.call("counted")
+        return counted
+
+    def _state(self, *, changed: bool) -> Path:
+        return self.place.path / f"ours-{self.size}-{changed:d}"
+
+    def _config(self, *, changed: bool) -> Path:
+        return self.place.path / f"octodns-{self.size}-{changed:d}"
+
+
+def _cost(measured: Sequence[tuple[Run, tuple[int, int]]]) -> Cost:
+    """Put the runs together; the requests are the most that one of them made."""
+    reads = max(counted[0] for _, counted in measured)
+    written = max(counted[1] for _, counted in measured)
+    return Cost(tuple(done for done, _ in measured), reads, written)
+
+
+# ------------------------------------------------------------------------------------------------- the whole example
+def whole_example(place: Place, runs: int) -> Iterator[Row]:
+    """Measure the example with all its systems, nothing to change, everything at the larger latency."""
+    tell("the whole example")
+    latency = LATENCIES[-1]
+    with Remote(Stack, ROOT / "tests" / "example", place.path / "stack") as stack:
+        state = ("--state", str(place.path / "stack" / "desired-state"))
+        environment = stack.call("environment")
+        place.run((*RECONCILER, "apply", "--yes", *state), **environment)
+        plan = (*RECONCILER, "plan", "--detailed-exitcode", *state)
+        place.run(plan, **environment)
+        measured, counts = [], {}
+        for _ in range(runs):
+            stack.call("reset", latency)
+            done = place.run(plan, **environment)
+            counts = stack.call("counted")
+            measured.append((done, _total(counts)))
+        yield Row(
+            "the whole example, no change",
+            _cost(measured),
+            latency=latency,
+            note=", ".join(f"{name} {sum(counted)}" for name, counted in counts.items()),
+            goals=(
+                Goal("at most 2 to Cloudflare", lambda _: sum(counts["Cloudflare"]) <= 2),
+                Goal("at most 3 to Stalwart", lambda _: sum(counts["Stalwart"]) <= 3),
+                writes(0),
+                wall_under(0.9),
+            ),
+        )
+        yield from quick(place, runs, state)
+
+
+def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    reads, written = zip(*counts.values(), strict=True)
+    return sum(reads), sum(written)
+
+
+def quick(place: Place, runs: int, state: Sequence[str]) -> Iterator[Row]:
+    """Measure what needs no system: neither the time nor the libraries to reach one."""
+    for words in (("--help",), ("validate", *state)):
+        tell(words[0])
+        loaded = _loaded(place, words)
+        measured = [(place.run((*RECONCILER, *words)), (0, 0)) for _ in range(max(runs, 5))]
+        text = f"imports none of {', '.join(HEAVY)}"
+        goals = (wall_under(0.25), Goal(text, lambda _, loaded=loaded: not loaded & set(HEAVY)))  # type: ignore[misc]
+        yield Row(f"`{words[0]}`" + (" of the example" if state[0] in words else ""), _cost(measured), goals=goals)
+
+
+def _loaded(place: Place, words: Sequence[str]) -> set[str]:
+    """Return the packages that a command imports."""
+    told = place.run((sys.executable, "-X", "importtime", "-m", "reconciler", *words)).errors
+    return set(re.findall(r"(?m)^import time:.*\| +([^.\s]+)", told))
+
+
+# ------------------------------------------------------------------------------------------------------ the reference
+def reference(place: Place, dns: Remote, size: int, runs: int) -> Iterator[str]:
+    """Measure the fake itself, with a plain client that only reads the bytes, and octoDNS as it is configured alone."""
+    for latency in LATENCIES:
+        tell(f"the fake itself, {latency * 1000:.0f} ms")
+        dns.call("reset", "plain", latency)
+        url = dns.call("url")
+        pages = ", ".join(
+            f"{seconds:.2f} s in {requests} requests of {per_page:,}"
+            for per_page in (PAGE, 100)
+            for seconds, requests in [_listed(url, per_page)]
+        )
+        dns.call("reset", "empty", latency)
+        number = max(10, int(2 / (latency + 0.005)))
+        each = _created(url, number) / number * 1000
+        yield (
+            f"The fake itself at {latency * 1000:.0f} ms, asked by a plain client: {size:,} records listed in {pages}; "
+            f"one record created in {each:.1f} ms."
+        )
+        config = place.path / f"octodns-default-{latency}"
+        write_octodns(config, samples(size), url, 100)
+        done = []
+        for _ in range(runs):
+            dns.call("reset", "plain", latency)
+            done.append((place.run((*OCTODNS, str(config / "config.yaml"))), dns.call("counted")))
+        cost = _cost(done)
+        yield (
+            f"octoDNS with its default pages of 100 at {latency * 1000:.0f} ms, {size:,} records, no change: "
+            f"{cost.reads} requests, {cost.wall:.2f} s."
+        )
+
+
+def _ask(url: str) -> Callable[..., bytes]:
+    """Return how to ask the fake over one connection."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+
+    def ask(method: str, path: str, body: object = None) -> bytes:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        sent = None if body is None else json.dumps(body).encode()
+        connection.request(method, f"/client/v4{path}", sent, headers)
+        return connection.getresponse().read()
+
+    return ask
+
+
+def _zone(ask: Callable[..., bytes]) -> str:
+    return str(json.loads(ask("GET", f"/zones?name={ZONE}"))["result"][0]["id"])
+
+
+def _listed(url: str, per_page: int) -> tuple[float, int]:
+    """List the zone; return the seconds, and how many requests it took."""
+    ask, page, pages = _ask(url), 0, 1
+    zone = _zone(ask)
+    began = time.perf_counter()
+    while page < pages:
+        page += 1
+        tail = ask("GET", f"/zones/{zone}/dns_records?per_page={per_page}&page={page}")[-300:]
+        pages = int(tail.rpartition(b'"total_pages":')[2].split(b"}")[0])
+    return time.perf_counter() - began, pages
+
+
+def _created(url: str, number: int) -> float:
+    """Create records one by one; return the seconds."""
+    ask = _ask(url)
+    path = f"/zones/{_zone(ask)}/dns_records"
+    began = time.perf_counter()
+    for index in range(number):
+        ask("POST", path, {"type": "A", "name": f"host{index}", "content": "192.0.2.1", "ttl": 300})
+    return time.perf_counter() - began
+
+
+# --------------------------------------------------------------------------------------------------------------- main
+def tell(text: str) -> None:
+    """Show progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def estimate(sizes: Sequence[int], runs: int) -> float:
+    """Guess how long all takes, in minutes: start-up, work per record, and octoDNS's writes one by one."""
+    created = sum(size * (latency + 0.005) for size in sizes if size <= OCTODNS_CREATES for latency in LATENCIES)
+    worked = sum(2 * runs * (5 * 0.8 + size * 0.0025) for size in sizes)
+    return (created + worked) / 60
+
+
+def measure(place: Place, sizes: Sequence[int], runs: int) -> tuple[list[Row], list[str]]:
+    """Measure everything; return the rows and the notes below them."""
+    rows = list(whole_example(place, runs))
+    with Remote(Dns) as dns:
+        Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
+        for size in sizes:
+            rows += Zone(place, dns, size).rows(runs)
+        return rows, list(reference(place, dns, sizes[-1], runs))
+
+
+def main() -> None:
+    """Measure, print the page and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="records of a zone")
+    parser.add_argument("--runs", type=int, default=3, help="of each task; the median counts")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
+    options = parser.parse_args()
+    tell(f"This takes about {estimate(options.sizes, options.runs):.0f} minutes on an idle machine.")
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
+        rows, notes = measure(Place(Path(folder)), options.sizes, options.runs)
+    page = table.render(ROOT, rows, notes, load)
+    options.out.write_text(page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

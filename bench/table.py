@@ -1,0 +1,119 @@
+"""`results.md`: what was measured, on what, and which goals are met."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from cost import Cost
+from goals import Goal, Row
+
+_HEAD = (
+    "task",
+    "records",
+    "latency",
+    "requests (writes)",
+    "wall",
+    "CPU",
+    "peak",
+    "octoDNS: requests (writes)",
+    "wall",
+    "CPU",
+    "peak",
+    "octoDNS ÷ ours: wall",
+    "CPU",
+    "peak",
+    "goals",
+)
+_ABOUT = """\
+Wall and CPU (user and system) are seconds of the whole process, interpreter and imports included, peak is its resident
+memory in MB (10^6 bytes). Medians; in brackets the fastest and the slowest run. Requests are counted by the fake
+Cloudflare, which runs in a process of its own, has the same records for both (ours with our mark), and allows 200
+operations in a batch. octoDNS has its best settings: pages of 5,000, no page rules, the zone file's order not checked.
+"""
+
+
+def render(root: Path, rows: Sequence[Row], reference: Sequence[str], load: float) -> str:
+    """Write the whole page. ``load`` is the machine's before the first run."""
+    lines = [_line(_HEAD), _line("---" for _ in _HEAD), *(_line(_cells(row)) for row in rows)]
+    facts = [f"- {fact}" for fact in _facts(root, load)]
+    notes = [f"- {note}" for note in reference]
+    missed = sum(not goal.met(row) for row in rows for goal in row.goals)
+    total = sum(len(row.goals) for row in rows)
+    verdict = f"{total - missed} of {total} goals are met."
+    parts = ("# What it costs", "Written by `make bench`.", *facts, "", _ABOUT, verdict, "", *lines, "", *notes)
+    return "\n".join(parts).replace("`make bench`.\n-", "`make bench`.\n\n-").replace("costs\n", "costs\n\n") + "\n"
+
+
+def _line(cells: Sequence[str] | object) -> str:
+    return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    size = f"{row.size:,}" if row.size else ""
+    task = f"{row.task}; {row.note}" if row.note else row.task
+    ratio = _ratio(row.ours, row.octodns) if row.octodns else ("", "", "")
+    goals = "; ".join(_verdict(goal, row) for goal in row.goals)
+    return (task, size, f"{row.latency * 1000:.0f} ms", *_cost(row.ours), *_cost(row.octodns), *ratio, goals)
+
+
+def _cost(cost: Cost | None) -> tuple[str, str, str, str]:
+    if cost is None:
+        return ("", "", "", "")
+    fastest, slowest = cost.walls
+    spread = f" ({fastest:.2f}–{slowest:.2f})" if len(cost.runs) > 1 else ""
+    return (
+        f"{cost.reads + cost.writes:,} ({cost.writes:,})",
+        f"{cost.wall:.2f}{spread}",
+        f"{cost.cpu:.2f}",
+        f"{cost.peak:.0f}",
+    )
+
+
+def _ratio(ours: Cost, octodns: Cost) -> tuple[str, str, str]:
+    pairs = ((octodns.wall, ours.wall), (octodns.cpu, ours.cpu), (octodns.peak, ours.peak))
+    wall, cpu, peak = (f"{there / here:.1f}" for there, here in pairs)
+    return wall, cpu, peak
+
+
+def _verdict(goal: Goal, row: Row) -> str:
+    return f"{goal.text}: {'met' if goal.met(row) else '**not met**'}"
+
+
+def _facts(root: Path, load: float) -> tuple[str, ...]:
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("reconciler", "cloudflare", "octodns", "octodns-cloudflare")
+    )
+    return (
+        f"revision {_revision(root)}, {datetime.now(UTC):%Y-%m-%d}",
+        f"Python {platform.python_version()}, {versions}",
+        f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, {_memory()} GB of memory",
+        f"load of the machine before the first run: {load:.1f}",
+    )
+
+
+def _revision(root: Path) -> str:
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown processor")
+
+
+def _memory() -> str:
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f}"

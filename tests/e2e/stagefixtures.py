@@ -1,0 +1,621 @@
+"""The product against the simulator: the example on a stage that every test gets as new, and a watch over the rest.
+
+`stack` is the example before its first apply, `applied` after it. Both hold things that are not ours in every system
+and beside every file; after each test they must be there byte for byte, times of modification included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.simulator import example as examples
+from reconciler.simulator.stage import Project, Stage
+from reconciler.simulator.stalwart_directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.wire import Fault, Hangup, Reply, Request, Server
+
+TESTS = Path(__file__).resolve().parents[1]
+BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
+ZONES = ("mana.how", "elsewhere.example")
+CLIENT = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+c = socket.socket(socket.AF_UNIX)
+c.connect({socket!r})
+call = {{"program": "compose", "argv": sys.argv[1:], "environ": dict(os.environ), "cwd": os.getcwd()}}
+data = json.dumps({{**call, "control": {control!r}}}).encode() + b"\\n"
+sent = socket.send_fds(c, [data[:60000]], [0, 1, 2])
+c.sendall(data[sent:])
+lines = c.makefile().read().split()
+code = int(lines[1]) if len(lines) > 1 else 1
+sys.exit(code if code >= 0 else 128 - code)
+"""
+# What is ours in Stalwart's settings: the words and keys that the example declares, and our note of what is due.
+OURS = re.compile(
+    r"lookup\.default\.hostname|server\.allowed-ip\.172\.18\.0\.0/16|server\.auto-ban\.scan\.rate"
+    r"|report\.domain|server\.listener\.(submission|extra)\..*|signature\..*|auth\.dkim\.sign.*|.*reconciler.*"
+)
+HASH = "$6$rounds=5000$foreign$" + "x" * 86
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class FastProject(Project):
+    """A project whose `docker compose` is a fork of a process that has everything imported."""
+
+    client: str = ""
+
+    @property
+    def program(self) -> str:
+        return self.client
+
+
+# ------------------------------------------------------------------------------------------------------- the zygote
+class Zygote:
+    """Starts programs as forks. ``control`` is asked by every call of Compose before it does anything."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = str(folder / "zygote")
+        self.client = folder / "docker-compose"
+        self.calls: list[dict[str, Any]] = []
+        self.order: Callable[[list[str]], Mapping[str, Any]] = lambda _argv: {}
+        self.control = Server(self._answer).start()
+        self.client.write_text(CLIENT.format(python=sys.executable, socket=self.socket, control=self.control.url))
+        self.client.chmod(0o755)
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        command = [sys.executable, str(TESTS / "e2e" / "zygote.py"), self.socket]
+        self.process = subprocess.Popen(command, env=environment | {"PYTHONPATH": str(TESTS.parent), "LANG": "C.UTF-8"})
+        wait_for(lambda: os.path.exists(self.socket) and self._listens())
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, "the zygote died"
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.settimeout(5)
+            probe.connect(self.socket)
+            return True
+        return False
+
+    def _answer(self, request: Request) -> Reply:
+        told = request.json()
+        self.calls.append(told)
+        return Reply.of(dict(self.order(told["argv"])))
+
+    def start(self, call: Mapping[str, Any]) -> Running:
+        return Running(self.socket, call)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self.control.stop()
+
+
+class Running:
+    """A command that runs."""
+
+    def __init__(self, path: str, call: Mapping[str, Any]) -> None:
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (closed by `wait`)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        with open(os.devnull, "rb") as nothing:
+            data = json.dumps(call).encode() + b"\n"
+            descriptors = [nothing.fileno(), *(file.fileno() for file in self._files)]
+            sent = socket.send_fds(self._socket, [data[:60000]], descriptors)
+            self._socket.sendall(data[sent:])
+        self._lines = self._socket.makefile()
+        self.pid = int(self._lines.readline())
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    @staticmethod
+    def kill_other(pid: int) -> None:
+        """Kill a process of ours that a call has announced."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def errors(self) -> str:
+        return os.pread(self._files[1].fileno(), 1 << 20, 0).decode()
+
+    def wait(self, seconds: float = 120) -> Done:
+        self._socket.settimeout(seconds)
+        try:
+            code = int(self._lines.readline())
+        finally:
+            self.kill()
+            self._lines.close()
+            self._socket.close()
+        texts = []
+        for file in self._files:
+            file.seek(0)
+            texts.append(file.read().decode())
+            file.close()
+        return Done(code, *texts)
+
+
+def wait_for(holds: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+# --------------------------------------------------------------------------------------------------------- the wire
+@dataclass(slots=True)
+class Tape:
+    """All writes of all systems in the order in which they arrived, and what is to happen at some of them.
+
+    ``at`` maps a number to a callable that is given the work as a callable and returns the answer.
+    """
+
+    writes: list[str] = field(default_factory=list)
+    at: dict[int, Callable[[Callable[[], Reply]], Reply]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def forget(self) -> None:
+        self.writes.clear()
+        self.at.clear()
+
+    def tap(self, name: str, fake: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
+        def tapped(request: Request) -> Reply:
+            if not _writes(request):
+                return fake(request)
+            with self.lock:
+                number = len(self.writes)
+                self.writes.append(f"{name} {request.method} {request.path}")
+            act = self.at.get(number)
+            return act(lambda: fake(request)) if act else fake(request)
+
+        return tapped
+
+
+def _writes(request: Request) -> bool:
+    if request.path.endswith("/api/oauth"):
+        return False
+    return request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith("/api/reload")
+
+
+def lost(work: Callable[[], Reply]) -> Reply:
+    """Do the work and lose the answer."""
+    work()
+    raise Hangup
+
+
+# -------------------------------------------------------------------------------------------------------- the stack
+class Stack:
+    """The example on the stage, and the commands of a user who stands in its directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.scratch = folder / "tmp"
+        self.scratch.mkdir()
+        self.zygote = Zygote(folder)
+        self.example = examples.copy(TESTS / "example", folder / "stack")
+        project = FastProject(self.example.compose_file, self.example.env_file, str(self.zygote.client))
+        self.stage = Stage(
+            ZONES,
+            project,
+            token=self.example.secrets["CLOUDFLARE_API_TOKEN"],
+            admin_password=self.example.secrets["STALWART_ADMIN_PASSWORD"],
+        )
+        host, port, username = BREVO
+        self.stage.relay(host, port, username, self.example.secrets["BREVO_SMTP_KEY"])
+        self.stage.trust(self.example.path / "relay.pem", host)
+        self.tape = Tape()
+        for name, server in zip(("stalwart", "cloudflare", "docker"), self.stage.servers, strict=True):
+            server.fake = self.tape.tap(name, server.fake)
+        _with_health_check(self.example)
+        _strangers_on_disk(self.example)
+        self.stage.start()
+        _strangers(self.stage)
+        self.env: dict[str, str] = {}
+        self.first = Snapshot.of(self)
+        self.applied: Snapshot | None = None
+        self.watch: Watch
+
+    # ------------------------------------------------------------------------------------------------ as a user does
+    def environ(self, *, drop: tuple[str, ...] = (), **more: str) -> dict[str, str]:
+        base = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.example.path),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(self.scratch),
+            "SSL_CERT_FILE": str(self.example.path / "relay.pem"),
+            **self.example.secrets,
+            **self.stage.environment,
+            **self.env,
+            **more,
+        }
+        return {name: value for name, value in base.items() if name not in drop}
+
+    def start(self, *argv: str, drop: tuple[str, ...] = (), bug: str = "", trace: str = "", **env: str) -> Running:
+        call = {"program": "reconciler", "argv": list(argv), "environ": self.environ(drop=drop, **env)}
+        return self.zygote.start({**call, "cwd": str(self.example.path), "bug": bug, "trace": trace})
+
+    def run(self, *argv: str, **options: Any) -> Done:
+        done = self.start(*argv, **options).wait()
+        assert "Exception ignored" not in done.err, done.err
+        return done
+
+    def expect(self, code: int, *argv: str, **options: Any) -> Done:
+        done = self.run(*argv, **options)
+        assert done.code == code, f"{argv} ended with {done.code}:\n{done.text}"
+        return done
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        self.example.edit(f"desired-state/{name}", old, new)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.example.state / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def changes(self, *argv: str) -> dict[str, dict[str, Any]]:
+        """Plan, and return the changes by address."""
+        return {item["address"]: item for item in self.run("plan", "--output", "json", *argv).json["changes"]}
+
+    # ------------------------------------------------------------------------------------------------ what is there
+    @property
+    def data(self) -> Path:
+        return self.example.path / ".reconciler"
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return self.example.secrets
+
+    def principal(self, name: str) -> Any:
+        return self.stage.stalwart.directory.find(name)
+
+    def settings(self) -> dict[str, str]:
+        return self.stage.stalwart.settings.merged()
+
+    def records(self, zone: str = "mana.how") -> list[dict[str, Any]]:
+        return self.stage.cloudflare.records(zone)
+
+    def ours(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return our records by type and name."""
+        found = [item for item in self.records() if re.search(r"(^|\s)reconciler:mana$", item["comment"] or "")]
+        return {(item["type"], item["name"].removesuffix("mana.how").rstrip(".") or "@"): item for item in found}
+
+    def container(self, name: str) -> Any:
+        return self.stage.docker.named(name)
+
+    def ids(self) -> dict[str, str]:
+        return {item.name: item.id for item in self.stage.docker.containers.values()}
+
+    def writes(self) -> list[str]:
+        return list(self.tape.writes)
+
+    def fault(self, system: str, **fault: Any) -> Fault:
+        made = Fault(**fault)
+        {"stalwart": self.stage.stalwart_server, "cloudflare": self.stage.cloudflare_server}.get(
+            system, self.stage.docker_server
+        ).faults.append(made)
+        return made
+
+    def everything(self) -> dict[str, Any]:
+        """Return the state of all systems and files as it is, times and ids too."""
+        return {
+            "stalwart": {name: value for name, value in self.stage.stalwart.dump().items() if name != "counts"},
+            "cloudflare": self.stage.cloudflare.dump(),
+            "docker": _containers(self.stage),
+            "env": self.example.env_file.read_bytes(),
+        }
+
+    def meaning(self) -> dict[str, Any]:
+        """Return the state of all systems without what every run chooses anew: salts, ids and times."""
+        known = list(self.secrets.items())
+        server = self.stage.stalwart.dump()
+        principals = []
+        for item in server["directory"]["principals"]:
+            stored = item.get("password")
+            word = next((name for name, value in known if stored and stored != HASH and verify(stored, value)), stored)
+            principals.append({**item, "id": 0, "password": word})
+        chosen = ("id", "created_on", "modified_on", "comment_modified_on", "tags_modified_on")
+        return {
+            "principals": sorted(principals, key=lambda item: str(item["name"])),
+            "settings": {**server["file"], **server["database"]},
+            "running": server["running"],
+            "listeners": server["listeners"],
+            "signing": sorted(self.stage.stalwart.signing()),
+            "records": sorted(
+                json.dumps({key: value for key, value in item.items() if key not in chosen}, sort_keys=True)
+                for zone in ZONES
+                for item in self.records(zone)
+            ),
+            "containers": sorted(
+                (_lasting(item.name), item.running, sorted(item.environment.items()))
+                for item in self.stage.docker.containers.values()
+            ),
+            "env": self.example.env_file.read_text(),
+        }
+
+    def close(self) -> None:
+        self.stage.stop()
+        self.zygote.close()
+
+
+# ---------------------------------------------------------------------------------------------- what is not ours
+def _strangers(stage: Stage) -> None:
+    """Put things of other people beside ours in every system."""
+    cloud = stage.cloudflare
+    texts = [
+        ("TXT", "site", "google-site-verification=abc", "do not touch"),
+        ("A", "www", "192.0.2.80", None),
+        ("A", "shop", "192.0.2.81", "reconciler:other"),
+        ("TXT", "note", "one", "about reconciler:mana and more"),
+        ("TXT", "note2", "two", "xreconciler:mana"),
+        ("TXT", "note3", "three", "reconciler:mana2"),
+        ("CNAME", "old", "elsewhere.example", ""),
+        ("TXT", "old-selector._domainkey", "v=DKIM1; k=rsa; p=MIIB", "mailing service"),
+    ]
+    for kind, name, content, comment in texts:
+        cloud.add("mana.how", type=kind, name=name, content=content, comment=comment)
+    cloud.add("mana.how", type="TXT", name="routed", content="cloudflare's own", meta={"read_only": True})
+    cloud.add("elsewhere.example", type="A", name="@", content="192.0.2.9", comment="reconciler:mana")
+    _strangers_at_stalwart(stage)
+    stage.docker.run("stranger", "stranger:1", env={"SMTP_PASSWORD": "strangers-own"})
+    stage.docker.volumes["strangers-volume"] = {}
+
+
+def _strangers_at_stalwart(stage: Stage) -> None:
+    server = stage.stalwart
+    app = "$app$phone$" + HASH
+    for body in (
+        {"type": "domain", "name": "other.example"},
+        {"type": "group", "name": "crew", "emails": ["crew@other.example"]},
+        {
+            "type": "individual",
+            "name": "stranger",
+            "secrets": [HASH, app],
+            "emails": ["stranger@other.example"],
+            "memberOf": ["crew"],
+            "roles": ["user"],
+        },
+        {"type": "apiKey", "name": "robot", "secrets": [HASH], "roles": ["admin"]},
+        {"type": "list", "name": "friends", "emails": ["friends@other.example"], "externalMembers": ["a@b.example"]},
+    ):
+        server.directory.create({"description": "not ours", **body}, ADMIN_PERMISSIONS)
+    server.settings.insert(
+        {
+            "server.blocked-ip.203.0.113.9": "",
+            "server.allowed-ip.198.51.100.0/24": "",
+            "queue.schedule.strangers.retry.0": "1m",
+            "tracer.stranger.level": "info",
+        }
+    )
+    server.restart()
+
+
+def _with_health_check(example: examples.Example) -> None:
+    """Give mana-notify a health check: what comes up without one is watched for seconds."""
+    check = 'healthcheck: {test: ["CMD", "true"], interval: 120s}'
+    example.edit("docker-compose.macmini.yml", '    ports: ["3013:3013"]\n', f'    ports: ["3013:3013"]\n    {check}\n')
+
+
+def _strangers_on_disk(example: examples.Example) -> None:
+    text = example.env_file.read_text() + "\n# a stranger's notes\nSTRANGER='a $b \"c'\n\n  export SPACED = 1\n"
+    example.env_file.write_text(text)
+    (example.path / ".env").write_text("NOT=ours\n")
+    (example.path / ".env.macmini.bak").write_text("SMTP_PASSWORD=older\n")
+    (example.path / "notes.txt").write_text("a neighbour\n")
+    for path in example.path.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
+
+
+class Watch:
+    """What is not ours, as it was when a test began."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.marks = {item["id"]: item for zone in ZONES for item in stack.records(zone)}
+        ours = {item["id"] for item in stack.ours().values()}
+        self.records = {key: item for key, item in self.marks.items() if key not in ours}
+        self.stalwart = _foreign_principals(stack), _foreign_settings(stack)
+        self.docker = _containers(stack.stage)
+        self.files = {path: _stat(path) for path in stack.example.path.iterdir() if path.is_file() and _foreign(path)}
+        self.env = _without_block(stack.example.env_file.read_bytes())
+        self.touched: set[str] = {"mana-core-notify"}
+        self.adopted: set[str] = set()
+        self.server_lost = False
+
+    def check(self) -> None:
+        stack = self.stack
+        now = {item["id"]: item for zone in ZONES for item in stack.records(zone)}
+        for key, item in self.records.items():
+            assert key in self.adopted or now.get(key) == item, item
+        ours = {item["id"] for item in stack.ours().values()}
+        assert {key for key in now if key not in ours} <= {*self.records, *self.adopted}, "a record without our mark"
+        if not self.server_lost:
+            principals, settings = self.stalwart
+            assert _foreign_principals(stack) == principals
+            now_set = _foreign_settings(stack)
+            assert {key: (settings.get(key), now_set.get(key)) for key in {*settings, *now_set}} == {
+                key: (value, value) for key, value in settings.items()
+            }
+        for name, item in _containers(stack.stage).items():
+            assert name in self.touched or item == self.docker[name], name
+        assert {path: _stat(path) for path in self.files} == self.files
+        assert _without_block(stack.example.env_file.read_bytes()) == self.env
+        for server in stack.stage.servers:
+            assert server.crashes == []
+
+
+def _foreign(path: Path) -> bool:
+    return path.name not in ("docker-compose.macmini.yml", ".env.macmini")
+
+
+def _stat(path: Path) -> tuple[bytes, int, int, int]:
+    info = path.stat()
+    return path.read_bytes(), info.st_mtime_ns, stat.S_IMODE(info.st_mode), info.st_ino
+
+
+def _without_block(content: bytes) -> bytes:
+    return re.sub(rb"(?ms)^# >>> reconciler mana.*?^# <<< reconciler mana[^\n]*\n", b"", content).rstrip(b"\n")
+
+
+OUR_LOGINS = ("admin", "noreply", "postmaster", "mana.how", "robot2", "sender", "helper")
+
+
+def _foreign_principals(stack: Stack) -> list[dict[str, Any]]:
+    principals = stack.stage.stalwart.directory.dump()["principals"]
+    return [item for item in principals if item["name"] not in OUR_LOGINS]
+
+
+def _foreign_settings(stack: Stack) -> dict[str, str]:
+    server = stack.stage.stalwart.dump()
+    merged = {**server["file"], **{f"db:{key}": value for key, value in server["database"].items()}}
+    return {key: value for key, value in merged.items() if not OURS.fullmatch(key.removeprefix("db:"))}
+
+
+def _lasting(name: str) -> str:
+    """Take off what Compose puts before the name of a container it recreates; a kill leaves it (semantics.md 6)."""
+    return re.sub("^[0-9a-f]{12}_", "", name)
+
+
+def _containers(stage: Stage) -> dict[str, Any]:
+    found = {}
+    for item in stage.docker.containers.values():
+        host = {key: value for key, value in item.host.items() if key != "PortBindings"}  # the stage sets real ports
+        fields = ("id", "config", "mounts", "created", "started", "finished", "running", "logs")
+        found[_lasting(item.name)] = {name: copy.deepcopy(getattr(item, name)) for name in fields} | {"host": host}
+    return found
+
+
+# --------------------------------------------------------------------------------------------------- going back
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything as it was at one moment."""
+
+    docker: bytes | Any
+    stalwart: Any
+    cloudflare: Any
+    container: str
+    environment: dict[str, str]
+    files: Path
+
+    @classmethod
+    def of(cls, stack: Stack) -> Snapshot:
+        files = Path(tempfile.mkdtemp(dir=stack.folder)) / "files"
+        shutil.copytree(stack.example.path, files, symlinks=True)
+        stage = stack.stage
+        return cls(
+            copy.deepcopy({name: getattr(stage.docker, name) for name in _ENGINE}),
+            copy.deepcopy(stage.stalwart.dump()),
+            stage.cloudflare.dump(),
+            stage._container,
+            dict(stage.stalwart.environment),
+            files,
+        )
+
+    def restore(self, stack: Stack) -> None:
+        stage = stack.stage
+        for name, value in copy.deepcopy(self.docker).items():
+            setattr(stage.docker, name, value)
+        stage.docker.behaviours.clear()
+        stage._container = self.container
+        stage.stalwart.environment = dict(self.environment)
+        stage.stalwart.settings.read_only = False
+        stage.stalwart.load(self.stalwart)
+        stage.stalwart.bans.counts.clear()
+        stage.cloudflare.load(self.cloudflare)
+        stage._publish_ports()
+        for server in stage.servers:
+            server.faults.clear()
+            server.crashes.clear()
+            server.latency = 0
+            server.forget()
+        stack.tape.forget()
+        stack.env.clear()
+        stack.zygote.calls.clear()
+        stack.zygote.order = lambda _argv: {}
+        _same_tree(self.files, stack.example.path)
+        for path in stack.scratch.iterdir():
+            path.unlink()
+
+
+_ENGINE = ("containers", "images", "networks", "volumes", "_execs", "_serial", "_bridges")
+
+
+def _same_tree(source: Path, target: Path) -> None:
+    """Make a tree as another one is, and leave alone what is equal already."""
+    for path in sorted(target.rglob("*"), reverse=True):
+        twin = source / path.relative_to(target)
+        if path.is_symlink() or not twin.exists():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for twin in sorted(source.rglob("*")):
+        path = target / twin.relative_to(source)
+        if twin.is_dir():
+            path.mkdir(exist_ok=True)
+        elif not path.exists() or path.read_bytes() != twin.read_bytes() or path.stat().st_mode != twin.stat().st_mode:
+            path.unlink(missing_ok=True)
+            shutil.copy2(twin, path)
+        path.chmod(stat.S_IMODE(twin.stat().st_mode))
+
+
+@pytest.fixture(scope="session")
+def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stage that all tests of a process share."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
+        stack = Stack(Path(folder))
+        try:
+            yield stack
+        finally:
+            stack.close()
+
+
+@pytest.fixture
+def stack(theatre: Stack) -> Iterator[Stack]:
+    """The example before its first apply: Stalwart holds nothing of ours, the zone only other people's records."""
+    theatre.first.restore(theatre)
+    theatre.watch = Watch(theatre)
+    yield theatre
+    theatre.watch.check()
+
+
+@pytest.fixture
+def applied(theatre: Stack) -> Iterator[Stack]:
+    """The example after its first apply."""
+    if theatre.applied is None:
+        theatre.first.restore(theatre)
+        theatre.expect(0, "apply", "--yes")
+        theatre.applied = Snapshot.of(theatre)
+    theatre.applied.restore(theatre)
+    theatre.watch = Watch(theatre)
+    yield theatre
+    theatre.watch.check()
