@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -34,24 +34,32 @@ _ABOUT = """\
 Wall and CPU (user and system) are seconds of the whole process, interpreter and imports included, peak is its resident
 memory in MB (10^6 bytes). Medians; in brackets the fastest and the slowest run. Requests are counted by the fake
 Cloudflare, which runs in a process of its own, has the same records for both (ours with our mark), and allows 200
-operations in a batch. octoDNS has its best settings: pages of 5,000, no page rules, the zone file's order not checked.
-"""
+operations in a batch. octoDNS has its best settings: pages of 5,000, no page rules, no check of the file's order."""
 
 
 def render(root: Path, rows: Sequence[Row], reference: Sequence[str], load: float) -> str:
     """Write the whole page. ``load`` is the machine's before the first run."""
     lines = [_line(_HEAD), _line("---" for _ in _HEAD), *(_line(_cells(row)) for row in rows)]
-    facts = [f"- {fact}" for fact in _facts(root, load)]
-    notes = [f"- {note}" for note in reference]
     missed = sum(not goal.met(row) for row in rows for goal in row.goals)
     total = sum(len(row.goals) for row in rows)
-    verdict = f"{total - missed} of {total} goals are met."
-    parts = ("# What it costs", "Written by `make bench`.", *facts, "", _ABOUT, verdict, "", *lines, "", *notes)
-    return "\n".join(parts).replace("`make bench`.\n-", "`make bench`.\n\n-").replace("costs\n", "costs\n\n") + "\n"
+    paragraphs = (
+        "# What it costs",
+        "Written by `make bench`.",
+        _listed(_facts(root, load)),
+        _ABOUT,
+        f"{total - missed} of {total} goals are met.",
+        "\n".join(lines),
+        _listed(reference),
+    )
+    return "\n\n".join(paragraphs) + "\n"
 
 
-def _line(cells: Sequence[str] | object) -> str:
-    return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
+def _listed(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -93,7 +101,7 @@ def _facts(root: Path, load: float) -> tuple[str, ...]:
         f"revision {_revision(root)}, {datetime.now(UTC):%Y-%m-%d}",
         f"Python {platform.python_version()}, {versions}",
         f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores, {_memory()} GB of memory",
-        f"load of the machine before the first run: {load:.1f}",
+        f"load of the machine before the first run: {load:.1f}; wall times mean little where it exceeds the cores",
     )
 
 

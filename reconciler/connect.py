@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -198,7 +199,11 @@ def _last_hash(data: Path, stack: str) -> str | None:
 
 
 def revision(path: Path) -> str:
-    """Name the commit the directory is at, ``+`` behind it when files differ from it; empty without git."""
+    """Name the commit the directory is at, ``+`` behind it when files differ from it; empty without git.
+
+    Git gets nothing of our environment, which holds secrets, but what it needs to run.
+    """
+    passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     try:
         done = subprocess.run(
             ["git", "-C", str(path), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
@@ -206,6 +211,7 @@ def revision(path: Path) -> str:
             text=True,
             timeout=10,
             check=False,
+            env=passed,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -122,6 +122,8 @@ def observe(work: Work, wanted: Iterable[Resource]) -> dict[str, Observation]:
         except ReconcilerError as error:
             return Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
 
+    if len(work.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
+        return {name: one(target) for name, target in work.targets.items()}
     with ThreadPoolExecutor(max_workers=max(len(work.targets), 1)) as pool:
         return dict(zip(work.targets, pool.map(one, work.targets.values()), strict=True))
 

@@ -182,6 +182,10 @@ class Domain(Resource):
 
     name: str
 
+    def __post_init__(self) -> None:
+        """Names are case-insensitive."""
+        _normalise(self, name=self.name.lower())
+
     @property
     def address(self) -> str:
         """``domain/NAME``."""
@@ -213,6 +217,11 @@ class Account(Resource):
     quota: int | Special | None = UNMANAGED
     password: SecretRef | Verdict | Special = UNMANAGED
     enforce_password: bool = field(default=True, compare=False)
+
+    def __post_init__(self) -> None:
+        """Addresses and logins are stored in lower case (observed.md); roles, aliases and groups have no order."""
+        lists = {name: _sorted(getattr(self, name)) for name in ("roles", "aliases", "groups")}
+        _normalise(self, name=self.name.lower(), login=_lower(self.login), email=_lower(self.email), **lists)
 
     @property
     def address(self) -> str:
@@ -281,6 +290,12 @@ class AllowedIp(Resource):
 
     network: str
 
+    def __post_init__(self) -> None:
+        """``172.18.0.1/16`` is ``172.18.0.0/16``, and a single address a network of its own."""
+        from ipaddress import ip_network
+
+        _normalise(self, network=str(ip_network(self.network, strict=False)))
+
     @property
     def address(self) -> str:
         """``stalwart/allowed_ips/NETWORK``."""
@@ -300,6 +315,10 @@ class Listener(Resource):
     protocol: str
     tls_implicit: bool = False
     open: bool | Special = True
+
+    def __post_init__(self) -> None:
+        """Addresses to listen on have no order."""
+        _normalise(self, bind=tuple(sorted(self.bind)))
 
     @property
     def address(self) -> str:
@@ -346,6 +365,20 @@ class Variable(Resource):
     def address(self) -> str:
         """``smtp/SERVICE/NAME``."""
         return f"smtp/{self.service}/{self.name}"
+
+
+def _normalise(resource: Resource, **values: Any) -> None:
+    """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
+    for name, value in values.items():
+        object.__setattr__(resource, name, value)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _sorted(values: Any) -> Any:
+    return tuple(sorted(_lower(value) for value in values)) if isinstance(values, tuple) else values
 
 
 # The order of applying; removals go backwards. A phase is a run of neighbours of one target.

@@ -239,7 +239,7 @@ class Stack:
         self.tape = Tape()
         for name, server in zip(("stalwart", "cloudflare", "docker"), self.stage.servers, strict=True):
             server.fake = self.tape.tap(name, server.fake)
-        _with_health_check(self.example)
+        _with_health_checks(self.example)
         _strangers_on_disk(self.example)
         self.stage.start()
         _strangers(self.stage)
@@ -422,10 +422,11 @@ def _strangers_at_stalwart(stage: Stage) -> None:
     server.restart()
 
 
-def _with_health_check(example: examples.Example) -> None:
-    """Give mana-notify a health check: what comes up without one is watched for seconds."""
-    check = 'healthcheck: {test: ["CMD", "true"], interval: 120s}'
-    example.edit("docker-compose.macmini.yml", '    ports: ["3013:3013"]\n', f'    ports: ["3013:3013"]\n    {check}\n')
+def _with_health_checks(example: examples.Example) -> None:
+    """Give the consumers a health check: what comes up without one is watched for seconds."""
+    check = '    healthcheck: {test: ["CMD", "true"], interval: 120s}\n'
+    text = example.compose_file.read_text()
+    example.compose_file.write_text(re.sub(r"(?m)^(  mana-(?:auth|notify):\n)", rf"\1{check}", text))
 
 
 def _strangers_on_disk(example: examples.Example) -> None:

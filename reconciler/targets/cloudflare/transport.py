@@ -1,0 +1,234 @@
+"""The official package as the transport: its generic calls with raw responses, its retries off.
+
+What may be repeated is decided here, because a POST that is sent again after a lost answer is a second write.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from reconciler.reconcile import Progress
+from reconciler.resources import SecretRef
+from reconciler.targets.cloudflare.failure import (
+    HINTS,
+    INVALID_TOKEN,
+    ROUTE_CODES,
+    TOKEN_CODES,
+    Failure,
+    Lost,
+    Refused,
+    Throttled,
+    Unsent,
+    leaves,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+_TRIES = 3
+_PAUSE = 0.25  # seconds before the second try of a read
+_SILENCE = 60.0  # seconds to wait after a 429 that does not say how long
+_ON_THE_WAY = "check base_url, and proxies on the way"
+_LARGEST = 64 << 20  # bytes of an answer; five thousand records are 3 MiB
+
+
+class Line:
+    """What all requests share: the connections, patience, and whom to tell about waiting."""
+
+    def __init__(self, base_url: str, progress: Progress, patience: float, timeout: float) -> None:
+        import httpx
+
+        self.base_url = base_url
+        self.progress = progress
+        self.patience = patience
+        self.timeout = timeout
+        self.stopped = threading.Event()
+        # A context for TLS takes long to make: none for plain http, and one for all tokens.
+        self.http = httpx.Client(
+            verify=base_url.startswith("https:"), timeout=httpx.Timeout(timeout, connect=min(10.0, timeout))
+        )
+
+    def wait(self, seconds: float, why: str) -> None:
+        """Wait, and say what for."""
+        self.progress(f"Cloudflare: {why}; going on in {seconds:.0f} s" if seconds >= 1 else f"Cloudflare: {why}")
+        if self.stopped.wait(seconds):
+            raise Unsent("interrupted")
+
+
+class Session:
+    """Requests with one token."""
+
+    def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
+        from cloudflare import Cloudflare as Sdk
+
+        if not re.fullmatch(r"[!-~]+", token):
+            raise Unsent(
+                f"the secret {ref} holds white space or characters that no token has",
+                "put the API token there, alone, without quotes or a line break",
+            )
+        self._line = line
+        self.ref = ref
+        self._token = token
+        self._sdk = Sdk(api_token=token, base_url=line.base_url, http_client=line.http, max_retries=0)
+        # The package would prefer what the environment holds (CLOUDFLARE_EMAIL, CLOUDFLARE_API_KEY) to our token.
+        self._sdk.api_email = self._sdk.api_key = self._sdk.user_service_key = None
+        # It would start `uname` and read what distribution this is, to say so in a header.
+        self._sdk._platform = "Unknown"  # noqa: SLF001 (it has no other way to be told)
+
+    def get(self, path: str, query: Mapping[str, Any], right: str) -> dict[str, Any]:
+        """Read, again after a throttling or a fault; ``right`` is what the token needs. Raises `Failure`."""
+        waited, tries = 0.0, 0
+        while True:
+            try:
+                return self._send("GET", path, right, query=query)
+            except Throttled as error:
+                failure: Failure = error
+                pause = error.seconds
+            except (Lost, Unsent) as error:
+                failure, tries = error, tries + 1
+                if tries == _TRIES or self._line.stopped.is_set():
+                    raise
+                pause = _PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+            waited += pause
+            if waited > self._line.patience:
+                raise failure
+            self._line.wait(pause, failure.summary)
+
+    def post(self, path: str, body: Mapping[str, Any], right: str) -> dict[str, Any]:
+        """Write once; again only after a throttling, which is a refusal. Raises `Failure`."""
+        waited = 0.0
+        while True:
+            try:
+                return self._send("POST", path, right, body=body)
+            except Throttled as error:
+                waited += error.seconds
+                if waited > self._line.patience:
+                    raise
+                self._line.wait(error.seconds, error.summary)
+
+    def _send(
+        self, method: str, path: str, right: str, *, query: Mapping[str, Any] | None = None, body: Any = None
+    ) -> dict[str, Any]:
+        what = f"{method} {self._line.base_url}{path}"
+        response, content = self._exchange(what, method, path, query, body)
+        status = response.status_code
+        if status == 429:  # noqa: PLR2004 (Too Many Requests)
+            raise Throttled(f"{what}: too many requests (429)", _retry_after(response.headers))
+        if status >= 500 or status == 408:  # noqa: PLR2004 (the server's fault; Request Timeout)
+            raise Lost(f"{what}: Cloudflare failed with {status}", "try again; see https://www.cloudflarestatus.com")
+        try:
+            answer = json.loads(content, object_hook=_read_part)
+        except (ValueError, RecursionError):
+            answer = None
+        if isinstance(answer, dict) and answer.get("success") is True and response.is_success:
+            return answer
+        if isinstance(answer, dict) and (answer.get("success") is False or not response.is_success):
+            raise self._refusal(what, status, answer.get("errors"), right)
+        if response.is_success:
+            raise Lost(f"{what}: the answer is not the API's JSON", _ON_THE_WAY)
+        raise self._refusal(what, status, None, right)
+
+    def _exchange(
+        self, what: str, method: str, path: str, query: Mapping[str, Any] | None, body: Any
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request and read its answer, whatever its status."""
+        import httpx
+        from cloudflare import APIConnectionError, APIStatusError, Stream
+
+        raw: Any = {"cast_to": httpx.Response, "stream": True, "stream_cls": Stream[httpx.Response]}
+        try:
+            if method == "GET":
+                answer = self._sdk.get(path, options={"params": query or {}, "follow_redirects": False}, **raw)
+            else:
+                answer = self._sdk.post(path, body=body, options={"follow_redirects": False}, **raw)
+            response = cast("httpx.Response", answer)
+            return response, _body(what, response, self._line.timeout)
+        except APIStatusError as error:
+            return error.response, error.response.content
+        except APIConnectionError as error:
+            raise _broken(what, error.__cause__ or error) from None
+        except httpx.HTTPError as error:
+            raise _broken(what, error) from None
+
+    def _refusal(self, what: str, status: int, errors: Any, right: str) -> Refused:
+        told = list(leaves(errors))
+        codes = frozenset(code for code, _ in told)
+        text = "; ".join(f"{message} ({code})" for code, message in dict(told).items())
+        text = (text or f"HTTP {status}, and no reason is given").replace(self._token, "(the token)")[:500]
+        if told and (status in (401, 403) or codes & TOKEN_CODES):
+            return Refused(what, text, self._remedy(codes, text, right), codes, final=True)
+        return Refused(what, text, _advice(codes), codes, final=bool(codes & ROUTE_CODES) or not told)
+
+    def _remedy(self, codes: frozenset[int], text: str, right: str) -> str:
+        """Say what a token lacks."""
+        if "location" in text:
+            return f"the token {self.ref} is bound to other IP addresses: allow this machine's in the token's filter"
+        if INVALID_TOKEN in codes or "token" in text.lower():
+            return f"the token {self.ref} is revoked, expired or mistyped: create one and store it there"
+        if codes & TOKEN_CODES:
+            return f"{self.ref} does not hold an API token: put the token there, not the Global API Key"
+        return f"give the token {self.ref} the right {right} for this zone; a new zone may need some minutes"
+
+
+_UNREAD = frozenset(
+    {"created_on", "modified_on", "comment_modified_on", "tags_modified_on", "tags", "settings", "proxiable"}
+)
+
+
+def _read_part(item: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what nobody here reads while an answer is parsed: a third of five thousand records' memory."""
+    return {name: value for name, value in item.items() if name not in _UNREAD}
+
+
+def _advice(codes: frozenset[int]) -> str:
+    """Say what to do about a refusal that is not the token's fault."""
+    if codes & ROUTE_CODES:
+        return "check base_url: it ends with /client/v4"
+    return "; ".join(dict.fromkeys(HINTS[code] for code in sorted(codes) if code in HINTS)) if codes else _ON_THE_WAY
+
+
+def _body(what: str, response: httpx.Response, timeout: float) -> bytes:
+    """Read an answer's body, within bounds of size and time: a server that drips would hold us for ever."""
+    chunks, size, deadline = [], 0, time.monotonic() + 4 * timeout
+    announced = response.headers.get("content-length", "")
+    try:
+        if announced.isdecimal() and int(announced) > _LARGEST:
+            raise Lost(f"{what}: the answer is too large", _ON_THE_WAY)
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _LARGEST or time.monotonic() > deadline:
+                raise Lost(f"{what}: the answer does not end", _ON_THE_WAY)
+    finally:
+        response.close()
+    return b"".join(chunks)
+
+
+def _broken(what: str, cause: BaseException) -> Failure:
+    """Tell a connection that was never made from an answer that never came."""
+    import httpx
+
+    text = str(cause) or type(cause).__name__
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+        if "SSL" in text or "CERTIFICATE" in text:
+            return Unsent(f"{what}: TLS failed: {text}", "check the clock, the CA certificates and proxies on the way")
+        return Unsent(f"{what}: can't connect: {text}", "check the network, DNS and base_url")
+    return Lost(f"{what}: no answer: {text}", "check the network, and plan again")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a 429 asks for; RFC 9110 section 10.2.3 allows a date too."""
+    text = headers.get("retry-after") or headers.get("x-ratelimit-reset") or ""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return _SILENCE
