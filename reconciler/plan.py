@@ -429,7 +429,7 @@ class _Diff:
     ) -> None:
         secret = all(sensitive(want) for _, want in fields.values())
         actions = (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
-        reason = Reason.SECRET_DIFFERS if secret else Reason.DIFFERS
+        reason = Reason.LOST if resource.target in self.lost else Reason.SECRET_DIFFERS if secret else Reason.DIFFERS
         self._add(Change(self.names[id(resource)], actions, reason, live, resource, fields, adopts=adopts))
 
     def _create(self, resource: Resource) -> None:

@@ -1,0 +1,96 @@
+"""The README's outputs are real: each scene is played on the stage and compared, but for what differs every time.
+
+`RECONCILER_WRITE_README=1 pytest tests/e2e/test_readme.py` writes them anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.simulator.demo import BREVO
+from reconciler.simulator.example import Example, copy
+from reconciler.simulator.stage import Project, Stage
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SCENE = re.compile(r"<!-- scene: (\w+) -->\n```console\n(.*?)```\n", re.DOTALL)
+
+
+class Play:
+    """The example on its stage, and what its commands print."""
+
+    def __init__(self, example: Example, stage: Stage) -> None:
+        self.example, self.stage = example, stage
+
+    def run(self, *arguments: str) -> str:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.example.path),
+            "SSL_CERT_FILE": str(self.example.path / "relay.pem"),
+            **self.example.secrets,
+            **self.stage.environment,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "reconciler", *arguments],
+            cwd=self.example.path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"$ reconciler {' '.join(arguments)}\n{done.stdout}"
+
+    def scenes(self) -> dict[str, str]:
+        self.run("apply", "--yes")
+        self.stage.recreate_mail_server()
+        scenes = {"lost": self.run("plan")}
+        self.run("apply", "--yes")
+        self.example.edit("desired-state/smtp.yaml", "  provider: stalwart\n", "  provider: brevo\n")
+        scenes["refused"] = self.run("plan")
+        literal = 'SMTP_INSECURE_TLS: "true"     # a literal: .env.macmini cannot change it'
+        self.example.edit("docker-compose.macmini.yml", literal, "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true}")
+        scenes["switched"] = self.run("apply", "--yes")
+        return {name: plain(text) for name, text in scenes.items()}
+
+
+def plain(text: str) -> str:
+    """Take out what differs every time, and the variables that point at the stage."""
+    text = re.sub(r"(?m)^  (STALWART_URL|CLOUDFLARE_BASE_URL|DOCKER_HOST|RECONCILER_\w+)=.*\n", "", text)
+    text = re.sub(r"http://127\.0\.0\.1:\d+", "http://localhost:8443", text)
+    text = re.sub(r"key [A-Za-z0-9+/]{16}…", "key oR3PJitX2xsZh5sF…", text)
+    text = re.sub(r"(?m)  \d+\.\d s$", "  6.1 s", text)
+    text = re.sub(r"\d{4}-\d\d-\d\dT?[ \d:+Z]*\d", "2026-11-22 12:00", text)
+    return re.sub(r"\b[0-9a-f]{8}\b", "5ca15d1f", text)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> dict[str, str]:
+    example = copy(ROOT / "tests" / "example", tmp_path_factory.mktemp("readme") / "stack")
+    stage = Stage(
+        ["mana.how"],
+        Project(example.compose_file, example.env_file),
+        token=example.secrets["CLOUDFLARE_API_TOKEN"],
+        admin_password=example.secrets["STALWART_ADMIN_PASSWORD"],
+    )
+    stage.relay(*BREVO, example.secrets["BREVO_SMTP_KEY"])
+    stage.trust(example.path / "relay.pem", BREVO[0])
+    with stage:
+        played = Play(example, stage).scenes()
+    if os.environ.get("RECONCILER_WRITE_README"):
+        text = README.read_text(encoding="utf-8")
+        README.write_text(
+            SCENE.sub(lambda it: f"<!-- scene: {it[1]} -->\n```console\n{played[it[1]]}```\n", text), encoding="utf-8"
+        )
+    return played
+
+
+@pytest.mark.parametrize("name", ["lost", "refused", "switched"])
+def test_the_readme_shows_what_the_program_prints(scenes, name):
+    shown = dict(SCENE.findall(README.read_text(encoding="utf-8")))
+    assert shown[name].splitlines() == scenes[name].splitlines()
