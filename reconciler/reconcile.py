@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -73,7 +73,7 @@ class Work:
     ``desire`` is the pure function from what was observed (None before that) to what is desired. ``only`` narrows the
     plan to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``head`` says what
     of the environment overrides the directory. ``last_hash`` is the digest of the directory that was last applied
-    whole, from the journal: it only adds words.
+    whole, from the journal: it only adds words. ``unexpected`` is told of exceptions that should not be.
     """
 
     stack: str
@@ -89,6 +89,7 @@ class Work:
     revision: str = ""
     desired_hash: str = ""
     last_hash: str | None = None
+    unexpected: Callable[[Exception], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +117,34 @@ def observe(work: Work, wanted: Iterable[Resource]) -> dict[str, Observation]:
     """Observe all targets side by side; a target that fails is unread, the others go on."""
     resources = tuple(wanted)
 
-    def one(target: Target) -> Observation:
+    found: dict[str, Observation] = {}
+
+    def one(target: Target) -> None:
         try:
-            return target.observe([item for item in resources if item.target == target.name], work.reveal)
+            seen = target.observe([item for item in resources if item.target == target.name], work.reveal)
         except ReconcilerError as error:
-            return Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
+            seen = Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
+        except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not stop the other targets)
+            seen = Observation(target.name, unread=frozenset({target.name}), problems=(_bug(work, target.name, error),))
+        found[target.name] = seen
 
     if len(work.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
-        return {name: one(target) for name, target in work.targets.items()}
-    with ThreadPoolExecutor(max_workers=max(len(work.targets), 1)) as pool:
-        return dict(zip(work.targets, pool.map(one, work.targets.values()), strict=True))
+        one(*work.targets.values())
+        return found
+    # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
+    threads = [threading.Thread(target=one, args=(target,), daemon=True) for target in work.targets.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {name: found[name] for name in work.targets}
+
+
+def _bug(work: Work, where: str, error: Exception) -> Problem:
+    """Make a problem of an exception that should not be. Its text is not shown: it may quote anything."""
+    work.unexpected(error)
+    summary = f"this is a bug: {type(error).__name__} while working with {where}"
+    return Problem(where, summary, "run it again with -v and report what it prints", scope=where)
 
 
 def make_plan(work: Work) -> Plan:
@@ -239,6 +258,10 @@ def _phase(work: Work, changes: Sequence[Change], stopped: Stopped) -> Iterator[
         except ReconcilerError as error:
             for change in left.values():
                 yield Outcome(change, Status.FAILED, error.problems[0] if error.problems else None)
+            return
+        except Exception as error:  # noqa: BLE001 (as in observe: the other phases go on)
+            problem = _bug(work, changes[0].target, error)
+            yield from (Outcome(change, Status.UNKNOWN, problem) for change in left.values())
             return
     for change in left.values():
         yield _skipped(change, "stopped before it was done")

@@ -35,11 +35,11 @@ class Console:
         """Print a result. A reader that has gone away is no error, and a full disk must not end an apply midway."""
         self._progress.erase()
         if self.failure is None:
-            self._print(text)
+            self._print(self.redact(text))
 
     def _print(self, text: str) -> None:
         try:
-            click.echo(_encodable(self.redact(text), sys.stdout), color=self.colour, nl=not text.endswith("\n"))
+            click.echo(_encodable(text, sys.stdout), color=self.colour, nl=not text.endswith("\n"))
             sys.stdout.flush()
         except OSError as error:  # BrokenPipeError among them
             self.failure = error
@@ -49,7 +49,9 @@ class Console:
         """Print a result as JSON."""
         from reconciler.report import json
 
-        self.text(json.dumps(document))
+        self._progress.erase()
+        if self.failure is None:
+            self._print(json.dumps(json.redacted(document, self.redact)))
 
     def result(self, text: str, document: Mapping[str, Any]) -> None:
         """Print a result in the form that was asked for; as Markdown it is fenced text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -96,6 +95,8 @@ def _named(work: Work) -> Iterator[tuple[str, Resource]]:
 
 
 def _unknown(address: str, facts: dict[str, Fact]) -> Problem:
+    import difflib
+
     near = difflib.get_close_matches(address, facts, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan -v` lists addresses"
     return Problem(address, "nothing of that address is declared or live", hint)

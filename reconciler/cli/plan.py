@@ -54,7 +54,7 @@ def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
     """Write the plan beside its place and move it there: a reader never sees half of it."""
     from reconciler.report import json
 
-    text = session.console.redact(json.dumps(json.plan(plan, choice.as_dict())))
+    text = json.dumps(json.redacted(json.plan(plan, choice.as_dict()), session.console.redact))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:

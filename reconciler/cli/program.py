@@ -81,10 +81,7 @@ def _ended_by(error: BaseException, session: Session) -> int:
 def _bug(error: BaseException, session: Session) -> None:
     summary = f"this is a bug in reconciler {__version__}: {type(error).__name__}"
     session.report(Problem("reconciler", summary, "run it again with -v and report what it prints"))
-    if session.console.verbose:
-        import traceback
-
-        session.console.note("".join(traceback.format_exception(error)).rstrip())  # redacted; never any locals
+    session.trace(error)
 
 
 def _printed(session: Session, code: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -65,8 +66,16 @@ class Session:
 
         choice.setdefault("targets", self.options.target)
         made: Work = work(directory, self.settings, progress=self.console.step, **choice)
+        made = replace(made, unexpected=self.trace)
         self.console.redact = getattr(made.reveal, "redact", self.console.redact)
         return made
+
+    def trace(self, error: BaseException) -> None:
+        """Print where an exception comes from, for whoever asked for more: redacted, and never any locals."""
+        if self.console.verbose:
+            import traceback
+
+            self.console.note("".join(traceback.format_exception(error)).rstrip())
 
     def plan(self, work: Work) -> Plan:
         """Observe and plan."""

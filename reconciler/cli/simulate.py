@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import shlex
-import subprocess
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +26,9 @@ def command(session: Session, *, port: int | None) -> int:
     Stalwart starts empty, Cloudflare has the directory's zones without a record, and the containers are those of the
     compose file. Nothing of it stays. `apply` then writes the real env file: work in a copy of the directory.
     """
+    import subprocess  # here and below: `--help` asks every command for its first line, and must be quick
+    import threading
+
     directory = session.directory()
     values = dict(_secrets(directory))
     stage = _stage(directory, values, (port, port + 1, port + 2) if port else (0, 0, 0))
@@ -48,6 +47,8 @@ def command(session: Session, *, port: int | None) -> int:
 
 def _secrets(directory: Directory) -> Iterator[tuple[str, str]]:
     """Yield a value for every variable the directory refers to: the environment's, or a new one."""
+    import secrets
+
     from reconciler.desired.spec import references
 
     names = {ref.name for _, ref in references(directory.spec) if ref.source == "env"}
@@ -74,6 +75,8 @@ def _value(ref: SecretRef, values: dict[str, str]) -> str | None:
 
 
 def _words(stage: Stage, values: dict[str, str]) -> Iterator[str]:
+    import shlex
+
     yield "# The simulator runs. In another shell, in a copy of your directory:"
     known = options.environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}

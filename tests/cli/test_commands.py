@@ -94,7 +94,7 @@ def test_an_unexpected_exception_is_called_a_bug_and_tells_no_secret(run: Any, p
     place.world.turn(boom="lost my way with")
     quiet = run("plan")
     assert quiet.exit_code == 1
-    assert "this is a bug" in quiet.stderr
+    assert "this is a bug" in quiet.stdout
     assert "Traceback" not in quiet.stderr
     loud = run("plan", "-v")
     assert "Traceback" in loud.stderr
@@ -482,3 +482,20 @@ def test_what_needs_no_system_imports_no_client(place: Any, args: list[str]) -> 
 def test_the_group_is_what_the_entry_point_names() -> None:
     assert program.name == "program"
     assert program.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("word", ["mana", "true", "create", "dns/", "null", "after", '": "', "fingerprint", "1234"])
+def test_a_password_that_is_a_word_of_ours_breaks_no_output(
+    run: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    plain = json.loads(run("plan", "--output", "json").stdout)
+    monkeypatch.setenv("NOREPLY_PASSWORD", word)
+    saved = tmp_path / "plan.json"
+    document = json.loads(run("plan", "--output", "json", "--out", str(saved)).stdout)
+    assert document.keys() == plain.keys()
+    for name in ("stack", "fingerprint", "desired_hash"):
+        assert document[name] == plain[name]
+    assert [item["actions"] for item in document["changes"]] == [item["actions"] for item in plain["changes"]]
+    assert run("plan").stdout.startswith("mana at ")
+    assert run("apply", str(saved), "--yes").exit_code == 0
+    assert len(place.world.live) == 4

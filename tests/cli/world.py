@@ -134,7 +134,7 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
         stack=spec.stack,
         desire=functools.partial(desire, spec, adopt=choice.get("adopt", ())),
         targets={name: System(name, world, spec.stack) for name in chosen},
-        reveal=Secrets(directory.path, settings.environ),
+        reveal=Secrets(directory.path, settings.environ, directory.text),
         policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),
         only=tuple(choice.get("only", ())),
         heading=dns.head,
