@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import gc
-import os
+import importlib
 import sys
+import types
+from typing import Any
 
-# Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles,
-# and looking for pydantic's plugins reads the metadata of every installed package.
+
+class _NoPlugins(types.ModuleType):
+    """In place of the search for pydantic's plugins, which reads the metadata of every installed package.
+
+    Whatever else should be asked of it is asked of the real module.
+    """
+
+    get_plugins = tuple[Any, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system asks whether it is a package
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+# Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles.
 gc.set_threshold(100_000, 50, 50)
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+sys.modules.setdefault("pydantic.plugin._loader", _NoPlugins("pydantic.plugin._loader"))
 # The command line of httpx would bring in rich, where that happens to be installed: None says it is not there.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 

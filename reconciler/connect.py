@@ -40,7 +40,7 @@ def work(
     """
     spec = directory.spec
     chosen = _chosen(spec, targets)
-    secrets = Secrets(directory.path, settings.environ)
+    secrets = Secrets(directory.path, settings.environ, directory.text)
     made = _targets(directory, settings, progress)
     return Work(
         stack=spec.stack,
@@ -52,7 +52,7 @@ def work(
         known_public=functools.partial(_known_public, secrets),
         heading=dns.head,
         markable=functools.partial(_markable, spec.stack),
-        head=settings.shown(),
+        head=settings.shown(chosen),
         revision=revision(directory.path),
         desired_hash=directory.digest,
         last_hash=_last_hash(settings.data, spec.stack),

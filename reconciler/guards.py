@@ -16,10 +16,12 @@ from reconciler.resources import (
     AllowedIp,
     Domain,
     Live,
+    Login,
     Observation,
     Record,
     SecretRef,
     SecretText,
+    Setting,
     Signature,
     Variable,
 )
@@ -168,19 +170,60 @@ def _uses(resource: object, domain: str) -> bool:
     return any(str(address).endswith(f"@{domain}") for address in (resource.name, resource.email, *aliases))
 
 
+def address_taken(evidence: Evidence) -> Iterator[Problem]:
+    """An address is one account's: another gets it only when this plan takes it away from the first."""
+    accounts = [change for change in evidence.plan.changes if isinstance(change.resource, Account)]
+    changed = {change.before.id: change for change in accounts if change.before is not None}
+    held = {
+        address: live
+        for live in evidence.live
+        if isinstance(live.resource, Account)
+        for address in _mail_addresses(live.resource)
+    }
+    for change in accounts:
+        for address in _mail_addresses(change.after) if isinstance(change.after, Account) else ():
+            live = held.get(address)
+            if live is None or (change.before is not None and live.id == change.before.id):
+                continue
+            holder, other = live.resource.address, changed.get(live.id)
+            if other is None or (other.after is not None and not _gives_up(other, address)):
+                hint = f"take it from there: declare {holder} without it, as its aliases or its address"
+                yield _refuse(change.address, f"{address} is an address of {holder}", hint, "stalwart")
+            elif other.deletes:
+                hint = f"remove that first: reconciler apply --only {holder}"
+                yield _refuse(
+                    change.address, f"{address} is still an address of {holder}, which goes", hint, "stalwart"
+                )
+
+
+def _gives_up(change: Change, address: str) -> bool:
+    """Whether an account no longer has an address after its change; what is unmanaged stays."""
+    after, before = change.after, change.before.resource if change.before else None
+    if not isinstance(after, Account) or not isinstance(before, Account):
+        return False
+    email = after.email if isinstance(after.email, str) else before.email
+    aliases = after.aliases if isinstance(after.aliases, tuple) else before.aliases
+    return address not in (email, *(aliases if isinstance(aliases, tuple) else ()))
+
+
+def _mail_addresses(account: Account) -> Iterator[str]:
+    if isinstance(account.email, str):
+        yield account.email
+    if isinstance(account.aliases, tuple):
+        yield from account.aliases
+
+
 def account_goes(evidence: Evidence) -> Iterator[Problem]:
     """An account's removal destroys its mailbox: said loudly, and refused for a login that is still in use."""
-    used = {
-        item.login.account: item for item in evidence.desired.resources if isinstance(item, Variable) and item.login
-    }
     for change in evidence.plan.changes:
         account = change.resource
         if not (change.deletes and isinstance(account, Account)):
             continue
-        if account.name in used:
+        service = next((item.service for item, login in _logins(evidence) if _is_login(evidence, login, account)), None)
+        if service is not None:
             hint = "switch the consumer to another provider or account first"
-            yield _refuse(change.address, f"{used[account.name].service} logs in with it", hint, "stalwart")
-        elif evidence.policy.administrator in (account.name, account.login):
+            yield _refuse(change.address, f"{service} logs in with it", hint, "stalwart")
+        elif evidence.policy.administrator.lower() in (account.name, account.login):
             yield _refuse(
                 change.address, "reconciler itself logs in with it", "change targets.stalwart first", "stalwart"
             )
@@ -219,7 +262,7 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
     """
     hosts: dict[str, list[Record]] = defaultdict(list)
     for record in evidence.records():
-        hosts[_host(record)].append(record)
+        hosts[record.host].append(record)
     for item in evidence.desired.resources:
         if not (isinstance(item, Record) and item.type == "MX"):
             continue
@@ -231,10 +274,6 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
             elif host.type in ("A", "AAAA") and host.proxied:
                 hint = "set `proxied: false`: Cloudflare's proxy takes no mail"
                 yield _refuse(where, f"is proxied, and the MX of {item.zone} points to it", hint, item.scope)
-
-
-def _host(record: Record) -> str:
-    return record.zone if record.name == "@" else f"{record.name}.{record.zone}"
 
 
 # ----------------------------------------------------------------------------------------------------------- DKIM
@@ -251,7 +290,7 @@ def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:
         record = change.resource
         if not isinstance(record, Record) or family(record) != "dkim" or record.type != "TXT":
             continue
-        address = signing.get(_host(record))
+        address = signing.get(record.host)
         if address:
             hint = f"remove the key first: `removed: [{address}]`, or let it retire with `stage: retiring`"
             yield _refuse(change.address, f"the server still signs with {address}", hint, record.scope)
@@ -266,18 +305,22 @@ def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
     A domain's first key, and one that a recreated volume lost, have nothing to take over from: they only warn.
     """
     published = {
-        (_host(live.resource), live.resource.content) for live in evidence.live if isinstance(live.resource, Record)
+        (live.resource.host, live.resource.content) for live in evidence.live if isinstance(live.resource, Record)
     }
     for change in evidence.plan.changes:
         key = change.after
         if not isinstance(key, Signature) or not key.signs or not change.fields.keys() & {"public_key", "signs"}:
             continue
         record = _record_of(evidence, key)
-        if record is None or (_host(record), record.content) in published:
+        if record is None or (record.host, record.content) in published:
             continue
         where = f"dns/{record.zone}/TXT/{record.name}"
-        if "cloudflare" not in evidence.observations:
-            yield _warn(change.address, f"whether {where} is published was not looked at", "plan without --target")
+        if record.scope not in _read_zones(evidence):
+            summary, hint = f"whether {where} is published could not be seen", "plan again with its zone readable"
+            if "cloudflare" not in evidence.observations:
+                summary, hint = f"whether {where} is published was not looked at", "plan without --target"
+            judge = _refuse if _takes_over(evidence, change, key) else _warn
+            yield judge(change.address, summary, hint, "stalwart")
         elif _takes_over(evidence, change, key):
             hint = "publish it first: `stage: pending`, apply, then `stage: active`"
             yield _refuse(change.address, f"would sign before {where} is published", hint, "stalwart")
@@ -285,10 +328,19 @@ def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
             yield _warn(change.address, f"signs before {where} is visible", "mail sent at once may fail DKIM")
 
 
+def _read_zones(evidence: Evidence) -> set[str]:
+    """Name the zones whose records were seen."""
+    seen = evidence.observations.get("cloudflare")
+    if seen is None or seen.target in seen.unread:
+        return set()
+    zones = {item.scope for item in evidence.desired.resources if isinstance(item, Record)}
+    return zones - seen.unread
+
+
 def _record_of(evidence: Evidence, key: Signature) -> Record | None:
     name = f"{key.selector}._domainkey.{key.domain}"
     records = (item for item in evidence.desired.resources if isinstance(item, Record) and item.type == "TXT")
-    return next((item for item in records if _host(item) == name), None)
+    return next((item for item in records if item.host == name), None)
 
 
 def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
@@ -305,16 +357,37 @@ def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
 # -------------------------------------------------------------------------------------------------------- secrets
 def administrator_as_consumer(evidence: Evidence) -> Iterator[Problem]:
     """A service that sends mail must not hold the key to the whole server."""
-    admins = {
-        item.name
+    admins = [
+        item
         for item in evidence.desired.resources
         if isinstance(item, Account) and isinstance(item.roles, tuple) and "admin" in item.roles
-    }
+    ]
+    for item, login in _logins(evidence):
+        for admin in admins:
+            if _is_login(evidence, login, admin):
+                scope = f"smtp/{item.service}"
+                hint = "give it an account of its own with `roles: [user]`"
+                yield _refuse(scope, f"logs in with the administrator {admin.name}", hint, scope)
+
+
+def _logins(evidence: Evidence) -> Iterator[tuple[Variable, Login]]:
     for item in evidence.desired.resources:
-        if isinstance(item, Variable) and item.login and item.login.account in admins:
-            scope = f"smtp/{item.service}"
-            hint = "give it an account of its own with `roles: [user]`"
-            yield _refuse(scope, f"logs in with the administrator {item.login.account}", hint, scope)
+        if isinstance(item, Variable) and item.login is not None:
+            yield item, item.login
+
+
+def _is_login(evidence: Evidence, login: Login, account: Account) -> bool:
+    """Whether a consumer logs in as this account: as the directory says, or by its name at a host of this stack."""
+    if login.account is not None:
+        return login.account == account.name
+    names = (account.name, account.login, *_mail_addresses(account))
+    return str(login.username).lower() in names and _at_home(evidence, login.host.lower())
+
+
+def _at_home(evidence: Evidence, host: str) -> bool:
+    """Whether a host is this stack's own mail server: a name of the compose network or in a mail domain of ours."""
+    domains = [item.name for item in evidence.desired.resources if isinstance(item, Domain)]
+    return "." not in host or any(host == name or host.endswith(f".{name}") for name in domains)
 
 
 def known_secret(evidence: Evidence) -> Iterator[Problem]:
@@ -331,7 +404,9 @@ def _refs(resource: object) -> tuple[SecretRef, ...]:
     if isinstance(resource, Account):
         values = (resource.password,)
     elif isinstance(resource, Variable):
-        values = (resource.running,)
+        values = (resource.running, *resource.candidates)
+    elif isinstance(resource, Setting):
+        values = (resource.value,)
     return tuple(
         ref
         for value in values
@@ -351,6 +426,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     too_many_deletions,
     zone_collapses,
     domain_in_use,
+    address_taken,
     account_goes,
     second_policy,
     exchange_reachable,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +149,7 @@ class Journal:
 
 def entry(stack: str, environ: Mapping[str, str], **facts: Any) -> Entry:
     """Make the entry of an apply that begins now, with an id of its own."""
-    return Entry(secrets.token_hex(4), stack, now(), who(environ), **facts)
+    return Entry(os.urandom(4).hex(), stack, now(), who(environ), **facts)
 
 
 def now() -> str:

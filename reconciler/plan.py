@@ -449,24 +449,27 @@ class _Diff:
             resource = next((item for item in creates if item.address == new), None)
             if live is None or resource is None:
                 continue
+            live = _uncompared(resource, live)
             fields = differences(resource, live.resource)
             fields.setdefault("name", (getattr(live.resource, "name", old), getattr(resource, "name", new)))
             self._update(resource, live, fields)
             creates = [item for item in creates if item is not resource]
-            spare = [item for item in spare if item is not live]
+            spare = [item for item in spare if item.resource.address != old]
         return creates, spare
 
     def _retyped(self, creates: list[Resource], spare: list[Live]) -> tuple[list[Resource], list[Live]]:
-        """A change of type at one name is one change, made in one batch, and no deletion."""
+        """A change of type at one name is one change, in one batch, and no deletion; a lost server defers it."""
         leaving: dict[tuple[str, str], list[Live]] = defaultdict(list)
         for live in spare:
-            if self._goes(live) and isinstance(live.resource, Record):
+            if isinstance(live.resource, Record) and self._absent(live):
                 leaving[live.resource.zone, live.resource.name].append(live)
         remaining, used = [], set()
         for resource in creates:
             lives = leaving.get((resource.zone, resource.name)) if isinstance(resource, Record) else None
             if not lives:
                 remaining.append(resource)
+                continue
+            if self.lost:
                 continue
             live = lives.pop(0)
             used.add(id(live))
@@ -477,9 +480,11 @@ class _Diff:
         return remaining, [live for live in spare if id(live) not in used]
 
     def _goes(self, live: Live) -> bool:
-        """Whether a live resource that nothing desired matches is to be deleted."""
-        if self.lost:
-            return False
+        """Whether a live resource that nothing desired matches is to be deleted in this run."""
+        return not self.lost and self._absent(live)
+
+    def _absent(self, live: Live) -> bool:
+        """Whether a live resource that nothing desired matches should not be there."""
         if not isinstance(live.resource, Record):
             return live.resource.address in self.desired.removed
         return (
@@ -501,10 +506,13 @@ class _Diff:
 
     def _needs(self) -> None:
         """Say which other changes each change depends on: a failed one skips only what needs it."""
-        present = {change.address: change for change in self.changes if not change.deletes}
+        present: dict[str, list[str]] = defaultdict(list)
+        for change in self.changes:
+            if not change.deletes:
+                present[_essence(change.resource)].append(change.address)
         for index, change in enumerate(self.changes):
             wanted = _required(change, fresh=bool(self.lost)) if change.after is not None else ()
-            needs = frozenset(item for item in wanted if item in present and item != change.address)
+            needs = frozenset(it for item in wanted for it in present.get(item, ()) if it != change.address)
             if needs:
                 self.changes[index] = replace(change, needs=needs)
 
@@ -518,13 +526,29 @@ def _required(change: Change, *, fresh: bool) -> Iterator[str]:
     match change.resource:
         case Variable(login=login) if login is not None and login.account:
             yield f"account/{login.account}"
-        case Account(name=name, aliases=aliases):
-            for email in (name, *(aliases if isinstance(aliases, tuple) else ())):
-                yield f"domain/{email.rpartition('@')[2]}"
-        case Signature(domain=domain, selector=selector) if not fresh and change.before is not None:
-            yield f"dns/{domain}/TXT/{selector}._domainkey"
-        case Signature(domain=domain):
+        case Account(name=name, email=email, aliases=aliases):
+            for item in (name, email, *(aliases if isinstance(aliases, tuple) else ())):
+                yield f"domain/{str(item).rpartition('@')[2]}"
+        case Signature(domain=domain, selector=selector):
             yield f"domain/{domain}"
+            if not fresh and change.before is not None:
+                yield f"TXT {selector}._domainkey.{domain}"
+
+
+def _essence(resource: Resource) -> str:
+    """Name what others rely on: a TXT record by its full name, as its zone may be a parent of the domain."""
+    if isinstance(resource, Record) and resource.type == "TXT":
+        return f"TXT {resource.host}"
+    return resource.address
+
+
+def _uncompared(resource: Resource, live: Live) -> Live:
+    """Let the password of a renamed account count as another: under its old name it was not compared."""
+    if not (isinstance(resource, Account) and isinstance(live.resource, Account)):
+        return live
+    if not isinstance(resource.password, SecretRef) or live.resource.password is not UNMANAGED:
+        return live
+    return replace(live, resource=replace(live.resource, password=Different()))
 
 
 def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:

@@ -162,6 +162,11 @@ class Record(Resource):
         return f"dns/{self.zone}/{self.type}/{self.name}"
 
     @property
+    def host(self) -> str:
+        """The full name."""
+        return self.zone if self.name == "@" else f"{self.name}.{self.zone}"
+
+    @property
     def group(self) -> tuple[str, ...]:
         """Records of one type at one name are compared together."""
         return ("dns", self.zone, self.type, self.name)
@@ -347,7 +352,8 @@ class Variable(Resource):
 
     ``running`` is what the running container has (``None``: the variable is not set or nothing runs), ``configured``
     what the compose file and the env file would give it. A desired variable has the same value in both. Where the
-    value depends on the server's generation and holds a secret, ``candidates`` are the texts it may become.
+    value depends on the server's generation and holds a secret, ``candidates`` are the texts it may become. ``clear``
+    are the accounts' passwords in it, of which a consumer needs the clear value.
     """
 
     target: ClassVar[str] = "compose"
@@ -360,6 +366,7 @@ class Variable(Resource):
     configured: str | Secret | Verdict | Special | None
     login: Login | None = field(default=None, compare=False)
     candidates: tuple[Secret, ...] = field(default=(), compare=False)
+    clear: tuple[SecretRef, ...] = field(default=(), compare=False)
 
     @property
     def address(self) -> str:

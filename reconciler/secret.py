@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -17,19 +18,35 @@ from reconciler.resources import Secret, SecretRef
 
 MAX_BYTES = 65536  # a private key has 3,000; whatever is larger is not a secret
 SHORTEST_REDACTED = 4  # shorter values would black out ordinary text
+_WORD = 12  # a shorter value of letters alone may be a part of any word or name
+_NAME = r"[\w.@/-]"  # what names and addresses are made of
+
+
+_HASHES = re.compile(
+    r"\$[56]\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{43,86}"
+    r"|\$2[abxy]\$\d\d\$[./0-9A-Za-z]{53}"
+    r"|\$argon2(id|i|d)\$(v=\d+\$)?m=\d+,t=\d+,p=\d+(,[^$]*)?\$[^$\s]+\$[^$\s]+"
+    r"|\$(pbkdf2[-\w]*|scrypt)\$[^$\s]+\$[^$\s]+\$[^$\s]+"
+    r"|\$1\$[^$\s]{0,8}\$[./0-9A-Za-z]{22}"
+    r"|\$sha1\$\d+\$[^$\s]+\$[./0-9A-Za-z]{28}"
+    r"|\{(S?SHA(224|256|384|512)?|MD5|CRYPT|ARGON2\w*|PBKDF2[-\w]*)\}\S+",
+    re.IGNORECASE,
+)
 
 
 class Secrets:
     """Reveals secrets by reference, each read once and only when it is needed.
 
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
-    and the remedy. ``base`` is the directory that ``{file: PATH}`` is relative to.
+    and the remedy. ``base`` is the directory that ``{file: PATH}`` is relative to, ``public`` all that the directory
+    says in clear.
     """
 
-    def __init__(self, base: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, base: Path, environ: Mapping[str, str], public: str = "") -> None:
         """Remember where to read from; nothing is read yet."""
         self._base = base
         self._environ = environ
+        self._public = public
         self._values: dict[SecretRef, str] = {}
         self._lock = threading.Lock()  # targets are observed side by side
 
@@ -83,11 +100,30 @@ class Secrets:
         return {ref: hashlib.sha256(value.encode()).hexdigest() for ref, value in self._values.items()}
 
     def redact(self, text: str) -> str:
-        """Replace every value that was revealed, in any form it may take on a wire, by the secret's name."""
+        """Replace every value that was revealed, in any form it may take on a wire, by the secret's name.
+
+        A password such as ``mana`` is a part of ``dns/mana.how`` and of what not: a short word is replaced where it
+        stands by itself, and so is what the directory says in clear. A short word that it says in clear stays: its
+        absence from sentences would tell what it is used for.
+        """
         forms = [(form, ref) for ref, value in list(self._values.items()) for form in _forms(value)]
         for form, ref in sorted(forms, key=lambda item: len(item[0]), reverse=True):
-            text = text.replace(form, f"[redacted {ref}]")
+            if form in text:
+                text = self._without(form, text, f"[redacted {ref}]")
         return text
+
+    def _without(self, form: str, text: str, name: str) -> str:
+        known, short = form in self._public, len(form) < _WORD
+        if known and short:
+            return text
+        if known or (short and form.isalpha()):
+            return re.sub(rf"(?<!{_NAME}){re.escape(form)}(?!{_NAME})", lambda _: name, text)
+        return text.replace(form, name)
+
+
+def is_crypt_hash(text: str) -> bool:
+    """Whether a text is the hash of a password, as Stalwart stores it (0.15: directory/core/secret.rs)."""
+    return _HASHES.fullmatch(text) is not None
 
 
 def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:

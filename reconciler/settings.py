@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.problem import Problem, ReconcilerError
 
-SHOWN = (
-    "STALWART_URL",
-    "CLOUDFLARE_BASE_URL",
-    "DOCKER_HOST",
-    "RECONCILER_COMPOSE",
-    "RECONCILER_NAMESERVERS",
-    "RECONCILER_ROUTES",
-)
+# What overrides the directory, and which target it matters to ("": all of them).
+OVERRIDES = {
+    "RECONCILER_STATE": "",
+    "RECONCILER_DATA": "",
+    "STALWART_URL": "stalwart",
+    "CLOUDFLARE_BASE_URL": "cloudflare",
+    "DOCKER_HOST": "compose",
+    "RECONCILER_COMPOSE": "compose",
+    "RECONCILER_NAMESERVERS": "",
+    "RECONCILER_ROUTES": "compose",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Settings:
     ``environ`` is the whole environment, which secrets come from; ``state`` the directory of YAML; ``data`` where the
     journal and the lease are. ``routes`` says where a mail server is reached from here for the proof of credentials
     (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the host's.
+    ``overrides`` names the variables that hold in place of what the directory or the command's default says.
     """
 
     state: Path
@@ -37,27 +41,42 @@ class Settings:
     compose: tuple[str, ...] = ("docker", "compose")
     nameservers: tuple[str, ...] = ()
     routes: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    overrides: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, environ: Mapping[str, str], state: Path | None = None, data: Path | None = None) -> Settings:
         """Read the environment; ``state`` and ``data`` are what the command line says, which wins."""
+        said = {"RECONCILER_STATE": state, "RECONCILER_DATA": data}
+        overrides = frozenset(name for name in OVERRIDES if environ.get(name) and not said.get(name))
         state = state or Path(environ.get("RECONCILER_STATE") or "desired-state")
         data = data or Path(environ.get("RECONCILER_DATA") or state.resolve().parent / ".reconciler")
         return cls(
             state=state,
             data=data,
             environ=environ,
-            stalwart_url=environ.get("STALWART_URL") or None,
-            cloudflare_base_url=environ.get("CLOUDFLARE_BASE_URL") or None,
-            docker_host=environ.get("DOCKER_HOST") or None,
+            stalwart_url=_url(environ, "STALWART_URL"),
+            cloudflare_base_url=_url(environ, "CLOUDFLARE_BASE_URL"),
+            docker_host=_url(environ, "DOCKER_HOST"),
             compose=tuple(shlex.split(environ.get("RECONCILER_COMPOSE") or "docker compose")),
             nameservers=tuple(environ.get("RECONCILER_NAMESERVERS", "").replace(",", " ").split()),
             routes=dict(_route(item) for item in environ.get("RECONCILER_ROUTES", "").split()),
+            overrides=overrides,
         )
 
-    def shown(self) -> tuple[str, ...]:
-        """Name the variables that override the directory, as ``NAME=value``; none of them holds a secret."""
-        return tuple(f"{name}={self.environ[name]}" for name in SHOWN if self.environ.get(name))
+    def shown(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Name the variables that override the directory for these targets, on one line. None holds a secret."""
+        names = [name for name, target in OVERRIDES.items() if name in self.overrides and target in ("", *targets)]
+        listed = ", ".join(f"{name}={self.environ[name]}" for name in names)
+        return (f"set by the environment: {listed}",) if listed else ()
+
+
+def _url(environ: Mapping[str, str], name: str) -> str | None:
+    """Read a URL that will be shown; raises `ReconcilerError`, which does not repeat it, where it holds a password."""
+    text = environ.get(name, "")
+    if "@" in text and ":" in text.rpartition("@")[0].partition("://")[2]:
+        problem = Problem(name, "holds a password, and URLs are shown", "leave it out: the directory says where it is")
+        raise ReconcilerError(problem)
+    return text or None
 
 
 def _route(text: str) -> tuple[tuple[str, int], tuple[str, int]]:

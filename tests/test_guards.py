@@ -18,6 +18,7 @@ from reconciler.resources import (
     Login,
     Observation,
     SecretRef,
+    Setting,
     Signature,
     Variable,
 )
@@ -180,3 +181,67 @@ def test_a_secret_that_everybody_knows_is_refused():
 def test_allowing_everyone_is_warned_about():
     (problem,) = judge([AllowedIp("0.0.0.0/0")], mail=[])
     assert problem.severity is Severity.WARNING
+
+
+# ------------------------------------------------------------------------------------------------- addresses, logins
+def mailbox(name, *aliases, **more):
+    return Account(
+        f"{name}@{ZONE}", name, f"{name}@{ZONE}", aliases=tuple(f"{item}@{ZONE}" for item in aliases), **more
+    )
+
+
+def judge_accounts(wanted, live, **more):
+    observation = Observation("stalwart", [Live(item, str(item.login)) for item in live])
+    desired = Desired(wanted, **more)
+    plan = diff(desired, {"stalwart": observation}, stack="mana", head=head)
+    return guards.check(guards.Evidence(plan, desired, {"stalwart": observation}, guards.Policy()))
+
+
+def test_an_address_of_another_account_is_taken_only_when_it_is_given_up():
+    assert refused(judge_accounts([mailbox("a", "info")], [mailbox("a"), mailbox("b", "info")])) == ["stalwart"]
+    assert judge_accounts([mailbox("a", "info"), mailbox("b")], [mailbox("a"), mailbox("b", "info")]) == ()
+    (problem,) = judge_accounts([mailbox("info")], [mailbox("b", "info")])
+    assert problem.severity is Severity.REFUSED
+    moved = {f"account/b@{ZONE}": f"account/c@{ZONE}"}
+    assert judge_accounts([mailbox("c"), mailbox("b2", "b")], [mailbox("b")], moved=moved) == ()
+
+
+def test_an_address_of_an_account_that_goes_is_free_in_the_next_run():
+    gone = frozenset({f"account/b@{ZONE}"})
+    problems = judge_accounts([mailbox("a", "info")], [mailbox("b", "info")], removed=gone)
+    (problem,) = [item for item in problems if item.severity is Severity.REFUSED]
+    assert f"--only account/b@{ZONE}" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "verdict"), [("stalwart", "stalwart"), ("mail.mana.how", "stalwart"), ("a.brevo.com", "")]
+)
+def test_an_account_is_in_use_by_its_name_or_alias_at_our_own_server(host, verdict):
+    login = Login(host, 587, f"Info@{ZONE}", SECRET, verify_tls=True)
+    wanted = [Domain(ZONE), Variable("notify", "SMTP_USER", "x", "x", login)]
+    gone = frozenset({f"account/b@{ZONE}"})
+    problems = judge(wanted, mail=[Domain(ZONE), mailbox("b", "info")], removed=gone)
+    assert refused(problems) == ([verdict] if verdict else [])
+
+
+def test_an_administrator_is_no_consumer_by_name_either():
+    login = Login("stalwart", 587, "admin", SECRET, verify_tls=False)
+    wanted = [
+        Account("admin", "admin", None, roles=("admin",)),
+        Variable("notify", "SMTP_USER", "admin", "admin", login),
+    ]
+    assert refused(judge(wanted, mail=[])) == ["smtp/notify"]
+    away = replace(login, host="smtp.brevo.com")
+    assert judge([wanted[0], replace(wanted[1], login=away)], mail=[]) == ()
+
+
+def test_a_key_does_not_take_over_while_its_record_was_not_looked_at():
+    new = dkim_record(ZONE, ZONE, "s2", "ed25519", OTHER)
+    wanted = [Signature(ZONE, "s2", "ed25519", OTHER), new]
+    assert refused(judge(wanted, mail=[Signature(ZONE, "s1", "ed25519", KEY)])) == ["stalwart"]
+    assert [item.severity for item in judge(wanted, mail=[])] == [Severity.WARNING]
+
+
+def test_a_secret_of_a_setting_may_be_known_as_well():
+    wanted = [Setting("settings/queue.route.relay.auth.secret", SECRET)]
+    assert refused(judge(wanted, mail=[], public=frozenset({SECRET}))) == ["stalwart"]

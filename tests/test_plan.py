@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.desired.dns import head, record
+from reconciler.desired.dns import dkim_record, head, record
 from reconciler.plan import Action, Desired, Reason, diff, phases, public
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     UNKNOWN,
+    UNMANAGED,
     Account,
     Different,
     Domain,
@@ -314,3 +317,82 @@ def test_signatures_of_one_selector_are_compared_by_key():
     live = Signature(ZONE, "s1", "ed25519", "AAAA")
     result = plan([Signature(ZONE, "s1", "ed25519", "BBBB")], stalwart(live))
     assert result.changes[0].fields == {"public_key": ("AAAA", "BBBB")}
+
+
+def test_a_key_needs_its_record_in_a_parent_zone_too():
+    old, new = (Signature("sub.mana.how", "s1", "ed25519", text) for text in ("AAAA", "BBBB"))
+    published = dkim_record(ZONE, "sub.mana.how", "s1", "ed25519", "BBBB")
+    result = plan([new, published], stalwart(old) | cloudflare())
+    needs = {change.address: change.needs for change in result.changes}
+    assert needs["dkim/sub.mana.how/s1"] == {"dns/mana.how/TXT/s1._domainkey.sub"}
+
+
+def test_a_change_of_type_waits_while_a_server_is_lost():
+    wanted = [Domain(ZONE), record(ZONE, "CNAME", "www", "other.example")]
+    live = cloudflare(ours(record(ZONE, "A", "www", "192.0.2.1")))
+    assert [item.address for item in plan(wanted, live | stalwart(lost=True)).changes] == ["domain/mana.how"]
+    later = plan(wanted, live | stalwart(Domain(ZONE)))
+    assert [item.actions for item in later.changes] == [(Action.DELETE, Action.CREATE)]
+
+
+def test_a_renamed_account_gets_its_password_as_it_could_not_be_compared():
+    old = Account("old@mana.how", "old", "old@mana.how")
+    new = Account("new@mana.how", "new", "new@mana.how", password=SECRET)
+    (change,) = plan([new], stalwart(old), moved={old.address: new.address}).changes
+    assert change.fields["password"] == (Different(), SECRET)
+    kept = Account("new@mana.how", "new", "new@mana.how", password=SECRET, enforce_password=False)
+    (change,) = plan([kept], stalwart(old), moved={old.address: new.address}).changes
+    assert "password" not in change.fields
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+PEOPLE = st.lists(
+    st.builds(
+        lambda name, quota, aliases, secret: Account(
+            f"{name}@mana.how",
+            name,
+            f"{name}@mana.how",
+            roles=("user",),
+            quota=quota,
+            aliases=aliases,
+            password=SECRET if secret else UNMANAGED,
+        ),
+        NAMES,
+        st.sampled_from([None, 0, 5, UNMANAGED]),
+        st.sampled_from([(), ("x@mana.how",), UNMANAGED]),
+        st.booleans(),
+    ),
+    max_size=3,
+    unique_by=lambda item: item.name,
+)
+
+
+def carried_out_at(server, result):
+    """Return what is live after all changes, as a server would have it."""
+    live = {item.address: item for item in server}
+    for change in result.changes:
+        if change.after is None:
+            del live[change.address]
+            continue
+        had = change.before.resource if change.before else None
+        values = {name: value for name, value in change.after.values() if value is not UNMANAGED}
+        if values.get("password"):
+            values["password"] = Same(values["password"])
+        if had is not None:
+            live.pop(had.address, None)
+        live[change.address] = replace(had or change.after, **{"name": change.after.name} | values)
+    return list(live.values())
+
+
+@given(PEOPLE, PEOPLE, st.sets(NAMES), st.booleans())
+def test_accounts_come_to_rest_and_only_named_ones_go(wanted, server, gone, lost):
+    server = [replace(item, password=Different()) for item in server]
+    removed = frozenset(f"account/{name}@mana.how" for name in gone) - {item.address for item in wanted}
+    lost = lost and not server
+    first = plan(wanted, stalwart(*server, lost=lost), removed=removed)
+    deleted = {change.address for change in first.changes if change.deletes}
+    assert deleted == removed & {item.address for item in server}
+    after = carried_out_at(server, first)
+    second = plan(wanted, stalwart(*after), removed=removed)
+    assert second.changes == ()
+    assert first.fingerprint == plan(wanted[::-1], stalwart(*server[::-1], lost=lost), removed=removed).fingerprint

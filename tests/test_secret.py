@@ -79,3 +79,24 @@ def test_any_line_of_a_key_is_redacted(tmp_path):
     secrets = Secrets(tmp_path, {})
     secrets(SecretRef("file", "k"))
     assert "QUJDREVGR0hJSktMTU5P" not in secrets.redact("error near QUJDREVGR0hJSktMTU5P!")
+
+
+@pytest.mark.parametrize("word", ["mana", "true", "create", "account", "null"])
+def test_a_password_that_is_a_word_or_a_part_of_a_name_breaks_neither(word):
+    secrets = Secrets(None, {"X": word}, public="stack: mana\naccounts: {noreply@mana.how: {}}")
+    secrets(env())
+    address = f"{word}/noreply@{word}.how, dns/{word}.how/TXT/_{word}"
+    assert secrets.redact(address) == address
+
+
+def test_a_word_that_only_the_secret_is_goes_where_it_stands_alone():
+    secrets = Secrets(None, {"X": "sesame"}, public="stack: mana")
+    secrets(env())
+    assert secrets.redact("535 'sesame' is wrong") == "535 '[redacted {env: X}]' is wrong"
+    assert secrets.redact("sesame.example") == "sesame.example"
+
+
+def test_a_short_password_with_a_digit_goes_everywhere():
+    secrets = Secrets(None, {"X": "hunter2"})
+    secrets(env())
+    assert "hunter2" not in secrets.redact("xhunter2x smtp://u:hunter2@host")

@@ -193,6 +193,7 @@ class _Report:
 
     def __init__(self, session: Session, plan: Plan, choice: Choice) -> None:
         self.session, self.plan, self.choice = session, plan, choice
+        self.restored = bool(session.last_whole(plan))  # asked before this apply makes it whole again
         self.outcomes: list[Outcome] = []
         self._seconds: list[float] = []
         self._since = time.monotonic()
@@ -251,7 +252,9 @@ class _Report:
         """Print the end: the proof, or what remains."""
         from reconciler.report import markdown, outcomes
 
-        ending = outcomes.ending(self.plan, after, [item.status for item in self.outcomes], word, id)
+        ending = outcomes.ending(
+            self.plan, after, [item.status for item in self.outcomes], word, id, restored=self.restored
+        )
         if self.session.console.output == "json":
             self.session.console.document(self._document(word, id, after))
         elif self.session.console.output == "markdown":

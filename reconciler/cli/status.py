@@ -76,7 +76,7 @@ def _head(session: Session, plan: Plan) -> list[str]:
 
 
 def _systems(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    from reconciler.report import summary, values
+    from reconciler.report import summary
 
     lines = []
     for target, standing in systems.items():
@@ -87,11 +87,17 @@ def _systems(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
             "pending": changes,
             "lost": f"empty: new, or lost; {changes}",
             "refused": f"refused by a guard; {changes}",
-            "unreadable": f"could not be read: {values.escape(', '.join(standing['unread']))}",
+            "unreadable": f"could not be read{_parts(target, standing['unread'])}",
         }
         restart = f"; {standing['restarts']} restart due" if standing["restarts"] else ""
         lines.append(f"  {summary.target_name(target):<12}{words[standing['state']]}{restart}")
     return lines
+
+
+def _parts(target: str, unread: list[str]) -> str:
+    from reconciler.report import values
+
+    return "" if unread == [target] else f": {values.escape(', '.join(unread))}"
 
 
 def _journal(last: Entry | None) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from ipaddress import ip_network
 
 from reconciler.desired import dns, template
@@ -53,6 +52,8 @@ def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 def near(name: str, known: Iterable[str], verb: str = "did you mean") -> str:
     """Suggest the nearest known name."""
+    from difflib import get_close_matches  # only mistakes ask
+
     found = get_close_matches(name, list(known), 1)
     return f"{verb} {found[0]}?" if found else ""
 

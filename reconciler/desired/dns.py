@@ -158,7 +158,13 @@ def _content(type: str, zone: str, name: str, content: str | None) -> str:
     return "".join(content.split()) if type == "OPENPGPKEY" else content
 
 
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
+
+
 def _address(type: str, text: str) -> str:
+    if type == "A" and _IPV4.fullmatch(text):  # has one form only; thousands of them are read
+        return text
     try:
         return str(IPv4Address(text) if type == "A" else IPv6Address(text))
     except AddressValueError:

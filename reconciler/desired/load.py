@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -65,13 +65,17 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents."""
+    """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents.
+
+    ``text`` is all they say, for who must know what is public anyway.
+    """
 
     path: Path
     spec: Spec
     places: Places
     files: tuple[str, ...]
     digest: str
+    text: str = field(repr=False)
 
 
 def load(path: Path) -> Directory:
@@ -85,7 +89,8 @@ def load(path: Path) -> Directory:
         spec = _validate(_values(root), places, mistakes, complete=not (lost or unread))
     if mistakes or spec is None:
         raise InvalidDirectory(*_problems(mistakes, read))
-    return Directory(path, spec, places, tuple(file.name for file in used), _digest(used))
+    text = "\n".join(file.content.decode() for file in used)
+    return Directory(path, spec, places, tuple(file.name for file in used), _digest(used), text)
 
 
 def _problems(mistakes: list[Mistake], read: list[files.File]) -> Iterator[Any]:
@@ -204,8 +209,8 @@ def _explain(error: ValidationError, places: Places) -> Iterator[tuple[Mistake, 
     for details in error.errors(include_url=False, include_input=False):
         path: Steps = tuple(step for step in details["loc"] if step != "[key]")
         key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
-        for field, summary, hint in _wording(details, path):
-            place, shown, _ = places.near((*path, *field), key=key or bool(field))
+        for within, summary, hint in _wording(details, path):
+            place, shown, _ = places.near((*path, *within), key=key or bool(within))
             yield Mistake(place, shown, summary, hint), path
 
 
@@ -220,7 +225,8 @@ def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, s
         known = _known(path[:-1])
         yield (), "is not known", near(str(path[-1]), known) or (f"known are {', '.join(known)}" if known else "")
     elif kind == "literal_error":
-        yield (), f"must be {context['expected'].replace(chr(39), '')}", ""
+        known = context["expected"].replace("'", "")
+        yield (), f"must be {known}", f"write {path[-1]}: {known.replace(' or ', ', ').partition(', ')[0]}"
     else:
         yield (), details["msg"], ""
 

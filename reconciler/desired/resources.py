@@ -7,7 +7,7 @@ server's generation wants, the networks of the compose project, and the key that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 
@@ -53,8 +53,8 @@ def desire(
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
-        removed=frozenset((*spec.removed, *derivation.retired())),
-        moved={move.source: move.target for move in spec.moved},
+        removed=frozenset((*map(_address, spec.removed), *derivation.retired())),
+        moved={_address(move.source): _address(move.target) for move in spec.moved},
         adopt=frozenset((*spec.adopt, *adopt)),
         kept=frozenset(item.group for item in derivation.selectors()),
         notes=partial(stalwart.notes, generation=derivation.generation),
@@ -64,7 +64,7 @@ def desire(
 
 def zone_of(domain: str, zones: Iterable[str]) -> str | None:
     """Name the declared zone that a domain's records belong to: the longest that it ends in."""
-    fitting = (zone for zone in zones if domain == zone or domain.endswith(f".{zone}"))
+    fitting = (zone for zone in zones if host(domain) == host(zone) or host(domain).endswith(f".{host(zone)}"))
     return max(fitting, key=len, default=None)
 
 
@@ -145,19 +145,27 @@ class _Derivation:
             return half
         address = f"dkim/{domain}/{key.selector}"
         self.problems.append(Problem(address, half.summary, half.hint, scope=address))
-        zone = zone_of(domain, self.spec.dns)
-        if zone is not None:  # what it publishes can't be told either; what is published stays
-            where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
-            hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
-            self.problems.append(Problem(where, "the key it publishes can't be read", hint, scope=where))
+        self._unpublishable(domain, key, "the key it publishes can't be read")
         return UNKNOWN
 
+    def _unpublishable(self, domain: str, key: form.Key, summary: str) -> None:
+        """Leave the record as it is while what it should publish can't be told."""
+        zone = zone_of(domain, self.spec.dns)
+        if zone is not None:
+            where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
+            hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
+            self.problems.append(Problem(where, summary, hint, scope=where))
+
     def _observed_key(self, domain: str, key: form.Key) -> str | Special:
+        """Return the public half of the key the server holds. One that can't be read is published as it is."""
         seen = (self.observed or {}).get("stalwart")
         for live in seen.live if seen else ():
             item = live.resource
-            if isinstance(item, Signature) and (item.domain, item.selector) == (domain, key.selector):
-                return item.public_key
+            if isinstance(item, Signature) and (item.domain, item.selector) == (host(domain), key.selector):
+                if isinstance(item.public_key, str) and item.public_key:
+                    return item.public_key
+                self._unpublishable(domain, key, "the key that the server holds can't be read")
+                return UNMANAGED
         return UNKNOWN
 
     # -------------------------------------------------------------------------------------------------- Stalwart
@@ -166,7 +174,7 @@ class _Derivation:
         addresses = [name for name in self.spec.accounts if "@" in name]
         for account in self.spec.accounts.values():
             addresses += account.aliases or ()
-        names = [host(address.rpartition("@")[2]) for address in addresses]
+        names = [_mailbox(address).rpartition("@")[2] for address in addresses]
         names += [host(domain) for domain in self.spec.dkim]
         if self.spec.stalwart.default_domain:
             names.append(host(self.spec.stalwart.default_domain))
@@ -177,13 +185,13 @@ class _Derivation:
         for name, account in self.spec.accounts.items():
             said = account.model_fields_set
             yield Account(
-                name=name.lower(),
+                name=_mailbox(name),
                 login=account_login(name, account).lower(),
-                email=name.lower() if "@" in name else UNMANAGED,
+                email=_mailbox(name) if "@" in name else UNMANAGED,
                 description=(account.description or None) if "description" in said else UNMANAGED,
                 roles=tuple(sorted(account.roles)),
-                aliases=_sorted(account.aliases, lower=True) if "aliases" in said else UNMANAGED,
-                groups=_sorted(account.groups, lower=True) if "groups" in said else UNMANAGED,
+                aliases=tuple(sorted(map(_mailbox, account.aliases or ()))) if "aliases" in said else UNMANAGED,
+                groups=tuple(sorted(map(str.lower, account.groups or ()))) if "groups" in said else UNMANAGED,
                 quota=account.quota if "quota" in said else UNMANAGED,
                 password=resolve(self.spec, account.password) if account.password else UNMANAGED,
                 enforce_password=account.enforce_password,
@@ -200,7 +208,8 @@ class _Derivation:
     def retired(self) -> Iterator[str]:
         """Yield the addresses of keys that should not sign any more."""
         for domain, entries in self.spec.dkim.items():
-            yield from (f"dkim/{domain}/{key.selector}" for key in entries if key.stage in ("retiring", "retired"))
+            gone = (key for key in entries if key.stage in ("retiring", "retired"))
+            yield from (f"dkim/{host(domain)}/{key.selector}" for key in gone)
 
     def settings(self) -> Iterator[Resource]:
         """Yield the neutral words and, for the generation that has them, the raw keys."""
@@ -244,7 +253,15 @@ class _Derivation:
             logins = self.logins(service, provider) if provider and _uses_provider(consumer) else ()
             for variable, value in consumer.env.items():
                 ref = resolve(self.spec, value) if isinstance(value, SecretRef) else value
-                yield from _variable(service, variable, ref, logins)
+                passwords = self.passwords(value, logins)
+                yield from (replace(item, clear=passwords) for item in _variable(service, variable, ref, logins))
+
+    def passwords(self, value: str | SecretRef, logins: Iterable[Login]) -> tuple[SecretRef, ...]:
+        """Name the accounts' passwords that a value is made of: a consumer can do nothing with a hash."""
+        if isinstance(value, SecretRef):
+            return (resolve(self.spec, value),) if value.source == "account" else ()
+        filled = "password" in template.names(value)
+        return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
 
     def logins(self, service: str, provider: form.Provider) -> tuple[Login, ...]:
         """Return the login to use; both possible ones while the server's generation is not known."""
@@ -262,8 +279,9 @@ class _Derivation:
             hint = f"declare accounts.{provider.account}.password, or give the provider username and password"
             self.problems.append(Problem(where, f"{provider.account} has no declared password", hint, scope=where))
             return ()
-        make = partial(make, password=resolve(self.spec, account.password), account=provider.account.lower())
-        names = {"rest": account_login(provider.account, account).lower(), "jmap": provider.account.lower()}
+        address = _mailbox(provider.account)
+        make = partial(make, password=resolve(self.spec, account.password), account=address)
+        names = {"rest": account_login(provider.account, account).lower(), "jmap": address}
         if self.generation is None and self.observed is not None and len(set(names.values())) > 1:
             where = f"smtp/{service}"
             hint = "plan without --target, or write targets.stalwart.generation: rest (up to 0.15) or jmap (from 0.16)"
@@ -278,7 +296,7 @@ class _Derivation:
                 continue
             ref = resolve(self.spec, link.value)
             for service, _, variable in (end.rpartition(".") for end in link.ends):
-                yield Variable(service, variable, ref, ref)
+                yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 
 def resolve(spec: form.Spec, ref: SecretRef) -> SecretRef:
@@ -292,8 +310,22 @@ def account_login(name: str, account: form.Account) -> str:
     return account.login or name.partition("@")[0]
 
 
-def _sorted(values: Iterable[str] | None, *, lower: bool) -> tuple[str, ...]:
-    return tuple(sorted(value.lower() if lower else value for value in values or ()))
+def _mailbox(address: str) -> str:
+    """Write an address as the server stores it: in lower case, its domain in Punycode, as domains are kept in DNS."""
+    local, at, domain = address.rpartition("@")
+    return f"{local.lower()}@{host(domain)}" if at else address.lower()
+
+
+def _address(text: str) -> str:
+    """Write the address of something on the mail server as its resource has it."""
+    kind, _, rest = text.partition("/")
+    domain, slash, selector = rest.partition("/")
+    try:
+        if kind == Account.kind:
+            return f"{kind}/{_mailbox(rest)}"
+        return f"{kind}/{host(domain)}{slash}{selector}" if kind in (Domain.kind, Signature.kind) else text
+    except ValueError:
+        return text  # no name that the server could have
 
 
 def _record(zone: str, entry: form.Record) -> Record:

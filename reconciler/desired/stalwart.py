@@ -38,6 +38,23 @@ LOCAL_KEYS = (
 
 _OFF = {"off", "false", "never", "disable", "0", ""}
 _RATE = re.compile(r"(\d+)\s*/\s*(\d+)\s*(ms|s|m|h|d)")
+_KNOWN = frozenset(
+    (
+        *("acme", "ai", "asn", "auth", "authentication", "bayes", "cache", "calendar", "certificate", "changes"),
+        *("cluster", "config", "contacts", "dane", "dav", "directory", "dns", "dnsbl", "email", "enterprise", "eval"),
+        *("file-storage", "form", "global", "http", "http-lookup", "imap", "jmap", "lookup", "management", "metrics"),
+        *("oauth", "object", "push", "queue", "report", "resolver", "schedule", "session", "sharing", "sieve"),
+        *("signature", "spam-filter", "storage", "store", "task", "telemetry", "tracer", "tracing", "version"),
+        *("webadmin", "webhook"),
+    )
+)
+_KNOWN_OF_SERVER = frozenset(
+    (
+        *("allowed-ip", "asn", "auto-ban", "blocked-ip", "fail2ban", "hostname", "http", "listener"),
+        *("max-connections", "proxy", "run-as", "socket", "tls"),
+    )
+)
+_SECRET = re.compile(r"(^|[.-])(secret|password|passwd|token|private-key|api-key)(\.|$)")
 _PARENTS = ((ALLOWED_IP, "allowed_ips"), (LISTENER, "listeners"), ("server.auto-ban.", "auto_ban"), (SIGNATURE, "dkim"))
 
 
@@ -61,6 +78,23 @@ def word_of(key: str) -> str | None:
         if key == own:
             return word
     return next((word for prefix, word in _PARENTS if key.startswith(prefix)), None)
+
+
+def is_known(key: str) -> bool:
+    """Whether a version up to 0.15 has settings that begin like a raw key.
+
+    A key the server does not know is stored and never read: `server.security.analysis.scan-ban`, which guides
+    recommend, is one (setup-findings.md 4).
+    """
+    first, _, rest = key.partition(".")
+    if first == "server":
+        return rest.partition(".")[0] in _KNOWN_OF_SERVER
+    return first in _KNOWN and bool(rest)
+
+
+def is_secret(key: str) -> bool:
+    """Whether what a raw key holds is a secret, by its name."""
+    return _SECRET.search(key) is not None
 
 
 def in_config_file(key: str, patterns: Iterable[str] = LOCAL_KEYS) -> bool:

@@ -35,7 +35,10 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# What YAML 1.2 section 5.1 allows is the rest; a byte order mark is for the head of a file. Two patterns, since one
+# takes 8 ms to compile.
+_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_NO_CHARACTER = re.compile("[\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -205,7 +208,7 @@ def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) 
 
     ``pure`` takes the parser in Python even where the one in C is installed.
     """
-    if found := _UNPRINTABLE.search(text):
+    if found := _CONTROL.search(text) or _NO_CHARACTER.search(text):
         line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
         summary = f"has the character U+{ord(found.group()):04X}, which can't stand in YAML"
         mistakes.append(Mistake(Place(file, line + 1, column + 1), (), summary, "remove it; is this a text file?"))
@@ -369,6 +372,8 @@ class _Composer:
             self._mistake(mark, "has a list or a map as a key", "a key is text; put a text with braces into quotes")
             frame.key, frame.role = "?", _Role.NOTHING
             return
+        if node.null:
+            self._mistake(mark, "has nothing as a key", "a key is text; put it into quotes if it is meant")
         frame.key = key = sys.intern(node.text)
         frame.role = _Role.MERGE if key == "<<" and node.plain else _Role.ENTRY
         if frame.role is _Role.MERGE and frame.merges:

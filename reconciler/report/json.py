@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -94,6 +94,22 @@ def _plain(name: str, value: Any) -> Any:
 
 def _mask(resource: Resource | None, hidden: set[str]) -> dict[str, bool]:
     return {name: True for name, value in _fields(resource) if name in hidden and not isinstance(value, Special)}
+
+
+# What programs compare; a password that happens to be one of these words must not break them.
+_WORDS = frozenset(
+    {"format_version", "stack", "revision", "desired_hash", "fingerprint", "target", "kind", "actions", "reason"}
+    | {"severity", "scope", "status", "state", "result", "id", "options", "before_sensitive", "after_sensitive"}
+)
+
+
+def redacted(document: Any, redact: Callable[[str], str]) -> Any:
+    """Return a document with secrets taken out of its texts; keys and the words that programs compare stay."""
+    if isinstance(document, str):
+        return redact(document)
+    if isinstance(document, Mapping):
+        return {key: item if key in _WORDS else redacted(item, redact) for key, item in document.items()}
+    return [redacted(item, redact) for item in document] if isinstance(document, list | tuple) else document
 
 
 def dumps(document: Mapping[str, Any]) -> str:

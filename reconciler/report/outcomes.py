@@ -62,15 +62,17 @@ def _routine(change: Change) -> bool:
     return summary.sort(change) == "create" or not change.actions  # a creation, or an adoption
 
 
-def ending(plan: Plan, after: Plan | None, statuses: Sequence[str], word: str, id: str = "") -> list[str]:
-    """Render the end of an apply: how many changes, and whether a second plan is empty."""
+def ending(
+    plan: Plan, after: Plan | None, statuses: Sequence[str], word: str, id: str = "", *, restored: bool = False
+) -> list[str]:
+    """Render the end of an apply: how many changes, whether a second plan is empty, and what a restore can't do."""
     if after is None:
         return [summary.conclusion(plan)]
     done = sum(str(status) == "done" for status in statuses)
     took = f" Apply {id} in the journal." if id else ""
     lines = [f"{'Stopped on a signal: ' if word == 'stopped' else ''}{_changes(done)} made.{took}"]
     lines += [values.escape(line) for line in _remaining(after)]
-    if plan.lost and done:
+    if plan.lost and done and restored:
         lines.append(summary.MAILBOXES)
     return lines
 

@@ -11,10 +11,7 @@ from reconciler.problem import Problem, Severity
 from reconciler.resources import KINDS, Account, Record
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
-MAILBOXES = (
-    "Mailboxes are not back: stored mail was in the volume and comes only from its backup. "
-    "Accounts, passwords, DKIM keys and settings come from the directory."
-)
+MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."
 _TARGETS = {kind.kind: kind.target for kind in KINDS} | {kind.target: kind.target for kind in KINDS}
 _MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
@@ -89,16 +86,21 @@ def mail_flow(change: Change) -> bool:
 
 
 def loss(plan: Plan, last_whole: str = "") -> list[str]:
-    """Explain a lost system, in sentences; empty where nothing is lost. ``last_whole`` is when it last was whole."""
+    """Explain a lost system, in sentences; empty where nothing is lost. ``last_whole`` is when it last was whole.
+
+    Where that is not known it may as well be new: then the backup is named, and nobody is told of a loss.
+    """
     said = []
     for target in sorted(plan.lost):
         back = sum(change.reason is Reason.LOST and change.target == target for change in plan.changes)
         whole = f" It was last whole on {last_whole}." if last_whole else ""
+        does = f"brings {_many(back)} back" if last_whole else f"makes {_many(back)}"
         said.append(
             f"{target_name(target)} is empty: new, or its volume was recreated.{whole} "
-            f"Apply brings {_many(back)} back with the same passwords and DKIM keys, and deletes nothing anywhere."
+            f"Apply {does} with the same passwords and DKIM keys, and deletes nothing anywhere."
         )
-    return [*said, MAILBOXES] if said else said
+    ending = MAILBOXES if last_whole else "If it held mailboxes, their mail comes only from a backup of the volume."
+    return [*said, ending] if said else said
 
 
 def _many(count: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import click
 
@@ -76,7 +77,12 @@ def _head(plan: Plan, style: Style) -> list[str]:
 
 
 def _problems(problems: tuple[Problem, ...], style: Style) -> list[str]:
-    return [problem(item, style) for item in problems]
+    """Render problems below each other; a remedy that several in a row share stands once, below the last."""
+    shown = []
+    for _, run in groupby(problems, key=lambda item: item.hint):
+        *above, last = run
+        shown += [*(replace(item, hint="") for item in above), last]
+    return [problem(item, style) for item in shown]
 
 
 def _loss(plan: Plan, style: Style, last_whole: str) -> list[str]:
@@ -91,7 +97,10 @@ def _changes(plan: Plan, style: Style) -> Iterator[list[str]]:
             if long and not style.verbose:
                 lines.append(_folded(run, style))
             else:
-                lines += [f"  {change(item, style, drift=item.address in drift)}" for item in run]
+                # What an emptied server lacks, nobody took away by hand.
+                lines += [
+                    f"  {change(item, style, drift=item.address in drift and target not in plan.lost)}" for item in run
+                ]
         yield lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,7 @@ class Demo:
     def lost_volume(self) -> None:
         """Throw the mail volume away and restore everything."""
         title("2. The mail volume is lost, and everything is restored")
-        say("""`docker compose up --force-recreate stalwart`: the volume is mounted at /opt/stalwart-mail, where this
+        say("""The container was removed and made anew: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
         self.stage.recreate_mail_server()
         self.reconciler("plan")
@@ -175,7 +176,8 @@ def prompt(command: str) -> None:
 
 
 def main() -> int:
-    """Play the demo in a temporary directory; nothing of it stays."""
+    """Play the demo in a temporary directory; nothing of it stays, whatever ends it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
         example = copy(ROOT / "tests" / "example", Path(folder) / "stack")
         project = Project(example.compose_file, example.env_file)
@@ -196,6 +198,8 @@ def main() -> int:
             return 1
         except KeyboardInterrupt:
             return 130
+        except BrokenPipeError:  # as by `make demo | head`; what is left to print goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

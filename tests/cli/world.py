@@ -138,7 +138,7 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
         policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),
         only=tuple(choice.get("only", ())),
         heading=dns.head,
-        head=settings.shown(),
+        head=settings.shown(chosen),
         revision="3f2a9c1",
         desired_hash=directory.digest,
     )

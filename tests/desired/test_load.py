@@ -241,15 +241,15 @@ def test_all_mistakes_of_all_files_by_file_and_line(tmp_path: Path) -> None:
         c="stalwart: []\nsmtp: 1\n",
     )
     assert problems(tmp_path) == [
-        "a.yaml:5:49: dns.mana.how[0].ttl: must be auto, or 60 to 86400 seconds",
-        "a.yaml:6:7: dns.mana.how[1].content: is missing: MX needs a content",
+        "a.yaml:5:49: dns.mana.how[0].ttl: must be auto, or 60 to 86400 seconds (write ttl: auto, or ttl: 300)",
+        "a.yaml:6:7: dns.mana.how[1].content: is missing: MX needs a content (write content: VALUE)",
         "b.yaml:2:11: accounts.a@x.y.quotas: is not known (did you mean quota?)",
         (
             "b.yaml:4:18: accounts.b@z.y.login: has the login a, and so has b.yaml:3:3 (accounts.a@z.y) "
             "(give one of them a login of its own: `login: NAME`)"
         ),
         "b.yaml:5:18: smtp.provider: there is no provider c (declare it under smtp.providers)",
-        "c.yaml:1:1: stalwart: must be a map (write KEY: VALUE lines below it, or {KEY: VALUE})",
+        ("c.yaml:1:1: stalwart: must be a map (write KEY: VALUE lines below it, {KEY: VALUE}, or {} for an empty one)"),
         "c.yaml:2:1: smtp: stands twice (the first is at b.yaml:5:1: keep one)",
     ]
 
@@ -295,9 +295,36 @@ def test_places_hold_beside_entries_that_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_secret_written_out_is_not_repeated(tmp_path: Path, text: str) -> None:
-    (problem,) = problems(write(tmp_path, a=HEAD + text))  # `problems` looks for it
-    assert problem.startswith("a.yaml:3:")
-    assert problem.endswith(")")
+    found = problems(write(tmp_path, a=HEAD + text))  # `problems` looks for it
+    assert found
+    assert all(problem.startswith("a.yaml:3:") and problem.endswith(")") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("accounts: {a@b.c: {password: }}", "must be a reference"),
+        ("accounts: {a@b.c: {roles: admin}}", "write [ONE, ANOTHER]"),
+        ("accounts: {a@b.c: {quota: 1 Gigabyte}}", "write it like quota: 1 GiB"),
+        ("accounts: {a@b.c: {enforce_password: maybe}}", "write one of the two"),
+        ("accounts: {~: {}}", "has nothing as a key"),
+        ("dkim: {b.c: [{selector: a, algorithm: rsa, stage: old}]}", "write stage: pending"),
+        ("policy: {max_deletes: -1}", "write it in digits alone"),
+        ("stalwart: {auto_ban: {auth: often}}", "write off, 30/1d"),
+        ("smtp: {providers: {p: {host: 'h:587', port: 587, username: u, password: {env: P}}}}", "is no host"),
+        ("smtp: {links: [a.B]}", "is no link (write [SERVICE.VARIABLE"),
+        ("smtp: {links: [{value: {env: X}, in: [a]}]}", "write it like web.SMTP_PASSWORD"),
+        ("smtp: {consumers: {c: {env: {A: {host}}}}}", 'without quotes, which YAML reads as a map (write "{host}")'),
+        ("smtp: {consumers: {c: {env: {A: {password|url}}}}}", 'write "{password|url}"'),
+    ],
+)
+def test_every_hint_clears_what_it_is_about(tmp_path: Path, text: str, what: str) -> None:
+    assert what in only(tmp_path, text)
+
+
+def test_a_host_may_be_an_address(tmp_path: Path) -> None:
+    provider = "{host: '2001:db8::1', port: 587, username: u, password: {env: P}}"
+    assert good(tmp_path, f"smtp: {{providers: {{p: {provider}}}}}").smtp.providers["p"].host == "2001:db8::1"
 
 
 # --------------------------------------------------------------------------------------------------- what fits where
@@ -349,7 +376,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("targets: {stalwart: {url: 'http://mail.m.h', username: a, password: {env: A}}}", "clear text"),
         ("targets: {stalwart: {url: 'http://192.168.1.2', username: a, password: {env: A}}}", "clear text"),
         ("stack2: x", "did you mean stack?"),
-        ("dns: {m.h: }", "must be a list (write [] for an empty one)"),
+        ("dns: {m.h: }", "must be a list (write [ONE, ANOTHER]"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(tmp_path: Path, text: str, what: str) -> None:
@@ -463,9 +490,12 @@ def test_off_false_and_rates(tmp_path: Path) -> None:
 
 
 def test_settings_keep_their_text_and_objects_their_types(tmp_path: Path) -> None:
-    text = "stalwart: {settings: {a.b: true, c: 010, d: null}, objects: {Http: {singleton: {x: true, y: 3, z: '3'}}}}"
+    text = (
+        "stalwart: {settings: {http.a: true, queue.c: 010, jmap.d: null}, "
+        "objects: {Http: {singleton: {x: true, y: 3, z: '3'}}}}"
+    )
     loaded = good(tmp_path, text).stalwart
-    assert loaded.settings == {"a.b": "true", "c": "010", "d": None}
+    assert loaded.settings == {"http.a": "true", "queue.c": "010", "jmap.d": None}
     assert loaded.objects == {"Http": {"singleton": {"x": True, "y": 3, "z": "3"}}}
 
 

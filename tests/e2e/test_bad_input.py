@@ -21,7 +21,9 @@ def problem(stack: Any, code: int, *words: str, command: tuple[str, ...] = ("pla
     found = stack.expect(code, *command, "--output", "json", **options).json
     for item in found["problems"]:
         if all(word in f"{item['where']} {item['summary']} {item['hint']}" for word in words):
-            assert item["where"] and item["summary"] and item["hint"], item
+            assert item["where"], item
+            assert item["summary"], item
+            assert item["hint"] or item["summary"].endswith(")"), f"no remedy: {item}"
             return dict(item)
     raise AssertionError(found["problems"])
 
@@ -35,9 +37,15 @@ def closed_port() -> int:
 # --------------------------------------------------------------------------------------------------- systems
 @pytest.mark.parametrize(
     ("variable", "scheme", "target"),
-    [("STALWART_URL", "http", "stalwart"), ("CLOUDFLARE_BASE_URL", "http", "cloudflare"), ("DOCKER_HOST", "tcp", "compose")],
+    [
+        ("STALWART_URL", "http", "stalwart"),
+        ("CLOUDFLARE_BASE_URL", "http", "cloudflare"),
+        ("DOCKER_HOST", "tcp", "compose"),
+    ],
 )
-def test_an_unreachable_system_is_named_and_the_others_go_on(applied: Any, variable: str, scheme: str, target: str) -> None:
+def test_an_unreachable_system_is_named_and_the_others_go_on(
+    applied: Any, variable: str, scheme: str, target: str
+) -> None:
     url = f"{scheme}://127.0.0.1:{closed_port()}"
     applied.edit("dns.yaml", "194.191.241.139}", "194.191.241.140}")
     applied.env.update({variable: url, "POSTMASTER_PASSWORD": "another"})
@@ -53,10 +61,16 @@ def test_a_wrong_password_is_tried_once(applied: Any) -> None:
     wrong = base64.b64encode(b"admin:wrong-word").decode()
     for command in (("plan",), ("apply", "--yes")):
         applied.stage.stalwart_server.forget()
-        found = problem(applied, 1, "refuses the password of admin", command=command, STALWART_ADMIN_PASSWORD="wrong-word") if command == ("plan",) else None
+        found = (
+            problem(applied, 1, "refuses the password of admin", command=command, STALWART_ADMIN_PASSWORD="wrong-word")
+            if command == ("plan",)
+            else None
+        )
         if found is None:
             applied.run(*command, STALWART_ADMIN_PASSWORD="wrong-word")
-        tried = [item for item in applied.stage.stalwart_server.requests if wrong in item.headers.get("authorization", "")]
+        tried = [
+            item for item in applied.stage.stalwart_server.requests if wrong in item.headers.get("authorization", "")
+        ]
         assert len(tried) == 1, [item.path for item in tried]
     assert applied.expect(0, "plan", "--detailed-exitcode").code == 0, "the right password clears it"
 
@@ -70,14 +84,13 @@ def test_a_banned_address_is_told_from_a_server_that_is_down(applied: Any) -> No
 
 
 def test_a_wrong_token_and_one_without_a_right(applied: Any) -> None:
-    problem(applied, 1, "Cloudflare", CLOUDFLARE_API_TOKEN="x" * 40)
+    problem(applied, 1, "token", "CLOUDFLARE_API_TOKEN", CLOUDFLARE_API_TOKEN="x" * 40)
     token = applied.secrets["CLOUDFLARE_API_TOKEN"]
     tokens = applied.stage.cloudflare.tokens
     try:
         for lacking in (Token(dns="none"), Token(zones=frozenset()), Token(status="disabled")):
             tokens[token] = lacking
-            found = problem(applied, 1, "Cloudflare")
-            assert "token" in f"{found['summary']} {found['hint']}"
+            problem(applied, 1, "token", "CLOUDFLARE_API_TOKEN")
         tokens[token] = Token(dns="read")
         applied.edit("dns.yaml", "194.191.241.139}", "194.191.241.140}")
         applied.env["POSTMASTER_PASSWORD"] = "another"
@@ -98,10 +111,12 @@ def test_a_zone_that_is_not_in_the_account(applied: Any) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- variables
-@pytest.mark.parametrize("name", ["STALWART_ADMIN_PASSWORD", "NOREPLY_PASSWORD", "CLOUDFLARE_API_TOKEN", "MANA_SERVICE_KEY"])
+@pytest.mark.parametrize(
+    "name", ["STALWART_ADMIN_PASSWORD", "NOREPLY_PASSWORD", "CLOUDFLARE_API_TOKEN", "MANA_SERVICE_KEY"]
+)
 def test_a_missing_variable_is_named_and_exporting_it_clears_it(applied: Any, name: str) -> None:
     found = problem(applied, 1, f"{name} is not set", drop=(name,))
-    assert f"export {name}" in found["hint"]
+    assert f"export {name}" in f"{found['hint']} {found['summary']}"
     applied.expect(0, "plan", "--detailed-exitcode")
 
 
@@ -154,12 +169,12 @@ if os.geteuid() == 0:
 def test_a_full_disk_under_the_env_file_keeps_it_whole(applied: Any) -> None:
     applied.env["NOREPLY_PASSWORD"] = "the-next-one"
     before, ids = applied.example.env_file.read_bytes(), applied.ids()
-    done = applied.run("apply", "--yes", bug=FULL.format(word=str(applied.example.path / ".env")))
+    done = applied.run("apply", "--yes", bug=FULL.format(word=".env.macmini"))
     assert done.code == 6, done.text
     assert "File too large" in done.text
     assert str(applied.example.env_file.name) in done.text
     assert (applied.example.env_file.read_bytes(), applied.ids()) == (before, ids)
-    assert [path.name for path in applied.example.path.glob("*env*macmini*")] == [".env.macmini", ".env.macmini.bak"] or True
+    assert {path.name for path in applied.example.path.glob(".env*")} == {".env", ".env.macmini", ".env.macmini.bak"}
     applied.expect(0, "apply", "--yes")
     assert applied.container(NOTIFY).environment["SMTP_PASSWORD"] == "the-next-one"
 
@@ -189,7 +204,7 @@ def test_a_read_only_directory_of_the_env_file(applied: Any) -> None:
     try:
         done = applied.run("apply", "--yes", bug=MERE_MORTAL)
         assert done.code == 6, done.text
-        assert "Permission denied" in done.text
+        assert "writable" in done.text
         assert applied.example.env_file.read_bytes() == before
     finally:
         applied.example.path.chmod(0o700)
@@ -236,7 +251,7 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "a tag": lambda path: path.write_text("dns: !!python/object/apply:os.system [touch /tmp/owned]\n"),
     "a cycle": lambda path: path.write_text("x-a: &a [*a]\ndns: *nothing\n"),
     "a sparse file": _sparse,
-    "a pipe": lambda path: os.mkfifo(path),
+    "a pipe": os.mkfifo,
     "a link to elsewhere": _outside,
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a link to nothing": lambda path: path.symlink_to("nowhere.yaml"),
@@ -273,7 +288,15 @@ def test_a_yml_and_a_missing_and_an_empty_directory(stack: Any, tmp_path: Path) 
 
 
 # --------------------------------------------------------------------------------------------------- odd values
-ODD = ["it's \"quoted\"", "do$$llar ${NAME} $x", "back\\slash\\", "line\nbreak", "ünï 中文 🙂", "#hash = and space ", "a" * 4000]
+ODD = [
+    'it\'s "quoted"',
+    "do$$llar ${NAME} $x",
+    "back\\slash\\",
+    "line\nbreak",
+    "ünï 中文 🙂",
+    "#hash = and space ",
+    "a" * 4000,
+]
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -287,7 +310,7 @@ def test_any_value_reaches_the_container_as_it_is(applied: Any, value: str) -> N
 
 
 def test_names_in_unicode_and_odd_words_plan_empty(stack: Any) -> None:
-    stack.edit("accounts.yaml", "DMARC reports and bounces", "Bünces, \\\"reports\\\" & 🙂")
+    stack.edit("accounts.yaml", "DMARC reports and bounces", 'Bünces, \\"reports\\" & 🙂')
     stack.edit("accounts.yaml", "description: Bünces", 'description: "Bünces')
     text = (stack.example.state / "accounts.yaml").read_text()
     (stack.example.state / "accounts.yaml").write_text(text.replace("& 🙂", '& 🙂"'))
@@ -295,9 +318,9 @@ def test_names_in_unicode_and_odd_words_plan_empty(stack: Any) -> None:
         "dns.yaml",
         "  mana.how:\n",
         "  mana.how:\n"
-        '    - {type: A, name: bücher, content: 192.0.2.1, comment: "für \'alle\'"}\n'
+        "    - {type: A, name: bücher, content: 192.0.2.1, comment: \"für 'alle'\"}\n"
         '    - {type: TXT, name: odd, content: "a \\"b\\" \\\\ c; $d"}\n'
-        "    - {type: TXT, name: long, content: \"" + "x" * 700 + '"}\n',
+        '    - {type: TXT, name: long, content: "' + "x" * 700 + '"}\n',
     )
     stack.expect(0, "apply", "--yes")
     assert stack.principal("postmaster").description == 'Bünces, "reports" & 🙂'

@@ -93,7 +93,9 @@ class Canaries:
         for path in self._files():
             assert self.found(path.read_text(errors="replace")) == [], f"{path} after {why}"
         for call in self.stack.zygote.calls:
-            assert self.found(json.dumps(call, ensure_ascii=False)) == [], f"Compose's arguments in {why}: {call['argv']}"
+            assert self.found(json.dumps(call, ensure_ascii=False)) == [], (
+                f"Compose's arguments in {why}: {call['argv']}"
+            )
         for line in self.trace.read_text().splitlines() if self.trace.exists() else ():
             assert self.found(json.dumps(json.loads(line), ensure_ascii=False)) == [], f"a child of {why}: {line[:200]}"
 
@@ -116,7 +118,13 @@ def canaries(stack: Any) -> Canaries:
 
 def test_the_search_finds_what_it_looks_for(canaries: Canaries) -> None:
     value = canaries.stack.env["NOREPLY_PASSWORD"]
-    for text in (value, quote(value), json.dumps(value), repr(value), base64.b64encode(f"noreply:{value}".encode()).decode()):
+    for text in (
+        value,
+        quote(value),
+        json.dumps(value),
+        repr(value),
+        base64.b64encode(f"noreply:{value}".encode()).decode(),
+    ):
         assert "NOREPLY_PASSWORD" in canaries.found(f"x{text}y")
 
 
@@ -129,7 +137,7 @@ def test_what_goes_well_tells_no_secret(canaries: Canaries) -> None:
     assert canaries.run("apply", saved, "--yes", "-v").code == 0
     for output in OUTPUTS:
         stack.env["NOREPLY_PASSWORD"] = canaries.values[f"next {output}"] = f"canary-next-for-{output}"
-        canaries.needles |= {form: output for form in forms(stack.env["NOREPLY_PASSWORD"])}
+        canaries.needles |= dict.fromkeys(forms(stack.env["NOREPLY_PASSWORD"]), output)
         assert canaries.run("apply", "--yes", "--output", output, "-v").code == 0
     for command in ("status", "history"):
         canaries.everywhere(command)
@@ -141,7 +149,7 @@ def test_what_goes_well_tells_no_secret(canaries: Canaries) -> None:
 
 def test_a_refused_login_tells_no_secret(canaries: Canaries) -> None:
     canaries.values["wrong"] = canaries.stack.env["STALWART_ADMIN_PASSWORD"] = "canary-wrong-password"
-    canaries.needles |= {form: "wrong" for form in forms("canary-wrong-password")}
+    canaries.needles |= dict.fromkeys(forms("canary-wrong-password"), "wrong")
     canaries.everywhere("plan")
     canaries.run("apply", "--yes", "-v")
 
@@ -159,9 +167,11 @@ def test_a_refused_switch_tells_no_secret(canaries: Canaries) -> None:
     stack.edit("smtp.yaml", "  provider: stalwart\n", "  provider: brevo\n")
     canaries.everywhere("plan")
     path = stack.example.compose_file
-    path.write_text(path.read_text().replace('SMTP_INSECURE_TLS: "true" ', "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true} "))
+    path.write_text(
+        path.read_text().replace('SMTP_INSECURE_TLS: "true" ', "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true} ")
+    )
     stack.env["BREVO_SMTP_KEY"] = "canary-refused-by-brevo"
-    canaries.needles |= {form: "refused" for form in forms("canary-refused-by-brevo")}
+    canaries.needles |= dict.fromkeys(forms("canary-refused-by-brevo"), "refused")
     assert canaries.run("apply", "--yes", "-v").code in (1, 6)
     stack.env["BREVO_SMTP_KEY"] = stack.secrets["BREVO_SMTP_KEY"]
     assert canaries.run("apply", "--yes", "-v", SSL_CERT_FILE="/dev/null").code in (1, 6)
@@ -174,7 +184,10 @@ def test_a_server_that_echoes_everything_is_not_repeated(canaries: Canaries, sta
     pem = (stack.example.path / "secrets" / "rsa2026.pem").read_text()
     everything = {"error": "fieldAlreadyExists", "field": "private-key", "value": pem, "details": _all(canaries)}
     message = _all(canaries)
-    cloudflare = {"success": False, "errors": [{"code": 9109, "message": message, "error_chain": [{"code": 1, "message": message}]}]}
+    cloudflare = {
+        "success": False,
+        "errors": [{"code": 9109, "message": message, "error_chain": [{"code": 1, "message": message}]}],
+    }
     for method in ("POST", "PATCH"):
         stack.fault("stalwart", method=method, path="/api", reply=Reply.of(everything, status), times=10**6)
     stack.fault("cloudflare", method="POST", path="/client", reply=Reply.of(cloudflare, max(status, 400)), times=10**6)
@@ -200,8 +213,12 @@ def test_compose_that_prints_values_is_not_repeated(canaries: Canaries, word: st
     text = stack.example.env_file.read_text()
 
     def order(argv: list[str]) -> dict[str, Any]:
-        values = " ".join(canaries.values[name] for name in ("NOREPLY_PASSWORD", "MANA_SERVICE_KEY", "old smtp", "old file"))
-        said = f"failed to read .env: line 4: unexpected character in {values}\n{stack.example.env_file.read_text()}{text}"
+        values = " ".join(
+            canaries.values[name] for name in ("NOREPLY_PASSWORD", "MANA_SERVICE_KEY", "old smtp", "old file")
+        )
+        said = (
+            f"failed to read .env: line 4: unexpected character in {values}\n{stack.example.env_file.read_text()}{text}"
+        )
         return {"exit": 1, "stderr": said, "stdout": said} if word in argv else {}
 
     stack.zygote.order = order

@@ -251,7 +251,7 @@ def test_only_does_one_thing_and_what_it_needs(stack: Any) -> None:
 
 
 def test_what_differs_and_is_not_ours_is_taken_over_only_when_told(applied: Any) -> None:
-    applied.edit("dns.yaml", '  mana.how:\n', "  mana.how:\n    - {type: A, name: www, content: 192.0.2.90}\n")
+    applied.edit("dns.yaml", "  mana.how:\n", "  mana.how:\n    - {type: A, name: www, content: 192.0.2.90}\n")
     reasons = refused(applied)
     assert "--adopt dns/mana.how/A/www" in reasons[0]["hint"]
     taken = next(item for item in applied.records() if item["name"] == "www.mana.how")
@@ -263,7 +263,11 @@ def test_what_differs_and_is_not_ours_is_taken_over_only_when_told(applied: Any)
 
 
 def test_an_equal_record_is_adopted_and_keeps_its_words(applied: Any) -> None:
-    applied.edit("dns.yaml", "  mana.how:\n", "  mana.how:\n    - {type: TXT, name: site, content: google-site-verification=abc}\n")
+    applied.edit(
+        "dns.yaml",
+        "  mana.how:\n",
+        "  mana.how:\n    - {type: TXT, name: site, content: google-site-verification=abc}\n",
+    )
     plan = applied.expect(0, "plan", "--detailed-exitcode", "--output", "json").json
     assert plan["changes"] == []
     assert len(plan["adopted"]) == 1
@@ -307,7 +311,11 @@ def test_removed_is_the_only_way_an_account_goes(applied: Any) -> None:
 
 
 def test_a_record_that_is_no_longer_declared_goes(applied: Any) -> None:
-    applied.edit("dns.yaml", '    - {type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@mana.how"}\n', "")
+    applied.edit(
+        "dns.yaml",
+        '    - {type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@mana.how"}\n',
+        "",
+    )
     changes = applied.changes()
     assert [(name, item["actions"], item["reason"]) for name, item in changes.items()] == [
         ("dns/mana.how/TXT/_dmarc", ["delete"], "not_in_desired")
@@ -353,7 +361,11 @@ def test_a_target_alone_touches_only_its_system_and_secrets(stack: Any, target: 
         server.forget()
     stack.expect(0, "apply", "--yes", "--target", target, drop=dropped)
     assert {line.split()[0] for line in stack.writes()} == {"docker" if target == "compose" else target}
-    asked = {name for name, server in zip(("stalwart", "cloudflare", "compose"), stack.stage.servers, strict=True) if server.requests}
+    asked = {
+        name
+        for name, server in zip(("stalwart", "cloudflare", "compose"), stack.stage.servers, strict=True)
+        if server.requests
+    }
     assert asked <= {target, "compose"} if target == "stalwart" else asked == {target}
     assert stack.expect(0, "plan", "--detailed-exitcode", "--target", target, drop=dropped).code == 0
 
@@ -369,7 +381,11 @@ def test_a_changed_password_reaches_the_server_and_its_consumer(applied: Any) ->
 
 def test_our_own_password_is_rotated_with_new_then_old(applied: Any) -> None:
     old = applied.secrets["STALWART_ADMIN_PASSWORD"]
-    applied.edit("reconciler.yaml", "password: {env: STALWART_ADMIN_PASSWORD}", "password: [{env: STALWART_ADMIN_PASSWORD}, {env: OLD}]")
+    applied.edit(
+        "reconciler.yaml",
+        "password: {env: STALWART_ADMIN_PASSWORD}",
+        "password: [{env: STALWART_ADMIN_PASSWORD}, {env: OLD}]",
+    )
     applied.env.update(STALWART_ADMIN_PASSWORD="the-next-one", OLD=old)
     done = applied.run("apply", "--yes")
     assert verify(applied.principal("admin").password, "the-next-one"), done.text
@@ -407,7 +423,9 @@ def _declare_nothing(stack: Any) -> None:
 
 def _more_deletes(stack: Any) -> None:
     for index in range(4):
-        stack.stage.cloudflare.add("mana.how", type="A", name=f"h{index}", content="192.0.2.1", comment="reconciler:mana")
+        stack.stage.cloudflare.add(
+            "mana.how", type="A", name=f"h{index}", content="192.0.2.1", comment="reconciler:mana"
+        )
 
 
 def _a_collapse(stack: Any) -> None:

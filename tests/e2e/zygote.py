@@ -25,12 +25,7 @@ import docker  # noqa: F401
 import httpx  # noqa: F401
 import structlog  # noqa: F401
 
-import reconciler.connect
 import reconciler.simulator.compose as stand_in
-import reconciler.targets.cloudflare
-import reconciler.targets.compose
-import reconciler.targets.stalwart
-import reconciler.targets.stalwart.rest
 from reconciler.__main__ import main as program
 from reconciler.cli import apply, explain, history, plan, status, validate  # noqa: F401
 from reconciler.lease import Lease  # noqa: F401
@@ -62,7 +57,7 @@ def _trace(path: str) -> None:
         if event in _STARTS:
             given = [repr(item) for item in arguments]
             inherited = dict(os.environ) if event == "subprocess.Popen" and arguments[3] is None else {}
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 (the hook hears every import)
                 file.write(json.dumps({"event": event, "arguments": given, "inherited": inherited}) + "\n")
 
     sys.addaudithook(heard)

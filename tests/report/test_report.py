@@ -454,10 +454,19 @@ def test_outcomes_say_why_and_how_long() -> None:
 
 
 def test_the_end_of_a_restore_says_that_mailboxes_are_not_back() -> None:
-    said = "\n".join(outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12"))
+    said = "\n".join(outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12", restored=True))
     assert "10 changes were made. Apply ab12 in the journal." in said
     assert "A second plan is empty: 51 resources are as they should be." in said
     assert summary.MAILBOXES in said
+    new = outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12")
+    assert summary.MAILBOXES not in new, "a server that was never whole lost nothing"
+    assert "If it held mailboxes" in text.plan(EVERYTHING)
+    assert summary.MAILBOXES in text.plan(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+
+
+def test_a_remedy_that_problems_share_stands_once() -> None:
+    warnings = [Problem(f"dkim/mana.how/{name}", "signs early", "wait", Severity.WARNING) for name in ("a", "b")]
+    assert text.plan(a_plan(problems=tuple(warnings))).count("→ wait") == 1
 
 
 def test_the_end_says_what_remains() -> None:

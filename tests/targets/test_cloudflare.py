@@ -82,7 +82,7 @@ class World:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     """Wait less between two tries of a read: how long is no matter of these tests."""
-    monkeypatch.setattr("reconciler.targets.cloudflare._PAUSE", 0.01)
+    monkeypatch.setattr("reconciler.targets.cloudflare.transport._PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -598,7 +598,9 @@ def test_a_zone_that_fails_does_not_affect_the_others(worlds):
     ("base_url", "cause"),
     [
         ("http://127.0.0.1:9/client/v4", "can't connect"),
-        ("http://nowhere.invalid/client/v4", "can't connect"),
+        ("https://nowhere.invalid/client/v4", "can't connect"),
+        ("http://nowhere.invalid/client/v4", "in clear text"),  # also where the environment says so
+        ("http://192.0.2.1/client/v4", "in clear text"),
         ("127.0.0.1/client/v4", "can't connect"),
     ],
 )
@@ -716,6 +718,22 @@ def test_a_429_that_asks_for_more_patience_than_there_is_ends(worlds):
     assert {outcome.status for outcome in outcomes} == {Status.FAILED}
     assert world.waits == []
     assert world.fake.records(ZONE) == []
+
+
+def test_a_429_that_asks_for_no_pause_is_not_asked_for_ever(worlds):
+    world = worlds(rest={"patience": 0.5})
+    world.fault(reply=Reply(429, b"", headers={"Retry-After": "0"}), times=9999)
+    assert "429" in world.observe().problems[0].summary
+    assert len(world.server.requests) < 20
+
+
+def test_a_signal_ends_the_wait_for_a_rate_limit(world):
+    plan = world.plan(many(2))
+    world.fault(path="batch", reply=Reply(429, b"", headers={"Retry-After": "300"}), times=99)
+    outcomes = list(world.target.apply(list(plan.changes), world.reveal, lambda: bool(world.waits)))
+    assert {outcome.status for outcome in outcomes} == {Status.FAILED}
+    assert "stopped" in outcomes[0].problem.summary
+    assert len(world.batches()) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ lost answers
@@ -857,7 +875,7 @@ class TestCulprits:
         assert [len(batch["posts"]) for batch in world.batches()] == [100, 99, 1]
 
     def test_a_smaller_limit_than_known_is_found_out(self, world, monkeypatch):
-        monkeypatch.setattr("reconciler.targets.cloudflare.BATCH_LIMIT", 250)  # the fake stays at 200
+        monkeypatch.setattr("reconciler.targets.cloudflare.writing.BATCH_LIMIT", 250)  # the fake stays at 200
         world.apply(many(250))
 
     def test_all_are_wrong(self, world):

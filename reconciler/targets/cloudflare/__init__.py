@@ -102,6 +102,7 @@ class Cloudflare:
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Write the changes, zone by zone, in as few atomic batches as there can be; see `Target.apply`."""
+        self._line().stop = stopped
         zones: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
             zones[cast("Record", change.resource).zone].append(change)

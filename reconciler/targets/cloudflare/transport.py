@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler.reconcile import Progress
+from reconciler.reconcile import Progress, Stopped
 from reconciler.resources import SecretRef
 from reconciler.targets.cloudflare.failure import (
     HINTS,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 _PAUSE = 0.25  # seconds before the second try of a read
+_GLANCE = 0.5  # seconds between two looks at whether to stop
 _SILENCE = 60.0  # seconds to wait after a 429 that does not say how long
 _ON_THE_WAY = "check base_url, and proxies on the way"
 _LARGEST = 64 << 20  # bytes of an answer; five thousand records are 3 MiB
@@ -50,16 +51,19 @@ class Line:
         self.patience = patience
         self.timeout = timeout
         self.stopped = threading.Event()
+        self.stop: Stopped = lambda: False  # what an application asks between its writes
         # A context for TLS takes long to make: none for plain http, and one for all tokens.
         self.http = httpx.Client(
             verify=base_url.startswith("https:"), timeout=httpx.Timeout(timeout, connect=min(10.0, timeout))
         )
 
     def wait(self, seconds: float, why: str) -> None:
-        """Wait, and say what for."""
+        """Wait, and say what for. Raises `Unsent` when a signal comes: a rate limit lasts minutes."""
         self.progress(f"Cloudflare: {why}; going on in {seconds:.0f} s" if seconds >= 1 else f"Cloudflare: {why}")
-        if self.stopped.wait(seconds):
-            raise Unsent("interrupted")
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self.stop() or self.stopped.wait(min(left, _GLANCE)):
+                raise Unsent("stopped while Cloudflare's rate limit was waited for", "run it again")
 
 
 class Session:
@@ -68,6 +72,10 @@ class Session:
     def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
         from cloudflare import Cloudflare as Sdk
 
+        from reconciler.desired.spec import may_go_plain
+
+        if not may_go_plain(line.base_url):
+            raise Unsent(f"{line.base_url} would get the token {ref} in clear text", "use https")
         if not re.fullmatch(r"[!-~]+", token):
             raise Unsent(
                 f"the secret {ref} holds white space or characters that no token has",
@@ -84,13 +92,14 @@ class Session:
 
     def get(self, path: str, query: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Read, again after a throttling or a fault; ``right`` is what the token needs. Raises `Failure`."""
-        waited, tries = 0.0, 0
+        waited, tries, throttled = 0.0, 0, 0
         while True:
             try:
                 return self._send("GET", path, right, query=query)
             except Throttled as error:
                 failure: Failure = error
-                pause = error.seconds
+                throttled += 1
+                pause = _pause(error, throttled)
             except (Lost, Unsent) as error:
                 failure, tries = error, tries + 1
                 if tries == _TRIES or self._line.stopped.is_set():
@@ -103,15 +112,17 @@ class Session:
 
     def post(self, path: str, body: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Write once; again only after a throttling, which is a refusal. Raises `Failure`."""
-        waited = 0.0
+        waited, throttled = 0.0, 0
         while True:
             try:
                 return self._send("POST", path, right, body=body)
             except Throttled as error:
-                waited += error.seconds
+                throttled += 1
+                pause = _pause(error, throttled)
+                waited += pause
                 if waited > self._line.patience:
                     raise
-                self._line.wait(error.seconds, error.summary)
+                self._line.wait(pause, error.summary)
 
     def _send(
         self, method: str, path: str, right: str, *, query: Mapping[str, Any] | None = None, body: Any = None
@@ -221,6 +232,11 @@ def _broken(what: str, cause: BaseException) -> Failure:
             return Unsent(f"{what}: TLS failed: {text}", "check the clock, the CA certificates and proxies on the way")
         return Unsent(f"{what}: can't connect: {text}", "check the network, DNS and base_url")
     return Lost(f"{what}: no answer: {text}", "check the network, and plan again")
+
+
+def _pause(error: Throttled, count: int) -> float:
+    """Return how long to wait after so many refusals in a row: a server may ask for 0 seconds for ever."""
+    return max(error.seconds, min(_SILENCE, _PAUSE * 2.0 ** (count - 1)))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
+from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Live, Observation, Resource, Variable
-from reconciler.targets.compose.engine import Engine, Patience
+from reconciler.targets.compose.engine import Engine
 from reconciler.targets.compose.program import Program
+from reconciler.targets.compose.readiness import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +126,12 @@ class Compose:
         """Prove the credentials, write the env file, recreate the services that changed, and roll back what fails."""
         from reconciler.targets.compose.switch import Switch
 
-        with Engine(self.docker_host) as engine:
+        try:
+            engine = Engine(self.docker_host)
+        except TargetUnreadable as error:
+            yield from (Outcome(change, Status.FAILED, error.problems[0]) for change in changes)
+            return
+        with engine:
             yield from Switch(self, engine, reveal).apply(changes, stopped)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from reconciler.problem import Problem, TargetUnreadable
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 PROJECT = "com.docker.compose.project"
 _ALIVE = ("running", "restarting", "paused")
 _TIMEOUT = 30  # seconds for one call to the engine
+_NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +129,22 @@ class Engine:
         with self._reaching() as client:
             return _details(client.inspect_container(container.id))
 
-    def check(self, container: Container, command: Sequence[str]) -> bool:
-        """Run a health check's command in the container, as the engine would, and say whether it passes."""
+    def check(self, container: Container, command: Sequence[str]) -> bool | None:
+        """Run a health check's command in the container, as the engine would, and say whether it passes.
+
+        None where it can't be run: the image lacks its program.
+        """
+        import docker.errors
+
         try:
             with self._reaching() as client:
                 made = client.exec_create(container.id, list(command))
-                client.exec_start(made["Id"])
-                return bool(client.exec_inspect(made["Id"]).get("ExitCode") == 0)
+                with contextlib.suppress(docker.errors.APIError):  # newer engines refuse to start what is not there
+                    client.exec_start(made["Id"])
+                code = client.exec_inspect(made["Id"]).get("ExitCode")
         except TargetUnreadable:  # it hangs, or the container stopped under it: its state is looked at next
             return False
+        return None if code in _NOT_RUN else code == 0
 
     def last_lines(self, container: Container, count: int = 5) -> str:
         """Return the end of a container's log; nothing where it can't be had."""
@@ -160,38 +171,86 @@ class Engine:
         import docker.utils
 
         if self._client is None:
-            import os
-
-            settings = docker.utils.kwargs_from_env(environment={**os.environ, "DOCKER_HOST": self.host})
             ssh = self.host.startswith("ssh://")  # by the ssh program, which knows the user's keys and configuration
+            host = _with_port(self.host) if ssh else self.host
+            if ssh:
+                _keep_environment_from_ssh()
+            settings = docker.utils.kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
             self._client = docker.APIClient(**settings, version="auto", timeout=_TIMEOUT, use_ssh_client=ssh)
         return self._client
 
     def _unreachable(self, cause: str) -> TargetUnreadable:
         hint = "start it, or let DOCKER_HOST name the machine it runs on (ssh://user@server)"
+        if self.host.startswith("ssh://"):
+            cause = cause.replace("can't be reached:", "can't be reached over SSH:")
+            hint = f"docker -H {self.host} version has to work without a question (a key, a known host, docker there)"
         return TargetUnreadable(Problem(f"Docker Engine {self.host}", cause, hint, scope="compose"))
 
 
 def _cause(error: BaseException) -> str:
     """Return the innermost cause: the `docker` package wraps it in up to five others."""
-    text = str(error)
-    if "paramiko" in text or "ssh" in text.lower():
-        return f"can't be reached over SSH: {text}"
     innermost = error
     while innermost.__cause__ or innermost.__context__:
         innermost = innermost.__cause__ or innermost.__context__ or innermost
     return f"can't be reached: {getattr(innermost, 'strerror', None) or innermost}"
 
 
+def _ssh_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "SSH_AUTH_SOCK") if name in os.environ}
+
+
+def _keep_environment_from_ssh() -> None:
+    """Start the `docker` package's ssh with what it needs: it would get our whole environment, secrets and all."""
+    from docker.transport import sshconn
+
+    class Socket(sshconn.SSHSocket):
+        def connect(self, **_: object) -> None:  # type: ignore[override]
+            user = ["-l", self.user] if self.user else []
+            port = ["-p", self.port] if self.port else []
+            self.proc = subprocess.Popen(
+                ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"],
+                env=_ssh_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,  # an interrupt is ours to deal with
+            )
+
+    if sshconn.SSHSocket.__name__ == "SSHSocket":
+        sshconn.SSHSocket = Socket  # type: ignore[misc]
+
+
+def _with_port(host: str) -> str:
+    """Add the port that the user's SSH configuration names: the `docker` package would insist on 22."""
+    parts = urlsplit(host)
+    if parts.port or not parts.hostname:
+        return host
+    try:
+        asked = ["ssh", "-G", "--", parts.hostname]
+        said = subprocess.run(
+            asked, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=_ssh_environment()
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):  # without the program connecting fails next, and says why
+        return host
+    port = re.search(r"^port (\d+)$", said, re.MULTILINE)
+    return f"ssh://{parts.netloc}:{port[1]}" if port else host
+
+
 def _context_host() -> str:
-    """Return the host of Docker's current context (Colima has one), which the compose program follows too."""
+    """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
+
+    The `docker` package does not know DOCKER_CONTEXT. Raises `TargetUnreadable` where that names none.
+    """
     import docker.context
     import docker.errors
 
+    name = os.environ.get("DOCKER_CONTEXT")
     try:
-        context = docker.context.ContextAPI.get_current_context()
+        context = docker.context.ContextAPI.get_context(name)
     except (docker.errors.DockerException, OSError, ValueError):
         context = None
+    if name and context is None:
+        hint = "see docker context ls, or unset DOCKER_CONTEXT"
+        raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope="compose"))
     host = getattr(context, "Host", None)
     return str(host or "unix:///var/run/docker.sock").replace("http+unix://", "unix://")
 
@@ -239,53 +298,3 @@ def _check(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _subnets(network: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(item["Subnet"] for item in (network.get("IPAM") or {}).get("Config") or () if item.get("Subnet"))
-
-
-# ------------------------------------------------------------------------------------------------------ coming up
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for a service: ``ready`` for its health check, ``settle`` for one without (seconds)."""
-
-    ready: float = 60.0
-    settle: float = 5.0
-    pause: float = 0.5
-
-
-def wait_until_up(
-    engine: Engine, service: str, containers: Sequence[Container], patience: Patience, progress: Callable[[str], None]
-) -> str:
-    """Wait until a service's containers are up; return what is wrong with one, or nothing.
-
-    The service's own health-check command is run at once instead of waiting for the engine to do so, since intervals
-    of minutes are usual. Without a health check, running for a while without a restart is enough.
-    """
-    if not containers:
-        return "no container of it runs"
-    begin = time.monotonic()
-    first = {item.id: engine.details(item) for item in containers}
-    while True:
-        waited = time.monotonic() - begin
-        verdicts = [_verdict(engine, item, first[item.id], waited, patience) for item in containers]
-        failed = [item for item in verdicts if item]
-        if failed:
-            return failed[0]
-        if all(item is not None for item in verdicts):
-            return ""
-        progress(f"waiting for {service} to come up ({waited:.0f} s)")
-        time.sleep(patience.pause)
-
-
-def _verdict(engine: Engine, container: Container, first: Details, waited: float, patience: Patience) -> str | None:
-    """Return what is wrong, an empty text when the container is up, None while that can't be told."""
-    now = engine.details(container)
-    if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
-        return "it crashes and is restarted again and again"
-    if now.status != "running":
-        return f"it is {now.status} (exit code {now.exit_code})"
-    if not now.check:
-        return "" if waited >= patience.settle else None
-    if now.health == "healthy" or engine.check(container, now.check):
-        return ""
-    if now.health == "unhealthy":
-        return "its health check fails"
-    return f"its health check did not pass within {patience.ready:.0f} seconds" if waited >= patience.ready else None

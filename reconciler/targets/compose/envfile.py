@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -78,9 +79,21 @@ class EnvFile:
         return b"\r\n" if first > 0 and self.content[first - 1 : first] == b"\r" else b"\n"
 
     def _block(self) -> re.Match[bytes] | None:
+        """Find our block; what looks like one inside of somebody's quoted value is none."""
         stack = re.escape(self.stack.encode())
-        pattern = rb"^# >>> reconciler %s(?:[ :][^\n]*)?\n(.*?)^# <<< reconciler %s[ \t\r]*(?:\n|\Z)" % (stack, stack)
-        return re.search(pattern, self.content, re.MULTILINE | re.DOTALL)
+        begin = rb"^# >>> reconciler %s(?:[ :][^\n]*)?\n" % stack
+        # Lines behind a begin whose end was taken off are somebody's: a block holds no second begin.
+        lines = rb"((?:(?!# >>> reconciler )[^\n]*\n)*?)"
+        pattern = re.compile(begin + lines + rb"^# <<< reconciler %s[ \t\r]*(?:\n|\Z)" % stack, re.MULTILINE)
+        values = [span for span, _, raw in _assignments(self.content) if b"\n" in raw.rstrip()]
+        found = [item for item in pattern.finditer(self.content) if not any(item.start() in span for span in values)]
+        return found[-1] if found else None
+
+    @property
+    def end_of_ours(self) -> int:
+        """The line on which our block ends, 0 without one."""
+        block = self._block()
+        return self.content.count(b"\n", 0, block.end()) if block else 0
 
     @property
     def ours(self) -> dict[str, str]:
@@ -97,9 +110,9 @@ class EnvFile:
         """Yield the assignments outside our block, also those whose quoted value spans lines."""
         block = self._block()
         ours = range(*block.span()) if block else range(0)
-        for start, name, _ in _assignments(self.content):
-            if start not in ours:
-                yield Assignment(name, self.content.count(b"\n", 0, start) + 1)
+        for span, name, _ in _assignments(self.content):
+            if span.start not in ours:
+                yield Assignment(name, self.content.count(b"\n", 0, span.start) + 1)
 
     def values(self) -> Iterator[str]:
         """Yield all values of four characters or more, without their quotes: what no log line may repeat."""
@@ -151,15 +164,15 @@ class EnvFile:
         return TargetUnreadable(Problem(str(self.path), f"the env file can't be written: {why}", hint))
 
 
-def _assignments(content: bytes) -> Iterator[tuple[int, str, bytes]]:
-    """Yield start, name and raw value of every assignment."""
+def _assignments(content: bytes) -> Iterator[tuple[range, str, bytes]]:
+    """Yield place, name and raw value of every assignment."""
     position = 3 if content.startswith(b"\xef\xbb\xbf") else 0
     while position < len(content):
         end = _line_end(content, position)
         match = _ASSIGNMENT.match(content, position, end)
         if match:
             end = max(end, _value_end(content, match.end()))
-            yield position, match[1].decode(), content[match.end() : end]
+            yield range(position, end), match[1].decode(), content[match.end() : end]
         position = end
 
 
@@ -182,7 +195,7 @@ def _write(target: Path, content: bytes) -> None:
     status = target.stat()
     if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
         raise PermissionError(13, "it is read-only")  # a rename would get past a mode that says "hands off"
-    if not _rename_over(target, content, status):
+    if status.st_nlink > 1 or not _rename_over(target, content, status):  # a hard link's other names go along
         _write_in_place(target, content)
 
 
@@ -200,7 +213,7 @@ def _rename_over(target: Path, content: bytes, status: os.stat_result) -> bool:
         with os.fdopen(handle, "wb") as file:
             if (os.geteuid(), os.getegid()) != (status.st_uid, status.st_gid):
                 os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+            shutil.copystat(target, name)  # the mode, and the attributes that hold access lists
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -146,12 +146,17 @@ def _used_elsewhere(views: Sequence[View], snapshot: Snapshot) -> Iterator[Probl
 def _duplicates(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
     """Yield lines outside our block that set a variable of ours: they count for nothing, or may hold an old secret."""
     file = snapshot.env_file
-    ours = {*file.ours, *(view.variable for view in views if view.variable and view.misconfigured)}
+    changing = {view.variable for view in views if view.variable and view.misconfigured}
     for other in file.others():
-        if other.variable in ours:
+        if other.variable not in {*file.ours, *changing}:
+            continue
+        if other.line > file.end_of_ours > 0 and not changing:
+            summary = f"{other.variable} is set here again, behind our block: this line holds, being the last"
+            hint = "remove the line, so that what is declared holds"
+        else:
             summary = f"{other.variable} is set here too; our block at the end of the file holds, being the last"
             hint = "remove the line: it has no effect and may hold an old secret"
-            yield Problem(f"{file.path.name}:{other.line}", summary, hint, Severity.WARNING)
+        yield Problem(f"{file.path.name}:{other.line}", summary, hint, Severity.WARNING)
 
 
 def _restarts(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:

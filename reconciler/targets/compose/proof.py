@@ -8,7 +8,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from reconciler.problem import Problem
 from reconciler.resources import Login
@@ -16,6 +16,7 @@ from reconciler.targets.compose.program import redact
 
 _IMPLICIT_TLS = (465, 2465, 8465)  # RFC 8314 section 3.3, and what Amazon SES, Resend and SMTP2GO offer beside it
 _TIMEOUT = 5.0  # seconds for a connection, and for each answer
+_VERDICT = 30.0  # seconds for the answer to AUTH: servers make who guesses wait
 
 Door = tuple[str, int]
 
@@ -35,10 +36,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How the attempt ended: ``refused`` stops the switch, ``note`` says why nothing could be proved."""
+    """How the attempt ended: ``refused`` stops the switch, ``note`` says why nothing could be proved.
+
+    ``sent`` says that the server got the credentials, and so counted an attempt if it did not like them.
+    """
 
     refused: Problem | None = None
     note: str = ""
+    sent: bool = field(default=False, compare=False)
 
 
 def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
@@ -111,11 +116,17 @@ def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
         mechanisms = session.esmtp_features.get("auth", "").upper().split()
         if "PLAIN" not in mechanisms and "LOGIN" not in mechanisms:
             return Proof(refused=_no_auth(where, mechanisms))
-        return _judged(credentials, where, *_authenticate(session, credentials, mechanisms))
+        try:
+            answer = _authenticate(session, credentials, mechanisms)
+        except (smtplib.SMTPException, OSError) as error:
+            return Proof(refused=_unanswered(where, error), sent=True)
+        return replace(_judged(credentials, where, *answer), sent=True)
 
 
 def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
     """Send the credentials once. `smtplib.SMTP.login` tries every mechanism in turn, and a server counts each."""
+    if session.sock is not None:
+        session.sock.settimeout(_VERDICT)
     if "PLAIN" in mechanisms:  # RFC 4616
         message = _encode(f"\0{credentials.username}\0{credentials.password}")
         answer = session.docmd("AUTH", f"PLAIN {message}")
@@ -125,6 +136,8 @@ def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: S
             if answer[0] != 334:  # noqa: PLR2004 (RFC 4954: the server is ready for the next part)
                 break
             answer = session.docmd(_encode(text))
+    if session.sock is not None:
+        session.sock.settimeout(_TIMEOUT)
     with contextlib.suppress(smtplib.SMTPException, OSError):
         session.quit()
     return answer
@@ -149,6 +162,13 @@ def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Pro
 def _no_auth(where: str, mechanisms: Sequence[str]) -> Problem:
     offered = f"offers only {', '.join(mechanisms)} as AUTH" if mechanisms else "offers no AUTH"
     return Problem(where, f"the server {offered}: nobody can log in there", "is it the submission port (587 or 465)?")
+
+
+def _unanswered(where: str, error: Exception) -> Problem:
+    """Judge a server that was reached, and then said nothing to AUTH: no other door is tried, it may count attempts."""
+    cause = "gives no answer" if isinstance(error, TimeoutError) else f"ends the connection ({_short(error)})"
+    hint = "see its log: it may have blocked this address; check the password, then apply again; nothing was changed"
+    return Problem(where, f"the server {cause} when the login is tried", hint)
 
 
 def _untrusted(login: Login, where: str, error: ssl.SSLError) -> Problem:

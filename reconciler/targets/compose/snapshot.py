@@ -13,6 +13,7 @@ from typing import Any
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
+from reconciler.secret import is_crypt_hash
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
@@ -214,6 +215,9 @@ class Values:
         """Put a wanted variable beside what is. Raises `SecretUnreadable`."""
         value = wanted.running
         secrets = _secrets(wanted)
+        for ref in wanted.clear:
+            if is_crypt_hash(self[ref]):
+                raise _no_clear_value(wanted, ref)
         texts = tuple(dict.fromkeys(self[item] for item in secrets)) or ((value,) if isinstance(value, str) else ())
         return self._view(snapshot, wanted, texts)
 
@@ -255,6 +259,14 @@ class Values:
             if value is not None and hmac.compare_digest(_bytes(value), _bytes(self[secret])):
                 return Same(secret)
         return Different()
+
+
+def _no_clear_value(wanted: Variable, ref: SecretRef) -> SecretUnreadable:
+    """Make the error for a password of which only the hash is known (contract: a hash can't feed a consumer)."""
+    hint = f"let {ref} hold the clear value: the mail server gets a hash of it all the same"
+    return SecretUnreadable(
+        Problem(wanted.address, f"the password {ref} is a hash, with which {wanted.service} can't log in", hint)
+    )
 
 
 def _bytes(text: str) -> bytes:

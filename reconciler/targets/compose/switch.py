@@ -16,12 +16,13 @@ from reconciler.reconcile import Outcome, Reveal, Status, Stopped
 from reconciler.resources import Login, Special, Variable
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
-from reconciler.targets.compose.engine import Container, Engine, newest, wait_until_up
+from reconciler.targets.compose.engine import Container, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.places import Places
 from reconciler.targets.compose.program import redact
 from reconciler.targets.compose.project import effective_environment
 from reconciler.targets.compose.proof import Credentials, Door, Proof, prove
+from reconciler.targets.compose.readiness import ticking, wait_until_up
 from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
@@ -118,9 +119,13 @@ class Switch:
         for service in services:
             for login in dict.fromkeys(view.wanted.login for view in service.views if view.wanted.login):
                 users.setdefault(login, []).append(service)
+        sent: dict[tuple[object, ...], Proof] = {}
         for login, consumers in users.items():
-            self.target.progress(f"trying the login at {login.host}:{login.port}")
-            proof = self._proof(login)
+            credentials = (login.host, login.port, login.username, login.password)
+            with ticking(self.target.progress, f"trying the login at {login.host}:{login.port}"):
+                proof = sent.get(credentials) or self._proof(login)
+            if proof.sent:
+                sent[credentials] = proof
             for service in consumers:
                 service.notes += [proof.note] if proof.note else []
                 if proof.refused and service.problem is None:
@@ -135,21 +140,26 @@ class Switch:
             credentials = Credentials(login, login.username, self.values[login.password])
         except SecretUnreadable as error:
             return Proof(refused=error.problems[0])
-        return prove(credentials, self._doors(login))
+        door = (login.host, login.port)
+        if door in self.target.routes:
+            return prove(credentials, [self.target.routes[door]])
+        project = self.snapshot.project
+        named = [service for service in project.services if login.host in project.names_of(service)]
+        if not named:
+            return prove(credentials, [door])
+        if self.engine.remote and not login.verify_tls:  # anybody on the way could pose as it
+            return Proof(
+                note=f"the login at {login.host}:{login.port} was not tried: it is on another machine, and "
+                "without verify_tls the password could go to anybody on the way"
+            )
+        return prove(credentials, self._doors(login, named))
 
-    def _doors(self, login: Login) -> list[Door]:
+    def _doors(self, login: Login, named: Sequence[str]) -> list[Door]:
         """Say where to reach a mail server from here: a service of the project as published, or inside its network.
 
         Either way the server sees an address of the project's network. The published port comes first, since a
         container's own address leads nowhere on macOS, where the engine runs in a virtual machine.
         """
-        door = (login.host, login.port)
-        if door in self.target.routes:
-            return [self.target.routes[door]]
-        project = self.snapshot.project
-        named = [service for service in project.services if login.host in project.names_of(service)]
-        if not named:
-            return [door]
         containers = [item for service in named for item in self.snapshot.replicas(service)]
         here = (urlsplit(self.engine.host).hostname if self.engine.remote else None) or "127.0.0.1"
         published = [item.ports[login.port] for item in containers if login.port in item.ports]
@@ -212,10 +222,12 @@ class Switch:
 
     def _bring_up(self, services: Sequence[str], views: Sequence[View]) -> dict[str, str]:
         """Recreate services and wait for them; return what is wrong, by service."""
-        self.target.progress(f"recreating {', '.join(services)}")
+        names = ", ".join(services)
         try:
-            self.program.up(services, self.values.revealed)
-            return self._wrong(services, views)
+            with ticking(self.target.progress, f"recreating {names}"):
+                self.program.up(services, self.values.revealed)
+            with ticking(self.target.progress, f"waiting for {names} to come up"):
+                return self._wrong(services, views)
         except TargetUnreadable as error:
             return dict.fromkeys(services, error.problems[0].summary)
 
@@ -224,8 +236,7 @@ class Switch:
         return {service: why for service, why in found.items() if why}
 
     def _not_up(self, service: str) -> str:
-        containers = self._replicas(service)
-        return wait_until_up(self.engine, service, containers, self.target.patience, self.target.progress)
+        return wait_until_up(self.engine, self._replicas(service), self.target.patience)
 
     def _replicas(self, service: str) -> tuple[Container, ...]:
         ours = [item for item in self.engine.containers() if item.project == self.snapshot.project.name]

@@ -129,7 +129,7 @@ class Stalwart:
     def _not_driven(self) -> Problem:
         return self._problem(
             "is 0.16 or later; this version of the reconciler drives up to 0.15",
-            "pin the image's tag to a version up to 0.15, such as stalwartlabs/stalwart:v0.15",
+            "pin the image's tag to a version up to 0.15, such as stalwartlabs/stalwart:v0.15.5",
         )
 
     def _problem(self, summary: str, hint: str) -> Problem:

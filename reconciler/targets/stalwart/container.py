@@ -236,11 +236,17 @@ _EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
 
 def version(container: Container) -> tuple[int, int] | None:
     """Return the image's version, from its tag or its label; None where neither says it."""
+    major, _, rest = _release(container).partition(".")
+    return (int(major), int(rest.partition(".")[0])) if rest else None
+
+
+def _release(container: Container) -> str:
+    """Return the image's version in full, such as ``0.15.5``; empty where neither tag nor label says it."""
     tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
     for text in (tag, container.labels.get("org.opencontainers.image.version", "")):
-        if match := re.match(r"v?(\d+)\.(\d+)", text):
-            return int(match[1]), int(match[2])
-    return None
+        if match := re.match(r"v?(\d+\.\d+(\.\d+)?)", text):
+            return match[1]
+    return ""
 
 
 def _data_directories(container: Container) -> tuple[str, ...]:
@@ -256,33 +262,43 @@ def _data_directories(container: Container) -> tuple[str, ...]:
 def causes(container: Container) -> tuple[Problem, ...]:
     """Say what of a container's set-up loses its data, each with the line of the compose file to write instead."""
     where = f"container {container.name}"
+    kept = [mount for mount in container.mounts if not mount.anonymous]
     paths = _data_directories(container)
-    covered = [path for path in paths if any(_covers(mount, path) for mount in container.mounts if not mount.anonymous)]
-    unused = [mount for mount in container.mounts if not mount.anonymous and _is_unused(mount, paths)]
-    found = []
-    for path in paths:
-        if path not in covered:
-            name = unused[0].source if unused else "stalwart_data"
-            instead = f" in place of `{unused[0].source}:{unused[0].path}`" if unused else ""
-            found.append(
-                Problem(
-                    where,
-                    f"the image {container.image} keeps its data in {path}, and no named volume is mounted there: "
-                    "whatever recreates the container loses it",
-                    f"write `- {name}:{path}` under the service's `volumes:`{instead}",
-                    Severity.WARNING,
-                )
+    bare = [path for path in paths if not any(_covers(mount, path) for mount in kept)]
+    unused = [mount for mount in kept if _is_unused(mount, paths)]
+    return (*_misplaced(container, where, bare, unused), *_floating(container, where))
+
+
+def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Sequence[Mount]) -> Iterator[Problem]:
+    """Bring together the places that no volume covers and the volumes that stand elsewhere: one cause, one remedy."""
+    for index, path in enumerate(bare):
+        mount = unused[index] if index < len(unused) else None
+        lost = f"{path}, and no named volume is mounted there: whatever recreates the container loses it"
+        if mount is None:
+            name = "stalwart_etc" if path.startswith("/etc/") else "stalwart_data"
+            summary = f"the image {container.image} keeps data in {lost}"
+            hint = (
+                f"write `- {name}:{path}` under the service's `volumes:`, and `{name}:` under those of the whole file"
             )
-    found.extend(
-        Problem(
-            where,
-            f"{mount.source} is mounted at {mount.path}, where the image {container.image} keeps nothing",
-            f"mount it at {' and '.join(paths)}",
-            Severity.WARNING,
-        )
-        for mount in unused
-    )
-    return (*found, *_floating(container, where))
+        else:
+            source = _written(container, mount)
+            summary = (
+                f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing: its data is in "
+                f"{lost}"
+            )
+            hint = f"write `- {source}:{path}` under the service's `volumes:`, in place of `- {source}:{mount.path}`"
+        yield Problem(where, summary, hint, Severity.WARNING)
+    for mount in unused[len(bare) :]:
+        source = _written(container, mount)
+        summary = f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing"
+        hint = f"take `- {source}:{mount.path}` out of the service's `volumes:`; the data directory has a volume"
+        yield Problem(where, summary, hint, Severity.WARNING)
+
+
+def _written(container: Container, mount: Mount) -> str:
+    """Return what the compose file calls a volume: Compose puts the project's name before it."""
+    project = container.labels.get("com.docker.compose.project", "")
+    return mount.source.removeprefix(f"{project}_") if project else mount.source
 
 
 def _covers(mount: Mount, path: str) -> bool:
@@ -300,8 +316,7 @@ def _floating(container: Container, where: str) -> Iterator[Problem]:
     name, _, tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")
     if tag in ("", "latest") and "@" not in container.image:
         repository = container.image.removesuffix(":latest")
-        known = version(container)
-        pinned = f"v{known[0]}.{known[1]}" if known else "v0.15"
+        pinned = f"v{_release(container) or '0.15.5'}"
         yield Problem(
             where,
             f"the image {container.image} is not pinned: {name}:latest moved from 0.15 to 0.16, which keeps its data "

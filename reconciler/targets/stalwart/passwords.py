@@ -10,6 +10,8 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 
+from reconciler.secret import is_crypt_hash
+
 ROUNDS = 5000
 """Of SHA-512-crypt. Up to 0.15 the server verifies the hash again at *every* request and login (observed.md), and
 the passwords kept here are mostly made by a machine, which rounds don't protect. Who wants more gives a hash."""
@@ -18,35 +20,14 @@ LONGEST = 512  # bytes; the server refuses longer texts, or drops them without a
 _SLOWEST = 2_000_000  # rounds; verifying more takes seconds and is nobody's intention
 _SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-_HASHES = re.compile(
-    r"\$[56]\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{43,86}"
-    r"|\$2[abxy]\$\d\d\$[./0-9A-Za-z]{53}"
-    r"|\$argon2(id|i|d)\$(v=\d+\$)?m=\d+,t=\d+,p=\d+(,[^$]*)?\$[^$\s]+\$[^$\s]+"
-    r"|\$(pbkdf2[-\w]*|scrypt)\$[^$\s]+\$[^$\s]+\$[^$\s]+"
-    r"|\$1\$[^$\s]{0,8}\$[./0-9A-Za-z]{22}"
-    r"|\$sha1\$\d+\$[^$\s]+\$[./0-9A-Za-z]{28}"
-    r"|\{(S?SHA(224|256|384|512)?|MD5|CRYPT|ARGON2\w*|PBKDF2[-\w]*)\}\S+",
-    re.IGNORECASE,
-)
-
-
-def is_hash(text: str) -> bool:
-    """Whether Stalwart takes a text as a hash and not as a clear password (0.15: directory/src/core/secret.rs)."""
-    return _HASHES.fullmatch(text) is not None
-
 
 def is_password(stored: str) -> bool:
     """Whether an entry of ``secrets`` is the password: app passwords and one-time seeds are the person's own."""
     return not stored.startswith(("$app$", "otpauth://"))
 
 
-def hashed(value: str) -> str:
-    """Return what is sent for a desired password: a hash as it is, a clear value as ``$6$`` with a random salt.
-
-    Raises ValueError, without the value, when it can't be a password.
-    """
-    if is_hash(value):
-        return value
+def check(value: str) -> None:
+    """Raise ValueError, without the value, when it can't be a password."""
     size = len(value.encode())
     if not size:
         raise ValueError("is empty")
@@ -54,6 +35,16 @@ def hashed(value: str) -> str:
         raise ValueError(f"is {size} bytes long, Stalwart takes up to {LONGEST}")
     if any(character < " " or character == "\x7f" for character in value):
         raise ValueError("holds a control character, such as a line break")
+
+
+def hashed(value: str) -> str:
+    """Return what is sent for a desired password: a hash as it is, a clear value as ``$6$`` with a random salt.
+
+    Raises ValueError, without the value, when it can't be a password.
+    """
+    check(value)
+    if is_crypt_hash(value):
+        return value
     from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 
     salt = "".join(secrets.choice(_SALT) for _ in range(16))
@@ -65,7 +56,7 @@ def matches(value: str, stored: str) -> bool | None:
 
     A hash is compared as text. A clear value is verified against the stored hash, whose salt is random.
     """
-    if is_hash(value) or not is_hash(stored):
+    if is_crypt_hash(value) or not is_crypt_hash(stored):
         return hmac.compare_digest(value.encode(), stored.encode())
     verify = next((known for prefix, known in _VERIFIERS if stored.lower().startswith(prefix)), None)
     if verify is None:

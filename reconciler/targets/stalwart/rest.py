@@ -97,10 +97,13 @@ class StalwartRest:
         settings = [change for change in changes if not isinstance(change.resource, Domain | Account)]
         with self._connect(reveal) as connection:
             run = _Run(RestApi(connection), reveal, self._docker, self._progress)
-            for change in (item for item in principals if not item.deletes):
+            for change, early in rest_principals.in_turn([item for item in principals if not item.deletes]):
                 if stopped():
                     return
-                yield run.principal(change)
+                if early:
+                    run.release(change)
+                else:
+                    yield run.principal(change)
             if settings and not stopped():
                 yield from run.settings(settings)
             for change in (item for item in principals if item.deletes):
@@ -188,6 +191,7 @@ class _Run:
         try:
             self._write_principal(change)
         except AnswerLost as error:
+            self._renew(change)
             return self._looked_up(change, Status.UNKNOWN, error.problems[0])
         except TargetUnreadable as error:
             self._down = error.problems[0]
@@ -195,8 +199,24 @@ class _Run:
         except Rejected as error:
             return self._declined(change, error)
         except (ValueError, SecretUnreadable) as error:
-            return self._outcome(change, Status.FAILED, _unusable(change, error))
+            return self._outcome(change, Status.FAILED, rest_settings.unusable(change.address, error))
+        self._renew(change)
         return self._outcome(change, Status.DONE)
+
+    def _renew(self, change: Change) -> None:
+        """Try all passwords again after our own has changed; otherwise what was refused stays refused."""
+        if self._own_password(change):
+            self._api.connection.login.renewed()
+
+    def release(self, change: Change) -> None:
+        """Take the addresses that an account gives up from it before its own turn, as others in a circle want them."""
+        before, after = change.before, change.after
+        if self._down is not None or before is None or not isinstance(after, Account):
+            return
+        try:
+            self._api.patch(before.id, rest_principals.release(before.resource, after))
+        except (TargetUnreadable, Rejected):
+            return  # the change itself comes next and tells what is wrong
 
     def _declined(self, change: Change, error: Rejected) -> Outcome:
         problem = Problem(change.address, error.summary, error.hint or _remedy(error))
@@ -216,9 +236,12 @@ class _Run:
             self._api.create({"type": "domain", "name": after.name})
         elif before is not None:
             self._api.delete(before.id)
-        own = self._api.connection.login
-        if isinstance(after, Account) and rest_principals.login(after) == own.username.lower():
-            own.renewed()
+
+    def _own_password(self, change: Change) -> bool:
+        """Whether a change gives the account that we log in with another password."""
+        after, username = change.after, self._api.connection.login.username.lower()
+        own = isinstance(after, Account) and rest_principals.login(after) == username
+        return own and (change.before is None or "password" in change.fields)
 
     def _looked_up(self, change: Change, otherwise: Status, problem: Problem) -> Outcome:
         """Read again what may have been written: done if it is as desired. Nothing is sent twice blindly."""
@@ -281,7 +304,7 @@ class _Run:
             try:
                 edits.append(rest_settings.edit(change, before, self._reveal, _leaving(changes)))
             except (ValueError, SecretUnreadable) as error:
-                yield self._outcome(change, Status.FAILED, _unusable(change, error))
+                yield self._outcome(change, Status.FAILED, rest_settings.unusable(change.address, error))
         if not edits:
             return
         edits.sort(key=_position)
@@ -289,7 +312,7 @@ class _Run:
         unmade = {} if refusal else self._made(edits)
         ours, foreign = self._in_force(edits, before)
         now = self._api.keys(*wanted)
-        written = {key for edit in edits for key in edit.put}
+        written = {key for edit in edits for key in edit.written}
         for edit in edits:
             unlike = edit.unlike(now, written)
             problem = self._objection(edit, ours, foreign)
@@ -303,9 +326,7 @@ class _Run:
 
     def _written(self, edits: Sequence[Edit], before: Mapping[str, str]) -> Rejected | AnswerLost | None:
         """Send all edits, with a note of what is not in force yet. Returns what came in place of success."""
-        touched = dict.fromkeys(
-            (*rest_settings.pending(before), *(item for edit in edits for item in sorted(edit.touched)))
-        )
+        touched = dict.fromkeys((*rest_settings.pending(before), *(item for edit in edits for item in edit.noted)))
         operations = [rest_settings.insert({PENDING: ",".join(touched)})]
         operations += [operation for edit in edits for operation in edit.operations()]
         try:
@@ -436,16 +457,9 @@ def _position(edit: Edit) -> tuple[bool, bool, bool]:
 
     What goes to config.toml comes last: a read-only one stops the request there.
     """
-    resource = edit.change.resource
-    return edit.local, not isinstance(resource, AllowedIp), isinstance(resource, Signature) and resource.signs is True
-
-
-def _unusable(change: Change, error: ValueError | SecretUnreadable) -> Problem:
-    if isinstance(error, SecretUnreadable):
-        return replace(
-            error.problems[0], summary=f"{error.problems[0].where}: {error.problems[0].summary}", where=change.address
-        )
-    return Problem(change.address, str(error), "correct it and run apply again")
+    after = edit.change.after
+    takes = isinstance(after, Signature) and after.signs is True
+    return edit.local, not isinstance(edit.change.resource, AllowedIp), takes
 
 
 def _remedy(error: Rejected) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.plan import differences
+from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Reveal
 from reconciler.resources import (
@@ -14,12 +14,14 @@ from reconciler.resources import (
     Different,
     Domain,
     Live,
+    Resource,
     Same,
     SecretRef,
     Special,
     Unreadable,
     Verdict,
 )
+from reconciler.secret import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
@@ -35,19 +37,26 @@ class Principals:
         """Match by login first, then by primary address, so that a changed one is a change and no other account."""
         self._items = items
         self._wanted: dict[str, Account] = {}
+        self._matched: set[str] = set()
+        self._index = {
+            attribute: {_identity(item, attribute): item for item in items if _is_account(item)}
+            for attribute in ("login", "email")
+        }
         accounts = list(wanted)
         for attribute in ("login", "email"):
             for account in accounts:
                 self._match(account, attribute)
+        self._taken = {account.name for account in self._wanted.values()}
+        self._missing = [item for item in accounts if item.name not in self._matched]
 
     def _match(self, account: Account, attribute: str) -> None:
         value = getattr(account, attribute)
-        if not isinstance(value, str) or account in self._wanted.values():
+        if not isinstance(value, str) or account.name in self._matched:
             return
-        for item in self._items:
-            if _is_account(item) and _identity(item, attribute) == value.lower() and item["name"] not in self._wanted:
-                self._wanted[item["name"]] = account
-                return
+        item = self._index[attribute].get(value.lower())
+        if item is not None and item["name"] not in self._wanted:
+            self._wanted[item["name"]] = account
+            self._matched.add(account.name)
 
     def live(self, reveal: Reveal, report: Report) -> Iterator[Live]:
         """Yield domains and accounts; passwords of wanted accounts are compared, problems reported."""
@@ -56,12 +65,14 @@ class Principals:
                 yield Live(Domain(item["name"]), id=item["name"])
             elif _is_account(item):
                 yield Live(self._account(item, reveal, report), id=item["name"])
+        for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
+            if isinstance(account.password, SecretRef):
+                _password(account, account.password, reveal, report)
 
     def _account(self, item: Mapping[str, Any], reveal: Reveal, report: Report) -> Account:
         wanted = self._wanted.get(item["name"])
         emails = [email.lower() for email in _texts(item, "emails")]
-        taken = {account.name for account in self._wanted.values()}
-        name = emails[0] if emails and emails[0] not in taken else item["name"]
+        name = emails[0] if emails and emails[0] not in self._taken else item["name"]
         return Account(
             name=wanted.name if wanted else name,
             login=item["name"],
@@ -75,16 +86,20 @@ class Principals:
         )
 
     def conflicts(self, wanted: Iterable[Account]) -> Iterator[Problem]:
-        """Name logins and addresses of wanted accounts that something else on the server holds."""
+        """Name logins and addresses of wanted accounts that a group, a list or a domain holds.
+
+        What another account holds is for the plan to judge: it may give it up in the same run.
+        """
+        others = [item for item in self._items if not _is_account(item)]
+        names = {item["name"]: item for item in others}
+        emails = {email.lower(): item for item in others for email in _texts(item, "emails")}
         for account in wanted:
-            for item in self._items:
-                if self._wanted.get(item["name"]) is account:
-                    continue
+            if item := names.get(login(account)):
                 kind = item.get("type")
-                if item["name"] == account.login:
-                    yield _conflict(account, f"the login {account.login} is the name of a {kind} on the server")
-                elif isinstance(account.email, str) and account.email in _texts(item, "emails"):
-                    yield _conflict(account, f"{account.email} is an address of the {kind} {item['name']}")
+                yield _conflict(account, f"the login {login(account)} is the name of a {kind} on the server")
+            for address in _addresses(account):
+                if item := emails.get(address):
+                    yield _conflict(account, f"{address} is an address of the {item.get('type')} {item['name']}")
 
 
 def _conflict(account: Account, summary: str) -> Problem:
@@ -112,18 +127,31 @@ def _verdict(account: Account, stored: Sequence[str], reveal: Reveal, report: Re
     """Compare a wanted password with the stored ones; app passwords and one-time seeds are left alone."""
     if not isinstance(account.password, SecretRef) or not account.enforce_password:
         return UNMANAGED
-    try:
-        value = reveal(account.password)
-    except SecretUnreadable as error:
-        for problem in error.problems:
-            report(Problem(account.address, f"its password: {problem}", scope=account.address))
-        return Unreadable("its secret can't be read")
+    value = _password(account, account.password, reveal, report)
+    if value is None:
+        return Unreadable("its secret can't be used")
     own = [secret for secret in stored if passwords.is_password(secret)]
     return _compared(account, account.password, value, own[0], report) if own else Different()
 
 
+def _password(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
+    """Reveal a wanted password; None, and reported, when it can't be read or stored."""
+    try:
+        value = reveal(ref)
+        passwords.check(value)
+    except SecretUnreadable as error:
+        for problem in error.problems:
+            summary = f"its password {problem.where}: {problem.summary}"
+            report(Problem(account.address, summary, problem.hint, scope=account.address))
+    except ValueError as error:
+        report(Problem(account.address, f"its password {ref} {error}", "choose another one", scope=account.address))
+    else:
+        return value
+    return None
+
+
 def _compared(account: Account, ref: SecretRef, value: str, stored: str, report: Report) -> Verdict:
-    if not passwords.is_hash(stored):
+    if not is_crypt_hash(stored):
         summary = "its password is stored in clear text on the server"
         report(Problem(account.address, summary, "apply writes a hash in its place", Severity.WARNING))
         return Different()
@@ -175,9 +203,7 @@ def patch(before: Account, after: Account, reveal: Reveal) -> list[dict[str, Any
     if "quota" in changed:
         operations.append(_set("quota", "" if after.quota is None else after.quota))
     if "email" in changed or "aliases" in changed:
-        email = before.email if after.email is UNMANAGED else after.email
-        aliases = before.aliases if after.aliases is UNMANAGED else after.aliases
-        operations.append(_set("emails", _emails(email, aliases)))
+        operations.append(_set("emails", _addresses_after(before, after)))
     for name, field in (("roles", "roles"), ("groups", "memberOf")):
         if name in changed:
             operations += _members(field, *changed[name])
@@ -186,6 +212,55 @@ def patch(before: Account, after: Account, reveal: Reveal) -> list[dict[str, Any
         operations.append({"action": "addItem", "field": "secrets", "value": _hashed(after.password, reveal)})
     _check_lengths(operations)
     return operations
+
+
+def release(before: Resource, after: Account) -> list[dict[str, Any]]:
+    """Return the operations that leave an account only those of its addresses which it keeps."""
+    kept = _addresses_after(before, after) if isinstance(before, Account) else []
+    return [_set("emails", [item for item in _addresses(before) if item in kept])]
+
+
+def in_turn(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
+    """Order changes so that a name or address is given up before another account takes it: each is unique.
+
+    In a circle somebody has to begin: True beside a change says that it gives up early what others wait for.
+    """
+    held = {item: change for change in changes if change.before for item in _claims(change.before.resource)}
+    begun: set[int] = set()
+    done: set[int] = set()
+
+    def turn(change: Change) -> Iterator[tuple[Change, bool]]:
+        if id(change) in begun:
+            if id(change) not in done:
+                yield change, True
+            return
+        begun.add(id(change))
+        for item in _claims(change.resource):
+            holder = held.get(item, change)
+            if holder is not change:
+                yield from turn(holder)
+        done.add(id(change))
+        yield change, False
+
+    for change in changes:
+        yield from turn(change)
+
+
+def _claims(resource: Resource) -> Iterator[tuple[str, str]]:
+    """Yield what only one account may have: its login and its addresses."""
+    if isinstance(resource, Account):
+        yield "login", login(resource)
+        yield from (("address", item) for item in _addresses(resource))
+
+
+def _addresses(resource: Resource) -> list[str]:
+    return _emails(resource.email, resource.aliases) if isinstance(resource, Account) else []
+
+
+def _addresses_after(before: Account, after: Account) -> list[str]:
+    email = before.email if after.email is UNMANAGED else after.email
+    aliases = before.aliases if after.aliases is UNMANAGED else after.aliases
+    return _emails(email, aliases)
 
 
 def _set(field: str, value: Any) -> dict[str, Any]:

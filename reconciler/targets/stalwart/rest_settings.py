@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler import keys as dkim
@@ -17,12 +18,14 @@ from reconciler.desired.stalwart import (
     SIGNATURE,
     ban_rate,
     in_config_file,
+    is_secret,
     raw_key,
 )
-from reconciler.plan import Change
+from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Reveal
 from reconciler.resources import (
+    UNKNOWN,
     UNMANAGED,
     AllowedIp,
     Different,
@@ -70,11 +73,14 @@ class Reading:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         waiting = frozenset(pending(stored))
         self.keys = {key: value for key, value in stored.items() if key not in waiting}
+        self._leaving = waiting - stored.keys()  # removed, and in force until a reload
         self._wanted = wanted
 
     def live(self, reveal: Reveal, report: Report) -> Iterator[Live]:
         """Yield signatures, listeners and allowed addresses as far as there are any, and the wanted words."""
-        yield from self._signatures(report)
+        signatures = list(self._signatures(report))
+        yield from signatures
+        self._unusable(signatures, reveal, report)
         for setting in self._of(Setting):
             yield Live(self._setting(setting, reveal, report), id=raw_key(setting))
         yield from self._allowed()
@@ -95,6 +101,28 @@ class Reading:
             signature = self._signature(name, report, custom=custom)
             if signature is not None:
                 yield Live(signature, id=name)
+        yield from self._still_signing()
+
+    def _unusable(self, live: Sequence[Live], reveal: Reveal, report: Report) -> None:
+        """Tell of the keys to be written what stands in the way, before anything is written."""
+        for signature in self._of(Signature):
+            own = [item for item in live if item.resource.address == signature.address]
+            if signature.public_key is UNKNOWN or any(not differences(signature, item.resource) for item in own):
+                continue
+            held = self.keys.get(f"{SIGNATURE}{own[0].id}.private-key") if own else None
+            try:
+                _pem(signature, held, reveal)
+            except (ValueError, SecretUnreadable) as error:
+                report(replace(unusable(signature.address, error), scope=signature.address))
+
+    def _still_signing(self) -> Iterator[Live]:
+        """Yield the keys whose removal was stored and never put in force: of them only the address is left."""
+        wanted = {item.address for item in self._of(Signature)}
+        for address in sorted(self._leaving - wanted):
+            kind, _, rest = address.partition("/")
+            if kind == Signature.kind:
+                domain, _, selector = rest.partition("/")
+                yield Live(Signature(domain, selector, "", UNMANAGED, UNMANAGED))
 
     def _signature(self, name: str, report: Report, *, custom: bool) -> Signature | None:
         values = {part: self.keys.get(f"{SIGNATURE}{name}.{part}", "") for part in ("domain", "selector", "algorithm")}
@@ -124,13 +152,17 @@ class Reading:
     # --------------------------------------------------------------------------------------------- words
     def _setting(self, wanted: Setting, reveal: Reveal, report: Report) -> Setting:
         stored = self.keys.get(raw_key(wanted))
+        if stored is None and raw_key(wanted) in self._leaving:
+            return Setting(wanted.word, "(in force until a reload)")
         if wanted.word in DEFAULT_RATES:
             return Setting(wanted.word, _rate(wanted, stored))
-        if stored is None:
-            return Setting(wanted.word, None)
         if isinstance(wanted.value, SecretRef | SecretText):
             return Setting(wanted.word, _secret(wanted, wanted.value, stored, reveal, report))
+        if stored is None:
+            return Setting(wanted.word, None)
         same = wanted.value is not None and text_of(wanted.value) == stored
+        if is_secret(raw_key(wanted)) and not same:
+            return Setting(wanted.word, Different())  # never shown, whatever is wanted in its place
         return Setting(wanted.word, wanted.value if same else stored)
 
     def _shadow(self, report: Report) -> None:
@@ -153,6 +185,9 @@ class Reading:
                 name = key.removeprefix(ALLOWED_IP)
                 network = _network(name)
                 yield Live(AllowedIp(wanted.get(network, network)), id=name)
+        for key in sorted(self._leaving):
+            if key.startswith(ALLOWED_IP) and _network(key.removeprefix(ALLOWED_IP)) not in wanted:
+                yield Live(AllowedIp(key.removeprefix(ALLOWED_IP)), id=key.removeprefix(ALLOWED_IP))
 
     def _listeners(self) -> Iterator[Live]:
         names = {key.removeprefix(LISTENER).partition(".")[0] for key in self.keys if key.startswith(LISTENER)}
@@ -197,13 +232,16 @@ def _rate(wanted: Setting, stored: str | None) -> str | None:
         return stored
 
 
-def _secret(wanted: Setting, secret: SecretRef | SecretText, stored: str, reveal: Reveal, report: Report) -> Any:
+def _secret(wanted: Setting, secret: SecretRef | SecretText, stored: str | None, reveal: Reveal, report: Report) -> Any:
     try:
-        return Same(secret) if reveal(secret) == stored else Different()
+        value = reveal(secret)
     except SecretUnreadable as error:
         for problem in error.problems:
-            report(Problem(wanted.address, str(problem), scope=wanted.address))
+            report(Problem(wanted.address, f"{problem.where}: {problem.summary}", problem.hint, scope=wanted.address))
         return Unreadable("its secret can't be read")
+    if stored is None:
+        return None
+    return Same(secret) if hmac.compare_digest(value.encode(), stored.encode()) else Different()
 
 
 def _network(text: str) -> str:
@@ -274,6 +312,17 @@ class Edit:
         return frozenset((*self.drop, *self.put, *made))
 
     @property
+    def noted(self) -> tuple[str, ...]:
+        """What is noted until it is in force: the keys, and the address of a key of which nothing else is left."""
+        gone = (self.change.address,) if isinstance(self.change.resource, Signature) and self.change.deletes else ()
+        return (*sorted(self.touched), *gone)
+
+    @property
+    def written(self) -> frozenset[str]:
+        """Everything that is there afterwards because of it."""
+        return self.touched - (set(self.drop) - self.put.keys())
+
+    @property
     def local(self) -> bool:
         """Whether it is written to ``config.toml``."""
         return any(in_config_file(item) for item in self.touched)
@@ -304,6 +353,14 @@ class Edit:
 def insert(values: Keys) -> dict[str, Any]:
     """Return the operation that writes keys. ``assert_empty`` is mandatory, and values are texts."""
     return {"type": "insert", "prefix": None, "values": [list(item) for item in values.items()], "assert_empty": False}
+
+
+def unusable(address: str, error: ValueError | SecretUnreadable) -> Problem:
+    """Put into a problem of this address why a value can't be written."""
+    if isinstance(error, SecretUnreadable):
+        problem = error.problems[0]
+        return replace(problem, summary=f"{problem.where}: {problem.summary}", where=address)
+    return Problem(address, str(error), "correct it and run apply again")
 
 
 def edit(change: Change, before: Keys, reveal: Reveal, leaving: frozenset[str] = frozenset()) -> Edit:
@@ -357,7 +414,7 @@ def _edit_listener(change: Change, listener: Listener, before: Keys) -> Edit:
 def _edit_signature(change: Change, before: Keys, reveal: Reveal, leaving: frozenset[str]) -> Edit:
     old = change.before.id if change.before else None
     if not isinstance(change.after, Signature):
-        return Edit(change, drop=tuple(_signature_block(before, old or "")))
+        return Edit(change, drop=tuple(_blocks_of(change.resource, before)))
     signature = change.after
     name = _id_of(signature, old)
     drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in _signature_block(before, item)))
@@ -366,6 +423,15 @@ def _edit_signature(change: Change, before: Keys, reveal: Reveal, leaving: froze
     if pem is None:
         return Edit(change, drop, put, (name, signature.algorithm, signature.domain, signature.selector))
     return Edit(change, drop, put | _signature_keys(name, signature, pem))
+
+
+def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
+    """Yield the keys of every signature that is this one. Its id may belong to the key that took over by now."""
+    for name in sorted(_signature_ids(before)):
+        block = _signature_block(before, name)
+        selector, domain = (block.get(f"{SIGNATURE}{name}.{part}") for part in ("selector", "domain"))
+        if isinstance(resource, Signature) and (domain, selector) == (resource.domain, resource.selector):
+            yield from block
 
 
 def _id_of(signature: Signature, old: str | None) -> str:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.plan import Change, Desired, diff
-from reconciler.problem import Problem, SecretUnreadable, Severity
+from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.reconcile import Outcome, Status
 from reconciler.resources import (
     UNKNOWN,
@@ -30,6 +30,7 @@ from reconciler.simulator.compose import main as stand_in
 from reconciler.simulator.docker import CRASH_LOOPING, FAILING, HEALTHY, SLOW, Behaviour, Container, Docker
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.compose import Compose, Patience
+from reconciler.targets.compose.engine import Engine
 
 STAND_IN = (sys.executable, "-m", "reconciler.simulator.compose")
 
@@ -359,6 +360,23 @@ def test_an_old_line_outside_our_block_is_named(world: World) -> None:
     assert_silent(seen)
 
 
+def test_a_line_behind_our_block_that_holds_is_told_as_such(world: World) -> None:
+    """Somebody appended a line: the last one wins. Where it changes something, our block moves behind it."""
+    assert statuses(world.apply(HOST)) == {Status.DONE}
+    ours = world.env_file.read_text()
+    world.env_file.write_text(ours + "SMTP_HOST=smtp-relay.brevo.com\n")
+    seen, changes = world.plan(HOST)
+    assert changes == ()
+    [problem] = seen.problems
+    assert (problem.where, "behind our block: this line holds" in problem.summary) == (".env.macmini:8", True)
+    world.env_file.write_text(ours + "SMTP_HOST=somewhere.else\n")
+    assert statuses(world.apply(HOST)) == {Status.DONE}
+    assert world.env_file.read_text().index("somewhere.else") < world.env_file.read_text().index("# >>> reconciler")
+    seen, changes = world.plan(HOST)
+    assert changes == ()
+    assert "has no effect" in seen.problems[0].hint
+
+
 def test_services_that_compose_restarts_along_are_shown(world: World) -> None:
     world.edit(
         "    environment:\n      MANA_SERVICE",
@@ -530,6 +548,59 @@ def test_a_refused_login_stops_everything_and_is_tried_once(world: World, serve:
     assert world.env_file.read_text() == ENV
     assert world.ids() == ids
     assert_silent(outcomes)
+
+
+def test_a_login_is_tried_once_for_all_who_use_it(world: World, serve: Callable) -> None:
+    """Two consumers whose logins are told apart here are still one name and one password at one server."""
+    mail = serve("another password")
+    world.edit("MANA_NOTIFY_URL: http://mana-notify:3013", "MANA_NOTIFY_URL: ${NOTIFY:-x}")
+    world.up("mana-auth")
+    first, second = (mail.login(host="stalwart"), replace(mail.login(host="stalwart"), account="noreply@mana.how"))
+    variables = (
+        wanted("mana-auth", "MANA_NOTIFY_URL", "y", login=first),
+        wanted("mana-notify", "SMTP_HOST", "z", login=second),
+    )
+    outcomes = world.apply(*variables, routes={("stalwart", mail.port): ("127.0.0.1", mail.port)})
+    assert statuses(outcomes) == {Status.FAILED}
+    assert len(mail.attempts) == 1
+    assert world.env_file.read_text() == ENV
+
+
+def test_a_plan_tries_no_login(world: World, serve: Callable) -> None:
+    mail = serve(SECRETS["NEW"])
+    routes = {("stalwart", mail.port): ("127.0.0.1", mail.port)}
+    login = mail.login(host="stalwart")
+    world.target(routes=routes).observe([wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"), login=login)], reveal)
+    assert mail.attempts == []
+
+
+@pytest.mark.parametrize("verify_tls", [False, True])
+def test_a_password_goes_to_another_machine_only_where_it_proves_who_it_is(
+    world: World, serve: Callable, monkeypatch: pytest.MonkeyPatch, verify_tls: bool
+) -> None:
+    """The consumer talks to its neighbour in the project's network; from here the way leads over other networks."""
+    mail = serve(SECRETS["NEW"])
+    world.edit(
+        "    image: stalwartlabs/stalwart:latest\n",
+        f'    image: stalwartlabs/stalwart:latest\n    ports: ["{mail.port}:587"]\n',
+    )
+    world.up("stalwart")
+    monkeypatch.setattr(Engine, "remote", True)
+    login = Login("stalwart", 587, "noreply", ref("NEW"), verify_tls=verify_tls)
+    [outcome] = world.apply(wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"), login=login))
+    assert mail.attempts == []
+    if verify_tls:
+        assert outcome.problem is not None
+        assert "certificate is not trusted" in outcome.problem.summary
+    else:
+        assert outcome.status is Status.DONE
+        assert "was not tried: it is on another machine" in outcome.notes[0]
+
+
+def test_a_context_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
+    with pytest.raises(TargetUnreadable, match="no Docker context nowhere"):
+        Engine(None)
 
 
 def test_a_mail_server_of_the_project_is_tried_at_its_own_address(world: World, serve: Callable) -> None:
@@ -711,3 +782,21 @@ def test_no_temporary_file_stays(
     world.apply(PASSWORD)
     assert list(place.iterdir()) == []
     assert {item.name for item in world.directory.iterdir()} == {".env.macmini", "docker-compose.macmini.yml"}
+
+
+def test_the_hash_of_a_password_feeds_no_consumer(world: World) -> None:
+    """Contract: the account takes a hash as well as a clear value, whoever logs in does not."""
+    hashed = "$6$rounds=5000$saltsalt$" + "x" * 86
+
+    def reveal_here(secret: Secret) -> str:
+        return hashed
+
+    account = wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"), clear=(ref("NEW"),))
+    seen = world.target().observe([account], reveal_here)
+    (problem,) = [item for item in seen.problems if item.severity is Severity.ERROR]
+    assert (problem.where, problem.scope) == ("smtp/mana-notify/SMTP_PASSWORD", "smtp/mana-notify")
+    assert "is a hash" in problem.summary
+    assert "clear value" in problem.hint
+    assert "saltsalt" not in repr(seen)
+    other = wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"))
+    assert not [item for item in world.target().observe([other], reveal_here).problems if "hash" in item.summary]

@@ -122,6 +122,27 @@ def test_the_block_moves_behind_what_was_added_after_it() -> None:
     assert again.ours == {"X": "ours"}
 
 
+MARKED = b"# >>> reconciler mana\nX=theirs\n# <<< reconciler mana\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b'NOTE="how it looks:\n' + MARKED + b'end"\n',  # inside of somebody's value
+        b"# >>> reconciler mana: the end was taken off\nA=1\nB=2\n",
+        b"# <<< reconciler mana\nA=1\n",
+        b"# >>> reconciler mana: a\nA=1\n# >>> reconciler other\n",
+    ],
+)
+def test_what_only_looks_like_our_block_is_kept_to_the_byte(other: bytes) -> None:
+    content = other
+    for values in ({"X": "1"}, {"X": "2", "Y": "3"}, {"X": "4"}):
+        file = env_file(content).having(values)
+        assert file.content.startswith(other)
+        assert file.ours == values
+        content = file.content
+
+
 def test_line_ends_are_the_files_own() -> None:
     assert b"\n" not in env_file(b"A=1\r\n").having({"X": "a\nb"}).content.replace(b"\r\n", b"")
 
@@ -176,6 +197,22 @@ def test_a_symbolic_link_stays_one(path: Path) -> None:
     after = replaced(link)
     assert link.is_symlink()
     assert path.read_bytes() == after.content
+
+
+def test_the_other_name_of_a_hard_link_shows_the_same(path: Path) -> None:
+    (other := path.parent / "other").hardlink_to(path)
+    after = replaced(path)
+    assert other.read_bytes() == after.content
+    assert other.samefile(path)
+
+
+def test_extended_attributes_are_kept(path: Path) -> None:
+    try:
+        os.setxattr(path, "user.note", b"mine")
+    except (OSError, AttributeError):
+        pytest.skip("no extended attributes here")
+    replaced(path)
+    assert os.getxattr(path, "user.note") == b"mine"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from typing import Self
 
 import pytest
+from targets.compose.conftest import self_signed
 
 from reconciler.resources import Login, SecretRef
 from reconciler.targets.compose.proof import Credentials, Proof, prove
@@ -85,3 +91,64 @@ def test_tls_on_a_port_that_speaks_something_else_is_named(serve: Callable) -> N
     proof = tried(login, server.port)
     assert proof.refused is not None
     assert "TLS fails" in proof.refused.summary
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("ending", ["hangs up", "is silent"])
+def test_a_server_that_gives_no_answer_to_the_login_is_not_tried_again_elsewhere(
+    mechanism: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a ban: the second door leads to the same server, and every attempt counts."""
+    monkeypatch.setattr("reconciler.targets.compose.proof._VERDICT", 0.2)
+    with Rude(mechanism, ending, self_signed(tmp_path, "localhost")) as server:
+        login = Login("localhost", server.port, "noreply", SecretRef("env", "NEW"), verify_tls=False)
+        proof = prove(Credentials(login, "noreply", PASSWORD), [("127.0.0.1", server.port)] * 3)
+    assert server.attempts == 1
+    assert proof.refused is not None
+    assert "when the login is tried" in proof.refused.summary
+    assert "blocked" in proof.refused.hint
+    assert "canary" not in repr(proof)
+
+
+class Rude:
+    """A server with STARTTLS that never answers to AUTH."""
+
+    def __init__(self, mechanism: str, ending: str, certificate: tuple[Path, Path]) -> None:
+        self.attempts = 0
+        self._mechanism = mechanism
+        self._ending = ending
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(*certificate)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                with contextlib.suppress(OSError), connection:
+                    self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        connection.sendall(b"220 rude\r\n")
+        connection.recv(1000)  # EHLO
+        connection.sendall(b"250-rude\r\n250 STARTTLS\r\n")
+        connection.recv(1000)
+        connection.sendall(b"220 go\r\n")
+        with self._context.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(1000)
+            secure.sendall(f"250-rude\r\n250 AUTH {self._mechanism}\r\n".encode())
+            assert secure.recv(1000).startswith(b"AUTH")
+            self.attempts += 1
+            if self._ending == "is silent":
+                secure.recv(1000)

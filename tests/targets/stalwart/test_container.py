@@ -207,10 +207,26 @@ def test_the_described_set_up_is_told_with_the_line_to_write():
     found = causes(container("stalwartlabs/stalwart:latest", NAMED, lost, volumes=("/opt/stalwart",)))
     texts = [str(item) for item in found]
     assert "- stalwart_data:/opt/stalwart` under" in texts[0]
-    assert "in place of `stalwart_data:/opt/stalwart-mail`" in texts[0]
-    assert "keeps nothing" in texts[1]
-    assert "write `image: stalwartlabs/stalwart:v0.15`" in texts[2]
+    assert "in place of `- stalwart_data:/opt/stalwart-mail`" in texts[0]
+    assert "keeps nothing" in texts[0]
+    assert "write `image: stalwartlabs/stalwart:v0.15.5`" in texts[1]
+    assert len(texts) == 2
     assert {item.severity for item in found} == {Severity.WARNING}
+
+
+def test_volumes_and_versions_are_named_as_the_compose_file_names_them():
+    labels = {"com.docker.compose.project": "mana-stack", "org.opencontainers.image.version": "v0.14.1"}
+    mount = Mount("/opt/stalwart-mail", "mana-stack_stalwart_data", anonymous=False)
+    texts = [str(item) for item in causes(container("stalwartlabs/stalwart", mount, labels=labels))]
+    assert "`- stalwart_data:/opt/stalwart` under" in texts[0]
+    assert "mana-stack_" not in texts[0]
+    assert "`image: stalwartlabs/stalwart:v0.14.1`" in texts[1]
+
+
+def test_a_volume_beside_a_sound_one_is_told_alone():
+    sound = Mount("/opt/stalwart", "stalwart_data", anonymous=False)
+    (found,) = causes(container(IMAGE, sound, NAMED, volumes=("/opt/stalwart",)))
+    assert "take `- stalwart_data:/opt/stalwart-mail` out" in found.hint
 
 
 def test_a_sound_set_up_has_no_cause():

@@ -1,0 +1,104 @@
+"""What the spec of a mail server means, and what is left alone while it can't be told."""
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.desired.load import load
+from reconciler.desired.resources import desire
+from reconciler.problem import InvalidDirectory
+from reconciler.resources import UNMANAGED, Account, Domain, Live, Observation, Record, SecretRef, Signature, Variable
+
+HEAD = """\
+version: 1
+stack: mana
+targets:
+  stalwart: {url: "http://127.0.0.1:1", username: admin, password: {env: ADMIN}}
+  cloudflare: {token: {env: TOKEN}}
+  compose: {file: compose.yml}
+"""
+
+
+def desired(path: Path, text: str, **seen: Observation):
+    (path / "a.yaml").write_text(HEAD + text)
+    return desire(load(path).spec, seen or None)
+
+
+def of(kind, found):
+    return [item for item in found.resources if isinstance(item, kind)]
+
+
+def test_an_account_of_an_international_domain_lives_in_its_domain(tmp_path):
+    found = desired(
+        tmp_path,
+        """
+accounts:
+  Info@Bücher.Example: {password: {env: INFO}, aliases: [Post@BÜCHER.example]}
+removed: [account/Old@bücher.example, domain/ÄLTER.example]
+moved: [{from: account/was@bücher.example, to: account/Info@Bücher.Example}]
+""",
+    )
+    (account,) = of(Account, found)
+    domain = "xn--bcher-kva.example"
+    assert of(Domain, found) == [Domain(domain)]
+    assert (account.name, account.login, account.email) == (f"info@{domain}", "info", f"info@{domain}")
+    assert account.aliases == (f"post@{domain}",)
+    assert found.removed == {f"account/old@{domain}", "domain/xn--lter-koa.example"}
+    assert found.moved == {f"account/was@{domain}": f"account/info@{domain}"}
+
+
+KEYED = """
+dns: {Mana.how: []}
+dkim: {mana.HOW: [{selector: s1, algorithm: ed25519}]}
+"""
+
+
+@pytest.mark.parametrize("unreadable", ["", UNMANAGED])
+def test_a_key_that_the_server_holds_and_nobody_can_read_is_not_published_as_revoked(tmp_path, unreadable):
+    live = Live(Signature("mana.how", "s1", "ed25519", unreadable))
+    found = desired(tmp_path, KEYED, stalwart=Observation("stalwart", [live], generation="rest"))
+    assert [item.scope for item in found.problems] == ["dns/mana.how/TXT/s1._domainkey"]
+    assert all("p=" not in str(item.content) for item in of(Record, found))
+    (signature,) = of(Signature, found)
+    assert signature.public_key is UNMANAGED
+
+
+def test_names_of_keys_and_zones_have_no_case(tmp_path):
+    key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+    live = Live(Signature("mana.how", "s1", "ed25519", key))
+    found = desired(tmp_path, KEYED, stalwart=Observation("stalwart", [live], generation="rest"))
+    (record,) = of(Record, found)
+    assert key in record.content
+
+
+def test_a_variable_says_which_passwords_of_accounts_it_needs_in_clear(tmp_path):
+    found = desired(
+        tmp_path,
+        """
+accounts: {noreply@mana.how: {password: {env: NOREPLY}}}
+smtp:
+  provider: own
+  providers: {own: {host: stalwart, port: 587, account: noreply@mana.how}}
+  consumers:
+    notify:
+      env: {PASSWORD: "{password}", HOST: "{host}", OTHER: {account: noreply@mana.how}, FOREIGN: {env: NOREPLY2}}
+  links: [{value: {account: noreply@mana.how}, in: [a.X]}]
+""",
+        stalwart=Observation("stalwart", generation="rest"),
+    )
+    clear = {item.address: item.clear for item in of(Variable, found)}
+    own = (SecretRef("env", "NOREPLY"),)
+    assert clear == {
+        "smtp/notify/PASSWORD": own,
+        "smtp/notify/HOST": (),
+        "smtp/notify/OTHER": own,
+        "smtp/notify/FOREIGN": (),
+        "smtp/a/X": own,
+    }
+
+
+@pytest.mark.parametrize("key", ["server.security.analysis.scan-ban", "frobnicate.it", "queue", "Queue.x"])
+def test_a_setting_of_no_version_is_an_error(tmp_path, key):
+    with pytest.raises(InvalidDirectory) as caught:
+        desired(tmp_path, f"stalwart: {{settings: {{{key}: 'x'}}}}\n")
+    assert "is a setting of no version" in str(caught.value)
