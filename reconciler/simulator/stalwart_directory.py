@@ -249,12 +249,12 @@ class Directory:
             raise Failure("unsupported", details="Enterprise feature")
         if self.find(name) is not None:
             raise Failure("fieldAlreadyExists", field="name", value=name)
-        new = Principal(self.last_id + 1, spec["type"], name, quota=spec.get("quota"))
+        new = Principal(self.last_id + 1, spec["type"], name, quota=spec.get("quota") or None)  # 0 is not kept
         for text in _TEXTS:
             setattr(new, text, spec.get(text))
         self._first_secrets(new, spec.get("secrets", []))
         for kind in _MEMBERSHIPS:
-            new.member_of += [self._membership(kind, item, may) for item in spec.get(kind, [])]
+            new.member_of += [self._new_membership(kind, item, may) for item in spec.get(kind, [])]
         members = [self.get(item) for item in spec.get("members", [])]
         new.set_emails([self._free_email(item, new) for item in spec.get("emails", [])])
         new.free = {kind: list(spec[kind]) for kind in _FREE_LISTS if spec.get(kind)}
@@ -270,28 +270,53 @@ class Directory:
             if _is_otp(secret) or _is_app_password(secret) or new.password is None:
                 new.add_secret(secret)
 
-    def _membership(self, kind: str, name: str, may: frozenset[str]) -> int:
+    def _new_membership(self, kind: str, name: str, may: frozenset[str]) -> int:
+        """Find what a new principal is to be in; one of another type is as good as none."""
+        number = self._number(kind, name)
+        if number is None or (number in self.principals and self.principals[number].type != _MEMBERSHIPS[kind][0]):
+            raise Failure("notFound", item=name)
+        self._may_grant(kind, name, number, may)
+        return number
+
+    def _number(self, kind: str, name: str) -> int | None:
         if kind == "roles" and name in BUILT_IN:
-            number = BUILT_IN[name]
-            grants = frozenset(_GRANTS[number])
+            return BUILT_IN[name]
+        group = self.find(name)
+        return group.id if group else None
+
+    def _membership(self, kind: str, name: str, may: frozenset[str], member: str) -> int:
+        """Find what a principal of type ``member`` is to be in. Raises `Failure` where it can't be."""
+        number = self._number(kind, name)
+        if number is None:
+            raise Failure("notFound", item=name)
+        if expected := _expected(kind, member):
+            if number in self.principals and self.principals[number].type not in expected:
+                names = ", ".join(kind.capitalize() for kind in expected)
+                raise Failure("other", details=f"Invalid {kind} value", reason=f'Principal "{name}" is not a {names}.')
         else:
-            group = self.get(name)
-            if group.type not in _MEMBERSHIPS[kind]:
-                reason = f"Principal {name!r} is not a valid {kind} member."
-                raise Failure("other", details="Invalid principal type", reason=reason)
-            number, grants = group.id, self.permissions(group) if kind == "roles" else frozenset()
-        if not grants & ADMIN_PERMISSIONS <= may:
+            reason = f'Principal "{name}" cannot be added as a member.'
+            raise Failure("other", details=f"Invalid {kind} value", reason=reason)
+        self._may_grant(kind, name, number, may)
+        return number
+
+    def _may_grant(self, kind: str, name: str, number: int, may: frozenset[str]) -> None:
+        role = self.principals.get(number)
+        grants = self.permissions(role) if role else frozenset(_GRANTS[number])
+        if kind == "roles" and not grants & ADMIN_PERMISSIONS <= may:
             reason = f'Your account cannot grant the "{name}" role'
             raise Failure("other", details="Invalid role", reason=reason)
-        return number
 
     def _free_email(self, email: str, owner: Principal) -> str:
         address = email.lower()
         if any(address in item.emails for item in self.principals.values() if item.id != owner.id):
             raise Failure("fieldAlreadyExists", field="emails", value=address)
-        domain = self.find(address.rpartition("@")[2])
-        if domain is None or domain.type != "domain":
-            raise Failure("notFound", item=address.rpartition("@")[2])
+        name = address.rpartition("@")[2]
+        domain = self.find(name)
+        if "@" not in address:
+            if owner.id in self.principals:
+                raise Failure("other", details="Invalid email", reason="Email address is invalid")
+        elif domain is None or domain.type != "domain":
+            raise Failure("notFound", item=name)
         return address
 
     def delete(self, item: Principal) -> None:
@@ -307,7 +332,7 @@ class Directory:
         draft = _Draft(self, may)
         try:
             for update in body:
-                draft.update(item, update["action"], update["field"], _short(update["value"]))
+                draft.update(item, update["action"], update["field"], update["value"])
         except Failure:
             draft.undo()
             raise
@@ -383,8 +408,6 @@ class _Draft:
                 raise _invalid("secrets", value)
 
     def _memberships(self, item: Principal, action: str, kind: str, value: Any) -> None:
-        if kind == "roles" and item.type not in ("individual", "role"):
-            raise Failure("other", details="Invalid principal type", reason=f"Roles can't be set on a {item.type}.")
         names = value if isinstance(value, list) else [value]
         if (action == "set") != isinstance(value, list) or not all(isinstance(name, str) for name in names):
             raise _invalid(kind, value)
@@ -393,11 +416,11 @@ class _Draft:
             number = gone.id if gone else BUILT_IN.get(names[0])
             item.member_of = [other for other in item.member_of if other != number]
             return
-        ids = [self.directory._membership(kind, name, self.may) for name in names]  # noqa: SLF001 (one directory)
-        if action == "set":  # of one kind: the other two go as well
-            item.member_of = ids
-        else:
-            item.member_of += [number for number in ids if number not in item.member_of]
+        directory = self.directory
+        if action == "addItem" and directory._number(kind, names[0]) in item.member_of:  # noqa: SLF001 (one directory)
+            return  # of whatever kind it is
+        ids = [directory._membership(kind, name, self.may, item.type) for name in names]  # noqa: SLF001 (one directory)
+        item.member_of = ids if action == "set" else item.member_of + ids  # `set` wipes the other kinds
 
     def _members(self, item: Principal, action: str, value: Any) -> None:
         directory = self.directory
@@ -410,6 +433,14 @@ class _Draft:
                 self._edit(other)
                 kept = [number for number in other.member_of if number != item.id]
                 other.member_of = [*kept, item.id] if other in after else kept
+
+
+def _expected(kind: str, member: str) -> tuple[str, ...]:
+    """Say of which types something may be that a principal of type ``member`` is put in (validate_member_of)."""
+    if kind == "memberOf" and member == "group":
+        return ("group",)
+    members = {"memberOf": ("individual",), "lists": ("individual", "group"), "roles": ("individual", "tenant", "role")}
+    return _MEMBERSHIPS[kind] if member in members[kind] else ()
 
 
 def _changed(before: list[str], action: str, name: str, value: Any) -> list[str]:
@@ -442,15 +473,16 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value.encode()) <= 512
 
 
-def _short(value: Any) -> Any:
-    """Drop texts over 512 bytes from a list, as the server does without a word."""
-    return [item for item in value if _is_text(item)] if isinstance(value, list) else value
+def _short(value: list[Any]) -> list[Any]:
+    """Drop texts over 512 bytes from a new principal's list, as the server does without a word."""
+    return [item for item in value if _is_text(item)]
 
 
 def _is_update(item: Any) -> bool:
     match item:
         case {"action": "set" | "addItem" | "removeItem", "field": str(name), "value": value}:
-            return name in FIELDS and (_is_text(value) or _is_number(value) or _is_texts(value))
+            texts = isinstance(value, list) and all(_is_text(text) for text in value)
+            return name in FIELDS and (_is_text(value) or _is_number(value) or texts)
     return False
 
 
@@ -459,12 +491,13 @@ def _principal_set(body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise malformed()
     spec: dict[str, Any] = {"type": "individual"}
-    for name, value in body.items():
+    for name, given in body.items():
+        value = int(given) if name == "quota" and isinstance(given, str) and given.isdigit() else given
         if name in ("id", "usedQuota"):
             continue
         if name in _LISTS and isinstance(value, str | list):
             spec[name] = _short([value] if isinstance(value, str) else value)
-            ok = isinstance(value, str) or _is_texts(value)
+            ok = _is_text(value) or _is_texts(value)
         elif name in (*_TEXTS, "tenant") and value is None:
             continue
         else:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from reconciler.simulator.stalwart_answers import Failure
 
 _HEADERS = ("From", "To", "Date", "Subject", "Message-ID")
+ALGORITHMS = ("rsa-sha256", "ed25519-sha256")
 _LETTERS = {"Rsa": "r", "Ed25519": "e"}
 _ED25519_SEED = bytes.fromhex("06032b657004220420")  # OID 1.3.101.112, then the seed in two octet strings (RFC 8410)
 
@@ -90,13 +91,14 @@ def public_key(algorithm: str, pem: str) -> str:
 
     Raises `Failure`; an RSA key as PKCS#8 can't be read here, though it signs (observed.md).
     """
+    reason = "Cryptography layer error: InvalidEncoding"
     try:
         label, der = _der(pem)
         public = _ed25519_public(der) if algorithm.startswith("ed25519") else _rsa_public(label, der)
     except ValueError as error:
-        kind = "ED25519" if algorithm.startswith("ed25519") else "RSA"
-        reason = "Cryptography layer error: InvalidEncoding"
-        raise Failure("other", details=f"Failed to read {kind} DER", reason=reason) from error
+        if algorithm.startswith("ed25519"):
+            raise Failure("other", details="Crypto error", reason=f"Cryptography layer error: {reason}") from error
+        raise Failure("other", details="Failed to read RSA DER", reason=reason) from error
     return base64.b64encode(public).decode()
 
 
@@ -116,20 +118,21 @@ def _rsa_public(label: str, der: bytes, *, pkcs8: bool = False) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def read_signature(keys: Mapping[str, str], name: str) -> Signature:
-    """Read a signature for signing, where RSA may be PKCS#1 or PKCS#8. Raises ValueError with what is wrong."""
-    block = {part: keys.get(f"signature.{name}.{part}") for part in ("algorithm", "domain", "selector", "private-key")}
-    algorithm, domain, selector, pem = block.values()
-    if missing := [part for part, value in block.items() if not value]:
-        raise ValueError(f"Missing property {missing[0]!r} of the signature")
-    if algorithm not in ("rsa-sha256", "ed25519-sha256"):
-        raise ValueError(f"Invalid algorithm {algorithm!r}")
-    label, der = _der(str(pem))
-    if algorithm == "rsa-sha256":
-        _rsa_public(label, der, pkcs8=True)
-    else:
-        _ed25519_public(der)
-    return Signature(str(domain), str(selector), algorithm)
+def readable_signature(keys: Mapping[str, str], name: str) -> Signature | None:
+    """Read a signature for signing, where RSA may be PKCS#1 or PKCS#8; ``None`` when it can't sign."""
+    parts = (keys.get(f"signature.{name}.{part}", "") for part in ("algorithm", "domain", "selector", "private-key"))
+    algorithm, domain, selector, pem = parts
+    if not domain or not selector or algorithm not in ALGORITHMS:
+        return None
+    try:
+        label, der = _der(pem)
+        if algorithm == "rsa-sha256":
+            _rsa_public(label, der, pkcs8=True)
+        else:
+            _ed25519_public(der)
+    except ValueError:
+        return None
+    return Signature(domain, selector, algorithm)
 
 
 # ---------------------------------------------------------------------------------------------------------- signing

@@ -503,7 +503,7 @@ class StalwartRest:
             case "GET", [name]:
                 caller.need("dkim-signature-get")
                 block = self.settings.below(f"signature.{name}")
-                if "algorithm" not in block or "private-key" not in block:
+                if block.get("algorithm") not in dkim.ALGORITHMS or "private-key" not in block:
                     raise not_found()
                 return data(dkim.public_key(block["algorithm"], block["private-key"]))
         raise not_found()

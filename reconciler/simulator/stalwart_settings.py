@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.simulator.stalwart_answers import Failure, HttpProblem, malformed
-from reconciler.simulator.stalwart_dkim import Signature, read_signature
+from reconciler.simulator.stalwart_dkim import Signature, readable_signature
 
 # Which keys live in the file (rest-0.15.md, section 5); a pattern with "!" wins over the others.
 LOCAL_KEYS = (
@@ -62,8 +62,9 @@ _LISTENERS = (
     ("http", "http", 8080, False),
 )
 
-_OFF = frozenset({"", "0", "false", "never", "disable"})  # observed.md: what turns a rate off
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_OFF = frozenset({"", "0", "false", "never", "disable", "disabled"})  # what turns a rate off
+_UNLIMITED = frozenset({"false", "none", "unlimited"})  # what a rate itself takes for none
+_UNITS = {"": 0.001, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATES = {
     "server.auto-ban.auth.rate": "100/1d",
     "server.auto-ban.abuse.rate": "35/1d",
@@ -289,6 +290,7 @@ def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple
         except ValueError as error:
             errors[key] = {"type": "parse", "error": str(error)}
             rates[key] = parse_rate(default)
+    _limiters(keys, errors)
     user, secret = (keys.get(f"authentication.fallback-admin.{part}") for part in ("user", "secret"))
     core = Core(
         hostname=keys.get("server.hostname") or keys.get("lookup.default.hostname") or hostname,
@@ -296,7 +298,7 @@ def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple
         allowed=_networks(keys, "server.allowed-ip.", errors),
         blocked=tuple(net for net in _networks(keys, "server.blocked-ip.", errors) if net.num_addresses > 1),
         fallback=(user, secret) if user and secret else None,
-        signatures=_signatures(keys, errors),
+        signatures=_signatures(keys),
         sign=_sign_rule(keys),
     )
     return core, errors
@@ -304,12 +306,31 @@ def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple
 
 def parse_rate(text: str) -> Rate | None:
     """Read ``30/1d``; ``None`` is off. Raises ValueError in the server's words."""
-    if text.strip().lower() in _OFF:
+    if text.lower() in _OFF or text in _UNLIMITED:
         return None
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*(ms|s|m|h|d)\s*", text)
-    if not match or not int(match[1]) or not int(match[2]):
+    requests, slash, period = text.partition("/")
+    if not slash or not requests.strip().isdigit() or not int(requests):
         raise ValueError(f'Invalid rate value "{text}".')
-    return Rate(int(match[1]), int(match[2]) * _UNITS[match[3]])
+    match = re.fullmatch(r"(\d+)([a-z]*)", re.sub(r"\s", "", period).lower())
+    if not match or not int(match[1]) or match[2] not in _UNITS:
+        raise ValueError(f'Invalid duration value "{period}".')
+    return Rate(int(requests), max(int(match[1]) * _UNITS[match[2]], 1.0))
+
+
+def _limiters(keys: Mapping[str, str], errors: dict[str, dict[str, str]]) -> None:
+    """Say which rate limiters of the queue lack their rate: a default that is removed does not come back."""
+    names = {match[0] for key in keys if (match := re.match(r"queue\.limiter\.(inbound|outbound)\.[^.]+", key))}
+    for name in sorted(names):
+        key = f"{name}.rate"
+        if keys.get(f"{name}.enable") == "false":
+            continue
+        if key not in keys:
+            errors[key] = {"type": "parse", "error": "Missing property"}
+            continue
+        try:
+            parse_rate(keys[key])
+        except ValueError as error:
+            errors[key] = {"type": "parse", "error": str(error)}
 
 
 def _networks(keys: Mapping[str, str], prefix: str, errors: dict[str, dict[str, str]]) -> tuple[Network, ...]:
@@ -319,7 +340,9 @@ def _networks(keys: Mapping[str, str], prefix: str, errors: dict[str, dict[str, 
             try:
                 found.append(ipaddress.ip_network(key.removeprefix(prefix), strict=False))
             except ValueError:
-                errors[key] = {"type": "parse", "error": f'Invalid IP address or mask "{key.removeprefix(prefix)}".'}
+                word = "address" if "/" not in key else "mask"
+                error = f'Invalid IP {word} value "{key.removeprefix(prefix)}".'
+                errors[prefix.removesuffix(".")] = {"type": "parse", "error": error}
     return tuple(found)
 
 
@@ -329,14 +352,10 @@ def signature_ids(keys: Mapping[str, str]) -> list[str]:
     return [match[1] for key in sorted(keys) if (match := pattern.fullmatch(key))]
 
 
-def _signatures(keys: Mapping[str, str], errors: dict[str, dict[str, str]]) -> dict[str, Signature]:
-    found = {}
-    for name in signature_ids(keys):
-        try:
-            found[name] = read_signature(keys, name)
-        except ValueError as error:
-            errors[f"signature.{name}.private-key"] = {"type": "build", "error": str(error)}
-    return found
+def _signatures(keys: Mapping[str, str]) -> dict[str, Signature]:
+    """Return those that can sign. Keys are read when they are first used: a reload knows no error of theirs."""
+    found = {name: readable_signature(keys, name) for name in signature_ids(keys)}
+    return {name: signature for name, signature in found.items() if signature}
 
 
 def _sign_rule(keys: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

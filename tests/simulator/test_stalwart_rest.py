@@ -354,10 +354,46 @@ def test_members_of_a_list_are_set_from_its_side_too(fake):
 
 def test_quota_zero_and_no_quota_differ_and_an_empty_description_is_kept_on_creation(fake):
     change(fake, "POST", "/api/principal", account("x", quota=0, description=""))
+    assert "quota" not in get_account(fake, "x")
+    change(fake, "PATCH", "/api/principal/x", [{"action": "set", "field": "quota", "value": 0}])
     assert get_account(fake, "x")["quota"] == 0
     assert get_account(fake, "x")["description"] == ""
     change(fake, "PATCH", "/api/principal/x", [{"action": "set", "field": "quota", "value": ""}])
     assert "quota" not in get_account(fake, "x")
+
+
+def test_only_a_new_account_may_have_an_address_without_a_domain(fake):
+    change(fake, "POST", "/api/principal", account("x", emails=["x"]))
+    update = [{"action": "set", "field": "emails", "value": ["y"]}]
+    assert ask(fake, "PATCH", "/api/principal/x", update)[1]["details"] == "Invalid email"
+
+
+def test_a_long_text_in_a_list_is_dropped_on_creation_and_refused_in_a_change(fake):
+    long = "x" * 600 + "@example.org"
+    change(fake, "POST", "/api/principal", account("x", emails=["x@example.org", long]))
+    assert get_account(fake, "x")["emails"] == ["x@example.org"]
+    update = [{"action": "set", "field": "emails", "value": ["x@example.org", long]}]
+    assert ask(fake, "PATCH", "/api/principal/x", update)[0] == 400
+
+
+def test_a_membership_of_the_wrong_kind_is_refused_unless_it_is_there_already(fake):
+    for kind, name in (("group", "staff"), ("list", "news")):
+        change(fake, "POST", "/api/principal", {"type": kind, "name": name})
+
+    def join(field, name, member="noreply"):
+        update = [{"action": "addItem", "field": field, "value": name}]
+        return ask(fake, "PATCH", f"/api/principal/{member}", update)[1]
+
+    assert join("memberOf", "news")["reason"] == 'Principal "news" is not a Group, Individual.'
+    assert join("roles", "staff")["reason"] == 'Principal "staff" is not a Role.'
+    assert join("memberOf", "noreply", "staff")["reason"] == 'Principal "noreply" is not a Group.'
+    assert join("roles", "user", "staff")["reason"] == 'Principal "user" cannot be added as a member.'
+    assert join("lists", "news") == {"data": None}
+    assert join("memberOf", "news") == {"data": None}
+    assert ask(fake, "POST", "/api/principal", account("x", memberOf=["news"]))[1] == {
+        "error": "notFound",
+        "item": "news",
+    }
 
 
 def test_a_type_never_changes(fake):
@@ -520,11 +556,49 @@ def test_another_id_signs_only_by_a_rule_of_ones_own(fake):
     assert fake.signing() == {("example.org", "two", "ed25519-sha256")}
 
 
-def test_a_key_that_can_not_be_read_fails_the_reload(fake):
+def test_a_key_that_can_not_be_read_passes_the_reload_and_does_not_sign(fake):
     names = ("algorithm", "domain", "selector", "private-key")
     values = ("ed25519-sha256", "example.org", "s", "not a key")
     store(fake, *((f"signature.ed25519-example.org.{name}", value) for name, value in zip(names, values, strict=True)))
-    assert get(fake, "/api/reload")["errors"].keys() == {"signature.ed25519-example.org.private-key"}
+    assert get(fake, "/api/reload")["errors"] == {}
+    assert fake.signing() == set()
+    assert ask(fake, "GET", "/api/dkim/ed25519-example.org")[1]["error"] == "other"
+
+
+# What a real 0.15.5 answered to each, word for word.
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("10 / 1 d", None),
+        ("10/1D", None),
+        ("10/5", None),  # milliseconds
+        ("none", None),
+        ("Never", None),
+        ("10", 'Invalid rate value "10".'),
+        ("0/1d", 'Invalid rate value "0/1d".'),
+        ("true", 'Invalid rate value "true".'),
+        ("10/0d", 'Invalid duration value "0d".'),
+        ("10/1w", 'Invalid duration value "1w".'),
+    ],
+)
+def test_a_rate_is_read_as_the_server_reads_it(fake, value, error):
+    key = "server.auto-ban.auth.rate"
+    store(fake, (key, value))
+    assert get(fake, "/api/reload")["errors"] == ({key: {"type": "parse", "error": error}} if error else {})
+
+
+def test_a_removed_default_of_a_rate_limiter_is_missing(fake):
+    key = "queue.limiter.inbound.ip.rate"
+    change(fake, "POST", "/api/settings", [{"type": "delete", "keys": [key]}])
+    assert get(fake, "/api/reload")["errors"] == {key: {"type": "parse", "error": "Missing property"}}
+    store(fake, ("queue.limiter.inbound.ip.enable", "false"))
+    assert get(fake, "/api/reload")["errors"] == {}
+
+
+def test_an_address_that_is_none_is_told_by_its_prefix(fake):
+    store(fake, ("server.allowed-ip.bogus", ""))
+    error = {"type": "parse", "error": 'Invalid IP address value "bogus".'}
+    assert get(fake, "/api/reload")["errors"] == {"server.allowed-ip": error}
 
 
 # --------------------------------------------------------------------------------------------------------- lifecycle

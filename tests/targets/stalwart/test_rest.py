@@ -323,9 +323,10 @@ def test_every_spelling_of_off_is_off(world, off):
 
 
 def test_a_raw_setting_is_put_back_to_its_default(world):
-    wanted = [Setting("settings/queue.limiter.inbound.ip.rate", None), Setting("settings/queue.x", 5)]
+    world.store({"http.rate-limit.account": "500/1m"})
+    wanted = [Setting("settings/http.rate-limit.account", None), Setting("settings/queue.x", 5)]
     world.apply(wanted)
-    assert "queue.limiter.inbound.ip.rate" not in world.fake.settings.merged()
+    assert "http.rate-limit.account" not in world.fake.settings.merged()
     assert world.plan(wanted).changes == ()
 
 

@@ -194,11 +194,11 @@ def test_what_a_change_needs_is_read_before_anything_is_written(world, keys):
 @pytest.mark.parametrize("kind", ["setting", "key", "network"])
 def test_what_was_removed_and_not_reloaded_is_still_to_be_removed(world, keys, kind):
     before = {
-        "setting": [Setting("settings/queue.limiter.inbound.ip.rate", "50/1s")],
+        "setting": [Setting("settings/http.rate-limit.account", "500/1m")],
         "key": [DOMAIN, key(keys, "old")],
         "network": [AllowedIp("10.0.0.0/8")],
     }[kind]
-    after = [Setting("settings/queue.limiter.inbound.ip.rate", None)] if kind == "setting" else []
+    after = [Setting("settings/http.rate-limit.account", None)] if kind == "setting" else []
     removed = frozenset(item.address for item in before if not isinstance(item, Setting | Domain))
     assert settled(world, before)
     running = world.fake.dump()["running"]
