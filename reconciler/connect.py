@@ -40,7 +40,8 @@ def work(
     """
     spec = directory.spec
     chosen = _chosen(spec, targets)
-    secrets = Secrets(directory.path, settings.environ, directory.text)
+    named = (ref for _, ref in form.references(spec))
+    secrets = Secrets(directory.path, settings.environ, directory.text, named)
     made = _targets(directory, settings, progress)
     return Work(
         stack=spec.stack,

@@ -39,11 +39,14 @@ class Secrets:
 
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
     and the remedy. ``base`` is the directory that ``{file: PATH}`` is relative to, ``public`` all that the directory
-    says in clear.
+    says in clear, ``named`` the references in it: a server may repeat what this run has not read.
     """
 
-    def __init__(self, base: Path, environ: Mapping[str, str], public: str = "") -> None:
+    def __init__(
+        self, base: Path, environ: Mapping[str, str], public: str = "", named: Iterable[SecretRef] = ()
+    ) -> None:
         """Remember where to read from; nothing is read yet."""
+        self._named = {ref: environ[ref.name] for ref in named if ref.source == "env" and environ.get(ref.name)}
         self._base = base
         self._environ = environ
         self._public = public
@@ -100,13 +103,14 @@ class Secrets:
         return {ref: hashlib.sha256(value.encode()).hexdigest() for ref, value in self._values.items()}
 
     def redact(self, text: str) -> str:
-        """Replace every value that was revealed, in any form it may take on a wire, by the secret's name.
+        """Replace every value that was revealed or is named, in any form it may take on a wire, by the secret's name.
 
         A password such as ``mana`` is a part of ``dns/mana.how`` and of what not: a short word is replaced where it
         stands by itself, and so is what the directory says in clear. A short word that it says in clear stays: its
         absence from sentences would tell what it is used for.
         """
-        forms = [(form, ref) for ref, value in list(self._values.items()) for form in _forms(value)]
+        known = self._named | self._values
+        forms = [(form, ref) for ref, value in known.items() for form in _forms(value)]
         for form, ref in sorted(forms, key=lambda item: len(item[0]), reverse=True):
             if form in text:
                 text = self._without(form, text, f"[redacted {ref}]")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import threading
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -51,9 +54,18 @@ class Program(click.Group):
             code = result if isinstance(result, int) else 0
         except (Exception, Interrupted) as error:  # noqa: BLE001 (the last line of defence)
             code = _ended_by(error, session)
+            if isinstance(error, Interrupted) and threading.active_count() > 1:
+                _leave(code)
         finally:
             session.console.done()
         sys.exit(_printed(session, code))
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for threads that wait for a system; the kernel frees the lease."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _ended_by(error: BaseException, session: Session) -> int:

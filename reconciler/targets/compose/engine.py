@@ -166,6 +166,8 @@ class Engine:
             raise self._unreachable(f"refuses: {error.explanation or error}") from error
         except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
             raise self._unreachable(_cause(error)) from error
+        except (LookupError, TypeError, AttributeError) as error:  # the package trusts every answer
+            raise self._unreachable("answers what can't be understood") from error
 
     def _connect(self) -> docker.APIClient:
         import docker.utils

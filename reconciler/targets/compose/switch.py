@@ -323,8 +323,14 @@ def _put_back(former: EnvFile, after: EnvFile, group: Sequence[_Service]) -> Env
 
 @contextlib.contextmanager
 def _temporary(content: bytes) -> Iterator[Path]:
-    """Yield a file that only we can read, for as long as the context lasts."""
-    with tempfile.NamedTemporaryFile(prefix="reconciler-", suffix=".env") as file:  # mode 0600
+    """Yield a file that only we can read, for as long as the context lasts. Raises `TargetUnreadable`."""
+    try:
+        file = tempfile.NamedTemporaryFile(prefix="reconciler-", suffix=".env")  # noqa: SIM115 (closed below); mode 0600
         file.write(content)
         file.flush()
+    except OSError as error:
+        summary = f"no temporary file can be written: {error.strerror}; nothing was changed"
+        hint = f"make room in {tempfile.gettempdir()}, or set TMPDIR"
+        raise TargetUnreadable(Problem("compose", summary, hint)) from None
+    with file:
         yield Path(file.name)

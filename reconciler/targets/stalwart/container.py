@@ -132,6 +132,8 @@ class Docker:
             raise NoSuchContainer(f"Docker knows no container {self.name}") from error
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise DockerUnreachable(f"Docker can't be asked about {self.name}: {_first_line(error)}") from error
+        except Exception as error:  # the package trusts every answer, and even raises Exception itself
+            raise DockerUnreachable(f"Docker answers what can't be understood about {self.name}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -66,8 +66,16 @@ class StalwartRest:
     # ------------------------------------------------------------------------------------------------------- observe
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
         """Read everything in two requests, asking Docker meanwhile. Raises `TargetUnreadable`."""
+        with self._connect(reveal) as connection:
+            try:
+                return self._observed(wanted, reveal, connection)
+            except Rejected as error:
+                hint = error.hint or "look at the server's log, then try again"
+                raise TargetUnreadable(connection.problem(error.summary, hint)) from error
+
+    def _observed(self, wanted: Sequence[Resource], reveal: Reveal, connection: Connection) -> Observation:
         problems: list[Problem] = []
-        with ThreadPoolExecutor(max_workers=1) as pool, self._connect(reveal) as connection:
+        with ThreadPoolExecutor(max_workers=1) as pool:
             looking = pool.submit(_look, self._docker)
             api = RestApi(connection)
             accounts = [item for item in wanted if isinstance(item, Account)]

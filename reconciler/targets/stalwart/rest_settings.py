@@ -418,7 +418,7 @@ def _edit_signature(change: Change, before: Keys, reveal: Reveal, leaving: froze
     signature = change.after
     name = _id_of(signature, old)
     drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in _signature_block(before, item)))
-    put = {} if name == old or name in leaving else _moved_aside(name, before)
+    put = {} if name == old or name in leaving else _moved_aside(name, before, signature.selector)
     pem = _pem(signature, before.get(f"{SIGNATURE}{old}.private-key") if old else None, reveal)
     if pem is None:
         return Edit(change, drop, put, (name, signature.algorithm, signature.domain, signature.selector))
@@ -442,11 +442,14 @@ def _id_of(signature: Signature, old: str | None) -> str:
     return old if old and old != signing else f"{signing}-{signature.selector}"
 
 
-def _moved_aside(name: str, before: Keys) -> dict[str, str]:
-    """Keep a key that loses the signing id under one that does not sign: it may be the only copy."""
+def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
+    """Keep a key that loses the signing id under one that does not sign: it may be the only copy.
+
+    A block of the same selector is the newcomer's own, stored by a run that ended before its reload.
+    """
     start = f"{SIGNATURE}{name}."
     selector = before.get(f"{start}selector")
-    if not selector or f"{start}private-key" not in before:
+    if selector in (None, "", newcomer) or f"{start}private-key" not in before:
         return {}
     block = _signature_block(before, name)
     return {f"{SIGNATURE}{name}-{selector}.{key.removeprefix(start)}": value for key, value in block.items()}

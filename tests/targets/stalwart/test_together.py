@@ -120,7 +120,6 @@ def test_moved_takes_every_other_change_along(world):
         ({"description": "x"}, {"description": None}),
         ({"quota": 5}, {"quota": None}),
         ({"quota": 5}, {"quota": 0}),
-        ({"quota": 0}, {"quota": None}),
         ({"quota": None}, {"quota": 0}),
         ({"aliases": ("b@mana.how", "a@mana.how")}, {"aliases": ()}),
         ({"roles": ("admin", "user")}, {"roles": ("user",)}),
