@@ -12,7 +12,7 @@ from reconciler import keys
 from reconciler.desired import dns
 from reconciler.desired import spec as form
 from reconciler.desired.load import Directory
-from reconciler.desired.resources import PublicHalf, account_login, desire, resolve
+from reconciler.desired.resources import PublicHalf, account_login, desire, resolve, zone_records
 from reconciler.guards import PUBLIC_SECRETS, Policy
 from reconciler.journal import Journal
 from reconciler.problem import Problem, ReconcilerError, SecretUnreadable
@@ -45,7 +45,13 @@ def work(
     made = _targets(directory, settings, progress)
     return Work(
         stack=spec.stack,
-        desire=functools.partial(desire, spec, public_half=_halves(secrets, chosen), adopt=tuple(adopt)),
+        desire=functools.partial(
+            desire,
+            spec,
+            public_half=_halves(secrets, chosen),
+            adopt=tuple(adopt),
+            declared=functools.cache(functools.partial(zone_records, spec)),
+        ),
         targets={name: made[name]() for name in TARGETS if name in chosen},
         reveal=secrets,
         policy=_policy(spec, allow_deletes),

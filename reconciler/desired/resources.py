@@ -6,7 +6,7 @@ server's generation wants, the networks of the compose project, and the key that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
@@ -47,9 +47,13 @@ def desire(
     observed: Mapping[str, Observation] | None = None,
     public_half: PublicHalf | None = None,
     adopt: Iterable[str] = (),
+    declared: Callable[[], Sequence[Record]] | None = None,
 ) -> Desired:
-    """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say."""
-    derivation = _Derivation(spec, observed, public_half)
+    """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say.
+
+    ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them.
+    """
+    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec))
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
@@ -60,6 +64,11 @@ def desire(
         notes=partial(stalwart.notes, generation=derivation.generation),
         problems=tuple(derivation.problems),
     )
+
+
+def zone_records(spec: form.Spec) -> tuple[Record, ...]:
+    """Make the records that stand under ``dns``; they depend on nothing that is observed."""
+    return tuple(_record(zone, entry) for zone, entries in spec.dns.items() for entry in entries)
 
 
 def zone_of(domain: str, zones: Iterable[str]) -> str | None:
@@ -75,6 +84,7 @@ class _Derivation:
     spec: form.Spec
     observed: Mapping[str, Observation] | None
     public_half: PublicHalf | None
+    declared: Callable[[], Sequence[Record]]
     problems: list[Problem] = field(default_factory=list)
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
@@ -102,8 +112,7 @@ class _Derivation:
     # ------------------------------------------------------------------------------------------------------- DNS
     def records(self) -> Iterator[Record]:
         """Yield the declared records, those of the providers in use, and one for each published DKIM key."""
-        for zone, entries in self.spec.dns.items():
-            yield from (_record(zone, entry) for entry in entries)
+        yield from self.declared()
         for provider in self.published_providers():
             for zone, entries in provider.dns.items():
                 yield from (_record(zone, entry) for entry in entries)

@@ -87,13 +87,14 @@ class Cloudflare:
             except Failure as failure:
                 seen.fail(zones, failure)
         found: list[tuple[Session, Zone]] = []
-        for (session, zones), answer in zip(sessions, self._side_by_side(find, sessions), strict=True):
+        for (session, zones), answer in zip(sessions, self._side_by_side(self._find, sessions), strict=True):
             if isinstance(answer, Failure):
                 seen.fail(zones, answer)
             else:
                 found += [(session, zone) for zone in self._sighted(session, zones, answer, seen)]
         for (_, zone), records in zip(found, self._side_by_side(_read, found), strict=True):
             if isinstance(records, Failure):
+                del self._found[zone.name]
                 seen.fail([zone.name], records)
             else:
                 seen.live += records
@@ -171,6 +172,13 @@ class Cloudflare:
             if zone.status not in ("active", ""):
                 seen.problems.append(_inactive(zone))
             yield zone
+
+    def _find(self, asked: tuple[Session, list[str]]) -> dict[str, Zone]:
+        """Look zones up once: an id holds while this target lives, unless a listing fails."""
+        _, zones = asked
+        if all(name in self._found for name in zones):
+            return {name: self._found[name] for name in zones}
+        return find(asked)
 
     def _reach(self, name: str, reveal: Reveal) -> tuple[Session, Zone]:
         ref = self._token(name)

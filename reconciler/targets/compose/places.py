@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import warnings
@@ -47,7 +48,12 @@ class Places:
     """The compose files as trees of nodes that know their lines."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self.files = list(_with_included(files))
+        self._named = tuple(files)
+
+    @functools.cached_property
+    def files(self) -> list[tuple[Path, Any]]:
+        """The files with their trees, read when the first place is asked for: most plans have nothing to point at."""
+        return list(_with_included(self._named))
 
     def of(self, service: str, name: str | None = None) -> Place | None:
         """Find a variable's entry, or without a name the service's ``environment``, or else the service itself.

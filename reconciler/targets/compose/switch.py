@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -325,12 +326,21 @@ def _put_back(former: EnvFile, after: EnvFile, group: Sequence[_Service]) -> Env
 def _temporary(content: bytes) -> Iterator[Path]:
     """Yield a file that only we can read, for as long as the context lasts. Raises `TargetUnreadable`."""
     try:
-        file = tempfile.NamedTemporaryFile(prefix="reconciler-", suffix=".env")  # noqa: SIM115 (closed below); mode 0600
-        file.write(content)
-        file.flush()
+        descriptor, name = tempfile.mkstemp(prefix="reconciler-", suffix=".env")  # mode 0600
     except OSError as error:
-        summary = f"no temporary file can be written: {error.strerror}; nothing was changed"
-        hint = f"make room in {tempfile.gettempdir()}, or set TMPDIR"
-        raise TargetUnreadable(Problem("compose", summary, hint)) from None
-    with file:
-        yield Path(file.name)
+        raise _no_room(error) from None
+    path = Path(name)
+    try:
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(content)
+        except OSError as error:
+            raise _no_room(error) from None
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _no_room(error: OSError) -> TargetUnreadable:
+    summary = f"no temporary file can be written: {error.strerror}; nothing was changed"
+    return TargetUnreadable(Problem("compose", summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR"))

@@ -390,6 +390,8 @@ class _Run:
         for key, text in ours.items():
             if key in edit.touched:
                 hint = "correct the value; what was there before is back in force"
+                if key in edit.drop and key not in edit.put:  # such as the rates that a first start writes
+                    hint = "the server has no default for it: write a value; what was there before is back in force"
                 return Problem(address, f"the server does not take {key}: {text}", hint)
         for key, text in foreign.items():
             summary = f"is stored but not in force: the server keeps its old settings because of {key}: {text}"

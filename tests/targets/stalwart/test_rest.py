@@ -330,6 +330,15 @@ def test_a_raw_setting_is_put_back_to_its_default(world):
     assert world.plan(wanted).changes == ()
 
 
+def test_a_raw_setting_without_a_default_can_not_be_put_back(world):
+    key = "queue.limiter.inbound.ip.rate"
+    problem = world.apply([Setting(f"settings/{key}", None)])[f"stalwart/settings/{key}"].problem
+    assert "Missing property" in problem.summary
+    assert "write a value" in problem.hint
+    assert world.fake.settings.merged()[key] == "5/1s"
+    assert "reconciler.pending" not in world.fake.settings.merged()
+
+
 def test_a_raw_setting_may_be_a_secret(world):
     wanted = [Setting("settings/queue.route.relay.auth.secret", ref("NOREPLY"))]
     world.apply(wanted)
