@@ -176,6 +176,9 @@ def make_private(directory: Path) -> None:
     """Make the data directory, for its owner only. Raises OSError."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     directory.mkdir(mode=0o700, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists():  # it lies in the checkout, and is of this machine alone
+        ignore.write_text("*\n", encoding="utf-8")
 
 
 def _append(path: Path, content: bytes) -> None:

@@ -159,12 +159,13 @@ def make_plan(work: Work) -> Plan:
         markable=work.markable,
         prune=work.policy.prune,
     )
+    unknown = _unknown(plan, work.only)
     plan = narrow(plan, work.only)
     evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public())
     unchanged = work.last_hash is not None and work.last_hash == work.desired_hash
     return replace(
         plan,
-        problems=tuple(dict.fromkeys((*plan.problems, *guards.check(evidence)))),
+        problems=tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence)))),
         head=(*work.head, *plan.head),
         revision=work.revision,
         desired_hash=work.desired_hash,
@@ -188,6 +189,18 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
         changes=tuple(change for change in plan.changes if change.address in chosen),
         adopted=tuple(change for change in plan.adopted if any(_within(change.address, item) for item in only)),
     )
+
+
+def _unknown(plan: Plan, only: Sequence[str]) -> Iterator[Problem]:
+    """Name the addresses that nothing has: a slip of the pen must not pass as "nothing to do"."""
+    from difflib import get_close_matches
+
+    known = [address for address, _, _ in plan.compared]
+    for item in only:
+        if plan.complete and not any(_within(address, item) for address in known):
+            near = get_close_matches(item, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan` names the addresses"
+            yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)
 
 
 def _within(address: str, wanted: str) -> bool:

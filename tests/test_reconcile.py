@@ -178,3 +178,12 @@ def test_guards_judge_the_plan():
     live = [Live(record(ZONE, "A", f"h{i}", "192.0.2.1"), str(i), "mana") for i in range(9)]
     job = work([World("cloudflare", *live)], [stack()[1]], policy=Policy(max_deletes=3))
     assert not make_plan(job).applyable
+
+
+def test_an_address_that_nothing_has_is_an_error_and_not_nothing_to_do():
+    job = replace(work(worlds(), stack()), only=("account/b@mana.how",))
+    plan = make_plan(job)
+    assert plan.changes == ()
+    assert [(item.where, item.hint) for item in plan.errors] == [
+        ("--only account/b@mana.how", "did you mean account/a@mana.how?")
+    ]

@@ -32,6 +32,9 @@ def command(session: Session, *, port: int | None) -> int:
     directory = session.directory()
     values = dict(_secrets(directory))
     stage = _stage(directory, values, (port, port + 1, port + 2) if port else (0, 0, 0))
+    if stage.project is not None and not stage.project.file.exists():
+        summary = "there is no such file, so the simulator knows no containers"
+        raise ReconcilerError(Problem(str(stage.project.file), summary, "correct targets.compose.file, or remove it"))
     try:
         stage.start()
         session.console.text("\n".join(_words(stage, values)))

@@ -293,8 +293,11 @@ class _Derivation:
         names = {"rest": account_login(provider.account, account).lower(), "jmap": address}
         if self.generation is None and self.observed is not None and len(set(names.values())) > 1:
             where = f"smtp/{service}"
-            hint = "plan without --target, or write targets.stalwart.generation: rest (up to 0.15) or jmap (from 0.16)"
-            self.problems.append(Problem(where, "which login Stalwart wants can't be told", hint, scope=where))
+            unread = "stalwart" in self.observed
+            summary = "which login Stalwart wants can't be told" + (", since it could not be read" if unread else "")
+            first = "mend that first" if unread else "plan without --target"
+            hint = f"{first}, or write targets.stalwart.generation: rest (up to 0.15) or jmap (from 0.16)"
+            self.problems.append(Problem(where, summary, hint, scope=where))
         known = [names[self.generation]] if self.generation else sorted(set(names.values()))
         return tuple(make(username=name) for name in known)
 

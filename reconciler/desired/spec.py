@@ -456,7 +456,10 @@ class Key(Model):
                 raise wrong(f"{REQUIRED}: a {stage} key is published, so its public half must be known", _GENERATE)
             return None
         if "PRIVATE" in value:
-            raise wrong("is a private key", "take it out of here, and make a new one: `reconciler dkim generate`")
+            raise wrong(
+                "is a private key",
+                "take it out of here, and make a new one: `openssl genpkey -algorithm ed25519 -out KEY.pem`",
+            )
         if algorithm is None:
             return value
         try:
@@ -465,11 +468,16 @@ class Key(Model):
         except (ValueError, IndexError) as error:
             raise wrong(f"is no {algorithm} key: {error}", _GENERATE) from None
         if algorithm == "rsa" and bits < 1024:  # noqa: PLR2004 - RFC 8301 section 3.2: verifiers must refuse it
-            raise wrong(f"has {bits} bits, which no one accepts", "make one of 2048: `reconciler dkim generate`")
+            raise wrong(
+                f"has {bits} bits, which no one accepts", "make one of 2048: `openssl genrsa -out KEY.pem 2048`"
+            )
         return public
 
 
-_GENERATE = "copy what p= holds in DNS, or make a key with `reconciler dkim generate`"
+_GENERATE = (
+    "copy what p= holds in DNS; or make a key (`openssl genpkey -algorithm ed25519 -out KEY.pem`), name it as "
+    "private_key, and leave public_key out: it is derived"
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- dns

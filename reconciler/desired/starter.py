@@ -52,12 +52,11 @@ dns:
     - {{type: TXT, name: "@", content: "v=spf1 mx -all"}}
     - {{type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"}}
 
-# `reconciler dkim generate` makes a key and writes what belongs here.
+# `openssl genpkey -algorithm ed25519 -out secrets/KEY.pem` makes a key; its public half is derived.
 # dkim:
 #   {domain}:
 #     - selector: mail1
 #       algorithm: ed25519
-#       public_key: ...
 #       private_key: {{file: ../secrets/mail1.pem}}
 """
 
