@@ -198,7 +198,7 @@ def _unknown(plan: Plan, only: Sequence[str]) -> Iterator[Problem]:
     known = [address for address, _, _ in plan.compared]
     for item in only:
         if plan.complete and not any(_within(address, item) for address in known):
-            near = get_close_matches(item, known, n=3, cutoff=0.5)
+            near = get_close_matches(item, known, n=3, cutoff=0.8)
             hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan` names the addresses"
             yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)
 
