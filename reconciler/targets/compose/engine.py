@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PROJECT = "com.docker.compose.project"
 _ALIVE = ("running", "restarting", "paused")
 _TIMEOUT = 30  # seconds for one call to the engine
+_LISTINGS = 4  # how often a listing is asked for again
 _NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
 
@@ -113,10 +115,22 @@ class Engine:
         return 1 if self.host.startswith("ssh://") else 8
 
     def containers(self) -> tuple[Container, ...]:
-        """List the containers of every compose project, running or not."""
+        """List the containers of every compose project, running or not.
+
+        Engines answer 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
+        """
+        import docker.errors
+
         with self._reaching() as client:
-            found = client.containers(all=True, filters={"label": PROJECT})
-        return tuple(_container(item) for item in found)
+            for _ in range(_LISTINGS):
+                with contextlib.suppress(docker.errors.NotFound):
+                    return tuple(_container(item) for item in self._list(client))
+            return tuple(_container(item) for item in self._list(client))
+
+    @staticmethod
+    def _list(client: docker.APIClient) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = client.containers(all=True, filters={"label": PROJECT})
+        return found
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
@@ -216,6 +230,12 @@ def _keep_environment_from_ssh() -> None:
                 stdout=subprocess.PIPE,
                 process_group=0,  # an interrupt is ours to deal with
             )
+
+        def close(self) -> None:
+            """End ssh, and close the socket that the package only pretends to use and leaves open."""
+            with contextlib.suppress(OSError):  # ssh may have gone by itself
+                super().close()
+            socket.socket.close(self)
 
     if sshconn.SSHSocket.__name__ == "SSHSocket":
         sshconn.SSHSocket = Socket  # type: ignore[misc]
