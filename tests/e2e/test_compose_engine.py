@@ -20,6 +20,9 @@ from reconciler.reconcile import Outcome, Status
 from reconciler.resources import Login, Secret, SecretRef, Variable
 from reconciler.targets.compose import Compose, Patience
 
+# One worker: an engine answers 404 to a listing while another test removes a container.
+pytestmark = pytest.mark.xdist_group("engine")
+
 COMPOSE = """\
 services:
   mana-auth:
@@ -248,6 +251,7 @@ def ssh_host(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
             assert "canary" not in (place / "environment").read_text()
         finally:
             daemon.terminate()
+            gc.collect()  # what the package leaves open is reported here and not in the next test
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # docker's
@@ -262,7 +266,6 @@ def test_an_engine_on_another_machine_is_reached_over_ssh(stack: Stack, ssh_host
     assert stack.environment("mana-notify")["SMTP_HOST"] == "elsewhere"
     assert {**stack.ids(), "mana-notify": ""} == {**before, "mana-notify": ""}
     assert stack.plan(variable("SMTP_HOST", "elsewhere")) == ()
-    gc.collect()  # what the package leaves open is reported here and not in the next test
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # docker's
@@ -272,4 +275,3 @@ def test_an_ssh_that_does_not_work_says_how_to_try_it(stack: Stack, ssh_host: st
     assert seen.unread == {"compose"}
     assert "can't be reached over SSH" in seen.problems[0].summary
     assert "docker -H ssh://nowhere.invalid version" in seen.problems[0].hint
-    gc.collect()

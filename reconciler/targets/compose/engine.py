@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 PROJECT = "com.docker.compose.project"
 _ALIVE = ("running", "restarting", "paused")
 _TIMEOUT = 30  # seconds for one call to the engine
-_LISTINGS = 4  # how often a listing is asked for again
+_LISTINGS = 6  # how often a listing is asked for again
+_PAUSE = 0.5  # seconds between two of them: a removal takes that long on a busy machine
 _NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
 
@@ -125,6 +127,7 @@ class Engine:
             for _ in range(_LISTINGS):
                 with contextlib.suppress(docker.errors.NotFound):
                     return tuple(_container(item) for item in self._list(client))
+                time.sleep(_PAUSE)
             return tuple(_container(item) for item in self._list(client))
 
     @staticmethod
