@@ -133,7 +133,8 @@ class Engine:
     @staticmethod
     def _list(client: docker.APIClient) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = client.containers(all=True, filters={"label": PROJECT})
-        return found
+        # One that is being removed is still listed, and gone when it is looked at.
+        return [item for item in found if item.get("State") not in ("removing", "dead")]
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
