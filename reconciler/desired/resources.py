@@ -195,12 +195,12 @@ class _Derivation:
             said = account.model_fields_set
             yield Account(
                 name=_mailbox(name),
-                login=account_login(name, account).lower(),
+                login=account_login(name, account),
                 email=_mailbox(name) if "@" in name else UNMANAGED,
                 description=(account.description or None) if "description" in said else UNMANAGED,
-                roles=tuple(sorted(account.roles)),
-                aliases=tuple(sorted(map(_mailbox, account.aliases or ()))) if "aliases" in said else UNMANAGED,
-                groups=tuple(sorted(map(str.lower, account.groups or ()))) if "groups" in said else UNMANAGED,
+                roles=account.roles,
+                aliases=tuple(map(_mailbox, account.aliases or ())) if "aliases" in said else UNMANAGED,
+                groups=account.groups or () if "groups" in said else UNMANAGED,
                 quota=account.quota if "quota" in said else UNMANAGED,
                 password=resolve(self.spec, account.password) if account.password else UNMANAGED,
                 enforce_password=account.enforce_password,
@@ -233,14 +233,14 @@ class _Derivation:
         for entry in server.allowed_ips:
             yield from self.allowed(entry)
         for name, item in server.listeners.items():
-            yield Listener(name, tuple(sorted(item.bind)), item.protocol, item.tls_implicit)
+            yield Listener(name, item.bind, item.protocol, item.tls_implicit)
         if self.generation != "jmap":
             yield from (Setting(f"settings/{key}", value) for key, value in server.settings.items())
 
     def allowed(self, entry: str | form.Network) -> Iterator[AllowedIp]:
         """Yield the network an entry names, or the subnets of the compose network it names."""
         if isinstance(entry, str):
-            yield AllowedIp(str(ip_network(entry, strict=False)))
+            yield AllowedIp(entry)
             return
         if self.observed is None:
             return
