@@ -118,10 +118,11 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def _converse(self, stack: contextlib.ExitStack) -> None:
         self._say("220 stalwart ESMTP at your service")
-        while line := self.lines.readline(1024):
-            if line.startswith(_TLS_HELLO):
+        while first := self.lines.peek(len(_TLS_HELLO)):  # a hello may hold no line's end, and its sender be gone
+            if first.startswith(_TLS_HELLO):
                 self.server.door.scan(self.client)
                 return
+            line = self.lines.readline(1024)
             word, _, rest = line.decode(errors="replace").strip().partition(" ")
             match word.upper():
                 case "EHLO" | "HELO":

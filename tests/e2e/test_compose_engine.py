@@ -257,11 +257,15 @@ def ssh_host(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # docker's
 def test_an_engine_on_another_machine_is_reached_over_ssh(stack: Stack, ssh_host: str) -> None:
     """By the ssh program and its configuration: here an alias with a port of its own."""
-    stack.docker_host = ssh_host
-    assert [change.address for change in stack.plan(variable("SMTP_HOST", "elsewhere"))] == [
-        "smtp/mana-notify/SMTP_HOST"
-    ]
-    assert stack.plan(variable("SMTP_HOST", stack.environment("mana-notify")["SMTP_HOST"])) == ()
+    before = stack.ids()
+    stack.docker_host, stack.patience = ssh_host, Patience(ready=60)
+    login = Login("stalwart", 587, "noreply", SecretRef("env", "BREVO"), verify_tls=False)
+    [outcome] = stack.apply(variable("SMTP_HOST", "elsewhere", login))
+    assert (outcome.status, outcome.problem) == (Status.DONE, None)
+    assert "another machine" in outcome.notes[0]
+    assert stack.environment("mana-notify")["SMTP_HOST"] == "elsewhere"
+    assert {**stack.ids(), "mana-notify": ""} == {**before, "mana-notify": ""}
+    assert stack.plan(variable("SMTP_HOST", "elsewhere")) == ()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # docker's

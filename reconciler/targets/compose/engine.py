@@ -119,22 +119,17 @@ class Engine:
     def containers(self) -> tuple[Container, ...]:
         """List the containers of every compose project, running or not.
 
-        Engines answer 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
+        Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
         import docker.errors
 
         with self._reaching() as client:
             for _ in range(_LISTINGS):
                 with contextlib.suppress(docker.errors.NotFound):
-                    return tuple(_container(item) for item in self._list(client))
+                    found = client.containers(all=True, filters={"label": PROJECT})
+                    return tuple(_container(item) for item in found)
                 time.sleep(_PAUSE)
-            return tuple(_container(item) for item in self._list(client))
-
-    @staticmethod
-    def _list(client: docker.APIClient) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = client.containers(all=True, filters={"label": PROJECT})
-        # One that is being removed is still listed, and gone when it is looked at.
-        return [item for item in found if item.get("State") not in ("removing", "dead")]
+        raise self._unreachable("lists no containers, as it removes one after the other")
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
@@ -142,10 +137,15 @@ class Engine:
             found = client.networks()
         return {item["Name"]: _subnets(item) for item in found}
 
-    def details(self, container: Container) -> Details:
-        """Inspect a container."""
+    def details(self, container: Container) -> Details | None:
+        """Inspect a container; None when it has gone since it was listed."""
+        import docker.errors
+
         with self._reaching() as client:
-            return _details(client.inspect_container(container.id))
+            try:
+                return _details(client.inspect_container(container.id))
+            except docker.errors.NotFound:
+                return None
 
     def check(self, container: Container, command: Sequence[str]) -> bool | None:
         """Run a health check's command in the container, as the engine would, and say whether it passes.

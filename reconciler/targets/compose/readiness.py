@@ -51,7 +51,7 @@ def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Pat
     if not containers:
         return "no container of it runs"
     begin = time.monotonic()
-    first = {item.id: engine.details(item) for item in containers}
+    first: dict[str, Details | None] = {item.id: engine.details(item) for item in containers}
     while True:
         waited = time.monotonic() - begin
         verdicts = [_verdict(engine, item, first[item.id], waited, patience) for item in containers]
@@ -63,9 +63,13 @@ def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Pat
         time.sleep(patience.pause)
 
 
-def _verdict(engine: Engine, container: Container, first: Details, waited: float, patience: Patience) -> str | None:
+def _verdict(
+    engine: Engine, container: Container, first: Details | None, waited: float, patience: Patience
+) -> str | None:
     """Return what is wrong, an empty text when the container is up, None while that can't be told."""
     now = engine.details(container)
+    if first is None or now is None:
+        return "its container was removed meanwhile"
     if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
         return "it crashes and is restarted again and again"
     if now.status != "running":

@@ -81,8 +81,10 @@ def _live(
     ]
     with ThreadPoolExecutor(engine.connections, thread_name_prefix="engine") as pool:
         subnets = pool.submit(engine.networks)
-        details = dict(zip((item.id for item in wanted), pool.map(engine.details, wanted), strict=True))
-    return containers, details, subnets.result()
+        inspected = dict(zip((item.id for item in wanted), pool.map(engine.details, wanted), strict=True))
+    details = {name: found for name, found in inspected.items() if found is not None}
+    kept = tuple(item for item in containers if item.id not in inspected or item.id in details)
+    return kept, details, subnets.result()
 
 
 # ----------------------------------------------------------------------------------------------- is it that stack?

@@ -245,7 +245,8 @@ class Switch:
 
     def _disobedient(self, service: str, views: Sequence[View]) -> str:
         """Name the variables that the new containers still don't have as they should."""
-        environments = [self.engine.details(item).environment for item in self._replicas(service)]
+        found = (self.engine.details(item) for item in self._replicas(service))
+        environments = [item.environment for item in found if item is not None]
         names = [
             view.wanted.name
             for view in views
