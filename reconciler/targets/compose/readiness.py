@@ -77,8 +77,10 @@ def _verdict(
     passes = (now.health == "healthy" or engine.check(container, now.check)) if now.check else None
     if passes is None:
         return "" if waited >= patience.settle else None
-    if passes:
-        return ""
+    return "" if passes else _unhealthy(now, waited, patience)
+
+
+def _unhealthy(now: Details, waited: float, patience: Patience) -> str | None:
     if now.health == "unhealthy":
         return "its health check fails"
     return f"its health check did not pass within {patience.ready:.0f} seconds" if waited >= patience.ready else None
