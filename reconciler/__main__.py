@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import sys
@@ -9,13 +10,8 @@ import types
 from typing import Any
 
 
-class _NoPlugins(types.ModuleType):
-    """In place of the search for pydantic's plugins, which reads the metadata of every installed package.
-
-    Whatever else should be asked of it is asked of the real module.
-    """
-
-    get_plugins = tuple[Any, ...]
+class _Deferred(types.ModuleType):
+    """In place of a module that others import and hardly ever use: it is imported when something is asked of it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # the import system asks whether it is a package
@@ -25,9 +21,18 @@ class _NoPlugins(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-# Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles.
+class _NoPlugins(_Deferred):
+    """Pydantic's search for plugins, which reads the metadata of every installed package, and finds none."""
+
+    get_plugins = tuple[Any, ...]
+
+
+# Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles,
+# and what is left at the end goes with the process.
 gc.set_threshold(100_000, 50, 50)
+atexit.register(gc.freeze)
 sys.modules.setdefault("pydantic.plugin._loader", _NoPlugins("pydantic.plugin._loader"))
+sys.modules.setdefault("paramiko", _Deferred("paramiko"))  # docker imports it, and needs it for ssh:// alone
 # The command line of httpx would bring in rich, where that happens to be installed: None says it is not there.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 

@@ -198,27 +198,25 @@ class _Report:
         self._seconds: list[float] = []
         self._since = time.monotonic()
         self._unsaid = 0
+        self._run = 0  # how many creations or adoptions of one kind came last
 
     def hear(self, outcome: Outcome) -> None:
         """Take note of an outcome and print it at once; long runs of creations that went well are counted."""
         from reconciler.report import outcomes
 
-        now = time.monotonic()
+        now, change = time.monotonic(), outcome.change
+        alike = not self.outcomes or self.outcomes[-1].change.kind == change.kind
+        self._run = (self._run if alike else 0) + 1 if outcomes.routine(change) else 0
         self.outcomes.append(outcome)
         self._seconds.append(now - self._since)
         self._since = now
         if self.session.console.output != "text":
             return
-        if not self.session.options.verbose and outcomes.folds(self._recent(), outcome.status):
+        if not self.session.options.verbose and outcomes.folds(change, outcome.status, self._run):
             self._unsaid += 1
             return
         self._say_count()
         self.session.console.text(self._line(len(self.outcomes) - 1))
-
-    def _recent(self) -> list[Change]:
-        from reconciler.report.text import FOLD
-
-        return [item.change for item in self.outcomes[-FOLD - 1 :]]
 
     def _say_count(self) -> None:
         if self._unsaid:

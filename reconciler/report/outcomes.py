@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from reconciler.plan import Change, Plan
 from reconciler.problem import Problem
@@ -49,17 +48,14 @@ def _below(said: Said) -> Iterator[str]:
     yield from (f"      {values.escape(note)}" for note in said.notes)
 
 
-def folds(changes: Sequence[Change], status: str) -> bool:
-    """Whether the last of these changes is one of a long run of creations or adoptions of one kind that went well."""
-    last = changes[-1]
-    if str(status) != "done" or last.notes or not _routine(last):
-        return False
-    run = takewhile(lambda change: change.kind == last.kind and _routine(change), reversed(changes))
-    return sum(1 for _ in run) > text.FOLD
+def folds(change: Change, status: str, run: int) -> bool:
+    """Whether an outcome need not be told: it went well, and ended a long ``run`` of `routine` changes of one kind."""
+    return str(status) == "done" and not change.notes and run > text.FOLD
 
 
-def _routine(change: Change) -> bool:
-    return summary.sort(change) == "create" or not change.actions  # a creation, or an adoption
+def routine(change: Change) -> bool:
+    """Whether a change is a creation or an adoption."""
+    return summary.sort(change) == "create" or not change.actions
 
 
 def ending(

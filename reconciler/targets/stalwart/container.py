@@ -99,19 +99,29 @@ class Docker:
     def inspect(self) -> Container:
         """Look at the container; raises `DockerUnreachable`."""
         with self._engine() as engine:
-            raw = engine.containers.get(self.name).attrs
-            return _container(self.name, raw, local=_is_local(engine.api.base_url, self.host))
+            return self._inspected(engine)
 
-    def config_file(self, container: Container) -> ConfigFile | None:
-        """Read ``config.toml``; None where there is none or it can't be understood. Raises `DockerUnreachable`."""
+    def look(self) -> tuple[Container, ConfigFile | None]:
+        """Look at the container, and read its ``config.toml``: None where there is none or it can't be understood.
+
+        Raises `DockerUnreachable`.
+        """
         with self._engine() as engine:
-            from docker.errors import NotFound
+            container = self._inspected(engine)
+            return container, self._config_file(engine, container)
 
-            for directory in _data_directories(container):
-                path = f"{directory}/etc/config.toml"
-                with contextlib.suppress(NotFound):
-                    chunks, _ = engine.containers.get(self.name).get_archive(path)
-                    return _config_file(path, chunks)
+    def _inspected(self, engine: Any) -> Container:
+        raw = engine.api.inspect_container(self.name)
+        return _container(self.name, raw, local=_is_local(engine.api.base_url, self.host))
+
+    def _config_file(self, engine: Any, container: Container) -> ConfigFile | None:
+        from docker.errors import NotFound
+
+        for directory in _data_directories(container):
+            path = f"{directory}/etc/config.toml"
+            with contextlib.suppress(NotFound):
+                chunks, _ = engine.api.get_archive(self.name, path)
+                return _config_file(path, chunks)
         return None
 
     def restart(self) -> None:

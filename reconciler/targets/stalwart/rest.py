@@ -81,10 +81,9 @@ class StalwartRest:
             accounts = [item for item in wanted if isinstance(item, Account)]
             principals = rest_principals.Principals(api.principals(), accounts)
             settings = rest_settings.Reading(api.keys(*rest_settings.query(wanted)), wanted)
+            live = [*principals.live(reveal, problems.append), *settings.live(reveal, problems.append)]
             place = looking.result()
-            host = connection.host
-        live = [*principals.live(reveal, problems.append), *settings.live(reveal, problems.append)]
-        live = _with_open(live, wanted, host, place.container)
+        live = _with_open(live, wanted, connection.host, place.container)
         problems += [place.problem] if place.problem else []
         problems += [*principals.conflicts(accounts), *_overridden(place.file, wanted)]
         lost = _is_lost(wanted, live)
@@ -124,8 +123,7 @@ def _look(docker: Docker | None) -> _Place:
     if docker is None:
         return _Place()
     try:
-        container = docker.inspect()
-        return _Place(container, docker.config_file(container))
+        return _Place(*docker.look())
     except NoSuchContainer as error:
         hint = "correct targets.stalwart.container: it is the container's name, not the service's"
         return _Place(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))

@@ -260,4 +260,6 @@ def test_inspecting_reads_names_networks_and_ports(engine, docker):
 
 def test_a_container_without_a_config_file_is_fine(engine, docker):
     engine.run("mana-mail", IMAGE)
-    assert Docker("mana-mail", docker).config_file(Docker("mana-mail", docker).inspect()) is None
+    container, file = Docker("mana-mail", docker).look()
+    assert container.image == IMAGE
+    assert file is None

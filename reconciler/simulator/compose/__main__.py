@@ -1,0 +1,5 @@
+"""`python -m reconciler.simulator.compose`."""
+
+from reconciler.simulator.compose import main
+
+raise SystemExit(main())
