@@ -14,13 +14,19 @@ from reconciler.problem import Problem, ReconcilerError
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
     from reconciler.resources import SecretRef
-    from reconciler.simulator.stage import Stage
+    from reconciler.simulator.stage import Generation, Project, Stage
 
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65533), help="The first of three ports; free ones otherwise.")
+@click.option(
+    "--generation",
+    type=click.Choice(["rest", "jmap"]),
+    default="rest",
+    help="Which Stalwart: 0.15 (rest) or 0.16 (jmap).",
+)
 @session.command
-def command(session: Session, *, port: int | None) -> int:
+def command(session: Session, *, port: int | None, generation: Generation) -> int:
     """Serve simulated systems for this directory until Ctrl-C.
 
     Stalwart starts empty, Cloudflare has the directory's zones without a record, and the containers are those of the
@@ -30,8 +36,9 @@ def command(session: Session, *, port: int | None) -> int:
     import threading
 
     directory = session.directory()
-    values = dict(_secrets(directory))
-    stage = _stage(directory, values, (port, port + 1, port + 2) if port else (0, 0, 0))
+    project = _project(directory)
+    values = _secrets(directory, project)
+    stage = _stage(directory, project, values, (port, port + 1, port + 2) if port else (0, 0, 0), generation)
     if stage.project is not None and not stage.project.file.exists():
         summary = "there is no such file, so the simulator knows no containers"
         raise ReconcilerError(Problem(str(stage.project.file), summary, "correct targets.compose.file, or remove it"))
@@ -48,29 +55,53 @@ def command(session: Session, *, port: int | None) -> int:
     return 0
 
 
-def _secrets(directory: Directory) -> Iterator[tuple[str, str]]:
-    """Yield a value for every variable the directory refers to: the environment's, or a new one."""
+def _secrets(directory: Directory, project: Project | None) -> dict[str, str]:
+    """Map every variable the directory refers to to its value: the environment's, the env file's, or a new one."""
     import secrets
 
     from reconciler.desired.spec import references
 
-    names = {ref.name for _, ref in references(directory.spec) if ref.source == "env"}
-    for name in sorted(names):
-        yield name, options.environ().get(name) or secrets.token_urlsafe(24).lstrip("-_")
+    known = {**(project.variables() if project else {}), **options.environ()}
+    names = sorted({ref.name for _, ref in references(directory.spec) if ref.source == "env"})
+    values = {name: known.get(name) or secrets.token_urlsafe(24).lstrip("-_") for name in names}
+    server = directory.spec.targets.stalwart
+    if server and server.recovery and server.recovery.source == "env" and not known.get(server.recovery.name):
+        # Without containers to say otherwise, the stage lets its administrator in as the recovery administrator.
+        values[server.recovery.name] = f"admin:{_value(server.password[0], values) or values[server.recovery.name]}"
+    return values
 
 
-def _stage(directory: Directory, values: dict[str, str], ports: tuple[int, int, int]) -> Stage:
-    from reconciler.simulator.stage import DEFAULT_TOKEN, Project, Stage
+def _project(directory: Directory) -> Project | None:
+    from reconciler.simulator.stage import Project
+
+    target = directory.spec.targets.compose
+    if target is None:
+        return None
+    file = (directory.path / target.file).resolve()
+    env_file = directory.path / target.env_file if target.env_file else file.parent / ".env"
+    return Project(file, env_file.resolve())
+
+
+def _stage(
+    directory: Directory,
+    project: Project | None,
+    values: dict[str, str],
+    ports: tuple[int, int, int],
+    generation: Generation,
+) -> Stage:
+    from reconciler.simulator.stage import DEFAULT_TOKEN, Stage
 
     targets = directory.spec.targets
-    project = None
-    if targets.compose is not None:
-        file = (directory.path / targets.compose.file).resolve()
-        env_file = directory.path / targets.compose.env_file if targets.compose.env_file else file.parent / ".env"
-        project = Project(file, env_file.resolve())
     admin = _value(targets.stalwart.password[0], values) if targets.stalwart else None
     token = _value(targets.cloudflare[0].token, values) if targets.cloudflare else None
-    return Stage(directory.spec.dns, project, token=token or DEFAULT_TOKEN, admin_password=admin or "", ports=ports)
+    return Stage(
+        directory.spec.dns,
+        project,
+        token=token or DEFAULT_TOKEN,
+        admin_password=admin or "",
+        ports=ports,
+        generation=generation,
+    )
 
 
 def _value(ref: SecretRef, values: dict[str, str]) -> str | None:

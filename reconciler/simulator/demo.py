@@ -6,19 +6,22 @@ import json
 import os
 import re
 import signal
+import smtplib
+import ssl
 import subprocess
 import sys
 import tempfile
-import textwrap
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.simulator.example import Example, copy
+from reconciler.simulator.example import COMPOSE, ENV, MOVED, Example, copy
+from reconciler.simulator.screen import Screen, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
-WIDTH = 100
+PROGRAM = (sys.executable, "-m", "reconciler")
 
 
 class DemoFailed(Exception):
@@ -31,6 +34,7 @@ class Demo:
 
     example: Example
     stage: Stage
+    screen: Screen = field(default_factory=Screen)
 
     def run(self) -> None:
         """Play all acts."""
@@ -38,6 +42,8 @@ class Demo:
         self.lost_volume()
         self.switch()
         self.back()
+        self.moved_tag()
+        self.lost_data()
         self.farewell()
 
     # ---------------------------------------------------------------------------------------------------- the acts
@@ -49,7 +55,9 @@ class Demo:
         self.reconciler("validate")
         self.reconciler("plan")
         self.reconciler("apply", "--yes")
-        say("The proof is a second plan:")
+        say("A line that has no effect any more, removed as it says; then the proof, a second plan:")
+        self.example.edit(ENV, "SMTP_PASSWORD=example-old-password\n", "")
+        say_lines(ENV, "-SMTP_PASSWORD=(secret)")
         self.reconciler("plan", "--detailed-exitcode")
 
     def lost_volume(self) -> None:
@@ -58,9 +66,7 @@ class Demo:
         say("""The container was removed and made anew: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
         self.stage.recreate_mail_server()
-        self.reconciler("plan")
         self.reconciler("apply", "--yes")
-        self.reconciler("plan", "--detailed-exitcode")
 
     def switch(self) -> None:
         """Switch to Brevo: refused, mended as it says, done."""
@@ -69,7 +75,6 @@ class Demo:
         self.provider("stalwart", "brevo")
         self.reconciler("plan", expect=4)
         self.mend()
-        self.reconciler("plan")
         self.reconciler("apply", "--yes")
         self.show_environment()
 
@@ -79,7 +84,29 @@ class Demo:
         self.provider("brevo", "stalwart")
         self.reconciler("apply", "--yes")
         self.show_environment()
+
+    def moved_tag(self) -> None:
+        """Move to 0.16, which starts with nothing, and bring everything back on it."""
+        title("5. `:latest` moves to 0.16: a container that runs, and no mail")
+        say("""The new image keeps its data elsewhere, finds nothing there, and starts in bootstrap mode.""")
+        self.compose("docker compose pull && docker compose up -d", self.stage.upgrade)
+        self.reconciler("plan", "--target", "stalwart")
+        self.move()
+        self.compose("docker compose up -d", self.stage.up)
+        self.reconciler("apply", "--yes")
         self.reconciler("plan", "--detailed-exitcode")
+        self.log_in("noreply@mana.how", self.example.secrets["NOREPLY_PASSWORD"])
+
+    def lost_data(self) -> None:
+        """Throw the data away behind config.json, and get in as the recovery administrator."""
+        title("6. The data volume is lost, and the recovery administrator gets in")
+        say("""config.json is still there: the server starts as usual, with no account that could log in.""")
+        self.compose(
+            "docker compose rm -sf stalwart && docker volume rm mana-stack_stalwart_data_new && docker compose up -d",
+            lambda: self.stage.recreate_mail_server(lost="/var/lib/stalwart"),
+        )
+        self.reconciler("apply", "--yes", "--target", "stalwart")
+        self.log_in("noreply@mana.how", self.example.secrets["NOREPLY_PASSWORD"])
         self.reconciler("history")
 
     def farewell(self) -> None:
@@ -98,17 +125,18 @@ class Demo:
     def reconciler(self, *arguments: str, expect: int = 0) -> None:
         """Run the program as a user would, show what it prints, and hold it to its exit code."""
         prompt(f"reconciler {' '.join(arguments)}")
-        sys.stdout.flush()
-        done = self._run(*arguments)
-        if done.returncode != expect:
-            raise DemoFailed(f"reconciler {' '.join(arguments)} ended with {done.returncode}, not {expect}")
+        code = self.screen.run([*PROGRAM, *arguments], self.example.path, self._environment())
+        if code != expect:
+            raise DemoFailed(f"reconciler {' '.join(arguments)} ended with {code}, not {expect}")
 
-    def _run(self, *arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "reconciler", *arguments]
-        environment = self._environment()
-        return subprocess.run(
-            command, cwd=self.example.path, env=environment, text=True, check=False, capture_output=capture
+    def _problems(self, *arguments: str) -> list[dict[str, str]]:
+        """Return what a plan finds amiss."""
+        command = [*PROGRAM, "plan", "--output", "json", *arguments]
+        done = subprocess.run(
+            command, cwd=self.example.path, env=self._environment(), text=True, check=False, stdout=subprocess.PIPE
         )
+        found: list[dict[str, str]] = json.loads(done.stdout)["problems"]
+        return found
 
     def _environment(self) -> dict[str, str]:
         """Give the program nothing of the user's environment but the way to Python, and colours if there are any."""
@@ -122,28 +150,59 @@ class Demo:
             **self.stage.environment,
         }
 
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a file as a person would, and show it as a diff."""
+        before = (self.example.path / name).read_text(encoding="utf-8")
+        self.example.edit(name, old, new)
+        show_edit(name, before, (self.example.path / name).read_text(encoding="utf-8"))
+
     def provider(self, old: str, new: str) -> None:
-        """Change the provider in smtp.yaml, and show it as a diff."""
-        self.example.edit("desired-state/smtp.yaml", f"  provider: {old}\n", f"  provider: {new}\n")
-        say_lines("desired-state/smtp.yaml", f"-  provider: {old}", f"+  provider: {new}", "")
+        """Change the provider in smtp.yaml."""
+        self.edit("desired-state/smtp.yaml", f"  provider: {old}\n", f"  provider: {new}\n")
 
     def mend(self) -> None:
         """Put the text that the refusal printed where it says: `FILE:LINE` is in the message, the text in the hint."""
-        plan = json.loads(self._run("plan", "--output", "json", capture=True).stdout)
-        problem = next(item for item in plan["problems"] if "docker-compose" in json.dumps(item))
-        words = f"{problem['summary']} {problem['hint']}"
-        place = re.search(r"docker-compose\.macmini\.yml:(\d+)", words + problem["where"])
+        problem = next(item for item in self._problems() if "docker-compose" in json.dumps(item))
+        words = f"{problem['where']} {problem['summary']} {problem['hint']}"
+        place = re.search(rf"{re.escape(COMPOSE)}:(\d+)", words)
         text = re.search(r"`([^`]*)`", words)
         if place is None or text is None:
             raise DemoFailed(f"the refusal names no place or no text: {words}")
-        lines = self.example.compose_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        index = int(place[1]) - 1
-        indent = lines[index][: len(lines[index]) - len(lines[index].lstrip())]
-        new = f"{indent}{text[1]}\n"
+        line = self.example.compose_file.read_text(encoding="utf-8").splitlines(keepends=True)[int(place[1]) - 1]
+        indent = line[: len(line) - len(line.lstrip())]
         say("The text it prints, put where it says:")
-        say_lines(f"docker-compose.macmini.yml:{index + 1}", f"-{lines[index].rstrip()}", f"+{new.rstrip()}", "")
-        lines[index] = new
-        self.example.compose_file.write_text("".join(lines), encoding="utf-8")
+        self.edit(COMPOSE, line, f"{indent}{text[1]}\n")
+
+    def move(self) -> None:
+        """Write what the plan prints for 0.16: the image, the volumes and the recovery administrator."""
+        hints = " ".join(item["hint"] for item in self._problems("--target", "stalwart"))
+        told = set(re.findall(r"`([^`]*)`", hints))
+        before = self.example.compose_file.read_text(encoding="utf-8")
+        lines = {line.strip() for _, new in MOVED for line in new.splitlines()}
+        missing = {line for line in lines - told if line not in before}
+        if missing:
+            raise DemoFailed(f"the plan does not tell to write {missing}: {hints}")
+        self.example.move()
+        say("The texts it prints, put where it says, and a password of our own for the recovery administrator:")
+        show_edit(COMPOSE, before, self.example.compose_file.read_text(encoding="utf-8"))
+        say_lines("", ENV, "+STALWART_RECOVERY_ADMIN=admin:(secret)")
+        prompt("export STALWART_RECOVERY_ADMIN=admin:(secret)   # for the reconciler, too")
+
+    def compose(self, command: str, done: Callable[[], None]) -> None:
+        """Let the stage do what a command of Compose does."""
+        prompt(command)
+        sys.stdout.flush()
+        done()
+
+    def log_in(self, name: str, password: str) -> None:
+        """Log in where mail is handed in, as a mail program does."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the stage signs its own
+        with smtplib.SMTP("127.0.0.1", self.stage.stalwart.ports[587]) as client:
+            client.starttls(context=context)
+            code, text = client.login(name, password)
+        say(f"A login on port 587 as {name}:")
+        say_lines(f"{code} {text.decode()}")
 
     def show_environment(self) -> None:
         """Show what the running container has now."""
@@ -152,27 +211,6 @@ class Demo:
         for name, value in sorted(container.environment.items()):
             if name.startswith("SMTP_"):
                 sys.stdout.write(f"  {name}={'(secret)' if name.endswith('PASSWORD') else value}\n")
-
-
-# ------------------------------------------------------------------------------------------------------------ print
-def title(text: str) -> None:
-    """Print an act's title."""
-    sys.stdout.write(f"\n{text}\n{'=' * len(text)}\n")
-
-
-def say(text: str) -> None:
-    """Print a sentence or two."""
-    sys.stdout.write(f"\n{textwrap.fill(' '.join(text.split()), WIDTH)}\n")
-
-
-def say_lines(*lines: str) -> None:
-    """Print lines as they are."""
-    sys.stdout.write("".join(f"  {line}".rstrip() + "\n" for line in lines))
-
-
-def prompt(command: str) -> None:
-    """Print a command as it stands in a shell."""
-    sys.stdout.write(f"\n$ {command}\n")
 
 
 def main() -> int:

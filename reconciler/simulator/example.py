@@ -18,6 +18,19 @@ SECRETS = (
     "BREVO_SMTP_KEY",
     "CLOUDFLARE_API_TOKEN",
 )
+COMPOSE, ENV = "docker-compose.macmini.yml", ".env.macmini"
+MOVED = (  # in the compose file for 0.16: what stands there, and what is written instead, in the plan's words
+    ("    image: stalwartlabs/stalwart:latest\n", "    image: stalwartlabs/stalwart:v0.16.18\n"),
+    (
+        "      - stalwart_data:/opt/stalwart-mail\n",
+        "      - stalwart_etc:/etc/stalwart\n      - stalwart_data_new:/var/lib/stalwart\n",
+    ),
+    (
+        "    environment:\n      - ",
+        "    environment:\n      - STALWART_RECOVERY_ADMIN=${STALWART_RECOVERY_ADMIN}\n      - ",
+    ),
+    ("\nvolumes:\n", "\nvolumes:\n  stalwart_etc:\n  stalwart_data_new:\n"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +48,12 @@ class Example:
     @property
     def compose_file(self) -> Path:
         """The compose file, beside the directory."""
-        return self.path / "docker-compose.macmini.yml"
+        return self.path / COMPOSE
 
     @property
     def env_file(self) -> Path:
         """The env file, beside the compose file."""
-        return self.path / ".env.macmini"
+        return self.path / ENV
 
     def edit(self, name: str, old: str, new: str) -> None:
         """Change a file as a person would; raises ValueError where the text does not stand there once."""
@@ -49,6 +62,14 @@ class Example:
         if text.count(old) != 1:
             raise ValueError(f"{name}: {old!r} stands there {text.count(old)} times")
         path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def move(self) -> None:
+        """Declare the mail server's container for 0.16: image, volumes, and a recovery administrator of our own."""
+        for old, new in MOVED:
+            self.edit(COMPOSE, old, new)
+        value = self.secrets["STALWART_RECOVERY_ADMIN"] = f"admin:{secrets.token_urlsafe(24)}"
+        with self.env_file.open("a", encoding="utf-8") as file:
+            file.write(f"STALWART_RECOVERY_ADMIN={value}\n")
 
 
 def copy(source: Path, target: Path) -> Example:

@@ -1,12 +1,13 @@
 """A whole stack on loopback: the fakes of Stalwart, Cloudflare and the Docker Engine, wired to each other.
 
 The demo, the end-to-end tests and `reconciler simulate` share it. The containers are those of a compose file, brought
-up by the stand-in for `docker compose`; the mail server's container is the fake Stalwart: a restart of one restarts
-the other, and a recreated one starts on whatever its volumes keep.
+up by the stand-in for `docker compose`; the mail server's container is the fake Stalwart of either generation: a
+restart of one restarts the other, and a recreated one starts on whatever its volumes keep.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,21 +15,25 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ruamel.yaml import YAML
 
+from reconciler.simulator import dotenv
 from reconciler.simulator.cloudflare import Cloudflare, Token
 from reconciler.simulator.docker import Container, Docker
+from reconciler.simulator.stalwart_jmap import StalwartJmap
 from reconciler.simulator.stalwart_listeners import Door, Sockets, certificate
 from reconciler.simulator.stalwart_rest import StalwartRest
 from reconciler.simulator.stalwart_settings import Listener
 from reconciler.simulator.wire import Reply, Request, Server
 
 MAIL_IMAGE = "stalwartlabs/stalwart"
-VERSION = "v0.15.5"
+Generation = Literal["rest", "jmap"]
+VERSIONS = {"rest": "v0.15.5", "jmap": "v0.16.18"}
 DATA = "/opt/stalwart"  # where images 0.12 to 0.15 keep everything (setup-findings.md 1)
-CONFIG = f"{DATA}/etc/config.toml"
+VOLUMES = {"rest": (DATA,), "jmap": ("/etc/stalwart", "/var/lib/stalwart")}
+CONFIGS = {"rest": f"{DATA}/etc/config.toml", "jmap": "/etc/stalwart/config.json"}
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 (opens nothing but the simulator)
 
 
@@ -50,6 +55,13 @@ class Project:
         services: Mapping[str, Mapping[str, Any]] = content.get("services") or {}
         return services
 
+    def variables(self) -> Mapping[str, str]:
+        """Read the env file; nothing where there is none, or none that Compose would take."""
+        try:
+            return dotenv.parse(self.env_file.read_text(encoding="utf-8"), lambda _name: None)
+        except (OSError, ValueError):
+            return {}
+
     def up(self, docker_host: str, *services: str) -> None:
         """Bring services up; raises CalledProcessError, whose stderr says why it failed."""
         command = [*self.program.split(), "-f", str(self.file), "--env-file", str(self.env_file)]
@@ -60,7 +72,10 @@ class Project:
 
 
 class Stage:
-    """The fakes, serving until they are stopped. ``latency`` is added to every answer, in seconds."""
+    """The fakes, serving until they are stopped. ``latency`` is added to every answer, in seconds.
+
+    ``admin_password`` is that of the administrator who gets in where there is no container to say so.
+    """
 
     def __init__(
         self,
@@ -71,19 +86,20 @@ class Stage:
         admin_password: str = "",
         latency: float = 0.0,
         ports: tuple[int, int, int] = (0, 0, 0),
+        generation: Generation = "rest",
     ) -> None:
         """Set the stage; ``ports`` are those of Stalwart, Cloudflare and the Docker Engine, 0 takes a free one."""
         self.project = project
         self.docker = Docker()
         self.cloudflare = Cloudflare(zones, tokens={token: Token()})
-        environment = {"STALWART_ADMIN_PASSWORD": admin_password} if admin_password else {}
-        self.stalwart = StalwartRest(environment=environment, open_ports=True)
+        self.generation = generation
+        self.stalwart = _server(generation, admin_password)
         self.docker.files = self._file
         self.docker.on_restart = self._restarted
         fakes: tuple[Callable[[Request], Reply], ...] = (self.stalwart, self.cloudflare, self.docker)
         self.servers = [Server(fake, port=port, latency=latency) for fake, port in zip(fakes, ports, strict=True)]
         self.stalwart_server, self.cloudflare_server, self.docker_server = self.servers
-        self._container = ""
+        self._container = self._lost = ""
         self._relays: list[Sockets] = []
         self._routes: list[str] = []
         self._lock = threading.RLock()
@@ -104,18 +120,21 @@ class Stage:
         if self.project is not None:
             found["RECONCILER_COMPOSE"] = self.project.program
         # Nothing on the stage may be looked for elsewhere: a container's address could be somebody's real one.
-        own = [f"stalwart:{port}=127.0.0.1:{real}" for port, real in self.stalwart.ports.items() if port in (465, 587)]
+        own = [f"stalwart:{port}=127.0.0.1:{real}" for port, real in self._submission().items()]
         found["RECONCILER_ROUTES"] = " ".join([*own, *self._routes])
         return found
+
+    def _submission(self) -> Mapping[int, int]:
+        """Return where mail is handed in; the newer generation opens 587 only when it is told to, so say it ahead."""
+        if isinstance(self.stalwart, StalwartJmap):
+            return {port: self.stalwart.route(port) for port in (465, 587)}
+        return {port: real for port, real in self.stalwart.ports.items() if port in (465, 587)}
 
     def start(self) -> Self:
         """Serve, and bring the compose project up."""
         for server in self.servers:
             server.start()
-        if self.project is not None:
-            self._make_images(self.project)
-            self.project.up(self.docker_host)
-            self._publish_ports()
+        self.up()
         return self
 
     def stop(self) -> None:
@@ -148,28 +167,42 @@ class Stage:
         """Write the certificates of relays to a file, for SSL_CERT_FILE."""
         path.write_bytes(b"".join(certificate(host)[0] for host in hosts))
 
-    def recreate_mail_server(self) -> None:
+    def recreate_mail_server(self, lost: str = "") -> None:
         """Do what `docker compose rm --stop` and `up` do to a volume mounted where the image keeps nothing.
 
         Not `up --force-recreate`: Compose hands a volume without a name on to the container it recreates, and only a
-        container that was removed loses it.
+        container that was removed loses it. A volume mounted at ``lost`` is removed in between, too.
         """
         container = self._mail_container()
         if self.project is None or container is None:
-            self.stalwart.wipe()
+            _start(self.stalwart, config=True, data=False)
             return
         del self.docker.containers[container.id]
+        self._lost = lost
         service = next(name for name, item in self.project.services().items() if _is_mail(str(item.get("image", ""))))
-        self.project.up(self.docker_host, service)
-        self._publish_ports()
+        self.up(service)
+
+    def upgrade(self) -> None:
+        """Let the mail server's tag move to 0.16 and bring it up, as `docker compose pull` and `up` do."""
+        self.stalwart.close()
+        self.generation, self.stalwart = "jmap", _server("jmap", "", configured=False)
+        self.stalwart_server.fake = self.stalwart
+        self.up()
+
+    def up(self, *services: str) -> None:
+        """Pull what the compose file names by now, and bring the project up, or some of its services."""
+        if self.project is not None:
+            self._make_images(self.project)
+            self.project.up(self.docker_host, *services)
+            self._publish_ports()
 
     # ------------------------------------------------------------------------------------------------------- wires
     def _make_images(self, project: Project) -> None:
         for item in project.services().values():
             reference = str(item.get("image", ""))
             if _is_mail(reference):
-                labels = {"org.opencontainers.image.version": VERSION}
-                self.docker.add_image(reference, Volumes={DATA: {}}, Labels=labels)
+                labels = {"org.opencontainers.image.version": VERSIONS[self.generation]}
+                self.docker.add_image(reference, Volumes={path: {} for path in VOLUMES[self.generation]}, Labels=labels)
             elif reference:
                 self.docker.add_image(reference)
 
@@ -193,24 +226,69 @@ class Stage:
     def _started(self, container: Container) -> None:
         """Start the server of a new container: on its old data only if a volume that outlives containers holds it."""
         first, self._container = not self._container, container.id
-        self.stalwart.environment.update(container.environment)
-        if first or DATA not in _declared(container):
-            self.stalwart.wipe()
-        else:
-            self.stalwart.restart()
+        kept, self._lost = _declared(container) - {self._lost}, ""
+        if isinstance(self.stalwart, StalwartRest):
+            self.stalwart.environment.update(container.environment)
+            _start(self.stalwart, config=True, data=not first and DATA in kept)
+            return
+        self.stalwart.environment = container.environment
+        folder, data = VOLUMES["jmap"]
+        config = _has_config(container) or (not first and folder in kept and self.stalwart.config is not None)
+        _start(self.stalwart, config=config, data=not first and data in kept)
+        self._log(container)
 
     def _restarted(self, name: str) -> None:
         container = self._mail_container()
         if container is not None and container.name == name:
             self.stalwart.restart()
+            self._log(container)
             self._publish_ports()
 
+    def _log(self, container: Container) -> None:
+        """Put what the process prints at its start into the container's log; the engine keeps it over restarts."""
+        if isinstance(self.stalwart, StalwartJmap):
+            container.logs += self.stalwart.printed.encode()
+
     def _file(self, container: Container, path: str) -> bytes | None:
-        return self.stalwart.config_toml.encode() if _is_mail(container.image.reference) and path == CONFIG else None
+        if not _is_mail(container.image.reference):
+            return None
+        if isinstance(self.stalwart, StalwartRest):
+            return self.stalwart.config_toml.encode() if path == CONFIGS["rest"] else None
+        if path == VOLUMES["jmap"][1]:  # there is a database in it, or nothing
+            return b"" if self.stalwart.store.initialized else None
+        is_config = path == CONFIGS["jmap"] and self.stalwart.config is not None
+        return json.dumps(self.stalwart.config).encode() if is_config else None
+
+
+def _server(generation: Generation, password: str, *, configured: bool = True) -> StalwartRest | StalwartJmap:
+    if generation == "jmap":
+        environment = {"STALWART_RECOVERY_ADMIN": f"admin:{password}"} if password else {}
+        return StalwartJmap(environment=environment, configured=configured, open_ports=True)
+    environment = {"STALWART_ADMIN_PASSWORD": password} if password else {}
+    return StalwartRest(environment=environment, open_ports=True)
+
+
+def _start(server: StalwartRest | StalwartJmap, *, config: bool, data: bool) -> None:
+    """Start a server on what its volumes kept; the older generation has config.toml among its data."""
+    if isinstance(server, StalwartJmap):
+        server.start_on(config=config, data=data)
+    elif data:
+        server.restart()
+    else:
+        server.wipe()
 
 
 def _is_mail(reference: str) -> bool:
     return reference.partition(":")[0].endswith(MAIL_IMAGE)
+
+
+def _has_config(container: Container) -> bool:
+    """Say whether config.json is a file of the host's, by itself or in its folder."""
+    path = Path(CONFIGS["jmap"])
+    binds = {item["Destination"]: Path(item["Source"]) for item in container.mounts if item["Type"] == "bind"}
+    sources = [binds[str(path)]] if str(path) in binds else []
+    sources += [binds[str(path.parent)] / path.name] if str(path.parent) in binds else []
+    return any(source.is_file() for source in sources)
 
 
 def _declared(container: Container) -> set[str]:

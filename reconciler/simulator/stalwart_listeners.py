@@ -40,7 +40,8 @@ def bind_port(bind: str) -> int:
 class Sockets:
     """The open ports. ``ports`` maps a declared port to the one that is really open.
 
-    A declared port from 1024 up is taken itself when it is free; any other gets a port of the system's choice.
+    A declared port from 1024 up is taken itself when it is free; any other gets a port of the system's choice, and
+    keeps it when it is opened again.
     """
 
     def __init__(self, host: str, door: Door, name: str = "localhost") -> None:
@@ -50,6 +51,14 @@ class Sockets:
         self.door = door
         self.ports: dict[int, int] = {}
         self._servers: list[_Port] = []
+        self._chosen: dict[int, int] = {}
+
+    def choose(self, port: int) -> int:
+        """Choose a free port for a declared one that is not open yet, and return it."""
+        if port not in self._chosen:
+            with socket.create_server((self.host, 0)) as server:
+                self._chosen[port] = server.getsockname()[1]
+        return self._chosen[port]
 
     def open(self, listeners: Iterable[Listener]) -> None:
         """Open the ports of these listeners, after closing all others."""
@@ -58,12 +67,13 @@ class Sockets:
             for port in {bind_port(bind) for bind in listener.binds} - {0, *self.ports}:
                 server = self._bind(port, listener)
                 self._servers.append(server)
-                self.ports[port] = server.server_address[1]
+                self.ports[port] = self._chosen[port] = server.server_address[1]
                 threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
     def _bind(self, port: int, listener: Listener) -> _Port:
         try:
-            return _Port(self.host, port if port >= 1024 else 0, listener, self.door, self.name)
+            wanted = self._chosen.get(port, port if port >= 1024 else 0)
+            return _Port(self.host, wanted, listener, self.door, self.name)
         except OSError:
             return _Port(self.host, 0, listener, self.door, self.name)
 
@@ -77,6 +87,7 @@ class Sockets:
 
 
 class _Port(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
