@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler import keys
 from reconciler.desired import dns
 from reconciler.desired import spec as form
 from reconciler.desired.load import Directory
-from reconciler.desired.resources import PublicHalf, account_login, desire, resolve, zone_records
+from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
+from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
 from reconciler.guards import PUBLIC_SECRETS, Policy
 from reconciler.journal import Journal
 from reconciler.problem import Problem, ReconcilerError, SecretUnreadable
@@ -20,6 +23,9 @@ from reconciler.reconcile import Progress, Target, Work
 from reconciler.resources import Record, Resource, SecretRef
 from reconciler.secret import Secrets
 from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    from reconciler.targets.stalwart.jmap_bootstrap import Setup
 
 TARGETS = ("stalwart", "cloudflare", "compose")
 
@@ -32,17 +38,22 @@ def work(
     only: Sequence[str] = (),
     adopt: Sequence[str] = (),
     allow_deletes: int | None = None,
+    check_passwords: bool | timedelta = False,
     progress: Progress = lambda _: None,
 ) -> Work:
     """Make everything a reconciliation needs; nothing is connected and no secret read yet.
 
-    ``targets`` narrows to some of the declared systems. Raises `ReconcilerError` for a target that is not declared.
+    ``targets`` narrows to some of the declared systems. ``check_passwords`` has passwords tried that can't be compared
+    (Stalwart from 0.16): now, or where that was longer ago than a time. Raises `ReconcilerError` for a target that is
+    not declared.
     """
     spec = directory.spec
     chosen = _chosen(spec, targets)
     named = (ref for _, ref in form.references(spec))
     secrets = Secrets(directory.path, settings.environ, directory.text, named)
-    made = _targets(directory, settings, progress)
+    made = _targets(
+        directory, settings, secrets, progress, timedelta(0) if check_passwords is True else check_passwords or None
+    )
     return Work(
         stack=spec.stack,
         desire=functools.partial(
@@ -76,23 +87,33 @@ def _chosen(spec: form.Spec, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted) or declared
 
 
-def _targets(directory: Directory, settings: Settings, progress: Progress) -> Mapping[str, functools.partial[Target]]:
+def _targets(
+    directory: Directory, settings: Settings, secrets: Secrets, progress: Progress, due: timedelta | None
+) -> Mapping[str, functools.partial[Target]]:
     """Return how to make each target; the modules are imported only for those that take part."""
     return {
-        "stalwart": functools.partial(_stalwart, directory, settings, progress),
+        "stalwart": functools.partial(_stalwart, directory, settings, secrets.hide, progress, due),
         "cloudflare": functools.partial(_cloudflare, directory, settings, progress),
         "compose": functools.partial(_compose, directory, settings, progress),
     }
 
 
-def _stalwart(directory: Directory, settings: Settings, progress: Progress) -> Target:
-    from reconciler.targets.stalwart import Stalwart
+def _stalwart(
+    directory: Directory,
+    settings: Settings,
+    hide: Callable[[SecretRef, str], None],
+    progress: Progress,
+    due: timedelta | None,
+) -> Target:
+    from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, Stalwart
+    from reconciler.targets.stalwart.jmap_passwords import FILE, PasswordChecks
 
     target = directory.spec.targets.stalwart
     if target is None:
         raise AssertionError
+    url = settings.stalwart_url or target.url
     return Stalwart(
-        url=settings.stalwart_url or target.url,
+        url=url,
         username=target.username,
         passwords=[resolve(directory.spec, item) for item in target.password],
         container=target.container,
@@ -100,8 +121,23 @@ def _stalwart(directory: Directory, settings: Settings, progress: Progress) -> T
         generation=target.generation,
         allow_plain_http=target.allow_plain_http,
         docker_host=settings.docker_host,
+        setup=_setup(directory.spec),
+        kept=settings.data / f"{ADMINISTRATOR}-{directory.spec.stack}.json",
+        hide=hide,
+        checks=PasswordChecks(settings.data / FILE, url, due),
+        pending=settings.data / f"{PENDING}-{directory.spec.stack}.json",
         progress=progress,
     )
+
+
+def _setup(spec: form.Spec) -> Setup:
+    """Return what a server without any configuration is set up with."""
+    from reconciler.targets.stalwart.jmap_bootstrap import Setup
+
+    own = spec.stalwart.objects.get(BOOTSTRAP, {}).get(SINGLETON, {})
+    fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
+    hostname = spec.stalwart.hostname
+    return Setup(dns.host(hostname) if hostname else "", default_domain(spec) or "", fields)
 
 
 def _cloudflare(directory: Directory, settings: Settings, progress: Progress) -> Target:

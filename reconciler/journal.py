@@ -181,6 +181,30 @@ def make_private(directory: Path) -> None:
         ignore.write_text("*\n", encoding="utf-8")
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of the data directory, for its owner only, and see it on disk. Raises OSError.
+
+    Whoever reads it sees what was there before or the whole new content, also after a crash.
+    """
+    make_private(path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    partial.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)  # the new name too
+    finally:
+        os.close(directory)
+
+
 def _append(path: Path, content: bytes) -> None:
     """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
     make_private(path.parent)

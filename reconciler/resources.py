@@ -179,13 +179,14 @@ class Record(Resource):
 
 @dataclass(frozen=True, slots=True)
 class Domain(Resource):
-    """A mail domain of Stalwart."""
+    """A mail domain of Stalwart. ``manual`` is whether the server leaves its keys and DNS to us (from 0.16)."""
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "domain"
     identity: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str
+    manual: bool | Special = UNMANAGED
 
     def __post_init__(self) -> None:
         """Names are case-insensitive."""
@@ -245,7 +246,7 @@ class Signature(Resource):
     """A DKIM key that Stalwart signs with.
 
     ``public_key`` is the base64 of ``p=`` (RSA always as SubjectPublicKeyInfo), so keys are compared by it;
-    ``private_key`` only says where the private half is when there is one to write.
+    ``private_key`` only says where the private half is when there is one to write. ``in_force`` as of `Setting`.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -258,6 +259,7 @@ class Signature(Resource):
     public_key: str | Special
     signs: bool | Special = True  # UNMANAGED where the server's rule is not the default
     private_key: SecretRef | None = field(default=None, compare=False)
+    in_force: bool = True
 
     @property
     def address(self) -> str:
@@ -269,7 +271,8 @@ class Signature(Resource):
 class Setting(Resource):
     """A neutral word of Stalwart's configuration (``hostname``, ``auto_ban/scan``), or ``settings/KEY``.
 
-    ``None`` is "not set": the server's default holds.
+    ``None`` is "not set": the server's default holds. ``in_force`` is False where it is stored and the server is not
+    known to go by it.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -278,6 +281,7 @@ class Setting(Resource):
 
     word: str
     value: Any
+    in_force: bool = True
 
     @property
     def address(self) -> str:
@@ -287,13 +291,14 @@ class Setting(Resource):
 
 @dataclass(frozen=True, slots=True)
 class AllowedIp(Resource):
-    """A network that Stalwart never bans, in its canonical form (``172.18.0.0/16``)."""
+    """A network that Stalwart never bans, in its canonical form (``172.18.0.0/16``); ``in_force`` as of `Setting`."""
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("network",)
 
     network: str
+    in_force: bool = True
 
     def __post_init__(self) -> None:
         """``172.18.0.1/16`` is ``172.18.0.0/16``, and a single address a network of its own."""

@@ -51,6 +51,7 @@ class Secrets:
         self._environ = environ
         self._public = public
         self._values: dict[SecretRef, str] = {}
+        self._hidden: set[tuple[SecretRef, str]] = set()
         self._lock = threading.Lock()  # targets are observed side by side
 
     def __call__(self, secret: Secret) -> str:
@@ -102,6 +103,10 @@ class Secrets:
         """Map every secret that was read to a digest of its value (SHA-256, hexadecimal)."""
         return {ref: hashlib.sha256(value.encode()).hexdigest() for ref, value in self._values.items()}
 
+    def hide(self, source: SecretRef, value: str) -> None:
+        """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
+        self._hidden.add((source, value))
+
     def redact(self, text: str) -> str:
         """Replace every value that was revealed or is named, in any form it may take on a wire, by the secret's name.
 
@@ -109,8 +114,8 @@ class Secrets:
         stands by itself, and so is what the directory says in clear. A short word that it says in clear stays: its
         absence from sentences would tell what it is used for.
         """
-        known = self._named | self._values
-        forms = [(form, ref) for ref, value in known.items() for form in _forms(value)]
+        known = [*(self._named | self._values).items(), *self._hidden]
+        forms = [(form, ref) for ref, value in known for form in _forms(value)]
         for form, ref in sorted(forms, key=lambda item: len(item[0]), reverse=True):
             if form in text:
                 text = self._without(form, text, f"[redacted {ref}]")

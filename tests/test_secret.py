@@ -100,3 +100,13 @@ def test_a_short_password_with_a_digit_goes_everywhere():
     secrets = Secrets(None, {"X": "hunter2"})
     secrets(env())
     assert "hunter2" not in secrets.redact("xhunter2x smtp://u:hunter2@host")
+
+
+def test_what_a_server_chose_and_a_part_of_a_secret_are_hidden_too(tmp_path):
+    secrets = Secrets(tmp_path, {"X": "admin:r3covery-passw0rd"})
+    secrets(env())
+    secrets.hide(env(), "r3covery-passw0rd")
+    secrets.hide(SecretRef("saved", "admin@mana.how"), "YRqC5r9VaH0VCi0p")
+    shown = secrets.redact("r3covery-passw0rd and YRqC5r9VaH0VCi0p")
+    assert shown == "[redacted {env: X}] and [redacted {saved: admin@mana.how}]"
+    assert secrets.revealed().keys() == {env()}

@@ -17,6 +17,7 @@ class Choice:
     only: tuple[str, ...] = ()
     adopt: tuple[str, ...] = ()
     allow_deletes: int | None = None
+    check_passwords: bool = False
 
     @classmethod
     def saved(cls, options: Mapping[str, Any]) -> Self:
@@ -28,7 +29,11 @@ class Choice:
             raise ValueError("options")
         if allowed is not None and (isinstance(allowed, bool) or not isinstance(allowed, int)):
             raise ValueError("options")
-        return cls(**{name: tuple(items) for name, items in lists.items()}, allow_deletes=allowed)
+        checked = options.get("check_passwords", False)
+        if not isinstance(checked, bool):
+            raise ValueError("options")  # noqa: TRY004 (what no plan holds, as above)
+        named = {name: tuple(items) for name, items in lists.items()}
+        return cls(**named, allow_deletes=allowed, check_passwords=checked)
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as `connect.work` and a saved plan take them."""
@@ -38,6 +43,11 @@ class Choice:
 def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command."""
     for option in (
+        click.option(
+            "--check-passwords",
+            is_flag=True,
+            help="Log in once as each account (Stalwart from 0.16 shows no password).",
+        ),
         click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
         click.option(
             "--adopt", multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."

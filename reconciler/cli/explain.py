@@ -50,6 +50,7 @@ class Fact:
     address: str
     place: str = ""
     wanted: Resource | None = None
+    untold: tuple[str, ...] = ()  # fields of which can't be told whether they are as wanted, and why
     change: Change | None = None
     adopted: bool = False
     unmanaged: bool = False
@@ -71,6 +72,9 @@ def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
         known = fact(planned.get(resource, address))
         known.wanted, known.place = resource, place(directory, resource.address)
         known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
+    for address, wanted, live in plan.compared:
+        if wanted is not None and live is not None and address in facts:
+            facts[address].untold = tuple(_untold(wanted, live.resource))
     for change in (*plan.changes, *plan.adopted):
         known = fact(change.address)
         known.change, known.adopted = change, change in plan.adopted
@@ -81,6 +85,17 @@ def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
         if problem.where in facts:
             facts[problem.where].problems += (problem,)
     return facts
+
+
+def _untold(wanted: Resource, live: Resource) -> Iterator[str]:
+    """Yield the managed fields whose live value can't be told, such as the password of an account."""
+    from reconciler.report import values
+    from reconciler.resources import UNMANAGED, Unreadable
+
+    for name, want in wanted.values():
+        have = getattr(live, name)
+        if want is not UNMANAGED and isinstance(have, Unreadable):
+            yield f"{values.label(name)} {values.shown(name, have)}"
 
 
 def _named(work: Work) -> Iterator[tuple[str, Resource]]:
@@ -118,7 +133,7 @@ def _lines(fact: Fact, last: tuple[Entry, Written] | None, session: Session) -> 
     yield f"  declared  {values.escape(fact.place) or 'nowhere'}"
     if fact.wanted is not None and values.brief(fact.wanted):
         yield f"  wanted    {values.brief(fact.wanted)}"
-    yield f"  live      {_live(fact)}"
+    yield f"  live      {'; '.join((_live(fact), *fact.untold))}"
     yield f"  planned   {_planned(fact, session)}"
     yield from (f"  {text.problem(problem, session.style)}" for problem in fact.problems)
     if last is None:
@@ -164,6 +179,7 @@ def _document(fact: Fact, last: tuple[Entry, Written] | None) -> dict[str, Any]:
         "adopted": fact.adopted,
         "unmanaged": fact.unmanaged,
         "unread": fact.unread,
+        "untold": list(fact.untold),
         "problems": [json.problem(problem) for problem in fact.problems],
         "last": {"id": last[0].id, "began": last[0].began, "who": last[0].who, **asdict(last[1])} if last else None,
     }

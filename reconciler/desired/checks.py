@@ -353,15 +353,28 @@ def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
             )
 
 
-def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
-    found: dict[str, Path] = {f"account/{name}".lower(): ("accounts", name) for name in declared.accounts}
+def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
+    """Yield the mail domains that are kept, with the first place of each."""
     for name in declared.accounts:
         if "@" in name:
-            found.setdefault(f"domain/{name.partition('@')[2]}".lower(), ("accounts", name))
+            yield name.rpartition("@")[2], ("accounts", name)
+    for name, account in spec.accounts.items():
+        yield from ((alias.rpartition("@")[2], ("accounts", name)) for alias in account.aliases or ())
+    for domain, keys in spec.dkim.items():
+        if any(key.stage != "retired" for key in keys):
+            yield domain, ("dkim", domain)
+    if spec.stalwart.default_domain:
+        yield spec.stalwart.default_domain, ("stalwart", "default_domain")
+
+
+def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
+    found: dict[str, Path] = {f"account/{name}".lower(): ("accounts", name) for name in declared.accounts}
+    for domain, path in _domains(spec, declared):
+        for name in (domain.lower(), dns.host(domain)):  # as it is written, and as a plan names it
+            found.setdefault(f"domain/{name}", path)
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):
             if key.stage != "retired":
-                found.setdefault(f"domain/{domain}".lower(), ("dkim", domain))
                 found[f"dkim/{domain}/{key.selector}".lower()] = ("dkim", domain, index)
     found |= {f"stalwart/listeners/{name}".lower(): ("stalwart", "listeners", name) for name in spec.stalwart.listeners}
     return found

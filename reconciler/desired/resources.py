@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 
+from reconciler.desired import objects, stalwart, template
 from reconciler.desired import spec as form
-from reconciler.desired import stalwart, template
 from reconciler.desired.dns import dkim_record, host, record
 from reconciler.desired.presets import PRESETS
 from reconciler.plan import Desired
@@ -53,13 +53,14 @@ def desire(
 
     ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them.
     """
-    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec))
+    adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
+    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec), adopted)
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
         removed=frozenset((*map(_address, spec.removed), *derivation.retired())),
         moved={_address(move.source): _address(move.target) for move in spec.moved},
-        adopt=frozenset((*spec.adopt, *adopt)),
+        adopt=adopted,
         kept=frozenset(item.group for item in derivation.selectors()),
         notes=partial(stalwart.notes, generation=derivation.generation),
         problems=tuple(derivation.problems),
@@ -85,6 +86,7 @@ class _Derivation:
     observed: Mapping[str, Observation] | None
     public_half: PublicHalf | None
     declared: Callable[[], Sequence[Record]]
+    adopt: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
@@ -101,7 +103,7 @@ class _Derivation:
         if targets.cloudflare:
             yield from self.records()
         if targets.stalwart:
-            yield from (Domain(name) for name in self.domains())
+            yield from (self.domain(name) for name in self.domains())
             yield from self.accounts()
             yield from self.signatures()
             yield from self.settings()
@@ -189,6 +191,11 @@ class _Derivation:
             names.append(host(self.spec.stalwart.default_domain))
         return sorted(set(names))
 
+    def domain(self, name: str) -> Domain:
+        """Return a domain; one that is adopted is taken away from the server's own upkeep."""
+        domain = Domain(name)
+        return replace(domain, manual=True) if domain.address in self.adopt else domain
+
     def accounts(self) -> Iterator[Account]:
         """Yield the accounts; what is absent in the YAML is unmanaged."""
         for name, account in self.spec.accounts.items():
@@ -236,6 +243,16 @@ class _Derivation:
             yield Listener(name, item.bind, item.protocol, item.tls_implicit)
         if self.generation != "jmap":
             yield from (Setting(f"settings/{key}", value) for key, value in server.settings.items())
+        if self.generation != "rest":
+            yield from self.objects()
+
+    def objects(self) -> Iterator[Setting]:
+        """Yield every declared property of the server's own objects. Those of bootstrap mode are no settings."""
+        for name, entries in self.spec.stalwart.objects.items():
+            for entry, fields in entries.items() if name != objects.BOOTSTRAP else ():
+                for field_name, value in fields.items():
+                    resolved = objects.with_secrets(value, partial(resolve, self.spec))
+                    yield Setting(objects.word(name, entry, field_name), resolved)
 
     def allowed(self, entry: str | form.Network) -> Iterator[AllowedIp]:
         """Yield the network an entry names, or the subnets of the compose network it names."""
@@ -315,6 +332,15 @@ def resolve(spec: form.Spec, ref: SecretRef) -> SecretRef:
     """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None
     return account.password if account is not None and account.password is not None else ref
+
+
+def default_domain(spec: form.Spec) -> str | None:
+    """Return the default mail domain: the declared one, else the only one there is."""
+    declared = spec.stalwart.default_domain
+    if declared:
+        return host(declared)
+    names = _Derivation(spec, None, None, tuple).domains()
+    return names[0] if len(names) == 1 else None
 
 
 def account_login(name: str, account: form.Account) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reconciler.desired import objects
 from reconciler.desired.spec import Spec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -16,6 +17,7 @@ def schema() -> dict[str, Any]:
     for name, part in made["properties"].items():
         if name not in {"version", "stack"}:  # `accounts:` with nothing below it is an empty map
             made["properties"][name] = {"anyOf": [part, {"type": "null"}]}
+    made["$defs"]["Stalwart"]["properties"]["objects"] = objects.schema()
     link = made["$defs"]["Link"]
     made["$defs"]["Link"] = {"anyOf": [link["properties"]["in"], link]}
     return {"$schema": DIALECT, **_friendly(made), "title": "Desired state of a mail stack"}

@@ -28,8 +28,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from reconciler import keys
+from reconciler.desired import objects, template
 from reconciler.desired import stalwart as words
-from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
 from reconciler.resources import SecretRef
 
@@ -766,27 +766,44 @@ def _setting(key: str, value: Any) -> str | SecretRef | None:
 
 
 def _objects(value: Any) -> dict[str, Any]:
-    objects: dict[str, Any] = _open_map(value)
-    if errors := [
-        error for name, entries in objects.items() for error in _object(name.removeprefix("x:"), name, entries)
-    ]:
-        raise wrongs(errors)
-    return objects
-
-
-def _object(name: str, key: str, entries: Any) -> Iterator[Wrong]:
-    if word := _NEUTRAL_OBJECTS.get(name.partition("/")[0]):
-        yield (key,), f"has words of its own: {word}", "say it there"
-    elif not isinstance(entries, dict):
-        yield (key,), "must be a map", "write {singleton: {FIELD: VALUE}}, or a name in place of singleton"
-    else:
+    made: dict[str, Any] = {}
+    errors: list[Wrong] = []
+    for key, entries in _open_map(value).items():
+        name = key.removeprefix("x:")
+        refused = _refused_object(name, entries)
+        if refused is not None:
+            errors.append(((key,), *refused))
+            continue
+        made[name] = {}
         for entry, fields in entries.items():
-            if not isinstance(fields, dict):
-                yield (key, entry), "must be a map", "write {FIELD: VALUE}"
-                continue
-            for field in fields:
-                if word := _NEUTRAL_FIELDS.get((name, field)):
-                    yield (key, entry, field), f"has a word of its own: {word}", "say it there"
+            made[name][objects.entry_name(name, entry)], wrong = _object(name, entry, fields)
+            errors += [((key, entry, *path), summary, hint) for path, summary, hint in wrong]
+    if errors:
+        raise wrongs(errors)
+    return made
+
+
+def _refused_object(name: str, entries: Any) -> tuple[str, str] | None:
+    if word := _NEUTRAL_OBJECTS.get(name.partition("/")[0]):
+        return f"has words of its own: {word}", "say it there"
+    if (refused := objects.refusal(name)) is not None:
+        return refused
+    if not isinstance(entries, dict):
+        return "must be a map", "write {singleton: {FIELD: VALUE}}, or a name in place of singleton"
+    return None
+
+
+def _object(name: str, entry: str, fields: Any) -> tuple[dict[str, Any], list[Wrong]]:
+    if objects.is_singleton(name) and entry != objects.SINGLETON:
+        return {}, [((), "is there once only and has no name", "write {singleton: {FIELD: VALUE}}")]
+    if not objects.is_singleton(name) and entry == objects.SINGLETON:
+        return {}, [((), "is no singleton", f"write its {objects.key_of(name)} in place of singleton")]
+    if not isinstance(fields, dict):
+        return {}, [((), "must be a map", "write {FIELD: VALUE}")]
+    words = {field: word for field in fields if (word := _NEUTRAL_FIELDS.get((name, field)))}
+    wrong: list[Wrong] = [((field,), f"has a word of its own: {word}", "say it there") for field, word in words.items()]
+    values, misfits = objects.declared(name, entry, {key: fields[key] for key in fields if key not in words})
+    return values, [*wrong, *((path, misfit.summary, misfit.hint) for path, misfit in misfits)]
 
 
 class Stalwart(Model):
@@ -978,7 +995,15 @@ def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     for name, setting in spec.stalwart.settings.items():
         if isinstance(setting, SecretRef):
             yield ("stalwart", "settings", name), setting
+    yield from _object_references(spec.stalwart.objects)
     yield from _smtp_references(spec.smtp)
+
+
+def _object_references(declared: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    for name, entries in declared.items():
+        for entry, fields in entries.items():
+            for path, ref in objects.secrets(objects.Parts(fields)):
+                yield ("stalwart", "objects", name, entry, *path), ref
 
 
 def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:

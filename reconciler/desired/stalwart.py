@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from reconciler.resources import Listener, Resource, Setting
+from reconciler.desired import objects
+from reconciler.resources import AllowedIp, Listener, Resource, Setting, Signature
 
 WORD_KEYS = {
     "hostname": "lookup.default.hostname",
@@ -117,6 +118,12 @@ def notes(resource: Resource, generation: str | None) -> tuple[str, ...]:
         said.append("the server rewrites config.toml and drops its comments")
     if isinstance(resource, Listener):
         said.append("opens only after a restart of the container")
+    if isinstance(resource, Setting) and objects.needs_restart(resource):
+        said.append("in force only after a restart of the container")
+    elif generation == "jmap" and isinstance(resource, Setting | AllowedIp):
+        said.append("in force after the reload that ends apply")
+    elif generation == "jmap" and isinstance(resource, Signature):
+        said.append("signs after the caches are emptied, which ends apply")
     return tuple(said)
 
 

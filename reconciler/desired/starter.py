@@ -20,6 +20,8 @@ targets:                        # each is optional
     url: http://localhost:8080
     username: admin
     password: {{env: STALWART_ADMIN_PASSWORD}}
+    # recovery: {{env: STALWART_RECOVERY_ADMIN}}  # from 0.16: user:password, as in the container's environment
+    # container: stalwart         # its container, restarted only where a change needs it
   cloudflare:
     token: {{env: CLOUDFLARE_API_TOKEN}}  # needs Zone: Read and DNS: Edit
   # compose:
@@ -34,6 +36,9 @@ policy:
 _ACCOUNTS = """\
 # Keyed by e-mail address. A secret is a reference, never the value.
 accounts:
+  admin:                          # as whom the reconciler logs in; from 0.16 admin@{domain}
+    roles: [admin]
+    password: {{env: STALWART_ADMIN_PASSWORD}}
   noreply@{domain}:
     description: Sends every transactional mail
     password: {{env: NOREPLY_PASSWORD}}
@@ -64,6 +69,8 @@ _STALWART = """\
 # What a recreated volume would lose, in words that mean the same for every server version.
 stalwart:
   hostname: mail.{domain}
+  # listeners:                    # 0.16 opens no port 587 by itself
+  #   submission: {{bind: "[::]:587", protocol: smtp}}
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.cli import program
 from reconciler.cli.program import COMMANDS
-from reconciler.resources import Record
+from reconciler.resources import Record, Unreadable
 
 MINE = Record("mana.how", "A", "old", "192.0.2.9")
 FOREIGN = Record("mana.how", "TXT", "foreign", "not ours")
@@ -461,6 +461,29 @@ def test_explain(run: Any, place: Any) -> None:
     unknown = run("explain", "dns/mana.how/A/wwww")
     assert unknown.exit_code == 1
     assert "did you mean dns/mana.how/A/www" in unknown.stderr
+
+
+def test_explain_says_what_can_not_be_told(run: Any, place: Any) -> None:
+    applied(run)
+    place.world.alter("account/noreply@mana.how", password=Unreadable("not checked since 2026-11-20 14:03Z"))
+    assert run("plan", "--detailed-exitcode").exit_code == 0
+    said = run("explain", "account/noreply@mana.how").stdout
+    assert "live      as wanted; password can't be told: not checked since 2026-11-20 14:03Z" in said
+    document = json.loads(run("explain", "account/noreply@mana.how", "--output", "json").stdout)
+    assert document["resources"][0]["untold"] == ["password can't be told: not checked since 2026-11-20 14:03Z"]
+
+
+def test_a_saved_plan_remembers_that_passwords_were_checked(run: Any, place: Any) -> None:
+    file = place.root / "plan.json"
+    assert run("plan", "--check-passwords", "--out", str(file)).exit_code == 0
+    document = json.loads(file.read_text())
+    assert document["options"]["check_passwords"] is True
+    assert run("apply", str(file), "--yes", "--check-passwords").exit_code == 1  # the plan says it
+    document["options"]["check_passwords"] = "yes"
+    damaged = place.root / "damaged.json"
+    damaged.write_text(json.dumps(document))
+    assert "options are damaged" in run("apply", str(damaged), "--yes").stderr
+    assert run("apply", str(file), "--yes").exit_code == 0
 
 
 # ------------------------------------------------------------------------------------------------------ quick to start

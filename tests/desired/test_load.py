@@ -492,11 +492,11 @@ def test_off_false_and_rates(tmp_path: Path) -> None:
 def test_settings_keep_their_text_and_objects_their_types(tmp_path: Path) -> None:
     text = (
         "stalwart: {settings: {http.a: true, queue.c: 010, jmap.d: null}, "
-        "objects: {Http: {singleton: {x: true, y: 3, z: '3'}}}}"
+        "objects: {Jmap: {singleton: {maxMethodCalls: 3}}, Http: {singleton: {enableHsts: true}}}}"
     )
     loaded = good(tmp_path, text).stalwart
     assert loaded.settings == {"http.a": "true", "queue.c": "010", "jmap.d": None}
-    assert loaded.objects == {"Http": {"singleton": {"x": True, "y": 3, "z": "3"}}}
+    assert loaded.objects == {"Jmap": {"singleton": {"maxMethodCalls": 3}}, "Http": {"singleton": {"enableHsts": True}}}
 
 
 def test_listeners(tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def of(kind, found):
     return [item for item in found.resources if isinstance(item, kind)]
 
 
+def test_an_adopted_domain_is_taken_from_the_server_s_own_upkeep(tmp_path):
+    for name in ("xn--bcher-kva.example", "Bücher.example"):
+        found = desired(tmp_path, f"stalwart: {{default_domain: Bücher.example}}\nadopt: [domain/{name}]\n")
+        assert of(Domain, found) == [Domain("xn--bcher-kva.example", manual=True)]
+    (tmp_path / "a.yaml").write_text(HEAD + "stalwart: {default_domain: mana.how}\n")
+    asked = desire(load(tmp_path).spec, adopt=["domain/mana.how"])
+    assert of(Domain, asked) == [Domain("mana.how", manual=True)]
+
+
 def test_an_account_of_an_international_domain_lives_in_its_domain(tmp_path):
     found = desired(
         tmp_path,

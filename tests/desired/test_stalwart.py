@@ -44,7 +44,7 @@ def test_what_lives_in_the_file():
 def test_a_change_says_what_it_brings_along():
     rewrites = "the server rewrites config.toml and drops its comments"
     assert notes(Setting("auto_ban/scan", "off"), "rest") == (rewrites,)
-    assert notes(Setting("auto_ban/scan", "off"), "jmap") == ()
+    assert notes(Setting("auto_ban/scan", "off"), "jmap") == ("in force after the reload that ends apply",)
     assert notes(Setting("hostname", "x"), "rest") == ()
     assert notes(AllowedIp("10.0.0.0/8"), "rest") == ()
     assert notes(Listener("x", (), "smtp"), "rest") == (rewrites, "opens only after a restart of the container")

@@ -6,21 +6,40 @@ Nothing above this package knows versions.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
-from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
 
 from reconciler.plan import Change
-from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
+from reconciler.problem import Problem, ReconcilerError, Severity, TargetUnreadable
+from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
-from reconciler.targets.stalwart.connection import TARGET, Connection, Login, NotFound
+from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, is_loopback
+from reconciler.targets.stalwart.jmap_api import Bootstrapping
+from reconciler.targets.stalwart.jmap_bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
+from reconciler.targets.stalwart.jmap_passwords import PasswordChecks
 from reconciler.targets.stalwart.rest import StalwartRest
 
-_PROBE = "/.well-known/oauth-protected-resource"  # 0.16 answers it to everyone, 0.15 has no such path (observed.md)
-_VERSIONS = {"rest": "up to 0.15 (REST)", "jmap": "0.16 or later (JMAP)"}
+if TYPE_CHECKING:
+    from reconciler.targets.stalwart.jmap import StalwartJmap
+
+ADMINISTRATOR = "stalwart-administrator"
+"""How the file begins, in the data directory, that keeps the administrator that setting a server up answered."""
+
+PENDING = "stalwart-pending"
+"""How the file begins, in the data directory, that says what a server from 0.16 stored and may not go by."""
+
+_VERSIONS = {
+    Mode.REST: "up to 0.15 (REST)",
+    Mode.JMAP: "0.16 or later (JMAP)",
+    Mode.BOOTSTRAP: "0.16 or later (JMAP), in bootstrap or recovery mode: it serves no mail",
+}
 
 
 class Stalwart:
@@ -28,7 +47,10 @@ class Stalwart:
 
     ``passwords`` are tried in order, each once. ``recovery`` (``user:password``) gets into a 0.16 server that lost
     its accounts. ``generation`` refuses a server of the other one. ``container`` is the name of its container at the
-    engine ``docker_host`` (None: the environment's). ``progress`` tells a person what is waited for.
+    engine ``docker_host`` (None: the environment's). ``setup`` is what a server without any configuration is set up
+    with, ``kept`` the file for the administrator that it then answers. ``hide`` is told what nobody may be shown,
+    ``checks`` knows which passwords may be tried, ``pending`` is the file that says what was stored and may not be in
+    force, ``progress`` tells a person what is waited for.
     """
 
     name = TARGET
@@ -44,37 +66,122 @@ class Stalwart:
         generation: str | None = None,
         allow_plain_http: bool = False,
         docker_host: str | None = None,
+        setup: Setup | None = None,
+        kept: Path = Path(".reconciler", f"{ADMINISTRATOR}.json"),
+        hide: Callable[[SecretRef, str], None] = lambda _ref, _value: None,
+        checks: PasswordChecks | None = None,
+        pending: Path | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
-        self.url, self.generation, self.recovery = url.rstrip("/"), generation, recovery
+        self.url, self.generation = url.rstrip("/"), generation
         self._allow_plain_http = allow_plain_http
-        self._login = Login(username, tuple(passwords))
-        self._docker = Docker(container, docker_host) if container else None
         self._progress = progress
+        self._docker = Docker(container, docker_host) if container else None
+        setup = setup or Setup()
+        self._administrator = Administrator(kept)
+        self._login = Login(
+            username,
+            tuple(passwords),
+            domain=setup.domain,
+            recovery=recovery,
+            saved=self._administrator.read,
+            printed=lambda: printed(self._docker),
+            hide=hide,
+            mode=Mode(generation) if generation else None,
+        )
+        self._found: Mode | None = None  # by the last observation
         self._rest = StalwartRest(self._connect, self._docker, progress)
+        self._checks, self._domain = checks or PasswordChecks(), setup.domain
+        self._pending = pending
+        self._bootstrap = Bootstrap(self._connect, self._docker, setup, self._administrator, progress)
+
+    @functools.cached_property
+    def _jmap(self) -> StalwartJmap:
+        """The newer generation, imported where it is needed."""
+        from reconciler.targets.stalwart.jmap import StalwartJmap
+        from reconciler.targets.stalwart.jmap_pending import Pending
+
+        pending = Pending(self._pending, self.url)
+        return StalwartJmap(self._connect, self._docker, self._progress, self._checks, self._domain, pending=pending)
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
-        """Read what is live. The first request that observes also tells the generation: 0.16 has no such path."""
+        """Read what is live. A request without credentials tells the generation first, whatever is declared."""
+        self._found = None
         try:
-            if self.generation == "jmap":
-                self._refuse_other(reveal)
-            return self._rest.observe(wanted, reveal)
-        except NotFound as error:
-            return self._unread(self._unknown_server(reveal, error))
+            self._found = self._detected(reveal)
+            return self._observed(wanted, reveal, self._found)
         except ReconcilerError as error:
             return self._unread(error.problems)
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Carry out the changes of one phase. Raises `TargetUnreadable` when the server is not one we drive."""
-        if self.generation == "jmap":
-            self._refuse_other(reveal)
-        yield from self._rest.apply(changes, reveal, stopped)
+        found = self._found or self._detected(reveal)
+        if found is Mode.REST:
+            yield from self._rest.apply(changes, reveal, stopped)
+            return
+        if found is Mode.BOOTSTRAP and not stopped():
+            try:
+                self._bootstrap.leave(reveal)
+            except RestartDue as due:
+                yield from (_waits(change, due.problems[0]) for change in changes)
+                return
+            self._found = Mode.JMAP
+            self._jmap.forget()
+        try:
+            yield from self._jmap.apply(changes, reveal, stopped)
+        except Bootstrapping as error:  # since it was observed
+            self._found = None
+            raise TargetUnreadable(self._problem(error.summary, "plan again: the plan says what to do")) from None
+
+    # ------------------------------------------------------------------------------------------------------ generations
+    def _detected(self, reveal: Reveal) -> Mode:
+        """Find out what answers. Raises `TargetUnreadable`, also for the other generation than the declared one."""
+        with self._connect(reveal) as connection:
+            found = connection.detect(Mode(self.generation) if self.generation else None)
+        if self.generation not in (None, found.generation):
+            raise TargetUnreadable(self._mismatch(found))
+        self._login.enter(found)
+        return found
+
+    def _observed(self, wanted: Sequence[Resource], reveal: Reveal, found: Mode) -> Observation:
+        if found is Mode.REST:
+            return self._rest.observe(wanted, reveal)
+        recovering = False
+        if found is Mode.BOOTSTRAP:
+            seen = self._bootstrap.observe(wanted, reveal)
+            if seen is not None:
+                return seen
+            self._found, recovering = Mode.JMAP, True
+        try:
+            seen = self._jmap.observe(wanted, reveal)
+        except Bootstrapping as error:
+            raise TargetUnreadable(self._problem(error.summary, error.hint)) from None
+        if self._login.accepted is not None and self._login.accepted.source == "declared":
+            self._administrator.discard()
+        return replace(seen, problems=(self._recovering(), *seen.problems)) if recovering else seen
+
+    def _recovering(self) -> Problem:
+        summary = "is in recovery mode: it serves no mail, though its container counts as healthy"
+        hint = "take STALWART_RECOVERY_MODE out of the service's `environment:` and recreate the container"
+        return replace(self._problem(summary, hint), severity=Severity.WARNING, scope="")
+
+    def _mismatch(self, found: Mode) -> Problem:
+        path = urlsplit(self.url).path
+        return self._problem(
+            f"is {_VERSIONS[found]}, but targets.stalwart.generation is {self.generation}",
+            (f"take {path} out of the url, where nothing is found below it; else " if path else "")
+            + f"pin the image's tag to a version {_VERSIONS[Mode(self.generation or found.generation)]}, or write "
+            f"`generation: {found.generation}`",
+        )
 
     # ------------------------------------------------------------------------------------------------------ connecting
     def _connect(self, reveal: Reveal) -> Connection:
         """Open a connection; no credential goes over a line that others may read."""
-        parts = urlsplit(self.url)
+        parts = _parts(self.url)
+        if parts is None:  # the environment's: the directory's was looked at when it was loaded
+            hint = "write STALWART_URL, or targets.stalwart.url, like https://mail.example.com:8443"
+            raise TargetUnreadable(self._problem("is no URL", hint))
         if parts.scheme == "http" and not self._allow_plain_http and not self._is_private(parts.hostname or ""):
             raise TargetUnreadable(
                 self._problem(
@@ -98,45 +205,32 @@ class Stalwart:
         except DockerUnreachable:
             return False
 
-    # ------------------------------------------------------------------------------------------------------ generations
-    def _probe(self, reveal: Reveal) -> str | None:
-        """Ask without credentials which generation answers; None when it is neither for certain."""
-        with self._connect(reveal) as connection:
-            answer = connection.probe(_PROBE)
-        body = answer.json()
-        return "jmap" if answer.status == 200 and isinstance(body, dict) and "resource" in body else None  # noqa: PLR2004
-
-    def _refuse_other(self, reveal: Reveal) -> None:
-        """Raise for every server while JMAP is declared: this version drives the other generation."""
-        found = self._probe(reveal) or "rest"
-        raise TargetUnreadable(self._not_driven() if found == "jmap" else self._mismatch(found))
-
-    def _unknown_server(self, reveal: Reveal, missing: NotFound) -> Sequence[Problem]:
-        try:
-            found = self._probe(reveal)
-        except TargetUnreadable as error:
-            return error.problems
-        if found is None:
-            return missing.problems
-        return (self._mismatch(found) if self.generation else self._not_driven(),)
-
-    def _mismatch(self, found: str) -> Problem:
-        return self._problem(
-            f"is {_VERSIONS[found]}, but targets.stalwart.generation is {self.generation}",
-            f"pin the image's tag to a version {_VERSIONS[self.generation or 'rest']}, or write `generation: {found}`",
-        )
-
-    def _not_driven(self) -> Problem:
-        return self._problem(
-            "is 0.16 or later; this version of the reconciler drives up to 0.15",
-            "pin the image's tag to a version up to 0.15, such as stalwartlabs/stalwart:v0.15.5",
-        )
-
     def _problem(self, summary: str, hint: str) -> Problem:
         return Problem(f"Stalwart at {self.url}", summary, hint, scope=TARGET)
 
     def _unread(self, problems: Sequence[Problem]) -> Observation:
-        return Observation(TARGET, unread=frozenset({TARGET}), problems=tuple(problems))
+        return Observation(
+            TARGET,
+            unread=frozenset({TARGET}),
+            problems=tuple(problems),
+            head=(f"Stalwart at {self.url}: {_VERSIONS[self._found]}",) if self._found else (),
+            generation=self._found.generation if self._found else None,
+        )
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Take a URL apart; None where it is none."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (read to see that it is a number)
+    except ValueError:
+        return None
+    return parts if parts.scheme in ("http", "https") and parts.hostname else None
+
+
+def _waits(change: Change, due: Problem) -> Outcome:
+    """Leave a change for later, when somebody has restarted the server."""
+    return Outcome(change, Status.SKIPPED, Problem(change.address, due.summary, due.hint, scope=TARGET))
 
 
 def _is_own(host: str, container: Container) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import enum
 import hashlib
 import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
     import httpx
 
 TARGET = "stalwart"
+_PROBE = "/.well-known/oauth-protected-resource"
 _CONNECT, _READ = 5.0, 60.0  # seconds; a reload looks names up, which can take long
 _LARGEST = 64 << 20  # bytes of one answer: 60,000 accounts
 _PATIENCE = 70.0  # seconds in all that are waited because of the rate limit of 1000 requests a minute
 _PAUSE = 10.0  # seconds, where the server does not say how long
-
 
 _E = TypeVar("_E", bound=BaseException)
 
@@ -37,35 +40,105 @@ class NotFound(TargetUnreadable):
     """A path is not there: another generation, or no Stalwart at all."""
 
 
+class Mode(enum.StrEnum):
+    """What answers at the URL. From 0.16 a server without ``config.json``, or in recovery mode, names no resource."""
+
+    REST = "rest"
+    JMAP = "jmap"
+    BOOTSTRAP = "bootstrap"
+
+    @property
+    def generation(self) -> str:
+        """Return ``rest`` or ``jmap``, as the directory says it."""
+        return "rest" if self is Mode.REST else "jmap"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A login name and its password. ``source`` is ``declared``, ``saved``, ``recovery`` or ``log``."""
+
+    username: str
+    password: str = field(repr=False)
+    source: str = field(default="declared", compare=False)
+
+    @property
+    def digest(self) -> bytes:
+        """Return what is remembered of it."""
+        return hashlib.sha256(f"{self.username}\0{self.password}".encode()).digest()
+
+    def header(self, mode: Mode | None) -> str:
+        """Return the value of ``Authorization``. From 0.16 an API key is a bearer token (jmap-0.16.md, section 1)."""
+        if mode not in (None, Mode.REST) and self.password.startswith("API_"):
+            return f"Bearer {self.password}"
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode()}"
+
+
+Fallback = Callable[[], tuple[str, str] | None]
+"""Looks up a login name and its password where there may be one."""
+
+
 @dataclass(slots=True)
 class Login:
-    """As whom we ask. Each password is tried once, new before old: the server bans who keeps trying."""
+    """As whom we ask. Each password is tried once: the server bans who keeps trying (traps.md 34).
+
+    ``domain`` is the default domain, which makes a bare ``username`` an address from 0.16: there the recovery
+    administrator shadows its bare name (observed.md). ``recovery`` is ``user:password``; ``saved`` finds the
+    administrator that bootstrapping answered, ``printed`` the one that the container's log shows. ``hide`` is told
+    what no reference reveals as it is, and nobody may be shown.
+    """
 
     username: str
     passwords: Sequence[SecretRef]
-    accepted: str | None = None
+    domain: str = ""
+    recovery: SecretRef | None = None
+    saved: Fallback = lambda: None
+    printed: Fallback = lambda: None
+    hide: Callable[[SecretRef, str], None] = lambda _ref, _value: None
+    mode: Mode | None = None
+    accepted: Credentials | None = None
     refused: set[bytes] = field(default_factory=set)
+    unreadable: tuple[Problem, ...] = ()
 
-    def candidates(self, reveal: Reveal) -> Iterator[str]:
-        """Yield the password that was accepted before, then those not tried yet. Raises `SecretUnreadable`."""
+    @property
+    def recovers(self) -> bool:
+        """Whether a recovery administrator is declared where one counts."""
+        return self.recovery is not None and self.mode in (Mode.JMAP, Mode.BOOTSTRAP)
+
+    @property
+    def name(self) -> str:
+        """What the declared passwords log in with at this server."""
+        bare = self.mode in (None, Mode.REST) or "@" in self.username or not self.domain
+        return self.username if bare else f"{self.username}@{self.domain}"
+
+    def enter(self, mode: Mode) -> None:
+        """Note what answers. What one mode accepts, another one may not."""
+        if mode is not self.mode:
+            self.mode, self.accepted = mode, None
+
+    def candidates(self, reveal: Reveal) -> Iterator[Credentials]:
+        """Yield what was accepted before, then what was not tried yet, each looked up when its turn comes.
+
+        Raises `SecretUnreadable` at the end where nothing could be tried at all.
+        """
         if self.accepted is not None:
             yield self.accepted
-        unreadable = None
-        for ref in self.passwords:
+        failures: list[SecretUnreadable] = []
+        for source in self._sources(reveal):
             try:
-                password = reveal(ref)
+                found = source()
             except SecretUnreadable as error:
-                unreadable = error
+                failures.append(error)
                 continue
-            if self._digest(password) not in self.refused and password != self.accepted:
-                yield password
-        if unreadable is not None and self.accepted is None and not self.refused:
-            raise unreadable
+            if found is not None and found != self.accepted and found.digest not in self.refused:
+                yield found
+        self.unreadable = tuple(error.problems[0] for error in failures)
+        if failures and self.accepted is None and not self.refused:
+            raise failures[0]
 
-    def refuse(self, password: str) -> None:
+    def refuse(self, credentials: Credentials) -> None:
         """Remember that the server refused a password, by its digest."""
-        self.refused.add(self._digest(password))
-        if password == self.accepted:
+        self.refused.add(credentials.digest)
+        if credentials == self.accepted:
             self.accepted = None
 
     def renewed(self) -> None:
@@ -73,8 +146,40 @@ class Login:
         self.refused.clear()
         self.accepted = None
 
-    def _digest(self, password: str) -> bytes:
-        return hashlib.sha256(f"{self.username}\0{password}".encode()).digest()
+    def _sources(self, reveal: Reveal) -> list[Callable[[], Credentials | None]]:
+        """List where to look for a password, in the order to try them."""
+        declared: list[Callable[[], Credentials | None]] = [
+            partial(self._declared, it, reveal) for it in self.passwords
+        ]
+        recovery = partial(self._recovered, reveal)
+        match self.mode:
+            case Mode.JMAP:
+                return [*declared, partial(self._found, self.saved, "saved"), recovery]
+            case Mode.BOOTSTRAP:  # no declared account is known there; in recovery mode it is
+                return [recovery, partial(self._found, self.printed, "log"), *declared]
+        return declared
+
+    def _declared(self, ref: SecretRef, reveal: Reveal) -> Credentials:
+        return Credentials(self.name, reveal(ref))
+
+    def _recovered(self, reveal: Reveal) -> Credentials | None:
+        if self.recovery is None:
+            return None
+        user, _, password = (part.strip() for part in reveal(self.recovery).partition(":"))
+        if not user or not password:
+            hint = "write it as STALWART_RECOVERY_ADMIN of the container has it"
+            raise SecretUnreadable(Problem(str(self.recovery), "is not user:password", hint))
+        self.hide(self.recovery, password)
+        return Credentials(user, password, "recovery")
+
+    def _found(self, look: Fallback, source: str) -> Credentials | None:
+        found = look()
+        return self.hidden(*found, source) if found else None
+
+    def hidden(self, username: str, password: str, source: str) -> Credentials:
+        """Make credentials of what the server chose, and see that nobody is shown them."""
+        self.hide(SecretRef(source, username), password)
+        return Credentials(username, password, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +217,7 @@ class Connection:
         self._client = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(_READ, connect=_CONNECT),
-            verify=_trust() if self.url.startswith("https:") else False,
+            verify=_trust() if urlsplit(self.url).scheme == "https" else False,
             trust_env=False,
         )
 
@@ -131,9 +236,33 @@ class Connection:
         """Make a problem with this server."""
         return Problem(self.where, summary, hint, scope=TARGET)
 
+    def detect(self, declared: Mode | None = None) -> Mode:
+        """Ask without credentials what answers, and send none to what is no Stalwart for certain (observed.md).
+
+        A proxy may hide the path: then what is ``declared`` holds. Raises `TargetUnreadable`.
+        """
+        answer = self.probe(_PROBE)
+        body = answer.json()
+        if answer.status == 200 and isinstance(body, dict) and "resource" in body:  # noqa: PLR2004 (HTTP)
+            return Mode.JMAP if body["resource"] else Mode.BOOTSTRAP
+        if answer.status == 404 and answer.word("title"):  # noqa: PLR2004 (HTTP)
+            return Mode.REST  # which has no such path; a proxy that hides it writes no problem document
+        if declared is not None:
+            return declared
+        kind = answer.content_type.partition(";")[0] or "nothing"
+        summary = f"answers {answer.status} with {kind} to {_PROBE}, as no Stalwart does"
+        hint = (
+            "check the url; where a proxy before it answers, write `generation: rest` (up to 0.15) or jmap (from 0.16)"
+        )
+        raise TargetUnreadable(self.problem(summary, hint))
+
     def probe(self, path: str) -> Answer:
         """Ask without credentials. Raises `TargetUnreadable` when no answer comes."""
-        return self._exchange("GET", path, {}, None, None)
+        return self._checked(self._patient("GET", path, {}, None, None))
+
+    def ask_as(self, username: str, password: str, path: str) -> Answer:
+        """Ask with another login, exactly once. Raises `TargetUnreadable` when no answer comes."""
+        return self._exchange("GET", path, {}, None, Credentials(username, password))
 
     def send(self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None) -> Answer:
         """Send a request as our user, and return an answer that is about the request itself.
@@ -141,27 +270,46 @@ class Connection:
         Raises `AnswerLost` when it was sent and no answer came, `TargetUnreadable` for whatever stands between us
         and the API: the network, credentials, bans.
         """
-        for password in self.login.candidates(self.reveal):
-            answer = self._patient(method, path, params or {}, body, password)
+        for credentials in self.login.candidates(self.reveal):
+            answer = self._patient(method, path, params or {}, body, credentials)
             if answer.status != 401:  # noqa: PLR2004 (HTTP)
-                self.login.accepted = password
-                return self._checked(answer)
-            self.login.refuse(password)
-        raise TargetUnreadable(
-            self.problem(
-                f"refuses the password of {self.login.username}; it is not tried again, as the server bans an address "
-                "after 100 refused logins",
-                "correct targets.stalwart.username or password; STALWART_ADMIN_PASSWORD of the container counts only "
-                "when an empty volume is initialised, afterwards the password of the account or, in config.toml, of "
-                "authentication.fallback-admin",
-            )
+                answer = self._checked(answer)
+                self.login.accepted = credentials
+                return answer
+            self.login.refuse(credentials)
+        raise TargetUnreadable(self._refusal())
+
+    def _refusal(self) -> Problem:
+        """Say that no password gets in, and what would."""
+        login = self.login
+        untried = "".join(f"; {item.where} could not be tried: {item.summary}" for item in login.unreadable)
+        if login.mode is Mode.BOOTSTRAP:
+            summary = "is in bootstrap or recovery mode, where no password of ours gets in"
+            hint = f"its recovery administrator does: {self._recovery()}"
+        else:
+            summary = f"refuses the password of {login.name}"
+            summary += " and that of the recovery administrator" if login.recovers and not untried else ""
+            lost = f"where the server lost its accounts, {self._recovery()}" if login.mode is Mode.JMAP else _INITIAL
+            hint = f"correct targets.stalwart.username or password; {lost}"
+        summary += "; what was refused is not tried again, as the server bans an address after 100 refused logins"
+        return self.problem(summary + untried, hint)
+
+    def _recovery(self) -> str:
+        """Say how the recovery administrator gets in: it is there, or its declaration and the container differ."""
+        if not self.login.recovers:
+            return recovery()
+        return (
+            f"see that {self.login.recovery} and STALWART_RECOVERY_ADMIN of the container hold the same user:password, "
+            "and recreate the container: it keeps the one it was made with"
         )
 
-    def _patient(self, method: str, path: str, params: Mapping[str, str], body: Any, password: str) -> Answer:
+    def _patient(
+        self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
+    ) -> Answer:
         """Exchange, and wait where the rate limit says so: such a request was not carried out."""
         waited = 0.0
         while True:
-            answer = self._exchange(method, path, params, body, password)
+            answer = self._exchange(method, path, params, body, credentials)
             if answer.status != 429 or "Requests" not in answer.word("title") or waited >= _PATIENCE:  # noqa: PLR2004
                 return answer
             pause = min(_seconds(answer.headers.get("retry-after")), _PATIENCE)
@@ -171,12 +319,14 @@ class Connection:
 
     def _checked(self, answer: Answer) -> Answer:
         summary, hint = self._objection(answer)
+        if answer.status in (502, 504):  # a proxy's, which may have passed the request on (RFC 9110, 15.6.3)
+            raise AnswerLost(self.problem(summary, hint))
         if summary:
             raise TargetUnreadable(self.problem(summary, hint))
         return answer
 
     def _objection(self, answer: Answer) -> tuple[str, str]:
-        user = self.login.username
+        user = self.login.name
         match answer.status:
             case 402:
                 return f"asks {user} for a one-time code", "use an account without TOTP, or an API key"
@@ -188,19 +338,19 @@ class Connection:
                 place = answer.headers.get("location", "elsewhere")[:200]
                 return f"redirects to {place}, which is not followed", "write the API's own address as url"
             case 502 | 503 | 504:
-                return f"answers {answer.status}", "the server or a proxy before it is starting or down: try again"
+                return f"answers {answer.status}", _DOWN
         return "", ""
 
-    def _exchange(self, method: str, path: str, params: Mapping[str, str], body: Any, password: str | None) -> Answer:
+    def _exchange(
+        self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
+    ) -> Answer:
         import httpx
 
         content = None if body is None else json.dumps(body).encode()
-        auth = None if password is None else httpx.BasicAuth(self.login.username, password)
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if content else {})
+        headers |= {"Authorization": credentials.header(self.login.mode)} if credentials else {}
         try:
-            with self._client.stream(
-                method, path, params=params or None, content=content, headers=headers, auth=auth
-            ) as response:
+            with self._client.stream(method, path, params=params or None, content=content, headers=headers) as response:
                 return Answer(
                     response.status_code,
                     self._body(response),
@@ -221,34 +371,78 @@ class Connection:
     def _failure(self, error: Exception) -> TargetUnreadable:
         import httpx
 
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return TargetUnreadable(self._unconnected(error))
+        return AnswerLost(self._unanswered(error))
+
+    def _unconnected(self, error: Exception) -> Problem:
+        """Say why there is no connection: nothing was sent."""
+        import httpx
+
+        if isinstance(error, httpx.ConnectTimeout):
+            return self.problem("does not answer", "check the url, the network and firewalls")
+        if _is_silence(error):
+            return self._silence()
+        if (cause := _cause(error, ssl.SSLError)) is not None:
+            return self.problem(*_tls(cause))
+        reason = _cause(error, OSError)
+        return self.problem(f"can't be reached: {getattr(reason, 'strerror', None) or error}", _UNREACHED)
+
+    def _unanswered(self, error: Exception) -> Problem:
+        """Say what became of a request that was sent, as far as we know."""
+        import httpx
+
         match error:
-            case httpx.ConnectTimeout():
-                return TargetUnreadable(self.problem("does not answer", "check the url, the network and firewalls"))
-            case httpx.ConnectError() if (cause := _cause(error, ssl.SSLError)) is not None:
-                return TargetUnreadable(self.problem(*_tls(cause)))
-            case httpx.ConnectError():
-                reason = _cause(error, OSError)
-                return TargetUnreadable(
-                    self.problem(
-                        f"can't be reached: {getattr(reason, 'strerror', None) or error}",
-                        "start the container, or wait: a first start downloads its spam rules; check the url and its "
-                        "published port",
-                    )
-                )
             case httpx.TimeoutException():
-                return AnswerLost(self.problem(f"did not answer within {_READ:.0f} s", "look at the server's log"))
+                return self.problem(f"did not answer within {_READ:.0f} s", "look at the server's log")
+            case httpx.RemoteProtocolError() if not _is_silence(error):
+                summary = "answers what is no HTTP, or breaks off in the middle"
+                return self.problem(summary, "check the url and its port, and look at the server's log")
             case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
-                summary = "closed the connection without an answer: perhaps this address is banned"
-                return AnswerLost(self.problem(summary, self._lift()))
-        return AnswerLost(self.problem(f"can't be asked: {type(error).__name__}", "check the url"))
+                return self._silence()
+        return self.problem(f"can't be asked: {type(error).__name__}", "check the url")
+
+    def _silence(self) -> Problem:
+        return self.problem("closed the connection without an answer: perhaps this address is banned", self._lift())
 
     def _lift(self) -> str:
-        """Say how a ban goes: it never expires up to 0.15, and an allowed address stays banned (observed.md)."""
-        return (
-            "ask from another address, such as 127.0.0.1 inside the container: POST /api/settings with "
-            '[{"type":"delete","keys":["server.blocked-ip.ADDRESS"]}], then GET /api/reload/server.blocked-ip; '
-            "afterwards declare this network under allowed_ips, which prevents a ban but does not lift one"
-        )
+        """Say how a ban goes. It never expires; up to 0.15 an allowed address stays banned (traps.md 35)."""
+        mode = self.login.mode
+        return "; ".join(_LIFT[item] for item in (Mode.REST, Mode.JMAP) if mode in (None, item)) or _LIFT[Mode.JMAP]
+
+
+_INITIAL = (
+    "STALWART_ADMIN_PASSWORD of the container counts only when an empty volume is initialised, afterwards the password "
+    "of the account or, in config.toml, of authentication.fallback-admin"
+)
+_DOWN = "the server or a proxy before it is starting or down: try again"
+_UNREACHED = (
+    "start the container, or wait: a first start downloads its spam rules; check the url and its published port: from "
+    "0.16 a server in bootstrap mode answers at its port 8080 only"
+)
+_LIFT = {
+    Mode.REST: (
+        "up to 0.15 ask from another address, such as 127.0.0.1 inside the container: POST /api/settings with "
+        '[{"type":"delete","keys":["server.blocked-ip.ADDRESS"]}], then GET /api/reload/server.blocked-ip; '
+        "afterwards declare this network under allowed_ips, which prevents a ban but does not lift one"
+    ),
+    Mode.JMAP: (
+        "from 0.16 ask from another address, such as 127.0.0.1 inside the container: POST /jmap with x:BlockedIp/query "
+        "for the address, x:BlockedIp/set that destroys what it finds, and x:Action/set with ReloadBlockedIps; "
+        "afterwards declare this network under allowed_ips, which from 0.16 overrides a ban too"
+    ),
+}
+
+
+def recovery(service: str = "") -> str:
+    """Say how a server that knows no account lets us in, with the text for the compose file (jmap-0.16.md, 5)."""
+    under = f"the service {service}" if service else "its service"
+    return (
+        f"write `STALWART_RECOVERY_ADMIN: ${{STALWART_RECOVERY_ADMIN}}` under `environment:` of {under} in the compose "
+        "file (in a list: `- STALWART_RECOVERY_ADMIN=${STALWART_RECOVERY_ADMIN}`) and "
+        "`STALWART_RECOVERY_ADMIN=admin:PASSWORD` into the env file, recreate the container, and write "
+        "`recovery: {env: STALWART_RECOVERY_ADMIN}` under targets.stalwart"
+    )
 
 
 def _seconds(text: str | None) -> float:
@@ -263,6 +457,13 @@ def _cause(error: BaseException, kind: type[_E]) -> _E | None:
             return seen
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether the other side closed the connection before it said anything, in plain or where TLS should begin."""
+    if any(_cause(error, kind) for kind in (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+        return True
+    return str(error).startswith("Server disconnected")  # httpcore has one exception for this and for what is no HTTP
 
 
 def _tls(error: ssl.SSLError) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What Docker tells about the container that Stalwart runs in: its ports, networks, mounts and ``config.toml``."""
+"""What Docker tells about the container that Stalwart runs in: its ports, networks, mounts, files and log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler.problem import Problem, Severity
+from reconciler.targets.stalwart.connection import recovery
 
 _CONFIG_LIMIT = 1 << 20  # bytes of config.toml; a real one has a few thousand
 _TIMEOUT = 10  # seconds for one answer of the engine
 _STOP = 30  # seconds that Stalwart gets to stop before it is killed
+CONFIG, DATA = "/etc/stalwart/config.json", "/var/lib/stalwart"  # of 0.16: where its data store is, and the store
+RECOVERY = "STALWART_RECOVERY_ADMIN"  # user:password of who gets in whatever the server has lost
+_HEAD = 1 << 16  # bytes of a directory's archive that are looked at; only the first file matters
+_LINES = 5000  # of the log; the one-time password is printed at the start
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,7 +72,10 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine."""
+    """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine.
+
+    ``environment`` has the names of its variables that say something, never a value.
+    """
 
     name: str
     image: str
@@ -77,6 +86,13 @@ class Container:
     networks: tuple[Network, ...] = ()
     aliases: frozenset[str] = frozenset()
     local: bool = True  # the engine runs on this machine, so a published port is a port of ours
+    environment: frozenset[str] = frozenset()
+    id: str = ""
+
+    @property
+    def service(self) -> str:
+        """What the compose file calls it."""
+        return self.labels.get("com.docker.compose.service", self.name)
 
     def owns(self, address: str) -> bool:
         """Whether an address lies in one of the container's own networks."""
@@ -123,6 +139,29 @@ class Docker:
                 chunks, _ = engine.api.get_archive(self.name, path)
                 return _config_file(path, chunks)
         return None
+
+    def holds(self, path: str) -> bool:
+        """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
+
+        No file is read: neither data nor a configuration with passwords is ours to look at.
+        """
+        with self._engine() as engine:
+            name = engine.containers.get(self.name).id
+            url = f"{engine.api.base_url}/v{engine.api.api_version}/containers/{name}/archive"
+            # Not the package's own call: it can't let go of an archive of gigabytes before its end.
+            with engine.api.get(url, params={"path": path}, stream=True, timeout=_TIMEOUT) as response:
+                if response.status_code == 404:  # noqa: PLR2004 (HTTP)
+                    return False
+                response.raise_for_status()
+                return _has_file(response.raw.read(_HEAD))
+
+    def log(self) -> str:
+        """Read what the container printed since it was started, at most its last lines. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            container = engine.containers.get(self.name)
+            started = datetime.fromisoformat(container.attrs["State"]["StartedAt"])
+            printed: bytes = container.logs(since=started.replace(microsecond=0, tzinfo=None), tail=_LINES)
+            return printed.decode(errors="replace")
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
@@ -181,7 +220,17 @@ def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
         networks=tuple(_networks(endpoints)),
         aliases=frozenset({name, *(alias for item in endpoints for alias in item.get("Aliases") or ())}),
         local=local,
+        environment=frozenset(_variables(config.get("Env") or ())),
+        id=raw.get("Id") or "",
     )
+
+
+def _variables(raw: Sequence[str]) -> Iterator[str]:
+    """Yield the names of the variables that are in force: Compose sets what nobody wrote into the env file to ''."""
+    for name, _, value in (item.partition("=") for item in raw):
+        user, _, password = value.partition(":")
+        if password.strip() and user.strip() if name == RECOVERY else value:  # the server takes nothing else
+            yield name
 
 
 def _mounts(raw: Sequence[Mapping[str, Any]]) -> Iterator[Mount]:
@@ -224,6 +273,13 @@ def _config_file(path: str, chunks: Any) -> ConfigFile | None:
         return None
 
 
+def _has_file(head: bytes) -> bool:
+    """Whether an archive that begins so has a file in it; a volume's file system may bring ``lost+found`` along."""
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(head), mode="r|") as archive:
+        return any(not member.isdir() and "lost+found" not in member.name for member in archive)
+    return False
+
+
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield a TOML value's flat keys, as the server names them."""
     if isinstance(value, dict):
@@ -243,6 +299,7 @@ _KEPT = (
     ((0, 12), ("/opt/stalwart",)),
     ((0, 0), ("/opt/stalwart-mail",)),
 )
+_TESTED = {"rest": "0.15.5", "jmap": "0.16.18"}  # what to pin where the image does not tell its version
 _EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
 
 
@@ -271,23 +328,38 @@ def _data_directories(container: Container) -> tuple[str, ...]:
     return next(paths for since, paths in _KEPT if known >= since)
 
 
-def causes(container: Container) -> tuple[Problem, ...]:
-    """Say what of a container's set-up loses its data, each with the line of the compose file to write instead."""
+def causes(container: Container, generation: str = "rest") -> tuple[Problem, ...]:
+    """Say what of a container's set-up loses its data, each with the line of the compose file to write instead.
+
+    ``generation`` is what was found at the URL; an image does not always tell its version.
+    """
     where = f"container {container.name}"
     kept = [mount for mount in container.mounts if not mount.anonymous]
     paths = _data_directories(container)
-    bare = [path for path in paths if not any(_covers(mount, path) for mount in kept)]
+    if generation == "jmap" and not container.volumes:
+        paths = _KEPT[0][1]
+    bare = [path for path in paths if not any(_covers(mount, path) or _is_config(mount, path) for mount in kept)]
     unused = [mount for mount in kept if _is_unused(mount, paths)]
-    return (*_misplaced(container, where, bare, unused), *_floating(container, where))
+    return (*_misplaced(container, where, bare, unused), *_floating(container, where, _TESTED[generation]))
+
+
+def unrecoverable(container: Container) -> Problem | None:
+    """Warn of a container whose server, from 0.16, lets nobody in once it has lost its accounts."""
+    if RECOVERY in container.environment:
+        return None
+    summary = f"has no {RECOVERY} (user:password): a server that lost its accounts lets nobody in to restore them"
+    return Problem(f"container {container.name}", summary, recovery(container.service), Severity.WARNING)
 
 
 def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Sequence[Mount]) -> Iterator[Problem]:
     """Bring together the places that no volume covers and the volumes that stand elsewhere: one cause, one remedy."""
     for index, path in enumerate(bare):
-        mount = unused[index] if index < len(unused) else None
+        # From 0.16 nothing in an older volume is of use: it is not put in the new place.
+        mount = unused[index] if index < len(unused) and path not in _KEPT[0][1] else None
         lost = f"{path}, and no named volume is mounted there: whatever recreates the container loses it"
         if mount is None:
             name = "stalwart_etc" if path.startswith("/etc/") else "stalwart_data"
+            name += "_new" if name in {_written(container, item) for item in container.mounts} else ""
             summary = f"the image {container.image} keeps data in {lost}"
             hint = (
                 f"write `- {name}:{path}` under the service's `volumes:`, and `{name}:` under those of the whole file"
@@ -300,10 +372,11 @@ def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Se
             )
             hint = f"write `- {source}:{path}` under the service's `volumes:`, in place of `- {source}:{mount.path}`"
         yield Problem(where, summary, hint, Severity.WARNING)
-    for mount in unused[len(bare) :]:
+    for mount in unused if set(bare) & set(_KEPT[0][1]) else unused[len(bare) :]:
         source = _written(container, mount)
         summary = f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing"
-        hint = f"take `- {source}:{mount.path}` out of the service's `volumes:`; the data directory has a volume"
+        kept = "what is in the volume stays in it" if bare else "the data directory has a volume"
+        hint = f"take `- {source}:{mount.path}` out of the service's `volumes:`; {kept}"
         yield Problem(where, summary, hint, Severity.WARNING)
 
 
@@ -317,6 +390,11 @@ def _covers(mount: Mount, path: str) -> bool:
     return path == mount.path or path.startswith(f"{mount.path}/")
 
 
+def _is_config(mount: Mount, path: str) -> bool:
+    """Whether a mount is the one file that a directory of 0.16 holds: where its data store is."""
+    return path == "/etc/stalwart" and mount.path == CONFIG
+
+
 def _is_unused(mount: Mount, paths: Sequence[str]) -> bool:
     """Whether a mount stands where only another version of the image keeps data."""
     return any(_covers(mount, path) for path in _EVERYWHERE) and not any(
@@ -324,11 +402,11 @@ def _is_unused(mount: Mount, paths: Sequence[str]) -> bool:
     )
 
 
-def _floating(container: Container, where: str) -> Iterator[Problem]:
+def _floating(container: Container, where: str, tested: str) -> Iterator[Problem]:
     name, _, tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")
     if tag in ("", "latest") and "@" not in container.image:
         repository = container.image.removesuffix(":latest")
-        pinned = f"v{_release(container) or '0.15.5'}"
+        pinned = f"v{_release(container) or tested}"
         yield Problem(
             where,
             f"the image {container.image} is not pinned: {name}:latest moved from 0.15 to 0.16, which keeps its data "

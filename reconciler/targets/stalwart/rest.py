@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.desired.stalwart import in_config_file
 from reconciler.plan import Change, differences
-from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
+from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import (
     Account,
     AllowedIp,
     Domain,
     Listener,
-    Live,
     Observation,
     Resource,
     Signature,
@@ -27,13 +26,12 @@ from reconciler.targets.stalwart.container import (
     Container,
     Docker,
     DockerUnreachable,
-    NoSuchContainer,
     causes,
 )
+from reconciler.targets.stalwart.place import is_lost, look, restart, with_open
 from reconciler.targets.stalwart.rest_api import Rejected, RestApi
 from reconciler.targets.stalwart.rest_settings import PENDING, Edit
 
-_COMES_BACK = 120.0  # seconds after a restart; a first start downloads its spam rules
 _OPENS = 20.0  # seconds until a listener answers once the API does
 
 # What else keeps a server from reloading, and how to get it out of the way.
@@ -43,15 +41,6 @@ _UNBLOCK = {
 }
 
 Connect = Callable[[Reveal], Connection]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What Docker tells; nothing where no container is declared or the engine can't be asked."""
-
-    container: Container | None = None
-    file: ConfigFile | None = None
-    problem: Problem | None = None
 
 
 class StalwartRest:
@@ -76,17 +65,17 @@ class StalwartRest:
     def _observed(self, wanted: Sequence[Resource], reveal: Reveal, connection: Connection) -> Observation:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
-            looking = pool.submit(_look, self._docker)
+            looking = pool.submit(look, self._docker, file=True)
             api = RestApi(connection)
             accounts = [item for item in wanted if isinstance(item, Account)]
             principals = rest_principals.Principals(api.principals(), accounts)
             settings = rest_settings.Reading(api.keys(*rest_settings.query(wanted)), wanted)
             live = [*principals.live(reveal, problems.append), *settings.live(reveal, problems.append)]
             place = looking.result()
-        live = _with_open(live, wanted, connection.host, place.container)
+        live = with_open(live, wanted, connection.host, place.container)
         problems += [place.problem] if place.problem else []
         problems += [*principals.conflicts(accounts), *_overridden(place.file, wanted)]
-        lost = _is_lost(wanted, live)
+        lost = is_lost(wanted, live)
         return Observation(
             TARGET,
             live=live,
@@ -119,31 +108,6 @@ class StalwartRest:
                 yield run.principal(change)
 
 
-def _look(docker: Docker | None) -> _Place:
-    if docker is None:
-        return _Place()
-    try:
-        return _Place(*docker.look())
-    except NoSuchContainer as error:
-        hint = "correct targets.stalwart.container: it is the container's name, not the service's"
-        return _Place(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))
-    except DockerUnreachable:
-        return _Place()
-
-
-def _with_open(live: Sequence[Live], wanted: Iterable[Resource], host: str, container: Container | None) -> list[Live]:
-    """Say of the wanted listeners whether they answer."""
-    names = {item.name for item in wanted if isinstance(item, Listener)}
-    listeners = [item.resource for item in live if isinstance(item.resource, Listener) and item.resource.name in names]
-    answers = ports.open_listeners(listeners, host, container)
-    return [
-        replace(item, resource=replace(item.resource, open=answers[item.resource.name]))
-        if isinstance(item.resource, Listener) and item.resource.name in answers
-        else item
-        for item in live
-    ]
-
-
 def _overridden(file: ConfigFile | None, wanted: Sequence[Resource]) -> Iterator[Problem]:
     for resource, key in rest_settings.overridden(file.keys, wanted) if file else ():
         yield _override(resource.address, key, file)
@@ -159,13 +123,6 @@ def _override(address: str, key: str, file: ConfigFile | None) -> Problem:
         f"remove {line} from {path} and restart the container: a reload does not read the file",
         scope=address,
     )
-
-
-def _is_lost(wanted: Iterable[Resource], live: Iterable[Live]) -> bool:
-    """Whether nothing of what is declared is there: domains, accounts and signatures together."""
-    kinds = (Domain, Account, Signature)
-    declared = {item.address for item in wanted if isinstance(item, kinds)}
-    return bool(declared) and not declared & {item.resource.address for item in live}
 
 
 class _Run:
@@ -411,37 +368,23 @@ class _Run:
         key = min(unlike)
         if in_config_file(key):
             return Problem(change.address, f"{key} was written and reads otherwise", "look at config.toml and the log")
-        return _override(change.address, key, _look(self._docker).file)
+        return _override(change.address, key, look(self._docker, file=True).file)
 
     # --------------------------------------------------------------------------------------------------------- restart
     def _restarted(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         """Restart the container once, and wait until the API and the ports answer. Without one, say what to run."""
         try:
-            if self._docker is None:
-                raise DockerUnreachable("no container is declared")  # noqa: TRY301 (one way out for both)
-            self._progress(f"restarting the container {self._docker.name}")
-            self._docker.restart()
+            restart(self._docker, self._api.connection, self._progress)
         except DockerUnreachable as error:
             name = self._docker.name if self._docker else "CONTAINER"
             note = f"opens after a restart, which can't be done from here ({error}): run `docker restart {name}`"
             yield from (Outcome(change, Status.DONE, notes=(note,)) for change in changes)
             return
-        self._progress("waiting for Stalwart to answer again")
-        if not wait_until(self._answers, _COMES_BACK):
-            problem = self._api.connection.problem(
-                f"does not answer {_COMES_BACK:.0f} s after the restart of its container", "look at its log"
-            )
-            yield from (self._outcome(change, Status.FAILED, problem) for change in changes)
+        except TargetUnreadable as error:
+            yield from (self._outcome(change, Status.FAILED, error.problems[0]) for change in changes)
             return
-        container = _look(self._docker).container
+        container = look(self._docker).container
         yield from (self._opened(change, container) for change in changes)
-
-    def _answers(self) -> bool:
-        try:
-            self._api.connection.probe("/healthz/live")
-        except TargetUnreadable:
-            return False
-        return True
 
     def _opened(self, change: Change, container: Container | None) -> Outcome:
         listener = change.after

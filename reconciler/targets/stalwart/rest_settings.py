@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler import keys as dkim
+from reconciler.desired.objects import place
 from reconciler.desired.stalwart import (
     ALLOWED_IP,
     DEFAULT_RATES,
@@ -62,7 +63,7 @@ _SIGNATURE_FIELDS = re.compile(r"signature\.(.+)\.(algorithm|domain|selector|pri
 
 def query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return prefixes and single keys that hold what is live of our kinds, in one request."""
-    raw = {raw_key(item) for item in resources if isinstance(item, Setting)}
+    raw = {raw_key(item) for item in resources if isinstance(item, Setting) and place(item) is None}
     return _PREFIXES, tuple(sorted({PENDING, SIGN_RULE, "server.hostname", *raw}))
 
 
@@ -82,6 +83,8 @@ class Reading:
         yield from signatures
         self._unusable(signatures, reveal, report)
         for setting in self._of(Setting):
+            if place(setting) is not None:
+                continue  # while the generation is not known, what only 0.16 has is asked for, too
             yield Live(self._setting(setting, reveal, report), id=raw_key(setting))
         yield from self._allowed()
         yield from self._listeners()

@@ -1,7 +1,7 @@
 """A fake server over real HTTP, and the way from desired resources to an empty second plan."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -22,9 +22,11 @@ from reconciler.resources import (
     Setting,
     Signature,
 )
+from reconciler.simulator.stalwart_jmap import StalwartJmap as NewFake
 from reconciler.simulator.stalwart_rest import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart import Stalwart
+from reconciler.targets.stalwart.jmap_bootstrap import Setup
 from reconciler.targets.stalwart.passwords import hashed
 
 ADMIN = "adm1n-passw0rd"
@@ -38,7 +40,7 @@ def ref(name: str) -> SecretRef:
 class World:
     """One fake server, the target that drives it, and the secrets it may reveal."""
 
-    fake: Fake
+    fake: Any
     server: Server
     secrets: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -92,6 +94,65 @@ class World:
         """Store settings as somebody else would."""
         operation = {"type": "insert", "prefix": None, "values": list(values.items()), "assert_empty": False}
         assert "data" in self.call("POST", "/api/settings", [operation])
+
+
+class NewWorld(World):
+    """The same for a server from 0.16, which a person manages over JMAP through the recovery administrator."""
+
+    def call(self, method: str, arguments: Any = None, /, **more: Any) -> Any:
+        """Make one call, such as ``call("Account/get", ids=None)``, and return what it answers."""
+        import httpx
+
+        body = {"using": ["urn:stalwart:jmap"], "methodCalls": [[f"x:{method}", (arguments or {}) | more, "0"]]}
+        auth = tuple(self.secrets["RECOVERY"].split(":"))
+        answer = httpx.post(f"{self.server.url}/jmap", json=body, auth=auth)
+        return answer.json()["methodResponses"][0][1]
+
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        """Read all objects of a kind, or the singleton."""
+        found: list[dict[str, Any]] = self.call(f"{kind}/get", ids=None)["list"]
+        return found or list(self.call(f"{kind}/get", ids=["singleton"])["list"])
+
+    def create(self, kind: str, **body: Any) -> str:
+        """Create an object as somebody else would, and return its id."""
+        answer = self.call(f"{kind}/set", create={"x": body})
+        assert "created" in answer, answer
+        return str(answer["created"]["x"]["id"])
+
+    def update(self, kind: str, key: str, **body: Any) -> None:
+        """Change an object as somebody else would."""
+        answer = self.call(f"{kind}/set", update={key: body})
+        assert "updated" in answer, answer
+
+    def requests(self) -> list[Any]:
+        """Return the calls of every request to the API so far, one list each, and forget them."""
+        found = [item.json()["methodCalls"] for item in self.server.requests if item.path == "/jmap"]
+        self.server.requests.clear()
+        return found
+
+
+@pytest.fixture
+def new_fake() -> Iterator[NewFake]:
+    with NewFake(environment={"STALWART_RECOVERY_ADMIN": "admin:rec0very secret"}, configured=True) as fake:
+        yield fake
+
+
+@pytest.fixture
+def newer(new_fake: NewFake, keys: Mapping[str, str]) -> Iterator[NewWorld]:
+    """A server from 0.16 behind an empty store."""
+    with Server(new_fake) as server:
+        secrets = {"ADMIN": ADMIN, "NOREPLY": "n0reply secret", "POSTMASTER": hashed("p0stmaster secret"), **keys}
+        secrets["RECOVERY"] = "admin:rec0very secret"
+        options = {"recovery": ref("RECOVERY"), "setup": Setup("mail.mana.how", "mana.how")}
+        yield NewWorld(new_fake, server, secrets, options)
+        assert not server.crashes
+
+
+@pytest.fixture
+def newly_wanted(wanted: Sequence[Resource]) -> list[Resource]:
+    """The example as it is for 0.16: everybody has an address, and there are no settings by key."""
+    kept = (item for item in wanted if not item.address.startswith("stalwart/settings/"))
+    return [replace(item, email="admin@mana.how") if item.address == "account/admin" else item for item in kept]
 
 
 @pytest.fixture

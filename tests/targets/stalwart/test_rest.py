@@ -56,7 +56,7 @@ def test_an_empty_server_becomes_what_is_wanted_and_stays(world, wanted):
     assert again.unmanaged == tuple(
         sorted(f"stalwart/listeners/{item.name}" for item in world.fake.listeners if item.name != "submission")
     )
-    assert sum(world.server.counts.values()) == 2
+    assert sum(world.server.counts.values()) == 3  # one of them tells the generation
     assert world.server.writes() == []
     assert world.fake.signing() == {
         ("mana.how", "mana2026", "ed25519-sha256"),
@@ -481,7 +481,7 @@ def test_each_password_is_tried_once_and_never_again(world):
     assert "wrong" not in text
     for _ in range(3):
         unread(world)
-    assert sum(world.server.counts.values()) == 2
+    assert world.server.counts["GET /api/principal"] == 2
     world.secrets["B"] = world.secrets["ADMIN"]
     assert world.observe().complete
 
@@ -503,7 +503,7 @@ def test_each_password_is_tried_once_and_never_again(world):
     ],
 )
 def test_an_answer_that_is_none_is_a_problem(world, reply, words):
-    world.server.faults.append(Fault(reply=reply))
+    world.server.faults.append(Fault(path="/api/", reply=reply))
     assert words in unread(world)
 
 
@@ -520,7 +520,7 @@ def test_a_missing_password_is_named(world):
     del world.secrets["ADMIN"]
     (problem,) = world.observe().problems
     assert "ADMIN" in str(problem)
-    assert world.server.requests == []
+    assert [item.path for item in world.server.requests] == ["/.well-known/oauth-protected-resource"]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "mail.mana.how", "10.1.2.3"])
@@ -567,15 +567,28 @@ def jmap(request):
     return Reply.of({"title": "Not Found"}, 404)
 
 
-def test_a_newer_server_is_told_by_one_anonymous_probe(world):
+def test_a_newer_server_is_refused_before_it_is_told_a_password(world):
     with Server(jmap) as server:
-        world.connect(url=server.url)
-        observation = world.observe()
-        assert "0.16 or later" in str(observation.problems[0])
-        assert observation.unread == {"stalwart"}
-        assert "authorization" not in server.requests[-1].headers
         world.connect(url=server.url, generation="rest")
-        assert "generation is rest" in str(world.observe().problems[0])
+        (problem,) = world.observe().problems
+        assert "is 0.16 or later (JMAP), but targets.stalwart.generation is rest" in str(problem)
+        assert len(server.requests) == 1
+        assert "authorization" not in server.requests[0].headers
+    assert world.revealed == []
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(200, b"<html>", "text/html"), Reply.of({}, 401), Reply.of([]), Reply.of({"title": "x"}, 500)]
+)
+def test_what_is_no_stalwart_is_told_no_password(world, reply):
+    with Server(lambda _: reply) as server:
+        world.connect(url=server.url)
+        (problem,) = world.observe().problems
+        assert "as no Stalwart does" in str(problem)
+        assert all("authorization" not in item.headers for item in server.requests)
+        world.connect(url=server.url, generation="rest")  # a proxy may hide the path
+        world.observe()
+        assert any("authorization" in item.headers for item in server.requests)
 
 
 def test_an_older_server_is_refused_where_the_newer_one_is_declared(world):

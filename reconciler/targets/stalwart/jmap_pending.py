@@ -1,0 +1,71 @@
+"""What a server from 0.16 has stored and perhaps not put in force.
+
+A reload fails as a whole, its answer can be lost, and a run can be killed before it: afterwards nothing on the wire
+shows that stored settings are not in force (observed.md, 0.16.18). So they are noted in the data directory before they
+are written, until a reload has succeeded; the plan shows them as not in force meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from reconciler.journal import write_private
+from reconciler.resources import AllowedIp, Live, Setting, Signature
+
+_ALLOWED = "stalwart/allowed_ips/"
+
+
+class Pending:
+    """The addresses of one server's resources that may not be in force. Without a ``file`` nothing is remembered.
+
+    A file that can't be read or written costs this knowledge alone.
+    """
+
+    def __init__(self, file: Path | None = None, server: str = "") -> None:
+        """Read what is known of the server at this URL."""
+        self._file, self._server = file, server.rstrip("/")
+        self.addresses = self._read()
+
+    def note(self, addresses: Iterable[str]) -> None:
+        """Remember addresses that are about to be written."""
+        self._become(self.addresses | set(addresses))
+
+    def forget(self, addresses: Iterable[str]) -> None:
+        """Drop addresses that are in force."""
+        self._become(self.addresses - set(addresses))
+
+    def shown(self, live: Iterable[Live]) -> Iterator[Live]:
+        """Yield what is live with what is not in force shown as such, and networks that are still allowed."""
+        there = set()
+        for item in live:
+            there.add(item.resource.address)
+            match item.resource:
+                case Setting() | AllowedIp() | Signature() as resource if resource.address in self.addresses:
+                    yield replace(
+                        item, resource=replace(resource, in_force=False)
+                    )  # a key: the signers' cache lacks it
+                case _:
+                    yield item
+        for address in sorted(self.addresses - there):
+            if address.startswith(_ALLOWED):
+                yield Live(AllowedIp(address.removeprefix(_ALLOWED), in_force=False))
+
+    def _become(self, addresses: frozenset[str]) -> None:
+        if addresses == self.addresses:
+            return
+        self.addresses = addresses
+        if self._file is not None:
+            content = {"server": self._server, "addresses": sorted(addresses)}
+            with contextlib.suppress(OSError):
+                write_private(self._file, json.dumps(content).encode())
+
+    def _read(self) -> frozenset[str]:
+        try:
+            found = json.loads(self._file.read_bytes()) if self._file else {}
+            return frozenset(map(str, found["addresses"])) if found["server"] == self._server else frozenset()
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
