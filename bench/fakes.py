@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from records import MARK, TTL, ZONE, samples
 
 if TYPE_CHECKING:
-    from reconciler.simulator.wire import Server
+    from reconciler.simulator.wire import Reply, Request, Server
 
 READS = ("GET", "HEAD", "OPTIONS")
 
@@ -108,6 +109,60 @@ class Stack:
         return {
             name: _counted([server]) for name, server in zip(("Stalwart", "Cloudflare", "Docker"), servers, strict=True)
         }
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.stage.stop()
+
+
+class Mail:
+    """The example on its stage with Stalwart 0.16, each of whose answers is counted by what it was about."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        from reconciler.simulator.example import copy
+        from reconciler.simulator.stage import Project, Stage
+
+        self.example = copy(source, target)
+        self.example.move()
+        project = Project(self.example.compose_file, self.example.env_file)
+        self.stage = Stage(["mana.how"], project, generation="jmap").start()
+        self.server = self.stage.stalwart_server
+        self.server.fake = self._watched(self.server.fake)
+        self.seen: Counter[str] = Counter()
+
+    def _watched(self, fake: Callable[[Request], Reply]) -> Callable[[Request], Reply]:
+        def answer(request: Request) -> Reply:
+            reply = fake(request)
+            if "authorization" not in request.headers:
+                self.seen["open"] += 1
+            elif reply.status == 401:
+                self.seen["refused"] += 1
+            else:
+                self.seen["writes" if b'/set"' in request.body else "reads"] += 1
+            return reply
+
+        return answer
+
+    def environment(self) -> dict[str, str]:
+        """Return what leads the program to this stage."""
+        return {**self.example.secrets, **self.stage.environment}
+
+    def wipe(self) -> None:
+        """Take the data volume away behind config.json."""
+        self.stage.recreate_mail_server(lost="/var/lib/stalwart")
+
+    def reset(self, latency: float) -> None:
+        """Forget the requests; ``latency`` is in seconds."""
+        self.server.latency = latency
+        self.seen.clear()
+
+    def counted(self) -> dict[str, int]:
+        """Return how many requests since the last reset were ``open`` to all, ``refused``, ``reads`` and ``writes``."""
+        return {name: self.seen[name] for name in ("open", "refused", "reads", "writes")}
+
+    def accounts(self) -> int:
+        """Return how many accounts there are."""
+        return len(self.stage.stalwart.dump()["store"]["objects"]["Account"])
 
     def close(self) -> None:
         """Stop serving."""

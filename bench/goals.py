@@ -49,6 +49,16 @@ def writes(number: int) -> Goal:
     return Goal(f"{number} write{'s' * (number != 1)}", lambda row: row.ours.writes == number)
 
 
+def requests_up_to(number: int) -> Goal:
+    """Want no more requests than that."""
+    return Goal(f"at most {number} requests", lambda row: row.ours.reads + row.ours.writes <= number)
+
+
+def writes_up_to(number: int) -> Goal:
+    """Want no more requests that write than that."""
+    return Goal(f"at most {number} that write", lambda row: row.ours.writes <= number)
+
+
 def wall_under(seconds: float) -> Goal:
     """Want the whole process to be done in less."""
     return Goal(f"under {seconds:g} s", lambda row: row.ours.wall < seconds)

@@ -54,6 +54,20 @@ def write_reconciler(state: Path, records: Iterator[Sample]) -> None:
             file.write(f"    - {{type: {record.type}, name: {record.name}, content: {value}, ttl: {TTL}{priority}}}\n")
 
 
+def write_accounts(state: Path, size: int) -> None:
+    """Write a directory of desired state with Stalwart alone, its administrator, and so many accounts."""
+    state.mkdir(parents=True)
+    target = (
+        '{url: "http://localhost", username: admin, password: {env: STALWART_ADMIN_PASSWORD}, '
+        "recovery: {env: STALWART_RECOVERY_ADMIN}, container: mana-mail}"
+    )
+    (state / "reconciler.yaml").write_text(f"version: 1\nstack: {STACK}\ntargets: {{stalwart: {target}}}\n")
+    with (state / "accounts.yaml").open("w") as file:
+        file.write("accounts:\n  admin: {roles: [admin], password: {env: STALWART_ADMIN_PASSWORD}}\n")
+        for number in range(size):
+            file.write(f"  user{number}@mana.how: {{password: {{env: NOREPLY_PASSWORD}}}}\n")
+
+
 def write_octodns(directory: Path, records: Iterator[Sample], url: str, per_page: int) -> None:
     """Write octoDNS's configuration and zone file, with what makes it fastest.
 

@@ -18,14 +18,26 @@ from urllib.parse import urlsplit
 
 import table
 from cost import Cost, Run, run
-from fakes import Dns, Remote, Stack
-from goals import FIRST_APPLY, NO_CHANGE, ONE_CHANGE, Goal, Row, dns_goals, wall_under, writes
-from records import TOKEN, ZONE, samples, write_octodns, write_reconciler
+from fakes import Dns, Mail, Remote, Stack
+from goals import (
+    FIRST_APPLY,
+    NO_CHANGE,
+    ONE_CHANGE,
+    Goal,
+    Row,
+    dns_goals,
+    requests_up_to,
+    wall_under,
+    writes,
+    writes_up_to,
+)
+from records import TOKEN, ZONE, samples, write_accounts, write_octodns, write_reconciler
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (10, 200, 1000, 10_000)
 LATENCIES = (0.0, 0.05)  # seconds
 PAGE = 5000  # records; the most that Cloudflare serves at once
+ACCOUNTS = 1000
 OCTODNS_CREATES = 1000  # the largest first apply it is asked for: it writes record by record
 PATIENCE = 5.0  # seconds of latency alone in one run; what takes longer is run once
 HEAVY = ("cloudflare", "docker", "httpx", "structlog")
@@ -158,6 +170,68 @@ def whole_example(place: Place, runs: int) -> Iterator[Row]:
         yield from quick(place, runs, state)
 
 
+# --------------------------------------------------------------------------------------------- the newer mail server
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is measured on a mail server: the command's words on a directory, and how many accounts there are after."""
+
+    name: str
+    state: Path
+    accounts: int
+    words: tuple[str, ...]
+    goals: tuple[Goal, ...]
+
+
+class MailServer:
+    """Stalwart 0.16 with the example, or with many accounts; only this target takes part."""
+
+    def __init__(self, place: Place, mail: Remote) -> None:
+        self.place, self.mail = place, mail
+        self.environment: dict[str, str] = mail.call("environment")
+        example, many = place.path / "mail" / "desired-state", place.path / "accounts"
+        write_accounts(many, ACCOUNTS)
+        plan, apply = ("plan", "--detailed-exitcode"), ("apply", "--yes")
+        self.quiet = Task(NO_CHANGE, example, 3, plan, (requests_up_to(2), writes(0)))
+        self.restores = (
+            Task("restore of the example", example, 3, apply, (requests_up_to(3),)),
+            Task(f"restore of {ACCOUNTS:,} accounts", many, ACCOUNTS + 1, apply, (writes_up_to(2),)),
+        )
+
+    def rows(self, runs: int) -> Iterator[Row]:
+        """Measure all tasks at all latencies."""
+        for latency in LATENCIES:
+            tell(f"Stalwart 0.16, {latency * 1000:2.0f} ms")
+            self.mail.call("wipe")
+            self._run(self.restores[0])  # the first one of all leaves bootstrap mode, too
+            for task in (self.quiet, *self.restores):
+                yield self.row(task, latency, runs)
+
+    def row(self, task: Task, latency: float, runs: int) -> Row:
+        """Measure one task; what needs no login, and the login that an empty store refuses, is told apart."""
+        measured, seen = [], {}
+        for _ in range(runs):
+            if task in self.restores:
+                self.mail.call("wipe")
+            self.mail.call("reset", latency)
+            done = self._run(task)
+            seen = self.mail.call("counted")
+            measured.append((done, (seen["reads"], seen["writes"])))
+            if self.mail.call("accounts") != task.accounts:
+                sys.exit(f"{task.name}: the server does not hold the {task.accounts} accounts it should")
+        note = f"beside {seen['open']} without login" + f" and {seen['refused']} refused login" * bool(seen["refused"])
+        return Row(f"Stalwart 0.16, {task.name}", _cost(measured), latency=latency, note=note, goals=task.goals)
+
+    def _run(self, task: Task) -> Run:
+        command = (*RECONCILER, *task.words, "--target", "stalwart", "--state", str(task.state))
+        return self.place.run(command, **self.environment)
+
+
+def newer_mail_server(place: Place, runs: int) -> Iterator[Row]:
+    """Measure Stalwart from 0.16."""
+    with Remote(Mail, ROOT / "tests" / "example", place.path / "mail") as mail:
+        yield from MailServer(place, mail).rows(runs)
+
+
 def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
     reads, written = zip(*counts.values(), strict=True)
     return sum(reads), sum(written)
@@ -274,7 +348,7 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
 
 def measure(place: Place, sizes: Sequence[int], runs: int) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
-    rows = list(whole_example(place, runs))
+    rows = [*whole_example(place, runs), *newer_mail_server(place, runs)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
         for size in sizes:

@@ -28,9 +28,13 @@ from typing import Any
 import pytest
 
 from reconciler.simulator import example as examples
-from reconciler.simulator.stage import Project, Stage
+from reconciler.simulator.stage import Generation, Project, Stage
 from reconciler.simulator.stalwart_directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.stalwart_jmap import StalwartJmap
+from reconciler.simulator.stalwart_rest import StalwartRest
 from reconciler.simulator.wire import Fault, Reply, Request, Server
+
+from . import jmapstage
 
 TESTS = Path(__file__).resolve().parents[1]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
@@ -209,6 +213,8 @@ class Tape:
 def _writes(request: Request) -> bool:
     if request.path.endswith("/api/oauth"):
         return False
+    if request.path.rstrip("/") == "/jmap":
+        return b'/set"' in request.body
     return request.method not in ("GET", "HEAD", "OPTIONS") or request.path.startswith("/api/reload")
 
 
@@ -216,18 +222,22 @@ def _writes(request: Request) -> bool:
 class Stack:
     """The example on the stage, and the commands of a user who stands in its directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, generation: Generation = "rest") -> None:
         self.folder = folder
+        self.generation = generation
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
         self.zygote = Zygote(folder)
         self.example = examples.copy(TESTS / "example", folder / "stack")
+        if generation == "jmap":
+            jmapstage.declare(self.example)
         project = FastProject(self.example.compose_file, self.example.env_file, str(self.zygote.client))
         self.stage = Stage(
             ZONES,
             project,
             token=self.example.secrets["CLOUDFLARE_API_TOKEN"],
-            admin_password=self.example.secrets["STALWART_ADMIN_PASSWORD"],
+            admin_password=self.example.secrets["STALWART_ADMIN_PASSWORD"] if generation == "rest" else "",
+            generation=generation,
         )
         host, port, username = BREVO
         self.stage.relay(host, port, username, self.example.secrets["BREVO_SMTP_KEY"])
@@ -240,6 +250,11 @@ class Stack:
         self.stage.start()
         _strangers(self.stage)
         self.env: dict[str, str] = {}
+        self.bare = Snapshot.of(self)  # of a new server: from 0.16 that is bootstrap mode
+        if generation == "jmap":
+            jmapstage.server(self.stage).wipe_data()  # config.json is there
+            self.stage._publish_ports()
+        self._strangers_at_stalwart()
         self.first = Snapshot.of(self)
         self.applied: Snapshot | None = None
         self.watch: Watch
@@ -294,11 +309,35 @@ class Stack:
     def secrets(self) -> dict[str, str]:
         return self.example.secrets
 
+    @property
+    def rest(self) -> StalwartRest:
+        assert isinstance(self.stage.stalwart, StalwartRest)
+        return self.stage.stalwart
+
+    @property
+    def jmap(self) -> StalwartJmap:
+        return jmapstage.server(self.stage)
+
     def principal(self, name: str) -> Any:
-        return self.stage.stalwart.directory.find(name)
+        """Return what the server keeps of a login of 0.15, or of an address of 0.16."""
+        if self.generation == "jmap":
+            return jmapstage.account(self.stage, name)
+        return self.rest.directory.find(name)
 
     def settings(self) -> dict[str, str]:
-        return self.stage.stalwart.settings.merged()
+        return self.rest.settings.merged()
+
+    def _strangers_at_stalwart(self) -> None:
+        if self.generation == "jmap":
+            jmapstage.strangers(self.stage, HASH)
+        else:
+            _strangers_at_stalwart(self.rest)
+
+    def foreign(self) -> Any:
+        """Return everything at the mail server that is not ours."""
+        if self.generation == "jmap":
+            return jmapstage.foreign(self.stage)
+        return {"principals": _foreign_principals(self), **_foreign_settings(self)}
 
     def records(self, zone: str = "mana.how") -> list[dict[str, Any]]:
         return self.stage.cloudflare.records(zone)
@@ -336,19 +375,9 @@ class Stack:
     def meaning(self) -> dict[str, Any]:
         """Return the state of all systems without what every run chooses anew: salts, ids and times."""
         known = list(self.secrets.items())
-        server = self.stage.stalwart.dump()
-        principals = []
-        for item in server["directory"]["principals"]:
-            stored = item.get("password")
-            word = next((name for name, value in known if stored and stored != HASH and verify(stored, value)), stored)
-            principals.append({**item, "id": 0, "password": word})
         chosen = ("id", "created_on", "modified_on", "comment_modified_on", "tags_modified_on")
         return {
-            "principals": sorted(principals, key=lambda item: str(item["name"])),
-            "settings": {**server["file"], **server["database"]},
-            "running": server["running"],
-            "listeners": server["listeners"],
-            "signing": sorted(self.stage.stalwart.signing()),
+            **(jmapstage.meaning(self.stage, known) if self.generation == "jmap" else _meaning(self.rest, known)),
             "records": sorted(
                 json.dumps({key: value for key, value in item.items() if key not in chosen}, sort_keys=True)
                 for zone in ZONES
@@ -364,6 +393,22 @@ class Stack:
     def close(self) -> None:
         self.stage.stop()
         self.zygote.close()
+
+
+def _meaning(rest: StalwartRest, known: list[tuple[str, str]]) -> dict[str, Any]:
+    server = rest.dump()
+    principals = []
+    for item in server["directory"]["principals"]:
+        stored = item.get("password")
+        word = next((name for name, value in known if stored and stored != HASH and verify(stored, value)), stored)
+        principals.append({**item, "id": 0, "password": word})
+    return {
+        "principals": sorted(principals, key=lambda item: str(item["name"])),
+        "settings": {**server["file"], **server["database"]},
+        "running": server["running"],
+        "listeners": server["listeners"],
+        "signing": sorted(rest.signing()),
+    }
 
 
 # ---------------------------------------------------------------------------------------------- what is not ours
@@ -384,13 +429,11 @@ def _strangers(stage: Stage) -> None:
         cloud.add("mana.how", type=kind, name=name, content=content, comment=comment)
     cloud.add("mana.how", type="TXT", name="routed", content="cloudflare's own", meta={"read_only": True})
     cloud.add("elsewhere.example", type="A", name="@", content="192.0.2.9", comment="reconciler:mana")
-    _strangers_at_stalwart(stage)
     stage.docker.run("stranger", "stranger:1", env={"SMTP_PASSWORD": "strangers-own"})
     stage.docker.volumes["strangers-volume"] = {}
 
 
-def _strangers_at_stalwart(stage: Stage) -> None:
-    server = stage.stalwart
+def _strangers_at_stalwart(server: StalwartRest) -> None:
     app = "$app$phone$" + HASH
     for body in (
         {"type": "domain", "name": "other.example"},
@@ -443,11 +486,13 @@ class Watch:
         self.marks = {item["id"]: item for zone in ZONES for item in stack.records(zone)}
         ours = {item["id"] for item in stack.ours().values()}
         self.records = {key: item for key, item in self.marks.items() if key not in ours}
-        self.stalwart = _foreign_principals(stack), _foreign_settings(stack)
+        self.stalwart = stack.foreign()
         self.docker = _containers(stack.stage)
         self.files = {path: _stat(path) for path in stack.example.path.iterdir() if path.is_file() and _foreign(path)}
         self.env = _without_block(stack.example.env_file.read_bytes())
         self.touched: set[str] = {"mana-core-notify"}
+        if stack.generation == "jmap":  # the listener 587 needs its restart
+            self.touched.add("mana-mail")
         self.adopted: set[str] = set()
         self.server_lost = False
 
@@ -459,11 +504,9 @@ class Watch:
         ours = {item["id"] for item in stack.ours().values()}
         assert {key for key in now if key not in ours} <= {*self.records, *self.adopted}, "a record without our mark"
         if not self.server_lost:
-            principals, settings = self.stalwart
-            assert _foreign_principals(stack) == principals
-            now_set = _foreign_settings(stack)
-            assert {key: (settings.get(key), now_set.get(key)) for key in {*settings, *now_set}} == {
-                key: (value, value) for key, value in settings.items()
+            former, found = self.stalwart, stack.foreign()
+            assert {key: (former.get(key), found.get(key)) for key in {*former, *found}} == {
+                key: (value, value) for key, value in former.items()
             }
         for name, item in _containers(stack.stage).items():
             assert name in self.touched or item == self.docker[name], name
@@ -490,12 +533,12 @@ OUR_LOGINS = ("admin", "noreply", "postmaster", "mana.how", "robot2", "sender", 
 
 
 def _foreign_principals(stack: Stack) -> list[dict[str, Any]]:
-    principals = stack.stage.stalwart.directory.dump()["principals"]
+    principals = stack.rest.directory.dump()["principals"]
     return [item for item in principals if item["name"] not in OUR_LOGINS]
 
 
 def _foreign_settings(stack: Stack) -> dict[str, str]:
-    server = stack.stage.stalwart.dump()
+    server = stack.rest.dump()
     merged = {**server["file"], **{f"db:{key}": value for key, value in server["database"].items()}}
     return {key: value for key, value in merged.items() if not OURS.fullmatch(key.removeprefix("db:"))}
 
@@ -519,7 +562,7 @@ def _containers(stage: Stage) -> dict[str, Any]:
 class Snapshot:
     """Everything as it was at one moment."""
 
-    docker: bytes | Any
+    docker: dict[str, Any]
     stalwart: Any
     cloudflare: Any
     container: str
@@ -547,9 +590,13 @@ class Snapshot:
         stage.docker.behaviours.clear()
         stage._container = self.container
         stage.stalwart.environment = dict(self.environment)
-        stage.stalwart.settings.read_only = False
+        if isinstance(stage.stalwart, StalwartRest):
+            stage.stalwart.settings.read_only = False
+        else:
+            stage.stalwart.no_dns = False
         stage.stalwart.load(self.stalwart)
-        stage.stalwart.bans.counts.clear()
+        bans = stage.stalwart.bans if isinstance(stage.stalwart, StalwartRest) else stage.stalwart.blocks.bans
+        bans.counts.clear()
         stage.cloudflare.load(self.cloudflare)
         stage._publish_ports()
         for server in stage.servers:
@@ -585,34 +632,78 @@ def _same_tree(source: Path, target: Path) -> None:
         path.chmod(stat.S_IMODE(twin.stat().st_mode))
 
 
-@pytest.fixture(scope="session")
-def theatre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The stage that all tests of a process share."""
+@contextlib.contextmanager
+def _theatre(generation: Generation) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
-        stack = Stack(Path(folder))
+        stack = Stack(Path(folder), generation)
         try:
             yield stack
         finally:
             stack.close()
 
 
+@contextlib.contextmanager
+def _played(stack: Stack, start: Snapshot) -> Iterator[Stack]:
+    """Begin as it was at some moment, and see afterwards that what is not ours is as it was."""
+    start.restore(stack)
+    stack.watch = Watch(stack)
+    yield stack
+    stack.watch.check()
+
+
+def _applied(stack: Stack) -> Snapshot:
+    if stack.applied is None:
+        stack.first.restore(stack)
+        stack.expect(0, "apply", "--yes")
+        stack.applied = Snapshot.of(stack)
+    return stack.applied
+
+
+@pytest.fixture(scope="session")
+def theatre() -> Iterator[Stack]:
+    """The stage that all tests of a process share."""
+    with _theatre("rest") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def newer_theatre() -> Iterator[Stack]:
+    """The same with a mail server from 0.16."""
+    with _theatre("jmap") as stack:
+        yield stack
+
+
 @pytest.fixture
 def stack(theatre: Stack) -> Iterator[Stack]:
     """The example before its first apply: Stalwart holds nothing of ours, the zone only other people's records."""
-    theatre.first.restore(theatre)
-    theatre.watch = Watch(theatre)
-    yield theatre
-    theatre.watch.check()
+    with _played(theatre, theatre.first) as stack:
+        yield stack
 
 
 @pytest.fixture
 def applied(theatre: Stack) -> Iterator[Stack]:
     """The example after its first apply."""
-    if theatre.applied is None:
-        theatre.first.restore(theatre)
-        theatre.expect(0, "apply", "--yes")
-        theatre.applied = Snapshot.of(theatre)
-    theatre.applied.restore(theatre)
-    theatre.watch = Watch(theatre)
-    yield theatre
-    theatre.watch.check()
+    with _played(theatre, _applied(theatre)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def newer(newer_theatre: Stack) -> Iterator[Stack]:
+    """The example before its first apply to a 0.16 that has its config.json, and nothing of ours."""
+    with _played(newer_theatre, newer_theatre.first) as stack:
+        yield stack
+
+
+@pytest.fixture
+def newer_applied(newer_theatre: Stack) -> Iterator[Stack]:
+    """The example after its first apply to a 0.16."""
+    with _played(newer_theatre, _applied(newer_theatre)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def bare(newer_theatre: Stack) -> Iterator[Stack]:
+    """The example before its first apply to a 0.16 in bootstrap mode: there is no config.json, and no data."""
+    with _played(newer_theatre, newer_theatre.bare) as stack:
+        stack.watch.server_lost = True
+        yield stack

@@ -46,8 +46,12 @@ class Canaries:
             STALWART_RECOVERY_ADMIN="admin:canary-recovery-word",
             BREVO_SMTP_KEY=stack.secrets["BREVO_SMTP_KEY"],
         )
-        stack.principal("stranger").password = "canary-clear-on-the-server"
-        self.values = {**stack.secrets, **stack.env, "recovery": "canary-recovery-word"}
+        if stack.generation == "rest":
+            stack.principal("stranger").password = "canary-clear-on-the-server"
+        else:
+            stack.env["STALWART_RECOVERY_ADMIN"] = stack.secrets["STALWART_RECOVERY_ADMIN"]
+        recovery = stack.env["STALWART_RECOVERY_ADMIN"].partition(":")[2]
+        self.values = {**stack.secrets, **stack.env, "recovery": recovery}
         self.values["clear"] = "canary-clear-on-the-server"
         for name in ("NOREPLY_PASSWORD", "MANA_SERVICE_KEY"):
             self.values[f"old {name}"] = stack.secrets[name]

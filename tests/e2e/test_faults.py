@@ -36,8 +36,9 @@ def lost(work: Work) -> Reply:
 class Killed:
     """Runs that are killed at a chosen moment."""
 
-    def __init__(self, stack: Any) -> None:
+    def __init__(self, stack: Any, *options: str) -> None:
         self.stack = stack
+        self.options = options
         self.running: Any = None
 
     def kill(self) -> None:
@@ -70,7 +71,7 @@ class Killed:
         self._run()
 
     def _run(self) -> None:
-        self.running = self.stack.start("apply", "--yes")
+        self.running = self.stack.start("apply", "--yes", *self.options)
         done = self.running.wait()
         assert done.code == -signal.SIGKILL, done.text
         self.stack.tape.at.clear()

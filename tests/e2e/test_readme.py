@@ -1,4 +1,4 @@
-"""The README's outputs are real: each scene is played on the stage and compared, but for what differs every time.
+"""The outputs in the documentation are real: each scene is played on the stage and compared, but for what differs.
 
 `RECONCILER_WRITE_README=1 pytest tests/e2e/test_readme.py` writes them anew.
 """
@@ -18,7 +18,7 @@ from reconciler.simulator.example import Example, copy
 from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "stalwart-0.16.md")
 SCENE = re.compile(r"<!-- scene: (\w+) -->\n```console\n(.*?)```\n", re.DOTALL)
 
 
@@ -56,6 +56,8 @@ class Play:
         literal = 'SMTP_INSECURE_TLS: "true"     # a literal: .env.macmini cannot change it'
         self.example.edit("docker-compose.macmini.yml", literal, "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true}")
         scenes["switched"] = self.run("apply", "--yes")
+        self.stage.upgrade()
+        scenes["moved"] = self.run("plan", "--target", "stalwart")
         return {name: plain(text) for name, text in scenes.items()}
 
 
@@ -83,14 +85,14 @@ def scenes(tmp_path_factory) -> dict[str, str]:
     with stage:
         played = Play(example, stage).scenes()
     if os.environ.get("RECONCILER_WRITE_README"):
-        text = README.read_text(encoding="utf-8")
-        README.write_text(
-            SCENE.sub(lambda it: f"<!-- scene: {it[1]} -->\n```console\n{played[it[1]]}```\n", text), encoding="utf-8"
-        )
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            text = SCENE.sub(lambda it: f"<!-- scene: {it[1]} -->\n```console\n{played[it[1]]}```\n", text)
+            page.write_text(text, encoding="utf-8")
     return played
 
 
-@pytest.mark.parametrize("name", ["lost", "refused", "switched"])
-def test_the_readme_shows_what_the_program_prints(scenes, name):
-    shown = dict(SCENE.findall(README.read_text(encoding="utf-8")))
+@pytest.mark.parametrize("name", ["lost", "refused", "switched", "moved"])
+def test_the_documentation_shows_what_the_program_prints(scenes, name):
+    shown = dict(scene for page in PAGES for scene in SCENE.findall(page.read_text(encoding="utf-8")))
     assert shown[name].splitlines() == scenes[name].splitlines()
