@@ -19,6 +19,9 @@ Reveal = Callable[[Secret], str]
 Progress = Callable[[str], None]
 """Tells a person what is being waited for."""
 
+Report = Callable[[Problem], None]
+"""Takes note of a problem that does not end the reading of the rest."""
+
 Stopped = Callable[[], bool]
 """Says whether a signal asks to end: what is under way is finished, nothing more is begun."""
 

@@ -19,7 +19,7 @@ from reconciler.plan import Change
 from reconciler.problem import Problem, ReconcilerError, Severity, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
-from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode
+from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, is_loopback
 from reconciler.targets.stalwart.jmap_api import Bootstrapping
 from reconciler.targets.stalwart.jmap_bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
@@ -90,6 +90,7 @@ class Stalwart:
             hide=hide,
             mode=Mode(generation) if generation else None,
         )
+        self._trust = functools.cache(trust)  # reading all authorities takes a tenth of a second
         self._found: Mode | None = None  # by the last observation
         self._rest = StalwartRest(self._connect, self._docker, progress)
         self._checks, self._domain = checks or PasswordChecks(), setup.domain
@@ -190,7 +191,7 @@ class Stalwart:
                     "is safe all the same, write `allow_plain_http: true` under targets.stalwart",
                 )
             )
-        return Connection(self.url, self._login, reveal, self._progress)
+        return Connection(self.url, self._login, reveal, self._progress, self._trust)
 
     def _is_private(self, host: str) -> bool:
         """Whether plain HTTP stays on this machine: loopback, the declared container, or its private network."""

@@ -204,11 +204,23 @@ class Answer:
         return str(body.get(name) or "") if isinstance(body, dict) else ""
 
 
+def trust() -> ssl.SSLContext:
+    """Trust the system's authorities, SSL_CERT_FILE, and those that httpx brings along for systems without any."""
+    import certifi
+
+    context = ssl.create_default_context()
+    with contextlib.suppress(OSError):
+        context.load_verify_locations(certifi.where())
+    return context
+
+
 class Connection:
     """A client for one server, to be closed. Redirects are not followed: they would carry the password along."""
 
-    def __init__(self, url: str, login: Login, reveal: Reveal, progress: Progress) -> None:
-        """Prepare a client; nothing is sent yet."""
+    def __init__(
+        self, url: str, login: Login, reveal: Reveal, progress: Progress, trust: Callable[[], ssl.SSLContext] = trust
+    ) -> None:
+        """Prepare a client; nothing is sent yet. ``trust`` says whose certificates count, where there are any."""
         import httpx
 
         self.url, self.login, self.reveal, self.progress = url.rstrip("/"), login, reveal, progress
@@ -217,7 +229,7 @@ class Connection:
         self._client = httpx.Client(
             base_url=self.url,
             timeout=httpx.Timeout(_READ, connect=_CONNECT),
-            verify=_trust() if urlsplit(self.url).scheme == "https" else False,
+            verify=trust() if urlsplit(self.url).scheme == "https" else False,
             trust_env=False,
         )
 
@@ -434,6 +446,10 @@ _LIFT = {
 }
 
 
+Connect = Callable[[Reveal], Connection]
+"""Opens a connection as our user. Raises `TargetUnreadable` where that must not be."""
+
+
 def recovery(service: str = "") -> str:
     """Say how a server that knows no account lets us in, with the text for the compose file (jmap-0.16.md, 5)."""
     under = f"the service {service}" if service else "its service"
@@ -476,16 +492,6 @@ def _tls(error: ssl.SSLError) -> tuple[str, str]:
         "does not speak TLS at this port",
         "use http:// for the plain port, on loopback or in the container's network",
     )
-
-
-def _trust() -> ssl.SSLContext:
-    """Trust the system's authorities, SSL_CERT_FILE, and those that httpx brings along for systems without any."""
-    import certifi
-
-    context = ssl.create_default_context()
-    with contextlib.suppress(OSError):
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, pause: float = 0.5) -> bool:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
-from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
+from reconciler.reconcile import Outcome, Progress, Report, Reveal, Stopped
 from reconciler.resources import Account, Observation, Resource, SecretRef, Verdict
-from reconciler.targets.stalwart import jmap_directory, place
-from reconciler.targets.stalwart.connection import TARGET, Connection, Credentials
+from reconciler.targets.stalwart import passwords, place
+from reconciler.targets.stalwart.connection import TARGET, Connect, Connection, Credentials
 from reconciler.targets.stalwart.container import Docker, causes, unrecoverable
 from reconciler.targets.stalwart.jmap_api import JmapApi, Registry
 from reconciler.targets.stalwart.jmap_apply import Run
-from reconciler.targets.stalwart.jmap_directory import Report
 from reconciler.targets.stalwart.jmap_passwords import PasswordChecks, try_login
 from reconciler.targets.stalwart.jmap_pending import Pending
 from reconciler.targets.stalwart.jmap_reading import directory_of, live_of, read
 
-Connect = Callable[[Reveal], Connection]
 _ENTERED = {
     "recovery": ", entered as its recovery administrator",
     "saved": ", entered as the administrator that it was set up with",
@@ -146,9 +144,9 @@ class _Passwords:
     def verdict(self, account: Account, address: str) -> Verdict:
         """Judge a wanted account's password; one that can't be read or stored is reported."""
         ref = account.password
-        value = jmap_directory.revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
+        value = passwords.revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
         if value is None or not isinstance(ref, SecretRef):
-            return jmap_directory.UNUSABLE
+            return passwords.UNUSABLE
         login = self.connection.login
         if address == login.name.lower():  # who we are was told by the server just now
             if login.accepted == Credentials(login.name, value):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Account, Different, Domain, Listener, Live, Secret, SecretRef, Setting, Signature
-from reconciler.targets.stalwart import jmap_settings, jmap_writes, place, ports
-from reconciler.targets.stalwart.connection import AnswerLost, wait_until
-from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
+from reconciler.targets.stalwart import jmap_settings, jmap_writes, place
+from reconciler.targets.stalwart.connection import AnswerLost
+from reconciler.targets.stalwart.container import Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap_accounts import AccountWrites, domain_write
 from reconciler.targets.stalwart.jmap_api import LIMITS, UNANSWERED, Failure, JmapApi, Registry, Rejected, public
 from reconciler.targets.stalwart.jmap_directory import Directory, Ids, address_of
@@ -22,7 +22,6 @@ from reconciler.targets.stalwart.jmap_settings import Effect, effects
 from reconciler.targets.stalwart.jmap_signatures import signature_writes
 from reconciler.targets.stalwart.jmap_writes import Unwritable, Write
 
-_OPENS = 20.0  # seconds until a listener answers once the API does
 _ACTIONS = {
     effect: Write("Action", "create", effect.value, {"@type": effect.value})
     for effect in (Effect.RELOAD, Effect.CACHES)
@@ -331,10 +330,11 @@ class Run:
         host = self._api.connection.host
         for item in items:
             listener = item.now.after
-            if isinstance(listener, Listener) and not wait_until(_opens(listener, host, container), _OPENS):
-                summary = f"does not answer at {', '.join(listener.bind)} though the container was restarted"
-                hint = "look at the container's log: is the port taken, and is it published?"
-                item.fail(Problem(item.change.address, summary, hint))
+            if not isinstance(listener, Listener):
+                continue
+            problem = place.unopened(item.change.address, listener, host, container)
+            if problem is not None:
+                item.fail(problem)
         return True
 
 
@@ -346,10 +346,6 @@ def _not_in_force(address: str, failure: Failure) -> Problem:
     summary = f"is stored but not in force: the server keeps its old settings because of {because}"
     otherwise = f"correct {culprit or 'it'} and run apply again: a reload then puts in force all that is stored"
     return Problem(address, summary, _UNBLOCK.get(culprit, otherwise))
-
-
-def _opens(listener: Listener, host: str, container: Container | None) -> Callable[[], bool]:
-    return lambda: ports.is_open(listener, host, container) is not False
 
 
 class _Present:

@@ -13,7 +13,7 @@ import enum
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Observation, Resource
 from reconciler.targets.stalwart import jmap_objects
-from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connection, Credentials, Mode
+from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
 from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
 from reconciler.targets.stalwart.jmap_api import Failure, JmapApi, Rejected, Response
 from reconciler.targets.stalwart.place import is_lost, look, restart
-
-Connect = Callable[[Reveal], Connection]
 
 _SINGLETON = "singleton"
 _WHICH = "is targets.stalwart.container the one behind the url? correct it or look at its log, then run apply again"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Reveal
+from reconciler.problem import Problem
+from reconciler.reconcile import Report
 from reconciler.resources import (
     UNMANAGED,
     Account,
@@ -16,14 +16,11 @@ from reconciler.resources import (
     Resource,
     SecretRef,
     Special,
-    Unreadable,
     Verdict,
 )
-from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.jmap_api import Kind, Registry
 
 Raw = Mapping[str, Any]
-Report = Callable[[Problem], None]
 Judge = Callable[[Account, str], Verdict]
 """From a wanted account and its address to what is known of its password."""
 
@@ -249,25 +246,6 @@ def aliases_of(account: Account) -> tuple[str, ...]:
 def role_id(ids: Ids) -> Callable[[str], str]:
     """Return what finds a role; two are not roles of their own but kinds of account."""
     return lambda name: "" if name in ROLES else ids.role(name)
-
-
-def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
-    """Reveal a wanted password; None, and reported, when it can't be read or stored."""
-    try:
-        value = reveal(ref)
-        passwords.check(value)
-    except SecretUnreadable as error:
-        for problem in error.problems:
-            summary = f"its password {problem.where}: {problem.summary}"
-            report(Problem(account.address, summary, problem.hint, scope=account.address))
-    except ValueError as error:
-        report(Problem(account.address, f"its password {ref} {error}", "choose another one", scope=account.address))
-    else:
-        return value
-    return None
-
-
-UNUSABLE = Unreadable("its secret can't be used")
 
 
 def automatic(item: Raw) -> Iterator[str]:

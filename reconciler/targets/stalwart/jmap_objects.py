@@ -17,7 +17,7 @@ from reconciler.desired import objects
 from reconciler.desired.objects import SINGLETON, TYPE, Misfit, Parts, Place, Type
 from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Reveal
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable, Verdict
 from reconciler.targets.stalwart.jmap_api import Kind, Registry
 from reconciler.targets.stalwart.jmap_writes import Unwritable, Verb, Write, unusable
@@ -26,8 +26,6 @@ NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new
 
 Judge = Callable[[str, SecretRef], Verdict]
 """Says of a setting's address and its declared secret whether the server has that one, as far as anyone knows."""
-
-Report = Callable[[Problem], None]
 
 
 class Ids(Protocol):

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.problem import TargetUnreadable
-from reconciler.reconcile import Reveal
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import Live, Resource, Setting
 from reconciler.targets.stalwart import jmap_directory, jmap_settings, jmap_signatures
 from reconciler.targets.stalwart.jmap_api import Bootstrapping, JmapApi, Kind, Registry, Rejected
-from reconciler.targets.stalwart.jmap_directory import Directory, Judge, Report
+from reconciler.targets.stalwart.jmap_directory import Directory, Judge
 
 
 def read(api: JmapApi, wanted: Iterable[Resource]) -> Registry:

@@ -16,11 +16,11 @@ from reconciler.desired import objects
 from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate
 from reconciler.plan import Change
 from reconciler.problem import Problem
-from reconciler.reconcile import Reveal
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import UNMANAGED, AllowedIp, Domain, Listener, Live, Resource, Setting, Signature
 from reconciler.targets.stalwart import jmap_objects
 from reconciler.targets.stalwart.jmap_api import Kind, Registry
-from reconciler.targets.stalwart.jmap_objects import NOT_SHOWN, Ids, Judge, Report
+from reconciler.targets.stalwart.jmap_objects import NOT_SHOWN, Ids, Judge
 from reconciler.targets.stalwart.jmap_writes import Unwritable, Write
 
 _SINGLETON = objects.SINGLETON

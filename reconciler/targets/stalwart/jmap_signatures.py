@@ -10,10 +10,10 @@ from typing import Any
 from reconciler import keys as dkim
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Reveal
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
 from reconciler.targets.stalwart.jmap_api import Kind, Registry
-from reconciler.targets.stalwart.jmap_directory import Ids, Raw, Report
+from reconciler.targets.stalwart.jmap_directory import Ids, Raw
 from reconciler.targets.stalwart.jmap_writes import Unwritable, Write, unusable
 
 KINDS = (

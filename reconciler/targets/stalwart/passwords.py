@@ -1,4 +1,4 @@
-"""Passwords as Stalwart stores them: what is a hash, making one, and whether a clear value is the one behind it."""
+"""Passwords as Stalwart stores them: what can be one, making a hash, and whether a clear value is the one behind it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 
+from reconciler.problem import Problem, SecretUnreadable
+from reconciler.reconcile import Report, Reveal
+from reconciler.resources import Account, SecretRef, Unreadable
 from reconciler.secret import is_crypt_hash
 
 ROUNDS = 5000
@@ -17,6 +20,9 @@ ROUNDS = 5000
 the passwords kept here are mostly made by a machine, which rounds don't protect. Who wants more gives a hash."""
 
 LONGEST = 512  # bytes; the server refuses longer texts, or drops them without a word (rest-0.15.md, section 2)
+UNUSABLE = Unreadable("its secret can't be used")
+"""The verdict on a password that `revealed` has reported."""
+
 _SLOWEST = 2_000_000  # rounds; verifying more takes seconds and is nobody's intention
 _SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -35,6 +41,22 @@ def check(value: str) -> None:
         raise ValueError(f"is {size} bytes long, Stalwart takes up to {LONGEST}")
     if any(character < " " or character == "\x7f" for character in value):
         raise ValueError("holds a control character, such as a line break")
+
+
+def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
+    """Reveal a wanted password; None, and reported, when it can't be read or stored."""
+    try:
+        value = reveal(ref)
+        check(value)
+    except SecretUnreadable as error:
+        for problem in error.problems:
+            summary = f"its password {problem.where}: {problem.summary}"
+            report(Problem(account.address, summary, problem.hint, scope=account.address))
+    except ValueError as error:
+        report(Problem(account.address, f"its password {ref} {error}", "choose another one", scope=account.address))
+    else:
+        return value
+    return None
 
 
 def hashed(value: str) -> str:

@@ -19,6 +19,7 @@ from reconciler.targets.stalwart.container import (
 )
 
 _COMES_BACK = 120.0  # seconds after a restart; a first start downloads its spam rules
+_OPENS = 20.0  # seconds until a listener answers once the API does
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,14 @@ def restart(docker: Docker | None, connection: Connection, progress: Progress) -
     if not wait_until(lambda: _answers(connection), _COMES_BACK):
         summary = f"does not answer {_COMES_BACK:.0f} s after the restart of its container"
         raise TargetUnreadable(connection.problem(summary, "look at its log"))
+
+
+def unopened(address: str, listener: Listener, host: str, container: Container | None) -> Problem | None:
+    """Wait until a listener answers after a restart, and say where it does not."""
+    if wait_until(lambda: ports.is_open(listener, host, container) is not False, _OPENS):
+        return None
+    summary = f"does not answer at {', '.join(listener.bind)} though the container was restarted"
+    return Problem(address, summary, "look at the container's log: is the port taken, and is it published?")
 
 
 def _answers(connection: Connection) -> bool:

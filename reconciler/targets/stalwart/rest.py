@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,8 +19,8 @@ from reconciler.resources import (
     Resource,
     Signature,
 )
-from reconciler.targets.stalwart import ports, rest_principals, rest_settings
-from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connection, wait_until
+from reconciler.targets.stalwart import rest_principals, rest_settings
+from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection
 from reconciler.targets.stalwart.container import (
     ConfigFile,
     Container,
@@ -28,19 +28,15 @@ from reconciler.targets.stalwart.container import (
     DockerUnreachable,
     causes,
 )
-from reconciler.targets.stalwart.place import is_lost, look, restart, with_open
+from reconciler.targets.stalwart.place import is_lost, look, restart, unopened, with_open
 from reconciler.targets.stalwart.rest_api import Rejected, RestApi
 from reconciler.targets.stalwart.rest_settings import PENDING, Edit
-
-_OPENS = 20.0  # seconds until a listener answers once the API does
 
 # What else keeps a server from reloading, and how to get it out of the way.
 _UNBLOCK = {
     "spam-filter.pyzor.host": "give the container working DNS, or write `settings: {spam-filter.pyzor.enable: false}`, "
     "then run apply again"
 }
-
-Connect = Callable[[Reveal], Connection]
 
 
 class StalwartRest:
@@ -387,15 +383,9 @@ class _Run:
         yield from (self._opened(change, container) for change in changes)
 
     def _opened(self, change: Change, container: Container | None) -> Outcome:
-        listener = change.after
-        if not isinstance(listener, Listener):
-            return self._outcome(change, Status.DONE)
-        host = self._api.connection.host
-        if wait_until(lambda: ports.is_open(listener, host, container) is not False, _OPENS):
-            return self._outcome(change, Status.DONE)
-        summary = f"does not answer at {', '.join(listener.bind)} though the container was restarted"
-        hint = "look at the container's log: is the port taken, and is it published?"
-        return self._outcome(change, Status.FAILED, Problem(change.address, summary, hint))
+        listener, host = change.after, self._api.connection.host
+        problem = unopened(change.address, listener, host, container) if isinstance(listener, Listener) else None
+        return self._outcome(change, Status.FAILED if problem else Status.DONE, problem)
 
 
 def _leaving(changes: Iterable[Change]) -> frozenset[str]:

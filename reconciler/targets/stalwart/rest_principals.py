@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.plan import Change, differences
-from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Reveal
+from reconciler.problem import Problem, Severity
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import (
     UNMANAGED,
     Account,
@@ -26,8 +26,6 @@ from reconciler.targets.stalwart import passwords
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 _ACCOUNTS = ("individual", "superuser")  # the second is what old versions call the first
-
-Report = Callable[[Problem], None]
 
 
 class Principals:
@@ -67,7 +65,7 @@ class Principals:
                 yield Live(self._account(item, reveal, report), id=item["name"])
         for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
             if isinstance(account.password, SecretRef):
-                _password(account, account.password, reveal, report)
+                passwords.revealed(account, account.password, reveal, report)
 
     def _account(self, item: Mapping[str, Any], reveal: Reveal, report: Report) -> Account:
         wanted = self._wanted.get(item["name"])
@@ -127,27 +125,11 @@ def _verdict(account: Account, stored: Sequence[str], reveal: Reveal, report: Re
     """Compare a wanted password with the stored ones; app passwords and one-time seeds are left alone."""
     if not isinstance(account.password, SecretRef) or not account.enforce_password:
         return UNMANAGED
-    value = _password(account, account.password, reveal, report)
+    value = passwords.revealed(account, account.password, reveal, report)
     if value is None:
-        return Unreadable("its secret can't be used")
+        return passwords.UNUSABLE
     own = [secret for secret in stored if passwords.is_password(secret)]
     return _compared(account, account.password, value, own[0], report) if own else Different()
-
-
-def _password(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
-    """Reveal a wanted password; None, and reported, when it can't be read or stored."""
-    try:
-        value = reveal(ref)
-        passwords.check(value)
-    except SecretUnreadable as error:
-        for problem in error.problems:
-            summary = f"its password {problem.where}: {problem.summary}"
-            report(Problem(account.address, summary, problem.hint, scope=account.address))
-    except ValueError as error:
-        report(Problem(account.address, f"its password {ref} {error}", "choose another one", scope=account.address))
-    else:
-        return value
-    return None
 
 
 def _compared(account: Account, ref: SecretRef, value: str, stored: str, report: Report) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from reconciler.desired.stalwart import (
 )
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Reveal
+from reconciler.reconcile import Report, Reveal
 from reconciler.resources import (
     UNKNOWN,
     UNMANAGED,
@@ -43,7 +43,6 @@ from reconciler.resources import (
 )
 
 Keys = Mapping[str, str]
-Report = Callable[[Problem], None]
 
 PENDING = "reconciler.pending"
 """Names what we have stored and not yet put in force, in the server itself, so that a run that was killed between
