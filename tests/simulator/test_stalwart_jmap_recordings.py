@@ -2,9 +2,7 @@
 
 import base64
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -93,11 +91,8 @@ def rename(text):
 
 
 @pytest.fixture(scope="module")
-def recordings():
-    shared = os.environ.get("RECONCILER_SHARED") or Path(__file__).parents[2].parent / "shared"
-    folder = Path(shared) / "stalwart" / "recordings"
-    if not folder.is_dir():
-        pytest.skip(f"no recordings of real servers: {folder} is missing (set RECONCILER_SHARED)")
+def recordings(facts):
+    folder = facts("stalwart/recordings")
     return {name: UNKNOWN_HASH.sub(KNOWN_HASH, (folder / f"{name}.jsonl").read_text()) for name in RECORDINGS}
 
 

@@ -1,6 +1,5 @@
 """One test for each trap of Stalwart up to 0.15, by its number in ``stalwart/traps.md``; those of 0.16 lie beside."""
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -456,11 +455,8 @@ def test_every_trap_has_a_test():
     assert NEWER_NUMBERS - carried_by_newer() == set()
 
 
-def test_the_list_of_traps_is_whole():
-    shared = Path(os.environ.get("RECONCILER_SHARED") or TESTS.parent.parent / "shared")
-    page = shared / "stalwart" / "traps.md"
-    if not page.exists():
-        pytest.skip(f"{page} is not there")
+def test_the_list_of_traps_is_whole(facts):
+    page = facts("stalwart/traps.md")
     for numbers, mark in ((NUMBERS, r"\[(15|both)\]"), (NEWER_NUMBERS, r"\[(16|both)\]")):
         marked = {
             int(match[1])
