@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from reconciler import age, smallfiles
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
+from reconciler.smallfiles import CannotRead
+from reconciler.sops import Sops
 
-MAX_BYTES = 65536  # a private key has 3,000; whatever is larger is not a secret
 SHORTEST_REDACTED = 4  # shorter values would black out ordinary text
 _WORD = 12  # a shorter value of letters alone may be a part of any word or name
 _NAME = r"[\w.@/-]"  # what names and addresses are made of
@@ -38,7 +39,7 @@ class Secrets:
     """Reveals secrets by reference, each read once and only when it is needed.
 
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
-    and the remedy. ``base`` is the directory that ``{file: PATH}`` is relative to, ``public`` all that the directory
+    and the remedy. ``base`` is the directory that paths are relative to, ``public`` all that the directory
     says in clear, ``named`` the references in it: a server may repeat what this run has not read.
     """
 
@@ -52,7 +53,9 @@ class Secrets:
         self._public = public
         self._values: dict[SecretRef, str] = {}
         self._hidden: set[tuple[SecretRef, str]] = set()
-        self._lock = threading.Lock()  # targets are observed side by side
+        self._published: set[str] = set()
+        self._sops = Sops(environ)
+        self._lock = threading.Lock()  # targets are observed side by side, and each file is decrypted once
 
     def __call__(self, secret: Secret) -> str:
         """Return the value. A text with secrets in it is rendered, each secret escaped as its template says."""
@@ -73,8 +76,12 @@ class Secrets:
     def _read(self, ref: SecretRef) -> str:
         source = _SOURCES.get(ref.source)
         if source is None:
-            raise unreadable(ref, f"secrets from {ref.source} can't be read by this version", "use {env:} or {file:}")
-        value = source(self, ref)
+            hint = "use {env:}, {file:}, {sops:} or {age:}"
+            raise unreadable(ref, f"secrets from {ref.source} can't be read by this version", hint)
+        try:
+            value = source(self, ref)
+        except CannotRead as error:
+            raise unreadable(ref, error.summary, error.hint) from None
         if not value:
             raise unreadable(ref, "is empty", "set it to the secret's value")
         if "\0" in value:
@@ -83,21 +90,30 @@ class Secrets:
 
     def _from_environment(self, ref: SecretRef) -> str:
         if ref.name not in self._environ:
-            raise unreadable(
-                ref, f"the environment variable {ref.name} is not set", f"export {ref.name} where reconciler runs"
+            raise CannotRead(
+                f"the environment variable {ref.name} is not set", f"export {ref.name} where reconciler runs"
             )
         return self._environ[ref.name]
 
     def _from_file(self, ref: SecretRef) -> str:
         path = self._base / ref.name
-        try:
-            content = _read_regular(path)
-        except OSError as error:
-            hint = "create it, or let reconciler's user read it"
-            raise unreadable(ref, f"{path}: {os.strerror(error.errno or 0)}", hint) from None
-        except ValueError as error:
-            raise unreadable(ref, f"{path}: {error}", "name a small text file") from None
-        return content.removesuffix("\n").removesuffix("\r")
+        return smallfiles.decoded(smallfiles.read(path), path)
+
+    def _from_sops(self, ref: SecretRef) -> str:
+        path, _, key = ref.name.partition("#")
+        return self._sops.value(self._base / path, key)
+
+    def _from_age(self, ref: SecretRef) -> str:
+        return age.decrypt(self._base / ref.name, self._identities, self._environ)
+
+    @cached_property
+    def _identities(self) -> age.Identities:
+        """The keys that open ``{age:}``; they are secrets themselves."""
+        loaded = age.identities(self._environ)
+        for identity in loaded.found:
+            for private in identity.private:
+                self.hide(SecretRef("identity", identity.place), private)
+        return loaded
 
     def revealed(self) -> dict[SecretRef, str]:
         """Map every secret that was read to a digest of its value (SHA-256, hexadecimal)."""
@@ -106,6 +122,10 @@ class Secrets:
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
         self._hidden.add((source, value))
+
+    def publish(self, text: str) -> None:
+        """Let a text be shown although parts of it stand in a secret: an RSA key in PEM has whole lines of `p=`."""
+        self._published.add(text)
 
     def redact(self, text: str) -> str:
         """Replace every value that was revealed or is named, in any form it may take on a wire, by the secret's name.
@@ -117,7 +137,7 @@ class Secrets:
         known = [*(self._named | self._values).items(), *self._hidden]
         forms = [(form, ref) for ref, value in known for form in _forms(value)]
         for form, ref in sorted(forms, key=lambda item: len(item[0]), reverse=True):
-            if form in text:
+            if form in text and not any(form in public for public in self._published):
                 text = self._without(form, text, f"[redacted {ref}]")
         return text
 
@@ -140,21 +160,6 @@ def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:
     return SecretUnreadable(Problem(str(ref), summary, hint))
 
 
-def _read_regular(path: Path) -> str:
-    """Read a small regular file. Raises OSError, or ValueError for what is no such file; never waits on a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("is not a regular file")
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError("is too large for a secret (64 KiB at most)")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text") from None
-
-
 def _forms(value: str) -> Iterable[str]:
     """Yield the texts by which a value could be recognised: as it is, escaped, encoded, line by line."""
     if len(value) < SHORTEST_REDACTED:
@@ -170,6 +175,8 @@ def _forms(value: str) -> Iterable[str]:
 
 
 _SOURCES: Mapping[str, Callable[[Secrets, SecretRef], str]] = {
-    "env": Secrets._from_environment,  # noqa: SLF001 (one table, open for sops and age)
+    "env": Secrets._from_environment,  # noqa: SLF001 (one table for all sources)
     "file": Secrets._from_file,  # noqa: SLF001
+    "sops": Secrets._from_sops,  # noqa: SLF001
+    "age": Secrets._from_age,  # noqa: SLF001
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ OVERRIDES = {
     "CLOUDFLARE_BASE_URL": "cloudflare",
     "DOCKER_HOST": "compose",
     "RECONCILER_COMPOSE": "compose",
+    "BREVO_BASE_URL": "cloudflare",
     "RECONCILER_NAMESERVERS": "",
+    "RECONCILER_TODAY": "",
     "RECONCILER_ROUTES": "compose",
 }
 
@@ -29,6 +32,7 @@ class Settings:
     ``environ`` is the whole environment, which secrets come from; ``state`` the directory of YAML; ``data`` where the
     journal and the lease are. ``routes`` says where a mail server is reached from here for the proof of credentials
     (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the host's.
+    ``nameservers`` (``HOST[:PORT] ...``) are asked in place of a zone's authoritative ones; ``today`` counts as today.
     ``overrides`` names the variables that hold in place of what the directory or the command's default says.
     """
 
@@ -39,7 +43,9 @@ class Settings:
     cloudflare_base_url: str | None = None
     docker_host: str | None = None
     compose: tuple[str, ...] = ("docker", "compose")
+    brevo_base_url: str | None = None
     nameservers: tuple[str, ...] = ()
+    today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     routes: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     overrides: frozenset[str] = frozenset()
 
@@ -58,6 +64,8 @@ class Settings:
             cloudflare_base_url=_url(environ, "CLOUDFLARE_BASE_URL"),
             docker_host=_url(environ, "DOCKER_HOST"),
             compose=tuple(shlex.split(environ.get("RECONCILER_COMPOSE") or "docker compose")),
+            brevo_base_url=_url(environ, "BREVO_BASE_URL"),
+            today=_today(environ.get("RECONCILER_TODAY", "")),
             nameservers=tuple(environ.get("RECONCILER_NAMESERVERS", "").replace(",", " ").split()),
             routes=dict(_route(item) for item in environ.get("RECONCILER_ROUTES", "").split()),
             overrides=overrides,
@@ -68,6 +76,15 @@ class Settings:
         names = [name for name, target in OVERRIDES.items() if name in self.overrides and target in ("", *targets)]
         listed = ", ".join(f"{name}={self.environ[name]}" for name in names)
         return (f"set by the environment: {listed}",) if listed else ()
+
+
+def _today(text: str) -> dt.date:
+    """Read the day that counts as today, to see ahead of time what will be due. Raises `ReconcilerError`."""
+    try:
+        return dt.date.fromisoformat(text) if text else dt.datetime.now(dt.UTC).date()
+    except ValueError:
+        problem = Problem("RECONCILER_TODAY", f"{text!r} is no day", "write it like 2026-11-22, or unset it")
+        raise ReconcilerError(problem) from None
 
 
 def _url(environ: Mapping[str, str], name: str) -> str | None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler import keys
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretPart, SecretRef, SecretText
-from reconciler.secret import MAX_BYTES, Secrets
+from reconciler.secret import Secrets
+from reconciler.smallfiles import MAX_BYTES
 
 
 def env(name="X"):
@@ -49,7 +51,9 @@ def test_nothing_is_read_before_it_is_needed(tmp_path):
         (SecretRef("file", "binary"), "not UTF-8"),
         (SecretRef("file", "large"), "too large"),
         (SecretRef("file", "nul"), "NUL"),
-        (SecretRef("sops", "a#b"), "sops"),
+        (SecretRef("sops", "none#key"), "No such file"),
+        (SecretRef("age", "none"), "No such file"),
+        (SecretRef("account", "a@mana.how"), "can't be read by this version"),
     ],
 )
 def test_an_unreadable_reference_names_itself_the_cause_and_a_remedy(tmp_path, ref, words):
@@ -110,3 +114,18 @@ def test_what_a_server_chose_and_a_part_of_a_secret_are_hidden_too(tmp_path):
     shown = secrets.redact("r3covery-passw0rd and YRqC5r9VaH0VCi0p")
     assert shown == "[redacted {env: X}] and [redacted {saved: admin@mana.how}]"
     assert secrets.revealed().keys() == {env()}
+
+
+def test_the_public_half_of_a_key_is_shown_and_nothing_else_of_it(tmp_path):
+    pem = keys.private_pem("rsa", keys.generate("rsa"))
+    (tmp_path / "key.pem").write_text(pem)
+    half = keys.public_half("rsa", pem)
+    shared = [line for line in pem.splitlines() if line in half]
+    assert shared, "the two forms have the modulus at the same place"
+    secrets = Secrets(tmp_path, {})
+    secrets(SecretRef("file", "key.pem"))
+    assert secrets.redact(half) != half
+    secrets.publish(half)
+    assert secrets.redact(half) == half
+    rest = [line for line in pem.splitlines() if line not in shared and not line.startswith("-----")]
+    assert all(line not in secrets.redact(pem) for line in rest)
