@@ -18,8 +18,10 @@ from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
 from reconciler.guards import PUBLIC_SECRETS, Policy
 from reconciler.journal import Journal
+from reconciler.nameservers import look
 from reconciler.problem import Problem, ReconcilerError, SecretUnreadable
-from reconciler.reconcile import Progress, Target, Work
+from reconciler.providers import Providers
+from reconciler.reconcile import Progress, Reveal, Target, Work
 from reconciler.resources import Record, Resource, SecretRef
 from reconciler.secret import Secrets
 from reconciler.settings import Settings
@@ -62,6 +64,7 @@ def work(
             public_half=_halves(secrets, chosen),
             adopt=tuple(adopt),
             declared=functools.cache(functools.partial(zone_records, spec)),
+            ask=Providers(secrets, settings.brevo_base_url, progress) if "cloudflare" in chosen else None,
         ),
         targets={name: made[name]() for name in TARGETS if name in chosen},
         reveal=secrets,
@@ -74,6 +77,8 @@ def work(
         revision=revision(directory.path),
         desired_hash=directory.digest,
         last_hash=_last_hash(settings.data, spec.stack),
+        look=functools.partial(look, nameservers=settings.nameservers, progress=progress),
+        today=settings.today,
     )
 
 
@@ -208,15 +213,18 @@ def _halves(secrets: Secrets, targets: Iterable[str]) -> PublicHalf:
 
     def derive(ref: SecretRef, algorithm: str) -> str | Problem:
         if (ref, algorithm) not in known:
-            known[ref, algorithm] = _half(secrets, ref, algorithm)
+            half = known[ref, algorithm] = public_half(secrets, ref, algorithm)
+            if isinstance(half, str):
+                secrets.publish(half)
         return known[ref, algorithm]
 
     return derive
 
 
-def _half(secrets: Secrets, ref: SecretRef, algorithm: str) -> str | Problem:
+def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem:
+    """Derive the public half of a declared private key, or say why it can't be told."""
     try:
-        return keys.public_half(algorithm, secrets(ref))
+        return keys.public_half(algorithm, reveal(ref))
     except SecretUnreadable as error:
         problem = error.problems[0]
         return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)

@@ -5,13 +5,17 @@ A guard refuses a scope (a target, a zone, a service). A person's `apply` then w
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from reconciler.desired import dns
 from reconciler.plan import Change, Desired, Plan, Reason, family
 from reconciler.problem import Problem, Severity
+from reconciler.published import Answers, Publication, Question, publication, question
 from reconciler.resources import (
+    UNKNOWN,
     Account,
     AllowedIp,
     Domain,
@@ -25,6 +29,7 @@ from reconciler.resources import (
     Signature,
     Variable,
 )
+from reconciler.rotation import free
 
 # SHA-256 of secrets that everybody can read: defaults in public code, and the first words anybody tries.
 PUBLIC_SECRETS = frozenset(
@@ -69,13 +74,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public."""
+    """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public.
+
+    ``answers`` is what the name servers said to `questions`, ``today`` the day that counts as today.
+    """
 
     plan: Plan
     desired: Desired
     observations: Mapping[str, Observation]
     policy: Policy
     public: frozenset[SecretRef] = frozenset()
+    answers: Answers = field(default_factory=dict)
+    today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
 
     @property
     def live(self) -> Iterator[Live]:
@@ -281,51 +291,186 @@ def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:
     """A published key stays while the server signs with it, and while that can't be told."""
     seen = evidence.observations.get("stalwart")
     gone = {change.address for change in evidence.plan.changes if change.deletes}
-    signing = {
-        f"{item.selector}._domainkey.{item.domain}": item.address
-        for item in (live.resource for live in (seen.live if seen else ()))
-        if isinstance(item, Signature) and item.signs and item.address not in gone
-    }
-    for change in evidence.deletions():
-        record = change.resource
-        if not isinstance(record, Record) or family(record) != "dkim" or record.type != "TXT":
-            continue
-        address = signing.get(record.host)
-        if address:
-            hint = f"remove the key first: `removed: [{address}]`, or let it retire with `stage: retiring`"
-            yield _refuse(change.address, f"the server still signs with {address}", hint, record.scope)
+    signing = _signing(evidence)
+    for change, record in _unpublished(evidence):
+        key = signing.get(record.host)
+        if key is not None and key.address not in gone:
+            hint = f"remove the key first: `removed: [{key.address}]`, or let it retire with `stage: retiring`"
+            yield _refuse(change.address, f"the server still signs with {key.address}", hint, record.scope)
         elif seen is None or not seen.complete:
             hint = "plan again with Stalwart reachable and without --target"
             yield _refuse(change.address, "whether the server still signs with it can't be told", hint, record.scope)
+    for change, record in _replaced(evidence):
+        key = signing.get(record.host)
+        if key is not None and _publishes(record, key) and not _publishes(change.after, key):
+            hint = "a new key takes a new selector: `reconciler dkim rotate`; or put public_key right"
+            summary = f"would no longer publish the key that the server signs with as {key.address}"
+            yield _refuse(change.address, summary, hint, record.scope)
+
+
+def _signing(evidence: Evidence) -> dict[str, Signature]:
+    """Map the names of key records to the keys that the server signs with, or may: one that is not in force yet."""
+    keys = [live.resource for live in evidence.live if isinstance(live.resource, Signature)]
+    return {_key_name(key): key for key in keys if key.signs or not key.in_force}
+
+
+def _key_name(key: Signature) -> str:
+    """Return the full name of the record that publishes a key."""
+    return f"{key.selector.lower()}._domainkey.{_domain(key)}"
+
+
+def _domain(key: Signature) -> str:
+    """Return a key's domain as DNS has it: a server stores what it was given."""
+    try:
+        return dns.host(key.domain)
+    except ValueError:
+        return key.domain.lower()
+
+
+def _publishes(record: object, key: Signature) -> bool:
+    tags = (dns.dkim_tags(str(record.content)) if isinstance(record, Record) else None) or {}
+    return bool(key.public_key) and tags.get("p") == key.public_key
+
+
+def _unpublished(evidence: Evidence) -> Iterator[tuple[Change, Record]]:
+    """Yield the removals of published keys; another type at their name is one."""
+    yield from (item for item in _key_changes(evidence) if not _stays(*item))
+
+
+def _replaced(evidence: Evidence) -> Iterator[tuple[Change, Record]]:
+    """Yield the changes after which a name publishes another key."""
+    yield from (item for item in _key_changes(evidence) if _stays(*item) and "content" in item[0].fields)
+
+
+def _key_changes(evidence: Evidence) -> Iterator[tuple[Change, Record]]:
+    """Yield the changes of records that publish a key, and what each is until then."""
+    for change in evidence.plan.changes:
+        record = change.before.resource if change.before else None
+        if isinstance(record, Record) and family(record) == "dkim":
+            yield change, record
+
+
+def _stays(change: Change, record: Record) -> bool:
+    return isinstance(change.after, Record) and change.after.type == record.type
+
+
+def selector_still_needed(evidence: Evidence) -> Iterator[Problem]:
+    """A key that another took over from stays published for a week, and until every name server shows the other.
+
+    Mail that it signed may wait in a queue that long. Only a person's ``--allow-deletes`` removes it sooner.
+    """
+    seen = evidence.observations.get("stalwart")
+    removals = list(_unpublished(evidence)) if seen is not None and seen.complete else []
+    if (evidence.policy.allow_deletes or 0) >= max(len(removals), 1):
+        return
+    word = f"if the key is compromised: reconciler apply --allow-deletes {len(removals)}"
+    signing = _signing(evidence)
+    for change, record in removals:
+        heirs = list(_heirs(evidence, record))
+        for heir in heirs:
+            reason = _needed_beside(evidence, record, heir, signing)
+            if reason is not None:
+                summary, hint = reason
+                yield _refuse(change.address, summary, f"{hint}; {word}", record.scope)
+        if not heirs and record.host in signing:
+            summary = "goes together with its key: mail that it signed and that waits in a queue may fail DKIM"
+            hint = "`stage: retiring` keeps it published for a week without signing"
+            yield _warn(change.address, summary, hint, record.scope)
+
+
+def _needed_beside(
+    evidence: Evidence, record: Record, heir: Signature, signing: Mapping[str, Signature]
+) -> tuple[str, str] | None:
+    """Say why the record of a key stays although another is to sign in its place, and what to do; None where it may go.
+
+    The week counts from the day the directory says. It can't be right while the server does not sign as it says.
+    """
+    waiting = "leave it at `stage: retiring` until then"
+    if record.host in signing:
+        return f"its key signs until {heir.selector} takes over, in this very plan", "leave it at `stage: retiring`"
+    if _key_name(heir) not in signing or not signing[_key_name(heir)].in_force:
+        return f"stays until the server signs with {heir.selector} in its place", waiting
+    if heir.since is None:
+        hint = f"write `since` to {heir.address}: the day from which it signs"
+        return f"since when {heir.selector} signs in its place is not known", hint
+    until = free(heir.since)
+    if evidence.today < until:
+        return f"is needed until {until}: mail that it signed until {heir.since} may still be in a queue", waiting
+    seen = publication(_key_record(evidence, heir), evidence.answers)
+    if not seen.everywhere:
+        return f"stays until {heir.selector}, which took over from it, is published: {seen.words}", "run it again later"
+    return None
+
+
+def _heirs(evidence: Evidence, record: Record) -> Iterator[Signature]:
+    """Yield the key that signs for a domain in place of one whose record goes; nothing needs a revoked one."""
+    tags = dns.dkim_tags(str(record.content))
+    domain = record.host.partition("._domainkey.")[2]
+    if not tags or not tags.get("p"):
+        return
+    keys = (item for item in evidence.desired.resources if isinstance(item, Signature))
+    for key in keys:
+        if (_domain(key), key.algorithm) == (domain, tags["k"]) and _key_name(key) != record.host:
+            yield key
 
 
 def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
-    """A key takes over from another one only when its record is published: receivers would reject the mail.
+    """A key takes over from another one only when every name server shows its record: mail would be rejected.
 
     A domain's first key, and one that a recreated volume lost, have nothing to take over from: they only warn.
     """
-    published = {
-        (live.resource.host, live.resource.content) for live in evidence.live if isinstance(live.resource, Record)
-    }
-    for change in evidence.plan.changes:
-        key = change.after
-        if not isinstance(key, Signature) or not key.signs or not change.fields.keys() & {"public_key", "signs"}:
-            continue
-        record = _record_of(evidence, key)
-        if record is None or (record.host, record.content) in published:
-            continue
+    for change, key in _put_in_use(evidence):
+        record = _key_record(evidence, key)
         where = f"dns/{record.zone}/TXT/{record.name}"
-        if record.scope not in _read_zones(evidence):
-            summary, hint = f"whether {where} is published could not be seen", "plan again with its zone readable"
+        if _takes_over(evidence, change, key):
+            yield from _too_early(evidence, change, key, record)
+        elif not _listed(evidence, record):
+            summary, hint = f"signs before {where} is visible", "mail sent at once may fail DKIM"
+            if record.scope not in _read_zones(evidence):
+                summary, hint = f"whether {where} is published could not be seen", "plan again with its zone readable"
             if "cloudflare" not in evidence.observations:
                 summary, hint = f"whether {where} is published was not looked at", "plan without --target"
-            judge = _refuse if _takes_over(evidence, change, key) else _warn
-            yield judge(change.address, summary, hint, "stalwart")
-        elif _takes_over(evidence, change, key):
-            hint = "publish it first: `stage: pending`, apply, then `stage: active`"
-            yield _refuse(change.address, f"would sign before {where} is published", hint, "stalwart")
-        else:
-            yield _warn(change.address, f"signs before {where} is visible", "mail sent at once may fail DKIM")
+            yield _warn(change.address, summary, hint, "stalwart")
+
+
+def _too_early(evidence: Evidence, change: Change, key: Signature, record: Record) -> Iterator[Problem]:
+    """Refuse a take-over that DNS is not ready for; warn where a week from the day it counts from is too short."""
+    seen = publication(record, evidence.answers)
+    if not seen.everywhere:
+        summary = f"would sign before {record.host} is published: {seen.words}"
+        yield _refuse(change.address, summary, _publishing(evidence, change, record, seen), f"dkim/{key.domain}")
+    elif key.since is None or evidence.today - key.since > dt.timedelta(days=1):
+        hint = f"write `since: {evidence.today}` to both keys: the old one has to stay published for 7 days from now"
+        said = f"since {key.since}" if key.since else "nothing of since when"
+        yield _warn(change.address, f"takes over today, and the directory says {said}", hint)
+
+
+def _publishing(evidence: Evidence, change: Change, record: Record, seen: Publication) -> str:
+    """Say how a key gets published before it takes over."""
+    before = change.before.resource if change.before else None
+    if record.content is UNKNOWN:
+        return "make its key first, which DNS can then show: `reconciler dkim generate`"
+    if seen.missing and isinstance(before, Signature) and before.signs and "public_key" in change.fields:
+        return "a key that takes over needs a selector of its own: `reconciler dkim rotate`"
+    if not (seen.shown or seen.unread) and record in evidence.desired.resources:
+        return "publish it first: `stage: pending`, apply, then `stage: active`"
+    return "run it again later; `reconciler dkim list` shows what each name server has"
+
+
+def _put_in_use(evidence: Evidence) -> Iterator[tuple[Change, Signature]]:
+    """Yield the changes after which a key signs that did not sign before."""
+    for change in evidence.plan.changes:
+        key = change.after
+        if isinstance(key, Signature) and key.signs and change.fields.keys() & {"public_key", "signs"}:
+            yield change, key
+
+
+def _listed(evidence: Evidence, record: Record) -> bool:
+    """Whether Cloudflare has a record; one whose zone is not declared is nobody's business here."""
+    if record.zone not in {item.zone for item in evidence.desired.resources if isinstance(item, Record)}:
+        return True
+    records = (live.resource for live in evidence.live if isinstance(live.resource, Record))
+    return any((item.host, item.content) == (record.host, record.content) for item in records)
 
 
 def _read_zones(evidence: Evidence) -> set[str]:
@@ -337,21 +482,84 @@ def _read_zones(evidence: Evidence) -> set[str]:
     return zones - seen.unread
 
 
-def _record_of(evidence: Evidence, key: Signature) -> Record | None:
-    name = f"{key.selector}._domainkey.{key.domain}"
+def _key_record(evidence: Evidence, key: Signature) -> Record:
+    """Return the record that publishes a key: the declared one, or what it has to be in a zone that is not ours."""
     records = (item for item in evidence.desired.resources if isinstance(item, Record) and item.type == "TXT")
-    return next((item for item in records if item.host == name), None)
+    derived = dns.dkim_record(key.domain, key.domain, key.selector, key.algorithm, key.public_key)
+    return next((item for item in records if item.host == _key_name(key)), derived)
 
 
 def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
+    """Whether another key of its algorithm signs until then: another selector, or the same one with another key.
+
+    Of a key whose removal was never put in force only the name is left: it may be of any algorithm.
+    """
     if evidence.plan.lost:
         return False
-    return change.before is not None or any(
-        isinstance(live.resource, Signature)
-        and live.resource.signs
-        and (live.resource.domain, live.resource.algorithm) == (key.domain, key.algorithm)
-        for live in evidence.live
+    before = change.before.resource if change.before else None
+    if isinstance(before, Signature) and before.signs and "public_key" in change.fields:
+        return True
+    return any(
+        other.algorithm in (key.algorithm, "") and _domain(other) == _domain(key) and name != _key_name(key)
+        for name, other in _signing(evidence).items()
     )
+
+
+# ------------------------------------------------------------------------------------------------------- providers
+def provider_unpublished(evidence: Evidence) -> Iterator[Problem]:
+    """Mail through a provider whose records nobody sees fails DMARC, or is sent under another name (facts.md 2.5)."""
+    for service, provider, records in _switches(evidence):
+        where, place = f"smtp/{service}", f"smtp.providers.{provider}"
+        if not records:
+            hint = f"{place} needs a valid `api_key`, or the records as its `dns`"
+            yield _warn(where, f"will send through {provider}, and the records that DMARC needs are not known", hint)
+        late: dict[str, list[str]] = defaultdict(list)
+        for record in records:
+            seen = publication(record, evidence.answers)
+            if not seen.everywhere:
+                late[seen.words].append(f"{record.host} ({record.type})")
+        for words, names in late.items():
+            summary = f"will send through {provider} before {', '.join(names)} can be seen: {words}"
+            hint = f"mail may fail DMARC until then; `standby: true` at {place} publishes ahead"
+            yield _warn(where, summary, hint)
+
+
+def _switches(evidence: Evidence) -> Iterator[tuple[str, str, tuple[Record, ...]]]:
+    """Yield service, provider and its records, for every service that a plan gives the host of another provider.
+
+    A provider that needs no records is left out. Another password or login at the same host is no switch.
+    """
+    logins = {(item.service, login.host, login.provider) for item, login in _logins(evidence)}
+    switched = {
+        (service, provider)
+        for change in evidence.plan.changes
+        for service, host, provider in logins
+        if isinstance(change.after, Variable) and change.after.service == service and _arrives(change, host)
+    }
+    for service, provider in sorted(switched):
+        if provider in evidence.desired.provided:
+            yield service, provider, evidence.desired.provided[provider]
+
+
+def _arrives(change: Change, host: str) -> bool:
+    """Whether a variable is going to name a host that it does not name yet, as far as its value can be seen."""
+    before, after = change.fields.get("running", (None, None))
+    return host in _seen_text(after) and host not in _seen_text(before)
+
+
+def _seen_text(value: object) -> str:
+    """Return what is not secret of a variable's value."""
+    parts = value.parts if isinstance(value, SecretText) else (value,)
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def questions(evidence: Evidence) -> frozenset[Question]:
+    """Return what guards have to know from the authoritative name servers; mostly nothing."""
+    keys = [key for change, key in _put_in_use(evidence) if _takes_over(evidence, change, key)]
+    keys += [heir for _, record in _unpublished(evidence) for heir in _heirs(evidence, record)]
+    records = [_key_record(evidence, key) for key in keys]
+    records += [record for _, _, provided in _switches(evidence) for record in provided]
+    return frozenset(question(record) for record in records)
 
 
 # -------------------------------------------------------------------------------------------------------- secrets
@@ -431,7 +639,9 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     second_policy,
     exchange_reachable,
     selector_still_signs,
+    selector_still_needed,
     takes_over_unpublished,
+    provider_unpublished,
     administrator_as_consumer,
     known_secret,
     everyone_allowed,

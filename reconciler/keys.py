@@ -13,6 +13,20 @@ _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 _ED25519_ALGORITHM = bytes.fromhex("06032b6570")  # RFC 8410 section 3: id-Ed25519, no parameters
 
 
+def generate(algorithm: str, bits: int = 2048) -> str:
+    """Make a private key of ``ed25519`` or ``rsa`` (of so many bits), in PEM as `private_pem` gives it.
+
+    2048 bits is what signers should use (RFC 8301 section 3.2) and the least that Stalwart takes from 0.16.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    key = ed25519.Ed25519PrivateKey.generate() if algorithm == "ed25519" else rsa.generate_private_key(65537, bits)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    encoded: bytes = key.private_bytes(*form)
+    return private_pem(algorithm, encoded.decode())
+
+
 def public_key(algorithm: str, text: str) -> str:
     """Normalise a DKIM public key to the base64 that DNS publishes.
 

@@ -114,7 +114,8 @@ class Desired:
     ``removed`` are addresses that should not exist; ``moved`` maps an old address to a new one; ``adopt`` are
     addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
     they are never removed because they are absent. ``notes`` tells what a person should know of a change to a
-    resource. ``problems`` are what could not be derived.
+    resource. ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
+    are what could not be derived.
     """
 
     resources: Sequence[Resource]
@@ -123,6 +124,7 @@ class Desired:
     adopt: frozenset[str] = frozenset()
     kept: frozenset[tuple[str, ...]] = frozenset()
     notes: Callable[[Resource], tuple[str, ...]] = lambda _: ()
+    provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
 
@@ -486,12 +488,21 @@ class _Diff:
     def _absent(self, live: Live) -> bool:
         """Whether a live resource that nothing desired matches should not be there."""
         if not isinstance(live.resource, Record):
-            return live.resource.address in self.desired.removed
+            return live.resource.address in self.desired.removed and not self._only_signer(live.resource)
         return (
             self.rules.prune
             and live.owner == self.rules.stack
             and not live.fixed
             and live.resource.group not in self.desired.kept
+        )
+
+    def _only_signer(self, resource: Resource) -> bool:
+        """Whether a key has to go on signing, since the one that is to take over can't be planned."""
+        return isinstance(resource, Signature) and any(
+            isinstance(heir, Signature)
+            and (heir.domain, heir.algorithm) == (resource.domain, resource.algorithm)
+            and not self._readable(heir)
+            for heir in self.desired.resources
         )
 
     def _leave_or_delete(self, live: Live) -> None:
@@ -511,8 +522,11 @@ class _Diff:
             if not change.deletes:
                 present[_essence(change.resource)].append(change.address)
         for index, change in enumerate(self.changes):
-            wanted = _required(change, fresh=bool(self.lost)) if change.after is not None else ()
-            needs = frozenset(it for item in wanted for it in present.get(item, ()) if it != change.address)
+            if change.deletes:
+                needs = frozenset(other.address for other in self.changes if _goes_first(other, change))
+            else:
+                wanted = _required(change, fresh=bool(self.lost))
+                needs = frozenset(it for item in wanted for it in present.get(item, ()) if it != change.address)
             if needs:
                 self.changes[index] = replace(change, needs=needs)
 
@@ -533,6 +547,16 @@ def _required(change: Change, *, fresh: bool) -> Iterator[str]:
             yield f"domain/{domain}"
             if not fresh and change.before is not None:
                 yield f"TXT {selector}._domainkey.{domain}"
+
+
+def _goes_first(other: Change, removal: Change) -> bool:
+    """Whether a removal has to wait for another change: a key for the one that takes over, a record for its key."""
+    key, gone = other.resource, removal.resource
+    if not isinstance(key, Signature):
+        return False
+    if isinstance(gone, Signature):
+        return not other.deletes and (key.domain, key.algorithm) == (gone.domain, gone.algorithm)
+    return isinstance(gone, Record) and gone.host == f"{key.selector}._domainkey.{key.domain}"
 
 
 def _essence(resource: Resource) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler import guards
 from reconciler.plan import Change, Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
+from reconciler.published import Look
 from reconciler.resources import Observation, Record, Resource, Secret, SecretRef
 
 Reveal = Callable[[Secret], str]
@@ -76,7 +78,9 @@ class Work:
     ``desire`` is the pure function from what was observed (None before that) to what is desired. ``only`` narrows the
     plan to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``head`` says what
     of the environment overrides the directory. ``last_hash`` is the digest of the directory that was last applied
-    whole, from the journal: it only adds words. ``unexpected`` is told of exceptions that should not be.
+    whole, from the journal: it only adds words. ``look`` asks the authoritative name servers, where a guard has to
+    know what they show; ``today`` is the day that guards count from. ``unexpected`` is told of exceptions that should
+    not be.
     """
 
     stack: str
@@ -92,6 +96,8 @@ class Work:
     revision: str = ""
     desired_hash: str = ""
     last_hash: str | None = None
+    look: Look = lambda _: {}
+    today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     unexpected: Callable[[Exception], None] = lambda _: None
 
 
@@ -150,8 +156,8 @@ def _bug(work: Work, where: str, error: Exception) -> Problem:
     return Problem(where, summary, "run it again with -v and report what it prints", scope=where)
 
 
-def make_plan(work: Work) -> Plan:
-    """Observe, compare and guard. Writes nothing anywhere."""
+def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
+    """Observe, compare and guard. Writes nothing anywhere. ``gone`` are addresses that were there a moment ago."""
     observations = observe(work, work.desire(None).resources)
     desired = work.desire(observations)
     plan = diff(
@@ -162,9 +168,11 @@ def make_plan(work: Work) -> Plan:
         markable=work.markable,
         prune=work.policy.prune,
     )
-    unknown = _unknown(plan, work.only)
+    unknown = _unknown(plan, work.only, {*desired.removed, *gone})
     plan = narrow(plan, work.only)
-    evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public())
+    evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
+    asked = guards.questions(evidence)
+    evidence = replace(evidence, answers=work.look(asked) if asked else {})
     unchanged = work.last_hash is not None and work.last_hash == work.desired_hash
     return replace(
         plan,
@@ -194,11 +202,11 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
     )
 
 
-def _unknown(plan: Plan, only: Sequence[str]) -> Iterator[Problem]:
-    """Name the addresses that nothing has: a slip of the pen must not pass as "nothing to do"."""
+def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator[Problem]:
+    """Name the addresses that nothing has or had: a slip of the pen must not pass as "nothing to do"."""
     from difflib import get_close_matches
 
-    known = [address for address, _, _ in plan.compared]
+    known = [*(address for address, _, _ in plan.compared), *gone]
     for item in only:
         if plan.complete and not any(_within(address, item) for address in known):
             near = get_close_matches(item, known, n=3, cutoff=0.8)
@@ -233,7 +241,7 @@ def apply(
     waiting = {change.address: change for change in plan.changes if change.waits}
     if waiting and not stopped():
         run(_now_known(make_plan(work), waiting))
-    return Result(plan, tuple(outcomes), make_plan(work))
+    return Result(plan, tuple(outcomes), make_plan(work, gone={change.address for change in plan.changes}))
 
 
 def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:

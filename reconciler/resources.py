@@ -7,6 +7,7 @@ field is a verdict (`Same`, `Different`, `Unreadable`).
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -33,7 +34,7 @@ UNKNOWN = Special.UNKNOWN
 # ---------------------------------------------------------------------------------------------- secrets are names
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """The name of a secret: ``{env: NAME}``, ``{file: PATH}``, later ``{sops: PATH#KEY}`` and ``{age: PATH}``."""
+    """The name of a secret: ``{env: NAME}``, ``{file: PATH}``, ``{sops: PATH#KEY}`` or ``{age: PATH}``."""
 
     source: str
     name: str
@@ -247,6 +248,7 @@ class Signature(Resource):
 
     ``public_key`` is the base64 of ``p=`` (RSA always as SubjectPublicKeyInfo), so keys are compared by it;
     ``private_key`` only says where the private half is when there is one to write. ``in_force`` as of `Setting`.
+    ``since`` is the day from which it signs, as the directory says.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -260,6 +262,7 @@ class Signature(Resource):
     signs: bool | Special = True  # UNMANAGED where the server's rule is not the default
     private_key: SecretRef | None = field(default=None, compare=False)
     in_force: bool = True
+    since: dt.date | None = field(default=None, compare=False)
 
     @property
     def address(self) -> str:
@@ -340,7 +343,7 @@ class Listener(Resource):
 class Login:
     """Where and as whom a consumer submits its mail: what the proof of credentials tries.
 
-    ``account`` is the declared account whose login it is, if it is one of ours.
+    ``account`` is the declared account whose login it is, if it is one of ours; ``provider`` whose server it is.
     """
 
     host: str
@@ -349,6 +352,7 @@ class Login:
     password: SecretRef
     verify_tls: bool
     account: str | None = None
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)

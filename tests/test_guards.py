@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 import pytest
@@ -9,15 +10,21 @@ import pytest
 from reconciler import guards
 from reconciler.desired.dns import dkim_record, head, record
 from reconciler.plan import Desired, diff
-from reconciler.problem import Severity
+from reconciler.problem import Problem, Severity
+from reconciler.published import Answer, question
 from reconciler.resources import (
+    UNKNOWN,
+    UNMANAGED,
     Account,
     AllowedIp,
+    Different,
     Domain,
     Live,
     Login,
     Observation,
+    SecretPart,
     SecretRef,
+    SecretText,
     Setting,
     Signature,
     Variable,
@@ -144,26 +151,19 @@ def test_a_selector_that_still_signs_keeps_its_record():
     rest = [host("a"), host("b")]
     assert refused(judge(rest, dns=published, mail=[signing])) == ["dns/mana.how"]
     assert judge(rest, dns=published, mail=[replace(signing, signs=False)]) == ()
-    assert judge(rest, dns=published, mail=[signing], removed=frozenset({"dkim/mana.how/s1"})) == ()
+    both = judge(rest, dns=published, mail=[signing], removed=frozenset({"dkim/mana.how/s1"}))
+    assert [item.severity for item in both] == [Severity.WARNING]  # mail that it signed may still wait
+
+
+def test_a_record_of_the_same_key_may_be_put_right_while_it_signs():
+    wanted = dkim_record(ZONE, ZONE, "s1", "ed25519", KEY)
+    published = ours(replace(wanted, content=str(wanted.content).replace("h=sha256", "h=sha256; t=y")))
+    assert refused(judge([wanted], dns=published, mail=[Signature(ZONE, "s1", "ed25519", KEY)])) == []
 
 
 def test_whether_it_signs_must_be_known_before_a_selector_goes():
     published = ours(dkim_record(ZONE, ZONE, "s1", "ed25519", KEY), host("a"), host("b"))
     assert refused(judge([host("a"), host("b")], dns=published)) == ["dns/mana.how"]
-
-
-def test_a_key_takes_over_only_when_its_record_is_published():
-    new = dkim_record(ZONE, ZONE, "s2", "ed25519", OTHER)
-    old = Signature(ZONE, "s1", "ed25519", KEY)
-    wanted = [Signature(ZONE, "s2", "ed25519", OTHER), new]
-    assert refused(judge(wanted, dns=[], mail=[old])) == ["stalwart"]
-    assert judge(wanted, dns=ours(new), mail=[old]) == ()
-
-
-def test_a_first_key_and_a_restored_one_only_warn():
-    wanted = [Signature(ZONE, "s1", "ed25519", KEY), dkim_record(ZONE, ZONE, "s1", "ed25519", KEY)]
-    for problems in (judge(wanted, dns=[], mail=[]), judge(wanted, dns=[], mail=[], lost=True)):
-        assert [item.severity for item in problems] == [Severity.WARNING]
 
 
 def test_an_administrator_is_no_consumer():
@@ -235,13 +235,280 @@ def test_an_administrator_is_no_consumer_by_name_either():
     assert judge([wanted[0], replace(wanted[1], login=away)], mail=[]) == ()
 
 
-def test_a_key_does_not_take_over_while_its_record_was_not_looked_at():
-    new = dkim_record(ZONE, ZONE, "s2", "ed25519", OTHER)
-    wanted = [Signature(ZONE, "s2", "ed25519", OTHER), new]
-    assert refused(judge(wanted, mail=[Signature(ZONE, "s1", "ed25519", KEY)])) == ["stalwart"]
-    assert [item.severity for item in judge(wanted, mail=[])] == [Severity.WARNING]
-
-
 def test_a_secret_of_a_setting_may_be_known_as_well():
     wanted = [Setting("settings/queue.route.relay.auth.secret", SECRET)]
     assert refused(judge(wanted, mail=[], public=frozenset({SECRET}))) == ["stalwart"]
+
+
+ALIAS = record(ZONE, "CNAME", "brevo1._domainkey", "b1.mana-how.dkim.brevo.com")
+CODE = record(ZONE, "TXT", "@", "brevo-code:0a1b")
+RELAY = "smtp-relay.brevo.com"
+
+
+def judge_switch(before, shown=(), *, provided=(ALIAS, CODE), port="587"):
+    """Judge a consumer that gets Brevo's host, port and password; ``shown`` has what each name server shows."""
+    login = Login(RELAY, 587, "me", SECRET, verify_tls=True, provider="brevo")
+    wanted = {"HOST": RELAY, "PORT": "587", "URL": SecretText((f"smtp://{RELAY}/", SecretPart(SECRET)))}
+    running = {"HOST": before, "PORT": port, "URL": None if before is None else Different()}
+    names = ("HOST", "PORT") if isinstance(before, str) else ("URL",)
+    desired = Desired(
+        [Variable("notify", name, wanted[name], wanted[name], login) for name in names],
+        provided={"brevo": provided} if provided is not None else {},
+    )
+    live = [Live(Variable("notify", name, running[name], running[name])) for name in names]
+    observations = {"compose": Observation("compose", live)}
+    plan = diff(desired, observations, stack="mana", head=head)
+    evidence = guards.Evidence(plan, desired, observations, guards.Policy())
+    values = {question(ALIAS): [ALIAS.content], question(CODE): [CODE.content, "v=spf1 -all"]}
+    answers = {
+        asked: tuple(Answer(f"ns{i}", tuple(values[asked]) if asked in show else ()) for i, show in enumerate(shown))
+        for asked in guards.questions(evidence)
+    }
+    return guards.check(replace(evidence, answers=answers))
+
+
+BOTH = {question(ALIAS), question(CODE)}
+
+
+@pytest.mark.parametrize("before", ["stalwart", None])
+def test_a_switch_to_a_provider_warns_once_while_a_name_server_lags(before):
+    (problem,) = judge_switch(before, [BOTH, set()])
+    assert problem.severity is Severity.WARNING
+    assert problem.where == "smtp/notify"
+    assert "brevo1._domainkey.mana.how (CNAME), mana.how (TXT)" in problem.summary
+    assert "ns1 does not show it yet" in problem.summary
+    assert "`standby: true` at smtp.providers.brevo" in problem.hint
+    assert judge_switch(before, [BOTH, BOTH]) == ()
+
+
+def test_another_password_or_port_of_the_same_provider_is_no_switch():
+    assert judge_switch(RELAY, [set(), set()], port="465") == ()
+
+
+def test_a_provider_without_known_records_warns_and_one_that_needs_none_does_not():
+    (problem,) = judge_switch("stalwart", provided=())
+    assert problem.severity is Severity.WARNING
+    assert "not known" in problem.summary
+    assert "api_key" in problem.hint
+    assert judge_switch("stalwart", provided=None) == ()
+
+
+# ---------------------------------------------------------------------------------------------------------- rotation
+TODAY = dt.date(2026, 11, 22)
+SPKI = (  # RFC 6376, appendix C
+    "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq"
+    "631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB"
+)
+OLD_RECORD = dkim_record(ZONE, ZONE, "s1", "ed25519", KEY)
+NEW_RECORD = dkim_record(ZONE, ZONE, "s2", "ed25519", OTHER)
+OLD = Signature(ZONE, "s1", "ed25519", KEY)
+NEW = Signature(ZONE, "s2", "ed25519", OTHER, since=TODAY)
+RETIRE = frozenset({OLD.address})
+RETIRED = frozenset({OLD.address, OLD_RECORD.address})
+
+
+def rotate(wanted, *, dns=(), mail=(), said=(), days=0, allow=None, lost=False, unread=frozenset(), **more):
+    """Judge a plan of Cloudflare and Stalwart, with what the name servers say about every question; name those too."""
+    observations = {
+        "cloudflare": Observation("cloudflare", ours(*dns)),
+        "stalwart": Observation("stalwart", [Live(item, item.selector) for item in mail], lost=lost, unread=unread),
+    }
+    desired = Desired(wanted, **more)
+    plan = diff(desired, observations, stack="mana", head=head)
+    policy = guards.Policy(allow_deletes=allow)
+    evidence = guards.Evidence(plan, desired, observations, policy, today=TODAY + dt.timedelta(days=days))
+    asked = guards.questions(evidence)
+    return guards.check(replace(evidence, answers={item: tuple(said) for item in asked})), asked
+
+
+def test_a_key_takes_over_only_when_every_name_server_shows_its_record():
+    taking = {"dns": [NEW_RECORD, OLD_RECORD], "mail": [OLD], "removed": RETIRE}
+    wanted = [NEW, NEW_RECORD, OLD_RECORD]
+    here = Answer("ns1", (NEW_RECORD.content,))
+    problems, asked = rotate(wanted, said=[here, replace(here, server="ns2")], **taking)
+    assert problems == ()
+    assert [item.host for item in asked] == ["s2._domainkey.mana.how"]
+    for other in (
+        Answer("ns2"),
+        Answer("ns2", unread="no answer in time"),
+        Answer("ns2", (OLD_RECORD.content,)),
+        Answer("ns2", (NEW_RECORD.content, OLD_RECORD.content)),
+        Answer("ns2", ("v=DKIM1; k=ed25519; p=",)),
+        Answer("ns2", (f"v=DKIM1; k=ed25519; t=y; p={OTHER}",)),
+    ):
+        (problem,) = rotate(wanted, said=[here, other], **taking)[0]
+        assert (problem.severity, problem.scope) == (Severity.REFUSED, "dkim/mana.how")
+        assert "ns2" in problem.summary
+        assert "run it again later" in problem.hint
+    assert refused(rotate(wanted, said=(), **taking)[0])
+
+
+def test_a_key_that_nobody_shows_has_to_be_published_first():
+    problems, _ = rotate([NEW, NEW_RECORD], mail=[OLD], said=[Answer("ns1")])
+    assert "`stage: pending`, apply" in problems[0].hint
+    unknown = replace(NEW, public_key=UNKNOWN)
+    problems, _ = rotate([unknown, dkim_record(ZONE, ZONE, "s2", "ed25519", UNKNOWN)], mail=[OLD], said=[Answer("ns1")])
+    assert "dkim generate" in problems[0].hint
+    problems, _ = rotate([NEW], mail=[OLD], said=[Answer("ns1")])  # its zone is somebody else's
+    assert refused(problems) == ["dkim/mana.how"]
+
+
+def test_a_take_over_long_after_the_day_in_the_directory_is_told():
+    taking = {"dns": [NEW_RECORD], "mail": [OLD], "removed": RETIRE, "said": [Answer("ns1", (NEW_RECORD.content,))]}
+    assert rotate([NEW, NEW_RECORD], **taking, days=1)[0] == ()
+    (problem,) = rotate([NEW, NEW_RECORD], **taking, days=4)[0]
+    assert problem.severity is Severity.WARNING
+    assert "write `since: 2026-11-26`" in problem.hint
+    (problem,) = rotate([replace(NEW, since=None), NEW_RECORD], **taking)[0]
+    assert problem.severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        [],  # the domain's first key
+        [Signature(ZONE, "r1", "rsa", SPKI)],
+        [Signature("other.how", "s1", "ed25519", KEY)],
+        [replace(OLD, signs=False)],
+    ],
+)
+def test_where_nobody_else_of_its_algorithm_signs_no_name_server_is_asked(live):
+    problems, asked = rotate([NEW, NEW_RECORD], mail=live)
+    assert [item.severity for item in problems] == [Severity.WARNING]
+    assert asked == frozenset()
+
+
+def test_a_restore_waits_for_no_name_server():
+    problems, asked = rotate([NEW, NEW_RECORD], mail=[OLD], lost=True)
+    assert refused(problems) == []
+    assert asked == frozenset()
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        replace(OLD, signs=UNMANAGED),  # the server's rule is not the default: it may sign
+        replace(OLD, signs=False, in_force=False),  # stored, and the server may still go by what was before
+        Signature(ZONE, "s1", "", UNMANAGED, UNMANAGED),  # its removal was never put in force
+        replace(NEW, public_key=KEY),  # the same selector
+        replace(OLD, domain="Mana.HOW"),
+    ],
+)
+def test_a_key_that_may_sign_is_taken_over_from(live):
+    problems, _ = rotate([NEW, NEW_RECORD], dns=[NEW_RECORD], mail=[live], said=[Answer("ns1")])
+    assert "dkim/mana.how" in refused(problems)
+
+
+def test_a_key_that_was_moved_aside_takes_over_again_only_when_it_is_published():
+    wanted = [replace(OLD, since=TODAY), OLD_RECORD]
+    mail = [replace(OLD, signs=False), NEW]
+    said = [Answer("ns1", (OLD_RECORD.content,))]
+    assert rotate(wanted, dns=[OLD_RECORD], mail=mail, said=said)[0] == ()
+    assert refused(rotate(wanted, dns=[], mail=mail, said=[Answer("ns1")])[0])
+
+
+def test_international_domains_are_one_however_a_server_writes_them():
+    new = Signature("xn--mller-kva.de", "s2", "ed25519", OTHER)
+    old = Signature("müller.de", "s1", "ed25519", KEY)
+    problems, asked = rotate([new], mail=[old], said=[Answer("ns1")])
+    assert refused(problems) == ["dkim/xn--mller-kva.de"]
+    assert [item.host for item in asked] == ["s2._domainkey.xn--mller-kva.de"]
+
+
+# What is there one day after another: the new key signs, the old one's record is to go.
+AFTER = {"dns": [NEW_RECORD, OLD_RECORD], "mail": [NEW], "removed": RETIRED}
+
+
+def test_the_record_of_a_key_that_was_taken_over_from_stays_a_week():
+    said = [Answer("ns1", (NEW_RECORD.content,))]
+    for days in range(8):
+        problems, _ = rotate([NEW, NEW_RECORD], said=said, days=days, **AFTER)
+        assert refused(problems) == ["dns/mana.how"]
+        assert "2026-11-30" in problems[0].summary
+    assert rotate([NEW, NEW_RECORD], said=said, days=8, **AFTER)[0] == ()
+    assert rotate([NEW, NEW_RECORD], said=said, days=1, allow=1, **AFTER)[0] == ()
+    problems, _ = rotate([replace(NEW, since=None), NEW_RECORD], said=said, days=90, **AFTER)
+    assert "write `since`" in problems[0].hint
+
+
+@pytest.mark.parametrize("said", [Answer("ns1"), Answer("ns1", unread="it fails"), Answer("ns1", (OTHER,))])
+def test_the_record_stays_until_every_name_server_shows_the_heir(said):
+    both = [Answer("ns0", (NEW_RECORD.content,)), said]
+    (problem,) = rotate([NEW, NEW_RECORD], said=both, days=30, **AFTER)[0]
+    assert (problem.severity, problem.scope) == (Severity.REFUSED, "dns/mana.how")
+    assert rotate([NEW, NEW_RECORD], said=both, days=30, allow=1, **AFTER)[0] == ()
+
+
+@pytest.mark.parametrize("mail", [[], [replace(NEW, signs=False)], [replace(NEW, in_force=False)]])
+def test_the_record_stays_until_the_heir_signs(mail):
+    problems, _ = rotate(
+        [NEW, NEW_RECORD], said=[Answer("ns1", (NEW_RECORD.content,))], days=30, **AFTER | {"mail": mail}
+    )
+    assert (
+        "until the server signs with s2" in next(item for item in problems if item.severity is Severity.REFUSED).summary
+    )
+
+
+def test_a_key_does_not_go_in_the_plan_that_takes_over_from_it():
+    """The directory's days may be long over when it is applied at last: the key signed until now."""
+    said = [Answer("ns1", (NEW_RECORD.content,))]
+    problems, _ = rotate([NEW, NEW_RECORD], said=said, days=30, **AFTER | {"mail": [OLD]})
+    assert refused(problems) == ["dns/mana.how"]
+    emergency, _ = rotate([NEW, NEW_RECORD], said=said, allow=1, **AFTER | {"mail": [OLD]})
+    assert refused(emergency) == []
+
+
+def test_no_word_removes_the_record_of_a_key_that_signs():
+    said = [Answer("ns1", (NEW_RECORD.content,))]
+    kept = AFTER | {"mail": [OLD, NEW], "removed": frozenset({OLD_RECORD.address})}
+    for live in (kept["mail"], [replace(OLD, signs=UNMANAGED), NEW], [replace(OLD, signs=False, in_force=False), NEW]):
+        problems, _ = rotate([NEW, NEW_RECORD], said=said, days=30, allow=9, **kept | {"mail": live})
+        assert "still signs" in problems[0].summary
+    unread, _ = rotate([NEW, NEW_RECORD], said=said, days=30, allow=9, **AFTER, unread=frozenset({"stalwart"}))
+    assert "can't be told" in unread[0].summary
+
+
+def test_an_old_rsa_record_that_names_no_algorithm_is_kept_all_the_same():
+    old = record(ZONE, "TXT", "r1._domainkey", f"p={SPKI}")
+    new = Signature(ZONE, "r2", "rsa", SPKI, since=TODAY)
+    problems, _ = rotate([new], dns=[old], mail=[new], said=[Answer("ns1", (f"p={SPKI}",))], days=3)
+    assert refused(problems)[0] == "dns/mana.how"
+
+
+@pytest.mark.parametrize("content", ["v=DKIM1; k=ed25519; p=", "no key at all", "v=DKIM1; k=rsa; p=" + SPKI])
+def test_what_verifies_no_mail_of_that_algorithm_may_go(content):
+    old = record(ZONE, "TXT", "s1._domainkey", content)
+    problems, _ = rotate([NEW, NEW_RECORD], days=1, **AFTER | {"dns": [NEW_RECORD, old, host("a")]}, said=[])
+    assert refused(problems) == []
+
+
+def test_a_record_that_fits_its_key_is_not_overwritten_while_the_key_signs():
+    wanted = dkim_record(ZONE, ZONE, "s1", "ed25519", OTHER)
+    problems, _ = rotate([wanted], dns=[OLD_RECORD], mail=[OLD])
+    assert refused(problems) == ["dns/mana.how"]
+    assert rotate([wanted], dns=[OLD_RECORD], mail=[replace(OLD, signs=False)])[0] == ()
+    assert rotate([wanted], dns=[OLD_RECORD], mail=[replace(OLD, public_key=OTHER)])[0] == ()  # it mends
+    alias = record(ZONE, "CNAME", "s1._domainkey", "elsewhere.example")
+    assert refused(rotate([alias], dns=[OLD_RECORD], mail=[OLD])[0]) == ["dns/mana.how"]
+
+
+def test_a_key_goes_on_signing_while_its_heir_can_not_be_planned():
+    unusable = Problem(NEW.address, "private_key can't be read", scope=NEW.address)
+    desired = Desired([NEW, NEW_RECORD, OLD_RECORD], removed=RETIRE, problems=(unusable,))
+    seen = {"stalwart": Observation("stalwart", [Live(OLD, "s1")])}
+    assert diff(desired, seen, stack="mana").changes == ()
+    taken = diff(replace(desired, problems=()), seen, stack="mana").changes
+    assert [(item.address, sorted(item.needs)) for item in taken] == [(NEW.address, []), (OLD.address, [NEW.address])]
+
+
+def test_a_record_goes_after_its_key_and_the_key_after_its_heir():
+    observations = {
+        "cloudflare": Observation("cloudflare", ours(NEW_RECORD, OLD_RECORD)),
+        "stalwart": Observation("stalwart", [Live(OLD, "s1")]),
+    }
+    plan = diff(Desired([NEW, NEW_RECORD], removed=RETIRED), observations, stack="mana")
+    assert [(item.address, sorted(item.needs)) for item in plan.changes] == [
+        (NEW.address, []),
+        (OLD.address, [NEW.address]),
+        (OLD_RECORD.address, [OLD.address]),
+    ]

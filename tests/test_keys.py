@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 
+import dkim
+import dns.rdatatype
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from dns.rdataclass import IN
+from dns.rdtypes.ANY.TXT import TXT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import keys
+from reconciler.desired.dns import dkim_record
 
 # RFC 8463, appendix A.2 and A.1: the private seed and the public key that is published for it.
 RFC_SEED = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
@@ -89,3 +94,56 @@ def test_generated_keys_survive_the_way_there_and_back():
     key = ed25519.Ed25519PrivateKey.generate()
     text = encoded(key, serialization.PrivateFormat.PKCS8)
     assert keys.private_pem("ed25519", text).strip() == text.strip()
+
+
+# ------------------------------------------------------------------------------------------------------- made by us
+MESSAGE = b"From: noreply@mana.how\r\nTo: you@example.com\r\nSubject: keys\r\n\r\nSigned.\r\n"
+
+
+def signed(algorithm, pem):
+    """Sign a message as the server would; the library takes an Ed25519 key as the base64 of its seed."""
+    if algorithm == "ed25519":
+        loaded = serialization.load_pem_private_key(pem.encode(), None)
+        pem = base64.b64encode(loaded.private_bytes_raw()).decode()
+    header = dkim.sign(
+        MESSAGE, b"s1", b"mana.how", pem.encode(), signature_algorithm=f"{algorithm}-sha256".encode(), linesep=b"\r\n"
+    )
+    return header + MESSAGE
+
+
+def verified(message, value):
+    """Verify a message while DNS shows a value: in character-strings of 255 bytes, which a verifier joins."""
+    strings = [value[start : start + 255] for start in range(0, len(value), 255)]
+    data = TXT(IN, dns.rdatatype.TXT, [item.encode() for item in strings])
+    return dkim.verify(message, dnsfunc=lambda *_, **__: b"".join(data.strings))
+
+
+@pytest.mark.parametrize("algorithm", ["ed25519", "rsa"])
+def test_a_generated_key_signs_what_the_record_verifies(algorithm):
+    pem, other = keys.generate(algorithm), keys.generate(algorithm)
+    assert keys.private_pem(algorithm, pem) == pem
+    record = dkim_record("mana.how", "mana.how", "s1", algorithm, keys.public_half(algorithm, pem))
+    wrong = dkim_record("mana.how", "mana.how", "s1", algorithm, keys.public_half(algorithm, other))
+    message = signed(algorithm, pem)
+    assert verified(message, record.content)
+    assert not verified(message, wrong.content)
+    assert not verified(message.replace(b"Signed", b"Forged"), record.content)
+
+
+def test_a_generated_rsa_key_verifies_in_both_public_forms():
+    pem = keys.generate("rsa")
+    assert keys.rsa_bits(keys.public_half("rsa", pem)) == 2048
+    assert keys.rsa_bits(keys.public_half("rsa", keys.generate("rsa", 1024))) == 1024
+    public = serialization.load_pem_private_key(pem.encode(), None).public_key()
+    for form in (serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PublicFormat.PKCS1):
+        text = base64.b64encode(public.public_bytes(serialization.Encoding.DER, form)).decode()
+        assert keys.public_key("rsa", text) == keys.public_half("rsa", pem)
+        assert verified(signed("rsa", pem), f"v=DKIM1; k=rsa; h=sha256; p={text}")
+
+
+def test_generated_keys_differ_and_no_other_algorithm_takes_them():
+    made = {algorithm: keys.generate(algorithm) for algorithm in ("ed25519", "rsa")}
+    assert keys.generate("ed25519") != made["ed25519"]
+    for algorithm, other in (("ed25519", "rsa"), ("rsa", "ed25519")):
+        with pytest.raises(ValueError, match=algorithm):
+            keys.public_half(algorithm, made[other])

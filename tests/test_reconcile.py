@@ -187,3 +187,11 @@ def test_an_address_that_nothing_has_is_an_error_and_not_nothing_to_do():
     assert [(item.where, item.hint) for item in plan.errors] == [
         ("--only account/b@mana.how", "did you mean account/a@mana.how?")
     ]
+
+
+def test_what_only_asked_to_remove_is_gone_and_that_is_no_error():
+    gone = record(ZONE, "A", "old", "192.0.2.9")
+    target = World("cloudflare", Live(gone, "1", "mana"))
+    job = replace(work([target], []), only=(gone.address,))
+    result = apply(job, make_plan(job))
+    assert (result.proven, result.after.errors, target.live) == (True, (), [])

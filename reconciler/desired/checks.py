@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from reconciler.desired import dns, template
+from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Consumer, Record, Spec, references
 from reconciler.desired.yaml import Path
 from reconciler.resources import Record as Resource
@@ -41,6 +42,7 @@ def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from addresses(spec)
     yield from accounts(spec, declared)
     yield from providers(spec, declared)
+    yield from presets(spec)
     yield from variables(spec)
     yield from signatures(spec)
     yield from records(spec)
@@ -145,6 +147,20 @@ def providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
             yield Finding(path, f"there is no provider {name}", hint, absent=True)
     if spec.smtp.provider is None:
         yield from _orphans(spec)
+
+
+def presets(spec: Spec) -> Iterator[Finding]:
+    """An API is known of some presets only, and a preset's server knows no login of ours."""
+    known = ", ".join(f"preset: {name}" for name, preset in PRESETS.items() if preset.has_api)
+    for name, provider in spec.smtp.providers.items():
+        path: Path = ("smtp", "providers", name)
+        preset = PRESETS.get(provider.preset or "")
+        if provider.api_key is not None and not (preset and preset.has_api):
+            hint = f"known are those of {known}; write the records under the provider's dns"
+            yield Finding((*path, "api_key"), "is for an API that is not known", hint)
+        if preset and provider.account is not None and provider.host is None:
+            hint = "write the username and the password that it gave you"
+            yield Finding((*path, "account"), f"is a login of this stack, which {preset.host} does not know", hint)
 
 
 def _orphans(spec: Spec) -> Iterator[Finding]:

@@ -271,7 +271,7 @@ def _dkim(text: str) -> str:
     Order, white space, a last semicolon and spelt-out defaults mean nothing, nor does the wrapping of an RSA key.
     ``h=sha256`` counts as a default too: every signer uses it (RFC 8301). Other tags (``t=y``) are kept.
     """
-    tags = _tags(text)
+    tags = dkim_tags(text)
     if tags is None or tags["v"] != "DKIM1" or tags["k"] not in ("rsa", "ed25519") or "p" not in tags:
         return text
     try:
@@ -284,8 +284,8 @@ def _dkim(text: str) -> str:
     return "; ".join([*shown, *(f"{tag}={value}" for tag, value in sorted(tags.items())), f"p={key}"])
 
 
-def _tags(text: str) -> dict[str, str] | None:
-    """Split a tag list, defaults filled in; None where it is none, or has a tag twice (RFC 6376 section 3.2)."""
+def dkim_tags(text: str) -> dict[str, str] | None:
+    """Split a key record's tag list, defaults filled in; None where it is none, or has a tag twice (RFC 6376 3.2)."""
     tags: dict[str, str] = {}
     for item in text.strip().removesuffix(";").split(";"):
         match = _TAG.fullmatch(item)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from reconciler.desired.yaml import Mistake, Place, printable
 
@@ -30,20 +31,25 @@ class _Walk:
     above: list[str] = field(default_factory=list)  # real paths of the directories we are in
 
 
-def read(directory: Path, mistakes: list[Mistake]) -> list[File]:
+def read(directory: Path, mistakes: list[Mistake], overlay: Mapping[str, bytes] = MappingProxyType({})) -> list[File]:
     """Read every YAML file of a directory and its sub-directories, by name; dot files are left out.
 
+    ``overlay`` holds files as they are going to be: it counts in place of what is there, new names beside it.
     What can't be read, or should not be, goes to ``mistakes``: a ``*.yml``, a link that leaves the directory, a file
     over 1 MiB (which is not read), something that is no file. The directory itself may be a link.
     """
     walk = _Walk(os.path.realpath(directory), mistakes)
     if not os.path.isdir(walk.root):  # noqa: PTH112 - the whole module works on the texts that os.scandir gives
-        there = "is not a directory" if os.path.lexists(directory) else "does not exist"
+        why = "is not a directory" if os.path.lexists(directory) else "does not exist"
         hint = "say where it is with --state DIR, or write one with `reconciler init`"
-        mistakes.append(Mistake(Place(printable(str(directory), 400)), (), there, hint))
+        mistakes.append(Mistake(Place(printable(str(directory), 400)), (), why, hint))
         return []
     found = len(mistakes)
-    files = [file for name, path in _names(walk, walk.root, "") if (file := _read(walk, name, path)) is not None]
+    there = (_read(walk, name, path) for name, path in _names(walk, walk.root, "") if name not in overlay)
+    new = (_sized(walk, name, content) for name, content in overlay.items())
+    files = [file for file in (*there, *new) if file is not None]
+    if overlay:
+        files.sort(key=lambda file: file.name.split("/"))  # as they are listed, a directory among the files
     if not files and len(mistakes) == found:
         place = Place(printable(str(directory), 400))
         mistakes.append(Mistake(place, (), "holds no *.yaml file", "write one with `reconciler init`"))
@@ -105,6 +111,11 @@ def _read(walk: _Walk, name: str, path: str) -> File | None:
     except OSError as error:
         _mistake(walk, name, f"can't be read: {error.strerror}", "give us the right to read it, or remove it")
         return None
+    return _sized(walk, name, content)
+
+
+def _sized(walk: _Walk, name: str, content: bytes | None) -> File | None:
+    """Make a file of what was read; None, for more than was read, is too much."""
     if content is None or len(content) > MAX_BYTES:
         _mistake(walk, name, "is larger than 1 MiB", "spread it over several files")
         return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -78,10 +80,13 @@ class Directory:
     text: str = field(repr=False)
 
 
-def load(path: Path) -> Directory:
-    """Read a directory. Raises `InvalidDirectory` with every problem of all its files, by file and line."""
+def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directory:
+    """Read a directory. Raises `InvalidDirectory` with every problem of all its files, by file and line.
+
+    ``overlay`` holds files as they are going to be, by their names in the directory: it counts in place of them.
+    """
     mistakes: list[Mistake] = []
-    read = files.read(path, mistakes)
+    read = files.read(path, mistakes, overlay)
     lost = bool(mistakes)
     used, root, unread = _join_files(read, mistakes)
     places, spec = Places(root), None

@@ -127,6 +127,11 @@ def _table() -> dict[str, Any]:
     return table
 
 
+def names() -> tuple[str, ...]:
+    """List the kinds of objects that may be declared."""
+    return tuple(_table()["objects"])
+
+
 def key_of(name: str) -> str:
     """Return what names the objects of a kind: a property, ``@type``, ``name@domainId``, ``namespace/key``; or ""."""
     key: str = _ELSEWHERE.get(name) or _table()["objects"].get(name, "")

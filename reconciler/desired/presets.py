@@ -1,14 +1,63 @@
-"""Providers that need no more than their name: where they take submission, as their documentation says."""
+"""Providers that need no more than their name: where they take submission, and what they have DNS show.
+
+Ports as their documentation says. Amazon SES is missing: its host names the region.
+"""
 
 from __future__ import annotations
 
-PRESETS: dict[str, tuple[str, int]] = {
-    "brevo": ("smtp-relay.brevo.com", 587),
-    "mailgun": ("smtp.mailgun.org", 587),
-    "mailgun-eu": ("smtp.eu.mailgun.org", 587),
-    "postmark": ("smtp.postmarkapp.com", 587),
-    "resend": ("smtp.resend.com", 587),
-    "smtp2go": ("mail.smtp2go.com", 587),
-    "smtp2go-eu": ("mail-eu.smtp2go.com", 587),
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from reconciler.resources import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A kind of record that a provider asks for: its type, its name below the mail domain, and its value.
+
+    ``name`` and ``value`` may hold ``*``; the name ``@`` is the domain itself.
+    """
+
+    type: str
+    name: str
+    value: str = "*"
+
+    def fits(self, record: Record, domain: str) -> bool:
+        """Whether a record is of this kind, for a mail domain (lower case, Punycode)."""
+        name = domain if self.name == "@" else f"{self.name}.{domain}"
+        value = str(record.content).lower()
+        return record.type == self.type and fnmatchcase(record.host, name) and fnmatchcase(value, self.value)
+
+
+# On a provider's shared addresses SPF passes for a domain of the provider, which is not aligned: DMARC passes only by
+# a DKIM signature of the mail's own domain (RFC 7489 section 3.1; facts.md 2.5).
+_DKIM = (Need("CNAME", "*._domainkey"), Need("TXT", "*._domainkey"))
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A provider: ``port`` begins in clear and goes on with STARTTLS, ``implicit`` ones begin with TLS.
+
+    ``needs`` are the kinds of records without which mail through it fails DMARC. ``has_api`` says that
+    `reconciler.providers` can ask it for them.
+    """
+
+    host: str
+    port: int = 587
+    implicit: tuple[int, ...] = (465,)
+    needs: tuple[Need, ...] = _DKIM
+    has_api: bool = False
+
+
+PRESETS: dict[str, Preset] = {
+    "brevo": Preset("smtp-relay.brevo.com", needs=(*_DKIM, Need("TXT", "@", "*-code:*")), has_api=True),
+    "mailgun": Preset("smtp.mailgun.org"),
+    "mailgun-eu": Preset("smtp.eu.mailgun.org"),
+    "postmark": Preset("smtp.postmarkapp.com", implicit=()),
+    "resend": Preset("smtp.resend.com", implicit=(465, 2465)),
+    "smtp2go": Preset("mail.smtp2go.com", implicit=(465, 8465, 443)),
+    "smtp2go-eu": Preset("mail-eu.smtp2go.com", implicit=(465, 8465, 443)),
 }
-"""Name → host and STARTTLS port. Amazon SES is missing: its host names the region."""
+
+IMPLICIT_TLS = frozenset({465, 2465, 8465}.union(*(preset.implicit for preset in PRESETS.values())))
+"""Ports that begin with TLS: RFC 8314 section 3.3, and what Amazon SES and the presets offer beside it."""

@@ -14,9 +14,10 @@ from ipaddress import ip_network
 from reconciler.desired import objects, stalwart, template
 from reconciler.desired import spec as form
 from reconciler.desired.dns import dkim_record, host, record
-from reconciler.desired.presets import PRESETS
+from reconciler.desired.presets import PRESETS, Preset
+from reconciler.desired.provided import Around, Ask, Provided, Published, provide
 from reconciler.plan import Desired
-from reconciler.problem import Problem
+from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     UNKNOWN,
     UNMANAGED,
@@ -47,14 +48,17 @@ def desire(
     observed: Mapping[str, Observation] | None = None,
     public_half: PublicHalf | None = None,
     adopt: Iterable[str] = (),
+    *,
     declared: Callable[[], Sequence[Record]] | None = None,
+    ask: Ask | None = None,
 ) -> Desired:
     """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say.
 
-    ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them.
+    ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them. ``ask`` is for
+    published providers with an API; without it only the YAML says which records they need.
     """
     adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
-    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec), adopted)
+    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec), adopted, ask)
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
@@ -63,6 +67,7 @@ def desire(
         adopt=adopted,
         kept=frozenset(item.group for item in derivation.selectors()),
         notes=partial(stalwart.notes, generation=derivation.generation),
+        provided=derivation.provided().needed,
         problems=tuple(derivation.problems),
     )
 
@@ -87,7 +92,9 @@ class _Derivation:
     public_half: PublicHalf | None
     declared: Callable[[], Sequence[Record]]
     adopt: frozenset[str] = frozenset()
+    ask: Ask | None = None
     problems: list[Problem] = field(default_factory=list)
+    _provided: Provided | None = None
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
     @property
@@ -103,6 +110,7 @@ class _Derivation:
         if targets.cloudflare:
             yield from self.records()
         if targets.stalwart:
+            self.check_halves()
             yield from (self.domain(name) for name in self.domains())
             yield from self.accounts()
             yield from self.signatures()
@@ -113,19 +121,39 @@ class _Derivation:
 
     # ------------------------------------------------------------------------------------------------------- DNS
     def records(self) -> Iterator[Record]:
-        """Yield the declared records, those of the providers in use, and one for each published DKIM key."""
+        """Yield the declared records, those of the published providers, and one for each published DKIM key."""
         yield from self.declared()
-        for provider in self.published_providers():
-            for zone, entries in provider.dns.items():
-                yield from (_record(zone, entry) for entry in entries)
+        yield from self.provided().records
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
 
-    def published_providers(self) -> Iterator[form.Provider]:
+    def provided(self) -> Provided:
+        """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
+        if self._provided is None:
+            zones = {domain: zone for domain in self.domains() if (zone := zone_of(domain, self.spec.dns))}
+            around = Around(
+                self.spec.stack,
+                {domain: host(zone) for domain, zone in zones.items()},
+                self.declared(),
+                {
+                    f"{key.selector}._domainkey.{host(domain)}"
+                    for domain, keys in self.spec.dkim.items()
+                    for key in keys
+                },
+                (self.observed or {}).get("cloudflare"),
+            )
+            self._provided = provide(self.published_providers(), around, self.ask)
+            self.problems += self._provided.problems
+        return self._provided
+
+    def published_providers(self) -> Iterator[Published]:
         """Yield the providers whose records should be there: those in use, and those that stand by."""
         active = {consumer.provider or self.spec.smtp.provider for consumer in self.spec.smtp.consumers.values()}
         active.add(self.spec.smtp.provider)
-        yield from (item for name, item in self.spec.smtp.providers.items() if name in active or item.standby)
+        for name, item in self.spec.smtp.providers.items():
+            if name in active or item.standby:
+                own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
+                yield Published(name, item, tuple(own))
 
     def published_keys(self) -> Iterator[tuple[str, str, form.Key]]:
         """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
@@ -147,6 +175,23 @@ class _Derivation:
         if name not in self._keys:
             self._keys[name] = self._derived(domain, key) if key.private_key else self._observed_key(domain, key)
         return self._keys[name]
+
+    def check_halves(self) -> None:
+        """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
+        if self.public_half is None or "stalwart" not in (self.observed or {}):
+            return
+        for domain, entries in self.spec.dkim.items():
+            for key in entries:
+                if key.private_key is None or key.public_key is None or key.stage == "retired":
+                    continue
+                half, address = self.public_half(key.private_key, key.algorithm), f"dkim/{host(domain)}/{key.selector}"
+                if isinstance(half, Problem):
+                    summary = f"{half.summary}: a server that loses this key can't get it back"
+                    self.problems.append(Problem(address, summary, half.hint, Severity.WARNING))
+                elif half != key.public_key:
+                    summary = f"private_key {key.private_key} is not the private half of public_key"
+                    hint = f"name the key's own file, or correct public_key: the private key's is {half}"
+                    self.problems.append(Problem(address, summary, hint, scope=address))
 
     def _derived(self, domain: str, key: form.Key) -> str | Special:
         if key.private_key is None or self.public_half is None:
@@ -219,13 +264,18 @@ class _Derivation:
             for key in entries:
                 if key.stage == "active":
                     public = self.public_key(domain, key)
-                    yield Signature(host(domain), key.selector, key.algorithm, public, private_key=key.private_key)
+                    name = (host(domain), key.selector, key.algorithm)
+                    yield Signature(*name, public, private_key=key.private_key, since=key.since)
 
     def retired(self) -> Iterator[str]:
-        """Yield the addresses of keys that should not sign any more."""
+        """Yield the addresses of keys that should not sign any more, and of records that should be gone by now."""
         for domain, entries in self.spec.dkim.items():
-            gone = (key for key in entries if key.stage in ("retiring", "retired"))
-            yield from (f"dkim/{host(domain)}/{key.selector}" for key in gone)
+            zone = zone_of(domain, self.spec.dns)
+            for key in entries:
+                if key.stage in ("retiring", "retired"):
+                    yield f"dkim/{host(domain)}/{key.selector}"
+                if key.stage == "retired" and zone is not None:
+                    yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
 
     def settings(self) -> Iterator[Resource]:
         """Yield the neutral words and, for the generation that has them, the raw keys."""
@@ -276,7 +326,7 @@ class _Derivation:
         for service, consumer in self.spec.smtp.consumers.items():
             name = consumer.provider or self.spec.smtp.provider
             provider = self.spec.smtp.providers.get(name or "")
-            logins = self.logins(service, provider) if provider and _uses_provider(consumer) else ()
+            logins = self.logins(service, name, provider) if name and provider and _uses_provider(consumer) else ()
             for variable, value in consumer.env.items():
                 ref = resolve(self.spec, value) if isinstance(value, SecretRef) else value
                 passwords = self.passwords(value, logins)
@@ -289,11 +339,15 @@ class _Derivation:
         filled = "password" in template.names(value)
         return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
 
-    def logins(self, service: str, provider: form.Provider) -> tuple[Login, ...]:
+    def logins(self, service: str, name: str, provider: form.Provider) -> tuple[Login, ...]:
         """Return the login to use; both possible ones while the server's generation is not known."""
-        hostname, port = PRESETS.get(provider.preset or "", ("", 0))
+        preset = PRESETS.get(provider.preset or "", Preset(""))
         make = partial(
-            Login, host=provider.host or hostname, port=provider.port or port, verify_tls=provider.verify_tls
+            Login,
+            host=provider.host or preset.host,
+            port=provider.port or preset.port,
+            verify_tls=provider.verify_tls,
+            provider=name,
         )
         if provider.account is None:
             if provider.username is None or provider.password is None:

@@ -458,7 +458,7 @@ class Key(Model):
         if "PRIVATE" in value:
             raise wrong(
                 "is a private key",
-                "take it out of here, and make a new one: `openssl genpkey -algorithm ed25519 -out KEY.pem`",
+                "take it out of here, and make a new one: `reconciler dkim generate DOMAIN`",
             )
         if algorithm is None:
             return value
@@ -468,15 +468,13 @@ class Key(Model):
         except (ValueError, IndexError) as error:
             raise wrong(f"is no {algorithm} key: {error}", _GENERATE) from None
         if algorithm == "rsa" and bits < 1024:  # noqa: PLR2004 - RFC 8301 section 3.2: verifiers must refuse it
-            raise wrong(
-                f"has {bits} bits, which no one accepts", "make one of 2048: `openssl genrsa -out KEY.pem 2048`"
-            )
+            hint = "make one of 2048: `reconciler dkim generate DOMAIN --algorithm rsa`"
+            raise wrong(f"has {bits} bits, which no one accepts", hint)
         return public
 
 
 _GENERATE = (
-    "copy what p= holds in DNS; or make a key (`openssl genpkey -algorithm ed25519 -out KEY.pem`), name it as "
-    "private_key, and leave public_key out: it is derived"
+    "copy what p= holds in DNS; or make a key: `reconciler dkim generate DOMAIN` writes both halves where they belong"
 )
 
 
@@ -837,6 +835,7 @@ class Provider(Model):
     verify_tls: Flag = True
     preset: Text | None = None
     standby: Flag = False
+    api_key: SecretIfAny = None
     dns: ZoneRecords = {}
 
     @field_validator("preset")
@@ -1018,8 +1017,9 @@ def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...]
 
 def _smtp_references(smtp: Smtp) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     for name, provider in smtp.providers.items():
-        if provider.password is not None:
-            yield ("smtp", "providers", name, "password"), provider.password
+        for field, ref in (("password", provider.password), ("api_key", provider.api_key)):
+            if ref is not None:
+                yield ("smtp", "providers", name, field), ref
     for service, consumer in smtp.consumers.items():
         for variable, value in consumer.env.items():
             if isinstance(value, SecretRef):

@@ -55,7 +55,9 @@ _KNOWN_OF_SERVER = frozenset(
         *("max-connections", "proxy", "run-as", "socket", "tls"),
     )
 )
-_SECRET = re.compile(r"(^|[.-])(secret|password|passwd|token|private-key|api-key)(\.|$)")
+_SECRET = re.compile(
+    r"(^|[.-])(secret|password|passwd|token|(private|api|signature|secret|account|hmac|license|azure-access)-key)(\.|$)"
+)
 _PARENTS = ((ALLOWED_IP, "allowed_ips"), (LISTENER, "listeners"), ("server.auto-ban.", "auto_ban"), (SIGNATURE, "dkim"))
 
 

@@ -57,12 +57,13 @@ dns:
     - {{type: TXT, name: "@", content: "v=spf1 mx -all"}}
     - {{type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"}}
 
-# `openssl genpkey -algorithm ed25519 -out secrets/KEY.pem` makes a key; its public half is derived.
+# `reconciler dkim generate {domain}` makes a key, stores its private half and writes an entry such as
 # dkim:
 #   {domain}:
-#     - selector: mail1
+#     - selector: ed202611
 #       algorithm: ed25519
-#       private_key: {{file: ../secrets/mail1.pem}}
+#       public_key: ...
+#       private_key: {{file: ../secrets/ed202611.{domain}.pem}}
 """
 
 _STALWART = """\

@@ -214,7 +214,7 @@ def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) 
         mistakes.append(Mistake(Place(file, line + 1, column + 1), (), summary, "remove it; is this a text file?"))
         return None
     try:
-        return _Composer(file, mistakes).compose(_events(text, pure=pure or CParser is None))
+        return _Composer(file, mistakes).compose(scan(text, pure=pure))
     except _GiveUp:
         return None
     except MarkedYAMLError as error:
@@ -224,8 +224,9 @@ def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) 
     return None
 
 
-def _events(text: str, *, pure: bool) -> Iterator[Any]:
-    if pure:
+def scan(text: str, *, pure: bool = False) -> Iterator[Any]:
+    """Yield the parser's events; their marks count characters. Raises what the library does for what is not YAML."""
+    if pure or CParser is None:
         from ruamel.yaml import YAML
 
         yield from YAML(typ="safe", pure=True).parse(text)

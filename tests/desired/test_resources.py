@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.desired.load import load
 from reconciler.desired.resources import desire
-from reconciler.problem import InvalidDirectory
+from reconciler.problem import InvalidDirectory, Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Live, Observation, Record, SecretRef, Signature, Variable
 
 HEAD = """\
@@ -111,3 +111,28 @@ def test_a_setting_of_no_version_is_an_error(tmp_path, key):
     with pytest.raises(InvalidDirectory) as caught:
         desired(tmp_path, f"stalwart: {{settings: {{{key}: 'x'}}}}\n")
     assert "is a setting of no version" in str(caught.value)
+
+
+KEYS = """\
+targets: {stalwart: {url: "http://localhost:8080", username: admin, password: {env: P}}}
+dkim:
+  mana.how:
+    - {selector: s1, algorithm: ed25519, public_key: "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+       private_key: {env: K}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("half", "severity", "words"),
+    [
+        ("oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4=", Severity.ERROR, "is not the private half"),
+        (Problem("{env: K}", "the private key can't be read: K is not set"), Severity.WARNING, "can't get it back"),
+    ],
+)
+def test_a_private_key_that_does_not_fit_or_can_not_be_read_is_told_while_all_is_well(tmp_path, half, severity, words):
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: mana\n{KEYS}")
+    spec, seen = load(tmp_path).spec, {"stalwart": Observation("stalwart")}
+    (problem,) = desire(spec, seen, public_half=lambda _ref, _algorithm: half).problems
+    assert (problem.where, problem.severity) == ("dkim/mana.how/s1", severity)
+    assert words in problem.summary
+    assert desire(spec, {}, public_half=lambda _ref, _algorithm: half).problems == ()
