@@ -6,36 +6,37 @@ import contextlib
 import os
 import sys
 import threading
-from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from reconciler import __version__
 from reconciler.cli import options
+from reconciler.cli.lazy import Lazy
 from reconciler.cli.session import Session
 from reconciler.cli.signals import Interrupted, Stop
 from reconciler.problem import Problem, ReconcilerError
 
-# In the order of `--help`. Each is `command` in a module of its name, imported when it is needed.
-COMMANDS = ("init", "validate", "schema", "plan", "apply", "status", "history", "explain", "simulate")
+# In the order of `--help`: each with its module, which has it as `command`.
+COMMANDS = {
+    "init": "reconciler.cli.init",
+    "import": "reconciler.cli.importing",
+    "validate": "reconciler.cli.validate",
+    "schema": "reconciler.cli.schema",
+    "plan": "reconciler.cli.plan",
+    "apply": "reconciler.cli.apply",
+    "status": "reconciler.cli.status",
+    "history": "reconciler.cli.history",
+    "explain": "reconciler.cli.explain",
+    "dkim": "reconciler.cli.dkim",
+    "simulate": "reconciler.cli.simulate",
+}
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
 
 
-class Program(click.Group):
-    """The commands by name, and the one place where errors become words and exit codes."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
-        """Name the commands."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"reconciler.cli.{cmd_name}").command
-        return command
+class Program(Lazy):
+    """The one place where errors become words and exit codes."""
 
     def main(
         self,
@@ -106,6 +107,7 @@ def _printed(session: Session, code: int) -> int:
 
 @click.command(
     cls=Program,
+    modules=COMMANDS,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

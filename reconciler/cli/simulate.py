@@ -1,4 +1,4 @@
-"""`reconciler simulate`: the embedded Stalwart, Cloudflare and Docker Engine, to try things on."""
+"""`reconciler simulate`: the embedded Stalwart, Cloudflare, Docker Engine, name servers and Brevo, to try things on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65533), help="The first of three ports; free ones otherwise.")
+@click.option("--port", type=click.IntRange(1, 65530), help="The first of six ports; free ones otherwise.")
 @click.option(
     "--generation",
     type=click.Choice(["rest", "jmap"]),
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def command(session: Session, *, port: int | None, generation: Generation) -> int:
     """Serve simulated systems for this directory until Ctrl-C.
 
-    Stalwart starts empty, Cloudflare has the directory's zones without a record, and the containers are those of the
-    compose file. Nothing of it stays. `apply` then writes the real env file: work in a copy of the directory.
+    Stalwart starts empty, Cloudflare has the directory's zones without a record, two name servers show what is there,
+    Brevo knows the zones as sender domains, and the containers are those of the compose file. Nothing of it stays.
+    `apply` then writes the real env file: work in a copy of the directory.
     """
     import subprocess  # here and below: `--help` asks every command for its first line, and must be quick
     import threading
@@ -38,7 +39,7 @@ def command(session: Session, *, port: int | None, generation: Generation) -> in
     directory = session.directory()
     project = _project(directory)
     values = _secrets(directory, project)
-    stage = _stage(directory, project, values, (port, port + 1, port + 2) if port else (0, 0, 0), generation)
+    stage = _stage(directory, project, values, port, generation)
     if stage.project is not None and not stage.project.file.exists():
         summary = "there is no such file, so the simulator knows no containers"
         raise ReconcilerError(Problem(str(stage.project.file), summary, "correct targets.compose.file, or remove it"))
@@ -86,20 +87,22 @@ def _stage(
     directory: Directory,
     project: Project | None,
     values: dict[str, str],
-    ports: tuple[int, int, int],
+    port: int | None,
     generation: Generation,
 ) -> Stage:
-    from reconciler.simulator.stage import DEFAULT_TOKEN, Stage
+    from reconciler.simulator.stage import DEFAULT_BREVO_KEY, DEFAULT_TOKEN, PORTS, Stage
 
     targets = directory.spec.targets
     admin = _value(targets.stalwart.password[0], values) if targets.stalwart else None
     token = _value(targets.cloudflare[0].token, values) if targets.cloudflare else None
+    keys = (item.api_key for item in directory.spec.smtp.providers.values() if item.api_key)
     return Stage(
         directory.spec.dns,
         project,
         token=token or DEFAULT_TOKEN,
         admin_password=admin or "",
-        ports=ports,
+        brevo_key=next((value for ref in keys if (value := _value(ref, values))), DEFAULT_BREVO_KEY),
+        ports=range(port, port + PORTS) if port else (0,) * PORTS,
         generation=generation,
     )
 

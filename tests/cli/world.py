@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import os
 import pickle
@@ -125,6 +126,7 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
     from reconciler.desired import dns
     from reconciler.desired.resources import desire
     from reconciler.guards import Policy
+    from reconciler.nameservers import look
     from reconciler.secret import Secrets
 
     spec, world = directory.spec, World(Path(os.environ["TEST_WORLD"]))
@@ -141,6 +143,8 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
         head=settings.shown(chosen),
         revision="3f2a9c1",
         desired_hash=directory.digest,
+        look=functools.partial(look, nameservers=settings.nameservers),
+        today=settings.today,
     )
 
 
@@ -148,15 +152,13 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
 def connected() -> Iterator[None]:
     """Put the stand-in in the place of `reconciler.connect`."""
     module = types.ModuleType("reconciler.connect")
-    module.work = work  # type: ignore[attr-defined]
-    former = sys.modules.get("reconciler.connect")
+    former = importlib.import_module("reconciler.connect")
+    module.work, module.public_half = work, former.public_half  # type: ignore[attr-defined]
     sys.modules["reconciler.connect"] = module
     try:
         yield
     finally:
-        sys.modules.pop("reconciler.connect")
-        if former is not None:
-            sys.modules["reconciler.connect"] = former
+        sys.modules["reconciler.connect"] = former
 
 
 if __name__ == "__main__":

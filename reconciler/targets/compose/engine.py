@@ -18,6 +18,8 @@ from reconciler.problem import Problem, TargetUnreadable
 if TYPE_CHECKING:
     import docker
 
+# Functions import `docker` itself and none of its modules. It imports itself in circles, and the Stalwart target
+# imports it at the same time in another thread: two ways into the circle end in a deadlock of Python's import locks.
 PROJECT = "com.docker.compose.project"
 _ALIVE = ("running", "restarting", "paused")
 _TIMEOUT = 30  # seconds for one call to the engine
@@ -121,7 +123,7 @@ class Engine:
 
         Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
-        import docker.errors
+        import docker
 
         with self._reaching() as client:
             for _ in range(_LISTINGS):
@@ -139,7 +141,7 @@ class Engine:
 
     def details(self, container: Container) -> Details | None:
         """Inspect a container; None when it has gone since it was listed."""
-        import docker.errors
+        import docker
 
         with self._reaching() as client:
             try:
@@ -152,7 +154,7 @@ class Engine:
 
         None where it can't be run: the image lacks its program.
         """
-        import docker.errors
+        import docker
 
         try:
             with self._reaching() as client:
@@ -175,8 +177,8 @@ class Engine:
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[Any]:
         """Yield the client, and turn what goes wrong into a problem."""
-        import docker.errors
-        import requests.exceptions
+        import docker
+        import requests
 
         try:
             yield self._connect()
@@ -188,14 +190,15 @@ class Engine:
             raise self._unreachable("answers what can't be understood") from error
 
     def _connect(self) -> docker.APIClient:
-        import docker.utils
+        import docker
+        from docker.utils import kwargs_from_env  # it is there by now
 
         if self._client is None:
             ssh = self.host.startswith("ssh://")  # by the ssh program, which knows the user's keys and configuration
             host = _with_port(self.host) if ssh else self.host
             if ssh:
                 _keep_environment_from_ssh()
-            settings = docker.utils.kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
+            settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
             self._client = docker.APIClient(**settings, version="auto", timeout=_TIMEOUT, use_ssh_client=ssh)
         return self._client
 
@@ -266,8 +269,7 @@ def _context_host() -> str:
 
     The `docker` package does not know DOCKER_CONTEXT. Raises `TargetUnreadable` where that names none.
     """
-    import docker.context
-    import docker.errors
+    import docker
 
     name = os.environ.get("DOCKER_CONTEXT")
     try:

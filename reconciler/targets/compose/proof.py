@@ -10,11 +10,12 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
 from reconciler.resources import Login
 from reconciler.targets.compose.program import redact
 
-_IMPLICIT_TLS = (465, 2465, 8465)  # RFC 8314 section 3.3, and what Amazon SES, Resend and SMTP2GO offer beside it
+_API_KEY = "xkeysib-"  # of Brevo, whose SMTP keys begin with xsmtpsib-
 _TIMEOUT = 5.0  # seconds for a connection, and for each answer
 _VERDICT = 30.0  # seconds for the answer to AUTH: servers make who guesses wait
 
@@ -53,6 +54,8 @@ def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
     """
     login = credentials.login
     where = f"{login.host}:{login.port}"
+    if credentials.password.startswith(_API_KEY):
+        return Proof(refused=_api_key(login, where))
     closed = []
     for door in doors:
         try:
@@ -73,7 +76,7 @@ class _Session(smtplib.SMTP):
     def __init__(self, login: Login, door: Door) -> None:
         self._door = door
         self._context = _context(login)
-        self._implicit = login.port in _IMPLICIT_TLS
+        self._implicit = login.port in IMPLICIT_TLS
         super().__init__(login.host, login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
@@ -162,6 +165,11 @@ def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Pro
 def _no_auth(where: str, mechanisms: Sequence[str]) -> Problem:
     offered = f"offers only {', '.join(mechanisms)} as AUTH" if mechanisms else "offers no AUTH"
     return Problem(where, f"the server {offered}: nobody can log in there", "is it the submission port (587 or 465)?")
+
+
+def _api_key(login: Login, where: str) -> Problem:
+    hint = f"make an SMTP key at Brevo (SMTP & API) and put it into {login.password}; nothing was sent or changed"
+    return Problem(where, f"the password {login.password} is a key for Brevo's API, which SMTP does not take", hint)
 
 
 def _unanswered(where: str, error: Exception) -> Problem:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.plan import Change
-from reconciler.problem import Problem, ReconcilerError, Severity, TargetUnreadable
+from reconciler.problem import Problem, ReconcilerError, Refused, Severity, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
@@ -28,6 +28,7 @@ from reconciler.targets.stalwart.rest import StalwartRest
 
 if TYPE_CHECKING:
     from reconciler.targets.stalwart.jmap import StalwartJmap
+    from reconciler.targets.stalwart.survey import Survey
 
 ADMINISTRATOR = "stalwart-administrator"
 """How the file begins, in the data directory, that keeps the administrator that setting a server up answered."""
@@ -134,6 +135,29 @@ class Stalwart:
         except Bootstrapping as error:  # since it was observed
             self._found = None
             raise TargetUnreadable(self._problem(error.summary, "plan again: the plan says what to do")) from None
+
+    def survey(self, reveal: Reveal) -> Survey:
+        """Read everything that a directory can declare, for an import.
+
+        Raises `TargetUnreadable` where it can't be read whole, `Refused` for a server that holds nothing, or serves
+        no mail.
+        """
+        found = self._detected(reveal)
+        if found is Mode.BOOTSTRAP:
+            hint = "a restart without STALWART_RECOVERY_MODE and with its config.json ends that; then import again"
+            summary = "is in bootstrap or recovery mode: what it has can't be seen"
+            raise Refused(replace(self._problem(summary, hint), severity=Severity.REFUSED))
+        with self._connect(reveal) as connection:
+            if found is Mode.REST:
+                from reconciler.targets.stalwart import rest_survey
+
+                return rest_survey.survey(connection, reveal, self._docker)
+            from reconciler.targets.stalwart import jmap_survey
+
+            try:
+                return jmap_survey.survey(connection, reveal, self._docker, self._domain)
+            except Bootstrapping as error:  # a proxy hid the probe
+                raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
 
     # ------------------------------------------------------------------------------------------------------ generations
     def _detected(self, reveal: Reveal) -> Mode:

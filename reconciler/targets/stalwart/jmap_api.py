@@ -190,8 +190,11 @@ class JmapApi:
         return Rejected(f"answers {answer.status}{named} to a JMAP request", word, "look at the server's log")
 
     # --------------------------------------------------------------------------------------------------------- reading
-    def read(self, kinds: Iterable[Kind]) -> dict[str, list[dict[str, Any]]]:
+    def read(self, kinds: Iterable[Kind], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Read all objects of some kinds whole, or not at all: a listing cut short raises `TargetUnreadable`.
+
+        ``lenient`` leaves out kinds that the server does not know, or does not let us read, and spares no request:
+        a server may be set to stop sooner.
 
         One request where they fit, mostly two for large servers. A get without ids is one call for a kind, but stops
         at 500 without a word; the ids that a query tells show what is missing.
@@ -200,14 +203,17 @@ class JmapApi:
         lists = [item for item in listings.values() if not item.kind.singleton]
         due: deque[_Call] = deque(item.get() for item in listings.values())
         spare = 2 * CALLS - len(due) if len(due) + len(lists) > CALLS else CALLS - len(due)
-        due.extend(item.query(0) for item in lists[: max(spare, 0)])
+        due.extend(item.query(0) for item in lists[: len(lists) if lenient else max(spare, 0)])
         while due:
             batch = [due.popleft() for _ in range(min(CALLS, len(due)))]
             responses = self.call(*((call.method, call.arguments) for call in batch))
             for call, response in zip(batch, responses, strict=True):
-                if response.error is not None:
+                if response.error is None:
+                    call.listing.take(call, response)
+                elif lenient and response.error.type in ("forbidden", "unknownMethod"):
+                    listings.pop(call.listing.kind.name, None)
+                else:
                     raise TargetUnreadable(self._unreadable(call, response.error))
-                call.listing.take(call, response)
             asked = {id(call.listing) for call in due}
             for item in listings.values():
                 due.extend(item.missing() if id(item) not in asked else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.problem import Problem
+from reconciler.problem import Problem, Severity
 from reconciler.reconcile import Report
 from reconciler.resources import (
     UNMANAGED,
@@ -15,6 +15,7 @@ from reconciler.resources import (
     Live,
     Resource,
     SecretRef,
+    Signature,
     Special,
     Verdict,
 )
@@ -134,6 +135,7 @@ class Directory:
         }
         resources = list(wanted)
         self._domains = {item.name: item for item in resources if isinstance(item, Domain)}
+        self._own_keys = {item.domain for item in resources if isinstance(item, Signature) and item.private_key}
         self._wanted: dict[str, Account] = {}  # by the address that is live
         self._missing: list[Account] = []
         for account in (item for item in resources if isinstance(item, Account)):
@@ -191,18 +193,24 @@ class Directory:
         return judge(wanted, address) if password_key(item) is not None else Different()
 
     def _check_writers(self, domain: Domain, item: Raw, report: Report) -> None:
-        """Report a wanted domain whose keys or DNS the server manages itself (traps.md 27 and 28)."""
+        """Report a wanted domain whose keys or DNS the server manages itself (traps.md 27 and 28).
+
+        It never replaces a key while DNS is not its own (jmap-0.16.md section 3): without keys of ours only a warning.
+        """
         wanted = self._domains.get(domain.name)
         found = list(automatic(item))
         if wanted is None or not found or wanted.manual is True:
             return
         what = " and ".join(TWO_WRITERS[name] for name in found)
-        summary = f"the server manages its {what} by itself ({', '.join(found)} is Automatic): two writers"
+        alone = found == ["dkimManagement"] and domain.name not in self._own_keys
+        summary = f"the server manages its {what} by itself ({', '.join(found)} is Automatic)"
+        summary += "" if alone else ": two writers"
         hint = (
             f"write `adopt: [{domain.address}]`, or `--adopt {domain.address}`: apply then sets it to Manual, and the "
             "keys and records stay as they are"
         )
-        report(Problem(domain.address, summary, hint, scope=domain.address))
+        severity = Severity.WARNING if alone else Severity.ERROR
+        report(Problem(domain.address, summary, hint, severity, "" if alone else domain.address))
 
     def _check_aliases(self, domain: Domain, item: Raw, report: Report) -> None:
         """Report wanted domains that can't be made, as they are other names of this one."""

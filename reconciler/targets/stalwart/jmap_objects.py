@@ -103,6 +103,16 @@ class Reading:
             parts[-1] = self._domains.get(str(parts[-1]), "")
         return ("@" if "@" in objects.key_of(kind)[1:] else "/").join(str(part) for part in parts)
 
+    def entries(self, kind: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return the objects of a kind by the names that people use; mostly one each."""
+        if objects.is_singleton(kind):
+            return {SINGLETON: [self._singletons[kind]]} if kind in self._singletons else {}
+        return {name: found for (of, name), found in self._found.items() if of == kind}
+
+    def name_of(self, kind: str, id: str) -> str | None:
+        """Return what people call the object with an id; None where that is not known."""
+        return self._domains.get(id) if kind == "Domain" else self._names.get((kind, id))
+
     def find(self, name: str, entry: str) -> Sequence[Mapping[str, Any]]:
         """Return the objects that a declared one may be: none, one, or several that share their name."""
         if objects.is_singleton(name):

@@ -26,6 +26,10 @@ from reconciler.targets.stalwart.jmap_writes import Unwritable, Write
 _SINGLETON = objects.SINGLETON
 _NAMES = {"hostname": "defaultHostname", "default_domain": "defaultDomainId"}  # of x:SystemSettings
 _RATES = {f"auto_ban/{word}": f"{word}BanRate" for word in ("auth", "abuse", "loiter", "scan")}  # of x:Security
+WORDED = frozenset(
+    {*(("SystemSettings", name) for name in _NAMES.values()), *(("Security", it) for it in _RATES.values())}
+)
+"""The properties of the server's objects that have words of their own."""
 _PROTOCOLS = {"manageSieve": "managesieve"}  # the only one that JMAP spells otherwise than our word
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LISTENER = ("name", "bind", "protocol", "tlsImplicit", "useTls")

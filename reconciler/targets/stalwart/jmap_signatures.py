@@ -160,7 +160,7 @@ def _pem(signature: Signature, reveal: Reveal) -> str:
     if signature.private_key is None:
         if declared:
             raise ValueError("the server does not hold the key of the declared public_key, and private_key is missing")
-        return _new_key(signature.algorithm)
+        return dkim.generate(signature.algorithm)
     try:
         pem = dkim.private_pem(signature.algorithm, reveal(signature.private_key))
     except ValueError as error:
@@ -178,14 +178,3 @@ def _rsa_bits(pem: str) -> int:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     return int(getattr(load_pem_private_key(pem.encode(), None), "key_size", 0))
-
-
-def _new_key(algorithm: str) -> str:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-
-    key = ed25519.Ed25519PrivateKey.generate() if algorithm == "ed25519" else rsa.generate_private_key(65537, _RSA_BITS)
-    encoded: bytes = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return dkim.private_pem(algorithm, encoded.decode())

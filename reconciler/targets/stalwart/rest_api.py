@@ -12,6 +12,7 @@ from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connectio
 
 # Named, because a listing of all types needs the right to list each of them, and an unknown one returns everything.
 TYPES = "individual,domain,group,list"
+_OTHERS = ",role,tenant,resource,location,apiKey,oauthClient,other"
 _LARGEST = 900_000  # bytes of a request: a body over 1 MiB is dropped and read as empty
 
 _STRANGE = "check the url: a proxy, or another version than 0.11 to 0.15?"
@@ -34,9 +35,12 @@ class RestApi:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def principals(self) -> list[dict[str, Any]]:
-        """List accounts, domains, groups and lists whole, or not at all: a listing cut short raises."""
-        found = self._read("/api/principal", {"types": TYPES, "limit": "0"})
+    def principals(self, *, others: bool = False) -> list[dict[str, Any]]:
+        """List accounts, domains, groups and lists whole, or not at all: a listing cut short raises.
+
+        ``others`` adds what is never kept here: roles, API keys and so on, which needs the right to list each.
+        """
+        found = self._read("/api/principal", {"types": TYPES + (_OTHERS if others else ""), "limit": "0"})
         items = found.get("items") if isinstance(found, dict) else None
         total = found.get("total") if isinstance(found, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
@@ -81,6 +85,17 @@ class RestApi:
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
             raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
         return found
+
+    def settings(self) -> dict[str, str]:
+        """Read all settings whole, those of ``config.toml`` and secrets among them; a listing cut short raises."""
+        found = self._read("/api/settings/list", {"limit": "0"})
+        items = found.get("items") if isinstance(found, dict) else None
+        if not isinstance(items, dict) or not all(isinstance(value, str) for value in items.values()):
+            raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
+        if found.get("total") != len(items):
+            summary = f"lists {len(items)} of {found.get('total')} settings"
+            raise TargetUnreadable(self.connection.problem(summary, "try again"))
+        return items
 
     def write(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Change settings, in one request where its size allows. No transaction: each operation is written at once."""

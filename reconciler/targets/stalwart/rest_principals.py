@@ -121,6 +121,11 @@ def _texts(item: Mapping[str, Any], name: str) -> list[str]:
     return [value] if isinstance(value, str) else [text for text in value if isinstance(text, str)]
 
 
+def secrets_of(item: Mapping[str, Any]) -> list[str]:
+    """Return what is stored of an account's secrets: the password, app passwords, one-time seeds."""
+    return _texts(item, "secrets")
+
+
 def _verdict(account: Account, stored: Sequence[str], reveal: Reveal, report: Report) -> Verdict | Special:
     """Compare a wanted password with the stored ones; app passwords and one-time seeds are left alone."""
     if not isinstance(account.password, SecretRef) or not account.enforce_password:

@@ -55,6 +55,12 @@ _SIGNATURE_PARTS = (
     *("algorithm", "canonicalization", "domain", "private-key", "report", "selector"),
     *(f"headers.{index}" for index in range(len(_HEADERS))),
 )
+USUAL_OPTIONS: Keys = {
+    "canonicalization": "relaxed/relaxed",
+    "report": "false",
+    **{f"headers.{index}": header for index, header in enumerate(_HEADERS)},
+}
+"""How the server's own keys sign, and ours."""
 _ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 _MACRO = re.compile(r"%\{(env|file|cfg)?:?[^}]*\}%")
 _SIGNATURE_FIELDS = re.compile(r"signature\.(.+)\.(algorithm|domain|selector|private-key)")
@@ -258,7 +264,7 @@ def _signature_ids(stored: Iterable[str]) -> set[str]:
     return {match[1] for key in stored if (match := _SIGNATURE_FIELDS.fullmatch(key))}
 
 
-def _signature_block(stored: Keys, name: str) -> dict[str, str]:
+def signature_block(stored: Keys, name: str) -> dict[str, str]:
     """Return the keys of one signature. ``signature.rsa-mana.how.`` also begins the keys of ``rsa-mana.how.au``."""
     start = f"{SIGNATURE}{name}."
     longer = tuple(f"{SIGNATURE}{item}." for item in _signature_ids(stored) if item.startswith(f"{name}."))
@@ -419,7 +425,7 @@ def _edit_signature(change: Change, before: Keys, reveal: Reveal, leaving: froze
         return Edit(change, drop=tuple(_blocks_of(change.resource, before)))
     signature = change.after
     name = _id_of(signature, old)
-    drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in _signature_block(before, item)))
+    drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in signature_block(before, item)))
     put = {} if name == old or name in leaving else _moved_aside(name, before, signature.selector)
     pem = _pem(signature, before.get(f"{SIGNATURE}{old}.private-key") if old else None, reveal)
     if pem is None:
@@ -430,7 +436,7 @@ def _edit_signature(change: Change, before: Keys, reveal: Reveal, leaving: froze
 def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
     """Yield the keys of every signature that is this one. Its id may belong to the key that took over by now."""
     for name in sorted(_signature_ids(before)):
-        block = _signature_block(before, name)
+        block = signature_block(before, name)
         selector, domain = (block.get(f"{SIGNATURE}{name}.{part}") for part in ("selector", "domain"))
         if isinstance(resource, Signature) and (domain, selector) == (resource.domain, resource.selector):
             yield from block
@@ -453,7 +459,7 @@ def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
     selector = before.get(f"{start}selector")
     if selector in (None, "", newcomer) or f"{start}private-key" not in before:
         return {}
-    block = _signature_block(before, name)
+    block = signature_block(before, name)
     return {f"{SIGNATURE}{name}-{selector}.{key.removeprefix(start)}": value for key, value in block.items()}
 
 
@@ -480,11 +486,9 @@ def _signature_keys(name: str, signature: Signature, pem: str) -> dict[str, str]
     """Return every key the server writes itself: one without its algorithm would spoil its neighbour."""
     values = {
         "algorithm": f"{signature.algorithm}-sha256",
-        "canonicalization": "relaxed/relaxed",
         "domain": signature.domain,
         "private-key": pem,
-        "report": "false",
         "selector": signature.selector,
-        **{f"headers.{index}": header for index, header in enumerate(_HEADERS)},
+        **USUAL_OPTIONS,
     }
     return {f"{SIGNATURE}{name}.{part}": values[part] for part in _SIGNATURE_PARTS}

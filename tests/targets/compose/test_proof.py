@@ -53,6 +53,15 @@ def test_an_untrusted_certificate_stops_before_the_password(serve: Callable) -> 
     assert server.attempts == []
 
 
+def test_a_key_of_an_api_is_no_password_and_is_not_sent(serve: Callable) -> None:
+    server = serve(PASSWORD)
+    proof = tried(server.login(), server.port, "xkeysib-canary")
+    assert proof.refused is not None
+    assert "a key for Brevo's API" in proof.refused.summary
+    assert "canary" not in repr(proof)
+    assert server.attempts == []
+
+
 def test_no_password_goes_over_a_plain_connection(serve: Callable) -> None:
     server = serve(PASSWORD, tls=False)
     proof = tried(server.login(), server.port)

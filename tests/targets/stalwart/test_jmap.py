@@ -357,11 +357,14 @@ def test_a_domain_made_by_us_is_manual(newer):
 @pytest.mark.trap(28, "jmap")
 def test_two_writers_are_a_problem_until_the_domain_is_adopted(newer):
     newer.create("Domain", name="mana.how", dkimManagement={"@type": "Automatic"})
-    plan = newer.plan([Domain("mana.how"), user(NOREPLY)])
+    warning = next(it for it in newer.plan([Domain("mana.how"), user(NOREPLY)]).problems if "Automatic" in it.summary)
+    assert (warning.severity, "two writers" in warning.summary) == (Severity.WARNING, False)
+    own = Signature("mana.how", "s1", "ed25519", UNKNOWN, private_key=SecretRef("env", "KEY"))
+    plan = newer.plan([Domain("mana.how"), user(NOREPLY), own])
     (problem,) = plan.errors
     assert problem.where == "domain/mana.how"
     assert "adopt: [domain/mana.how]" in problem.hint
-    assert [change.address for change in plan.changes] == [f"account/{NOREPLY}"]
+    assert [change.address for change in plan.changes] == [f"account/{NOREPLY}", own.address]
     wanted = [Domain("mana.how", manual=True), user(NOREPLY)]
     assert newer.plan(wanted).errors == ()
     assert statuses(newer.apply(wanted)) == {Status.DONE}

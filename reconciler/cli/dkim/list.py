@@ -1,0 +1,119 @@
+"""`reconciler dkim list`: what the directory, the server and every name server say of each key."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli import session
+from reconciler.cli.session import Session
+from reconciler.problem import Problem, ReconcilerError, Severity
+
+if TYPE_CHECKING:
+    from reconciler.agreement import Standing
+    from reconciler.desired.load import Directory
+    from reconciler.reconcile import Work
+    from reconciler.resources import Signature
+
+
+@click.command("list")
+@click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
+@session.command
+def command(session: Session, *, domains: tuple[str, ...]) -> int:
+    """Show each key: its stage, whether the server signs with it, whether every name server publishes it.
+
+    Shows the keys of every DOMAIN that is declared or that Stalwart has, or of the given ones. What is wrong stands
+    below with what to do. AGE counts the days of a stage or, where `since` is not declared, since the month in the
+    selector; DNS says how many of the authoritative name servers show the key.
+
+    Ends with 0, whatever it finds, or 1 where Stalwart or a name server could not be asked.
+    """
+    directory = session.directory()
+    work = _work(session, directory)
+    server, problems = _server(session, work)
+    found = _chosen(_standings(session, directory, work, server), domains, readable=server is not None)
+    session.console.done()
+    complete = (server is not None or "stalwart" not in work.targets) and not any(item.unread for item in found)
+    _show(session, found, problems, complete=complete)
+    return 0 if complete else 1
+
+
+def _work(session: Session, directory: Directory) -> Work:
+    """Connect to Stalwart alone where it takes part: the rest is asked of the name servers."""
+    chosen = session.options.target
+    takes_part = directory.spec.targets.stalwart is not None and (not chosen or "stalwart" in chosen)
+    return session.work(directory, **({"targets": ("stalwart",)} if takes_part else {}))
+
+
+def _server(session: Session, work: Work) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
+    """Return what Stalwart has, and what it reports of it; None where it is no target or can't be read."""
+    from reconciler import reconcile
+    from reconciler.resources import UNKNOWN, Signature
+
+    if "stalwart" not in work.targets:
+        hint = "declare targets.stalwart, or leave --target out"
+        return None, (Problem("Stalwart", "was not asked: it is no target here", hint, Severity.WARNING),)
+    session.console.step("Observing Stalwart")
+    # Without the keys' halves: whether they could be written is a matter for `plan`.
+    desired = (item for item in work.desire(None).resources if isinstance(item, Signature))
+    wanted = [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
+    seen = reconcile.observe(work, wanted)["stalwart"]
+    if not seen.complete:
+        return None, seen.problems
+    problems = tuple(item for item in seen.problems if item.where.startswith("dkim"))
+    return tuple(live.resource for live in seen.live if isinstance(live.resource, Signature)), problems
+
+
+def _standings(
+    session: Session, directory: Directory, work: Work, server: Sequence[Signature] | None
+) -> tuple[Standing, ...]:
+    from reconciler import agreement
+    from reconciler.connect import public_half
+
+    asked = agreement.questions(directory.spec, server)
+    session.console.step("Asking the name servers")
+    answers = work.look(asked) if asked else {}
+    # Private keys are Stalwart's secrets: without that target none is read.
+    half = functools.partial(public_half, work.reveal) if "stalwart" in work.targets else None
+    return agreement.standings(directory.spec, server, answers, work.today, half)
+
+
+def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bool) -> tuple[Standing, ...]:
+    """Keep the keys of some domains. Raises ReconcilerError for a domain of which there is none."""
+    wanted = [_domain(name) for name in domains]
+    known = {item.domain for item in found}
+    for name in wanted:
+        if name not in known:
+            summary = "no key of it is declared" + (", and the server has none" if readable else "")
+            hint = f"make one: reconciler dkim generate {name}"
+            if known:
+                hint += f"; there are keys of {', '.join(sorted(known))}"
+            raise ReconcilerError(Problem(name, summary, hint))
+    return tuple(item for item in found if not wanted or item.domain in wanted)
+
+
+def _domain(name: str) -> str:
+    from reconciler.desired.dns import host
+
+    try:
+        return host(name)
+    except ValueError as error:
+        raise ReconcilerError(Problem(name, str(error), "name a domain such as example.com")) from None
+
+
+def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem, ...], *, complete: bool) -> None:
+    from reconciler.report import dkim
+
+    if session.console.output == "json":
+        session.console.document(dkim.document(found, problems, complete=complete))
+    elif session.console.output == "markdown":
+        session.console.text(dkim.page(found, problems))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        session.console.text(dkim.table(found, session.style, problems, width))

@@ -1,0 +1,231 @@
+"""`reconciler dkim rotate`: the next stage of each key, as far as it is due, written into the YAML."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli import session
+from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP
+from reconciler.cli.session import Session
+from reconciler.problem import Problem, ReconcilerError, Severity
+
+if TYPE_CHECKING:
+    from reconciler.cli.dkim.newkey import NewKey, Order
+    from reconciler.desired.edit import Edit
+    from reconciler.desired.load import Directory
+    from reconciler.desired.spec import Key
+    from reconciler.resources import Signature
+    from reconciler.rotation import Needs, Seen, Step
+
+
+@click.command()
+@click.argument("domain")
+@click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
+@click.option("--store", "where", metavar="WHERE", help=STORE_HELP)
+@click.option("--recipient", "recipients", multiple=True, metavar="R", help=RECIPIENT_HELP)
+@session.command
+def command(
+    session: Session, *, domain: str, algorithm: str | None, where: str | None, recipients: tuple[str, ...]
+) -> int:
+    """Write the next stage of DOMAIN's keys, where it is due, and say when the one after is.
+
+    Where no rotation is under way it begins one: a new key is pending until every authoritative name server shows it.
+    Then it is active and the old one retiring, which is retired seven full days later. Until a stage is due nothing is
+    changed; when the last one is reached, running it again begins the next rotation.
+
+    Ends with 0, or 1 where a name server, or Stalwart, had to be asked and could not be: nothing is written then for
+    that algorithm.
+    """
+    from reconciler import rotation
+
+    directory = session.directory()
+    name, keys = _keys(directory, domain, algorithm)
+    today = session.settings.today
+    seen, reasons = _seen(session, directory, name, rotation.needs(name, keys, today))
+    steps = rotation.steps(name, keys, today, seen)
+    with session.stop.writing():
+        run = _Run(session, directory, name, steps, where, recipients)
+        run.write()
+    session.console.done()
+    run.report(reasons)
+    session.stop.check()
+    return 1 if any(item.move is rotation.Move.BLOCKED for item in steps) else 0
+
+
+def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str, list[Key]]:
+    """Return the domain as the directory writes it, and the keys to rotate."""
+    from reconciler.cli.dkim.newkey import declared, unknown
+
+    command = f"reconciler dkim generate {domain}"
+    name = declared(directory.spec, domain)
+    if name is None:
+        raise unknown(domain, list(directory.spec.dkim), f"its first key: {command}", "has no key in the directory")
+    keys = [key for key in directory.spec.dkim[name] if algorithm in (None, key.algorithm)]
+    if not keys:
+        summary = f"has no {algorithm} key" if algorithm else "has no key"
+        hint = f"make one: {command}" + (f" --algorithm {algorithm}" if algorithm else "")
+        raise ReconcilerError(Problem(f"dkim.{name}", summary, hint))
+    return name, keys
+
+
+# ------------------------------------------------------------------------------------------------ what is asked
+def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[Seen, tuple[Problem, ...]]:
+    """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
+    from reconciler import nameservers
+    from reconciler.rotation import Seen
+
+    settings, progress = session.settings, session.console.step
+    answers = nameservers.look(needs.questions, nameservers=settings.nameservers, progress=progress)
+    halves = _halves(session, directory, needs.halves)
+    unknown = any(key.selector not in halves for key in needs.halves)
+    if not (needs.server or unknown):
+        return Seen(answers, halves), ()
+    server, problems = _server(session, directory, domain)
+    return Seen(answers, halves, server), problems
+
+
+def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
+    """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
+    from reconciler.keys import public_half
+    from reconciler.problem import SecretUnreadable
+    from reconciler.secret import Secrets
+
+    secrets = Secrets(directory.path, session.settings.environ, directory.text)
+    halves = {}
+    for key in keys:
+        try:
+            if key.private_key is not None:
+                halves[key.selector] = public_half(key.algorithm, secrets(key.private_key))
+        except (SecretUnreadable, ValueError):
+            continue
+    return halves
+
+
+def _server(
+    session: Session, directory: Directory, domain: str
+) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
+    """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
+    from reconciler import reconcile
+    from reconciler.desired.dns import host
+    from reconciler.resources import Domain, Signature
+
+    if session.options.target and "stalwart" not in session.options.target:
+        return None, (Problem("Stalwart", "was not asked: it is no target here", "leave --target out"),)
+    try:
+        work = session.work(directory, targets=("stalwart",))
+    except ReconcilerError as error:
+        return None, error.problems
+    session.console.step("Observing Stalwart")
+    wanted = [item for item in work.desire(None).resources if isinstance(item, Domain | Signature)]
+    seen = reconcile.observe(work, wanted)["stalwart"]
+    if not seen.complete:
+        return None, seen.problems
+    held = (live.resource for live in seen.live)
+    return tuple(item for item in held if isinstance(item, Signature) and item.domain == host(domain)), ()
+
+
+# ------------------------------------------------------------------------------------------- what is written and said
+@dataclass(slots=True)
+class _Run:
+    """One call: the steps of a domain, and what became of them."""
+
+    session: Session
+    directory: Directory
+    domain: str
+    steps: tuple[Step, ...]
+    where: str | None
+    recipients: tuple[str, ...]
+    file: str = ""
+    made: list[NewKey] = field(default_factory=list)
+
+    def write(self) -> None:
+        """Make the keys that are needed, and write all that is due at once."""
+        from reconciler.desired.edit import edit
+
+        self.steps, edits = self._edits()
+        if edits:
+            made = edit(self.directory, edits)
+            made.write()
+            self.file = ", ".join(made.files)
+
+    def _edits(self) -> tuple[tuple[Step, ...], list[Edit]]:
+        from reconciler.cli.dkim.newkey import new_key
+        from reconciler.desired.edit import SetKey
+        from reconciler.rotation import Move
+
+        steps, edits = list[Any](), list[Any]()
+        for item in self.steps:
+            step = item
+            if item.move is Move.START:
+                key = new_key(self.session, self.directory, self._order(item))
+                self.made.append(key)
+                edits.append(key.added("pending", self.session))
+                step = _started(item, key, self.session.settings.today)
+            edits += [SetKey(self.domain, name, facts) for name, facts in step.changes.items()]
+            steps.append(step)
+        return tuple(steps), edits
+
+    def _order(self, step: Step) -> Order:
+        from reconciler.cli.dkim.newkey import Order
+
+        return Order(self.domain, step.algorithm, None, self.where, self.recipients)
+
+    def report(self, reasons: tuple[Problem, ...]) -> None:
+        """Say what happened, what to do now, and when the next step is due."""
+        problems = [problem for step in self.steps for problem in step.problems]
+        blocked = any(problem.severity is Severity.ERROR for problem in problems)
+        problems += reasons if blocked else ()
+        if self.session.console.output == "json":
+            self.session.console.document(self._document(problems))
+            return
+        self.session.report(*problems)
+        self.session.console.result("\n".join(self._said()), {})
+
+    def _said(self) -> Iterator[str]:
+        from reconciler.cli.dkim.newkey import cares
+
+        for step in self.steps:
+            yield f"{step.algorithm}: {step.said}."
+            yield from (f"  {key.words}." for key in self.made if key.selector == step.selector)
+            if step.then:
+                yield f"  Next: {step.then}."
+        yield ""
+        if not self.file:
+            yield "Nothing was changed."
+            return
+        yield from cares(self.directory.spec, self.made)
+        yield f"Written to {self.file}. Now: `reconciler plan`, commit, `reconciler apply`."
+        if any(step.then for step in self.steps):
+            yield f"Then run `reconciler dkim rotate {self.domain}` again: it changes nothing before a step is due."
+
+    def _document(self, problems: Sequence[Problem]) -> dict[str, Any]:
+        from reconciler.report import json
+
+        steps = [
+            {
+                "algorithm": step.algorithm,
+                "move": str(step.move),
+                "selector": step.selector,
+                "said": step.said,
+                "next": step.then,
+                "due": step.due.isoformat() if step.due else None,
+                "changes": {
+                    name: {field: str(value) for field, value in facts.items()} for name, facts in step.changes.items()
+                },
+            }
+            for step in self.steps
+        ]
+        return json.problems(problems) | {"domain": self.domain, "file": self.file or None, "steps": steps}
+
+
+def _started(step: Step, key: NewKey, today: dt.date) -> Step:
+    """Put the new key into the words of a step that begins a rotation."""
+    from reconciler.rotation import SHOWN
+
+    said = f"{key.selector} is pending since {today}, and {step.selector} goes on signing"
+    return replace(step, selector=key.selector, said=said, then=f"it takes over {SHOWN}")

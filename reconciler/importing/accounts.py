@@ -1,0 +1,128 @@
+"""`accounts.yaml`: who has a mailbox or a login, and where each password is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.desired import spec as form
+from reconciler.importing.draft import Draft
+from reconciler.importing.found import Found
+from reconciler.importing.request import ADMINISTRATOR
+from reconciler.importing.smtp import Submission
+from reconciler.importing.yaml import Noted
+from reconciler.resources import Account, SecretRef
+
+_NAMED = 5  # accounts that a note names
+NO_PASSWORD = (
+    "The server shows no hashes: for a restore, name where this password is, as",
+    "password: {{env: {name}}}",
+)
+
+
+def accounts(found: Found, submissions: Sequence[Submission], draft: Draft) -> dict[str, Any]:
+    """Return the entries by key. What an account has nothing of is left to the server."""
+    content: dict[str, Any] = {}
+    logins: set[str] = set()
+    missing: list[str] = []
+    for account in sorted(found.accounts, key=lambda item: ("@" in item.name, item.name)):
+        entry = _entry(account, _login(found, account, logins))
+        password = _password(found, account, submissions, draft)
+        whole = entry | ({"password": {password.source: password.name}} if password else {})
+        if not draft.fits(account.address, dict[form.AccountName, form.Account], {account.name: whole}):
+            continue
+        if password is not None:
+            entry["password"] = password
+            if not account.enforce_password:
+                entry["enforce_password"] = Noted(value=False, beside="stored in clear text, which can't be compared")
+        elif _shows_no_hashes(found):  # up to 0.15 the survey has said why there is none
+            missing.append(account.name)
+        content[account.name] = entry
+    return content | _with_advice(found, missing, content, draft)
+
+
+def _login(found: Found, account: Account, taken: set[str]) -> str | None:
+    """Return the login where it has to be said: where it is not the local part, or another account has that.
+
+    From 0.16 the address is the login, and the directory's is not used; but one stands once there, as up to 0.15.
+    """
+    usual = account.name.partition("@")[0]
+    login = account.login if isinstance(account.login, str) else usual
+    if _shows_no_hashes(found):
+        login = account.name if usual in taken else usual
+    taken.add(login)
+    return login if login != usual else None
+
+
+def _entry(account: Account, login: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    if isinstance(account.description, str) and account.description:
+        entry["description"] = account.description
+    if isinstance(account.roles, tuple):
+        entry["roles"] = list(account.roles)
+    if login:
+        entry["login"] = login
+    if isinstance(account.aliases, tuple) and account.aliases:
+        entry["aliases"] = list(account.aliases)
+    if isinstance(account.groups, tuple) and account.groups:
+        entry["groups"] = list(account.groups)
+    if isinstance(account.quota, int):
+        entry["quota"] = _size(account.quota)
+    return entry
+
+
+def _size(amount: int) -> str:
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if amount % 1024**power == 0:
+            return f"{amount // 1024**power} {unit}"
+    return str(amount)
+
+
+def _password(found: Found, account: Account, submissions: Sequence[Submission], draft: Draft) -> SecretRef | None:
+    """Return where the password is: the administrator's own, a consumer's in clear, or else the stored hash."""
+    stored = found.server.hashes.get(account.name) if found.server else None
+    if found.is_administrator(account) and _opens(found.environ.get(ADMINISTRATOR.name, ""), stored, found):
+        return ADMINISTRATOR
+    clear = next((item.password for item in submissions if item.account == account.name), None)
+    value = clear if clear is not None else stored
+    return draft.keep(account.name, value) if value else None
+
+
+def _opens(value: str, stored: str | None, found: Found) -> bool:
+    """Whether a password is an account's; from 0.16, which shows no hashes, the login itself has proved it."""
+    from reconciler.targets.stalwart.passwords import matches
+
+    if _shows_no_hashes(found):
+        return True
+    return bool(value and stored and matches(value, stored))
+
+
+def _shows_no_hashes(found: Found) -> bool:
+    return found.server is not None and found.server.generation == "jmap"
+
+
+def _with_advice(found: Found, names: Sequence[str], content: Mapping[str, Any], draft: Draft) -> dict[str, Noted]:
+    """Say of the accounts without a password, all at once and at each, where a person can put it."""
+    if not names:
+        return {}
+    variables = _variables(found)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    summary = f"the server shows no passwords; a restore could not bring back that of {', '.join(names[:_NAMED])}{more}"
+    hint = f"write where it is into the entry, as the comment there says: `password: {{env: {variables[names[0]]}}}`"
+    draft.note("accounts", summary, hint)
+    return {
+        name: Noted(content[name], tuple(line.format(name=variables[name]) for line in NO_PASSWORD)) for name in names
+    }
+
+
+def _variables(found: Found) -> dict[str, str]:
+    """Name a variable for each account's password: after its local part, or its address where two would share one."""
+    short = {account.name: _variable(account.name.partition("@")[0]) for account in found.accounts}
+    times = Counter(short.values())
+    return {name: word if times[word] == 1 else _variable(name) for name, word in short.items()}
+
+
+def _variable(text: str) -> str:
+    word = "".join(char if char.isascii() and char.isalnum() else "_" for char in text)
+    return f"{'_' if word[:1].isdigit() else ''}{word.upper()}_PASSWORD"

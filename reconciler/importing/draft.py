@@ -1,0 +1,68 @@
+"""What an import is going to write, as it grows: secrets for the store, and what a person has to know."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.guards import PUBLIC_SECRETS
+from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.resources import SecretRef
+from reconciler.store import Store
+
+
+@dataclass(slots=True)
+class Draft:
+    """What was decided so far. ``hide`` is told every secret, for the fence round what is printed."""
+
+    store: Store
+    hide: Callable[[SecretRef, str], None] = lambda _ref, _value: None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    notes: list[Problem] = field(default_factory=list)
+
+    def keep(self, name: str, value: str) -> SecretRef:
+        """Have a secret stored once everything is decided, and return its reference. A value keeps its name."""
+        name = _file_name(name)
+        ref = self.store.reference(name)
+        new = name not in self.secrets
+        if self.secrets.setdefault(name, value) != value:
+            hint = "rename the account, key or service that one of them is of"
+            raise ReconcilerError(Problem(str(ref), "two secrets would have this name", hint))
+        self.hide(ref, value)
+        if new and hashlib.sha256(value.encode()).hexdigest() in PUBLIC_SECRETS:
+            hint = "set a new one where it is used, and put that there: until then every plan is refused"
+            self.note(str(ref), "is imported, and is publicly known", hint)
+        return ref
+
+    def note(self, where: str, summary: str, hint: str = "") -> None:
+        """Tell of something that is not in the directory, or not as a restore needs it."""
+        self.notes.append(Problem(where, summary, hint, Severity.WARNING))
+
+    def fits(self, where: str, form: Any, value: Any) -> bool:
+        """Whether the directory takes a value for one of its models or types; say why not."""
+        try:
+            _adapter(form).validate_python(value)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False, include_context=True)
+            told = [item[1] for part in wrong for item in part.get("ctx", {}).get("errors", ())]
+            self.note(where, f"left out, as the directory can't say it: {told[0] if told else wrong[0]['msg']}")
+            return False
+        return True
+
+
+@functools.cache
+def _adapter(form: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(form)  # building one takes milliseconds, and a zone has thousands of records
+
+
+def _file_name(name: str) -> str:
+    """Make a name that any store takes, as that of a file or a key; one that had to change keeps apart from others."""
+    text = re.sub(r"[\s/\[\]\"'\\\0]", "-", name)
+    text = text if text[:1].isalnum() else f"x{text}"
+    return text if text == name else f"{text}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

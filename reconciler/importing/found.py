@@ -1,0 +1,196 @@
+"""What is live in the systems of a request: read only, and everything before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.desired import dns
+from reconciler.importing.request import ADMINISTRATOR, RECOVERY, TOKEN, Request, stack_name
+from reconciler.problem import TargetUnreadable
+from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
+
+if TYPE_CHECKING:
+    from reconciler.reconcile import Progress, Reveal
+    from reconciler.settings import Settings
+    from reconciler.targets.compose import Compose
+    from reconciler.targets.compose.survey import Service
+    from reconciler.targets.compose.survey import Survey as Project
+    from reconciler.targets.stalwart.survey import Survey
+
+_IMAGE = re.compile(r"(^|/)stalwart(labs)?/(stalwart|mail-server)(:|@|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read. A system that was not asked for is None or empty."""
+
+    request: Request
+    stack: str
+    server: Survey | None = None
+    zones: Mapping[str, Sequence[Live]] = field(default_factory=dict)
+    project: Project | None = None
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def services(self) -> Sequence[Service]:
+        """The compose project's services."""
+        return self.project.services if self.project else ()
+
+    @property
+    def accounts(self) -> list[Account]:
+        """The mail server's accounts."""
+        live = self.server.live if self.server else ()
+        return [item.resource for item in live if isinstance(item.resource, Account)]
+
+    @property
+    def hostname(self) -> str:
+        """What the mail server calls itself, where that is set."""
+        live = self.server.live if self.server else ()
+        settings = (item.resource for item in live if isinstance(item.resource, Setting))
+        return next((str(item.value) for item in settings if item.word == "hostname"), "")
+
+    def is_administrator(self, account: Account) -> bool:
+        """Whether it is the account that the import itself logs in with; from 0.16 its login is an address."""
+        username = self.request.username.lower()
+        return username in (account.name, account.login) or f"{username}@{self._default_domain}" == account.name
+
+    @property
+    def _default_domain(self) -> str:
+        live = [item.resource for item in self.server.live] if self.server else []
+        declared = (str(item.value) for item in live if isinstance(item, Setting) and item.word == "default_domain")
+        domains = [item.name for item in live if isinstance(item, Domain)]
+        return next(declared, domains[0] if len(domains) == 1 else "")
+
+    @property
+    def mail_service(self) -> Service | None:
+        """The compose service that is the mail server: the named container's, or that of its image."""
+        wanted = self.request.container
+        if wanted:
+            return next((item for item in self.services if wanted in (item.container, item.name)), None)
+        return next((item for item in self.services if _IMAGE.search(item.image)), None)
+
+    @property
+    def container(self) -> str | None:
+        """The mail server's container."""
+        service = self.mail_service
+        return self.request.container or (service.container if service and service.container else None)
+
+    def records(self, zone: str) -> list[tuple[Live, Record]]:
+        """Return a zone's records."""
+        return [(live, live.resource) for live in self.zones.get(zone, ()) if isinstance(live.resource, Record)]
+
+
+def read(request: Request, settings: Settings, reveal: Reveal, progress: Progress) -> Found:
+    """Read the systems, the compose project first: it says in which container the mail server runs.
+
+    Raises `TargetUnreadable` where one can't be read, `Refused` where it is not what should be imported.
+    """
+    zones = tuple(dict.fromkeys(dns.host(zone) for zone in request.zones))
+    found = Found(replace(request, zones=zones), request.stack or "", environ=settings.environ)
+    if request.compose is not None:
+        progress("Reading the compose project")
+        found = _with_project(found, settings, progress)
+    label = zones[0] if zones else (request.stalwart or "").partition("://")[2].partition(":")[0]
+    project = found.project.project if found.project else ""
+    found = replace(found, stack=found.stack or stack_name(project, label.partition(".")[0]))
+    if request.stalwart is not None:
+        progress("Reading Stalwart")
+        found = replace(found, server=_server(found, settings, reveal, progress))
+    if zones:
+        progress("Reading Cloudflare")
+        found = replace(found, zones=_zones(found, settings, reveal, progress))
+    return found
+
+
+def _with_project(found: Found, settings: Settings, progress: Progress) -> Found:
+    from reconciler.targets.compose import survey
+
+    file = (found.request.compose or Path()).absolute()
+    env_file = found.request.env_file or survey.env_file((file,), settings.docker_host)
+    request = replace(found.request, env_file=env_file)
+    project = survey.survey(_compose(request, file, found.stack, settings, progress))
+    return replace(found, request=request, project=project)
+
+
+def _compose(request: Request, file: Path, stack: str, settings: Settings, progress: Progress) -> Compose:
+    from reconciler.targets.compose import Compose
+
+    return Compose(
+        file=file,
+        env_file=request.env_file or file.parent / ".env",
+        project=request.project,
+        stack=stack,
+        program=settings.compose,
+        docker_host=settings.docker_host,
+        progress=progress,
+    )
+
+
+def _server(found: Found, settings: Settings, reveal: Reveal, progress: Progress) -> Survey:
+    """Survey the mail server as the declared administrator, and nobody else.
+
+    From 0.16 a lost server knows no administrator: where the recovery one is at hand, it tells that from a wrong
+    password. What it sees is never imported.
+    """
+    survey = partial(_survey, found, settings, reveal, progress)
+    try:
+        return survey(passwords=(ADMINISTRATOR,))
+    except TargetUnreadable as error:
+        if settings.environ.get(RECOVERY.name):
+            with contextlib.suppress(TargetUnreadable):
+                survey(passwords=(), recovery=RECOVERY)
+        raise error from None
+
+
+def _survey(
+    found: Found,
+    settings: Settings,
+    reveal: Reveal,
+    progress: Progress,
+    *,
+    passwords: Sequence[SecretRef],
+    recovery: SecretRef | None = None,
+) -> Survey:
+    from reconciler.targets.stalwart import Stalwart
+    from reconciler.targets.stalwart.jmap_bootstrap import Setup
+
+    request = found.request
+    domain = request.zones[0] if request.zones else ""  # from 0.16 a login is an address: which, nobody has said yet
+    server = Stalwart(
+        url=settings.stalwart_url or request.stalwart or "",
+        username=request.username,
+        passwords=passwords,
+        recovery=recovery,
+        container=found.container,
+        allow_plain_http=request.allow_plain_http,
+        docker_host=settings.docker_host,
+        setup=Setup("", domain),
+        progress=progress,
+    )
+    return server.survey(reveal)
+
+
+def _zones(found: Found, settings: Settings, reveal: Reveal, progress: Progress) -> Mapping[str, Sequence[Live]]:
+    from reconciler.targets.cloudflare import Cloudflare
+
+    zones = found.request.zones
+    target = Cloudflare(
+        stack=found.stack,
+        zones=zones,
+        tokens=[(TOKEN, None)],
+        base_url=settings.cloudflare_base_url,
+        progress=progress,
+    )
+    try:
+        seen = target.observe((), reveal)
+    finally:
+        target.close()
+    if seen.unread:
+        raise TargetUnreadable(*seen.problems)
+    return {zone: [live for live in seen.live if live.resource.scope == f"dns/{zone}"] for zone in zones}

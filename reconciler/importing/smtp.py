@@ -1,0 +1,324 @@
+"""`smtp.yaml`: which provider the running containers hand their mail to, and by which variables they are told."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote, urlsplit
+
+from reconciler.desired import spec as form
+from reconciler.desired.presets import PRESETS
+from reconciler.importing.draft import Draft
+from reconciler.importing.found import Found
+from reconciler.importing.request import ADMINISTRATOR
+from reconciler.importing.yaml import Noted
+from reconciler.resources import Account, SecretRef
+
+if TYPE_CHECKING:
+    from reconciler.targets.compose.survey import Service
+
+_ROLES = {
+    "host": re.compile(r"_(HOST|HOSTNAME|SERVER)"),
+    "port": re.compile(r"_PORT"),
+    "username": re.compile(r"_((HOST_|AUTH_)?(USER|USERNAME)|LOGIN)"),
+    "password": re.compile(r"_((HOST_|AUTH_)?(PASS|PASSWORD|PASSWD))"),
+    "insecure_tls": re.compile(r"_(INSECURE(_TLS|_SKIP_VERIFY)?|TLS_INSECURE|(TLS_)?SKIP_VERIFY)"),
+}
+_MAIL = re.compile(r"(?:[A-Z0-9]+_)*?(?:SMTP|MAILER|EMAIL|MAIL)")
+_URL = re.compile(r"(smtps?)://([^@/]*)@([^/?#]*)(.*)", re.DOTALL)
+_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE")
+_PASSWORD_IN_URL = re.compile(r"://[^\s/@]*:[^\s@]*@")
+_SUBMISSION = {"smtp": 587, "smtps": 465}  # where a URL names no port (RFC 8314 section 3.3)
+_SHORTEST_KEY = 8  # characters; shorter values agree by chance
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """How one service hands its mail in. ``prefix`` begins the names of its variables, ``account`` is whose login.
+
+    ``username`` and ``password`` are those of the running container.
+    """
+
+    service: Service
+    prefix: str
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    verify_tls: bool = True
+    account: str | None = None
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """What a template's names stand for."""
+        insecure = "false" if self.verify_tls else "true"
+        own = {"host": self.host, "port": str(self.port), "username": self.username, "password": self.password}
+        return own | {"insecure_tls": insecure}
+
+
+def submissions(found: Found, draft: Draft) -> list[Submission]:
+    """Find out how each running service hands its mail in; who does so in a way that can't be said is told of."""
+    made: list[Submission] = []
+    for service in found.services:
+        if service is found.mail_service:
+            continue
+        if not service.running:
+            if any(_role(name) == "host" or _URL.fullmatch(value or "") for name, value in service.configured.items()):
+                draft.note(f"smtp/{service.name}", "left out: no container of it runs", "start it, and import again")
+            continue
+        submission = _submission(service, draft)
+        if submission is not None and not _is_administrators(found, submission, draft):
+            made.append(_with_account(found, submission, made, draft))
+    return made
+
+
+def _role(name: str) -> str:
+    """Say which part of a login a variable holds; nothing where it is not about mail."""
+    match = _MAIL.match(name)
+    rest = name[match.end() :] if match else ""
+    return next((role for role, pattern in _ROLES.items() if pattern.fullmatch(rest)), "")
+
+
+def _submission(service: Service, draft: Draft) -> Submission | None:
+    environment = service.running[0]
+    for name in sorted(environment):
+        if _URL.fullmatch(environment[name]) and (made := _of_url(service, name)) is not None:
+            return made
+    hosts = [name for name in sorted(environment) if _role(name) == "host" and environment[name]]
+    found = [made for name in hosts if (made := _of_variables(service, _prefix(name))) is not None]
+    if hosts and not found:
+        summary = "left out: it submits its mail without a login, or by variables that are not known here"
+        draft.note(f"smtp/{service.name}", summary, "declare it by hand under smtp.consumers")
+    return found[0] if found else None
+
+
+def _prefix(name: str) -> str:
+    match = _MAIL.match(name)
+    return f"{match[0]}_" if match else name
+
+
+def _of_variables(service: Service, prefix: str) -> Submission | None:
+    environment = service.running[0]
+    values = {_role(name): value for name, value in environment.items() if name.startswith(prefix) and _role(name)}
+    host, _, port = values.get("host", "").partition(":")
+    port = values.get("port") or port or "587"
+    if not (host and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
+        return None
+    insecure = values.get("insecure_tls", "false").lower() == "true"
+    return Submission(service, prefix, host, int(port), values["username"], values["password"], not insecure)
+
+
+def _of_url(service: Service, name: str) -> Submission | None:
+    try:
+        parts = urlsplit(service.running[0][name])
+        port = parts.port or _SUBMISSION[parts.scheme]
+    except ValueError:
+        return None
+    if not (parts.hostname and parts.username and parts.password):
+        return None
+    prefix = _prefix(name) if _MAIL.match(name) else name
+    return Submission(service, prefix, parts.hostname, port, unquote(parts.username), unquote(parts.password))
+
+
+# ------------------------------------------------------------------------------------------------- whose login is it?
+def _is_administrators(found: Found, item: Submission, draft: Draft) -> bool:
+    """Whether a service logs in as an administrator: declared, every plan would be refused for it."""
+    account = _account(found, item)
+    if account is None or not isinstance(account.roles, tuple) or "admin" not in account.roles:
+        return False
+    hint = "give it an account of its own with `roles: [user]`, and import again"
+    draft.note(f"smtp/{item.service.name}", f"left out: it logs in with the administrator {account.name}", hint)
+    return True
+
+
+def _account(found: Found, item: Submission) -> Account | None:
+    """Return the account of this stack's mail server that a login names."""
+    return next((one for one in _served(found, item.host) if _name(found, one) == item.username), None)
+
+
+def _with_account(found: Found, item: Submission, others: Sequence[Submission], draft: Draft) -> Submission:
+    """Name the account of this stack's mail server that a service logs in as, where its password is that account's."""
+    account = _account(found, item)
+    if account is None:
+        return item
+    if _is_password(found, account, item, others):
+        return replace(item, account=account.name)
+    summary = f"its login is that of {account.name}, but its password is not"
+    draft.note(f"smtp/{item.service.name}", summary, f"give it the account's: `account: {account.name}` in smtp.yaml")
+    return item
+
+
+def _served(found: Found, host: str) -> list[Account]:
+    """Return the accounts that a host has: those of our mail server, or none."""
+    service = found.mail_service
+    names = {found.hostname, found.container, *(service.names if service else ())} - {None, ""}
+    return found.accounts if host in names else []
+
+
+def _name(found: Found, account: Account) -> str:
+    """Return the login that the server's generation wants (contract: `account`)."""
+    if found.server is not None and found.server.generation == "jmap":
+        return account.name
+    return account.login if isinstance(account.login, str) else account.name.partition("@")[0]
+
+
+def _is_password(found: Found, account: Account, item: Submission, others: Sequence[Submission]) -> bool:
+    """Whether it is the account's; from 0.16, which shows no hash, the first that is seen counts as that."""
+    from reconciler.targets.stalwart.passwords import matches
+
+    known = next((other.password for other in others if other.account == account.name), None)
+    if known is not None:
+        return known == item.password
+    if found.server is not None and found.server.generation == "rest":
+        stored = found.server.hashes.get(account.name)
+        return bool(stored and matches(item.password, stored))
+    return not found.is_administrator(account) or item.password == found.environ.get(ADMINISTRATOR.name)
+
+
+# ------------------------------------------------------------------------------------------------------- the file
+def smtp(found: Found, items: Sequence[Submission], draft: Draft) -> dict[str, Any]:
+    """Return providers, consumers and links; nothing where no service sends mail."""
+    if not items:
+        return {}
+    names, providers = _named(found, items)
+    usual = Counter(names.values()).most_common(1)[0][0]
+    content: dict[str, Any] = {"provider": usual, "providers": {}, "consumers": {}}
+    for name, item in providers.items():
+        content["providers"][name] = _provider(name, item, draft)
+    for item in items:
+        service = item.service.name
+        own = {} if names[service] == usual else {"provider": names[service]}
+        content["consumers"][service] = own | {"env": _env(item, draft)}
+    links = [ends for ends in _links(found, items) if draft.fits("smtp.links", form.Link, ends)]
+    if links:
+        content["links"] = Noted(links, ("Values that services must agree on.",))
+    return content
+
+
+def _named(found: Found, items: Sequence[Submission]) -> tuple[dict[str, str], dict[str, Submission]]:
+    """Give each login a provider's name, and say which service has which."""
+    names: dict[str, str] = {}
+    providers: dict[str, Submission] = {}
+    for item in items:
+        same = next((name for name, other in providers.items() if other.values == item.values), None)
+        if same is None:
+            base = _provider_name(found, item)
+            same = next(name for name in _numbered(base) if name not in providers)
+            providers[same] = item
+        names[item.service.name] = same
+    return names, providers
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    number = 2
+    while True:
+        yield f"{base}-{number}"
+        number += 1
+
+
+def _preset(host: str) -> str | None:
+    return next((name for name, preset in PRESETS.items() if preset.host == host), None)
+
+
+def _provider_name(found: Found, item: Submission) -> str:
+    service = found.mail_service
+    if item.account and service:
+        return service.name
+    labels = item.host.split(".")
+    name = _preset(item.host) or (labels[-2] if len(labels) > 1 and not labels[-1].isdigit() else labels[0])
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name) or "provider"
+
+
+def _provider(name: str, item: Submission, draft: Draft) -> dict[str, Any]:
+    preset = _preset(item.host)
+    where: dict[str, Any] = {"host": item.host, "port": item.port}
+    if preset is not None:
+        usual = PRESETS[preset].port == item.port
+        where = {"preset": preset} | ({} if usual else {"port": item.port})
+    if item.account is not None:
+        where["account"] = Noted(item.account, beside="its password, and the login that the server's version wants")
+    else:
+        where |= {"username": item.username, "password": draft.keep(f"smtp.{name}", item.password)}
+    return where if item.verify_tls else where | {"verify_tls": Noted(value=False, beside="as the services have it")}
+
+
+def _env(item: Submission, draft: Draft) -> dict[str, Any]:
+    """Return the variables of a service that run as they are configured: templates, plain values, references."""
+    environment, made = item.service.running[0], dict[str, Any]()
+    for name in sorted(environment, key=lambda name: (_order(name), name)):
+        if not name.startswith(item.prefix):
+            continue
+        where = f"smtp/{item.service.name}/{name}"
+        if not item.service.settled(name):
+            summary = "left out: the running container has another value than the compose files would give it"
+            draft.note(where, summary, f"docker compose up -d --no-deps {item.service.name}, and import again")
+            continue
+        value = _value(name, environment[name], item, draft)
+        read = {value.source: value.name} if isinstance(value, SecretRef) else value
+        if draft.fits(where, dict[form.EnvName, form.EnvValue], {name: read}):
+            made[name] = value
+    return made
+
+
+def _order(name: str) -> int:
+    roles = ("host", "port", "username", "password", "", "insecure_tls")
+    return roles.index(_role(name))
+
+
+def _value(name: str, value: str, item: Submission, draft: Draft) -> str | SecretRef:
+    role, values = _role(name), item.values
+    if role in values and value == values[role]:
+        return f"{{{role}}}"
+    if role == "host" and value == f"{item.host}:{item.port}":
+        return "{host}:{port}"
+    if _URL.fullmatch(value):
+        template = next((text for text in _templates(value) if _fill(text, values) == value), None)
+        if template is not None:
+            return template
+    if _SECRET.search(name) or item.password in value or _PASSWORD_IN_URL.search(value):
+        return draft.keep(f"{item.service.name}.{name}", value) if value else value
+    return value.replace("{", "{{").replace("}", "}}")
+
+
+def _templates(url: str) -> Iterator[str]:
+    """Yield ways in which a URL may be made of a login; the rest of it stays as it is."""
+    match = _URL.fullmatch(url)
+    scheme, rest = (match[1], match[4].replace("{", "{{").replace("}", "}}")) if match else ("", "")
+    for escape in ("|url", ""):
+        for port in (":{port}", ""):
+            yield f"{scheme}://{{username{escape}}}:{{password{escape}}}@{{host}}{port}{rest}"
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    """Fill a template as `desired.resources` does."""
+    from reconciler.desired import template
+
+    parts = []
+    for part in template.parse(text):
+        if isinstance(part, str):
+            parts.append(part)
+        else:
+            value = values[part.name]
+            parts.append(quote(value, safe="") if part.escape == "url" else value)
+    return "".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------------------- links
+def _links(found: Found, items: Sequence[Submission]) -> Iterator[list[str]]:
+    """Yield the keys that a service shares with another one: equal values under names that say so."""
+    consumers = {item.service.name for item in items}
+    places: dict[str, list[tuple[str, str]]] = {}
+    for service in found.services:
+        for name, value in service.running[0].items() if service.running else ():
+            if re.search(r"_KEY$|_SECRET$|_TOKEN$", name) and len(value) >= _SHORTEST_KEY and service.settled(name):
+                places.setdefault(value, []).append((service.name, name))
+    for ends in places.values():
+        shortest = min((name for _, name in ends), key=len)
+        agreeing = [(service, name) for service, name in ends if name == shortest or name.endswith(f"_{shortest}")]
+        services = {service for service, _ in agreeing}
+        if len(services) > 1 and services & consumers:
+            yield [f"{service}.{name}" for service, name in agreeing]

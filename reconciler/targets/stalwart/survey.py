@@ -1,0 +1,172 @@
+"""What ``import`` learns of one Stalwart server, of either generation: what it has, in the words of the directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reconciler.problem import Problem, Refused, Severity
+from reconciler.resources import UNMANAGED, Account, Domain, Listener, Live, Resource, Setting, Signature
+from reconciler.secret import is_crypt_hash
+from reconciler.targets.stalwart.connection import TARGET
+
+Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""The server's own objects in the shape of ``stalwart.objects``: kind, name (``singleton``), property, value."""
+
+_NAMED = 5  # how many of a kind a warning names
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything of one server that a directory can declare, as `Stalwart.observe` would compare it.
+
+    ``live`` are domains, accounts, keys that sign, neutral words (never None), allowed addresses, and listeners that
+    a fresh server does not have. ``hashes`` are passwords as stored by account name, ``private_keys`` PEMs by the
+    signature's address: 0.16 shows neither. ``settings`` (up to 0.15) are the raw keys that differ from a fresh
+    server's, None where it has one that is not here; ``secrets`` those of them whose values are secrets. ``objects``
+    (from 0.16) are the properties that differ. ``removed`` are the addresses of listeners that a fresh server has and
+    this one has not. ``omitted`` are warnings of what is there and is not in the rest.
+    """
+
+    generation: str
+    live: tuple[Live, ...] = ()
+    hashes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    settings: Mapping[str, str | None] = field(default_factory=dict)
+    objects: Objects = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    removed: tuple[str, ...] = ()
+    omitted: tuple[Problem, ...] = ()
+
+
+class Omissions:
+    """What is left out, gathered: one warning for all of a kind, in the order in which they were found."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._told: list[Problem] = []
+        self._kinds: dict[tuple[str, str], list[str]] = {}
+
+    def tell(self, problem: Problem) -> None:
+        """Note a problem that something else has found: to an import it is a warning."""
+        self._told.append(replace(problem, severity=Severity.WARNING, scope=""))
+
+    def note(self, name: str, why: str, hint: str) -> None:
+        """Note one thing by its name; ``why`` and ``hint`` are those of its kind."""
+        self._kinds.setdefault((why, hint), []).append(name)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the warnings: how many of each kind there are, and a few names."""
+        counted = (
+            Problem(self._where, f"{_listed(names)} {why}", hint, Severity.WARNING)
+            for (why, hint), names in self._kinds.items()
+        )
+        return (*self._told, *counted)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Name a few, and count the others: what comes from the server is shown in one line."""
+    shown = [" ".join(name.split())[:80] for name in dict.fromkeys(names)]
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return f"{', '.join(shown[:_NAMED])}{more}:"
+
+
+def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator[Live]:
+    """Yield what the directory has words for, and note the rest."""
+    for item in live:
+        why = unfit(item.resource, generation)
+        part = _misfit(item.resource, generation) if why is not None else ""
+        if why is None:
+            yield item
+        elif part:
+            hint = "change them on the server, or leave them: nothing touches them, and a restore does not know them"
+            omissions.note(item.resource.address, f"its {part} can't be declared ({why})", hint)
+            yield replace(item, resource=replace(item.resource, **{part: UNMANAGED}))
+        else:
+            hint = "rename it on the server, or leave it as it is: nothing touches it"
+            omissions.note(item.resource.address, f"can't be declared: its name, or part of it, {why}", hint)
+
+
+def _misfit(resource: Resource, generation: str) -> str:
+    """Name what of an account could stay undeclared, so that the rest of it can be; empty where nothing helps."""
+    optional = ("aliases", "quota", "description", "groups") if isinstance(resource, Account) else ()
+    fitting = (name for name in optional if unfit(replace(resource, **{name: UNMANAGED}), generation) is None)
+    return next(fitting, "")
+
+
+def check(where: str, live: Iterable[Live]) -> None:
+    """Raise `Refused` where a server holds nothing to import: it is new, or has lost everything."""
+    resources = [item.resource for item in live]
+    if any(isinstance(item, Domain) for item in resources):
+        return
+    if any(isinstance(item, Account) and "admin" not in _roles(item) for item in resources):
+        return
+    summary = "has no domain and no account: it is new, or has lost everything"
+    hint = "restore it first (reconciler apply, or a backup), or check the url; an import would write down nothing"
+    raise Refused(Problem(where, summary, hint, Severity.REFUSED, TARGET))
+
+
+def _roles(account: Account) -> tuple[str, ...]:
+    return account.roles if isinstance(account.roles, tuple) else ()
+
+
+_PRIVATE = re.compile(
+    r"PRIVATE KEY|\b(Basic|Bearer) \S|://[^/\s:@]+:[^/\s@]+@|(authorization|api-?key|token|secret)\"?: *\"?\w",
+    re.IGNORECASE,
+)
+
+
+def looks_secret(value: str) -> bool:
+    """Whether a value is a secret by its looks: a header or URL with a password, a private key, a hash."""
+    return bool(_PRIVATE.search(value)) or is_crypt_hash(value)
+
+
+# --------------------------------------------------------------------------------------------- what can be declared
+def unfit(resource: Resource, generation: str) -> str | None:
+    """Say why the directory could not declare a live resource just so; None where it can."""
+    from pydantic import ValidationError
+
+    try:
+        _validate(resource, generation)
+    except ValidationError as error:
+        found = error.errors()[0]
+        return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
+    name = resource.name if isinstance(resource, Account | Domain) else ""
+    return None if name.isascii() else "is not written as DNS has it"
+
+
+def _validate(resource: Resource, generation: str) -> None:
+    """Hold a resource against the model of what a person would write. Raises `pydantic.ValidationError`."""
+    from pydantic import TypeAdapter
+
+    from reconciler.desired import spec
+
+    match resource:
+        case Account():
+            TypeAdapter[Any](spec.AccountName).validate_python(resource.name)
+            spec.Account.model_validate(_account(resource, generation))
+        case Domain():
+            TypeAdapter[Any](spec.Domain).validate_python(resource.name)
+        case Signature():
+            TypeAdapter[Any](spec.Domain).validate_python(resource.domain)
+            names = ("selector", "algorithm", "public_key")
+            spec.Key.model_validate({name: getattr(resource, name) for name in names})
+        case Listener():
+            spec.Listener.model_validate({"bind": list(resource.bind), "protocol": resource.protocol})
+        case Setting(word="hostname" | "default_domain", value=str() as name):
+            TypeAdapter[Any](spec.Domain).validate_python(name)
+
+
+def _account(account: Account, generation: str) -> dict[str, Any]:
+    said = {name: getattr(account, name) for name in ("roles", "aliases", "groups", "description", "quota")}
+    said |= {"login": account.login} if generation == "rest" else {}
+    return {name: _written(value) for name, value in said.items() if value is not UNMANAGED}
+
+
+def _written(value: Any) -> Any:
+    """Write a value as the YAML has it: lists and text."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, int) and value else value or None

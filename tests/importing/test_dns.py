@@ -1,0 +1,111 @@
+"""Which records mail depends on, and whether each comes back as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from reconciler.importing.dns import records
+from reconciler.resources import Setting
+
+from .conftest import told
+
+if TYPE_CHECKING:
+    from .conftest import Parts
+
+MAIL = [
+    ("MX", "@", "mx1.mana.how", {"priority": 10}),
+    ("A", "mx1", "192.0.2.1", {"ttl": 300}),
+    ("AAAA", "mx1", "2001:db8::1", {}),
+    ("A", "post", "192.0.2.2", {}),  # what the server calls itself
+    ("CNAME", "autoconfig", "post.mana.how", {"proxied": True}),
+    ("CNAME", "mail", "box.mana.how", {}),
+    ("A", "box", "192.0.2.3", {}),  # the target of an alias
+    ("TXT", "@", "v=spf1 mx -all", {}),
+    ("TXT", "@", "brevo-code:abc", {"comment": "for the fallback"}),
+    ("TXT", "_dmarc", "v=DMARC1; p=reject", {}),
+    ("TXT", "_smtp._tls", "v=TLSRPTv1; rua=mailto:a@b.example", {}),
+    ("TXT", "_mta-sts", "v=STSv1; id=1", {}),
+    ("TXT", "default._bimi", "v=BIMI1; l=", {}),
+    ("TXT", "s1._domainkey", 'v=DKIM1; p="odd \\ one', {}),
+    ("TXT", "*.news", 'v=spf1 exists:"x" -all', {}),
+    ("TXT", "_dmarc.xn--bcher-kva", "v=DMARC1; p=none", {}),
+    ("CNAME", "brevo1._domainkey", "b1.mana-how.dkim.brevo.com", {}),
+    ("CNAME", "pm-bounces", "pm.mtasv.net", {}),
+    ("SRV", "_imaps._tcp", None, {"data": {"priority": 0, "weight": 1, "port": 993, "target": "post.mana.how"}}),
+    ("TLSA", "_25._tcp.mx1", "3 1 1 abab", {}),
+]
+OTHERS = [
+    ("A", "@", "192.0.2.80", {}),
+    ("A", "www", "192.0.2.81", {}),
+    ("TXT", "@", "google-site-verification=abc", {}),
+    ("SRV", "_minecraft._tcp", "0 5 25565 www.mana.how", {"priority": 0}),
+    ("TLSA", "_443._tcp.www", "3 1 1 abab", {}),
+    ("CNAME", "shop", "shops.example.com", {}),
+    ("CAA", "@", '0 issue "letsencrypt.org"', {}),
+]
+
+
+def entries(parts: Parts, zone: list[Any], draft: Any) -> list[Any]:
+    found = parts.found(server=parts.server(Setting("hostname", "post.mana.how")), zone=zone)
+    return list(records(found, (), draft)["mana.how"])
+
+
+@pytest.mark.parametrize("item", MAIL, ids=lambda item: f"{item[0]} {item[1]}")
+def test_a_record_about_mail_is_written(parts: Parts, item: Any) -> None:
+    draft, (type_, name, content, more) = parts.draft(), item
+    written = entries(parts, [parts.record(*it[:3], **it[3]) for it in MAIL], draft)
+    assert [it for it in written if (it["type"], it["name"]) == (type_, name)]
+    assert draft.notes == []
+    for field in more.keys() - {"data"}:
+        assert any(it.get(field) == more[field] for it in written if it["type"] == type_), content
+
+
+def test_others_are_left_out_and_said(parts: Parts) -> None:
+    draft = parts.draft()
+    written = entries(parts, [parts.record(*it[:3], **it[3]) for it in (*MAIL, *OTHERS)], draft)
+    assert len(written) == len(MAIL)
+    assert f"{len(OTHERS)} records are not about mail" in told(draft)
+    assert "A www" in told(draft)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"fixed": "Cloudflare keeps it itself (Email Routing)"}, "Email Routing"),
+        ({"owner": "other"}, "the stack other"),
+        ({"ttl": 30}, "60 to 86400"),
+    ],
+)
+def test_what_cant_be_ours_is_left_out_and_said(parts: Parts, more: dict[str, Any], why: str) -> None:
+    draft = parts.draft()
+    assert entries(parts, [parts.record("MX", "@", "mx1.mana.how", priority=1, **more)], draft) == []
+    assert why in told(draft)
+
+
+def test_a_second_policy_is_left_out_and_said(parts: Parts) -> None:
+    draft = parts.draft()
+    zone = [parts.record("TXT", "@", f"v=spf1 {end}") for end in ("-all", "~all")]
+    assert len(entries(parts, zone, draft)) == 1
+    assert "v=spf1 ~all: it is a second SPF record" in told(draft)
+
+
+@pytest.mark.parametrize("host", [("A", "192.0.2.1", {"proxied": True}), ("CNAME", "box.mana.how", {})])
+def test_an_exchange_that_takes_no_mail_is_left_out_and_said(parts: Parts, host: Any) -> None:
+    draft, (type_, content, more) = parts.draft(), host
+    zone = [parts.record("MX", "@", "mx1.mana.how", priority=1), parts.record(type_, "mx1", content, **more)]
+    assert [entry["type"] for entry in entries(parts, zone, draft)] == [type_]
+    assert "MX/@: left out: its host mx1.mana.how is" in told(draft)
+
+
+@pytest.mark.parametrize("comment", ["x" * 95, "about reconciler:mana and more"])
+def test_a_comment_that_cant_be_declared_is_nobodys(parts: Parts, comment: str) -> None:
+    draft = parts.draft()
+    [entry] = entries(parts, [parts.record("MX", "@", "mx1.mana.how", priority=1, comment=comment)], draft)
+    assert "comment" not in entry
+
+
+def test_the_host_that_a_wildcard_serves(parts: Parts) -> None:
+    zone = [parts.record("MX", "@", "in.mana.how", priority=1), parts.record("A", "*", "192.0.2.1")]
+    assert len(entries(parts, zone, parts.draft())) == 2
