@@ -29,6 +29,7 @@ _PROXIABLE = frozenset({"A", "AAAA", "CNAME"})
 _SETTINGS = frozenset({"flatten_cname", "ipv4_only", "ipv6_only"})
 _INPUTS = ("name", "type", "content", "data", "priority", "ttl", "proxied", "comment", "tags", "settings")
 _VERBS = ("deletes", "patches", "puts", "posts")  # the order of a batch, whatever the order sent
+NAME_SERVERS = ("ada.ns.cloudflare.com", "bob.ns.cloudflare.com")
 _WINDOW = 300.0  # seconds a rate is counted over, and everything is refused for when it is exceeded
 
 T = TypeVar("T")
@@ -162,10 +163,15 @@ def _text(content: Any) -> str:
     return " ".join(_quote(chunk) for chunk in chunks)
 
 
+def character_strings(content: str) -> list[bytes]:
+    """Return what a name server answers for a TXT, however it is stored: strings of 255 bytes at most."""
+    text = content.encode()
+    return _strings(content) or [text[at : at + 255] for at in range(0, len(text), 255)]
+
+
 def _served(content: str) -> bytes:
-    """Return what a name server answers for a TXT, however it is stored."""
-    strings = _strings(content)
-    return content.encode() if strings is None else b"".join(strings)
+    """Return a TXT's value: its strings are joined without anything between them (RFC 7208, 3.3)."""
+    return b"".join(character_strings(content))
 
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -592,6 +598,11 @@ class Cloudflare:
         with self._lock:
             self._zones[zone].drop(record_id)
 
+    def shown(self) -> dict[str, tuple[Record, ...]]:
+        """Return the records of every zone as name servers show them now; they are the stored ones, to be read only."""
+        with self._lock:
+            return {name: tuple(zone.records.values()) for name, zone in self._zones.items()}
+
     def records(self, zone: str) -> list[Record]:
         """Return all records of a zone as they are stored, times included, by id: for a before and an after."""
         with self._lock:
@@ -686,7 +697,7 @@ class Cloudflare:
             "paused": False,
             "type": "full",
             "development_mode": 0,
-            "name_servers": ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"],
+            "name_servers": list(NAME_SERVERS),
             "original_name_servers": None,
             "original_registrar": None,
             "original_dnshost": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -21,6 +22,10 @@ from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
+IMPORT = (
+    *("import", "--stalwart", "http://localhost:8443", "--zone", "mana.how"),
+    *("--compose", COMPOSE, "--stack", "mana"),
+)
 PROGRAM = (sys.executable, "-m", "reconciler")
 
 
@@ -35,6 +40,8 @@ class Demo:
     example: Example
     stage: Stage
     screen: Screen = field(default_factory=Screen)
+    days: dict[str, str] = field(default_factory=dict)
+    """RECONCILER_TODAY, where an act plays on a later day."""
 
     def run(self) -> None:
         """Play all acts."""
@@ -42,6 +49,8 @@ class Demo:
         self.lost_volume()
         self.switch()
         self.back()
+        self.rotation()
+        self.adoption()
         self.moved_tag()
         self.lost_data()
         self.farewell()
@@ -85,9 +94,39 @@ class Demo:
         self.reconciler("apply", "--yes")
         self.show_environment()
 
+    def rotation(self) -> None:
+        """Replace both DKIM keys, while one of two name servers lags."""
+        title("5. The DKIM keys rotate, and no message fails")
+        say("`dkim rotate` writes into dkim.yaml what is due next; `apply` does it.")
+        self.reconciler("dkim", "list")
+        self.reconciler("dkim", "rotate", "mana.how")
+        say("Cloudflare takes the records at once, but one of its two name servers lags:")
+        self.stage.dns.hold(1)
+        self.reconciler("apply", "--yes")
+        self.reconciler("dkim", "rotate", "mana.how")
+        say("It has caught up:")
+        self.stage.dns.release(1)
+        self.reconciler("dkim", "rotate", "mana.how")
+        self.reconciler("apply", "--yes")
+        say("When no queue holds mail any more that the old keys signed:")
+        later = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=8)  # seven full ones lie between
+        self.days["RECONCILER_TODAY"] = later.isoformat()
+        self.reconciler("dkim", "rotate", "mana.how")
+        self.reconciler("apply", "--yes")
+        self.reconciler("dkim", "list")
+        self.days.clear()
+
+    def adoption(self) -> None:
+        """Write a second directory from what is live, and see that it asks for nothing."""
+        title("6. Adopting a server that already runs")
+        say("""As if there were no directory yet: everything is read, nothing is changed, and the secrets go into files
+            that git ignores, or encrypted into git.""")
+        self.reconciler(*IMPORT, "--out", "adopted/desired-state")
+        self.reconciler("plan", "--state", "adopted/desired-state", "--detailed-exitcode")
+
     def moved_tag(self) -> None:
         """Move to 0.16, which starts with nothing, and bring everything back on it."""
-        title("5. `:latest` moves to 0.16: a container that runs, and no mail")
+        title("7. `:latest` moves to 0.16: a container that runs, and no mail")
         say("""The new image keeps its data elsewhere, finds nothing there, and starts in bootstrap mode.""")
         self.compose("docker compose pull && docker compose up -d", self.stage.upgrade)
         self.reconciler("plan", "--target", "stalwart")
@@ -99,7 +138,7 @@ class Demo:
 
     def lost_data(self) -> None:
         """Throw the data away behind config.json, and get in as the recovery administrator."""
-        title("6. The data volume is lost, and the recovery administrator gets in")
+        title("8. The data volume is lost, and the recovery administrator gets in")
         say("""config.json is still there: the server starts as usual, with no account that could log in.""")
         self.compose(
             "docker compose rm -sf stalwart && docker volume rm mana-stack_stalwart_data_new && docker compose up -d",
@@ -113,8 +152,8 @@ class Demo:
         """Say how to go on with real systems."""
         title("That was the simulator. For your own systems")
         say_lines(
-            "1. reconciler init                 # writes desired-state/ to start from; or copy this repository's",
-            "2. edit desired-state/*.yaml       # the URL of your Stalwart, your zone, your compose file",
+            "1. reconciler import ...           # writes desired-state/ from what is live; or, from nothing: init",
+            "2. read desired-state/*.yaml       # after init: the URL of your Stalwart, your zone, your compose file",
             "3. export the secrets it names     # such as STALWART_ADMIN_PASSWORD and CLOUDFLARE_API_TOKEN",
             "4. reconciler validate && reconciler plan",
             "",
@@ -124,7 +163,7 @@ class Demo:
     # ------------------------------------------------------------------------------------------------- stage hands
     def reconciler(self, *arguments: str, expect: int = 0) -> None:
         """Run the program as a user would, show what it prints, and hold it to its exit code."""
-        prompt(f"reconciler {' '.join(arguments)}")
+        prompt(" ".join([*(f"{name}={day}" for name, day in self.days.items()), "reconciler", *arguments]))
         code = self.screen.run([*PROGRAM, *arguments], self.example.path, self._environment())
         if code != expect:
             raise DemoFailed(f"reconciler {' '.join(arguments)} ended with {code}, not {expect}")
@@ -148,6 +187,7 @@ class Demo:
             **{name: os.environ[name] for name in ("TERM", "NO_COLOR") if name in os.environ},
             **self.example.secrets,
             **self.stage.environment,
+            **self.days,
         }
 
     def edit(self, name: str, old: str, new: str) -> None:

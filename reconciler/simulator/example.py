@@ -16,6 +16,7 @@ SECRETS = (
     "POSTMASTER_PASSWORD",
     "MANA_SERVICE_KEY",
     "BREVO_SMTP_KEY",
+    "BREVO_API_KEY",
     "CLOUDFLARE_API_TOKEN",
 )
 COMPOSE, ENV = "docker-compose.macmini.yml", ".env.macmini"

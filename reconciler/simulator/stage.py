@@ -1,8 +1,9 @@
-"""A whole stack on loopback: the fakes of Stalwart, Cloudflare and the Docker Engine, wired to each other.
+"""A whole stack on loopback: fakes of Stalwart, Cloudflare, Docker, name servers and Brevo, wired to each other.
 
 The demo, the end-to-end tests and `reconciler simulate` share it. The containers are those of a compose file, brought
 up by the stand-in for `docker compose`; the mail server's container is the fake Stalwart of either generation: a
-restart of one restarts the other, and a recreated one starts on whatever its volumes keep.
+restart of one restarts the other, and a recreated one starts on whatever its volumes keep. What the fake Cloudflare
+has, two name servers show; Brevo looks there for its records.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -20,7 +21,9 @@ from typing import Any, Literal, Self
 from ruamel.yaml import YAML
 
 from reconciler.simulator import dotenv
+from reconciler.simulator.brevo import Brevo
 from reconciler.simulator.cloudflare import Cloudflare, Token
+from reconciler.simulator.dns import NameServers
 from reconciler.simulator.docker import Container, Docker
 from reconciler.simulator.stalwart_jmap import StalwartJmap
 from reconciler.simulator.stalwart_listeners import Door, Sockets, certificate
@@ -34,7 +37,10 @@ VERSIONS = {"rest": "v0.15.5", "jmap": "v0.16.18"}
 DATA = "/opt/stalwart"  # where images 0.12 to 0.15 keep everything (setup-findings.md 1)
 VOLUMES = {"rest": (DATA,), "jmap": ("/etc/stalwart", "/var/lib/stalwart")}
 CONFIGS = {"rest": f"{DATA}/etc/config.toml", "jmap": "/etc/stalwart/config.json"}
+PORTS = 6
+"""How many ports a stage takes: Stalwart, Cloudflare, the Docker Engine, Brevo, and two name servers (UDP and TCP)."""
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 (opens nothing but the simulator)
+DEFAULT_BREVO_KEY = "xkeysib-simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +89,26 @@ class Stage:
         project: Project | None = None,
         *,
         token: str = DEFAULT_TOKEN,
+        brevo_key: str = DEFAULT_BREVO_KEY,
         admin_password: str = "",
         latency: float = 0.0,
-        ports: tuple[int, int, int] = (0, 0, 0),
+        ports: Sequence[int] = (0,) * PORTS,
         generation: Generation = "rest",
     ) -> None:
-        """Set the stage; ``ports`` are those of Stalwart, Cloudflare and the Docker Engine, 0 takes a free one."""
+        """Set the stage; ``ports`` are as `PORTS` counts them, 0 takes a free one."""
+        zones = tuple(zones)
         self.project = project
         self.docker = Docker()
         self.cloudflare = Cloudflare(zones, tokens={token: Token()})
         self.generation = generation
         self.stalwart = _server(generation, admin_password)
+        self.dns = NameServers(self.cloudflare.shown, ports[4:])
+        self.brevo = Brevo(zones, self.dns.values, keys=(brevo_key,))
         self.docker.files = self._file
         self.docker.on_restart = self._restarted
-        fakes: tuple[Callable[[Request], Reply], ...] = (self.stalwart, self.cloudflare, self.docker)
-        self.servers = [Server(fake, port=port, latency=latency) for fake, port in zip(fakes, ports, strict=True)]
-        self.stalwart_server, self.cloudflare_server, self.docker_server = self.servers
+        fakes: tuple[Callable[[Request], Reply], ...] = (self.stalwart, self.cloudflare, self.docker, self.brevo)
+        self.servers = [Server(fake, port=port, latency=latency) for fake, port in zip(fakes, ports[:4], strict=True)]
+        self.stalwart_server, self.cloudflare_server, self.docker_server, self.brevo_server = self.servers
         self._container = self._lost = ""
         self._relays: list[Sockets] = []
         self._routes: list[str] = []
@@ -116,6 +126,8 @@ class Stage:
             "STALWART_URL": self.stalwart_server.url,
             "CLOUDFLARE_BASE_URL": f"{self.cloudflare_server.url}/client/v4",
             "DOCKER_HOST": self.docker_host,
+            "BREVO_BASE_URL": self.brevo_server.url,
+            "RECONCILER_NAMESERVERS": " ".join(self.dns.servers),
         }
         if self.project is not None:
             found["RECONCILER_COMPOSE"] = self.project.program
@@ -134,6 +146,7 @@ class Stage:
         """Serve, and bring the compose project up."""
         for server in self.servers:
             server.start()
+        self.dns.start()
         self.up()
         return self
 
@@ -141,6 +154,7 @@ class Stage:
         """Stop serving."""
         for server in self.servers:
             server.stop()
+        self.dns.stop()
         self.stalwart.close()
         for relay in self._relays:
             relay.close()

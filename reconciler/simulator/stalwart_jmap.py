@@ -39,7 +39,14 @@ from reconciler.simulator.stalwart_bans import Bans
 from reconciler.simulator.stalwart_directory import hashed, verify
 from reconciler.simulator.stalwart_jmap_methods import Caller
 from reconciler.simulator.stalwart_jmap_session import protected_resource, session
-from reconciler.simulator.stalwart_jmap_store import Object, SetFailure, Store, first_objects, object_id
+from reconciler.simulator.stalwart_jmap_store import (
+    Object,
+    SetFailure,
+    Store,
+    first_objects,
+    first_schedules,
+    object_id,
+)
 from reconciler.simulator.stalwart_listeners import Door, Sockets
 from reconciler.simulator.stalwart_settings import Listener
 from reconciler.simulator.wire import Hangup, Reply, Request
@@ -170,6 +177,10 @@ class StalwartJmap:
         store = self.store
         empty = {name for name, _ in first_objects(accounts.ROLES) if not store.ids(name)}
         made = [(name, store.insert(name, value)) for name, value in first_objects(accounts.ROLES) if name in empty]
+        if not store.ids("MtaDeliverySchedule"):
+            queues = {item["name"]: key for key, item in store.all("MtaVirtualQueue")}
+            for name, value in first_schedules(queues) if queues.keys() >= {"local", "remote", "dsn"} else ():
+                store.insert(name, value)
         roles = [key for name, key in made if name == "Role"]
         if roles and not store.ids("Authentication"):
             user, group, tenant, admin = roles

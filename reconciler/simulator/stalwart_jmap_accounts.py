@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from reconciler.simulator import stalwart_jmap_app_passwords as app_passwords
@@ -18,7 +20,6 @@ _USER = (
     *("authenticate", "authenticateWithAlias", "emailSend", "emailReceive", "jmapMailboxGet", "jmapEmailQuery"),
     *("jmapEmailGet", "jmapSieveScriptGet", "jmapVacationResponseGet"),
 )
-_GROUP = ("emailReceive",)
 _VERBS = {"object": ("Get", "Query", "Create", "Update", "Destroy"), "singleton": ("Get", "Update")}
 _OWN = tuple(f"sys{app_passwords.KIND}{verb}" for verb in _VERBS["object"])  # the recovery administrator has none
 _ACTIONS = tuple(f"action{name}" for name in registry.variants("Action"))
@@ -32,11 +33,10 @@ ADMIN_PERMISSIONS = frozenset(
 ) - {*_OWN}
 BOOTSTRAP_PERMISSIONS = frozenset({"sysBootstrapGet", "sysBootstrapUpdate"})
 ROLES: Mapping[str, frozenset[str]] = {
-    "User": frozenset((*_USER, *_OWN)),
-    "Group": frozenset(_GROUP),
-    "Tenant Administrator": frozenset(name for name in ADMIN_PERMISSIONS if re.match("sys(Account|Domain|Mail)", name)),
-    "System Administrator": ADMIN_PERMISSIONS | {*_OWN},
+    name: frozenset(found)
+    for name, found in json.loads(Path(__file__).with_name("stalwart_roles.json").read_text(encoding="utf-8")).items()
 }
+"""What the four roles of a first start permit, in the order in which they are made."""
 
 _HASH = re.compile(
     r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -244,14 +245,20 @@ def _with(of: str, variant: str | None = None, /, **values: Any) -> tuple[str, O
 
 def first_objects(roles: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, Object]]:
     """Yield what a normal start puts into a store, or most of it, for each type that is empty (traps.md 33)."""
-    for description, rate in (
-        ("Sender IP throttle", (5, 1000)),
-        ("Sender address to recipient throttle", (25, 3600000)),
+    for description, keys, rate in (
+        ("Sender IP throttle", ("remoteIp",), (5, 1000)),
+        ("Sender address to recipient throttle", ("rcpt", "senderDomain"), (25, 3600000)),
     ):
         value = {"count": rate[0], "period": rate[1]}
-        yield _with("MtaInboundThrottle", description=description, enable=True, rate=value)
-    for name, threads in (("local", 25), ("remote", 50), ("dsn", 5), ("report", 5)):
-        yield _with("MtaVirtualQueue", name=name, description=f"{name} delivery queue", threadsPerNode=threads)
+        key = dict.fromkeys(keys, True)
+        yield _with("MtaInboundThrottle", description=description, enable=True, key=key, rate=value)
+    for name, what, threads in (
+        ("local", "Local", 25),
+        ("remote", "Remote", 50),
+        ("dsn", "Delivery Status Notification", 5),
+        ("report", "DMARC and TLS report", 5),
+    ):
+        yield _with("MtaVirtualQueue", name=name, description=f"{what} delivery queue", threadsPerNode=threads)
     yield _with(
         "MtaTlsStrategy", name="invalid-tls", description="Allow invalid TLS certificates", allowInvalidCerts=True
     )
@@ -265,3 +272,30 @@ def first_objects(roles: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, Ob
         bind = {f"[::]:{port}": True}
         yield _with("NetworkListener", name=name, protocol=protocol, bind=bind, tlsImplicit=tls)
     yield _with("Tracer", "Log", path="/var/log/stalwart", prefix="stalwart.log", ansi=False)
+    yield _with(
+        "Application",
+        description="Stalwart Web Interface",
+        resourceUrl="https://github.com/stalwartlabs/webui/releases/latest/download/webui.zip",
+        urlPrefix={"/admin": True, "/account": True},
+        autoUpdateFrequency=2592000000,
+    )
+    yield _with("OidcProvider", signatureAlgorithm="es256", encryptionKey=_made("Value"), signatureKey=_made("Text"))
+    yield _with("Jmap", webPushKey=_made("Text"))
+
+
+def first_schedules(queues: Mapping[str, str]) -> Iterator[tuple[str, Object]]:
+    """Yield the delivery schedules of a normal start; ``queues`` are the ids of virtual queues by name."""
+    minutes = {"0": 15, "1": 30, "2": 60, "3": 120}
+    retry = {"@type": "Custom", "intervals": {key: {"duration": 60_000 * item} for key, item in minutes.items()}}
+    for name, what, more in (
+        ("local", "Local", {}),
+        ("remote", "Remote", {}),
+        ("dsn", "Delivery Status Notification", {"expiry": {"@type": "Attempts", "maxAttempts": 10}, "retry": retry}),
+    ):
+        values: Object = {"description": f"{what} delivery schedule", "queueId": queues[name], **more}
+        yield _with("MtaDeliverySchedule", name=name, **values)
+
+
+def _made(kind: str) -> Object:
+    """Return a secret as the server makes one for itself."""
+    return {"@type": kind, "secret": secrets.token_urlsafe(32)}

@@ -215,6 +215,13 @@ def test_ps_shows_what_runs(program: Program, fake: Docker) -> None:
     assert json.loads(text)["State"] == "exited"
 
 
+def test_a_project_is_called_after_its_directory_however_that_is_written(program: Program) -> None:
+    (program.directory / "inner").mkdir()
+    ask = ("config", "--format", "json")
+    code, text, _ = program("--project-directory", "inner/..", "-f", "inner/../compose.yaml", *ask)
+    assert (code, text) == (0, program(*ask)[1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

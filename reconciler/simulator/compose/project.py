@@ -43,8 +43,8 @@ class Project:
 def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
     """Read a project's files as the command line and the environment name them; raises `Failure`."""
     files = _files(options)
-    directory = Path(options.project_directory or files[0].parent).absolute()
-    named = [Path(name).absolute() for name in options.env_file or []]
+    directory = _clean(options.project_directory or files[0].parent)
+    named = [_clean(name) for name in options.env_file or []]
     environment = _environment(named or [path for path in [directory / ".env"] if path.is_file()])
     model: dict[str, Any] = {}
     for path in files:
@@ -62,12 +62,17 @@ def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
     return project
 
 
+def _clean(path: str | Path) -> Path:
+    """Make a path absolute, without ``..``, as Go's filepath.Abs does: by its text alone."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (pathlib would ask for symbolic links)
+
+
 def _files(options: argparse.Namespace) -> list[Path]:
     """Name the compose files: an override file is read only where none is named."""
     named = options.file or [name for name in os.environ.get("COMPOSE_FILE", "").split(os.pathsep) if name]
     if named:
-        return [Path(name).absolute() for name in named]
-    directory = Path(options.project_directory or ".").absolute()
+        return [_clean(name) for name in named]
+    directory = _clean(options.project_directory or ".")
     first = next((directory / name for name in FILES if (directory / name).is_file()), None)
     if first is None:
         raise Failure("no configuration file provided: not found")
