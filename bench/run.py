@@ -168,6 +168,33 @@ def whole_example(place: Place, runs: int) -> Iterator[Row]:
             ),
         )
         yield from quick(place, runs, state)
+        yield from looks(place, stack, runs, state)
+
+
+def looks(place: Place, stack: Remote, runs: int, state: Sequence[str]) -> Iterator[Row]:
+    """Measure the commands that only look: at the keys, at a rotation of which nothing is due, at all for an import."""
+    environment, compose = stack.call("environment"), place.path / "stack" / "docker-compose.macmini.yml"
+    keys, rotate = ("dkim", "list", *state), ("dkim", "rotate", "mana.how", *state)
+    imported = (
+        *("import", "--stalwart", environment["STALWART_URL"], "--zone", "mana.how", "--compose", str(compose)),
+        *("--stack", "mana", "--out", str(place.path / "imported")),
+    )
+    yield _look("`dkim list` of the example", place, stack, runs, keys)
+    yield _look("`import` of the example", place, stack, runs, imported)
+    for words in (rotate, ("apply", "--yes", *state), rotate):  # the new keys take over, and the old ones wait a week
+        place.run((*RECONCILER, *words), **environment)
+    yield _look("`dkim rotate`, nothing due", place, stack, runs, rotate)
+
+
+def _look(task: str, place: Place, stack: Remote, runs: int, words: Sequence[str]) -> Row:
+    tell(task)
+    latency, measured = LATENCIES[-1], []
+    for _ in range(runs):
+        shutil.rmtree(place.path / "imported", ignore_errors=True)
+        stack.call("reset", latency)
+        done = place.run((*RECONCILER, *words), **stack.call("environment"))
+        measured.append((done, _total(stack.call("counted"))))
+    return Row(task, _cost(measured), latency=latency, goals=(writes(0),))
 
 
 # --------------------------------------------------------------------------------------------- the newer mail server

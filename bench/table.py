@@ -33,8 +33,9 @@ _HEAD = (
 _ABOUT = """\
 Wall and CPU (user and system) are seconds of the whole process, interpreter and imports included, peak is its resident
 memory in MB (10^6 bytes). Medians; in brackets the fastest and the slowest run. Requests are counted by the fakes,
-which run in processes of their own. The fake Cloudflare has the same records for both (ours with our mark) and allows
-200 operations in a batch; octoDNS has its best settings: pages of 5,000, no page rules, no check of the file's order.
+which run in processes of their own; questions to name servers are not among them. The fake Cloudflare has the same
+records for both (ours with our mark) and allows 200 operations in a batch; octoDNS has its best settings: pages of
+5,000, no page rules, no check of the file's order.
 At Stalwart 0.16 the requests without login (the probe that tells the generation, and those that wait for a restart) and
 the login that a server without accounts refuses are told apart. A restore counts with its proof, the second plan, and
 hashes each password, which is most of its CPU."""

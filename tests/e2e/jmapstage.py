@@ -17,7 +17,7 @@ from reconciler.simulator.stage import Stage
 from reconciler.simulator.stalwart_directory import verify
 from reconciler.simulator.stalwart_jmap import StalwartJmap
 
-DOMAIN = "mana.how"
+OUR_DOMAINS = ("mana.how", "mana.test")
 MANUAL = {name: {"@type": "Manual"} for name in ("dkimManagement", "dnsManagement", "certificateManagement")}
 # What is ours of the singletons that others write too.
 OUR_FIELDS = {
@@ -110,7 +110,7 @@ def _is_ours(stage: Stage, kind: str, value: dict[str, Any]) -> bool:
     if kind == "NetworkListener":
         return value["name"] in OUR_LISTENERS
     domain = server(stage).store.get("Domain", str(value.get("domainId"))) if "domainId" in value else value
-    return kind in ("Domain", "Account", "DkimSignature") and domain is not None and domain["name"] == DOMAIN
+    return kind in ("Domain", "Account", "DkimSignature") and domain is not None and domain["name"] in OUR_DOMAINS
 
 
 def account(stage: Stage, address: str) -> dict[str, Any] | None:
@@ -134,7 +134,9 @@ def meaning(stage: Stage, known: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _lasting(value: dict[str, Any], known: list[tuple[str, str]]) -> str:
-    kept = {name: item for name, item in value.items() if name != "createdAt"}
+    # Beside times: the keys and numbers that a server makes for itself at its first start, each time others.
+    made = ("createdAt", "webPushKey", "encryptionKey", "signatureKey", "queueId")
+    kept = {name: item for name, item in value.items() if name not in made}
     for credential in kept.get("credentials", {}).values():
         credential["secret"] = next(
             (name for name, it in known if verify(credential["secret"], it)), credential["secret"]

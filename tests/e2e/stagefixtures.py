@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime as dt
 import json
 import os
 import re
@@ -38,7 +39,8 @@ from . import jmapstage
 
 TESTS = Path(__file__).resolve().parents[1]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
-ZONES = ("mana.how", "elsewhere.example")
+OUR_ZONES = ("mana.how", "mana.test")  # the second one for tests that need one
+ZONES = (*OUR_ZONES, "elsewhere.example")
 CLIENT = """\
 #!{python} -IS
 import json, os, signal, socket, sys
@@ -186,11 +188,13 @@ def wait_for(holds: Callable[[], Any], seconds: float = 60) -> None:
 class Tape:
     """All writes of all systems in the order in which they arrived, and what is to happen at some of them.
 
-    ``at`` maps a number to a callable that is given the work as a callable and returns the answer.
+    ``at`` maps a number to a callable that is given the work as a callable and returns the answer. ``watch`` looks at
+    the world before and after each of them.
     """
 
     writes: list[str] = field(default_factory=list)
     at: dict[int, Callable[[Callable[[], Reply]], Reply]] = field(default_factory=dict)
+    watch: Callable[[str], None] = lambda _when: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def forget(self) -> None:
@@ -204,8 +208,12 @@ class Tape:
             with self.lock:
                 number = len(self.writes)
                 self.writes.append(f"{name} {request.method} {request.path}")
-            act = self.at.get(number)
-            return act(lambda: fake(request)) if act else fake(request)
+            act, what = self.at.get(number), self.writes[number]
+            self.watch(f"before {what}")
+            try:
+                return act(lambda: fake(request)) if act else fake(request)
+            finally:
+                self.watch(f"after {what}")
 
         return tapped
 
@@ -236,6 +244,7 @@ class Stack:
             ZONES,
             project,
             token=self.example.secrets["CLOUDFLARE_API_TOKEN"],
+            brevo_key=self.example.secrets["BREVO_API_KEY"],
             admin_password=self.example.secrets["STALWART_ADMIN_PASSWORD"] if generation == "rest" else "",
             generation=generation,
         )
@@ -243,7 +252,7 @@ class Stack:
         self.stage.relay(host, port, username, self.example.secrets["BREVO_SMTP_KEY"])
         self.stage.trust(self.example.path / "relay.pem", host)
         self.tape = Tape()
-        for name, server in zip(("stalwart", "cloudflare", "docker"), self.stage.servers, strict=True):
+        for name, server in zip(("stalwart", "cloudflare", "docker", "brevo"), self.stage.servers, strict=True):
             server.fake = self.tape.tap(name, server.fake)
         _with_health_checks(self.example)
         _strangers_on_disk(self.example)
@@ -342,10 +351,17 @@ class Stack:
     def records(self, zone: str = "mana.how") -> list[dict[str, Any]]:
         return self.stage.cloudflare.records(zone)
 
-    def ours(self) -> dict[tuple[str, str], dict[str, Any]]:
+    def ours(self, zone: str = "mana.how") -> dict[tuple[str, str], dict[str, Any]]:
         """Return our records by type and name."""
-        found = [item for item in self.records() if re.search(r"(^|\s)reconciler:mana$", item["comment"] or "")]
-        return {(item["type"], item["name"].removesuffix("mana.how").rstrip(".") or "@"): item for item in found}
+        return {(item["type"], item["name"].removesuffix(zone).rstrip(".") or "@"): item for item in self.marked(zone)}
+
+    def marked(self, zone: str = "mana.how") -> list[dict[str, Any]]:
+        """Return all our records; some share type and name."""
+        return [item for item in self.records(zone) if re.search(r"(^|\s)reconciler:mana$", item["comment"] or "")]
+
+    def be(self, day: dt.date) -> None:
+        """Let the commands from now on take this day for today."""
+        self.env["RECONCILER_TODAY"] = day.isoformat()
 
     def container(self, name: str) -> Any:
         return self.stage.docker.named(name)
@@ -484,7 +500,7 @@ class Watch:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.marks = {item["id"]: item for zone in ZONES for item in stack.records(zone)}
-        ours = {item["id"] for item in stack.ours().values()}
+        ours = self._ours()
         self.records = {key: item for key, item in self.marks.items() if key not in ours}
         self.stalwart = stack.foreign()
         self.docker = _containers(stack.stage)
@@ -496,12 +512,15 @@ class Watch:
         self.adopted: set[str] = set()
         self.server_lost = False
 
+    def _ours(self) -> set[str]:
+        return {item["id"] for zone in OUR_ZONES for item in self.stack.marked(zone)}
+
     def check(self) -> None:
         stack = self.stack
         now = {item["id"]: item for zone in ZONES for item in stack.records(zone)}
         for key, item in self.records.items():
             assert key in self.adopted or now.get(key) == item, item
-        ours = {item["id"] for item in stack.ours().values()}
+        ours = self._ours()
         assert {key for key in now if key not in ours} <= {*self.records, *self.adopted}, "a record without our mark"
         if not self.server_lost:
             former, found = self.stalwart, stack.foreign()
@@ -529,7 +548,7 @@ def _without_block(content: bytes) -> bytes:
     return re.sub(rb"(?ms)^# >>> reconciler mana.*?^# <<< reconciler mana[^\n]*\n", b"", content).rstrip(b"\n")
 
 
-OUR_LOGINS = ("admin", "noreply", "postmaster", "mana.how", "robot2", "sender", "helper")
+OUR_LOGINS = ("admin", "noreply", "postmaster", *OUR_ZONES, "robot2", "sender", "helper")
 
 
 def _foreign_principals(stack: Stack) -> list[dict[str, Any]]:
@@ -598,6 +617,7 @@ class Snapshot:
         bans = stage.stalwart.bans if isinstance(stage.stalwart, StalwartRest) else stage.stalwart.blocks.bans
         bans.counts.clear()
         stage.cloudflare.load(self.cloudflare)
+        stage.dns.reset()
         stage._publish_ports()
         for server in stage.servers:
             server.faults.clear()

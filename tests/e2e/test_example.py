@@ -363,7 +363,7 @@ def test_a_target_alone_touches_only_its_system_and_secrets(stack: Any, target: 
     assert {line.split()[0] for line in stack.writes()} == {"docker" if target == "compose" else target}
     asked = {
         name
-        for name, server in zip(("stalwart", "cloudflare", "compose"), stack.stage.servers, strict=True)
+        for name, server in zip(("stalwart", "cloudflare", "compose", "brevo"), stack.stage.servers, strict=True)
         if server.requests
     }
     assert asked <= {target, "compose"} if target == "stalwart" else asked == {target}

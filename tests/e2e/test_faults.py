@@ -85,6 +85,12 @@ def unlike(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             keys = [key for key in {*value, *found[name]} if value.get(key) != found[name].get(key)]
             differing |= {f"{name} {key}": (found[name].get(key), value.get(key)) for key in keys}
+        elif isinstance(value, list) and found[name] != value:
+            only = (
+                [item for item in found[name] if item not in value],
+                [item for item in value if item not in found[name]],
+            )
+            differing[name] = only if any(only) else (found[name], value)
         elif found[name] != value:
             differing[name] = (found[name], value)
     return differing

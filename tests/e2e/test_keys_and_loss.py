@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from typing import Any
 
@@ -10,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from reconciler.keys import public_half
+
+DAY = dt.date(2027, 3, 1)
 
 
 def new_key(stack: Any, selector: str) -> str:
@@ -36,35 +39,74 @@ def published(stack: Any) -> set[str]:
     return {name.partition("._domainkey")[0] for name in names}
 
 
-def hand_over(stack: Any, new: str, stage: str) -> None:
-    """Let the new key sign, and the old one of its algorithm leave."""
-    path = stack.example.state / "dkim.yaml"
-    text = path.read_text().replace(f"{new}      stage: pending\n", "")
-    head, old, rest = re.split(r"(    - selector: mana2026\n(?:      .*\n)+)", text)
-    left = "" if stage == "removed" else f"{old}      stage: {stage}\n"
-    path.write_text(f"{head}{left}{rest}{new}")
-    if stage == "removed":
-        stack.write("removed.yaml", "removed: [dkim/mana.how/mana2026]\n")
-
-
-@pytest.mark.parametrize("stage", ["retiring", "retired", "removed"])
-def test_a_key_takes_over_from_another_in_one_plan(applied: Any, stage: str) -> None:
-    stack, new, path = applied, new_key(applied, "new"), applied.example.state / "dkim.yaml"
-    before = path.read_text()
-    hand_over(stack, new, stage)
-    assert "would sign before" in stack.expect(4, "apply", "--yes").text
-    assert stack.writes() == []
-    path.write_text(before + f"{new}      stage: pending\n")
-    (stack.example.state / "removed.yaml").unlink(missing_ok=True)
+def publish(stack: Any, before: str, new: str) -> None:
+    """Publish the new key beside those that sign; ``before`` is dkim.yaml without it."""
+    (stack.example.state / "dkim.yaml").write_text(f"{before}{new}      stage: pending\n")
     stack.expect(0, "apply", "--yes")
     assert ("new" in published(stack), signing(stack)) == (True, {"mana2026", "rsa2026"})
-    hand_over(stack, new, stage)
+    stack.tape.forget()
+
+
+def hand_over(stack: Any, before: str, new: str, stage: str) -> None:
+    """Let the new key sign from `DAY` on, and the old one of its algorithm leave."""
+    head, old, rest = re.split(r"(    - selector: mana2026\n(?:      .*\n)+)", before)
+    left = "" if stage == "removed" else f"{old}      stage: {stage}\n      since: {DAY}\n"
+    (stack.example.state / "dkim.yaml").write_text(f"{head}{left}{rest}{new}      since: {DAY}\n")
+    stack.write("removed.yaml", f"removed: [{'dkim/mana.how/mana2026' if stage == 'removed' else ''}]\n")
+
+
+def refused(stack: Any, *words: str) -> None:
+    """See that an apply is refused in these words, and that nothing was written."""
+    done = stack.expect(4, "apply", "--yes")
+    assert all(word in done.text for word in words), done.text
+    assert stack.writes() == []
+
+
+def test_a_key_takes_over_when_every_name_server_shows_it(applied: Any) -> None:
+    stack, names, new = applied, applied.stage.dns, new_key(applied, "new")
+    before = (stack.example.state / "dkim.yaml").read_text()
+    stack.be(DAY)
+    hand_over(stack, before, new, "retiring")
+    refused(stack, "would sign before", *names.servers)
+    (stack.example.state / "removed.yaml").unlink()
+    names.hold(1)
+    publish(stack, before, new)
+    hand_over(stack, before, new, "retiring")
+    refused(stack, "would sign before", f"{names.servers[1]} does not show it yet")
+    names.release(1)
+    names.stop(0)
+    refused(stack, "would sign before", f"{names.servers[0]} could not be asked")
+    names.start(0)
     stack.expect(0, "apply", "--yes")
     assert signing(stack) == {"new", "rsa2026"}
-    assert ("mana2026" in published(stack)) == (stage == "retiring")
+    assert "mana2026" in published(stack)
     stored = stack.settings()
     assert stored["signature.ed25519-mana.how.selector"] == "new"
     assert "mana2026" not in [value for name, value in stored.items() if name.endswith(".selector")]
+    assert pending(stack) == 0
+
+
+@pytest.mark.parametrize("stage", ["retired", "removed"])
+def test_a_key_that_another_took_over_from_stays_published_for_a_week(applied: Any, stage: str) -> None:
+    stack, new = applied, new_key(applied, "new")
+    before = (stack.example.state / "dkim.yaml").read_text()
+    stack.be(DAY)
+    publish(stack, before, new)
+    hand_over(stack, before, new, stage)
+    for day in (0, 30):  # however old the day in the directory is: it signs until this very plan
+        stack.be(DAY + dt.timedelta(days=day))
+        refused(stack, "dns/mana.how/TXT/mana2026._domainkey", "takes over, in this very plan")
+    stack.be(DAY)
+    hand_over(stack, before, new, "retiring")
+    stack.expect(0, "apply", "--yes")
+    stack.tape.forget()
+    hand_over(stack, before, new, stage)
+    for day in (0, 1, 7):  # on the last of them its last mail may be seven days old
+        stack.be(DAY + dt.timedelta(days=day))
+        refused(stack, "dns/mana.how/TXT/mana2026._domainkey", "may still be in a queue")
+    stack.be(DAY + dt.timedelta(days=8))
+    stack.expect(0, "apply", "--yes")
+    assert (signing(stack), "mana2026" in published(stack)) == ({"new", "rsa2026"}, False)
     assert pending(stack) == 0
 
 

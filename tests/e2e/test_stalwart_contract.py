@@ -26,11 +26,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from passlib.hash import sha512_crypt
+from targets.stalwart.imported import wanted as imported
 
 from reconciler.keys import public_half
+from reconciler.plan import Desired, diff
+from reconciler.resources import Secret, SecretRef
+from reconciler.simulator.dns import NameServers
 from reconciler.simulator.stalwart_jmap import StalwartJmap
 from reconciler.simulator.stalwart_rest import StalwartRest
 from reconciler.simulator.wire import Hangup, Reply, Request, Server
+from reconciler.targets.stalwart import Stalwart
 
 from .stagefixtures import Done, Stack
 
@@ -463,7 +468,18 @@ def test_a_new_key_takes_over_and_the_old_one_goes_in_one_apply(world: World) ->
     world.settle()
     old = "{selector: ed1, algorithm: ed25519, stage: retired}"
     world.write((entry(world, "ed1"), f"{entry(world, 'ed2')}\n    - {old}"))
-    world.settle()
+    text = f'"v=DKIM1; k=ed25519; p={key(world, "ed2")}"'
+    shown = {
+        "type": "TXT",
+        "name": f"ed2._domainkey.{DOMAIN}",
+        "content": text,
+        "ttl": 1,
+        "modified_on": "2026-11-22T12:00:00Z",
+        "proxied": False,
+    }
+    with NameServers(lambda: {DOMAIN: (shown,)}) as names:
+        world.environ["RECONCILER_NAMESERVERS"] = " ".join(names.servers)
+        world.settle()
     assert world.published("ed2") == key(world, "ed2")
     assert world.published("ed1") is None
     assert world.published("rsa1") == key(world, "rsa1")
@@ -476,6 +492,29 @@ def test_a_listener_is_stored_and_its_restart_is_told(world: World) -> None:
     world.write(more="removed: [stalwart/listeners/rt-new]\n")
     world.settle()
     assert "rt-new" not in world.listeners()
+
+
+def test_what_was_applied_is_surveyed_and_nothing_is_left_to_plan(world: World) -> None:
+    world.settle()
+    secrets = {"ADMIN": world.password}
+    target = Stalwart(url=world.url, username=world.user, passwords=[SecretRef("env", "ADMIN")], allow_plain_http=True)
+
+    def reveal(ref: Secret) -> str:
+        assert isinstance(ref, SecretRef)
+        return secrets[ref.name]
+
+    found = target.survey(reveal)
+    names = {f"account/rt-{name}@{DOMAIN}" for name in ("sender", "reports")} | {f"dkim/{DOMAIN}/ed1"}
+    names |= {f"dkim/{DOMAIN}/rsa1", "stalwart/hostname", "stalwart/allowed_ips/192.0.2.0/24", f"domain/{DOMAIN}"}
+    assert names <= {item.resource.address for item in found.live}
+    wanted, more = imported(found)
+    secrets |= more
+    plan = diff(Desired(tuple(wanted)), {"stalwart": target.observe(wanted, reveal)}, stack="rt")
+    assert (plan.pending, plan.unread) == ((), frozenset())
+    assert [str(problem) for problem in plan.errors] == []
+    if found.generation == "rest":
+        assert found.private_keys[f"dkim/{DOMAIN}/ed1"].strip() == (world.folder / "ed1.pem").read_text().strip()
+        assert set(found.hashes) >= {"rt-admin", f"rt-sender@{DOMAIN}", f"rt-reports@{DOMAIN}"}
 
 
 def test_a_wrong_password_is_sent_once(world: World) -> None:
