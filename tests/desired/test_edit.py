@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import difflib
-import os
 import random
+import resource
 import shutil
 import stat
 from pathlib import Path
@@ -287,16 +287,17 @@ def test_a_file_that_is_read_only_stays(tmp_path: Path) -> None:
     assert "ed202611" not in (tmp_path / "a.yaml").read_text()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_is_closed_to_us_is_an_error_and_not_a_trace(tmp_path: Path) -> None:
+def test_a_disk_without_room_is_an_error_and_leaves_all_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{HEAD}dkim:\n  mana.how:\n    - {RSA}\n")
-    made = edit(load(tmp_path), [ADD])
-    tmp_path.chmod(0o500)
+    made, before = edit(load(tmp_path), [ADD]), (tmp_path / "a.yaml").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # root's writes fail, too
     try:
         with pytest.raises(ReconcilerError, match="can't be written"):
             made.write()
     finally:
-        tmp_path.chmod(0o700)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.yaml": before}
 
 
 # ------------------------------------------------------------------------------------------------------- any file
