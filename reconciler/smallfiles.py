@@ -1,4 +1,4 @@
-"""Small files that hold secrets: read without waiting for anything, written whole or not at all."""
+"""Small files, mostly of secrets: read without waiting for anything, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def without_line_end(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def create(path: Path, content: bytes) -> None:
-    """Put a new file there, mode 0600, durable; no one ever sees a part of it. Raises FileExistsError and OSError.
+def create(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put a new file there, durable; no one ever sees a part of it. Raises FileExistsError and OSError.
 
     Where the system can (Linux), the file has no name until it is whole, so nothing is left when we are killed.
     """
@@ -64,10 +64,12 @@ def create(path: Path, content: bytes) -> None:
         if descriptor is not None:
             with os.fdopen(descriptor, "wb") as file:
                 _write(file.fileno(), content)
+                os.fchmod(file.fileno(), mode)
                 # src_dir_fd makes it linkat(2), which alone follows the link in /proc to the nameless file.
                 os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=folder, follow_symlinks=True)
         else:
             with _named(path, content) as name:
+                name.chmod(mode)
                 os.link(name, path)
         _sync(folder)
     finally:
@@ -75,11 +77,17 @@ def create(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another, with its mode, durable. For content that may lie about. Raises OSError."""
+    """Put a file in the place of another, with its mode and owner, durable; whoever reads sees the one or the other.
+
+    For content that may lie about: a kill can leave a dot file. Raises OSError.
+    """
+    there = path.stat()
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with _named(path, content) as name:
-            name.chmod(stat.S_IMODE(path.stat().st_mode))
+            with contextlib.suppress(PermissionError):  # only root can give a file away
+                os.chown(name, there.st_uid, there.st_gid)
+            name.chmod(stat.S_IMODE(there.st_mode))
             name.replace(path)
         _sync(folder)
     finally:

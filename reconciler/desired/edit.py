@@ -7,14 +7,12 @@ what was said before but for the edits: whatever an anchor or a merge would chan
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import errno
 import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 from ruamel.yaml import events
 
+from reconciler import smallfiles
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import Key, Spec
 from reconciler.desired.yaml import scan
@@ -127,30 +126,13 @@ def _content(path: Path) -> bytes | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another, with its mode and owner; whoever reads sees the one or the other."""
-    there = path.stat() if path.exists() else None
-    if there and not (there.st_mode & _WRITABLE and os.access(path, os.W_OK)):
+    """Write a file, in the place of what is there or as a new one. Raises OSError."""
+    if not path.exists():
+        smallfiles.create(path, content, 0o666 & ~_umask())
+        return
+    if not (path.stat().st_mode & _WRITABLE and os.access(path, os.W_OK)):
         raise PermissionError(errno.EACCES, "it is read-only")  # a rename would get past a mode that says "hands off"
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # a dot file is never desired state
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if there:
-                with contextlib.suppress(PermissionError):  # only root can give a file away
-                    os.fchown(handle, there.st_uid, there.st_gid)
-            os.fchmod(handle, stat.S_IMODE(there.st_mode) if there else 0o666 & ~_umask())
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some file systems know no fsync of a directory
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    smallfiles.replace(path, content)
 
 
 def _umask() -> int:

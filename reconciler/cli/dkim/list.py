@@ -53,21 +53,19 @@ def _work(session: Session, directory: Directory) -> Work:
 
 def _server(session: Session, work: Work) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return what Stalwart has, and what it reports of it; None where it is no target or can't be read."""
-    from reconciler import reconcile
+    from reconciler.cli.dkim.server import signatures
     from reconciler.resources import UNKNOWN, Signature
 
     if "stalwart" not in work.targets:
         hint = "declare targets.stalwart, or leave --target out"
         return None, (Problem("Stalwart", "was not asked: it is no target here", hint, Severity.WARNING),)
-    session.console.step("Observing Stalwart")
     # Without the keys' halves: whether they could be written is a matter for `plan`.
     desired = (item for item in work.desire(None).resources if isinstance(item, Signature))
     wanted = [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
-    seen = reconcile.observe(work, wanted)["stalwart"]
-    if not seen.complete:
-        return None, seen.problems
-    problems = tuple(item for item in seen.problems if item.where.startswith("dkim"))
-    return tuple(live.resource for live in seen.live if isinstance(live.resource, Signature)), problems
+    held, problems = signatures(session, work, wanted)
+    if held is None:
+        return None, problems
+    return held, tuple(item for item in problems if item.where.startswith("dkim"))
 
 
 def _standings(

@@ -91,26 +91,20 @@ def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> 
 
 def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
     """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
-    from reconciler.keys import public_half
-    from reconciler.problem import SecretUnreadable
+    from reconciler.connect import public_half
     from reconciler.secret import Secrets
 
     secrets = Secrets(directory.path, session.settings.environ, directory.text)
-    halves = {}
-    for key in keys:
-        try:
-            if key.private_key is not None:
-                halves[key.selector] = public_half(key.algorithm, secrets(key.private_key))
-        except (SecretUnreadable, ValueError):
-            continue
-    return halves
+    named = ((key, key.private_key) for key in keys)
+    halves = {key.selector: public_half(secrets, ref, key.algorithm) for key, ref in named if ref is not None}
+    return {selector: half for selector, half in halves.items() if isinstance(half, str)}
 
 
 def _server(
     session: Session, directory: Directory, domain: str
 ) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
-    from reconciler import reconcile
+    from reconciler.cli.dkim.server import signatures
     from reconciler.desired.dns import host
     from reconciler.resources import Domain, Signature
 
@@ -120,13 +114,11 @@ def _server(
         work = session.work(directory, targets=("stalwart",))
     except ReconcilerError as error:
         return None, error.problems
-    session.console.step("Observing Stalwart")
     wanted = [item for item in work.desire(None).resources if isinstance(item, Domain | Signature)]
-    seen = reconcile.observe(work, wanted)["stalwart"]
-    if not seen.complete:
-        return None, seen.problems
-    held = (live.resource for live in seen.live)
-    return tuple(item for item in held if isinstance(item, Signature) and item.domain == host(domain)), ()
+    held, problems = signatures(session, work, wanted)
+    if held is None:
+        return None, problems
+    return tuple(item for item in held if item.domain == host(domain)), ()
 
 
 # ------------------------------------------------------------------------------------------- what is written and said

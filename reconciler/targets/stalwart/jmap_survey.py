@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.desired import objects
@@ -17,7 +17,7 @@ from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.jmap_api import Bootstrapping, JmapApi, Kind, Registry, Rejected
 from reconciler.targets.stalwart.jmap_directory import MANUAL, Directory, Raw
 from reconciler.targets.stalwart.jmap_objects import NOT_SHOWN
-from reconciler.targets.stalwart.survey import Omissions, Survey, check, fit
+from reconciler.targets.stalwart.survey import Omissions, Survey, answering, check, fit
 
 _UNDECLARED = {
     "Certificate": ("certificates", "put them on a new server, or let ACME get them"),
@@ -103,12 +103,12 @@ class _Survey:
             *(item for item in fit(settings, "jmap", self._out) if self._says(item.resource)),
         ]
         listeners = [item for item in live if isinstance(item.resource, Listener)]
-        answering = list(self._answering(listeners, container))
+        answered = list(answering(listeners, self._connection.host, container, self._out))
         live = [item for item in live if item not in listeners]
         made = jmap_shapes.declared(self._registry, self._out)
         return Survey(
             "jmap",
-            live=tuple(replace(item, detail=None) for item in (*live, *answering)),
+            live=tuple(replace(item, detail=None) for item in (*live, *answered)),
             objects=made,
             removed=tuple(self._closed()),
             omitted=self._out.problems(),
@@ -181,15 +181,6 @@ class _Survey:
         if isinstance(resource, Listener):
             return resource not in _fresh_listeners()
         return not isinstance(resource, Setting) or bool(resource.value)
-
-    def _answering(self, listeners: Sequence[Live], container: Container | None) -> Iterator[Live]:
-        wanted = [item.resource for item in listeners]
-        for item in place.with_open(listeners, wanted, self._connection.host, container):
-            if getattr(item.resource, "open", None) is False:
-                hint = "restart the server's container, then declare it"
-                self._out.note(item.resource.address, "is stored and does not answer", hint)
-            else:
-                yield item
 
     def _closed(self) -> Iterator[str]:
         """Yield the listeners of a fresh server that are not there."""

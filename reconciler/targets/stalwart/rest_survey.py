@@ -25,7 +25,7 @@ from reconciler.targets.stalwart import passwords, place, rest_principals, rest_
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.rest_api import Rejected, RestApi
-from reconciler.targets.stalwart.survey import Omissions, Survey, check, fit, looks_secret
+from reconciler.targets.stalwart.survey import Omissions, Survey, answering, check, fit, looks_secret
 
 _SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_domain"}  # other spellings of words
 _KNOWN_FIELDS = frozenset(
@@ -191,13 +191,7 @@ class _Reading:
         fresh = {item.name: item for item in _fresh_listeners()}
         own = [item for item in found if isinstance(item.resource, Listener)]
         own = [item for item in own if item.resource != fresh.get(item.id)]
-        opened = place.with_open(own, [item.resource for item in own], self._connection.host, container)
-        for item in opened:
-            if getattr(item.resource, "open", None) is False:
-                hint = "restart the server's container, then declare it"
-                self._out.note(item.resource.address, "is stored and does not answer", hint)
-            else:
-                yield item
+        yield from answering(own, self._connection.host, container, self._out)
 
     def _closed(self) -> Iterator[str]:
         """Yield the listeners of a fresh server that are not there."""

@@ -3,8 +3,29 @@
 from dataclasses import replace
 
 from reconciler.desired import objects
+from reconciler.plan import Desired, diff
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Resource, SecretRef, Setting, Signature
 from reconciler.targets.stalwart.survey import Survey
+
+
+def survey(world):
+    return world.target.survey(world.reveal)
+
+
+def resources(found, kind):
+    return {item.resource.address: item.resource for item in found.live if isinstance(item.resource, kind)}
+
+
+def told(found):
+    return [str(item) for item in found.omitted]
+
+
+def plan_after(world, found, target=None):
+    """Plan with what was imported, against the same server or another one; return it and what was wanted."""
+    resources, secrets = wanted(found)
+    world.secrets |= secrets
+    seen = (target or world.target).observe(resources, world.reveal)
+    return diff(Desired(tuple(resources)), {"stalwart": seen}, stack="mana"), resources
 
 
 def wanted(survey: Survey) -> tuple[list[Resource], dict[str, str]]:

@@ -5,38 +5,22 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.plan import Desired, diff
 from reconciler.problem import Refused, Severity, TargetUnreadable
 from reconciler.resources import Account, AllowedIp, Domain, Listener, Setting, Signature
 from reconciler.simulator.stalwart_jmap import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Server
 from reconciler.targets.stalwart.passwords import hashed
 
-from .imported import wanted as imported
+from .imported import plan_after as planned
+from .imported import resources, survey, told
 
 HASH = hashed("hashed secret")
 MANUAL = {"@type": "Manual"}
 MANAGED = ("dkimManagement", "dnsManagement", "certificateManagement")
 
 
-def survey(world):
-    return world.target.survey(world.reveal)
-
-
-def resources(found, kind):
-    return {item.resource.address: item.resource for item in found.live if isinstance(item.resource, kind)}
-
-
 def plan_after(world, found, target=None):
-    """Plan with what was imported, against the same server or another one."""
-    wanted, secrets = imported(found)
-    world.secrets |= secrets
-    seen = (target or world.target).observe(wanted, world.reveal)
-    return diff(Desired(tuple(wanted)), {"stalwart": seen}, stack="mana")
-
-
-def told(found):
-    return [str(item) for item in found.omitted]
+    return planned(world, found, target)[0]
 
 
 @pytest.fixture

@@ -4,36 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.plan import Desired, diff
 from reconciler.problem import Refused, Severity, TargetUnreadable
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Setting, Signature
 from reconciler.simulator.stalwart_rest import StalwartRest as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart.passwords import hashed
 
-from .imported import wanted as imported
+from .imported import plan_after, resources, survey, told
 
 HASH = hashed("hashed secret")
-
-
-def survey(world):
-    return world.target.survey(world.reveal)
-
-
-def resources(found, kind):
-    return {item.resource.address: item.resource for item in found.live if isinstance(item.resource, kind)}
-
-
-def plan_after(world, found, target=None):
-    """Plan with what was imported, against the same server or another one."""
-    wanted, secrets = imported(found)
-    world.secrets |= secrets
-    seen = (target or world.target).observe(wanted, world.reveal)
-    return diff(Desired(tuple(wanted)), {"stalwart": seen}, stack="mana"), wanted
-
-
-def told(found):
-    return [str(item) for item in found.omitted]
 
 
 @pytest.fixture
