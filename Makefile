@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test test-all check bench lock clean
 
 demo: $(READY)
 	@$(BIN)/python -m reconciler.simulator.demo
 
 test: $(READY) check
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
+
+# Property tests with inputs that nobody tried before. What it finds becomes an example of its test.
+test-all: $(READY) check
+	RECONCILER_PROPERTIES=explore $(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
 
 # Style, types and the house's layers; quick, so that it runs before every test.
 check: $(READY)

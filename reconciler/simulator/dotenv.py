@@ -12,7 +12,10 @@ Lookup = Callable[[str], str | None]
 
 _VARIABLE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<brace>\{))")
 _BRACED = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<operator>:?[-+?])(?P<word>.*))?")
-_KEY = re.compile(r"(?:export[ \t]+)?(?P<key>[^=:\n]*)(?P<end>[=:\n]|\Z)")
+_SPACES = "\t\v\f\r \x85\xa0"  # what compose-go's parser skips; its rules for a line end differ
+_EXPORT = re.compile(rf"export[\t\n\f\r ][{_SPACES}\n]*")
+_KEY = re.compile(r"(?P<key>[^=:\n]*)(?P<end>[=:\n]?)")
+_UNNAMABLE = re.compile(rf"[^\w.\-\[\]{_SPACES}]")
 _QUOTED = {quote: re.compile(rf"{quote}((?:\\.|[^\\{quote}])*){quote}", re.DOTALL) for quote in "\"'"}
 _ESCAPE = re.compile(r"\\(?:([abcfnrtv$\"\\])|0(\d{0,3}))")
 _MEANING = {
@@ -117,23 +120,31 @@ def _statement(text: str, at: int) -> int:
 
 
 def _key(text: str, at: int) -> tuple[str, int, bool]:
+    """Read a name and say where its value begins, and whether it has none and takes the one from outside.
+
+    A last line without any end names nothing: all of it is the value of a variable without a name.
+    """
+    if export := _EXPORT.match(text, at):
+        at = export.end()
     match = _KEY.match(text, at)
     if match is None:
-        raise InvalidEnvFile("no key")
-    key = match["key"].rstrip()
-    bad = re.search(r"[^\w.\-\[\]\s]", key)
+        raise AssertionError(at)  # the pattern takes the empty text too
     line = text.count("\n", 0, at) + 1
-    if bad:
+    if bad := _UNNAMABLE.search(match["key"]):
         raise InvalidEnvFile(f'line {line}: unexpected character "{bad[0]}" in variable name')
-    if re.search(r"\s", key):
+    if not match["end"]:
+        return "", _spaces(text, at), False
+    key = match["key"].rstrip()
+    if " " in key:  # no other blank is looked for: `a<TAB>b` passes for a name
         raise InvalidEnvFile(f"line {line}: key cannot contain a space")
-    inherited = match["end"] in ("", "\n")
+    inherited = match["end"] == "\n"
     return key, match.end() if inherited else _spaces(text, match.end()), inherited
 
 
 def _spaces(text: str, at: int) -> int:
-    match = re.compile(r"[^\S\n]*").match(text, at)
-    return match.end() if match else at
+    while at < len(text) and text[at] in _SPACES:
+        at += 1
+    return at
 
 
 def _value(text: str, at: int, lookup: Lookup) -> tuple[str, int]:

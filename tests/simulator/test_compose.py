@@ -19,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.simulator import compose
@@ -444,6 +444,10 @@ VALUES = FRAGMENTS.flatmap(lambda text: st.sampled_from([text, f'"{text}"', f"'{
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(value="\na\ta")
+@example(value="\na\ta\n")
+@example(value="\nexport\tA")
+@example(value="\na b")
 @given(value=VALUES)
 def test_any_env_file_is_read_as_by_the_real_one(both: Both, value: str) -> None:
     with tempfile.TemporaryDirectory() as name:
