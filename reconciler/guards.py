@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.desired import dns
+from reconciler import dns
+from reconciler.dkim.rotation import free
+from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.plan import Change, Desired, Plan, Reason, family
 from reconciler.problem import Problem, Severity
-from reconciler.published import Answers, Publication, Question, publication, question
 from reconciler.resources import (
     UNKNOWN,
     Account,
@@ -29,7 +30,6 @@ from reconciler.resources import (
     Signature,
     Variable,
 )
-from reconciler.rotation import free
 
 # SHA-256 of secrets that everybody can read: defaults in public code, and the first words anybody tries.
 PUBLIC_SECRETS = frozenset(

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler import guards
+from reconciler.dns.publication import Look
 from reconciler.plan import Change, Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.published import Look
 from reconciler.resources import Observation, Record, Resource, Secret, SecretRef
 
 Reveal = Callable[[Secret], str]

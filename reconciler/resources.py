@@ -138,7 +138,7 @@ class Record(Resource):
     """A DNS record at Cloudflare.
 
     ``name`` is relative to ``zone``, ``@`` the zone itself; ``ttl`` is in seconds, 1 means automatic. ``content`` is
-    normalised by `reconciler.desired.dns.record`, which is the only way to make one from what a person or the API
+    normalised by `reconciler.dns.record`, which is the only way to make one from what a person or the API
     wrote: names lower-case, Punycode and without the trailing dot, TXT decoded and joined, DKIM by meaning.
     ``comment`` is the user's own text, without our mark.
     """

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from reconciler import guards
-from reconciler.desired.dns import dkim_record, head, record
+from reconciler.dns import dkim_record, head, record
+from reconciler.dns.publication import Answer, question
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, Severity
-from reconciler.published import Answer, question
 from reconciler.resources import (
     UNKNOWN,
     UNMANAGED,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.desired.dns import dkim_record, head, record
+from reconciler.dns import dkim_record, head, record
 from reconciler.plan import Action, Desired, Reason, diff, phases, public
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (

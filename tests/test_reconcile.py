@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.desired.dns import head, record
+from reconciler.dns import head, record
 from reconciler.guards import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.desired.dns import relative
 from reconciler.desired.load import Directory
 from reconciler.desired.spec import Spec
+from reconciler.dns import relative
 
 Path = tuple[str | int, ...]
 

@@ -62,7 +62,7 @@ class Session:
 
     def work(self, directory: Directory, **choice: Any) -> Work:
         """Connect to the systems. ``choice`` is ``only adopt allow_deletes``, and the ``targets`` of a saved plan."""
-        from reconciler.connect import work
+        from reconciler.stack import work
 
         choice.setdefault("targets", self.options.target)
         made: Work = work(directory, self.settings, progress=self.console.step, **choice)

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from reconciler.desired import dns, template
+from reconciler import dns
+from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Consumer, Record, Spec, references
 from reconciler.desired.yaml import Path

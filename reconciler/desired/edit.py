@@ -20,7 +20,7 @@ from typing import Any
 
 from ruamel.yaml import events
 
-from reconciler import smallfiles
+from reconciler import files as smallfiles
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import Key, Spec
 from reconciler.desired.yaml import scan

@@ -39,7 +39,7 @@ class Preset:
     """A provider: ``port`` begins in clear and goes on with STARTTLS, ``implicit`` ones begin with TLS.
 
     ``needs`` are the kinds of records without which mail through it fails DMARC. ``has_api`` says that
-    `reconciler.providers` can ask it for them.
+    `reconciler.observe.providers` can ask it for them.
     """
 
     host: str

@@ -13,9 +13,9 @@ from ipaddress import ip_network
 
 from reconciler.desired import objects, stalwart, template
 from reconciler.desired import spec as form
-from reconciler.desired.dns import dkim_record, host, record
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provided import Around, Ask, Provided, Published, provide
+from reconciler.dns import dkim_record, host, record
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (

@@ -21,8 +21,8 @@ from reconciler.importing.yaml import document
 from reconciler.problem import Problem
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef
+from reconciler.secrets.store import open_store
 from reconciler.settings import Settings
-from reconciler.store import open_store
 
 __all__ = ["Request", "Result", "import_", "write"]
 

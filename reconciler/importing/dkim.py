@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.desired import spec as form
-from reconciler.desired.dns import dkim_record
 from reconciler.desired.resources import zone_of
+from reconciler.dns import dkim_record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.yaml import Noted

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.desired import spec as form
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.guards import PUBLIC_SECRETS
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import SecretRef
-from reconciler.store import Store
+from reconciler.secrets.store import Store
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.importing.request import ADMINISTRATOR, RECOVERY, TOKEN, Request, stack_name
 from reconciler.problem import TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
@@ -158,7 +158,7 @@ def _survey(
     recovery: SecretRef | None = None,
 ) -> Survey:
     from reconciler.targets.stalwart import Stalwart
-    from reconciler.targets.stalwart.jmap_bootstrap import Setup
+    from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
     request = found.request
     domain = request.zones[0] if request.zones else ""  # from 0.16 a login is an address: which, nobody has said yet

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import SecretRef
-from reconciler.store import open_store
+from reconciler.secrets.store import open_store
 
 ADMINISTRATOR = SecretRef("env", "STALWART_ADMIN_PASSWORD")
 TOKEN = SecretRef("env", "CLOUDFLARE_API_TOKEN")
@@ -22,7 +22,7 @@ RECOVERY = SecretRef("env", "STALWART_RECOVERY_ADMIN")
 class Request:
     """The systems to import, each optional, and the directory to write.
 
-    ``store`` is where secrets go, as `reconciler.store.open_store` has it: relative to the directory.
+    ``store`` is where secrets go, as `reconciler.secrets.store.open_store` has it: relative to the directory.
     """
 
     out: Path

@@ -25,10 +25,10 @@ from reconciler.simulator.brevo import Brevo
 from reconciler.simulator.cloudflare import Cloudflare, Token
 from reconciler.simulator.dns import NameServers
 from reconciler.simulator.docker import Container, Docker
-from reconciler.simulator.stalwart_jmap import StalwartJmap
-from reconciler.simulator.stalwart_listeners import Door, Sockets, certificate
-from reconciler.simulator.stalwart_rest import StalwartRest
-from reconciler.simulator.stalwart_settings import Listener
+from reconciler.simulator.stalwart.jmap import StalwartJmap
+from reconciler.simulator.stalwart.listeners import Door, Sockets, certificate
+from reconciler.simulator.stalwart.rest import StalwartRest
+from reconciler.simulator.stalwart.settings import Listener
 from reconciler.simulator.wire import Reply, Request, Server
 
 MAIL_IMAGE = "stalwartlabs/stalwart"

@@ -19,9 +19,9 @@ from cli.conftest import SCRIPT
 from reconciler import keys
 from reconciler.cli.dkim import COMMANDS
 from reconciler.desired import edit as editing
-from reconciler.desired.dns import dkim_record
 from reconciler.desired.load import load
 from reconciler.desired.spec import Key
+from reconciler.dns import dkim_record
 from reconciler.resources import Account, Signature
 from reconciler.simulator.dns import NameServers
 

@@ -122,12 +122,12 @@ def _stored(resource: Resource) -> Resource:
 
 
 def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice: Any) -> Work:
-    """Stand in for `reconciler.connect.work`: the same, but for where the targets are."""
-    from reconciler.desired import dns
+    """Stand in for `reconciler.stack.work`: the same, but for where the targets are."""
+    from reconciler import dns
     from reconciler.desired.resources import desire
     from reconciler.guards import Policy
-    from reconciler.nameservers import look
-    from reconciler.secret import Secrets
+    from reconciler.observe.nameservers import look
+    from reconciler.secrets.reveal import Secrets
 
     spec, world = directory.spec, World(Path(os.environ["TEST_WORLD"]))
     choice["progress"]("Connecting")
@@ -150,15 +150,15 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Put the stand-in in the place of `reconciler.connect`."""
-    module = types.ModuleType("reconciler.connect")
-    former = importlib.import_module("reconciler.connect")
+    """Put the stand-in in the place of `reconciler.stack`."""
+    module = types.ModuleType("reconciler.stack")
+    former = importlib.import_module("reconciler.stack")
     module.work, module.public_half = work, former.public_half  # type: ignore[attr-defined]
-    sys.modules["reconciler.connect"] = module
+    sys.modules["reconciler.stack"] = module
     try:
         yield
     finally:
-        sys.modules["reconciler.connect"] = former
+        sys.modules["reconciler.stack"] = former
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.desired import dns, schema, spec, starter
+from reconciler import dns
+from reconciler.desired import schema, spec, starter
 from reconciler.desired.load import Directory, load
 from reconciler.problem import InvalidDirectory
 from reconciler.resources import SecretRef

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.desired.dns import head, record
 from reconciler.desired.load import load
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
 from reconciler.desired.resources import desire
+from reconciler.dns import head, record
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
 from reconciler.resources import Live, Observation, Record, Variable

@@ -10,12 +10,10 @@ from typing import Any
 
 import httpx
 
-from reconciler.simulator import stalwart_jmap_accounts as accounts
-from reconciler.simulator import stalwart_jmap_dkim as dkim
 from reconciler.simulator.example import Example
 from reconciler.simulator.stage import Stage
-from reconciler.simulator.stalwart_directory import verify
-from reconciler.simulator.stalwart_jmap import StalwartJmap
+from reconciler.simulator.stalwart.directory import verify
+from reconciler.simulator.stalwart.jmap import StalwartJmap, accounts, dkim
 
 OUR_DOMAINS = ("mana.how", "mana.test")
 MANUAL = {name: {"@type": "Manual"} for name in ("dkimManagement", "dnsManagement", "certificateManagement")}

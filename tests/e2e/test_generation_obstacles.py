@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.simulator import stalwart_registry as registry
+from reconciler.simulator.stalwart.jmap import registry
 from reconciler.simulator.wire import Reply
 
 from . import jmapstage

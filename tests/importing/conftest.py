@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.request import Request
 from reconciler.resources import Live, Resource
-from reconciler.store import open_store
+from reconciler.secrets.store import open_store
 from reconciler.targets.compose.survey import Service
 from reconciler.targets.compose.survey import Survey as Project
 from reconciler.targets.stalwart.survey import Survey

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.simulator.stalwart_jmap import StalwartJmap
+from reconciler.simulator.stalwart.jmap import StalwartJmap
 from reconciler.simulator.wire import Request
 
 RECORDINGS = (

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.plan import Desired, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Status

@@ -16,8 +16,8 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
-    from reconciler.agreement import Standing
     from reconciler.desired.load import Directory
+    from reconciler.dkim.standing import Standing
     from reconciler.reconcile import Work
     from reconciler.resources import Signature
 
@@ -71,8 +71,8 @@ def _server(session: Session, work: Work) -> tuple[tuple[Signature, ...] | None,
 def _standings(
     session: Session, directory: Directory, work: Work, server: Sequence[Signature] | None
 ) -> tuple[Standing, ...]:
-    from reconciler import agreement
-    from reconciler.connect import public_half
+    from reconciler.dkim import standing as agreement
+    from reconciler.stack import public_half
 
     asked = agreement.questions(directory.spec, server)
     session.console.step("Asking the name servers")
@@ -97,7 +97,7 @@ def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bo
 
 
 def _domain(name: str) -> str:
-    from reconciler.desired.dns import host
+    from reconciler.dns import host
 
     try:
         return host(name)

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler import keys, rotation
+from reconciler import keys
 from reconciler.cli.session import Session
-from reconciler.desired.dns import dkim_record, host
 from reconciler.desired.edit import AddKey, Facts
 from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Key, Spec
+from reconciler.dkim import rotation
+from reconciler.dns import dkim_record, host
+from reconciler.dns.publication import Answers, publication, question
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
-from reconciler.published import Answers, publication, question
 from reconciler.resources import UNKNOWN, Record, SecretRef
-from reconciler.store import open_store, store_of
+from reconciler.secrets.store import open_store, store_of
 
 if TYPE_CHECKING:
-    from reconciler.store import Store
+    from reconciler.secrets.store import Store
 
 DEFAULT_STORE = "file:../secrets"
 
@@ -147,7 +148,7 @@ def _unusable(session: Session, selector: str, order: Order, pem: str | None) ->
 
 def _published(session: Session, record: Record) -> Answers:
     """Return what name servers show at a selector. One that can't be asked tells nothing: a key needs no network."""
-    from reconciler import nameservers
+    from reconciler.observe import nameservers
 
     settings, asked = session.settings, question(record)
     said = nameservers.look([asked], nameservers=settings.nameservers, progress=session.console.step)

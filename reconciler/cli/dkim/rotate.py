@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from reconciler.desired.edit import Edit
     from reconciler.desired.load import Directory
     from reconciler.desired.spec import Key
+    from reconciler.dkim.rotation import Needs, Seen, Step
     from reconciler.resources import Signature
-    from reconciler.rotation import Needs, Seen, Step
 
 
 @click.command()
@@ -41,7 +41,7 @@ def command(
     Ends with 0, or 1 where a name server, or Stalwart, had to be asked and could not be: nothing is written then for
     that algorithm.
     """
-    from reconciler import rotation
+    from reconciler.dkim import rotation
 
     directory = session.directory()
     name, keys = _keys(directory, domain, algorithm)
@@ -76,8 +76,8 @@ def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str
 # ------------------------------------------------------------------------------------------------ what is asked
 def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[Seen, tuple[Problem, ...]]:
     """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
-    from reconciler import nameservers
-    from reconciler.rotation import Seen
+    from reconciler.dkim.rotation import Seen
+    from reconciler.observe import nameservers
 
     settings, progress = session.settings, session.console.step
     answers = nameservers.look(needs.questions, nameservers=settings.nameservers, progress=progress)
@@ -91,8 +91,8 @@ def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> 
 
 def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
     """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
-    from reconciler.connect import public_half
-    from reconciler.secret import Secrets
+    from reconciler.secrets.reveal import Secrets
+    from reconciler.stack import public_half
 
     secrets = Secrets(directory.path, session.settings.environ, directory.text)
     named = ((key, key.private_key) for key in keys)
@@ -105,7 +105,7 @@ def _server(
 ) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
     from reconciler.cli.dkim.server import signatures
-    from reconciler.desired.dns import host
+    from reconciler.dns import host
     from reconciler.resources import Domain, Signature
 
     if session.options.target and "stalwart" not in session.options.target:
@@ -148,7 +148,7 @@ class _Run:
     def _edits(self) -> tuple[tuple[Step, ...], list[Edit]]:
         from reconciler.cli.dkim.newkey import new_key
         from reconciler.desired.edit import SetKey
-        from reconciler.rotation import Move
+        from reconciler.dkim.rotation import Move
 
         steps, edits = list[Any](), list[Any]()
         for item in self.steps:
@@ -217,7 +217,7 @@ class _Run:
 
 def _started(step: Step, key: NewKey, today: dt.date) -> Step:
     """Put the new key into the words of a step that begins a rotation."""
-    from reconciler.rotation import SHOWN
+    from reconciler.dkim.rotation import SHOWN
 
     said = f"{key.selector} is pending since {today}, and {step.selector} goes on signing"
     return replace(step, selector=key.selector, said=said, then=f"it takes over {SHOWN}")

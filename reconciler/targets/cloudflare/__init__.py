@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped

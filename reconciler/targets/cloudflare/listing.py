@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.resources import Live, Record, SecretRef
 from reconciler.targets.cloudflare.failure import Torn
 from reconciler.targets.cloudflare.transport import Session

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from reconciler.desired import dns
+from reconciler import dns
 from reconciler.plan import Change, differences
 from reconciler.reconcile import Outcome, Status, Stopped
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Record

@@ -13,7 +13,7 @@ from typing import Any
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
-from reconciler.secret import is_crypt_hash
+from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program

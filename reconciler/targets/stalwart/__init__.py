@@ -21,13 +21,13 @@ from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, is_loopback
-from reconciler.targets.stalwart.jmap_api import Bootstrapping
-from reconciler.targets.stalwart.jmap_bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
-from reconciler.targets.stalwart.jmap_passwords import PasswordChecks
-from reconciler.targets.stalwart.rest import StalwartRest
+from reconciler.targets.stalwart.jmap.api import Bootstrapping
+from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
+from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
+from reconciler.targets.stalwart.rest.target import StalwartRest
 
 if TYPE_CHECKING:
-    from reconciler.targets.stalwart.jmap import StalwartJmap
+    from reconciler.targets.stalwart.jmap.target import StalwartJmap
     from reconciler.targets.stalwart.survey import Survey
 
 ADMINISTRATOR = "stalwart-administrator"
@@ -101,8 +101,8 @@ class Stalwart:
     @functools.cached_property
     def _jmap(self) -> StalwartJmap:
         """The newer generation, imported where it is needed."""
-        from reconciler.targets.stalwart.jmap import StalwartJmap
-        from reconciler.targets.stalwart.jmap_pending import Pending
+        from reconciler.targets.stalwart.jmap.pending import Pending
+        from reconciler.targets.stalwart.jmap.target import StalwartJmap
 
         pending = Pending(self._pending, self.url)
         return StalwartJmap(self._connect, self._docker, self._progress, self._checks, self._domain, pending=pending)
@@ -149,10 +149,10 @@ class Stalwart:
             raise Refused(replace(self._problem(summary, hint), severity=Severity.REFUSED))
         with self._connect(reveal) as connection:
             if found is Mode.REST:
-                from reconciler.targets.stalwart import rest_survey
+                from reconciler.targets.stalwart.rest import survey as rest_survey
 
                 return rest_survey.survey(connection, reveal, self._docker)
-            from reconciler.targets.stalwart import jmap_survey
+            from reconciler.targets.stalwart.jmap import survey as jmap_survey
 
             try:
                 return jmap_survey.survey(connection, reveal, self._docker, self._domain)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.reconcile import Report, Reveal
 from reconciler.resources import Account, SecretRef, Unreadable
-from reconciler.secret import is_crypt_hash
+from reconciler.secrets.reveal import is_crypt_hash
 
 ROUNDS = 5000
 """Of SHA-512-crypt. Up to 0.15 the server verifies the hash again at *every* request and login (observed.md), and

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Live, Resource, Setting, Signature
-from reconciler.secret import is_crypt_hash
+from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import place
 from reconciler.targets.stalwart.connection import TARGET
 from reconciler.targets.stalwart.container import Container

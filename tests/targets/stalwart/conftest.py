@@ -22,11 +22,11 @@ from reconciler.resources import (
     Setting,
     Signature,
 )
-from reconciler.simulator.stalwart_jmap import StalwartJmap as NewFake
-from reconciler.simulator.stalwart_rest import StalwartRest as Fake
+from reconciler.simulator.stalwart.jmap import StalwartJmap as NewFake
+from reconciler.simulator.stalwart.rest import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart import Stalwart
-from reconciler.targets.stalwart.jmap_bootstrap import Setup
+from reconciler.targets.stalwart.jmap.bootstrap import Setup
 from reconciler.targets.stalwart.passwords import hashed
 
 ADMIN = "adm1n-passw0rd"

@@ -7,10 +7,12 @@ import json
 import sys
 
 from reconciler.resources import Listener, SecretRef
-from reconciler.targets.stalwart import jmap_settings, jmap_shapes, jmap_survey
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
-from reconciler.targets.stalwart.jmap_api import JmapApi
-from reconciler.targets.stalwart.jmap_objects import Reading
+from reconciler.targets.stalwart.jmap import settings as jmap_settings
+from reconciler.targets.stalwart.jmap import shapes as jmap_shapes
+from reconciler.targets.stalwart.jmap import survey as jmap_survey
+from reconciler.targets.stalwart.jmap.api import JmapApi
+from reconciler.targets.stalwart.jmap.objects import Reading
 
 
 def registry(url, user, password):

@@ -8,7 +8,7 @@ from reconciler.problem import TargetUnreadable
 from reconciler.resources import SecretRef
 from reconciler.simulator.wire import Reply, Server
 from reconciler.targets.stalwart.connection import Connection, Login, NotFound
-from reconciler.targets.stalwart.jmap_api import (
+from reconciler.targets.stalwart.jmap.api import (
     CALLS,
     OBJECTS,
     Bootstrapping,
@@ -18,7 +18,7 @@ from reconciler.targets.stalwart.jmap_api import (
     Rejected,
     Response,
 )
-from reconciler.targets.stalwart.jmap_writes import Write, run
+from reconciler.targets.stalwart.jmap.writes import Write, run
 
 
 class Registry:

@@ -10,7 +10,7 @@ from functools import partial
 import httpx
 import pytest
 
-from reconciler import connect
+from reconciler import stack as connect
 from reconciler.desired.load import load
 from reconciler.plan import Reason
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
@@ -18,10 +18,10 @@ from reconciler.reconcile import apply, make_plan
 from reconciler.report import json as report
 from reconciler.resources import Different, Same, SecretRef, Unreadable
 from reconciler.settings import Settings
-from reconciler.simulator.stalwart_jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap_passwords import FILE, MOST_REFUSED, PasswordChecks, try_login
+from reconciler.targets.stalwart.jmap.passwords import FILE, MOST_REFUSED, PasswordChecks, try_login
 from reconciler.targets.stalwart.passwords import hashed
 
 ADMIN = "rec0very-secret"

@@ -31,14 +31,14 @@ from reconciler.resources import (
     Signature,
     Unreadable,
 )
-from reconciler.simulator.stalwart_jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
-from reconciler.targets.stalwart import jmap_settings
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap_api import JmapApi, Kind
-from reconciler.targets.stalwart.jmap_directory import Ids
-from reconciler.targets.stalwart.jmap_settings import Effect, effects
-from reconciler.targets.stalwart.jmap_writes import Unwritable, Write, run
+from reconciler.targets.stalwart.jmap import settings as jmap_settings
+from reconciler.targets.stalwart.jmap.api import JmapApi, Kind
+from reconciler.targets.stalwart.jmap.directory import Ids
+from reconciler.targets.stalwart.jmap.settings import Effect, effects
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, run
 
 TOKEN = "a-secret-token-of-the-relay"
 HEAD = """

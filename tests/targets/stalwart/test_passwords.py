@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passlib.hash import md5_crypt, sha256_crypt
 
-from reconciler.secret import is_crypt_hash
+from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 
 CLEAR = "pässwörd $x \"'\\"

@@ -1,0 +1,1 @@
+"""What `desire` and the guards need from outside besides the targets."""

@@ -1,0 +1,1 @@
+"""Stalwart as its clients see it, in both generations."""

@@ -1,0 +1,1 @@
+"""Stalwart from 0.16: JMAP."""

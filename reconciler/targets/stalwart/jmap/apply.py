@@ -1,0 +1,418 @@
+"""One apply to Stalwart from 0.16: changes become writes, writes become few requests, and then all is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.plan import Change, differences
+from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
+from reconciler.resources import Account, Different, Domain, Listener, Live, Secret, SecretRef, Setting, Signature
+from reconciler.targets.stalwart import place
+from reconciler.targets.stalwart.connection import AnswerLost
+from reconciler.targets.stalwart.container import Docker, DockerUnreachable
+from reconciler.targets.stalwart.jmap import settings as jmap_settings
+from reconciler.targets.stalwart.jmap import writes as jmap_writes
+from reconciler.targets.stalwart.jmap.accounts import AccountWrites, domain_write
+from reconciler.targets.stalwart.jmap.api import LIMITS, UNANSWERED, Failure, JmapApi, Registry, Rejected, public
+from reconciler.targets.stalwart.jmap.directory import Directory, Ids, address_of
+from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
+from reconciler.targets.stalwart.jmap.pending import Pending
+from reconciler.targets.stalwart.jmap.reading import directory_of, live_of, read
+from reconciler.targets.stalwart.jmap.settings import Effect, effects
+from reconciler.targets.stalwart.jmap.signatures import signature_writes
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+
+_ACTIONS = {
+    effect: Write("Action", "create", effect.value, {"@type": effect.value})
+    for effect in (Effect.RELOAD, Effect.CACHES)
+}
+
+# What else keeps a server from reloading, and how to get it out of the way.
+_UNBLOCK = {
+    "SpamPyzor": "give the container working DNS and restart it, or write "
+    "`objects: {SpamPyzor: {singleton: {enable: false}}}` under stalwart and run apply again"
+}
+
+
+@dataclass(slots=True)
+class _Item:
+    """One change under way.
+
+    ``now`` is the change as planned, or brought up to date; ``open`` counts its writes without an answer, ``then`` are
+    those that follow only where the others succeeded. ``effects`` put it in force. ``lost`` is why an answer never
+    came.
+    """
+
+    change: Change
+    now: Change
+    open: int = 0
+    then: tuple[Write, ...] = ()
+    effects: frozenset[Effect] = frozenset()
+    status: Status = Status.DONE
+    problem: Problem | None = None
+    lost: Problem | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stored(self) -> bool:
+        """Whether the server has all of it."""
+        return not self.open and not self.then and self.problem is None
+
+    def fail(self, problem: Problem, status: Status = Status.FAILED) -> None:
+        """Note the first thing that went wrong."""
+        if self.problem is None:
+            self.status, self.problem = status, replace(problem, where=self.change.address)
+
+
+class Run:
+    """One apply. ``domain`` is the default domain as far as the directory tells it."""
+
+    def __init__(
+        self,
+        api: JmapApi,
+        *,
+        domain: str,
+        reveal: Reveal,
+        progress: Progress,
+        docker: Docker | None,
+        checks: PasswordChecks,
+        pending: Pending,
+        container: str,
+    ) -> None:
+        self._api, self._domain, self._reveal, self._progress = api, domain, reveal, progress
+        self._docker, self._checks, self._pending, self._container = docker, checks, pending, container
+        self._waiting = pending.addresses  # since an earlier run
+        self._items: dict[int, _Item] = {}  # by the id of the change as it is now
+        self._actions: dict[str, Failure | TargetUnreadable | None] = {}  # what was answered to them
+        self._down: Problem | None = None
+
+    def outcomes(self, changes: Sequence[Change], known: Registry | None, stopped: Stopped) -> Iterator[Outcome]:
+        """Carry changes out and tell how each went; what is not told was not begun.
+
+        ``known`` is the registry as it was just read. Without it the server is read again, and changes are brought up
+        to date: what is to be created may be there by now.
+        """
+        registry = read(self._api, [change.resource for change in changes]) if known is None else known
+        self._begin(registry, changes, fresh=known is None)
+        writes = list(self._writes(registry, changes))
+        self._pending.note(item.change.address for item in self._all() if item.effects & _ACTIONS.keys())
+        self._send([*writes, *self._due(item for item in self._all() if item.open)], stopped)
+        self._send(self._following(), stopped)
+        self._look_again()
+        stored = (item for item in self._all() if item.stored)
+        self._send([action for action in self._due(stored) if action.id not in self._actions], lambda: False)
+        self._settle({effect for effect in _ACTIONS if self._actions.get(effect.value, UNANSWERED) is None})
+        yield from self._told()
+
+    def _all(self) -> list[_Item]:
+        return list(self._items.values())
+
+    # --------------------------------------------------------------------------------------------------------- drafting
+    def _begin(self, registry: Registry, changes: Sequence[Change], *, fresh: bool) -> None:
+        """Make the items; where the registry is newer than the plan, bring changes up to date."""
+        live = _Present(registry, changes, self._domain) if fresh else None
+        for change in changes:
+            now = live.update(change) if live else change
+            item = _Item(change, now or change)
+            if now is None and not (change.deletes and live and live.shows(change)):  # gone is as wanted
+                summary = "the server does not have what was planned with any more"
+                item.fail(Problem(change.address, summary, "plan again"))
+            if now is not None:
+                item.open = 1  # to be drafted
+            self._items[id(item.now)] = item
+
+    def _writes(self, registry: Registry, changes: Sequence[Change]) -> Iterator[Write]:
+        """Yield the writes of all items, and note of each how many it has."""
+        wanted = [change.after for change in changes if change.after is not None]
+        directory = directory_of(registry, wanted, self._domain)
+        self._domain = directory.domain
+        drafted = [item.now for item in self._all() if item.open]
+        for item in self._all():
+            item.open = 0
+        for draft in self._drafts(drafted, registry, directory):
+            if isinstance(draft, Unwritable):
+                self._items[id(draft.change)].fail(draft.problem)
+                continue
+            for change in draft.changes:
+                item = self._items[id(change)]
+                item.open += 1
+                item.effects |= frozenset() if isinstance(change.resource, Signature) else effects(change)
+            yield draft
+        for item in self._all():
+            item.effects |= {Effect.RESTART} if item.now.restarts else frozenset()
+            item.effects |= effects(item.now) if item.change.address in self._waiting else frozenset()
+
+    def _drafts(
+        self, changes: Sequence[Change], registry: Registry, directory: Directory
+    ) -> Iterator[Write | Unwritable]:
+        ids, rest = directory.ids, []
+        accounts = [change for change in changes if isinstance(change.resource, Account)]
+        domains = (domain_write(change, ids) for change in changes if isinstance(change.resource, Domain))
+        yield from (write for write in domains if write.verb != "update" or write.body)
+        yield from AccountWrites(accounts, ids, directory.domain, self._reveal).writes()
+        for number, change in enumerate(changes):
+            if isinstance(change.resource, Signature):
+                yield from self._signature(change, number, ids)
+            elif not isinstance(change.resource, Domain | Account):
+                rest.append(change)
+        yield from jmap_settings.writes(rest, registry, ids, self._reveal)
+
+    def _signature(self, change: Change, number: int, ids: Ids) -> Iterator[Write | Unwritable]:
+        draft = signature_writes(change, number, ids, self._reveal)
+        if isinstance(draft, Unwritable):
+            yield draft
+            return
+        item = self._items[id(change)]
+        item.then = draft.then
+        item.effects = frozenset({Effect.CACHES}) if draft.new else frozenset()
+        yield from draft.writes
+
+    def _due(self, items: Iterable[_Item]) -> list[Write]:
+        """Return the actions that put items in force, each once."""
+        wanted = {effect for item in items for effect in item.effects}
+        return [action for effect, action in _ACTIONS.items() if effect in wanted]
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+    def _following(self) -> list[Write]:
+        """Return what was waiting for the success of other writes; from now on it is under way."""
+        found: list[Write] = []
+        for item in self._all():
+            if item.then and not item.open and item.problem is None:
+                found += item.then
+                item.open, item.then = len(item.then), ()
+        return found
+
+    def _send(self, writes: Sequence[Write], stopped: Stopped) -> None:
+        if self._down is not None:
+            return
+        for write, problem, _ in jmap_writes.run(self._api, writes, stopped):
+            if isinstance(problem, TargetUnreadable):
+                self._down = problem.problems[0]
+            if write.object == "Action":
+                self._actions[write.id] = problem
+            for change in write.changes:
+                self._answered(self._items[id(change)], write, problem)
+
+    def _answered(self, item: _Item, write: Write, problem: Failure | TargetUnreadable | None) -> None:
+        item.open -= 1
+        gone = isinstance(problem, Failure) and problem.type == "notFound" and write.verb == "destroy"
+        if isinstance(problem, AnswerLost):
+            item.lost = problem.problems[0]
+            self._renew(item)
+        elif isinstance(problem, TargetUnreadable):
+            item.fail(problem.problems[0])
+        elif problem is not None and not gone:
+            self._refused(item, write, problem)
+        elif not item.open:
+            self._note_password(item)
+
+    def _refused(self, item: _Item, write: Write, failure: Failure) -> None:
+        failed = {other.change.address for other in self._all() if other.problem is not None}
+        missing = sorted(item.change.needs & failed)
+        if failure.type == "invalidResultReference":
+            summary = f"{missing[0]} was not done" if missing else failure.words()
+            item.fail(Problem(item.change.address, summary, "run apply again"), Status.SKIPPED)
+        else:
+            item.fail(Problem(item.change.address, failure.words(), _remedy(failure, write)))
+
+    # -------------------------------------------------------------------------------------------------------- passwords
+    def _note_password(self, item: _Item) -> None:
+        """Remember that a password was written; our own is tried first from the next request on."""
+        account, before = item.now.after, item.now.before
+        if not isinstance(account, Account) or not isinstance(account.password, SecretRef):
+            return
+        if before is None or "password" in differences(account, before.resource):
+            self._checks.written(self._address(item), self._reveal(account.password), self._container)
+            self._renew(item)
+
+    def _renew(self, item: _Item) -> None:
+        login = self._api.connection.login
+        if isinstance(item.now.after, Account) and self._address(item) == login.name.lower():
+            login.renewed()
+
+    def _address(self, item: _Item) -> str:
+        """Return the address of an account that was just written."""
+        after, before = item.now.after, item.now.before.resource if item.now.before else None
+        if not isinstance(after, Account):
+            raise TypeError(item.change.address)
+        if isinstance(before, Account) and isinstance(before.email, str) and not isinstance(after.email, str):
+            return before.email
+        return address_of(after, self._domain)
+
+    # --------------------------------------------------------------------------------------------- after a lost answer
+    def _look_again(self) -> None:
+        """Read again what may have been written: it is done if it is as desired. Nothing is sent twice."""
+        lost = [item for item in self._all() if item.lost is not None]
+        if not lost:
+            return
+        try:
+            registry = read(self._api, [item.now.resource for item in lost])
+        except (TargetUnreadable, Rejected):
+            registry = None
+        present = _Present(registry, [item.now for item in lost], self._domain) if registry is not None else None
+        if present is not None:
+            self._down = None
+            self._actions.clear()  # a reload may come twice
+        for item in lost:
+            if present is not None and present.shows(item.now):
+                item.open, item.lost = 0, None
+                self._note_password(item)
+            elif item.lost is not None:
+                item.fail(item.lost, Status.UNKNOWN)
+
+    # -------------------------------------------------------------------------------------------------- being in force
+    def _told(self) -> Iterator[Outcome]:
+        """Tell what is settled, restart where that is due, and tell the rest."""
+        items = self._all()
+        restarting = [item for item in items if item.stored and Effect.RESTART in item.effects]
+        waiting = [item for item in items if restarting and (item in restarting or self._obstacle(item))]
+        for item in items:
+            if item not in waiting:
+                yield from self._outcome(item)
+        restarted = bool(restarting) and self._restart(restarting)
+        if restarted:
+            self._settle(_ACTIONS)
+        for item in waiting:
+            if restarted:  # with everything that is stored
+                item.effects = frozenset()
+            yield from self._outcome(item)
+
+    def _outcome(self, item: _Item) -> Iterator[Outcome]:
+        obstacle = self._obstacle(item)
+        if obstacle is not None:
+            item.fail(obstacle)
+        if not item.stored and item.problem is None:
+            if self._down is None:
+                return  # not begun
+            item.fail(self._down, Status.SKIPPED)
+        yield Outcome(item.change, item.status, item.problem, item.notes)
+
+    def _obstacle(self, item: _Item) -> Problem | None:
+        """Say what keeps a stored item from being in force."""
+        for effect in sorted(item.effects & _ACTIONS.keys(), key=str) if item.stored else ():
+            failure = self._actions.get(effect.value)
+            if isinstance(failure, Failure):
+                return _not_in_force(item.change.address, failure)
+            unknown = failure.problems[0] if failure is not None else self._down
+            if unknown is not None and (failure is not None or effect.value not in self._actions):
+                summary = f"is stored, and whether it is in force can't be told: {unknown.summary}"
+                return Problem(item.change.address, summary, unknown.hint)
+        return None
+
+    def _settle(self, done: Collection[Effect]) -> None:
+        """Forget what is in force now, whoever wrote it, and what was never stored."""
+        unwritten = {
+            item.change.address for item in self._all() if item.status is not Status.UNKNOWN and not item.stored
+        }
+        kinds = {
+            address: Effect.CACHES if address.startswith("dkim/") else Effect.RELOAD
+            for address in self._pending.addresses
+        }
+        self._pending.forget(
+            address for address, effect in kinds.items() if effect in done or address in unwritten - self._waiting
+        )
+
+    def _restart(self, items: Sequence[_Item]) -> bool:
+        """Restart the container once, and wait until the API and the ports answer. Without one, say what to run."""
+        try:
+            place.restart(self._docker, self._api.connection, self._progress)
+        except DockerUnreachable as error:
+            name = self._docker.name if self._docker else "CONTAINER"
+            note = f"in force after a restart, which can't be done from here ({error}): run `docker restart {name}`"
+            for item in items:
+                item.notes = (*item.notes, note)
+            return False
+        except TargetUnreadable as error:
+            for item in items:
+                item.fail(error.problems[0])
+            return False
+        container = place.look(self._docker).container
+        host = self._api.connection.host
+        for item in items:
+            listener = item.now.after
+            if not isinstance(listener, Listener):
+                continue
+            problem = place.unopened(item.change.address, listener, host, container)
+            if problem is not None:
+                item.fail(problem)
+        return True
+
+
+def _not_in_force(address: str, failure: Failure) -> Problem:
+    """Say what keeps the server from taking what is stored: a reload fails as a whole (observed.md, 0.16.18)."""
+    culprit = failure.object[0] if failure.object else ""
+    said = public(failure.description) or failure.words()
+    because = f"{culprit}: {said}" if culprit else said
+    summary = f"is stored but not in force: the server keeps its old settings because of {because}"
+    otherwise = f"correct {culprit or 'it'} and run apply again: a reload then puts in force all that is stored"
+    return Problem(address, summary, _UNBLOCK.get(culprit, otherwise))
+
+
+class _Present:
+    """What the server has now, to compare planned changes with."""
+
+    def __init__(self, registry: Registry, changes: Sequence[Change], domain: str) -> None:
+        wanted = [change.after for change in changes if change.after is not None]
+        # No password is known; what matters is decided by `update` and `shows`.
+        live = list(live_of(directory_of(registry, wanted, domain), wanted, lambda *_: Different(), _hidden, _unheard))
+        self._by_address = {item.resource.address: item for item in live}
+        self._by_id = {(type(item.resource), item.id): item for item in live}
+
+    def update(self, change: Change) -> Change | None:
+        """Bring a planned change up to date; None where what it is about is gone, or another has its id."""
+        before = change.before
+        if before is None:
+            found = self._by_address.get(change.address)
+            return replace(change, before=found) if found else change
+        found = self._by_id.get((type(before.resource), before.id))
+        same = found is not None and _name(found) == _name(before)
+        return change if same or isinstance(before.resource, Setting) else None
+
+    def shows(self, change: Change) -> bool:
+        """Whether a change whose answer was lost has been made, as far as can be seen."""
+        after, before = change.after, change.before
+        if after is None:
+            return before is not None and (type(before.resource), before.id) not in self._by_id
+        found = self._by_address.get(after.address)
+        if found is None:
+            return False
+        unlike = differences(after, found.resource).keys() - {"open"}
+        return not (unlike - {"password"} if before is None else unlike)  # an account is made with its password
+
+
+def _unheard(_: Problem) -> None:
+    """Report to nobody: the plan has told it."""
+
+
+def _hidden(_: Secret) -> str:
+    """Reveal nothing: what is live is compared without secrets."""
+    raise SecretUnreadable
+
+
+def _name(live: Live) -> str:
+    """Say what a live resource is, whatever it is called in the directory."""
+    resource = live.resource
+    return str(resource.email) if isinstance(resource, Account) else resource.address
+
+
+_REMEDIES = {
+    "objectIsLinked": "remove those first, or with it",
+    "primaryKeyViolation": "plan again: it was made meanwhile",
+    "notFound": "plan again: it has gone meanwhile",
+    "forbidden": "give the account that applies the role admin, or the API key the right",
+    "overQuota": "raise the limit on the server",
+    "rateLimit": "try again later",
+    "requestTooLarge": LIMITS,
+    "limit": LIMITS,
+}
+
+
+def _remedy(failure: Failure, write: Write) -> str:
+    """Say what to do about what the server declined."""
+    if failure.type == "objectIsLinked" and ("SystemSettings", "singleton") in failure.linked:
+        return "it is the default domain: declare another stalwart.default_domain first, and remove what else is in it"
+    if failure.type == "primaryKeyViolation" and write.object == "Account":
+        return "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
+    return _REMEDIES.get(failure.type, "correct the value, or look at the server's log")

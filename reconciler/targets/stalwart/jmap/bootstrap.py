@@ -1,0 +1,345 @@
+"""Out of bootstrap mode: what a 0.16 server without ``config.json`` is set up with, once, and the way on from there.
+
+Such a server knows one object, serves no mail, and its container counts as healthy. ``x:Bootstrap/set`` writes
+``config.json``, the domain and an administrator, whose password it answers once; a restart then brings the mail
+service. It is never sent twice: a second one leaves things behind (observed.md), so that it was sent is on the disk
+before, and the administrator before anything else happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reconciler.journal import write_private
+from reconciler.problem import Problem, Severity, TargetUnreadable
+from reconciler.reconcile import Progress, Reveal
+from reconciler.resources import Observation, Resource
+from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
+from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
+from reconciler.targets.stalwart.container import unrecoverable as no_recovery
+from reconciler.targets.stalwart.jmap import objects as jmap_objects
+from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
+from reconciler.targets.stalwart.place import is_lost, look, restart
+
+_SINGLETON = "singleton"
+_WHICH = "is targets.stalwart.container the one behind the url? correct it or look at its log, then run apply again"
+_ON_DISK = ("RocksDb", "Sqlite")  # stores whose description holds no password
+
+
+class RestartDue(TargetUnreadable):
+    """The server is set up, and somebody else has to restart it."""
+
+
+class _NoDomains:
+    """There is none yet that something could refer to."""
+
+    def domain(self, _: str, /) -> str | None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a server is set up with: the declared host name and default domain, and ``objects.Bootstrap``."""
+
+    hostname: str = ""
+    domain: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The host name to set up."""
+        return self.hostname or f"mail.{self.domain}"
+
+    def values(self, reveal: Reveal) -> dict[str, Any]:
+        """Return what is sent. Certificates, keys and records, which the wizard would make, are ours to make.
+
+        Raises `SecretUnreadable`, and ValueError where something it refers to is not there.
+        """
+        return {
+            "serverHostname": self.name,
+            "defaultDomain": self.domain,
+            "requestTlsCertificate": False,
+            "generateDkimKeys": False,
+            **jmap_objects.body("Bootstrap", self.fields, _NoDomains(), reveal),
+        }
+
+    @property
+    def config(self) -> str:
+        """What ``config.json`` has to say, as far as it can be shown."""
+        store = dict(self.fields.get("dataStore", {"@type": "RocksDb", "path": f"{DATA}/"}))
+        if store.get("@type") in _ON_DISK:
+            return f"`{json.dumps(store, separators=(',', ':'))}`"
+        return "the data store of objects.Bootstrap as JSON"
+
+
+class Administrator:
+    """The administrator that setting a server up answered once, in a file for its owner only.
+
+    The file says that ``x:Bootstrap/set`` was sent before it is, and goes when the declared administrator has got in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before: bytes | None = None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a server was set up, whose declared administrator has not got in yet."""
+        return self.path.exists()
+
+    def read(self) -> tuple[str, str] | None:
+        """Return login name and password; None where there is none, or it can't be read."""
+        try:
+            found = json.loads(self.path.read_bytes())
+            return str(found["username"]), str(found["secret"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def begin(self) -> None:
+        """Note that the server is about to be set up. Raises `TargetUnreadable` where nothing can be noted."""
+        with contextlib.suppress(OSError):
+            self._before = self.path.read_bytes()
+        self._write({}, "the server was not set up without it")
+
+    def keep(self, answered: Credentials) -> None:
+        """Keep who was answered. Raises `TargetUnreadable`."""
+        content = {"username": answered.username, "secret": answered.password}
+        self._write(content, "the server is set up, and its recovery administrator gets in after a restart")
+
+    def withdraw(self) -> None:
+        """Put back what was there before: the server was not set up."""
+        if self._before is None:
+            self.discard()
+            return
+        with contextlib.suppress(OSError):
+            write_private(self.path, self._before)
+
+    def discard(self) -> None:
+        """Remove the file, where that can be done: it does no harm."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def _write(self, content: Mapping[str, str], then: str) -> None:
+        try:
+            write_private(self.path, json.dumps(content).encode())
+        except OSError as error:
+            summary = f"the server's administrator can't be kept there: {os.strerror(error.errno or 0)}"
+            hint = f"free space, or name a writable directory with --data; {then}"
+            raise TargetUnreadable(Problem(str(self.path), summary, hint, scope=TARGET)) from None
+
+
+class _Stage(enum.Enum):
+    """What there is behind a server in bootstrap mode."""
+
+    NEW = "nothing"
+    SET_UP = "config.json: it waits for a restart"
+    POPULATED = "data without config.json"
+
+
+class Bootstrap:
+    """The way of one server out of bootstrap mode."""
+
+    def __init__(
+        self, connect: Connect, docker: Docker | None, setup: Setup, administrator: Administrator, progress: Progress
+    ) -> None:
+        self._connect, self._docker, self._setup = connect, docker, setup
+        self._administrator, self._progress = administrator, progress
+
+    # ------------------------------------------------------------------------------------------------------- observe
+    def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation | None:
+        """Look at a server that names no resource; None where it is in recovery mode, and knows its objects.
+
+        Raises `TargetUnreadable` where nobody gets in, or where it must not or can't be set up.
+        """
+        place = look(self._docker)
+        container = place.container
+        with self._connect(reveal) as connection:
+            if not _is_bare(connection):
+                return None
+            stage = self._stage()
+            self._check(connection, stage)
+            notice = self._notice(connection, stage, container)
+        problems = (notice, place.problem, no_recovery(container) if container else None)
+        return Observation(
+            TARGET,
+            problems=tuple(problem for problem in problems if problem),
+            head=(f"{connection.where}: 0.16 or later (JMAP), in bootstrap mode: it serves no mail",),
+            lost=is_lost(wanted, ()),
+            cause=causes(container, Mode.JMAP) if container else (),
+            generation=Mode.JMAP.generation,
+        )
+
+    def _stage(self) -> _Stage:
+        """Look into the container where that can be done, else go by what was noted here."""
+        if self._docker is not None:
+            with contextlib.suppress(DockerUnreachable):
+                if self._docker.holds(CONFIG):
+                    return _Stage.SET_UP
+                return _Stage.POPULATED if self._docker.holds(DATA) else _Stage.NEW
+        return _Stage.SET_UP if self._administrator.is_sent else _Stage.NEW
+
+    def _check(self, connection: Connection, stage: _Stage) -> None:
+        if stage is _Stage.POPULATED:
+            raise TargetUnreadable(self._populated(connection))
+        if stage is _Stage.NEW and not self._setup.domain:
+            summary = "is not declared, and the server has to be set up with one: it is in bootstrap mode"
+            hint = "write `default_domain: example.com` under stalwart"
+            raise TargetUnreadable(Problem("stalwart/default_domain", summary, hint, scope=TARGET))
+
+    def _notice(self, connection: Connection, stage: _Stage, container: Container | None) -> Problem:
+        summary = (
+            "is in bootstrap mode: it has no config.json and serves no mail, though its container counts as healthy"
+        )
+        named = "" if self._setup.hostname else " (stalwart.hostname is not declared)"
+        done = f"sets it up as {self._setup.name}{named} for {self._setup.domain}"
+        if stage is _Stage.SET_UP:
+            summary = "is in bootstrap mode and serves no mail: it has been set up, and its restart is due"
+        if container is not None:
+            steps = ([] if stage is _Stage.SET_UP else [done]) + [f"restarts the container {container.name}"]
+            hint = f"apply {', '.join(steps)} and makes the rest"
+        elif stage is _Stage.SET_UP:
+            hint = self._due()
+        else:
+            hint = f"apply {done}; then {self._by_hand()}"
+        return Problem(connection.where, summary, hint, Severity.WARNING)
+
+    def _due(self) -> str:
+        """Say what to do where we only noted that the server was set up: it may be another one by now."""
+        path = self._administrator.path
+        return f"{self._by_hand()}; where it has been restarted since, it is not set up: remove {path} and run apply"
+
+    def _by_hand(self) -> str:
+        name = self._docker.name if self._docker else "CONTAINER"
+        return f"run `docker restart {name}`, then `reconciler apply` again"
+
+    # --------------------------------------------------------------------------------------------------------- leave
+    def leave(self, reveal: Reveal) -> None:
+        """Set the server up unless it is, restart it, and log in as the administrator that it answered.
+
+        Raises `RestartDue` where it can't be restarted from here, `TargetUnreadable` where it can't be set up.
+        """
+        with self._connect(reveal) as connection:
+            stage = self._stage()
+            self._check(connection, stage)
+            if stage is _Stage.NEW:
+                self._set_up(connection, reveal)
+            self._restart(connection)
+
+    def _set_up(self, connection: Connection, reveal: Reveal) -> None:
+        """Send it once. Whether or not an answer came: a restart shows what the server is."""
+        try:
+            values = self._setup.values(reveal)
+        except ValueError as error:
+            hint = "correct it, or take it away"
+            raise TargetUnreadable(Problem("stalwart/objects/Bootstrap", str(error), hint, scope=TARGET)) from None
+        self._progress(f"setting {connection.where} up as {self._setup.name}")
+        self._administrator.begin()
+        try:
+            (response,) = JmapApi(connection).call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
+        except AnswerLost:
+            return
+        except (TargetUnreadable, Rejected) as error:
+            self._administrator.withdraw()
+            raise _unreadable(connection, error) from None
+        self._answered(connection, response)
+
+    def _answered(self, connection: Connection, response: Response) -> None:
+        failure = response.failure(_SINGLETON)
+        if failure is not None and failure.type not in ("unanswered", "primaryKeyViolation"):
+            self._administrator.withdraw()
+            raise TargetUnreadable(self._declined(connection, failure))
+        made = response.updated(_SINGLETON)
+        if "username" in made and "secret" in made:  # with an external directory there is none
+            administrator = connection.login.hidden(str(made["username"]), str(made["secret"]), "saved")
+            self._administrator.keep(administrator)
+
+    def _restart(self, connection: Connection) -> None:
+        """Restart the container that holds what was set up, and no other: a wrong name may be that of a database."""
+        try:
+            if self._docker is not None and not self._docker.holds(CONFIG):
+                summary = f"can't be set up: the container {self._docker.name} has no {CONFIG} afterwards"
+                raise TargetUnreadable(connection.problem(summary, _WHICH))
+            restart(self._docker, connection, self._progress)
+        except DockerUnreachable as error:
+            summary = f"is set up and serves no mail before its restart, which can't be done from here: {error}"
+            raise RestartDue(connection.problem(summary, self._due())) from None
+        connection.login.enter(connection.detect())
+        if connection.login.mode is Mode.BOOTSTRAP and _is_bare(connection):
+            summary = "is in bootstrap mode again after its restart: it has no config.json"
+            raise TargetUnreadable(connection.problem(summary, _WHICH))
+        saved = self._administrator.read()
+        if saved is not None:  # the declared password is not this one's yet: trying it would count as a refused login
+            connection.login.accepted = connection.login.hidden(*saved, "saved")
+
+    # ------------------------------------------------------------------------------------------------------- problems
+    def _populated(self, connection: Connection) -> Problem:
+        older = False
+        if self._docker is not None:
+            with contextlib.suppress(DockerUnreachable):
+                older = self._docker.holds(f"{DATA}/etc/config.toml")
+        if older:
+            return self._older(connection)
+        summary = (
+            f"is in bootstrap mode because {CONFIG} is missing, and its data store holds data: it is not set up anew"
+        )
+        return connection.problem(summary, self._mount())
+
+    def _mount(self) -> str:
+        """Say how ``config.json`` comes back: the server then starts normally, whatever its store holds."""
+        return (
+            f"write {self._setup.config} to a file beside the compose file, readable for user 2000, mount it with "
+            f"`- ./stalwart-config.json:{CONFIG}` under the service's `volumes:`, and recreate the container"
+        )
+
+    def _older(self, connection: Connection) -> Problem:
+        summary = f"is in bootstrap mode, and {DATA} holds the data of a version before 0.16, which it can't use"
+        hint = (
+            f"mount a new volume at {DATA}: apply makes everything in this directory on it; the mail in the old one "
+            "needs the server's own migration (its UPGRADING/v0_16.md)"
+        )
+        return connection.problem(summary, hint)
+
+    def _declined(self, connection: Connection, failure: Failure) -> Problem:
+        if "already been initialized" in failure.description:
+            return self._populated(connection)
+        if "older version" in failure.description:
+            return self._older(connection)
+        summary = f"can't be set up: {failure.words()}"
+        if "save data store settings" in failure.description:  # a directory that it may not write; the store is made
+            return connection.problem(summary, self._mount())
+        return connection.problem(summary, "correct stalwart.hostname, stalwart.default_domain or objects.Bootstrap")
+
+
+def _is_bare(connection: Connection) -> bool:
+    """Whether the server knows nothing but ``x:Bootstrap``: there is no such object in any other mode."""
+    try:
+        (response,) = JmapApi(connection).call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
+    except Rejected as error:
+        raise _unreadable(connection, error) from None
+    return bool(response.arguments.get("list"))
+
+
+def _unreadable(connection: Connection, error: TargetUnreadable | Rejected) -> TargetUnreadable:
+    if isinstance(error, TargetUnreadable):
+        return error
+    return TargetUnreadable(connection.problem(error.summary, error.hint))
+
+
+def printed(docker: Docker | None) -> tuple[str, str] | None:
+    """Find the administrator that the container's log shows: one-time, made at each start without a fixed one."""
+    if docker is None:
+        return None
+    with contextlib.suppress(DockerUnreachable):
+        if RECOVERY in docker.inspect().environment:
+            return None
+        found = re.findall(r"^\s*username:\s*(\S+)\s*?\n\s*password:\s*(\S+)\s*?$", docker.log(), re.MULTILINE)
+        return found[-1] if found else None
+    return None

@@ -1,0 +1,193 @@
+"""The server's own objects (from 0.16) in the shape of ``stalwart.objects``, as far as a fresh server has them not.
+
+What a fresh 0.16.18 makes by itself is in ``jmap_defaults.json`` (``tests/targets/stalwart/jmap_facts.py`` learns it
+from a real one), a long value as its digest.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reconciler.desired import objects
+from reconciler.desired.objects import TYPE, Type
+from reconciler.resources import Setting
+from reconciler.targets.stalwart.jmap import settings as jmap_settings
+from reconciler.targets.stalwart.jmap.api import Registry
+from reconciler.targets.stalwart.jmap.directory import Raw
+from reconciler.targets.stalwart.jmap.objects import NOT_SHOWN, Reading
+from reconciler.targets.stalwart.survey import Objects, Omissions, looks_secret
+
+NAMELESS = object()
+"""A value that refers to what has no name to find it by."""
+
+DOWNLOADED = ("SpamRule", "SpamTag", "SpamDnsblServer", "SpamFileExtension", "HttpLookup", "MemoryLookupKey")
+"""What a server loads from its maker at a first start: hundreds of objects."""
+
+_INSTALLATION = frozenset({objects.BOOTSTRAP, "DataStore"})  # how the server was installed: its config.json says it
+_MASK = "****"
+_LONG = 300  # characters of a value that is kept as its digest
+
+
+@functools.cache
+def fresh() -> dict[str, Any]:
+    """Return what a fresh server makes: its ``listeners``, and its ``objects`` as they would be declared."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("defaults.json").read_text("utf-8"))
+    return found
+
+
+def shortened(value: Any) -> Any:
+    """Return a value, or the digest of a long one."""
+    text = json.dumps(value, sort_keys=True)
+    return value if len(text) <= _LONG else {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def kinds() -> tuple[str, ...]:
+    """List the kinds of objects that an import looks at."""
+    return tuple(name for name in objects.names() if name not in _INSTALLATION and name not in DOWNLOADED)
+
+
+def declared(registry: Registry, omissions: Omissions) -> Objects:
+    """Return what differs from a fresh server's, and note what can't be declared of it."""
+    return _Own(registry, omissions).objects()
+
+
+# ---------------------------------------------------------------------------------------------------- shapes
+class _Unnamed(ValueError):
+    """A value refers to an object that has no name to find it by."""
+
+
+class Shapes:
+    """From objects as JMAP has them to what a person writes: names for ids, lists for sets and lists."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+
+    def entry(self, name: str, item: Raw) -> dict[str, Any]:
+        """Return an object's properties that a directory may name; `NAMELESS` is one that refers to what has none."""
+        variant = item.get(TYPE)
+        known = objects.properties(name, variant)
+        keys = {TYPE} if objects.key_of(name) == TYPE else set(objects.key_of(name).replace("/", "@").split("@"))
+        made: dict[str, Any] = {TYPE: variant} if objects.variants(name) and TYPE not in keys else {}
+        for key, kind in known.items():
+            if key in keys or key not in item or (name, key) in jmap_settings.WORDED or _is_fixed(kind):
+                continue
+            try:
+                made[key] = self.value(kind, item[key])
+            except _Unnamed:
+                made[key] = NAMELESS
+        return made
+
+    def value(self, kind: Type, value: Any) -> Any:
+        """Return one value as a person would write it. Raises `_Unnamed`."""
+        if value is None or value == "":
+            return None
+        if kind.base == "id":
+            return self._name(kind, str(value))
+        if kind.base in ("set", "list", "map", "object") and isinstance(value, Mapping):
+            return getattr(self, f"_{kind.base}")(kind, value)
+        return value
+
+    def _name(self, kind: Type, id: str) -> str:
+        name = self.reading.name_of(kind.of, id)
+        if name is None:
+            raise _Unnamed(id)
+        return name
+
+    def _set(self, kind: Type, value: Raw) -> list[Any]:
+        return sorted(self.value(kind.item or Type("text"), item) for item in value)
+
+    def _list(self, kind: Type, value: Raw) -> list[Any]:
+        return [self._object(kind, value[key]) for key in sorted(value, key=int)]
+
+    def _map(self, kind: Type, value: Raw) -> dict[str, Any]:
+        return {key: self.value(kind.item or Type("text"), value[key]) for key in sorted(value)}
+
+    def _object(self, kind: Type, value: Raw) -> dict[str, Any]:
+        variant = value.get(TYPE)
+        known = objects.properties(kind.of, variant)
+        made: dict[str, Any] = {TYPE: variant} if objects.variants(kind.of) else {}
+        for key, part in known.items():
+            if key in value and not _is_fixed(part):
+                found = self.value(part, value[key])
+                made |= {} if found is None and not part.optional else {key: found}
+        return made
+
+
+def _is_fixed(kind: Type) -> bool:
+    return kind.server_set or kind.enterprise
+
+
+class _Own:
+    """The objects of one server that are not as a fresh server has them."""
+
+    def __init__(self, registry: Registry, omissions: Omissions) -> None:
+        self._registry, self._out = registry, omissions
+        self._reading = Reading(registry)
+        self._shapes = Shapes(self._reading)
+
+    def objects(self) -> Objects:
+        """Return what to declare, by kind and name."""
+        made: dict[str, dict[str, dict[str, Any]]] = {}
+        for name in kinds():
+            usual: Mapping[str, Raw] = fresh()["objects"].get(name, {})
+            for entry, items in self._reading.entries(name).items():
+                if looks_secret(entry):
+                    self._out.note(
+                        name, "is known by a name or URL that holds a secret", "set it again on a new server"
+                    )
+                elif len(items) > 1:
+                    self._out.note(f"{name} {entry}", "is there several times", "remove all but one on the server")
+                elif fields := self._declared(name, entry, items[0], usual.get(entry, {})):
+                    made.setdefault(name, {})[entry] = fields
+            self._tell_of_missing(name, usual)
+        return made
+
+    def _declared(self, name: str, entry: str, item: Raw, usual: Raw) -> dict[str, Any]:
+        """Return the properties that differ, can be declared, and are unchanged to the next plan."""
+        found = self._shapes.entry(name, item)
+        tag = {TYPE: found.pop(TYPE)} if TYPE in found else {}
+        another = tag.get(TYPE) != usual.get(TYPE)
+        made: dict[str, Any] = {}
+        for key, value in found.items():
+            if _is_empty(value) and _is_empty(usual.get(key)):
+                continue
+            if value is not NAMELESS and shortened(value) == usual.get(key) and not another:
+                continue
+            why = self._objection(name, entry, tag, key, value)
+            if why is None:
+                made[key] = value
+            else:
+                self._out.note(f"{name} {entry} {key}", *why)
+        return tag | made if made or another else {}
+
+    def _objection(self, name: str, entry: str, tag: Raw, key: str, value: Any) -> tuple[str, str] | None:
+        """Say why a property can't be declared; None where it can."""
+        again = "set it again on a new server"
+        if value is NAMELESS:
+            return "refers to what has no name to declare it by", again
+        if _MASK in json.dumps(value):
+            return "holds a secret, which the server does not show", "declare it with a reference to the secret"
+        if looks_secret(json.dumps(value)):
+            return "seems to hold a secret, which the directory must not", again
+        values, wrong = objects.declared(name, entry, {**tag, key: value})
+        if wrong or key not in values:
+            return "has a value that can't be declared", again
+        setting = Setting(objects.word(name, entry, key), values[key])
+        seen = self._reading.live([setting], self._out.tell, lambda *_: NOT_SHOWN)
+        return None if any(live.resource == setting for live in seen) else ("has a value that can't be compared", again)
+
+    def _tell_of_missing(self, name: str, usual: Mapping[str, Raw]) -> None:
+        """Tell of what a fresh server makes and this one has not."""
+        if objects.is_singleton(name) or name not in self._registry:
+            return
+        for entry in sorted(usual.keys() - self._reading.entries(name).keys()):
+            self._out.note(f"{name} {entry}", "is not there, and a new server makes it", "remove it again on that one")
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ([], {})

@@ -1,0 +1,180 @@
+"""DKIM signatures of Stalwart from 0.16. It knows no unique selectors, so they are told apart here (traps.md 27)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reconciler import keys as dkim
+from reconciler.plan import Change, differences
+from reconciler.problem import Problem, SecretUnreadable, Severity
+from reconciler.reconcile import Report, Reveal
+from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
+from reconciler.targets.stalwart.jmap.api import Kind, Registry
+from reconciler.targets.stalwart.jmap.directory import Ids, Raw
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, unusable
+
+KINDS = (
+    # Not the private key, which reads masked.
+    Kind("DkimSignature", properties=("@type", "domainId", "selector", "publicKey", "stage", "createdAt")),
+)
+_TYPES = {"ed25519": "Dkim1Ed25519Sha256", "rsa": "Dkim1RsaSha256"}
+_ALGORITHMS = {theirs: ours for ours, theirs in _TYPES.items()}
+_RSA_BITS = 2048
+
+
+class Signatures:
+    """The signatures of one registry, matched to those that are wanted."""
+
+    def __init__(self, registry: Registry, wanted: Iterable[Resource], ids: Ids) -> None:
+        self._wanted = {item.address: item for item in wanted if isinstance(item, Signature)}
+        self._found: dict[str, list[Live]] = defaultdict(list)  # by address
+        for item in registry.get("DkimSignature", ()):
+            domain, algorithm = ids.domain_name(item.get("domainId")), _ALGORITHMS.get(str(item.get("@type")))
+            if domain and algorithm:
+                live = _live(Signature(domain, str(item.get("selector")), algorithm, UNMANAGED), item)
+                self._found[live.resource.address].append(live)
+
+    def live(self, reveal: Reveal, report: Report) -> Iterator[Live]:
+        """Yield the signatures, each once, and report doubles and keys that can't be written."""
+        found = []
+        for items in self._found.values():
+            lives = sorted(items, key=self._preference)
+            if len(lives) > 1:
+                report(_double(lives))
+            found.append(replace(lives[0], detail=tuple(item.id for item in lives)))
+        yield from found
+        self._check(found, reveal, report)
+
+    def _preference(self, live: Live) -> tuple[int, bool, str]:
+        """Sort key: of several with one selector the one most like the declared one stands for all, then who signs."""
+        wanted = self._wanted.get(live.resource.address)
+        unlike = differences(wanted, live.resource) if wanted else {}
+        return len(unlike) + ("algorithm" in unlike), not getattr(live.resource, "signs", None), live.id
+
+    def _check(self, found: Sequence[Live], reveal: Reveal, report: Report) -> None:
+        """Tell of the keys to be written what stands in the way, before anything is written."""
+        for signature in self._wanted.values():
+            own = [item for item in found if item.resource.address == signature.address]
+            if signature.public_key is UNKNOWN or any(not differences(signature, item.resource) for item in own):
+                continue
+            held = own[0].resource if own else None
+            try:
+                if not _holds(signature, held):
+                    _pem(signature, reveal)
+            except (ValueError, SecretUnreadable) as error:
+                report(replace(unusable(signature.address, error), scope=signature.address))
+
+
+def _live(name: Signature, item: Raw) -> Live:
+    public: str | Special = UNMANAGED  # a key in a file that the server can't read shows none
+    if item.get("publicKey"):
+        try:
+            public = dkim.public_key(name.algorithm, str(item["publicKey"]))
+        except ValueError:
+            public = str(item["publicKey"])
+    return Live(replace(name, public_key=public, signs=item.get("stage") == "active"), id=str(item["id"]))
+
+
+def _double(lives: Sequence[Live]) -> Problem:
+    """Name the others of one selector, of which DNS shows one key only."""
+    keys = {getattr(live.resource, "public_key", None) for live in lives}
+    spare = [live.id for live in lives[1:]]
+    summary = f"the server has it {len(lives)} times, with {'the same key' if len(keys) == 1 else 'different keys'}"
+    if len(keys) > 1:
+        summary += ": mail is signed with each, and receivers see a broken signature"
+    listed = ", ".join(f'"{key}"' for key in spare)
+    hint = (
+        f"destroy the other{'s' if len(spare) > 1 else ''} in the web admin, or POST to /jmap "
+        f'["x:DkimSignature/set", {{"destroy": [{listed}]}}, "0"]'
+    )
+    return Problem(lives[0].resource.address, summary, hint, Severity.WARNING)
+
+
+def _holds(signature: Signature, held: Resource | None) -> bool:
+    """Whether the server holds the wanted key already, and only the stage differs."""
+    if not isinstance(held, Signature) or held.algorithm != signature.algorithm:
+        return False
+    return not isinstance(signature.public_key, str) or signature.public_key == held.public_key
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+@dataclass(frozen=True, slots=True)
+class SignatureWrites:
+    """What one change of a signature needs. ``then`` is done only after all of ``writes`` were.
+
+    ``new`` says that a domain which was there before gets another selector: its cached signer does not know it.
+    """
+
+    writes: tuple[Write, ...] = ()
+    then: tuple[Write, ...] = ()
+    new: bool = False
+
+
+def signature_writes(change: Change, number: int, ids: Ids, reveal: Reveal) -> SignatureWrites | Unwritable:
+    """Turn a change of a signature into writes; another algorithm is another object, made before the old one goes."""
+    after, before = change.after, change.before
+    old = tuple(Write("DkimSignature", "destroy", key, changes=(change,)) for key in before.detail) if before else ()
+    if not isinstance(after, Signature):
+        return SignatureWrites(old)
+    try:
+        if before is not None and getattr(before.resource, "algorithm", None) == after.algorithm:
+            patch = _patch(after, before.resource, reveal)
+            return SignatureWrites((Write("DkimSignature", "update", before.id, patch, (change,)),) if patch else ())
+        domain = ids.the_domain(after.domain)
+        body = {
+            "@type": _TYPES[after.algorithm],
+            "domainId": domain,
+            "selector": after.selector,
+            "privateKey": _private(after, reveal),
+            "stage": "active" if after.signs else "pending",
+        }
+    except (ValueError, SecretUnreadable) as error:
+        return Unwritable(change, unusable(change.address, error))
+    create = Write("DkimSignature", "create", f"k{number}", body, (change,))
+    return SignatureWrites((create,), old, new=not domain.startswith("#"))
+
+
+def _patch(after: Signature, before: Any, reveal: Reveal) -> dict[str, Any]:
+    changed = differences(after, before)
+    patch: dict[str, Any] = {}
+    if "public_key" in changed:
+        patch["privateKey"] = _private(after, reveal)  # replaced in place; publicKey follows (observed.md, 0.16.18)
+    if "signs" in changed:
+        patch["stage"] = "active" if after.signs else "pending"
+    return patch
+
+
+def _private(signature: Signature, reveal: Reveal) -> dict[str, str]:
+    return {"@type": "Text", "secret": _pem(signature, reveal)}
+
+
+def _pem(signature: Signature, reveal: Reveal) -> str:
+    """Return the private key to write; one that nobody gives is made here, as only the server has to know it.
+
+    Raises ValueError when it is not the declared one, `SecretUnreadable` when it can't be read.
+    """
+    declared = signature.public_key if isinstance(signature.public_key, str) else None
+    if signature.private_key is None:
+        if declared:
+            raise ValueError("the server does not hold the key of the declared public_key, and private_key is missing")
+        return dkim.generate(signature.algorithm)
+    try:
+        pem = dkim.private_pem(signature.algorithm, reveal(signature.private_key))
+    except ValueError as error:
+        raise ValueError(f"private_key {signature.private_key} {error}") from None
+    if signature.algorithm == "rsa" and (bits := _rsa_bits(pem)) < _RSA_BITS:
+        raise ValueError(
+            f"private_key {signature.private_key} has {bits} bits, and the server takes no less than {_RSA_BITS}"
+        )
+    if declared and dkim.public_half(signature.algorithm, pem) != declared:
+        raise ValueError("private_key is not the private half of the declared public_key")
+    return pem
+
+
+def _rsa_bits(pem: str) -> int:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return int(getattr(load_pem_private_key(pem.encode(), None), "key_size", 0))

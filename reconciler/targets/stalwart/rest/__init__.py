@@ -1,0 +1,1 @@
+"""Stalwart up to 0.15: REST."""

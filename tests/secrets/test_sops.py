@@ -1,0 +1,304 @@
+"""Secrets in files of the real sops: which key opens them, what is said where none does, and what is never said."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from e2e.stagefixtures import wait_for
+from keyring import Keyring, sops_program
+
+from reconciler.secrets import sops
+from reconciler.problem import Problem, SecretUnreadable
+from reconciler.resources import SecretRef
+from reconciler.secrets.reveal import Secrets
+
+CANARY = "c4nary-0f-a-s3cret"
+FILE = "secrets.sops.yaml"
+
+
+@pytest.fixture
+def ring(tmp_path):
+    sops_program()
+    return Keyring(tmp_path)
+
+
+def ref(key, name=FILE):
+    return SecretRef("sops", f"{name}#{key}")
+
+
+def read(ring, key, name=FILE, **environ):
+    return Secrets(ring.state, ring.environ | environ)(ref(key, name))
+
+
+def refused(ring, key="mail", name=FILE, **environ) -> Problem:
+    """Return why a reference can't be read; nothing in it may be secret."""
+    with pytest.raises(SecretUnreadable) as caught:
+        read(ring, key, name, **environ)
+    (problem,) = caught.value.problems
+    assert problem.where == str(ref(key, name))
+    assert problem.hint
+    assert CANARY not in str(problem)
+    assert "AGE-SECRET" not in str(problem)
+    return problem
+
+
+def counting(ring, body='exec "$REAL" "$@"'):
+    """Put a program in front of the real one that writes down each call and its environment."""
+    folder = ring.home / "bin"
+    folder.mkdir()
+    program = folder / "sops"
+    log = ring.home / "calls"
+    program.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\nenv >"{log}.env"\nREAL="{sops_program()}"\n{body}\n')
+    program.chmod(0o755)
+    ring.environ["PATH"] = f"{folder}:{ring.environ['PATH']}"
+    return lambda: log.read_text().splitlines() if log.exists() else []
+
+
+# ------------------------------------------------------------------------------------------------------- what is read
+@pytest.mark.parametrize(
+    ("name", "content", "key", "value"),
+    [
+        ("s.sops.yaml", "mail: a\nx.pem: |\n  one\n  two\n", "x.pem", "one\ntwo"),
+        ("s.sops.yaml", "smtp:\n  logins:\n    - {password: deep}\n", "smtp.logins.0.password", "deep"),
+        ("s.sops.yaml", "smtp:\n  a.b: deep\n", "smtp/a.b", "deep"),
+        ("s.sops.yaml", "a.b: top\na:\n  b: deep\n", "a.b", "top"),
+        ("s.json", '{"noreply@mana.how": "é\\u2028\\ud83d\\ude00"}', "noreply@mana.how", "é\u2028😀"),
+        (".env", "MAIL=a b\n", "MAIL", "a b"),
+        ("s.ini", "[mail]\npassword = x\n", "mail.password", "x"),
+        ("key.bin", "-----BEGIN\nx\n", "data", "-----BEGIN\nx"),
+    ],
+)
+def test_every_format_of_sops_and_paths_into_it(ring, name, content, key, value):
+    ring.encrypted(name, content, ring.own())
+    assert read(ring, key, name) == value
+
+
+def test_what_was_read_is_redacted_line_by_line(ring):
+    line = "MC4CAQAwBQYDK2VwBCIEIO" + "a" * 20
+    ring.encrypted(FILE, {"key": f"-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n"}, ring.own())
+    secrets = Secrets(ring.state, ring.environ)
+    assert line in secrets(ref("key"))
+    assert line not in secrets.redact(f"near {line}!")
+
+
+def test_a_file_is_decrypted_once_for_all_who_ask_at_the_same_time(ring):
+    ring.encrypted(FILE, {"a": "1a", "b": "2b"}, ring.own())
+    calls = counting(ring)
+    secrets = Secrets(ring.state, ring.environ)
+    assert calls() == []  # nothing is needed yet
+    found, start = {}, threading.Barrier(4)
+
+    def ask(number, key):
+        start.wait()
+        found[number] = secrets(ref(key))
+
+    threads = [threading.Thread(target=ask, args=(number, "ab"[number % 2])) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: "1a", 1: "2b", 2: "1a", 3: "2b"}
+    assert len(calls()) == 1
+
+
+def test_a_file_that_can_not_be_decrypted_is_tried_once(ring):
+    ring.encrypted(FILE, {"a": CANARY, "b": CANARY}, str(ring.identity().to_public()))
+    calls = counting(ring)
+    secrets = Secrets(ring.state, ring.environ)
+    for key in "abab":
+        with pytest.raises(SecretUnreadable, match="no key to decrypt"):
+            secrets(ref(key))
+    assert sum(call.startswith("decrypt") for call in calls()) == 1
+
+
+def test_sops_gets_what_it_finds_keys_by_and_none_of_our_secrets(ring):
+    ring.encrypted(FILE, {"mail": "x"}, ring.own())
+    counting(ring)
+    passed = {"AWS_PROFILE": "p", "VAULT_ADDR": "v", "SOPS_AGE_KEY": str(ring.identity()), "GOOGLE_X": "g"}
+    read(ring, "mail", CLOUDFLARE_API_TOKEN=CANARY, STALWART_ADMIN_PASSWORD=CANARY, **passed)
+    seen = (ring.home / "calls.env").read_text()
+    assert CANARY not in seen
+    assert all(f"{name}={value}" in seen for name, value in passed.items())
+
+
+def test_a_relative_key_file_is_looked_for_where_we_run(ring, monkeypatch):
+    recipient = ring.own()
+    ring.encrypted(FILE, {"mail": "x"}, recipient)
+    ring.keys.rename(ring.home / "mine.txt")
+    monkeypatch.chdir(ring.home)
+    assert read(ring, "mail", SOPS_AGE_KEY_FILE="mine.txt") == "x"
+
+
+# ------------------------------------------------------------------------------------------------------ whose key opens
+def test_the_identity_of_somebody_else_opens_nothing(ring):
+    recipient = ring.own()
+    ring.encrypted(FILE, {"mail": CANARY}, recipient)
+    other = ring.own()
+    problem = refused(ring)
+    assert recipient in problem.summary
+    assert other in problem.summary  # what was tried, by its public half
+    assert str(ring.keys) in problem.summary
+    for place in ("SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", str(ring.keys), "~/.ssh/id_ed25519"):
+        assert place in problem.hint
+
+
+def test_without_any_identity_the_error_says_so(ring):
+    recipient = ring.own()
+    ring.encrypted(FILE, {"mail": CANARY}, recipient)
+    ring.disown()
+    problem = refused(ring)
+    assert recipient in problem.summary
+    assert "no identity was found" in problem.summary
+
+
+@pytest.mark.parametrize("name", ["s.sops.yaml", "s.json", "s.env", "s.ini", "s.bin"])
+def test_recipients_are_named_whatever_the_format(ring, name):
+    first, second = (str(ring.identity().to_public()) for _ in range(2))
+    content = {"yaml": "a: b\n", "json": '{"a": "b"}', "env": "a=b\n", "ini": "[a]\nb=c\n", "bin": "x"}
+    ring.encrypted(name, content[name.rpartition(".")[2]], first, second)
+    problem = refused(ring, "a", name)
+    assert first in problem.summary
+    assert second in problem.summary
+
+
+def test_rotated_recipients(ring):
+    old, new = ring.identity(), ring.identity()
+    ring.own(old)
+    ring.encrypted(FILE, {"mail": CANARY}, str(old.to_public()))
+    ring.sops("rotate", "-i", "--add-age", str(new.to_public()), "--rm-age", str(old.to_public()), FILE)
+    assert str(new.to_public()) in refused(ring).summary
+    assert read(ring, "mail", SOPS_AGE_KEY=str(new)) == CANARY
+
+
+# ------------------------------------------------------------------------------------------------------ what goes wrong
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("s.sops.yaml", f"mail: {CANARY}\n"),
+        ("s.sops.yaml", f"mail: {CANARY}\nmac: none\n"),
+        ("s.json", json.dumps({"mail": CANARY})),
+        ("s.env", f"mail={CANARY}\n"),
+        ("s.ini", f"[mail]\nmail={CANARY}\n"),
+        ("s.bin", CANARY),
+    ],
+)
+def test_a_file_in_clear_is_not_read_and_said_loudly(ring, name, content):
+    ring.own()
+    calls = counting(ring)
+    (ring.state / name).write_text(content)
+    problem = refused(ring, "mail", name)
+    assert "NOT ENCRYPTED" in problem.summary
+    assert "replace" in problem.hint
+    assert calls() == []
+
+
+def test_a_key_that_a_rule_leaves_in_clear_is_refused(ring):
+    (ring.state / ".sops.yaml").write_text(f"creation_rules: [{{age: {ring.own()}, encrypted_regex: ^hidden$}}]\n")
+    ring.encrypted(FILE, {"mail": CANARY, "hidden": "x1"})
+    assert "IN CLEAR" in refused(ring).summary
+    assert read(ring, "hidden") == "x1"
+
+
+def test_a_changed_file_is_told_by_its_mac(ring):
+    path = ring.encrypted(FILE, f"mail: {CANARY}\nother: x\n", ring.own())
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if not line.startswith("other")))
+    assert "MAC" in refused(ring).summary
+
+
+def test_a_damaged_value(ring):
+    path = ring.encrypted(FILE, {"mail": CANARY}, ring.own())
+    text = path.read_text()
+    start = text.index("data:") + 5
+    path.write_text(text[:start] + ("A" if text[start] != "A" else "B") + text[start + 1 :])
+    assert "damaged" in refused(ring).summary
+
+
+def test_a_missing_key_names_near_ones_and_no_value(ring):
+    ring.encrypted(FILE, {"noreply@mana.how": CANARY, "other": CANARY}, ring.own())
+    assert "noreply@mana.how" in refused(ring, "norepl@mana.how").hint
+    assert "noreply@mana.how, other" in refused(ring, "zzz").hint
+
+
+@pytest.mark.parametrize("value", [1234, True, 1.5, None, {"a": CANARY}, [CANARY], ""])
+def test_what_is_no_text_is_no_secret(ring, value):
+    ring.encrypted(FILE, {"mail": value}, ring.own())
+    assert refused(ring).summary
+
+
+def test_a_missing_file_a_pipe_and_a_huge_file(ring):
+    assert "No such file" in refused(ring).summary
+    os.mkfifo(ring.state / "pipe")
+    assert "not a regular file" in refused(ring, "a", "pipe").summary
+    (ring.state / "huge").write_bytes(b"x" * (sops.MAX_BYTES + 1))
+    assert "too large" in refused(ring, "a", "huge").summary
+
+
+def test_sops_is_missing(ring):
+    ring.encrypted(FILE, {"mail": CANARY}, ring.own())
+    problem = refused(ring, PATH=str(ring.home))
+    assert "not installed" in problem.summary
+    assert "3.9" in problem.hint
+
+
+def test_sops_is_too_old(ring):
+    ring.encrypted(FILE, {"mail": CANARY}, ring.own())
+    counting(ring, body='[ "$2" = --version ] && echo "sops 3.8.1 (latest)" && exit\nexit 100')
+    problem = refused(ring)
+    assert "too old: 3.8.1" in problem.summary
+    assert "3.9" in problem.hint
+
+
+def test_what_sops_complains_is_not_repeated(ring):
+    ring.encrypted(FILE, {"mail": CANARY}, ring.own())
+    counting(ring, body=f'[ "$2" = --version ] && echo "sops 3.13.3" && exit\necho {CANARY} >&2; exit 4')
+    assert "ended with 4" in refused(ring).summary
+
+
+def test_sops_that_does_not_end_is_ended_with_all_it_started(ring, monkeypatch):
+    monkeypatch.setattr(sops, "_TIMEOUT", 0.5)
+    ring.encrypted(FILE, {"mail": CANARY}, ring.own())
+    counting(ring, body=f'sleep 600 & echo $! >"{ring.home}/child"; wait')
+    assert "did not end" in refused(ring).summary
+    child = int((ring.home / "child").read_text())
+    wait_for(lambda: not alive(child))
+
+
+def alive(process):
+    """Whether a process runs; one that nobody has buried does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------ other targets
+MOVED = {
+    "stalwart": ("reconciler.yaml", "{env: STALWART_ADMIN_PASSWORD}"),
+    "cloudflare": ("reconciler.yaml", "{env: CLOUDFLARE_API_TOKEN}"),
+    "compose": ("smtp.yaml", "{env: MANA_SERVICE_KEY}"),
+}
+
+
+@pytest.mark.parametrize("target", MOVED)
+def test_other_targets_go_on_and_all_work_with_the_key(stack, ring, target):
+    file, old = MOVED[target]
+    owner = ring.identity()
+    values = {name: stack.secrets[name] for name in stack.secrets}
+    sealed = ring.encrypted(FILE, values, str(owner.to_public())).read_text()
+    stack.write(FILE, sealed)
+    stack.edit(file, old, f"{{sops: '{FILE}#{old[6:-1]}'}}")
+    environ = {"drop": ("SOPS_AGE_KEY", "XDG_CONFIG_HOME")}
+    done = stack.expect(1, "plan", "--output", "json", **environ)
+    assert done.json["complete"] == (target == "compose")  # of which only the services that need it are left out
+    assert any(
+        item["severity"] == "error" and str(owner.to_public()) in item["summary"] for item in done.json["problems"]
+    )
+    assert {item["target"] for item in done.json["changes"]} >= {"stalwart", "cloudflare", "compose"} - {target}
+    done = stack.expect(0, "plan", "--output", "json", SOPS_AGE_KEY=str(owner))
+    assert done.json["complete"]
+    assert all(value not in done.text for value in values.values())
+    assert str(owner) not in done.text
