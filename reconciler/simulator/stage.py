@@ -20,15 +20,15 @@ from typing import Any, Literal, Self
 
 from ruamel.yaml import YAML
 
-from reconciler.simulator import dotenv
 from reconciler.simulator.brevo import Brevo
 from reconciler.simulator.cloudflare import Cloudflare, Token
+from reconciler.simulator.compose import dotenv
 from reconciler.simulator.dns import NameServers
 from reconciler.simulator.docker import Container, Docker
-from reconciler.simulator.stalwart.jmap import StalwartJmap
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.stalwart.listeners import Door, Sockets, certificate
-from reconciler.simulator.stalwart.rest import StalwartRest
-from reconciler.simulator.stalwart.settings import Listener
+from reconciler.simulator.stalwart.rest.server import StalwartRest
+from reconciler.simulator.stalwart.rest.settings import Listener
 from reconciler.simulator.wire import Reply, Request, Server
 
 MAIL_IMAGE = "stalwartlabs/stalwart"

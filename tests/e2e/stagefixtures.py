@@ -30,9 +30,9 @@ import pytest
 
 from reconciler.simulator import example as examples
 from reconciler.simulator.stage import Generation, Project, Stage
-from reconciler.simulator.stalwart.directory import ADMIN_PERMISSIONS, verify
-from reconciler.simulator.stalwart.jmap import StalwartJmap
-from reconciler.simulator.stalwart.rest import StalwartRest
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
+from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Fault, Reply, Request, Server
 
 from . import jmapstage

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.simulator.stalwart.directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS, verify
 from reconciler.simulator.wire import Reply
 
 from . import jmapstage

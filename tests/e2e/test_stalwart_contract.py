@@ -32,8 +32,8 @@ from reconciler.keys import public_half
 from reconciler.plan import Desired, diff
 from reconciler.resources import Secret, SecretRef
 from reconciler.simulator.dns import NameServers
-from reconciler.simulator.stalwart.jmap import StalwartJmap
-from reconciler.simulator.stalwart.rest import StalwartRest
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
+from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Hangup, Reply, Request, Server
 from reconciler.targets.stalwart import Stalwart
 

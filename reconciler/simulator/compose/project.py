@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.simulator import dotenv
+from reconciler.simulator.compose import dotenv
 from reconciler.simulator.compose.failure import Failure
 from reconciler.simulator.compose.goyaml import as_text, read_yaml
 

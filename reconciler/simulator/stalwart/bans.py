@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from reconciler.simulator.stalwart.settings import Core, Rate, Settings
+from reconciler.simulator.stalwart.rest.settings import Core, Rate, Settings
 
 # Paths that get a client banned at once when nothing else answers them (rest-0.15.md, section 1).
 _BANNED_PATHS = ("*.php*", "*.cgi*", "*.asp*", "*/wp-*", "*/php*", "*/cgi-bin*", "*xmlrpc*", "*../*", "*wordpress*")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.simulator.stalwart.settings import Listener
+from reconciler.simulator.stalwart.rest.settings import Listener
 
 _TLS_HELLO = b"\x16\x03"
 

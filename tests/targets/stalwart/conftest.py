@@ -22,8 +22,8 @@ from reconciler.resources import (
     Setting,
     Signature,
 )
-from reconciler.simulator.stalwart.jmap import StalwartJmap as NewFake
-from reconciler.simulator.stalwart.rest import StalwartRest as Fake
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap as NewFake
+from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart import Stalwart
 from reconciler.targets.stalwart.jmap.bootstrap import Setup

@@ -21,7 +21,7 @@ from reconciler.reconcile import Status
 from reconciler.resources import Account, Domain, Listener, SecretRef, Setting
 from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
-from reconciler.simulator.stalwart.jmap import StalwartJmap
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login

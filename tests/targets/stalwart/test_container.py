@@ -9,7 +9,7 @@ from reconciler.problem import Severity
 from reconciler.reconcile import Status
 from reconciler.resources import UNMANAGED, Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
-from reconciler.simulator.stalwart.rest import StalwartRest as Fake
+from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart.container import Container, Docker, Mount, causes, version
 

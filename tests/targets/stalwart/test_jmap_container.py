@@ -6,7 +6,7 @@ from reconciler.plan import Action
 from reconciler.reconcile import Status
 from reconciler.resources import Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
-from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Server
 
 IMAGE = "stalwartlabs/stalwart:v0.16.18"

@@ -18,7 +18,7 @@ from reconciler.reconcile import apply, make_plan
 from reconciler.report import json as report
 from reconciler.resources import Different, Same, SecretRef, Unreadable
 from reconciler.settings import Settings
-from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.passwords import FILE, MOST_REFUSED, PasswordChecks, try_login

@@ -31,7 +31,7 @@ from reconciler.resources import (
     Signature,
     Unreadable,
 )
-from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap import settings as jmap_settings

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.problem import Refused, Severity, TargetUnreadable
 from reconciler.resources import Account, AllowedIp, Domain, Listener, Setting, Signature
-from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Server
 from reconciler.targets.stalwart.passwords import hashed
 

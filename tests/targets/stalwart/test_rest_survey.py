@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.problem import Refused, Severity, TargetUnreadable
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Setting, Signature
-from reconciler.simulator.stalwart.rest import StalwartRest as Fake
+from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart.passwords import hashed
 

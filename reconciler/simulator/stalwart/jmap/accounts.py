@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.simulator.stalwart.directory import hashed, verify
 from reconciler.simulator.stalwart.jmap import app_passwords, registry
 from reconciler.simulator.stalwart.jmap.store import Object, SetFailure, Store
+from reconciler.simulator.stalwart.rest.directory import hashed, verify
 
 RECOVERY_ID = registry.encode_id((1 << 32) - 1)
 

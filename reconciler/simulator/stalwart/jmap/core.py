@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.simulator.stalwart.bans import Bans
 from reconciler.simulator.stalwart.jmap import registry
 from reconciler.simulator.stalwart.jmap.store import Object, SetFailure, Store, object_id
-from reconciler.simulator.stalwart.settings import Listener, Network, Rate
+from reconciler.simulator.stalwart.rest.settings import Listener, Network, Rate
 
 _NO_DNS = "Invalid address: failed to lookup address information: Name or service not known"
 

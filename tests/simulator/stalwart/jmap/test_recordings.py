@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reconciler.simulator.stalwart.jmap import StalwartJmap
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.wire import Request
 
 RECORDINGS = (

@@ -23,8 +23,6 @@ from urllib.parse import unquote
 
 from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 
-from reconciler.simulator.stalwart import dkim
-from reconciler.simulator.stalwart import settings as stored
 from reconciler.simulator.stalwart.answers import (
     JSON,
     PROBLEM,
@@ -42,8 +40,17 @@ from reconciler.simulator.stalwart.answers import (
     unauthorized,
 )
 from reconciler.simulator.stalwart.bans import Bans
-from reconciler.simulator.stalwart.directory import ADMIN_PERMISSIONS, TYPES, Directory, Principal, permission, verify
 from reconciler.simulator.stalwart.listeners import Door, Sockets, bind_port
+from reconciler.simulator.stalwart.rest import dkim
+from reconciler.simulator.stalwart.rest import settings as stored
+from reconciler.simulator.stalwart.rest.directory import (
+    ADMIN_PERMISSIONS,
+    TYPES,
+    Directory,
+    Principal,
+    permission,
+    verify,
+)
 from reconciler.simulator.wire import Hangup, Reply, Request
 
 VERSION = "0.15.5"

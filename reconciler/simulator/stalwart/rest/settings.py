@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.simulator.stalwart.answers import Failure, HttpProblem, malformed
-from reconciler.simulator.stalwart.dkim import Signature, readable_signature
+from reconciler.simulator.stalwart.rest.dkim import Signature, readable_signature
 
 # Which keys live in the file (rest-0.15.md, section 5); a pattern with "!" wins over the others.
 LOCAL_KEYS = (

@@ -16,7 +16,7 @@ import passlib.hash
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from reconciler.simulator.stalwart.rest import StalwartRest
+from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Hangup, Request, Server
 
 PASSWORD = "correct horse"

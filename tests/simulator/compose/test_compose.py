@@ -108,7 +108,7 @@ def program(tmp_path: Path, server: Server) -> Program:
 # ------------------------------------------------------------------------------------------------------ by itself
 def test_it_runs_as_a_program(tmp_path: Path) -> None:
     run = [sys.executable, "-m", "reconciler.simulator.compose", "version", "--short"]
-    result = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    result = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert result.stdout == "2.40.3\n"
 
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from reconciler.simulator.stalwart.directory import FIELDS
-from reconciler.simulator.stalwart.rest import StalwartRest
+from reconciler.simulator.stalwart.rest.directory import FIELDS
+from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Request
 
 RECORDINGS = ("stalwart-0.15.5", "stalwart-0.15.5-more")

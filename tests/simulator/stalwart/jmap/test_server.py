@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from passlib.hash import sha512_crypt
 
-from reconciler.simulator.stalwart.jmap import StalwartJmap
+from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.wire import Hangup, Request
 
 ADMIN = "admin:recovery"
