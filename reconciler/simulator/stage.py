@@ -26,9 +26,8 @@ from reconciler.simulator.compose import dotenv
 from reconciler.simulator.dns import NameServers
 from reconciler.simulator.docker import Container, Docker
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
-from reconciler.simulator.stalwart.listeners import Door, Sockets, certificate
+from reconciler.simulator.stalwart.listeners import Door, Listener, Sockets, certificate
 from reconciler.simulator.stalwart.rest.server import StalwartRest
-from reconciler.simulator.stalwart.rest.settings import Listener
 from reconciler.simulator.wire import Reply, Request, Server
 
 MAIL_IMAGE = "stalwartlabs/stalwart"

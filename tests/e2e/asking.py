@@ -8,7 +8,7 @@ import ssl
 from typing import Any
 
 from reconciler.keys import public_half
-from reconciler.simulator.stalwart.rest.directory import verify
+from reconciler.simulator.stalwart.passwords import verify
 from reconciler.simulator.wire import Request
 
 from . import jmapstage

@@ -14,7 +14,7 @@ from reconciler.simulator.example import Example
 from reconciler.simulator.stage import Stage
 from reconciler.simulator.stalwart.jmap import accounts, dkim
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
-from reconciler.simulator.stalwart.rest.directory import verify
+from reconciler.simulator.stalwart.passwords import verify
 
 OUR_DOMAINS = ("mana.how", "mana.test")
 MANUAL = {name: {"@type": "Manual"} for name in ("dkimManagement", "dnsManagement", "certificateManagement")}

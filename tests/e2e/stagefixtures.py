@@ -31,7 +31,8 @@ import pytest
 from reconciler.simulator import example as examples
 from reconciler.simulator.stage import Generation, Project, Stage
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
-from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.stalwart.passwords import verify
+from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS
 from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Fault, Reply, Request, Server
 
@@ -614,7 +615,7 @@ class Snapshot:
         else:
             stage.stalwart.no_dns = False
         stage.stalwart.load(self.stalwart)
-        bans = stage.stalwart.bans if isinstance(stage.stalwart, StalwartRest) else stage.stalwart.blocks.bans
+        bans = stage.stalwart.bans if isinstance(stage.stalwart, StalwartRest) else stage.stalwart.blocks
         bans.counts.clear()
         stage.cloudflare.load(self.cloudflare)
         stage.dns.reset()

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from reconciler.simulator.stalwart.rest.directory import verify
+from reconciler.simulator.stalwart.passwords import verify
 
 NOTIFY = "mana-core-notify"
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from reconciler.simulator.stalwart.rest.directory import verify
+from reconciler.simulator.stalwart.passwords import verify
 from reconciler.simulator.wire import Reply
 
 from . import jmapstage

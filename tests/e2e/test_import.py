@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS, verify
+from reconciler.simulator.stalwart.passwords import verify
+from reconciler.simulator.stalwart.rest.directory import ADMIN_PERMISSIONS
 from reconciler.simulator.wire import Reply
 
 from . import jmapstage

@@ -17,9 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.simulator.stalwart.rest.settings import Listener
-
 _TLS_HELLO = b"\x16\x03"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener as stored: ``binds`` are ``ADDRESS:PORT``."""
+
+    name: str
+    protocol: str
+    binds: tuple[str, ...]
+    tls: bool
 
 
 @dataclass(frozen=True, slots=True)

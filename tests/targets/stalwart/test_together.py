@@ -9,7 +9,7 @@ from reconciler.plan import phases
 from reconciler.problem import Severity
 from reconciler.reconcile import Outcome, Status
 from reconciler.resources import Account, AllowedIp, Domain, Setting, Signature
-from reconciler.simulator.stalwart.rest.directory import verify
+from reconciler.simulator.stalwart.passwords import verify
 from reconciler.simulator.wire import Fault
 
 from .conftest import ref

@@ -10,7 +10,7 @@ from typing import Any
 
 from reconciler.simulator.stalwart.jmap import app_passwords, registry
 from reconciler.simulator.stalwart.jmap.store import Object, SetFailure, Store
-from reconciler.simulator.stalwart.rest.directory import hashed, verify
+from reconciler.simulator.stalwart.passwords import hashed, verify
 
 RECOVERY_ID = registry.encode_id((1 << 32) - 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.simulator.stalwart.jmap import registry
 from reconciler.simulator.stalwart.jmap.store import Object, SetFailure
-from reconciler.simulator.stalwart.rest.directory import hashed, verify
+from reconciler.simulator.stalwart.passwords import hashed, verify
 
 KIND = "AppPassword"
 PREFIX = "app_"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from reconciler.simulator.stalwart.bans import Bans
+from reconciler.simulator.stalwart.bans import Attempts, Network, Rate
 from reconciler.simulator.stalwart.jmap import registry
 from reconciler.simulator.stalwart.jmap.store import Object, SetFailure, Store, object_id
-from reconciler.simulator.stalwart.rest.settings import Listener, Network, Rate
+from reconciler.simulator.stalwart.listeners import Listener
 
 _NO_DNS = "Invalid address: failed to lookup address information: Name or service not known"
 
@@ -64,30 +64,21 @@ def listeners(store: Store) -> list[Listener]:
 
 
 @dataclass(slots=True)
-class Blocks:
-    """The banned addresses in memory. ``bans`` counts, as in the older generation; an allowed address is never banned.
+class Blocks(Attempts):
+    """The counters, and the banned addresses in memory; an allowed address is never banned.
 
     Other than there, an entry of the allow list overrides a block.
     """
 
-    bans: Bans
     networks: list[Network] = field(default_factory=list)
 
     def read(self, store: Store) -> None:
         """Take the banned addresses from the store, as a start and `ReloadBlockedIps` do."""
         self.networks = [ipaddress.ip_network(item["address"], strict=False) for _, item in store.all("BlockedIp")]
 
-    def is_allowed(self, core: Core, client: str) -> bool:
-        """Say whether an address is never counted."""
-        try:
-            address = ipaddress.ip_address(client)
-        except ValueError:  # a Unix socket
-            return True
-        return (address.is_loopback and self.bans.trust_loopback) or any(address in item for item in core.allowed)
-
     def is_blocked(self, core: Core, client: str) -> bool:
         """Say whether an address gets no byte."""
-        if self.is_allowed(core, client):
+        if self.trusts(client, core.allowed):
             return False
         address = ipaddress.ip_address(client)
         return any(address in network for network in self.networks)
@@ -95,24 +86,24 @@ class Blocks:
     def failed_login(self, core: Core, store: Store, client: str, login: str) -> bool:
         """Count a failed login, for the address and for the login name, and say whether it got the address banned."""
         rate = core.rates["auth"]
-        if self.is_allowed(core, client):
+        if self.trusts(client, core.allowed):
             return False
-        if self.bans.within("rate-auth", client, rate) and self.bans.within("rate-auth", f"login {login}", rate):
+        if self.within("rate-auth", client, rate) and self.within("rate-auth", f"login {login}", rate):
             return False
         return self._ban(store, client, "authFailure")
 
     def scan(self, core: Core, store: Store, client: str) -> bool:
         """Count what only a scanner does, such as TLS on a plain port."""
         rate = core.rates["scan"]
-        if rate is None or self.is_allowed(core, client):
+        if rate is None or self.trusts(client, core.allowed):
             return False
-        if self.bans.within("rate-scan", client, Rate(rate.requests - 1, rate.period)):
+        if self.within("rate-scan", client, Rate(rate.requests - 1, rate.period)):
             return False
         return self._ban(store, client, "portScanning")
 
     def asked_for(self, core: Core, store: Store, client: str, path: str) -> bool:
         """Ban for a path that only a scanner asks for, and say whether it was one."""
-        if self.is_allowed(core, client) or not any(fnmatchcase(path, pattern) for pattern in core.paths):
+        if self.trusts(client, core.allowed) or not any(fnmatchcase(path, pattern) for pattern in core.paths):
             return False
         return self._ban(store, client, "portScanning")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from reconciler.simulator.stalwart.answers import JSON, PROBLEM
+from reconciler.simulator.stalwart.problems import JSON, PROBLEM
 from reconciler.simulator.wire import Reply
 
 MAX_CALLS = 16

@@ -19,17 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from reconciler.simulator.stalwart.answers import (
-    JSON,
-    PROBLEM,
-    HttpProblem,
-    not_found,
-    problem,
-    too_many_failures,
-    too_many_requests,
-    unauthorized,
-)
-from reconciler.simulator.stalwart.bans import Bans
 from reconciler.simulator.stalwart.jmap import accounts, dkim, envelope, methods, registry
 from reconciler.simulator.stalwart.jmap import core as cores
 from reconciler.simulator.stalwart.jmap.methods import Caller
@@ -42,9 +31,18 @@ from reconciler.simulator.stalwart.jmap.store import (
     first_schedules,
     object_id,
 )
-from reconciler.simulator.stalwart.listeners import Door, Sockets
-from reconciler.simulator.stalwart.rest.directory import hashed, verify
-from reconciler.simulator.stalwart.rest.settings import Listener
+from reconciler.simulator.stalwart.listeners import Door, Listener, Sockets
+from reconciler.simulator.stalwart.passwords import hashed, verify
+from reconciler.simulator.stalwart.problems import (
+    JSON,
+    PROBLEM,
+    HttpProblem,
+    not_found,
+    problem,
+    too_many_failures,
+    too_many_requests,
+    unauthorized,
+)
 from reconciler.simulator.wire import Hangup, Reply, Request
 
 VERSION = "0.16.18"
@@ -113,7 +111,7 @@ class StalwartJmap:
     # ---------------------------------------------------------------------------------------------------- lifecycle
     def _empty(self) -> None:
         self.store = Store(self._clock)
-        self.blocks = cores.Blocks(Bans(self._clock, self._trust_loopback))
+        self.blocks = cores.Blocks(self._clock, self._trust_loopback)
 
     def start_on(self, *, config: bool, data: bool) -> None:
         """Start again where config.json and the data are there or not, as a new container finds its volumes."""
@@ -250,7 +248,7 @@ class StalwartJmap:
             return {
                 "config": copy.deepcopy(self.config),
                 "store": self.store.dump(),
-                "counts": self.blocks.bans.lasting(),
+                "counts": self.blocks.lasting(),
                 "blocked": sorted(str(network) for network in self.blocks.networks),
                 "listeners": [item.name for item in self.listeners],
             }
@@ -260,7 +258,7 @@ class StalwartJmap:
         with self._lock:
             self.config = copy.deepcopy(state["config"])
             self.store = Store.load(self._clock, state["store"])
-            self.blocks.bans.counts = Counter(state["counts"])
+            self.blocks.counts = Counter(state["counts"])
         self.restart()
         with self._lock:
             self.listeners = [item for item in self.listeners if item.name in state["listeners"]]
@@ -369,7 +367,7 @@ class StalwartJmap:
         return not self.recovering and self.blocks.failed_login(self.core, self.store, client, login)
 
     def _limit(self, kind: str, subject: str) -> None:
-        if not self.blocks.bans.within(f"rate-{kind}", subject, self.core.rates[kind]):
+        if not self.blocks.within(f"rate-{kind}", subject, self.core.rates[kind]):
             raise too_many_requests()
 
     # ------------------------------------------------------------------------------------------------------ sockets

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from reconciler.simulator.stalwart.answers import Failure
+from reconciler.simulator.stalwart.rest.answers import Failure
 
 _HEADERS = ("From", "To", "Date", "Subject", "Message-ID")
 ALGORITHMS = ("rsa-sha256", "ed25519-sha256")

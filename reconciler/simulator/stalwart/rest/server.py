@@ -23,33 +23,28 @@ from urllib.parse import unquote
 
 from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 
-from reconciler.simulator.stalwart.answers import (
+from reconciler.simulator.stalwart.listeners import Door, Sockets, bind_port
+from reconciler.simulator.stalwart.passwords import verify
+from reconciler.simulator.stalwart.problems import (
     JSON,
     PROBLEM,
-    Failure,
     HttpProblem,
-    data,
-    failure,
-    forbidden,
-    malformed,
     not_found,
-    position,
     problem,
     too_many_failures,
     too_many_requests,
     unauthorized,
 )
-from reconciler.simulator.stalwart.bans import Bans
-from reconciler.simulator.stalwart.listeners import Door, Sockets, bind_port
 from reconciler.simulator.stalwart.rest import dkim
 from reconciler.simulator.stalwart.rest import settings as stored
+from reconciler.simulator.stalwart.rest.answers import Failure, data, failure, forbidden, malformed, position
+from reconciler.simulator.stalwart.rest.bans import Bans
 from reconciler.simulator.stalwart.rest.directory import (
     ADMIN_PERMISSIONS,
     TYPES,
     Directory,
     Principal,
     permission,
-    verify,
 )
 from reconciler.simulator.wire import Hangup, Reply, Request
 
@@ -347,7 +342,7 @@ class StalwartRest:
         return _Caller(found.id, found.name, self.directory.permissions(found), found)
 
     def _limit_anonymous(self, request: Request) -> None:
-        if self.bans.is_allowed(self.core, request.client):
+        if self.bans.trusts(request.client, self.core.allowed):
             return
         if not self.bans.within("rate-anonymous", request.client, self.core.rates["http.rate-limit.anonymous"]):
             raise too_many_requests()

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from reconciler.simulator.stalwart.answers import Failure, HttpProblem, malformed
+from reconciler.simulator.stalwart.bans import Network, Rate
+from reconciler.simulator.stalwart.listeners import Listener
+from reconciler.simulator.stalwart.problems import HttpProblem
+from reconciler.simulator.stalwart.rest.answers import Failure, malformed
 from reconciler.simulator.stalwart.rest.dkim import Signature, readable_signature
 
 # Which keys live in the file (rest-0.15.md, section 5); a pattern with "!" wins over the others.
@@ -306,27 +309,6 @@ def _is_pair(pair: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------------- core
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many in a period, in seconds."""
-
-    requests: int
-    period: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A listener as stored: ``binds`` are ``ADDRESS:PORT``."""
-
-    name: str
-    protocol: str
-    binds: tuple[str, ...]
-    tls: bool
-
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
 @dataclass(frozen=True, slots=True)
 class Core:
     """What is in force: built from the settings at a start and by a reload without errors."""
