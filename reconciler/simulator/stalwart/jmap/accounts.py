@@ -112,6 +112,11 @@ def settle(account: Object, old: Object | None, policy: Mapping[str, Any]) -> No
             credential["credentialId"] = registry.encode_id(last)
 
 
+def domain(store: Store, name: str) -> tuple[str, Object] | None:
+    """Find a domain by its name or an alias."""
+    return store.by_key("Domain", "name", name) or store.by_key("Domain", "aliases", name)
+
+
 def find(store: Store, login: str, default_domain: str | None) -> tuple[str, Object] | None:
     """Find the account of a login name, an address or an alias; a bare name needs the default domain in force."""
     local, at, name = login.partition("@")
@@ -119,8 +124,8 @@ def find(store: Store, login: str, default_domain: str | None) -> tuple[str, Obj
         if default_domain is None:
             return None
         name = default_domain
-    domain = store.by_key("Domain", "name", name) or store.by_key("Domain", "aliases", name)
-    owner = store.by_email(local, domain[0]) if domain else None
+    found = domain(store, name)
+    owner = store.by_email(local, found[0]) if found else None
     if owner is None or owner[0] != "Account":
         return None
     account = store.objects["Account"][owner[1]]

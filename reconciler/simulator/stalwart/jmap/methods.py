@@ -279,6 +279,7 @@ class _Writer:
         self.machine.changed(self.name, key, old, None)
 
     def _write(self, key: str | None, old: Object | None, new: Object) -> str:
+        new = registry.numbered(self.name, new)
         if "createdAt" in new and not new["createdAt"]:
             new["createdAt"] = self.store.now()
         match self.name:

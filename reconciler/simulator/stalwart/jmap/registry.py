@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from reconciler.simulator.stalwart import suffixes
+
 MASK = "****"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz792013"
 SINGLETON = "singleton"
@@ -267,6 +269,15 @@ def _patch_items(kind: Kind, old: Any, pointer: list[str], value: Any, *, where:
     return dict(sorted(found.items(), key=lambda pair: int(pair[0]))) if kind.base == "list" else found
 
 
+def numbered(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as it is stored: its lists count from 0 without gaps, whatever the keys were."""
+    lists = {key for key, kind in fields_of(name, value).items() if kind.base == "list"}
+    return {
+        key: {str(index): each for index, each in enumerate(item.values())} if key in lists else item
+        for key, item in value.items()
+    }
+
+
 _UNCHECKED = ("string", "domain", "email", "local", "host")  # what a set takes as it comes, where a property does not
 
 
@@ -282,7 +293,7 @@ def _patch_set(kind: Kind, old: Any, pointer: list[str], value: Any, where: str)
         if not isinstance(item, bool | None):
             raise PatchError(where, "Invalid key for object property")
         try:
-            member = key if kind.item.base in _UNCHECKED else _scalar(kind.item, key, where)
+            member = key if key and kind.item.base in _UNCHECKED else _scalar(kind.item, key, where)
         except PatchError as error:
             raise PatchError(where, "Invalid key for object property") from error
         if item:
@@ -328,13 +339,8 @@ def _text(kind: Kind, value: str, where: str) -> str:
     return value
 
 
-# The public suffix list as far as tests need it, and what the server takes for private networks.
-_SUFFIXES = frozenset(
-    (
-        *("at", "ch", "com", "de", "dev", "edu", "eu", "how", "info", "io", "net", "nl", "org", "uk"),
-        *("corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private", "test"),
-    )
-)
+_PRIVATE = ("corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost", "private", "test")
+_SUFFIXES = suffixes.PUBLIC.union(_PRIVATE)
 
 
 def domain_name(value: str) -> str:

@@ -227,6 +227,32 @@ class StalwartJmap:
             self._run_tasks()
             return {signer for key, domain in self._domains() for signer in self._signers_of(key, domain)}
 
+    def mailboxes(self, address: str) -> set[str]:
+        """Return the addresses of the accounts and groups that a mail to an address reaches now, and those elsewhere.
+
+        An alias of a domain means the domain; a list hands on, but not to another list; what nobody has goes to the
+        domain's catch-all.
+        """
+        with self._lock:
+            return self._mailboxes(address.lower())
+
+    def _mailboxes(self, address: str, hops: int = 0) -> set[str]:
+        local, _, name = address.rpartition("@")
+        found = accounts.domain(self.store, name)
+        if found is None:
+            return {address}
+        key, domain = found
+        plain = local if domain["subAddressing"]["@type"] == "Disabled" else local.partition("+")[0]
+        owner = self.store.by_email(plain, key)
+        if owner is None:
+            other = domain["catchAllAddress"]
+            return self._mailboxes(other, hops + 1) if other and hops < 2 else set()
+        item = self.store.objects[owner[0]][owner[1]]
+        if owner[0] == "Account":
+            return {accounts.email(self.store, item)}
+        recipients = item["recipients"] if hops == 0 else ()
+        return {each for recipient in recipients for each in self._mailboxes(recipient, 1)}
+
     def _domains(self) -> list[tuple[str, Object]]:
         return [] if self.recovering else self.store.all("Domain")
 

@@ -33,7 +33,7 @@ _FILTERS = {
     "Role": ("description", "memberTenantId"),
     **dict.fromkeys((*_NAMED, "NetworkListener"), ("name",)),
 }
-_TEXT = ("name", "description", "aliases")  # what `text` looks into
+_TEXT = ("name", "description", "aliases", "recipients")  # what `text` looks into
 
 
 class SetFailure(Exception):

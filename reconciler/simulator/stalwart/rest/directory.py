@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from reconciler.simulator.stalwart import suffixes
 from reconciler.simulator.stalwart.passwords import verify
 from reconciler.simulator.stalwart.rest.answers import Failure, malformed
 
@@ -19,6 +20,7 @@ _VERBS = ("list", "get", "create", "update", "delete")
 
 _TEXTS = ("description", "picture", "locale")
 _FREE_LISTS = ("enabledPermissions", "disabledPermissions", "urls", "externalMembers")
+_MEMBERS = {"group": ("individual", "group"), "list": ("individual", "group"), "role": ()}  # what a PATCH lets in
 _MEMBERSHIPS = {"roles": ("role",), "lists": ("list",), "memberOf": ("group", "individual")}
 _LISTS = ("emails", "secrets", "members", *_MEMBERSHIPS, *_FREE_LISTS)
 FIELDS = frozenset({"name", "type", "quota", "usedQuota", "tenant", *_TEXTS, *_LISTS})
@@ -137,6 +139,10 @@ class Directory:
             raise Failure("notFound", item=name)
         return found
 
+    def owner(self, address: str) -> Principal | None:
+        """Find whose address this is."""
+        return next((item for item in self.principals.values() if address in item.emails), None)
+
     def of_types(self, types: Iterable[str]) -> list[Principal]:
         """List the principals of some types, or of all, by name."""
         wanted = set(types)
@@ -165,7 +171,7 @@ class Directory:
 
     def _memberships(self, item: Principal, name: str) -> Iterator[str]:
         built_in = {number: role for role, number in BUILT_IN.items()}
-        for number in item.member_of:
+        for number in sorted(item.member_of):
             if number in built_in:
                 if name == "roles":
                     yield built_in[number]
@@ -214,11 +220,11 @@ class Directory:
         self._first_secrets(new, spec.get("secrets", []))
         for kind in _MEMBERSHIPS:
             new.member_of += [self._new_membership(kind, item, may) for item in spec.get(kind, [])]
-        members = [self.get(item) for item in spec.get("members", [])]
+        members = {item: self.get(item) for item in spec.get("members", [])}  # of any type: only a PATCH checks
         new.set_emails([self._free_email(item, new) for item in spec.get("emails", [])])
-        new.free = {kind: list(spec[kind]) for kind in _FREE_LISTS if spec.get(kind)}
+        new.free = {kind: list(dict.fromkeys(spec[kind])) for kind in _FREE_LISTS if spec.get(kind)}  # as they came
         self.last_id, self.principals[new.id] = new.id, new
-        for member in members:
+        for member in members.values():
             member.member_of.append(new.id)
         return new
 
@@ -267,7 +273,7 @@ class Directory:
 
     def _free_email(self, email: str, owner: Principal) -> str:
         address = email.lower()
-        if any(address in item.emails for item in self.principals.values() if item.id != owner.id):
+        if (other := self.owner(address)) is not None and other.id != owner.id:
             raise Failure("fieldAlreadyExists", field="emails", value=address)
         name = address.rpartition("@")[2]
         domain = self.find(name)
@@ -331,9 +337,11 @@ class _Draft:
                 self._secrets(item, action, value)
             case _, ("memberOf" | "lists" | "roles"), _:
                 self._memberships(item, action, name, value)
-            case _, "members", _ if item.type in ("group", "list", "role"):
+            case _, "members", _:
                 self._members(item, action, value)
-            case _, ("enabledPermissions" | "disabledPermissions" | "urls" | "externalMembers"), _:
+            case _, "externalMembers", _:
+                self._external(item, action, value)
+            case _, ("enabledPermissions" | "disabledPermissions" | "urls"), _:
                 item.free[name] = _changed(item.free.get(name, []), action, name, value)
             case _, "tenant", _:
                 raise Failure("unsupported", details="Enterprise feature")
@@ -352,6 +360,13 @@ class _Draft:
         added = [email for email in new if email not in item.emails]
         free = {email: self.directory._free_email(email, item) for email in added}  # noqa: SLF001 (one directory)
         item.set_emails([free.get(email, email) for email in new])
+
+    def _external(self, item: Principal, action: str, value: Any) -> None:
+        """Change the addresses elsewhere that a list sends to: what comes in is checked and in lower case."""
+        if action != "removeItem":
+            value = [_external_address(each) for each in value] if isinstance(value, list) else _external_address(value)
+        found = _changed(item.free.get("externalMembers", []), action, "externalMembers", value)
+        item.free["externalMembers"] = list(dict.fromkeys(found))
 
     def _secrets(self, item: Principal, action: str, value: str | list[str]) -> None:
         match action, value:
@@ -385,8 +400,12 @@ class _Draft:
         directory = self.directory
         before = [other.name for other in directory.principals.values() if item.id in other.member_of]
         after = [directory.get(name) for name in _changed(before, action, "members", value)]
-        if any(member.type not in ("individual", "group") for member in after):
-            raise Failure("other", details="Invalid principal type", reason="Only individuals and groups are members.")
+        types = _MEMBERS.get(item.type, ())
+        for member in after:
+            if member.name not in before and member.type not in types:
+                names = ", ".join(kind.capitalize() for kind in types)
+                reason = f'Principal "{member.name}" is not one of {names}.'
+                raise Failure("other", details="Invalid members value", reason=reason)
         for other in directory.principals.values():
             if (item.id in other.member_of) != (other in after):
                 self._edit(other)
@@ -412,6 +431,18 @@ def _changed(before: list[str], action: str, name: str, value: Any) -> list[str]
         case "removeItem", str():
             return [item for item in before if item != value]
     raise _invalid(name, value)
+
+
+def _external_address(value: Any) -> Any:
+    """Return an address as the server keeps it (sanitize_email); anything but a text is refused elsewhere."""
+    if not isinstance(value, str):
+        return value
+    address = "".join(value.split()).lower()
+    domain = r"[\w-]+(\.[\w-]+)+"
+    if not re.fullmatch(rf"[^@]+@{domain}", address) or address.rpartition(".")[2] not in suffixes.PUBLIC:
+        reason = f'Invalid value "{value}" for externalMembers'
+        raise Failure("other", details="Invalid email address", reason=reason)
+    return address
 
 
 def _invalid(name: str, value: Any) -> Failure:

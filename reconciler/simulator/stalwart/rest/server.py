@@ -205,6 +205,34 @@ class StalwartRest:
                 if (signature := self.core.signatures.get(name))
             }
 
+    def mailboxes(self, address: str) -> set[str]:
+        """Name the accounts and groups that a mail to an address reaches now, and the addresses elsewhere.
+
+        A list hands on, but not to another list; an address that nobody has goes to who has ``@DOMAIN``. A group that
+        lacks the permission to receive, which only a role or an exception of its own gives it, gets none.
+        """
+        with self._lock:
+            owner = self._recipient(address.lower())
+            if not isinstance(owner, Principal) or owner.type != "list":
+                return self._delivered(owner)
+            everybody = self.directory.principals.values()
+            members: list[Principal | str | None] = [item for item in everybody if owner.id in item.member_of]
+            members += [self._recipient(each) for each in owner.free.get("externalMembers", ())]
+            return {name for member in members for name in self._delivered(member)}
+
+    def _recipient(self, address: str) -> Principal | str | None:
+        """Find who has an address; one of another domain is its own."""
+        tries = self.core.recipients.addresses(address)
+        if tries[0].rpartition("@")[2] not in self.directory.domains():
+            return tries[0]
+        return next((item for each in tries if (item := self.directory.owner(each))), None)
+
+    def _delivered(self, owner: Principal | str | None) -> set[str]:
+        if owner is None or isinstance(owner, str):
+            return {owner} if owner else set()
+        may = owner.type != "list" and "email-receive" in self.directory.permissions(owner)
+        return {owner.name} if may else set()
+
     def dump(self) -> dict[str, Any]:
         """Return the whole state as JSON: equal states are equal dumps."""
         with self._lock:
@@ -421,7 +449,7 @@ class StalwartRest:
         words = request.first("filter")
         found = [item for item in self.directory.of_types(types) if self.directory.matches(item, words)]
         total = len(found)
-        page = [] if "count" in request.query else _page(request, found)
+        page = [] if request.first("count") else _page(request, found)
         fields = _words(request, "fields")
         return data({"items": [self.directory.render(item, fields) for item in page], "total": total})
 

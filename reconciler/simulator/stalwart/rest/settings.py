@@ -14,6 +14,7 @@ from typing import Any
 from reconciler.simulator.stalwart.bans import Network, Rate
 from reconciler.simulator.stalwart.listeners import Listener
 from reconciler.simulator.stalwart.problems import HttpProblem
+from reconciler.simulator.stalwart.rest import recipients
 from reconciler.simulator.stalwart.rest.answers import Failure, malformed
 from reconciler.simulator.stalwart.rest.dkim import Signature, readable_signature
 
@@ -320,6 +321,7 @@ class Core:
     fallback: tuple[str, str] | None
     signatures: Mapping[str, Signature]
     sign: tuple[tuple[str, str], ...]  # (condition, value), first match wins
+    recipients: recipients.Recipients
 
 
 def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple[Core, dict[str, dict[str, str]]]:
@@ -344,6 +346,7 @@ def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple
         fallback=(user, secret) if user and secret else None,
         signatures=_signatures(keys),
         sign=_sign_rule(keys),
+        recipients=recipients.read(keys, errors),
     )
     return core, errors
 
