@@ -59,6 +59,12 @@ class Omissions:
         """Note one thing by its name; ``why`` and ``hint`` are those of its kind."""
         self._kinds.setdefault((why, hint), []).append(name)
 
+    def options(self, name: str, item: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+        """Note the properties of one thing that are not as usual, and that nothing in the directory can say."""
+        for key, value in usual.items():
+            if key in item and item[key] != value and (item[key] or value):
+                self.note(name, f"its {key} can't be declared", "set it again on a new server")
+
     def problems(self) -> tuple[Problem, ...]:
         """Return the warnings: how many of each kind there are, and a few names."""
         counted = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.problem import TargetUnreadable
@@ -134,6 +134,16 @@ class Kind:
     name: str
     singleton: bool = False
     properties: tuple[str, ...] = ()
+
+
+def merged(kinds: Iterable[Kind]) -> list[Kind]:
+    """Make one of several that name the same object: to be read with the properties of each."""
+    found: dict[str, Kind] = {}
+    for kind in kinds:
+        other = found.get(kind.name, kind)
+        properties = tuple(dict.fromkeys((*other.properties, *kind.properties)))
+        found[kind.name] = replace(kind, properties=properties)
+    return list(found.values())
 
 
 class JmapApi:
