@@ -1,7 +1,7 @@
 """What differs between Stalwart's releases: one `Release` for each that we know, with the names of what it has.
 
-The rest of the code uses the names of the first release of a generation. Where a later one calls an object or a
-property otherwise, its entry here says so, and `jmap.api` puts it in place of ours in both directions.
+The rest of the code uses the names of 0.16.18. Where a release calls an object or a property otherwise, its entry
+here says so, and `jmap.api` translates in both directions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, Severity
-from reconciler.targets.stalwart.connection import TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +69,12 @@ KNOWN = (REST, JMAP)
 """All that we know, the oldest first."""
 
 
-def release_of(version: tuple[int, int] | None, generation: str) -> Release:
-    """Return the known release of a generation that is meant: an unknown one is read as the newest before it."""
-    known = [item for item in KNOWN if item.generation == generation]
-    return next((it for it in reversed(known) if version is not None and it.version <= version), known[-1])
-
-
-def unknown(version: tuple[int, int] | None, release: Release, where: str) -> Problem | None:
-    """Warn of a server that says it is newer than the release it is read as."""
-    if version is None or version <= release.version:
+def unknown(version: tuple[int, int] | None, where: str) -> Problem | None:
+    """Warn of a server whose image says that it is newer than all that we know; None where it says nothing."""
+    newest = KNOWN[-1]
+    if version is None or version <= newest.version:
         return None
     told = ".".join(map(str, version))
-    summary = f"is of release {told}, which is not known here: it is read as {release.name}, the newest known one"
-    return Problem(where, summary, "see that a plan is as expected before you apply it", Severity.WARNING, TARGET)
+    summary = f"is of release {told}, which is not known here: it is read as {newest.name}, the newest known one"
+    hint = "read the plan before you apply it, or stay with the known release"
+    return Problem(where, summary, hint, Severity.WARNING)

@@ -9,11 +9,10 @@ from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Domain, Live, Signature
 from reconciler.targets.stalwart.jmap.api import Kind
-from reconciler.targets.stalwart.jmap.kind import Raw, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
-MANUAL = {TYPE: "Manual"}
 _TWO_WRITERS = {"dkimManagement": "keys", "dnsManagement": "DNS records"}
 _PLAIN: Raw = {
     "aliases": {},

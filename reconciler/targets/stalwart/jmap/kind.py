@@ -20,6 +20,9 @@ from reconciler.targets.stalwart.survey import Omissions, fit
 
 NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new, or something beside it changes")
 
+MANUAL = {"@type": "Manual"}
+"""How a domain's keys, records or certificates are managed: by us."""
+
 Raw = Mapping[str, Any]
 
 Judge = Callable[[Account, str], Verdict]

@@ -27,8 +27,9 @@ from reconciler.targets.stalwart.jmap.listener import fresh_listeners
 from reconciler.targets.stalwart.jmap.objects import Names
 from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
 from reconciler.targets.stalwart.jmap.target import KINDS, reading_of
+from reconciler.targets.stalwart.ports import answering
 from reconciler.targets.stalwart.release import JMAP
-from reconciler.targets.stalwart.survey import Objects, Omissions, Survey, answering, check, looks_secret
+from reconciler.targets.stalwart.survey import Objects, Omissions, Survey, check, looks_secret
 
 _UNDECLARED = {
     "Certificate": ("certificates", "put them on a new server, or let ACME get them"),

@@ -12,7 +12,7 @@ from reconciler.reconcile import Outcome, Progress, Report, Reveal, Status, Stop
 from reconciler.resources import Different, Observation, Resource, Secret
 from reconciler.targets.stalwart import host, ports
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection
-from reconciler.targets.stalwart.container import Docker, causes, unrecoverable
+from reconciler.targets.stalwart.container import Docker, causes, unrecoverable, version
 from reconciler.targets.stalwart.jmap import writes as jmap_writes
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, unknown_administrator
 from reconciler.targets.stalwart.jmap.allowed_ip import AllowedIpKind, still_allowed
@@ -36,6 +36,7 @@ from reconciler.targets.stalwart.jmap.pending import Pending
 from reconciler.targets.stalwart.jmap.setting import SettingKind, default_domain
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.release import unknown
 from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -110,7 +111,8 @@ class StalwartJmap:
         live = ports.with_open(live, wanted, connection.host, container)
         lost = host.is_lost(wanted, live)
         stranger = None if lost else unknown_administrator(connection, wanted)
-        known = (found.problem, unrecoverable(container) if container else None, stranger, *self._checks.problems())
+        told = (unrecoverable(container), unknown(version(container), connection.where)) if container else ()
+        known = (found.problem, *told, stranger, *self._checks.problems())
         return Observation(
             TARGET,
             live=live,

@@ -24,10 +24,11 @@ from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import host, passwords
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
+from reconciler.targets.stalwart.ports import answering
 from reconciler.targets.stalwart.rest import principals as rest_principals
 from reconciler.targets.stalwart.rest import settings as rest_settings
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.survey import Omissions, Survey, answering, check, fit, looks_secret
+from reconciler.targets.stalwart.survey import Omissions, Survey, check, fit, looks_secret
 
 _SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_domain"}  # other spellings of words
 _KNOWN_FIELDS = frozenset(
