@@ -69,7 +69,7 @@ KNOWN = (REST, JMAP)
 """All that we know, the oldest first."""
 
 
-def unknown(version: tuple[int, int] | None, where: str) -> Problem | None:
+def unknown_release(version: tuple[int, int] | None, where: str) -> Problem | None:
     """Warn of a server whose image says that it is newer than all that we know; None where it says nothing."""
     newest = KNOWN[-1]
     if version is None or version <= newest.version:

@@ -98,7 +98,7 @@ class _Accounts:
 
     def _live_address(self, account: Account) -> str | None:
         """Say where a wanted account is; a bare name may still be in the domain that was the default one."""
-        addresses = [address_of(account, self._domain)]
+        addresses = [_address_of(account, self._domain)]
         if "@" not in account.name:
             addresses.append(f"{account.name}@{self._ids.default_domain}")
         return next((item for item in addresses if item in self._found), None)
@@ -140,7 +140,7 @@ class _Accounts:
 
     def _objections(self, account: Account) -> Iterator[tuple[str, str]]:
         """Say what an account asks for that the server can't give."""
-        address = address_of(account, self._domain)
+        address = _address_of(account, self._domain)
         if "@" not in address:
             yield (
                 "from 0.16 every account has an address, and the server has no default domain",
@@ -149,7 +149,7 @@ class _Accounts:
         clash = self._wanted.get(address)
         if clash is not None and clash is not account:
             yield f"{clash.name} is the same account from 0.16: {address}", "declare one of them"
-        for item in sorted({address, *aliases_of(account)} & self._ids.groups()):
+        for item in sorted({address, *_aliases_of(account)} & self._ids.groups()):
             yield f"{item} is the address of a group on the server", "take another address, or rename the group"
         for resolve, names in ((self._ids.group, account.groups), (self._role, account.roles)):
             for name in names if isinstance(names, tuple) else ():
@@ -162,14 +162,14 @@ class _Accounts:
         return "" if name in ROLES else self._ids.role(name)
 
 
-def address_of(account: Account, domain: str) -> str:
+def _address_of(account: Account, domain: str) -> str:
     """Return the primary address of a wanted account; a bare name is an address in the default domain."""
     if isinstance(account.email, str):
         return account.email
     return account.name if "@" in account.name or not domain else f"{account.name}@{domain}"
 
 
-def aliases_of(account: Account) -> tuple[str, ...]:
+def _aliases_of(account: Account) -> tuple[str, ...]:
     """Return the aliases of an account as far as they are managed."""
     return account.aliases if isinstance(account.aliases, tuple) else ()
 
@@ -211,17 +211,10 @@ class _Writing:
         if not isinstance(after, Account):
             return set()
         old = change.before.resource if change.before else None
-        aliases = aliases_of(after) if isinstance(after.aliases, tuple) or not isinstance(old, Account) else old.aliases
-        return {self._address(change), *(aliases if isinstance(aliases, tuple) else ())}
-
-    def _address(self, change: Change) -> str:
-        """Return the primary address afterwards: that of a bare name is left as it is."""
-        after = change.resource
-        if not isinstance(after, Account):
-            raise TypeError(change.address)
-        held = _primary(change)
-        stays = held and not isinstance(after.email, str) and "name" not in change.fields
-        return held if stays else address_of(after, self._domain)
+        aliases = (
+            _aliases_of(after) if isinstance(after.aliases, tuple) or not isinstance(old, Account) else old.aliases
+        )
+        return {_address(change, self._domain), *(aliases if isinstance(aliases, tuple) else ())}
 
     def _rank(self, change: Change) -> int:
         waits = any(self._left.get(item, change) is not change for item in self._addresses(change))
@@ -230,7 +223,7 @@ class _Writing:
     # --------------------------------------------------------------------------------------------------------- creating
     def _body(self, account: Any) -> dict[str, Any]:
         """Return what creates an account. Raises ValueError when a value can't be stored."""
-        made: dict[str, Any] = {"@type": "User", **self._ids.named(address_of(account, self._domain))}
+        made: dict[str, Any] = {"@type": "User", **self._ids.named(_address_of(account, self._domain))}
         made["roles"] = self._roles(account.roles if isinstance(account.roles, tuple) else ("user",))
         if isinstance(account.password, SecretRef):
             made["credentials"] = {"0": self._credential(account.password)}
@@ -238,7 +231,7 @@ class _Writing:
             made["description"] = account.description
         if isinstance(account.quota, int):
             made["quotas"] = {"maxDiskQuota": account.quota}
-        if aliases := aliases_of(account):
+        if aliases := _aliases_of(account):
             made["aliases"] = {str(index): self._alias(item) for index, item in enumerate(aliases)}
         if isinstance(account.groups, tuple) and account.groups:
             made["memberGroupIds"] = {self._ids.group(name): True for name in account.groups}
@@ -302,7 +295,7 @@ class _Writing:
         if not isinstance(after, Account):
             raise TypeError(change.address)
         patch: dict[str, Any] = {}
-        if (address := self._address(change)) != _primary(change):
+        if (address := _address(change, self._domain)) != _primary(change):
             patch |= self._ids.named(address)
         if "description" in changed:
             patch["description"] = after.description or None  # an empty text is invalid
@@ -332,6 +325,16 @@ def _primary(change: Change) -> str:
     return _email(change.before.resource) if change.before else ""
 
 
+def _address(change: Change, domain: str) -> str:
+    """Return the primary address after a change: that of a bare name is left as it is."""
+    after = change.resource
+    if not isinstance(after, Account):
+        raise TypeError(change.address)
+    held = _primary(change)
+    stays = held and not isinstance(after.email, str) and "name" not in change.fields
+    return held if stays else _address_of(after, domain)
+
+
 def _email(resource: Resource) -> str:
     """Return the primary address of a live account."""
     return resource.email if isinstance(resource, Account) and isinstance(resource.email, str) else ""
@@ -340,7 +343,7 @@ def _email(resource: Resource) -> str:
 def _held(change: Change) -> set[str]:
     """Return the addresses that an account has before a change."""
     before = change.before.resource if change.before else None
-    return {_primary(change), *aliases_of(before)} if isinstance(before, Account) else set()
+    return {_primary(change), *_aliases_of(before)} if isinstance(before, Account) else set()
 
 
 # --------------------------------------------------------------------------------------------------------- passwords
@@ -398,12 +401,3 @@ class Passwords:
         login = self.connection.login
         if isinstance(change.after, Account) and _address(change, domain) == login.name.lower():
             login.renewed()
-
-
-def _address(change: Change, domain: str) -> str:
-    """Return the address of an account that was just written."""
-    after, before = change.after, change.before
-    if not isinstance(after, Account):
-        raise TypeError(change.address)
-    held = _email(before.resource) if before else ""
-    return held if held and not isinstance(after.email, str) else address_of(after, domain)

@@ -225,6 +225,10 @@ class JmapApi:
         named = f" ({word})" if word and word.isalpha() else ""
         return Rejected(f"answers {answer.status}{named} to a JMAP request", word, "look at the server's log")
 
+    def unreadable(self, error: Rejected) -> TargetUnreadable:
+        """Say that nothing can be read, as a request was declined as a whole."""
+        return TargetUnreadable(self.connection.problem(error.summary, error.hint or "look at the server's log"))
+
     # --------------------------------------------------------------------------------------------------------- reading
     def read(self, kinds: Iterable[Kind], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Read all objects of some kinds whole, or not at all: a listing cut short raises `TargetUnreadable`.

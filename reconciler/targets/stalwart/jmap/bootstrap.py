@@ -236,13 +236,14 @@ class Bootstrap:
             raise TargetUnreadable(Problem("stalwart/objects/Bootstrap", str(error), hint, scope=TARGET)) from None
         self._progress(f"setting {connection.where} up as {self._setup.name}")
         self._administrator.begin()
+        api = JmapApi(connection)
         try:
-            (response,) = JmapApi(connection).call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
+            (response,) = api.call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
         except AnswerLost:
             return
         except (TargetUnreadable, Rejected) as error:
             self._administrator.withdraw()
-            raise _unreadable(connection, error) from None
+            raise api.unreadable(error) if isinstance(error, Rejected) else error from None
         self._answered(connection, response)
 
     def _answered(self, connection: Connection, response: Response) -> None:
@@ -314,17 +315,12 @@ class Bootstrap:
 
 def _is_bare(connection: Connection) -> bool:
     """Whether the server knows nothing but ``x:Bootstrap``: there is no such object in any other mode."""
+    api = JmapApi(connection)
     try:
-        (response,) = JmapApi(connection).call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
+        (response,) = api.call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
     except Rejected as error:
-        raise _unreadable(connection, error) from None
+        raise api.unreadable(error) from None
     return bool(response.arguments.get("list"))
-
-
-def _unreadable(connection: Connection, error: TargetUnreadable | Rejected) -> TargetUnreadable:
-    if isinstance(error, TargetUnreadable):
-        return error
-    return TargetUnreadable(connection.problem(error.summary, error.hint))
 
 
 def printed(docker: Docker | None) -> tuple[str, str] | None:

@@ -207,9 +207,8 @@ class _Comparison:
             return self.judge(self.address, want) if isinstance(want, SecretRef) else Different()
         if kind.base == "id":
             return self.domains.get(str(value)) if kind.of == "Domain" else self.names.get((kind.of, str(value)))
-        whole = {"object": self._object, "list": self._list, "set": self._set, "map": self._map}.get(kind.base)
-        if whole is not None and isinstance(value, dict):
-            return whole(kind, want, value)
+        if kind.base in ("object", "list", "set", "map") and isinstance(value, dict):
+            return getattr(self, f"_{kind.base}")(kind, want, value)
         with contextlib.suppress(Misfit):
             return objects.canonical(kind, value)
         return str(value)
@@ -377,28 +376,24 @@ class _Writing:
     # ------------------------------------------------------------------------------------------------------- values
     def wire(self, kind: Type, value: Any) -> Any:
         """Return a value as JMAP has it: sets and lists are objects there (traps.md 4)."""
-        if value is None:
-            return None
-        spell = {"secret": self._secret, "id": self._id, "net": _network, "object": self._object}
-        many = {"set": self._set, "list": self._list, "map": self._map}
-        found = (spell | many).get(kind.base)
-        return found(kind, value) if found else value
-
-    def _secret(self, _: Type, value: Any) -> str:
-        return self.reveal(value)
-
-    def _set(self, kind: Type, value: Any) -> dict[str, bool]:
-        return {str(self.wire(_item(kind), item)): True for item in value}
-
-    def _list(self, kind: Type, value: Any) -> dict[str, Any]:
-        return {str(number): self.wire(_item(kind), item) for number, item in enumerate(value)}
-
-    def _map(self, kind: Type, value: Any) -> dict[str, Any]:
-        return {name: self.wire(_item(kind), item) for name, item in value.items()}
-
-    def _object(self, kind: Type, value: Any) -> dict[str, Any]:
-        known = objects.properties(kind.of, value.get(TYPE))
-        return {name: item if name == TYPE else self.wire(known[name], item) for name, item in value.items()}
+        made = value
+        match kind.base if value is not None else "":
+            case "secret":
+                made = self.reveal(value)
+            case "id":
+                made = self._id(kind, value)
+            case "net":
+                made = bare(value)
+            case "set":
+                made = {str(self.wire(_item(kind), item)): True for item in value}
+            case "list":
+                made = {str(number): self.wire(_item(kind), item) for number, item in enumerate(value)}
+            case "map":
+                made = {name: self.wire(_item(kind), item) for name, item in value.items()}
+            case "object":
+                known = objects.properties(kind.of, value.get(TYPE))
+                made = {name: it if name == TYPE else self.wire(known[name], it) for name, it in value.items()}
+        return made
 
     def _id(self, kind: Type, name: str) -> str:
         found = self.ids.domain(name) if kind.of == "Domain" else self.names.id_of(kind.of, name)
@@ -413,10 +408,6 @@ class _Writing:
 def _item(kind: Type) -> Type:
     """Return the type of what a set, list or map holds."""
     return kind.item or Type("object", kind.of)
-
-
-def _network(_: Type, value: Any) -> str:
-    return bare(value)
 
 
 def _references(place: Place, value: Any) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,6 @@ from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
-from reconciler.problem import TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import Setting
 from reconciler.targets.stalwart import host
@@ -71,7 +70,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain
     except Bootstrapping:
         raise
     except Rejected as error:
-        raise TargetUnreadable(connection.problem(error.summary, error.hint or "look at the server's log")) from error
+        raise api.unreadable(error) from error
     reading = reading_of(registry, WORDS, domain, reveal=reveal, report=omissions.tell)
     found = {kind: list(kind.live(reading)) for kind in KINDS}
     check(connection.where, (item for items in found.values() for item in items))
@@ -138,26 +137,21 @@ class Shapes:
         """Return one value as a person would write it. Raises `_Unnamed`."""
         if value is None or value == "":
             return None
-        if kind.base == "id":
-            return self._name(kind, str(value))
-        if kind.base in ("set", "list", "map", "object") and isinstance(value, Mapping):
-            return getattr(self, f"_{kind.base}")(kind, value)
-        return value
-
-    def _name(self, kind: Type, id: str) -> str:
-        name = self.names.name_of(kind.of, id)
-        if name is None:
-            raise _Unnamed(id)
-        return name
-
-    def _set(self, kind: Type, value: Raw) -> list[Any]:
-        return sorted(self.value(kind.item or Type("text"), item) for item in value)
-
-    def _list(self, kind: Type, value: Raw) -> list[Any]:
-        return [self._object(kind, value[key]) for key in sorted(value, key=int)]
-
-    def _map(self, kind: Type, value: Raw) -> dict[str, Any]:
-        return {key: self.value(kind.item or Type("text"), value[key]) for key in sorted(value)}
+        made, inner = value, kind.item or Type("text")
+        match kind.base if kind.base == "id" or isinstance(value, Mapping) else "":
+            case "id":
+                made = self.names.name_of(kind.of, str(value))
+                if made is None:
+                    raise _Unnamed(value)
+            case "set":
+                made = sorted(self.value(inner, item) for item in value)
+            case "list":
+                made = [self._object(kind, value[key]) for key in sorted(value, key=int)]
+            case "map":
+                made = {key: self.value(inner, value[key]) for key in sorted(value)}
+            case "object":
+                made = self._object(kind, value)
+        return made
 
     def _object(self, kind: Type, value: Raw) -> dict[str, Any]:
         variant = value.get(TYPE)

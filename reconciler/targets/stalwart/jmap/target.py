@@ -36,7 +36,7 @@ from reconciler.targets.stalwart.jmap.pending import Pending
 from reconciler.targets.stalwart.jmap.setting import SettingKind, default_domain
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
-from reconciler.targets.stalwart.release import unknown
+from reconciler.targets.stalwart.release import unknown_release
 from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -111,7 +111,7 @@ class StalwartJmap:
         live = ports.with_open(live, wanted, connection.host, container)
         lost = host.is_lost(wanted, live)
         stranger = None if lost else unknown_administrator(connection, wanted)
-        told = (unrecoverable(container), unknown(version(container), connection.where)) if container else ()
+        told = (unrecoverable(container), unknown_release(version(container), connection.where)) if container else ()
         known = (found.problem, *told, stranger, *self._checks.problems())
         return Observation(
             TARGET,
@@ -132,15 +132,8 @@ class StalwartJmap:
         known = None if any(change.deletes for change in changes) else self._registry
         with self._connect(reveal) as connection:
             passwords = Passwords(connection, self._checks, reveal, _unheard, self._container)
-            run = _Run(
-                connection,
-                reveal=reveal,
-                progress=self._progress,
-                docker=self._docker,
-                pending=self._pending,
-                passwords=passwords,
-                domain=self._domain,
-            )
+            api = JmapApi(connection)
+            run = _Run(api, passwords, self._progress, self._docker, self._pending, self._domain)
             try:
                 yield from run.outcomes(changes, known, stopped)
             finally:
@@ -166,7 +159,7 @@ def read(api: JmapApi, wanted: Sequence[Resource]) -> Registry:
     except Bootstrapping:
         raise
     except Rejected as error:
-        raise TargetUnreadable(api.connection.problem(error.summary, error.hint)) from error
+        raise api.unreadable(error) from error
 
 
 def reading_of(
@@ -218,23 +211,19 @@ class _Item(Item):
         return not self.open and not self.then and self.problem is None
 
 
+@dataclass
 class _Run:
     """One apply. ``domain`` is the default domain as far as the directory tells it."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        reveal: Reveal,
-        progress: Progress,
-        docker: Docker | None,
-        pending: Pending,
-        passwords: Passwords,
-        domain: str,
-    ) -> None:
-        self._api, self._reveal, self._progress, self._docker = JmapApi(connection), reveal, progress, docker
-        self._pending, self._passwords, self._domain = pending, passwords, domain
-        self._waiting = pending.addresses  # since an earlier run
+    api: JmapApi
+    passwords: Passwords
+    progress: Progress
+    docker: Docker | None
+    pending: Pending
+    domain: str
+
+    def __post_init__(self) -> None:
+        self._waiting = self.pending.addresses  # since an earlier run
         self._items: dict[int, _Item] = {}  # by the id of the change as it is now
         self._actions: dict[str, Failure | TargetUnreadable | None] = {}  # what was answered to them
         self._down: Problem | None = None
@@ -245,10 +234,10 @@ class _Run:
         ``known`` is the registry as it was just read. Without it the server is read again, and changes are brought up
         to date: what is to be created may be there by now.
         """
-        registry = read(self._api, [change.resource for change in changes]) if known is None else known
+        registry = read(self.api, [change.resource for change in changes]) if known is None else known
         self._begin(registry, changes, fresh=known is None)
         writes = list(self._writes(registry, changes))
-        self._pending.note(item.change.address for item in self._all() if item.effects & _ACTIONS.keys())
+        self.pending.note(item.change.address for item in self._all() if item.effects & _ACTIONS.keys())
         self._send([*writes, *self._due(item for item in self._all() if item.open)], stopped)
         self._send(self._following(), stopped)
         self._look_again()
@@ -263,7 +252,7 @@ class _Run:
     # --------------------------------------------------------------------------------------------------------- drafting
     def _begin(self, registry: Registry, changes: Sequence[Change], *, fresh: bool) -> None:
         """Make the items; where the registry is newer than the plan, bring changes up to date."""
-        live = _Present(registry, changes, self._domain) if fresh else None
+        live = _Present(registry, changes, self.domain) if fresh else None
         for change in changes:
             now = live.update(change) if live else change
             item = _Item(change=change, now=now or change)
@@ -277,8 +266,8 @@ class _Run:
     def _writes(self, registry: Registry, changes: Sequence[Change]) -> Iterator[Write]:
         """Yield the writes of all items, and note of each how many it has."""
         wanted = [change.after for change in changes if change.after is not None]
-        reading = reading_of(registry, wanted, self._domain, reveal=self._reveal, report=_unheard)
-        self._domain = reading.domain
+        reading = reading_of(registry, wanted, self.domain, reveal=self.passwords.reveal, report=_unheard)
+        self.domain = reading.domain
         drafted = [item for item in self._all() if item.open]
         for item in drafted:
             item.open = 0
@@ -323,7 +312,7 @@ class _Run:
     def _send(self, writes: Sequence[Write], stopped: Stopped) -> None:
         if self._down is not None:
             return
-        for write, problem, _ in jmap_writes.run(self._api, writes, stopped):
+        for write, problem, _ in jmap_writes.run(self.api, writes, stopped):
             if isinstance(problem, TargetUnreadable):
                 self._down = problem.problems[0]
             if write.object == "Action":
@@ -336,13 +325,13 @@ class _Run:
         gone = isinstance(problem, Failure) and problem.type == "notFound" and write.verb == "destroy"
         if isinstance(problem, AnswerLost):
             item.lost = problem.problems[0]
-            self._passwords.renew(item.now, self._domain)
+            self.passwords.renew(item.now, self.domain)
         elif isinstance(problem, TargetUnreadable):
             item.fail(problem.problems[0])
         elif problem is not None and not gone:
             self._refused(item, write, problem)
         elif not item.open:
-            self._passwords.written(item.now, self._domain)
+            self.passwords.written(item.now, self.domain)
 
     def _refused(self, item: _Item, write: Write, failure: Failure) -> None:
         address = item.change.address
@@ -360,17 +349,17 @@ class _Run:
         if not lost:
             return
         try:
-            registry = read(self._api, [item.now.resource for item in lost])
+            registry = read(self.api, [item.now.resource for item in lost])
         except (TargetUnreadable, Rejected):
             registry = None
-        present = _Present(registry, [item.now for item in lost], self._domain) if registry is not None else None
+        present = _Present(registry, [item.now for item in lost], self.domain) if registry is not None else None
         if present is not None:
             self._down = None
             self._actions.clear()  # a reload may come twice
         for item in lost:
             if present is not None and present.shows(item.now):
                 item.open, item.lost = 0, None
-                self._passwords.written(item.now, self._domain)
+                self.passwords.written(item.now, self.domain)
             elif item.lost is not None:
                 item.fail(item.lost, Status.UNKNOWN)
 
@@ -383,7 +372,7 @@ class _Run:
         for item in items:
             if item not in waiting:
                 yield from self._outcome(item)
-        restarted = bool(restarting) and restart_for(restarting, self._docker, self._api.connection, self._progress)
+        restarted = bool(restarting) and restart_for(restarting, self.docker, self.api.connection, self.progress)
         if restarted:
             self._settle(_ACTIONS)
         for item in waiting:
@@ -418,9 +407,9 @@ class _Run:
         unwritten = {
             item.change.address for item in self._all() if item.status is not Status.UNKNOWN and not item.stored
         }
-        self._pending.forget(
+        self.pending.forget(
             address
-            for address in self._pending.addresses
+            for address in self.pending.addresses
             if _IN_FORCE_BY.get(address.partition("/")[0]) in done or address in unwritten - self._waiting
         )
 
