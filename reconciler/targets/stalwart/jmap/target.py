@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reconciler.plan import Change, renewed
+from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Report, Reveal, Status, Stopped
 from reconciler.resources import Different, Observation, Resource, Secret
@@ -440,7 +440,7 @@ class _Present:
         before = change.before
         if before is None:
             found = self._by_address.get(change.address)
-            return renewed(change, found) if found else change
+            return replace(change, before=found) if found else change  # which compares it anew
         kind, now = kind_of(before.resource), self._by_id.get((type(before.resource), before.id))
         return change if kind is not None and kind.is_same(before, now) else None
 
@@ -452,7 +452,7 @@ class _Present:
         found = self._by_address.get(after.address)
         if found is None:
             return False
-        unlike = renewed(change, found).fields.keys() - {"open"}
+        unlike = replace(change, before=found).fields.keys() - {"open"}
         return not (unlike - {"password"} if before is None else unlike)  # an account is made with its password
 
 
