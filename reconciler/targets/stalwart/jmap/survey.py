@@ -83,7 +83,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain
     return Survey(
         "jmap",
         live=tuple(replace(item, detail=None) for item in live),
-        objects=_Own(registry, omissions).objects(),
+        objects=_Differing(registry, omissions).objects(),
         removed=tuple(item.address for item in fresh_listeners() if item.name not in listening),
         omitted=omissions.problems(),
     )
@@ -168,7 +168,7 @@ def _is_fixed(kind: Type) -> bool:
     return kind.server_set or kind.enterprise
 
 
-class _Own:
+class _Differing:
     """The objects of one server that are not as a fresh server has them."""
 
     def __init__(self, registry: Registry, omissions: Omissions) -> None:
