@@ -1,7 +1,8 @@
 """Stalwart, either generation: who answers at the URL, and the target that drives it.
 
-Both generations are targets over the same kinds and share `Connection`, `passwords`, `ports` and `container`.
-Nothing above this package knows versions.
+``rest`` and ``jmap`` are targets over the same kinds: one file a kind, and one tuple of them. They share what gets
+there (`connection`, `container`, `host`), what differs between releases (`release`), what holds for both
+(`passwords`, `ports`, `survey`) and what an apply is made of (`work`). Nothing above this package knows versions.
 """
 
 from __future__ import annotations

@@ -25,9 +25,10 @@ from reconciler.resources import Observation, Resource
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
 from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
+from reconciler.targets.stalwart.host import is_lost, look
 from reconciler.targets.stalwart.jmap import objects as jmap_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
-from reconciler.targets.stalwart.place import is_lost, look, restart
+from reconciler.targets.stalwart.work import restart
 
 _SINGLETON = "singleton"
 _WHICH = "is targets.stalwart.container the one behind the url? correct it or look at its log, then run apply again"
@@ -36,13 +37,6 @@ _ON_DISK = ("RocksDb", "Sqlite")  # stores whose description holds no password
 
 class RestartDue(TargetUnreadable):
     """The server is set up, and somebody else has to restart it."""
-
-
-class _NoDomains:
-    """There is none yet that something could refer to."""
-
-    def domain(self, _: str, /) -> str | None:
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +62,7 @@ class Setup:
             "defaultDomain": self.domain,
             "requestTlsCertificate": False,
             "generateDkimKeys": False,
-            **jmap_objects.body("Bootstrap", self.fields, _NoDomains(), reveal),
+            **jmap_objects.body("Bootstrap", self.fields, reveal),
         }
 
     @property
@@ -242,13 +236,14 @@ class Bootstrap:
             raise TargetUnreadable(Problem("stalwart/objects/Bootstrap", str(error), hint, scope=TARGET)) from None
         self._progress(f"setting {connection.where} up as {self._setup.name}")
         self._administrator.begin()
+        api = JmapApi(connection)
         try:
-            (response,) = JmapApi(connection).call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
+            (response,) = api.call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
         except AnswerLost:
             return
         except (TargetUnreadable, Rejected) as error:
             self._administrator.withdraw()
-            raise _unreadable(connection, error) from None
+            raise api.unreadable(error) if isinstance(error, Rejected) else error from None
         self._answered(connection, response)
 
     def _answered(self, connection: Connection, response: Response) -> None:
@@ -320,17 +315,12 @@ class Bootstrap:
 
 def _is_bare(connection: Connection) -> bool:
     """Whether the server knows nothing but ``x:Bootstrap``: there is no such object in any other mode."""
+    api = JmapApi(connection)
     try:
-        (response,) = JmapApi(connection).call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
+        (response,) = api.call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
     except Rejected as error:
-        raise _unreadable(connection, error) from None
+        raise api.unreadable(error) from None
     return bool(response.arguments.get("list"))
-
-
-def _unreadable(connection: Connection, error: TargetUnreadable | Rejected) -> TargetUnreadable:
-    if isinstance(error, TargetUnreadable):
-        return error
-    return TargetUnreadable(connection.problem(error.summary, error.hint))
 
 
 def printed(docker: Docker | None) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from reconciler.plan import Change
-from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
+from reconciler.problem import Problem, TargetUnreadable
 from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, Failure, JmapApi, Rejected
 
 _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
@@ -25,7 +25,8 @@ class Write:
 
     ``object`` is its kind (``Account``), ``id`` the server's id, or of a creation the name that others refer to it by
     (``#NAME`` as a value in their bodies). ``changes`` are those that it is part of. Writes of one kind and verb share
-    a call unless their ``rank`` differs: within a call the server keeps no order.
+    a call unless their ``rank`` differs: within a call the server keeps no order. The ``last`` ones of a change are
+    made only after its others have been.
     """
 
     object: str
@@ -34,6 +35,7 @@ class Write:
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     changes: tuple[Change, ...] = ()
     rank: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +174,11 @@ def _with_ids(value: Any, ids: Mapping[str, str | None]) -> Any:
     return value
 
 
-def unusable(address: str, error: Exception) -> Problem:
-    """Put into a problem of this address why a value can't be written."""
-    if isinstance(error, ReconcilerError) and error.problems:
-        problem = error.problems[0]
-        return replace(problem, summary=f"{problem.where}: {problem.summary}", where=address)
-    return Problem(address, str(error), "correct it and run apply again")
+def creation_id(kind: str, name: str) -> str:
+    """Name a creation, for what refers to it; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
+    return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in name)
+
+
+def bare(network: str) -> str:
+    """Write a single address without its mask, as people and the server do."""
+    return network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")

@@ -9,6 +9,7 @@ from reconciler.keys import public_half
 from reconciler.problem import Severity
 from reconciler.reconcile import Status
 from reconciler.resources import (
+    KINDS,
     UNKNOWN,
     UNMANAGED,
     Account,
@@ -20,6 +21,7 @@ from reconciler.resources import (
     Signature,
 )
 from reconciler.simulator.wire import Fault, Reply
+from reconciler.targets.stalwart.jmap import target
 
 NOREPLY = "noreply@mana.how"
 
@@ -737,3 +739,7 @@ def test_an_own_new_password_is_used_from_the_next_request_on(newer, newly_wante
     assert statuses(newer.apply(newly_wanted)) == {Status.DONE}
     assert logs_in(newer, "admin@mana.how", "a n3w password")
     assert newer.plan(newly_wanted).pending == ()
+
+
+def test_each_kind_of_the_target_has_a_home():
+    assert {kind.resource for kind in target.KINDS} == {kind for kind in KINDS if kind.target == "stalwart"}
