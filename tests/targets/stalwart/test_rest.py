@@ -225,7 +225,7 @@ def test_a_password_in_clear_text_is_replaced_by_a_hash(world, wanted):
     assert [str(item.severity) for item in observation.problems] == ["warning"]
     assert "n0reply" not in str(observation.problems).replace("noreply", "")
     world.apply(wanted)
-    assert world.principal("noreply")["secrets"][0].startswith("$6$")
+    assert world.principal("noreply")["secrets"][0].startswith("$argon2id$")
     assert world.plan(wanted).changes == ()
 
 

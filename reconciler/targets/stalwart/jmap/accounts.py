@@ -7,9 +7,7 @@ from typing import Any
 
 from reconciler.plan import Change, differences
 from reconciler.problem import SecretUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import Account, Domain, SecretRef
-from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.jmap.directory import (
     MANUAL,
     ROLES,
@@ -22,6 +20,7 @@ from reconciler.targets.stalwart.jmap.directory import (
     password_key,
 )
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, unusable
+from reconciler.targets.stalwart.passwords import Hashes
 
 _RELEASE, _USUAL, _TAKE_OVER = range(3)  # ranks: who takes a primary address over comes after who gives it up
 
@@ -41,8 +40,8 @@ def domain_write(change: Change, ids: Ids) -> Write:
 class AccountWrites:
     """The changes of accounts of one run. ``domain`` is the default domain, in which bare names are."""
 
-    def __init__(self, changes: Sequence[Change], ids: Ids, domain: str, reveal: Reveal) -> None:
-        self._changes, self._ids, self._domain, self._reveal = changes, ids, domain, reveal
+    def __init__(self, changes: Sequence[Change], ids: Ids, domain: str, hashes: Hashes) -> None:
+        self._changes, self._ids, self._domain, self._hashes = changes, ids, domain, hashes
         self._takers = {item: change for change in changes for item in self._addresses(change) - _held(change)}
         self._left = {_primary(change): change for change in changes if _primary(change) not in self._addresses(change)}
 
@@ -88,7 +87,7 @@ class AccountWrites:
         made: dict[str, Any] = {"@type": "User", **self._named(address_of(account, self._domain))}
         made["roles"] = self._roles(account.roles if isinstance(account.roles, tuple) else ("user",))
         if isinstance(account.password, SecretRef):
-            made["credentials"] = {"0": self._credential(account.password)}
+            made["credentials"] = {"0": self._credential(account, account.password)}
         if isinstance(account.description, str) and account.description:
             made["description"] = account.description
         if isinstance(account.quota, int):
@@ -109,15 +108,9 @@ class AccountWrites:
     def _alias(self, address: str) -> dict[str, Any]:
         return {"enabled": True, **self._named(address)}
 
-    def _credential(self, ref: SecretRef) -> dict[str, Any]:
-        return {"@type": "Password", "secret": self._hashed(ref)}
-
-    def _hashed(self, ref: SecretRef) -> str:
+    def _credential(self, account: Account, ref: SecretRef) -> dict[str, Any]:
         """Return a hash, which the server stores as it is; a clear value would have to pass its strength test."""
-        try:
-            return passwords.hashed(self._reveal(ref))
-        except ValueError as error:
-            raise ValueError(f"the password {ref} {error}") from None
+        return {"@type": "Password", "secret": self._hashes.of(account, ref)}
 
     def _roles(self, names: Sequence[str]) -> dict[str, Any]:
         if len(names) == 1 and names[0] in ROLES:
@@ -178,16 +171,16 @@ class AccountWrites:
             have = set(stored.get("memberGroupIds") or {})
             patch |= {f"memberGroupIds/{item}": item in want or None for item in sorted(want ^ have)}
         if "password" in changed and isinstance(after.password, SecretRef):
-            patch |= self._password(after.password, stored)
+            patch |= self._password(after, after.password, stored)
         return patch
 
-    def _password(self, ref: SecretRef, stored: Raw) -> dict[str, Any]:
+    def _password(self, account: Account, ref: SecretRef, stored: Raw) -> dict[str, Any]:
         """Return the patch of the password alone: other credentials are the person's own, and read masked."""
         key = password_key(stored)
         if key is not None:
-            return {f"credentials/{key}/secret": self._hashed(ref)}
+            return {f"credentials/{key}/secret": self._hashes.of(account, ref)}
         free = max((int(item) for item in stored.get("credentials") or {}), default=-1) + 1
-        return {f"credentials/{free}": self._credential(ref)}
+        return {f"credentials/{free}": self._credential(account, ref)}
 
 
 def _primary(change: Change) -> str:

@@ -23,6 +23,7 @@ from reconciler.targets.stalwart.jmap.reading import directory_of, live_of, read
 from reconciler.targets.stalwart.jmap.settings import Effect, effects
 from reconciler.targets.stalwart.jmap.signatures import signature_writes
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.passwords import Hashes
 
 _ACTIONS = {
     effect: Write("Action", "create", effect.value, {"@type": effect.value})
@@ -149,9 +150,10 @@ class Run:
     ) -> Iterator[Write | Unwritable]:
         ids, rest = directory.ids, []
         accounts = [change for change in changes if isinstance(change.resource, Account)]
+        hashes = Hashes(accounts, self._reveal, self._progress)
         domains = (domain_write(change, ids) for change in changes if isinstance(change.resource, Domain))
         yield from (write for write in domains if write.verb != "update" or write.body)
-        yield from AccountWrites(accounts, ids, directory.domain, self._reveal).writes()
+        yield from AccountWrites(accounts, ids, directory.domain, hashes).writes()
         for number, change in enumerate(changes):
             if isinstance(change.resource, Signature):
                 yield from self._signature(change, number, ids)

@@ -23,6 +23,7 @@ from reconciler.resources import (
 )
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
+from reconciler.targets.stalwart.passwords import Hashes
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 _ACCOUNTS = ("individual", "superuser")  # the second is what old versions call the first
@@ -151,7 +152,7 @@ def _compared(account: Account, ref: SecretRef, value: str, stored: str, report:
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
-def body(account: Account, reveal: Reveal) -> dict[str, Any]:
+def body(account: Account, hashes: Hashes) -> dict[str, Any]:
     """Return what creates an account. Roles are always sent: without one it can't log in.
 
     Raises ValueError when a value can't be stored, `SecretUnreadable` when its password can't be read.
@@ -160,7 +161,7 @@ def body(account: Account, reveal: Reveal) -> dict[str, Any]:
     made["roles"] = list(account.roles) if isinstance(account.roles, tuple) else ["user"]
     made["emails"] = _emails(account.email, account.aliases)
     if isinstance(account.password, SecretRef):
-        made["secrets"] = [_hashed(account.password, reveal)]
+        made["secrets"] = [hashes.of(account, account.password)]
     optional = {"description": account.description, "quota": account.quota}
     made |= {name: value for name, value in optional.items() if value is not None and value is not UNMANAGED}
     if isinstance(account.groups, tuple) and account.groups:
@@ -175,7 +176,7 @@ def login(account: Account) -> str:
     return name.lower()
 
 
-def patch(before: Account, after: Account, reveal: Reveal) -> list[dict[str, Any]]:
+def patch(before: Account, after: Account, hashes: Hashes) -> list[dict[str, Any]]:
     """Return the operations that turn one account into the other, empty when nothing differs.
 
     ``set`` of roles, memberOf or lists would wipe the other two, and ``set`` of secrets the app passwords: items are
@@ -196,7 +197,7 @@ def patch(before: Account, after: Account, reveal: Reveal) -> list[dict[str, Any
             operations += _members(field, *changed[name])
     if "password" in changed and isinstance(after.password, SecretRef):
         # Replaces the password and leaves app passwords and one-time seeds (observed.md, 0.15.5).
-        operations.append({"action": "addItem", "field": "secrets", "value": _hashed(after.password, reveal)})
+        operations.append({"action": "addItem", "field": "secrets", "value": hashes.of(after, after.password)})
     _check_lengths(operations)
     return operations
 
@@ -264,13 +265,6 @@ def _members(field: str, have: Sequence[str], want: Sequence[str]) -> Iterator[d
 def _emails(email: str | Special | None, aliases: tuple[str, ...] | Special) -> list[str]:
     first = [email] if isinstance(email, str) else []
     return first + [alias for alias in (aliases if isinstance(aliases, tuple) else ()) if alias not in first]
-
-
-def _hashed(ref: SecretRef, reveal: Reveal) -> str:
-    try:
-        return passwords.hashed(reveal(ref))
-    except ValueError as error:
-        raise ValueError(f"the password {ref} {error}") from None
 
 
 def _check_lengths(value: Any) -> None:

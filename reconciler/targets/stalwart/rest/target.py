@@ -27,6 +27,7 @@ from reconciler.targets.stalwart.container import (
     DockerUnreachable,
     causes,
 )
+from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.place import is_lost, look, restart, unopened, with_open
 from reconciler.targets.stalwart.rest import principals as rest_principals
 from reconciler.targets.stalwart.rest import settings as rest_settings
@@ -89,7 +90,8 @@ class StalwartRest:
         principals = [change for change in changes if isinstance(change.resource, Domain | Account)]
         settings = [change for change in changes if not isinstance(change.resource, Domain | Account)]
         with self._connect(reveal) as connection:
-            run = _Run(RestApi(connection), reveal, self._docker, self._progress)
+            hashes = Hashes(principals, reveal, self._progress)
+            run = _Run(RestApi(connection), reveal, self._docker, self._progress, hashes)
             for change, early in rest_principals.in_turn([item for item in principals if not item.deletes]):
                 if stopped():
                     return
@@ -125,8 +127,9 @@ def _override(address: str, key: str, file: ConfigFile | None) -> Problem:
 class _Run:
     """One apply: what failed so far, and whether the server has become unreachable on the way."""
 
-    def __init__(self, api: RestApi, reveal: Reveal, docker: Docker | None, progress: Progress) -> None:
+    def __init__(self, api: RestApi, reveal: Reveal, docker: Docker | None, progress: Progress, hashes: Hashes) -> None:
         self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
+        self._hashes = hashes
         self._down: Problem | None = None
         self._failed: set[str] = set()
 
@@ -187,11 +190,11 @@ class _Run:
     def _write_principal(self, change: Change) -> None:
         before, after = change.before, change.after
         if isinstance(after, Account) and before is not None and isinstance(before.resource, Account):
-            operations = rest_principals.patch(before.resource, after, self._reveal)
+            operations = rest_principals.patch(before.resource, after, self._hashes)
             if operations:
                 self._api.patch(before.id, operations)
         elif isinstance(after, Account):
-            self._api.create(rest_principals.body(after, self._reveal))
+            self._api.create(rest_principals.body(after, self._hashes))
         elif isinstance(after, Domain):
             self._api.create({"type": "domain", "name": after.name})
         elif before is not None:
