@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from reconciler.resources import UNMANAGED, Listener, Special
+from reconciler.problem import Problem
+from reconciler.resources import UNMANAGED, Listener, Live, Resource, Special
+from reconciler.targets.stalwart.connection import wait_until
 from reconciler.targets.stalwart.container import Container, is_loopback
 
 _TIMEOUT = 2.0  # seconds for connecting, and for the first bytes
+_OPENS = 20.0  # seconds until a listener answers once the API does
 
 # What a server says first, and how one takes leave (RFC 5321, 2033, 3501, 1939, 5804). A published port of Docker
 # accepts a connection and closes it when nothing listens behind it, so accepting alone proves nothing.
@@ -50,6 +54,32 @@ def is_open(listener: Listener, url_host: str, container: Container | None) -> b
     if False in verdicts:
         return False
     return UNMANAGED if UNMANAGED in verdicts or not verdicts else True
+
+
+def with_open(
+    live: Sequence[Live], wanted: Iterable[Resource], url_host: str, container: Container | None
+) -> list[Live]:
+    """Say of the wanted listeners whether they answer."""
+    names = {item.name for item in wanted if isinstance(item, Listener)}
+    listeners = [item.resource for item in live if isinstance(item.resource, Listener) and item.resource.name in names]
+    answers = open_listeners(listeners, url_host, container)
+    return [
+        replace(item, resource=replace(item.resource, open=answers[item.resource.name]))
+        if isinstance(item.resource, Listener) and item.resource.name in answers
+        else item
+        for item in live
+    ]
+
+
+def unopened(resource: Resource | None, url_host: str, container: Container | None) -> Problem | None:
+    """Wait until a listener answers after a restart, and say where it does not; of anything else nothing is said."""
+    if not isinstance(resource, Listener):
+        return None
+    if wait_until(lambda: is_open(resource, url_host, container) is not False, _OPENS):
+        return None
+    summary = f"does not answer at {', '.join(resource.bind)} though the container was restarted"
+    hint = "look at the container's log: is the port taken, and is it published?"
+    return Problem(resource.address, summary, hint)
 
 
 def _place(bind: str, url_host: str, container: Container | None) -> tuple[str, int] | None:

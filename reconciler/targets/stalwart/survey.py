@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Live, Resource, Setting, Signature
 from reconciler.secrets.reveal import is_crypt_hash
-from reconciler.targets.stalwart import place
+from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import TARGET
 from reconciler.targets.stalwart.container import Container
 
@@ -102,7 +102,7 @@ def answering(
     listeners: Sequence[Live], host: str, container: Container | None, omissions: Omissions
 ) -> Iterator[Live]:
     """Yield the listeners that answer, and note those that are stored and do not."""
-    for item in place.with_open(listeners, [item.resource for item in listeners], host, container):
+    for item in ports.with_open(listeners, [item.resource for item in listeners], host, container):
         if getattr(item.resource, "open", None) is False:
             hint = "restart the server's container, then declare it"
             omissions.note(item.resource.address, "is stored and does not answer", hint)

@@ -19,8 +19,9 @@ from reconciler.targets.stalwart.jmap.directory import (
     automatic,
     password_key,
 )
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, unusable
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.passwords import Hashes
+from reconciler.targets.stalwart.work import unusable
 
 _RELEASE, _USUAL, _TAKE_OVER = range(3)  # ranks: who takes a primary address over comes after who gives it up
 

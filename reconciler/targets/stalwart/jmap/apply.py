@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
-from reconciler.resources import Account, Different, Domain, Listener, Live, Secret, SecretRef, Setting, Signature
-from reconciler.targets.stalwart import place
+from reconciler.resources import Account, Different, Domain, Live, Secret, SecretRef, Setting, Signature
 from reconciler.targets.stalwart.connection import AnswerLost
-from reconciler.targets.stalwart.container import Docker, DockerUnreachable
+from reconciler.targets.stalwart.container import Docker
 from reconciler.targets.stalwart.jmap import settings as jmap_settings
 from reconciler.targets.stalwart.jmap import writes as jmap_writes
 from reconciler.targets.stalwart.jmap.accounts import AccountWrites, domain_write
@@ -24,6 +23,7 @@ from reconciler.targets.stalwart.jmap.settings import Effect, effects
 from reconciler.targets.stalwart.jmap.signatures import signature_writes
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.passwords import Hashes
+from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 _ACTIONS = {
     effect: Write("Action", "create", effect.value, {"@type": effect.value})
@@ -37,8 +37,8 @@ _UNBLOCK = {
 }
 
 
-@dataclass(slots=True)
-class _Item:
+@dataclass(slots=True, kw_only=True)
+class _Item(Item):
     """One change under way.
 
     ``now`` is the change as planned, or brought up to date; ``open`` counts its writes without an answer, ``then`` are
@@ -46,25 +46,16 @@ class _Item:
     came.
     """
 
-    change: Change
     now: Change
     open: int = 0
     then: tuple[Write, ...] = ()
     effects: frozenset[Effect] = frozenset()
-    status: Status = Status.DONE
-    problem: Problem | None = None
     lost: Problem | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def stored(self) -> bool:
         """Whether the server has all of it."""
         return not self.open and not self.then and self.problem is None
-
-    def fail(self, problem: Problem, status: Status = Status.FAILED) -> None:
-        """Note the first thing that went wrong."""
-        if self.problem is None:
-            self.status, self.problem = status, replace(problem, where=self.change.address)
 
 
 class Run:
@@ -116,7 +107,7 @@ class Run:
         live = _Present(registry, changes, self._domain) if fresh else None
         for change in changes:
             now = live.update(change) if live else change
-            item = _Item(change, now or change)
+            item = _Item(change=change, now=now or change)
             if now is None and not (change.deletes and live and live.shows(change)):  # gone is as wanted
                 summary = "the server does not have what was planned with any more"
                 item.fail(Problem(change.address, summary, "plan again"))
@@ -211,13 +202,13 @@ class Run:
             self._note_password(item)
 
     def _refused(self, item: _Item, write: Write, failure: Failure) -> None:
-        failed = {other.change.address for other in self._all() if other.problem is not None}
-        missing = sorted(item.change.needs & failed)
+        address = item.change.address
         if failure.type == "invalidResultReference":
-            summary = f"{missing[0]} was not done" if missing else failure.words()
-            item.fail(Problem(item.change.address, summary, "run apply again"), Status.SKIPPED)
+            failed = {other.change.address for other in self._all() if other.problem is not None}
+            missing = undone(item.change, failed) or Problem(address, failure.words(), "run apply again")
+            item.fail(missing, Status.SKIPPED)
         else:
-            item.fail(Problem(item.change.address, failure.words(), _remedy(failure, write)))
+            item.fail(Problem(address, failure.words(), _remedy(failure, write)))
 
     # -------------------------------------------------------------------------------------------------------- passwords
     def _note_password(self, item: _Item) -> None:
@@ -273,7 +264,7 @@ class Run:
         for item in items:
             if item not in waiting:
                 yield from self._outcome(item)
-        restarted = bool(restarting) and self._restart(restarting)
+        restarted = bool(restarting) and restart_for(restarting, self._docker, self._api.connection, self._progress)
         if restarted:
             self._settle(_ACTIONS)
         for item in waiting:
@@ -289,7 +280,7 @@ class Run:
             if self._down is None:
                 return  # not begun
             item.fail(self._down, Status.SKIPPED)
-        yield Outcome(item.change, item.status, item.problem, item.notes)
+        yield item.outcome
 
     def _obstacle(self, item: _Item) -> Problem | None:
         """Say what keeps a stored item from being in force."""
@@ -315,31 +306,6 @@ class Run:
         self._pending.forget(
             address for address, effect in kinds.items() if effect in done or address in unwritten - self._waiting
         )
-
-    def _restart(self, items: Sequence[_Item]) -> bool:
-        """Restart the container once, and wait until the API and the ports answer. Without one, say what to run."""
-        try:
-            place.restart(self._docker, self._api.connection, self._progress)
-        except DockerUnreachable as error:
-            name = self._docker.name if self._docker else "CONTAINER"
-            note = f"in force after a restart, which can't be done from here ({error}): run `docker restart {name}`"
-            for item in items:
-                item.notes = (*item.notes, note)
-            return False
-        except TargetUnreadable as error:
-            for item in items:
-                item.fail(error.problems[0])
-            return False
-        container = place.look(self._docker).container
-        host = self._api.connection.host
-        for item in items:
-            listener = item.now.after
-            if not isinstance(listener, Listener):
-                continue
-            problem = place.unopened(item.change.address, listener, host, container)
-            if problem is not None:
-                item.fail(problem)
-        return True
 
 
 def _not_in_force(address: str, failure: Failure) -> Problem:

@@ -25,9 +25,10 @@ from reconciler.resources import Observation, Resource
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
 from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
+from reconciler.targets.stalwart.host import is_lost, look
 from reconciler.targets.stalwart.jmap import objects as jmap_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
-from reconciler.targets.stalwart.place import is_lost, look, restart
+from reconciler.targets.stalwart.work import restart
 
 _SINGLETON = "singleton"
 _WHICH = "is targets.stalwart.container the one behind the url? correct it or look at its log, then run apply again"

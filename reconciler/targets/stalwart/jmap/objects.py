@@ -20,7 +20,8 @@ from reconciler.problem import Problem, SecretUnreadable
 from reconciler.reconcile import Report, Reveal
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable, Verdict
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write, unusable
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write
+from reconciler.targets.stalwart.work import unusable
 
 NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new, or something beside it changes")
 

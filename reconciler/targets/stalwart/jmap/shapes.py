@@ -1,6 +1,6 @@
 """The server's own objects (from 0.16) in the shape of ``stalwart.objects``, as far as a fresh server has them not.
 
-What a fresh 0.16.18 makes by itself is in ``jmap_defaults.json`` (``tests/targets/stalwart/jmap_facts.py`` learns it
+What a fresh 0.16.18 makes by itself is in ``defaults.json`` (``tests/targets/stalwart/jmap/facts.py`` learns it
 from a real one), a long value as its digest.
 """
 

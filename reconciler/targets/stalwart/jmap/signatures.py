@@ -14,7 +14,8 @@ from reconciler.reconcile import Report, Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
 from reconciler.targets.stalwart.jmap.directory import Ids, Raw
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, unusable
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.work import unusable
 
 KINDS = (
     # Not the private key, which reads masked.

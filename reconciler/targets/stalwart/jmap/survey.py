@@ -11,7 +11,7 @@ from reconciler.desired.objects import TYPE
 from reconciler.problem import TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import UNMANAGED, Account, Listener, Live, Resource, Setting, Signature
-from reconciler.targets.stalwart import place
+from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.jmap import directory as jmap_directory
@@ -60,7 +60,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain
     except Rejected as error:
         raise TargetUnreadable(connection.problem(error.summary, error.hint or "look at the server's log")) from error
     found = _Survey(connection, registry, omissions)
-    return found.survey(reveal, place.look(docker).container, domain)
+    return found.survey(reveal, host.look(docker).container, domain)
 
 
 def kinds() -> Iterator[Kind]:

@@ -11,7 +11,7 @@ from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
 from reconciler.reconcile import Outcome, Progress, Report, Reveal, Stopped
 from reconciler.resources import Account, Observation, Resource, SecretRef, Verdict
-from reconciler.targets.stalwart import passwords, place
+from reconciler.targets.stalwart import host, passwords, ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection, Credentials
 from reconciler.targets.stalwart.container import Docker, causes, unrecoverable
 from reconciler.targets.stalwart.jmap.api import JmapApi, Registry
@@ -67,7 +67,7 @@ class StalwartJmap:
     def _observed(self, wanted: Sequence[Resource], reveal: Reveal, connection: Connection) -> Observation:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
-            looking = pool.submit(place.look, self._docker)
+            looking = pool.submit(host.look, self._docker)
             registry = self._registry = read(JmapApi(connection), wanted)
             found = looking.result()
         container = found.container
@@ -75,8 +75,8 @@ class StalwartJmap:
         judge = _Passwords(connection, self._checks, reveal, problems.append, self._container).verdict
         live = list(live_of(directory_of(registry, wanted, self._domain), wanted, judge, reveal, problems.append))
         live = list(self._pending.shown(live))
-        live = place.with_open(live, wanted, connection.host, container)
-        lost = place.is_lost(wanted, live)
+        live = ports.with_open(live, wanted, connection.host, container)
+        lost = host.is_lost(wanted, live)
         stranger = None if lost else _unknown_administrator(connection, wanted)
         known = (found.problem, unrecoverable(container) if container else None, stranger, *self._checks.problems())
         return Observation(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from reconciler.plan import Change
-from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
+from reconciler.problem import Problem, TargetUnreadable
 from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, Failure, JmapApi, Rejected
 
 _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
@@ -170,11 +170,3 @@ def _with_ids(value: Any, ids: Mapping[str, str | None]) -> Any:
     if isinstance(value, Mapping):
         return {_with_ids(name, ids): _with_ids(inner, ids) for name, inner in value.items()}
     return value
-
-
-def unusable(address: str, error: Exception) -> Problem:
-    """Put into a problem of this address why a value can't be written."""
-    if isinstance(error, ReconcilerError) and error.problems:
-        problem = error.problems[0]
-        return replace(problem, summary=f"{problem.where}: {problem.summary}", where=address)
-    return Problem(address, str(error), "correct it and run apply again")

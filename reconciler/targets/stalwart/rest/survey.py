@@ -21,7 +21,7 @@ from reconciler.problem import TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import Account, Listener, Live, Setting, Signature
 from reconciler.secrets.reveal import is_crypt_hash
-from reconciler.targets.stalwart import passwords, place
+from reconciler.targets.stalwart import host, passwords
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.rest import principals as rest_principals
@@ -49,7 +49,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None) -> Sur
         items, keys = api.principals(others=True), api.settings()
     except Rejected as error:
         raise TargetUnreadable(connection.problem(error.summary, error.hint or "look at the server's log")) from error
-    return _Reading(connection, items, keys, reveal).survey(place.look(docker).container)
+    return _Reading(connection, items, keys, reveal).survey(host.look(docker).container)
 
 
 @functools.cache

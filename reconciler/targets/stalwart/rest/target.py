@@ -27,12 +27,14 @@ from reconciler.targets.stalwart.container import (
     DockerUnreachable,
     causes,
 )
+from reconciler.targets.stalwart.host import is_lost, look
 from reconciler.targets.stalwart.passwords import Hashes
-from reconciler.targets.stalwart.place import is_lost, look, restart, unopened, with_open
+from reconciler.targets.stalwart.ports import unopened, with_open
 from reconciler.targets.stalwart.rest import principals as rest_principals
 from reconciler.targets.stalwart.rest import settings as rest_settings
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.settings import PENDING, Edit
+from reconciler.targets.stalwart.work import restart
 
 # What else keeps a server from reloading, and how to get it out of the way.
 _UNBLOCK = {
@@ -387,8 +389,7 @@ class _Run:
         yield from (self._opened(change, container) for change in changes)
 
     def _opened(self, change: Change, container: Container | None) -> Outcome:
-        listener, host = change.after, self._api.connection.host
-        problem = unopened(change.address, listener, host, container) if isinstance(listener, Listener) else None
+        problem = unopened(change.after, self._api.connection.host, container)
         return self._outcome(change, Status.FAILED if problem else Status.DONE, problem)
 
 

@@ -1,6 +1,6 @@
-"""Learn from a fresh server what it makes by itself: reconciler/targets/stalwart/jmap_defaults.json.
+"""Learn from a fresh server what it makes by itself: reconciler/targets/stalwart/jmap/defaults.json.
 
-Run it against a server with an empty store: ``python tests/targets/stalwart/jmap_facts.py RELEASE URL USER PASSWORD``.
+Run it against a server with an empty store: ``python tests/targets/stalwart/jmap/facts.py RELEASE URL USER PASSWORD``.
 """
 
 import json

@@ -80,7 +80,7 @@ def test_without_a_recovery_administrator_a_warning_says_what_to_add(newer, new_
 
 
 def test_a_server_that_does_not_come_back_is_told(contained, monkeypatch):
-    monkeypatch.setattr("reconciler.targets.stalwart.place._COMES_BACK", 0.3)
+    monkeypatch.setattr("reconciler.targets.stalwart.work._COMES_BACK", 0.3)
     plan = contained.plan([SUBMISSION, Setting("auto_ban/scan", "off")])
 
     contained.server.faults.append(Fault(path="/healthz/live", times=999, refuse=True))

@@ -27,7 +27,7 @@ from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.container import CONFIG, DATA, Container, Docker, Mount, causes, unrecoverable
 
-from .conftest import World
+from ..conftest import World  # noqa: TID252 (the fixtures of the folder above)
 
 PROBE = "/.well-known/oauth-protected-resource"
 IMAGE = "stalwartlabs/stalwart:v0.16.18"
