@@ -226,6 +226,12 @@ def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, A
     return found
 
 
+def renewed(change: Change, live: Live) -> Change:
+    """Return a change as it is by what was read since: without `fields` where it is carried out."""
+    fields = differences(change.after, live.resource) if change.after is not None else change.fields
+    return replace(change, before=live, fields=fields)
+
+
 def addresses(slots: Sequence[Resource], head: Callable[[Record], str]) -> list[str]:
     """Name the things of one group; records that share type and name get the head of their value in brackets."""
     if len(slots) < 2 or not isinstance(slots[0], Record):  # noqa: PLR2004 (one needs nothing to be told apart)
