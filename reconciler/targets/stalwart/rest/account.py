@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Account, Different, Live, Same, SecretRef, Special, Unreadable, Verdict
+from reconciler.resources import UNMANAGED, Account, Different, Live, Same, SecretRef, Unreadable, Verdict
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
@@ -36,7 +36,7 @@ class Accounts(Principal[Account]):
         """Yield all accounts; passwords of wanted ones are compared, problems reported."""
         own, wanted = self.own(reading.items), reading.of(Account)
         matched = _matched(own, wanted)
-        verdicts = _Verdicts(reading, [(matched[item["name"]], item) for item in own if item["name"] in matched])
+        verdicts = _verdicts(reading, [(matched[item["name"]], item) for item in own if item["name"] in matched])
         taken = {account.name for account in matched.values()}
         for item in own:
             account = matched.get(item["name"])
@@ -51,7 +51,7 @@ class Accounts(Principal[Account]):
                     aliases=tuple(sorted(addresses[1:])),
                     groups=tuple(sorted(texts(item, "memberOf"))),
                     quota=item.get("quota"),
-                    password=verdicts.of(account, item) if account else UNMANAGED,
+                    password=verdicts.get(account.name, UNMANAGED) if account else UNMANAGED,
                 ),
                 id=item["name"],
             )
@@ -182,51 +182,38 @@ def _conflict(account: Account, summary: str) -> Problem:
     return Problem(account.address, summary, hint, scope=account.address)
 
 
-def _password(item: Item) -> str | None:
-    """Return the stored password: app passwords and one-time seeds are left alone."""
-    return next((secret for secret in texts(item, "secrets") if passwords.is_password(secret)), None)
+def _verdicts(reading: Reading, matched: Iterable[tuple[Account, Item]]) -> dict[str, Verdict]:
+    """Judge the wanted passwords, by the accounts' names: all are revealed, then verified on all cores."""
+    due = [
+        (account, ref, passwords.revealed(account, ref, reading.reveal, reading.report), item)
+        for account, item in matched
+        if isinstance(ref := account.password, SecretRef) and account.enforce_password
+    ]
+    words, progress = "comparing passwords", reading.progress
+    judged = passwords.side_by_side(lambda it: _judged(*it), due, words, progress)
+    for _, problem in judged:
+        if problem is not None:
+            reading.report(problem)
+    return {account.name: verdict for (account, *_), (verdict, _) in zip(due, judged, strict=True)}
 
 
-class _Verdicts:
-    """Wanted passwords, compared with the stored ones."""
-
-    def __init__(self, reading: Reading, pairs: Iterable[tuple[Account, Item]]) -> None:
-        """Reveal all, then verify them on all cores."""
-        self._report = reading.report
-        self._values: dict[str, str | None] = {}
-        due: dict[str, tuple[str, str]] = {}
-        for account, item in pairs:
-            if isinstance(account.password, SecretRef) and account.enforce_password:
-                value = passwords.revealed(account, account.password, reading.reveal, reading.report)
-                self._values[account.name] = value
-                stored = _password(item)
-                if value is not None and stored is not None and is_crypt_hash(stored):
-                    due[account.name] = value, stored
-        same = passwords.side_by_side(
-            lambda pair: passwords.matches(*pair), due.values(), "comparing passwords", reading.progress
-        )
-        self._same = dict(zip(due, same, strict=True))
-
-    def of(self, account: Account, item: Item) -> Verdict | Special:
-        """Judge one; what is stored in a way that can't be compared is reported."""
-        ref = account.password
-        if not isinstance(ref, SecretRef) or account.name not in self._values:
-            return UNMANAGED
-        if self._values[account.name] is None:
-            return passwords.UNUSABLE
-        if _password(item) is None:
-            return Different()
-        if account.name not in self._same:
-            summary = "its password is stored in clear text on the server"
-            self._report(Problem(account.address, summary, "apply writes a hash in its place", Severity.WARNING))
-            return Different()
-        same = self._same[account.name]
-        if same is None:
-            summary = "its password is stored as a kind of hash that can't be compared here"
-            hint = "set it anew on the server, or give the hash"
-            self._report(Problem(account.address, summary, hint, Severity.WARNING))
-            return Unreadable("this kind of hash can't be verified")
-        return Same(ref) if same else Different()
+def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> tuple[Verdict, Problem | None]:
+    """Compare a password with the stored one; app passwords and one-time seeds are left alone."""
+    stored = next((secret for secret in texts(item, "secrets") if passwords.is_password(secret)), None)
+    if value is None:
+        return passwords.UNUSABLE, None
+    if stored is None:
+        return Different(), None
+    if not is_crypt_hash(stored):
+        summary, hint = "its password is stored in clear text on the server", "apply writes a hash in its place"
+        return Different(), Problem(account.address, summary, hint, Severity.WARNING)
+    same = passwords.matches(value, stored)
+    if same is None:
+        summary = "its password is stored as a kind of hash that can't be compared here"
+        hint = "set it anew on the server, or give the hash"
+        problem = Problem(account.address, summary, hint, Severity.WARNING)
+        return Unreadable("this kind of hash can't be verified"), problem
+    return Same(ref) if same else Different(), None
 
 
 def _importable(account: Account, stored: Sequence[str], taken: Import) -> str | None:

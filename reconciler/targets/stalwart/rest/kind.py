@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from reconciler.reconcile import Progress, Report, Reveal
@@ -85,3 +88,14 @@ class Kind(Generic[R]):
         """Yield what a directory can declare, and note what it can't."""
         del taken
         yield from live
+
+
+@functools.cache
+def fresh() -> dict[str, Any]:
+    """Return the ``keys`` that a fresh 0.15.5 has by itself, learnt from a real one, and patterns of keys.
+
+    They name what the server makes anew (``generated``), loads from its maker (``downloaded``), or has from where and
+    how it was installed (``installation``).
+    """
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("defaults.json").read_text("utf-8"))
+    return found

@@ -9,9 +9,8 @@ from reconciler.desired.stalwart import LISTENER
 from reconciler.plan import Change
 from reconciler.reconcile import Reveal
 from reconciler.resources import UNMANAGED, Listener, Live
-from reconciler.targets.stalwart.rest.defaults import facts
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
-from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
+from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading, fresh
 from reconciler.targets.stalwart.survey import answering
 
 
@@ -50,10 +49,10 @@ class Listeners(KeyKind[Listener]):
 
     def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
         """Yield those that a fresh server does not have, or has otherwise, and that answer."""
-        fresh = {item.id: item.resource for item in self.live(Reading((), facts()["keys"]))}
+        usual = {item.id: item.resource for item in self.live(Reading((), fresh()["keys"]))}
         there = {item.id for item in live}
-        taken.removed += [item.address for name, item in fresh.items() if name not in there]
-        own = [item for item in live if item.resource != fresh.get(item.id)]
+        taken.removed += [item.address for name, item in usual.items() if name not in there]
+        own = [item for item in live if item.resource != usual.get(item.id)]
         yield from answering(own, taken.host, taken.container, taken.out)
 
 

@@ -16,8 +16,7 @@ from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.rest.defaults import facts
-from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, Keys, Reading, pending
+from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, Keys, Reading, fresh, pending
 from reconciler.targets.stalwart.rest.principals import Principal
 from reconciler.targets.stalwart.rest.target import KINDS
 from reconciler.targets.stalwart.survey import Omissions, Survey, check, fit, looks_secret
@@ -87,15 +86,15 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
 
 def _raw(keys: Keys, waiting: Sequence[str], out: Omissions) -> tuple[dict[str, str | None], dict[str, str]]:
     """Return raw settings that a fresh server does not have like this, and those of them that are secret."""
-    fresh: Keys = facts()["keys"]
+    usual: Keys = fresh()["keys"]
     for key in waiting:
         hint = "see that the server reloads (GET /api/reload without errors), then import again"
         out.note(key, "is stored and not in force", hint)
     settings: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    for key in sorted((keys.keys() | fresh.keys()) - {PENDING, *waiting}):
+    for key in sorted((keys.keys() | usual.keys()) - {PENDING, *waiting}):
         value = keys.get(key)
-        if value == fresh.get(key) or not _declarable(key, value, out):
+        if value == usual.get(key) or not _declarable(key, value, out):
             continue
         if value and not value.startswith("%{") and (words.is_secret(key) or looks_secret(value)):
             secrets[key] = value
@@ -119,7 +118,7 @@ def _declarable(key: str, value: str | None, out: Omissions) -> bool:
 
 def _is(group: str, key: str) -> bool:
     """Whether a key is one of a group of patterns: ``generated``, ``downloaded`` or ``installation``."""
-    return any(fnmatchcase(key, pattern) for pattern in facts()[group])
+    return any(fnmatchcase(key, pattern) for pattern in fresh()[group])
 
 
 def _is_worded(key: str) -> bool:
