@@ -227,8 +227,8 @@ def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, A
 
 
 def renewed(change: Change, live: Live) -> Change:
-    """Return a change as it is by what was read since: without `fields` where it is carried out."""
-    fields = differences(change.after, live.resource) if change.after is not None else change.fields
+    """Compare a planned creation or update again with what was read anew; its fields may be none."""
+    fields = differences(change.after, live.resource) if change.after is not None else {}
     return replace(change, before=live, fields=fields)
 
 

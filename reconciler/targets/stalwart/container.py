@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from reconciler.problem import Problem, Severity
 from reconciler.targets.stalwart.connection import recovery
+from reconciler.targets.stalwart.release import KNOWN
 
 _CONFIG_LIMIT = 1 << 20  # bytes of config.toml; a real one has a few thousand
 _TIMEOUT = 10  # seconds for one answer of the engine
@@ -299,7 +300,6 @@ _KEPT = (
     ((0, 12), ("/opt/stalwart",)),
     ((0, 0), ("/opt/stalwart-mail",)),
 )
-_TESTED = {"rest": "0.15.5", "jmap": "0.16.18"}  # what to pin where the image does not tell its version
 _EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
 
 
@@ -307,6 +307,11 @@ def version(container: Container) -> tuple[int, int] | None:
     """Return the image's version, from its tag or its label; None where neither says it."""
     major, _, rest = _release(container).partition(".")
     return (int(major), int(rest.partition(".")[0])) if rest else None
+
+
+def _tested(generation: str) -> str:
+    """Return what to pin where the image does not tell its version."""
+    return next(item.name for item in KNOWN if item.generation == generation)
 
 
 def _release(container: Container) -> str:
@@ -340,7 +345,7 @@ def causes(container: Container, generation: str = "rest") -> tuple[Problem, ...
         paths = _KEPT[0][1]
     bare = [path for path in paths if not any(_covers(mount, path) or _is_config(mount, path) for mount in kept)]
     unused = [mount for mount in kept if _is_unused(mount, paths)]
-    return (*_misplaced(container, where, bare, unused), *_floating(container, where, _TESTED[generation]))
+    return (*_misplaced(container, where, bare, unused), *_floating(container, where, _tested(generation)))
 
 
 def unrecoverable(container: Container) -> Problem | None:

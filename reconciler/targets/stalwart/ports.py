@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from reconciler.problem import Problem
 from reconciler.resources import UNMANAGED, Listener, Live, Resource, Special
 from reconciler.targets.stalwart.connection import wait_until
 from reconciler.targets.stalwart.container import Container, is_loopback
+from reconciler.targets.stalwart.survey import Omissions
 
 _TIMEOUT = 2.0  # seconds for connecting, and for the first bytes
 _OPENS = 20.0  # seconds until a listener answers once the API does
@@ -69,6 +70,16 @@ def with_open(
         else item
         for item in live
     ]
+
+
+def answering(live: Sequence[Live], url_host: str, container: Container | None, omissions: Omissions) -> Iterator[Live]:
+    """Yield all but the listeners that are stored and do not answer, and note those."""
+    for item in with_open(live, [item.resource for item in live], url_host, container):
+        if getattr(item.resource, "open", None) is False:
+            hint = "restart the server's container, then declare it"
+            omissions.note(item.resource.address, "is stored and does not answer", hint)
+        else:
+            yield item
 
 
 def unopened(resource: Resource | None, url_host: str, container: Container | None) -> Problem | None:

@@ -10,9 +10,7 @@ from typing import Any
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Listener, Live, Resource, Setting, Signature
 from reconciler.secrets.reveal import is_crypt_hash
-from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import TARGET
-from reconciler.targets.stalwart.container import Container
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """The server's own objects in the shape of ``stalwart.objects``: kind, name (``singleton``), property, value."""
@@ -59,6 +57,12 @@ class Omissions:
         """Note one thing by its name; ``why`` and ``hint`` are those of its kind."""
         self._kinds.setdefault((why, hint), []).append(name)
 
+    def options(self, name: str, item: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+        """Note the properties of one thing that are not as usual, and that nothing in the directory can say."""
+        for key, value in usual.items():
+            if key in item and item[key] != value and (item[key] or value):
+                self.note(name, f"its {key} can't be declared", "set it again on a new server")
+
     def problems(self) -> tuple[Problem, ...]:
         """Return the warnings: how many of each kind there are, and a few names."""
         counted = (
@@ -96,18 +100,6 @@ def _misfit(resource: Resource, generation: str) -> str:
     optional = ("aliases", "quota", "description", "groups") if isinstance(resource, Account) else ()
     fitting = (name for name in optional if unfit(replace(resource, **{name: UNMANAGED}), generation) is None)
     return next(fitting, "")
-
-
-def answering(
-    listeners: Sequence[Live], host: str, container: Container | None, omissions: Omissions
-) -> Iterator[Live]:
-    """Yield the listeners that answer, and note those that are stored and do not."""
-    for item in ports.with_open(listeners, [item.resource for item in listeners], host, container):
-        if getattr(item.resource, "open", None) is False:
-            hint = "restart the server's container, then declare it"
-            omissions.note(item.resource.address, "is stored and does not answer", hint)
-        else:
-            yield item
 
 
 def check(where: str, live: Iterable[Live]) -> None:

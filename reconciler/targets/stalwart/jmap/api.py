@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from reconciler.problem import TargetUnreadable
 from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connection, NotFound
+from reconciler.targets.stalwart.release import JMAP, Release
 
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
@@ -136,11 +138,22 @@ class Kind:
     properties: tuple[str, ...] = ()
 
 
+def merged(kinds: Iterable[Kind]) -> list[Kind]:
+    """Make one of several that name the same object: to be read with the properties of each."""
+    found: dict[str, Kind] = {}
+    for kind in kinds:
+        other = found.get(kind.name, kind)
+        properties = tuple(dict.fromkeys((*other.properties, *kind.properties)))
+        found[kind.name] = replace(kind, properties=properties)
+    return list(found.values())
+
+
 class JmapApi:
     """The calls we need. All raise `TargetUnreadable` (nobody to talk to) or `Rejected` (declined as a whole)."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection, release: Release = JMAP) -> None:
+        """Ask through a connection; ``release`` says what the server calls what we name as 0.16.18 does."""
+        self.connection, self.release = connection, release
 
     def call(self, *calls: tuple[str, Mapping[str, Any]]) -> list[Response]:
         """Send calls such as ``("x:Domain/get", {"ids": ["b"]})`` in one request; one response each, in their order.
@@ -148,10 +161,14 @@ class JmapApi:
         Raises `Bootstrapping` when the server is in bootstrap mode and a call was about anything else, `NotFound`
         when it is no server of this generation.
         """
-        body = {"using": list(_USING), "methodCalls": [[name, args, str(n)] for n, (name, args) in enumerate(calls)]}
+        spelled = [[*self._spelled(name, args), str(n)] for n, (name, args) in enumerate(calls)]
+        body = {"using": list(_USING), "methodCalls": spelled}
         answer = self.connection.send("POST", "/jmap", body=body)
         found = self._responses(answer)
-        responses = [found.get(str(number), Response(name, {}, UNANSWERED)) for number, (name, _) in enumerate(calls)]
+        responses = [
+            self._ours(name, found.get(str(number), Response(name, {}, UNANSWERED)))
+            for number, (name, _) in enumerate(calls)
+        ]
         for response in responses:
             if response.error and response.error.type == "forbidden" and "bootstrap" in response.error.description:
                 raise Bootstrapping(
@@ -160,6 +177,25 @@ class JmapApi:
                     "bootstrap it, or restore /etc/stalwart/config.json where its data is still there",
                 )
         return responses
+
+    def _spelled(self, method: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """Put a call into the words of this release."""
+        kind, _, verb = method.removeprefix("x:").partition("/")
+        said, spell = dict(arguments), partial(self.release.property, kind)
+        if kind in self.release.properties:
+            if "properties" in said:
+                said["properties"] = list(map(spell, said["properties"]))
+            for part in {"create", "update"} & said.keys():
+                said[part] = {key: {spell(name): it for name, it in body.items()} for key, body in said[part].items()}
+        return f"x:{self.release.object(kind)}/{verb}", said
+
+    def _ours(self, method: str, response: Response) -> Response:
+        """Put what was read into our words."""
+        kind = method.removeprefix("x:").partition("/")[0]
+        if kind not in self.release.properties or "list" not in response.arguments:
+            return response
+        listed = [self.release.ours(kind, item) for item in response.arguments["list"]]
+        return replace(response, arguments={**response.arguments, "list": listed})
 
     def _responses(self, answer: Answer) -> dict[str, Response]:
         if answer.status != 200:  # noqa: PLR2004 (HTTP)
@@ -235,7 +271,9 @@ class JmapApi:
             who = self.connection.login.username
             return self.connection.problem(f"does not let {who} read {name} objects", _RIGHTS)
         if error.type == "unknownMethod":
-            return self.connection.problem(f"knows no {name} objects", "another version than 0.16.18 may name them so")
+            return self.connection.problem(
+                f"knows no {name} objects", f"another version than {self.release.name} may name them so"
+            )
         hint = LIMITS if error.type == "requestTooLarge" else "look at the server's log"
         return self.connection.problem(f"does not list {name} objects: {error.words()}", hint)
 

@@ -39,13 +39,6 @@ class RestartDue(TargetUnreadable):
     """The server is set up, and somebody else has to restart it."""
 
 
-class _NoDomains:
-    """There is none yet that something could refer to."""
-
-    def domain(self, _: str, /) -> str | None:
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a server is set up with: the declared host name and default domain, and ``objects.Bootstrap``."""
@@ -69,7 +62,7 @@ class Setup:
             "defaultDomain": self.domain,
             "requestTlsCertificate": False,
             "generateDkimKeys": False,
-            **jmap_objects.body("Bootstrap", self.fields, _NoDomains(), reveal),
+            **jmap_objects.body("Bootstrap", self.fields, reveal),
         }
 
     @property

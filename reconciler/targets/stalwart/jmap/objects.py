@@ -9,45 +9,73 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import SINGLETON, TYPE, Misfit, Parts, Place, Type
 from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.reconcile import Report, Reveal
-from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable, Verdict
+from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write
+from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.work import unusable
 
-NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new, or something beside it changes")
 
-Judge = Callable[[str, SecretRef], Verdict]
-"""Says of a setting's address and its declared secret whether the server has that one, as far as anyone knows."""
+class ObjectKind(ResourceKind):
+    """Properties of the server's own objects."""
 
+    resource = Setting
+    in_force_by = Effect.RELOAD
 
-class Ids(Protocol):
-    """Where domains are: their ids, or ``#NAME`` of those created in the same run."""
+    def has(self, resource: Resource) -> bool:
+        """Whether it is a property of an object from 0.16."""
+        return isinstance(resource, Setting) and objects.place(resource) is not None
 
-    def domain(self, name: str, /) -> str | None:
-        """Return the id of a domain. None or ValueError says that there is none and none is being made."""
-
-
-def kinds(wanted: Iterable[Setting]) -> Iterator[Kind]:
-    """Yield what is to be read: the declared properties, and what names the objects and those they refer to."""
-    declared: dict[str, set[str]] = defaultdict(set)
-    for place in filter(None, map(objects.place, wanted)):
-        declared[place.name].add(place.field)
-        for kind in _types(place.name, place.field):
-            for referred in _referred(kind, frozenset()):
-                declared[referred].update(())
-    for name, fields in declared.items():
-        if name != "Domain":  # read anyway
+    def reads(self, wanted: Sequence[Resource]) -> Iterator[Kind]:
+        """Yield the declared properties, and what names the objects and those they refer to."""
+        declared: dict[str, set[str]] = defaultdict(set)
+        for place in (objects.place(item) for item in wanted if isinstance(item, Setting)):
+            if place is None:
+                continue
+            declared[place.name].add(place.field)
+            for kind in _types(place.name, place.field):
+                for referred in _referred(kind, frozenset()):
+                    declared[referred].update(())
+        for name, fields in declared.items():
             tag = {TYPE} if objects.variants(name) else set()
             yield Kind(name, objects.is_singleton(name), tuple(sorted(fields | tag | set(_key_properties(name)))))
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield what is live of the wanted properties; of an object that is not there nothing."""
+        return Names(reading.registry).live(reading.of(Setting), reading.report, reading.secrets)
+
+    def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
+        """Yield one write an object, those that others refer to first."""
+        drafts: dict[tuple[str, str], _Draft] = {}
+        for change in changes:
+            place = place_of(change.resource)
+            drafts.setdefault(place.owner, _Draft(place.name, place.entry)).changes.append(change)
+        writing = _Writing(Names(reading.registry), drafts, reading.ids, reading.reveal)
+        for draft in drafts.values():
+            try:
+                yield writing.write(draft)
+            except (ValueError, SecretUnreadable) as error:
+                yield from (Unwritable(change, unusable(change.address, error)) for change in draft.changes)
+
+    def effects(self, change: Change, write: Write | None = None) -> frozenset[Effect]:
+        """Stores and the like are built when the process starts."""
+        if isinstance(change.resource, Setting) and objects.needs_restart(change.resource):
+            return frozenset({Effect.RESTART})
+        return super().effects(change, write)
+
+    def is_same(self, before: Live, now: Live | None) -> bool:
+        """Several properties share an id: one that is gone is refused by the server."""
+        del before, now
+        return True
 
 
 def place_of(resource: Resource) -> Place:
@@ -83,7 +111,7 @@ def _referred(kind: Type, seen: frozenset[str]) -> Iterator[str]:
 
 
 # --------------------------------------------------------------------------------------------------------- reading
-class Reading:
+class Names:
     """One reading of the registry: its objects by the names that people use, and the other way round."""
 
     def __init__(self, registry: Registry) -> None:
@@ -125,7 +153,7 @@ class Reading:
         found = self._found.get((kind, name), ())
         return str(found[0]["id"]) if len(found) == 1 else None
 
-    def live(self, wanted: Sequence[Setting], report: Report, judge: Judge) -> Iterator[Live]:
+    def live(self, wanted: Sequence[Setting], report: Report, judge: SecretJudge) -> Iterator[Live]:
         """Yield what is live of the wanted properties; of an object that is not there nothing."""
         owners: dict[tuple[str, str], dict[str, Setting]] = defaultdict(dict)
         for setting in wanted:
@@ -138,7 +166,7 @@ class Reading:
             elif found:
                 yield from self._properties(fields, found[0], judge)
 
-    def _properties(self, fields: Mapping[str, Setting], item: Mapping[str, Any], judge: Judge) -> Iterator[Live]:
+    def _properties(self, fields: Mapping[str, Setting], item: Mapping[str, Any], judge: SecretJudge) -> Iterator[Live]:
         variant = item.get(TYPE)
         another = TYPE in fields and fields[TYPE].value != variant
         for name, setting in fields.items():
@@ -151,7 +179,7 @@ class Reading:
                 have = settled(setting.value, self._seen(setting, kind, item.get(name), judge))
             yield Live(Setting(setting.word, have), id=str(item["id"]), detail=fields if another else None)
 
-    def _seen(self, setting: Setting, kind: Type, value: Any, judge: Judge) -> Any:
+    def _seen(self, setting: Setting, kind: Type, value: Any, judge: SecretJudge) -> Any:
         return _Comparison(setting.address, self._names, self._domains, judge).seen(kind, setting.value, value)
 
 
@@ -169,7 +197,7 @@ class _Comparison:
     address: str
     names: Mapping[tuple[str, str], str]
     domains: Mapping[str, str]
-    judge: Judge
+    judge: SecretJudge
 
     def seen(self, kind: Type, want: Any, value: Any) -> Any:
         """Return a live value in its one form, without any secret."""
@@ -259,26 +287,12 @@ class _Draft:
         return next((item.before.id for item in self.changes if item.before), "")
 
 
-def writes(changes: Sequence[Change], registry: Registry, ids: Ids, reveal: Reveal) -> Iterator[Write | Unwritable]:
-    """Turn changes of raw properties into one write an object, those that others refer to first."""
-    drafts: dict[tuple[str, str], _Draft] = {}
-    for change in changes:
-        place = place_of(change.resource)
-        drafts.setdefault(place.owner, _Draft(place.name, place.entry)).changes.append(change)
-    writing = _Writing(Reading(registry), drafts, ids, reveal)
-    for draft in drafts.values():
-        try:
-            yield writing.write(draft)
-        except (ValueError, SecretUnreadable) as error:
-            yield from (Unwritable(change, unusable(change.address, error)) for change in draft.changes)
-
-
-def body(name: str, values: Mapping[str, Any], ids: Ids, reveal: Reveal) -> dict[str, Any]:
+def body(name: str, values: Mapping[str, Any], reveal: Reveal) -> dict[str, Any]:
     """Return an object's declared properties as the server takes them, such as those of ``Bootstrap``.
 
     Raises `SecretUnreadable`, and ValueError where something it refers to is not there.
     """
-    writing = _Writing(Reading({}), {}, ids, reveal)
+    writing = _Writing(Names({}), {}, Ids({}), reveal)
     return {key: writing.wire(_property(name, values.get(TYPE), key), value) for key, value in values.items()}
 
 
@@ -290,7 +304,7 @@ def _property(name: str, variant: str | None, field: str) -> Type:
 class _Writing:
     """From values to what the server takes, with ids in place of names and secrets in place of references."""
 
-    reading: Reading
+    names: Names
     drafts: Mapping[tuple[str, str], _Draft]
     ids: Ids
     reveal: Reveal
@@ -321,7 +335,7 @@ class _Writing:
             return str(getattr(values[TYPE].resource, "value", ""))
         if objects.key_of(draft.name) == TYPE:
             return draft.entry
-        found = self.reading.find(draft.name, draft.entry)
+        found = self.names.find(draft.name, draft.entry)
         return found[0].get(TYPE) if found else None
 
     def _siblings(self, draft: _Draft) -> Mapping[str, Setting]:
@@ -387,7 +401,7 @@ class _Writing:
         return {name: item if name == TYPE else self.wire(known[name], item) for name, item in value.items()}
 
     def _id(self, kind: Type, name: str) -> str:
-        found = self.ids.domain(name) if kind.of == "Domain" else self.reading.id_of(kind.of, name)
+        found = self.ids.domain(name) if kind.of == "Domain" else self.names.id_of(kind.of, name)
         draft = self.drafts.get((kind.of, name))
         if found is None and draft is not None and not draft.id:
             found = f"#{draft.creation}"
@@ -426,8 +440,3 @@ def _named(kind: Type, value: Any) -> Iterator[tuple[str, str]]:
             for name, inner in value.items():
                 if name in known:
                     yield from _named(known[name], inner)
-
-
-def bare(network: str) -> str:
-    """Write a single address without its mask, as people and the server do."""
-    return network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")

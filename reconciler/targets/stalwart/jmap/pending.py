@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reconciler.journal import write_private
-from reconciler.resources import AllowedIp, Live, Setting, Signature
-
-_ALLOWED = "stalwart/allowed_ips/"
+from reconciler.resources import Live
 
 
 class Pending:
@@ -39,20 +38,11 @@ class Pending:
         self._become(self.addresses - set(addresses))
 
     def shown(self, live: Iterable[Live]) -> Iterator[Live]:
-        """Yield what is live with what is not in force shown as such, and networks that are still allowed."""
-        there = set()
+        """Yield what is live, and what is not in force as such."""
         for item in live:
-            there.add(item.resource.address)
-            match item.resource:
-                case Setting() | AllowedIp() | Signature() as resource if resource.address in self.addresses:
-                    yield replace(
-                        item, resource=replace(resource, in_force=False)
-                    )  # a key: the signers' cache lacks it
-                case _:
-                    yield item
-        for address in sorted(self.addresses - there):
-            if address.startswith(_ALLOWED):
-                yield Live(AllowedIp(address.removeprefix(_ALLOWED), in_force=False))
+            resource: Any = item.resource
+            pending = resource.address in self.addresses and hasattr(resource, "in_force")
+            yield replace(item, resource=replace(resource, in_force=False)) if pending else item
 
     def _become(self, addresses: frozenset[str]) -> None:
         if addresses == self.addresses:

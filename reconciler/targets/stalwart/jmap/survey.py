@@ -1,48 +1,61 @@
-"""What an import learns of a server from 0.16: all but its secrets, of which it shows none."""
+"""What an import learns of a server from 0.16: all but its secrets, of which it shows none.
+
+The server's own objects are put in the shape of ``stalwart.objects``, as far as a fresh server has them not: what that
+makes by itself is in ``defaults.json`` (``tests/targets/stalwart/jmap/facts.py`` learns it from a real one), a long
+value as its digest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from reconciler.desired import objects
-from reconciler.desired import stalwart as words
-from reconciler.desired.objects import TYPE
+from reconciler.desired.objects import TYPE, Type
 from reconciler.problem import TargetUnreadable
 from reconciler.reconcile import Reveal
-from reconciler.resources import UNMANAGED, Account, Listener, Live, Resource, Setting, Signature
+from reconciler.resources import Setting
 from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
-from reconciler.targets.stalwart.container import Container, Docker
-from reconciler.targets.stalwart.jmap import directory as jmap_directory
-from reconciler.targets.stalwart.jmap import settings as jmap_settings
-from reconciler.targets.stalwart.jmap import shapes as jmap_shapes
-from reconciler.targets.stalwart.jmap import signatures as jmap_signatures
-from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi, Kind, Registry, Rejected
-from reconciler.targets.stalwart.jmap.directory import MANUAL, Directory, Raw
-from reconciler.targets.stalwart.jmap.objects import NOT_SHOWN
-from reconciler.targets.stalwart.survey import Omissions, Survey, answering, check, fit
+from reconciler.targets.stalwart.container import Docker
+from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi, Kind, Registry, Rejected, merged
+from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw
+from reconciler.targets.stalwart.jmap.listener import fresh_listeners
+from reconciler.targets.stalwart.jmap.objects import Names
+from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
+from reconciler.targets.stalwart.jmap.target import KINDS, reading_of
+from reconciler.targets.stalwart.ports import answering
+from reconciler.targets.stalwart.release import JMAP
+from reconciler.targets.stalwart.survey import Objects, Omissions, Survey, check, looks_secret
 
 _UNDECLARED = {
     "Certificate": ("certificates", "put them on a new server, or let ACME get them"),
     "AcmeProvider": ("ACME providers", "set them up on a new server"),
 }
-_WORDS = (Setting("hostname", ""), Setting("default_domain", ""), *(Setting(it, None) for it in words.DEFAULT_RATES))
-_PLAIN_ACCOUNT: Raw = {
-    "locale": "en_US",
-    "timeZone": None,
-    "permissions": {TYPE: "Inherit"},
-    "encryptionAtRest": {TYPE: "Disabled"},
-}
-_PLAIN_DOMAIN: Raw = {
-    "aliases": {},
-    "isEnabled": True,
-    "description": None,
-    "catchAllAddress": None,
-    "allowRelaying": False,
-    "subAddressing": {TYPE: "Enabled"},
-    "certificateManagement": MANUAL,
-}
+
+NAMELESS = object()
+"""A value that refers to what has no name to find it by."""
+
+_DOWNLOADED = ("SpamRule", "SpamTag", "SpamDnsblServer", "SpamFileExtension", "HttpLookup", "MemoryLookupKey")
+"""What a server loads from its maker at a first start: hundreds of objects."""
+
+_INSTALLATION = frozenset({objects.BOOTSTRAP, "DataStore"})  # how the server was installed: its config.json says it
+_MASK = "****"
+_LONG = 300  # characters of a value that is kept as its digest
+
+
+def shortened(value: Any) -> Any:
+    """Return a value, or the digest of a long one."""
+    text = json.dumps(value, sort_keys=True)
+    return value if len(text) <= _LONG else {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def declarable() -> tuple[str, ...]:
+    """List the kinds of objects that an import looks at."""
+    return tuple(name for name in objects.names() if name not in _INSTALLATION and name not in _DOWNLOADED)
 
 
 def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain: str) -> Survey:
@@ -53,145 +66,180 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain
     api = JmapApi(connection)
     omissions = Omissions(connection.where)
     try:
-        registry = api.read(kinds(), lenient=True)
+        registry = api.read(reads(), lenient=True)
         _tell_of_downloads(api, omissions)
     except Bootstrapping:
         raise
     except Rejected as error:
         raise TargetUnreadable(connection.problem(error.summary, error.hint or "look at the server's log")) from error
-    found = _Survey(connection, registry, omissions)
-    return found.survey(reveal, host.look(docker).container, domain)
+    reading = reading_of(registry, WORDS, domain, reveal=reveal, report=omissions.tell)
+    found = {kind: list(kind.live(reading)) for kind in KINDS}
+    check(connection.where, (item for items in found.values() for item in items))
+    live = [item for kind, items in found.items() for item in kind.survey(reading, items, omissions)]
+    live = list(answering(live, connection.host, host.look(docker).container, omissions))
+    for name, (what, hint) in _UNDECLARED.items():
+        for item in reading.items(name):
+            omissions.note(str(item.get("id")), f"{what} can't be declared", hint)
+    listening = {str(item.get("name")) for item in reading.items("NetworkListener")}
+    return Survey(
+        "jmap",
+        live=tuple(replace(item, detail=None) for item in live),
+        objects=_Own(registry, omissions).objects(),
+        removed=tuple(item.address for item in fresh_listeners() if item.name not in listening),
+        omitted=omissions.problems(),
+    )
 
 
-def kinds() -> Iterator[Kind]:
-    """Yield everything to be read, whole but for what is costly or secret."""
-    merged: dict[str, Kind] = {}
-    own = (*jmap_directory.KINDS, *jmap_signatures.KINDS, *jmap_settings.kinds(_WORDS))
-    for kind in own:
-        other = merged.get(kind.name, kind)
-        merged[kind.name] = replace(kind, properties=tuple(dict.fromkeys((*other.properties, *kind.properties))))
-    for name, plain in (("Domain", _PLAIN_DOMAIN), ("Account", _PLAIN_ACCOUNT)):
-        merged[name] = replace(merged[name], properties=(*dict.fromkeys((*merged[name].properties, *plain)),))
-    merged |= {name: Kind(name, objects.is_singleton(name)) for name in jmap_shapes.kinds()}
-    merged |= {name: Kind(name, properties=("id",)) for name in _UNDECLARED}
-    yield from merged.values()
+def reads() -> list[Kind]:
+    """List everything to be read, whole but for what is costly or secret."""
+    ours = merged(item for kind in KINDS for item in (*kind.reads(WORDS), *kind.surveyed))
+    whole = [Kind(name, objects.is_singleton(name)) for name in declarable()]
+    named = [Kind(name, properties=("id",)) for name in _UNDECLARED]
+    return list({item.name: item for item in (*ours, *whole, *named)}.values())
 
 
 def _tell_of_downloads(api: JmapApi, omissions: Omissions) -> None:
     """Count what comes from the server's maker; there may be thousands."""
-    calls = [(f"x:{name}/query", {"limit": 1, "calculateTotal": True}) for name in jmap_shapes.DOWNLOADED]
-    for name, response in zip(jmap_shapes.DOWNLOADED, api.call(*calls), strict=True):
+    calls = [(f"x:{name}/query", {"limit": 1, "calculateTotal": True}) for name in _DOWNLOADED]
+    for name, response in zip(_DOWNLOADED, api.call(*calls), strict=True):
         total = response.arguments.get("total") if response.error is None else None
         if total:
             hint = "a new server downloads them again; your own among them, declare under stalwart.objects"
             omissions.note(f"{total} of {name}", "come from the server's maker and are not imported", hint)
 
 
-class _Survey:
-    """One reading of a server, and what is left out of it."""
+# ---------------------------------------------------------------------------------------------------- shapes
+class _Unnamed(ValueError):
+    """A value refers to an object that has no name to find it by."""
 
-    def __init__(self, connection: Connection, registry: Registry, omissions: Omissions) -> None:
-        self._connection, self._registry, self._out = connection, registry, omissions
 
-    def survey(self, reveal: Reveal, container: Container | None, domain: str) -> Survey:
-        """Put everything together. Raises `Refused` where nothing is there."""
-        directory = Directory(self._registry, (), domain)
-        people = list(directory.live(lambda *_: NOT_SHOWN, self._out.tell))
-        check(self._connection.where, people)
-        self._strangers(directory)
-        signatures = jmap_signatures.Signatures(self._registry, (), directory.ids).live(reveal, self._out.tell)
-        settings = list(jmap_settings.live(self._registry, _WORDS, self._out.tell))
-        live = [
-            *map(self._without_zero, fit(people, "jmap", self._out)),
-            *(item for item in fit(signatures, "jmap", self._out) if self._signs(item)),
-            *(item for item in fit(settings, "jmap", self._out) if self._says(item.resource)),
-        ]
-        listeners = [item for item in live if isinstance(item.resource, Listener)]
-        answered = list(answering(listeners, self._connection.host, container, self._out))
-        live = [item for item in live if item not in listeners]
-        made = jmap_shapes.declared(self._registry, self._out)
-        return Survey(
-            "jmap",
-            live=tuple(replace(item, detail=None) for item in (*live, *answered)),
-            objects=made,
-            removed=tuple(self._closed()),
-            omitted=self._out.problems(),
-        )
+class Shapes:
+    """From objects as JMAP has them to what a person writes: names for ids, lists for sets and lists."""
 
-    # ------------------------------------------------------------------------------------------------------ directory
-    def _without_zero(self, live: Live) -> Live:
-        account = live.resource
-        if isinstance(account, Account):  # a quota of 0 is none, and nothing else that could be declared
-            return replace(live, resource=replace(account, quota=account.quota or None))
-        return live
+    def __init__(self, names: Names) -> None:
+        self.names = names
 
-    def _strangers(self, directory: Directory) -> None:
-        """Tell of what else is in the server's directory."""
-        for item in self._registry.get("Domain", ()):
-            name = str(item.get("name"))
-            self._options(name, item, _PLAIN_DOMAIN)
-            if automatic := list(jmap_directory.automatic(item)):
-                what = " and ".join(jmap_directory.TWO_WRITERS[key] for key in automatic)
-                hint = f"`adopt: [domain/{name}]` makes it Manual: the keys and records stay as they are, and are ours"
-                self._out.note(name, f"the server manages its {what} by itself, and a plan says so", hint)
-        for item in self._registry.get("Account", ()):
-            self._account(directory.ids.address(item), item)
-        for kind, (what, hint) in _UNDECLARED.items():
-            for item in self._registry.get(kind, ()):
-                self._out.note(str(item.get("id")), f"{what} can't be declared", hint)
+    def entry(self, name: str, item: Raw) -> dict[str, Any]:
+        """Return an object's properties that a directory may name; `NAMELESS` is one that refers to what has none."""
+        variant = item.get(TYPE)
+        known = objects.properties(name, variant)
+        keys = {TYPE} if objects.key_of(name) == TYPE else set(objects.key_of(name).replace("/", "@").split("@"))
+        made: dict[str, Any] = {TYPE: variant} if objects.variants(name) and TYPE not in keys else {}
+        for key, kind in known.items():
+            if key in keys or key not in item or (name, key) in WORDED or _is_fixed(kind):
+                continue
+            try:
+                made[key] = self.value(kind, item[key])
+            except _Unnamed:
+                made[key] = NAMELESS
+        return made
 
-    def _account(self, address: str, item: Raw) -> None:
-        if item.get(TYPE) == "Group":
-            hint = "make them on a new server before you apply: accounts may be in them"
-            self._out.note(address, "groups can't be declared", hint)
+    def value(self, kind: Type, value: Any) -> Any:
+        """Return one value as a person would write it. Raises `_Unnamed`."""
+        if value is None or value == "":
+            return None
+        if kind.base == "id":
+            return self._name(kind, str(value))
+        if kind.base in ("set", "list", "map", "object") and isinstance(value, Mapping):
+            return getattr(self, f"_{kind.base}")(kind, value)
+        return value
+
+    def _name(self, kind: Type, id: str) -> str:
+        name = self.names.name_of(kind.of, id)
+        if name is None:
+            raise _Unnamed(id)
+        return name
+
+    def _set(self, kind: Type, value: Raw) -> list[Any]:
+        return sorted(self.value(kind.item or Type("text"), item) for item in value)
+
+    def _list(self, kind: Type, value: Raw) -> list[Any]:
+        return [self._object(kind, value[key]) for key in sorted(value, key=int)]
+
+    def _map(self, kind: Type, value: Raw) -> dict[str, Any]:
+        return {key: self.value(kind.item or Type("text"), value[key]) for key in sorted(value)}
+
+    def _object(self, kind: Type, value: Raw) -> dict[str, Any]:
+        variant = value.get(TYPE)
+        known = objects.properties(kind.of, variant)
+        made: dict[str, Any] = {TYPE: variant} if objects.variants(kind.of) else {}
+        for key, part in known.items():
+            if key in value and not _is_fixed(part):
+                found = self.value(part, value[key])
+                made |= {} if found is None and not part.optional else {key: found}
+        return made
+
+
+def _is_fixed(kind: Type) -> bool:
+    return kind.server_set or kind.enterprise
+
+
+class _Own:
+    """The objects of one server that are not as a fresh server has them."""
+
+    def __init__(self, registry: Registry, omissions: Omissions) -> None:
+        self._registry, self._out = registry, omissions
+        self._names = Names(registry)
+        self._shapes = Shapes(self._names)
+
+    def objects(self) -> Objects:
+        """Return what to declare, by kind and name."""
+        made: dict[str, dict[str, dict[str, Any]]] = {}
+        for name in declarable():
+            usual: Mapping[str, Raw] = JMAP.defaults()["objects"].get(name, {})
+            for entry, items in self._names.entries(name).items():
+                if looks_secret(entry):
+                    self._out.note(
+                        name, "is known by a name or URL that holds a secret", "set it again on a new server"
+                    )
+                elif len(items) > 1:
+                    self._out.note(f"{name} {entry}", "is there several times", "remove all but one on the server")
+                elif fields := self._declared(name, entry, items[0], usual.get(entry, {})):
+                    made.setdefault(name, {})[entry] = fields
+            self._tell_of_missing(name, usual)
+        return made
+
+    def _declared(self, name: str, entry: str, item: Raw, usual: Raw) -> dict[str, Any]:
+        """Return the properties that differ, can be declared, and are unchanged to the next plan."""
+        found = self._shapes.entry(name, item)
+        tag = {TYPE: found.pop(TYPE)} if TYPE in found else {}
+        another = tag.get(TYPE) != usual.get(TYPE)
+        made: dict[str, Any] = {}
+        for key, value in found.items():
+            if _is_empty(value) and _is_empty(usual.get(key)):
+                continue
+            if value is not NAMELESS and shortened(value) == usual.get(key) and not another:
+                continue
+            why = self._objection(name, entry, tag, key, value)
+            if why is None:
+                made[key] = value
+            else:
+                self._out.note(f"{name} {entry} {key}", *why)
+        return tag | made if made or another else {}
+
+    def _objection(self, name: str, entry: str, tag: Raw, key: str, value: Any) -> tuple[str, str] | None:
+        """Say why a property can't be declared; None where it can."""
+        again = "set it again on a new server"
+        if value is NAMELESS:
+            return "refers to what has no name to declare it by", again
+        if _MASK in json.dumps(value):
+            return "holds a secret, which the server does not show", "declare it with a reference to the secret"
+        if looks_secret(json.dumps(value)):
+            return "seems to hold a secret, which the directory must not", again
+        values, wrong = objects.declared(name, entry, {**tag, key: value})
+        if wrong or key not in values:
+            return "has a value that can't be declared", again
+        setting = Setting(objects.word(name, entry, key), values[key])
+        seen = self._names.live([setting], self._out.tell, lambda *_: NOT_SHOWN)
+        return None if any(live.resource == setting for live in seen) else ("has a value that can't be compared", again)
+
+    def _tell_of_missing(self, name: str, usual: Mapping[str, Raw]) -> None:
+        """Tell of what a fresh server makes and this one has not."""
+        if objects.is_singleton(name) or name not in self._registry:
             return
-        self._options(address, item, _PLAIN_ACCOUNT)
-        credentials = [str(it.get(TYPE)) for it in (item.get("credentials") or {}).values()]
-        for kind in sorted(set(credentials) - {"Password"}):
-            hint = "whoever owns the account makes new ones on a new server"
-            self._out.note(address, f"credentials of the type {kind} can't be declared", hint)
-        if any(not alias.get("enabled", True) for alias in (item.get("aliases") or {}).values()):
-            self._out.note(address, "aliases that are disabled are not imported", "delete or enable them")
-
-    def _options(self, name: str, item: Raw, plain: Raw) -> None:
-        for key, usual in plain.items():
-            if key in item and item[key] != usual and (item[key] or usual):
-                self._out.note(name, f"its {key} can't be declared", "set it again on a new server")
-
-    # ---------------------------------------------------------------------------------------- signatures and listeners
-    def _signs(self, live: Live) -> bool:
-        """Whether a key can be declared as one that signs; tell why where it can't."""
-        signature = live.resource
-        if not isinstance(signature, Signature):
-            return False
-        managed = {
-            str(item["name"]): (item.get("dnsManagement") or MANUAL).get(TYPE)
-            for item in self._registry.get("Domain", ())
-        }
-        if managed.get(signature.domain) != "Manual":
-            hint = "it replaces keys, too; to keep them here, adopt the domain, then import again"
-            self._out.note(signature.address, "the server manages the records of its domain by itself", hint)
-        elif not signature.signs:
-            hint = "it is pending, retiring or retired there; its record in DNS is imported as it is"
-            self._out.note(signature.address, "the server does not sign with it", hint)
-        elif not isinstance(signature.public_key, str):
-            self._out.note(signature.address, "the server can't read its key", "see where it keeps it")
-        else:
-            return True
-        return False
-
-    def _says(self, resource: Resource) -> bool:
-        """Whether a word or listener is not as a fresh server has it."""
-        if isinstance(resource, Listener):
-            return resource not in _fresh_listeners()
-        return not isinstance(resource, Setting) or bool(resource.value)
-
-    def _closed(self) -> Iterator[str]:
-        """Yield the listeners of a fresh server that are not there."""
-        names = {str(item.get("name")) for item in self._registry.get("NetworkListener", ())}
-        yield from (item.address for item in _fresh_listeners() if item.name not in names)
+        for entry in sorted(usual.keys() - self._names.entries(name).keys()):
+            self._out.note(f"{name} {entry}", "is not there, and a new server makes it", "remove it again on that one")
 
 
-def _fresh_listeners() -> list[Listener]:
-    found = jmap_shapes.fresh()["listeners"].items()
-    return [Listener(name, tuple(it["bind"]), it["protocol"], it["tls_implicit"], open=UNMANAGED) for name, it in found]
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ([], {})

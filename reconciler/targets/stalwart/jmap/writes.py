@@ -25,7 +25,8 @@ class Write:
 
     ``object`` is its kind (``Account``), ``id`` the server's id, or of a creation the name that others refer to it by
     (``#NAME`` as a value in their bodies). ``changes`` are those that it is part of. Writes of one kind and verb share
-    a call unless their ``rank`` differs: within a call the server keeps no order.
+    a call unless their ``rank`` differs: within a call the server keeps no order. The ``last`` ones of a change are
+    made only after its others have been.
     """
 
     object: str
@@ -34,6 +35,7 @@ class Write:
     body: Mapping[str, Any] = field(default_factory=dict, repr=False)
     changes: tuple[Change, ...] = ()
     rank: int = 0
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +172,13 @@ def _with_ids(value: Any, ids: Mapping[str, str | None]) -> Any:
     if isinstance(value, Mapping):
         return {_with_ids(name, ids): _with_ids(inner, ids) for name, inner in value.items()}
     return value
+
+
+def creation_id(kind: str, name: str) -> str:
+    """Name a creation, for what refers to it; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
+    return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in name)
+
+
+def bare(network: str) -> str:
+    """Write a single address without its mask, as people and the server do."""
+    return network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")

@@ -9,9 +9,9 @@ from reconciler.desired.stalwart import LISTENER
 from reconciler.plan import Change
 from reconciler.reconcile import Reveal
 from reconciler.resources import UNMANAGED, Listener, Live
+from reconciler.targets.stalwart.ports import answering
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
 from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading, fresh
-from reconciler.targets.stalwart.survey import answering
 
 
 class Listeners(KeyKind[Listener]):

@@ -6,40 +6,40 @@ Run it against a server with an empty store: ``python tests/targets/stalwart/jma
 import json
 import sys
 
-from reconciler.resources import Listener, SecretRef
+from reconciler.resources import SecretRef
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
-from reconciler.targets.stalwart.jmap import settings as jmap_settings
-from reconciler.targets.stalwart.jmap import shapes as jmap_shapes
 from reconciler.targets.stalwart.jmap import survey as jmap_survey
 from reconciler.targets.stalwart.jmap.api import JmapApi
-from reconciler.targets.stalwart.jmap.objects import Reading
+from reconciler.targets.stalwart.jmap.listener import ListenerKind
+from reconciler.targets.stalwart.jmap.objects import Names
+from reconciler.targets.stalwart.jmap.target import reading_of
 
 
 def registry(url, user, password):
     """Read everything that a survey reads."""
     login = Login(user, [SecretRef("argument", "password")], mode=Mode.JMAP)
     with Connection(url, login, lambda _: password, lambda _: None) as connection:
-        return JmapApi(connection).read(jmap_survey.kinds(), lenient=True)
+        return JmapApi(connection).read(jmap_survey.reads(), lenient=True)
 
 
 def derive(found):
     """Return the listeners, and all other objects as they would be declared; what is empty is left out."""
-    shapes = jmap_shapes.Shapes(Reading(found))
-    own = (item.resource for item in jmap_settings.live(found, (), lambda _: None))
+    shapes = jmap_survey.Shapes(Names(found))
+    reading = reading_of(found, (), "", reveal=str, report=lambda _: None)
+    own = (item.resource for item in ListenerKind().live(reading))
     listeners = {
         item.name: {"bind": list(item.bind), "protocol": item.protocol, "tls_implicit": item.tls_implicit}
         for item in own
-        if isinstance(item, Listener)
     }
     objects = {
-        name: {entry: _known(shapes.entry(name, items[0])) for entry, items in shapes.reading.entries(name).items()}
-        for name in jmap_shapes.kinds()
+        name: {entry: _known(shapes.entry(name, items[0])) for entry, items in shapes.names.entries(name).items()}
+        for name in jmap_survey.declarable()
     }
     return {"listeners": listeners, "objects": {name: entries for name, entries in objects.items() if entries}}
 
 
 def _known(fields):
-    return {key: jmap_shapes.shortened(value) for key, value in sorted(fields.items()) if value is not None}
+    return {key: jmap_survey.shortened(value) for key, value in sorted(fields.items()) if value is not None}
 
 
 def text(release, facts):

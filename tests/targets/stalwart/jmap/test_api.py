@@ -1,6 +1,7 @@
 """JMAP calls: reading whole listings in few requests, the four levels of errors, and packing writes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from reconciler.targets.stalwart.jmap.api import (
     Response,
 )
 from reconciler.targets.stalwart.jmap.writes import Write, run
+from reconciler.targets.stalwart.release import JMAP
 
 
 class Registry:
@@ -321,3 +323,19 @@ def test_a_stop_comes_between_requests(api, registry):
     stops = iter([False, True])
     assert len(list(run(api, writes, lambda: next(stops)))) == CALLS
     assert len(registry.requests) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- releases
+def test_a_release_may_call_objects_and_properties_otherwise(api, registry):
+    release = replace(JMAP, objects={"Domain": "MailDomain"}, properties={"Domain": {"aliases": "otherNames"}})
+    renamed = JmapApi(api.connection, release)
+    create = Write("Domain", "create", "d", {"name": "mana.how", "aliases": "mana.example"})
+    ((_, failure, answer),) = run(renamed, [create], never)
+    assert failure is None
+    list(run(renamed, [Write("Domain", "update", answer["id"], {"aliases/0": None})], never))
+    assert registry.kinds == {"MailDomain": {"id1": {"name": "mana.how", "otherNames": "mana.example"}}}
+    assert registry.requests[-1][0][1] == {"update": {"id1": {"otherNames/0": None}}}
+    registry.kinds["MailDomain"]["id1"]["id"] = "id1"
+    found = renamed.read([Kind("Domain", properties=("name", "aliases"))])
+    assert found == {"Domain": [{"id": "id1", "name": "mana.how", "aliases": "mana.example"}]}
+    assert registry.requests[-1][0][1]["properties"] == ["name", "otherNames"]

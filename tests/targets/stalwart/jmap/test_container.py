@@ -3,6 +3,7 @@
 import pytest
 
 from reconciler.plan import Action
+from reconciler.problem import Severity
 from reconciler.reconcile import Status
 from reconciler.resources import Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
@@ -77,6 +78,22 @@ def test_without_a_recovery_administrator_a_warning_says_what_to_add(newer, new_
         newer.connect(container="mana-mail", docker_host=server.url.replace("http://", "tcp://"))
         found = [str(problem) for problem in newer.observe().problems]
     assert any("STALWART_RECOVERY_ADMIN" in text for text in found)
+
+
+@pytest.mark.parametrize(("tag", "warned"), [("v0.16.27", False), ("v1.1.0", True), ("latest", False)])
+def test_an_unknown_newer_release_is_read_as_the_newest_known_one_and_a_warning_names_both(
+    newer, new_fake, engine, tag, warned
+):
+    image = f"stalwartlabs/stalwart:{tag}"
+    engine.add_image(image, Volumes={"/etc/stalwart": {}, "/var/lib/stalwart": {}})
+    engine.run("mana-mail", image)
+    with Server(engine) as server:
+        newer.connect(container="mana-mail", docker_host=server.url.replace("http://", "tcp://"))
+        seen = newer.observe()
+    assert seen.complete
+    found = [item for item in seen.problems if "not known here" in item.summary]
+    assert [("1.1" in item.summary, "0.16.18" in item.summary) for item in found] == [(True, True)] * warned
+    assert all(item.severity is Severity.WARNING for item in found)
 
 
 def test_a_server_that_does_not_come_back_is_told(contained, monkeypatch):

@@ -1,7 +1,7 @@
 """Settings over JMAP: neutral words, allowed addresses, listeners and raw objects, to an empty second plan."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,13 @@ from reconciler.resources import (
 from reconciler.simulator.stalwart.jmap import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap import settings as jmap_settings
-from reconciler.targets.stalwart.jmap.api import JmapApi, Kind
-from reconciler.targets.stalwart.jmap.directory import Ids
-from reconciler.targets.stalwart.jmap.settings import Effect, effects
+from reconciler.targets.stalwart.jmap.allowed_ip import AllowedIpKind
+from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged
+from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
+from reconciler.targets.stalwart.jmap.listener import ListenerKind
+from reconciler.targets.stalwart.jmap.objects import ObjectKind
+from reconciler.targets.stalwart.jmap.setting import SettingKind
+from reconciler.targets.stalwart.jmap.target import kind_of
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, run
 
 TOKEN = "a-secret-token-of-the-relay"
@@ -46,6 +49,9 @@ version: 1
 stack: t
 targets: {stalwart: {url: "http://localhost", username: admin, password: {env: ADMIN}, generation: jmap}}
 stalwart: """
+
+
+KINDS = (SettingKind(), ObjectKind(), AllowedIpKind(), ListenerKind())
 
 
 @dataclass
@@ -64,16 +70,21 @@ class World:
         return self.secrets[ref.name]
 
     def read(self, wanted: list[Resource]) -> dict[str, Any]:
-        return self.api.read([Kind("Domain", properties=("name",)), *jmap_settings.kinds(wanted)])
+        return self.api.read(merged([Kind("Domain", properties=("name",)), *reads(wanted)]))
+
+    def reading(self, wanted: Sequence[Resource]) -> Reading:
+        registry = self.read(list(wanted))
+        secrets = self.judge or (lambda *_: NOT_SHOWN)
+        return Reading(registry, wanted, Ids(registry), "", self.reveal, self.reports.append, secrets=secrets)
+
+    def live(self, wanted: Sequence[Resource]) -> list[Live]:
+        reading = self.reading(wanted)
+        return [item for kind in KINDS for item in kind.live(reading)]
 
     def plan(self, *wanted: Resource) -> Plan:
         self.reports.clear()
-        registry = self.read(list(wanted))
-        judge = (self.judge,) if self.judge else ()
-        live = [
-            item for item in jmap_settings.live(registry, wanted, self.reports.append, *judge) if _is_of(item, wanted)
-        ]
-        live += [Live(Domain(item["name"])) for item in registry["Domain"]]
+        live = [item for item in self.live(wanted) if _is_of(item, wanted)]
+        live += [Live(Domain(item["name"])) for item in self.api.read([Kind("Domain", properties=("name",))])["Domain"]]
         seen = Observation("stalwart", live=live, problems=tuple(self.reports), generation="jmap")
         return diff(Desired(wanted), {"stalwart": seen}, stack="t")
 
@@ -81,9 +92,8 @@ class World:
         """Write what the plan says, put it in force, and plan again."""
         changes = self.plan(*wanted).changes
         self.failures.clear()
-        registry = self.read(list(wanted))
         writes = []
-        for item in jmap_settings.writes(changes, registry, Ids(registry), self.reveal):
+        for item in drafts(changes, self.reading(wanted)):
             if isinstance(item, Unwritable):
                 self.failures[item.change.address] = item.problem.summary
             else:
@@ -113,6 +123,21 @@ class World:
         (response,) = self.api.call((method, arguments))
         assert not {"notCreated", "notUpdated"} & response.arguments.keys(), response.arguments
         return response.arguments
+
+
+def reads(wanted: Sequence[Resource]) -> list[Kind]:
+    return merged(item for kind in KINDS for item in kind.reads(wanted))
+
+
+def drafts(changes: Sequence[Change], reading: Reading) -> list[Write | Unwritable]:
+    ours = {kind: [item for item in changes if kind.has(item.resource)] for kind in KINDS}
+    return [item for kind, changes in ours.items() for item in kind.writes(changes, reading)]
+
+
+def effects(change: Change) -> frozenset[Effect]:
+    kind = kind_of(change.resource)
+    assert kind is not None
+    return kind.effects(change)
 
 
 def _is_of(item: Live, wanted: tuple[Resource, ...]) -> bool:
@@ -151,8 +176,7 @@ def test_the_first_write_of_a_name_carries_the_other_one_too(world):
 @pytest.mark.trap(24, "jmap")
 def test_both_names_go_in_one_write(world):
     wanted = (Domain("mana.how"), Setting("hostname", "mail.mana.how"), Setting("default_domain", "mana.how"))
-    registry = world.read(list(wanted))
-    writes = list(jmap_settings.writes(world.plan(*wanted).changes, registry, Ids(registry), world.reveal))
+    writes = drafts(world.plan(*wanted).changes, world.reading(wanted))
     assert [(item.object, item.verb, len(item.changes)) for item in writes] == [("SystemSettings", "update", 2)]
     assert not world.apply(*wanted).changes
 
@@ -244,7 +268,7 @@ def test_a_removed_listener_is_destroyed(world):
     world.apply(submission)
     live = Live(submission, id=world.get("NetworkListener", name="submission")["id"])
     change = Change(submission.address, (), Reason.REMOVED, live)
-    (write,) = jmap_settings.writes([change], {}, Ids({}), world.reveal)
+    (write,) = drafts([change], world.reading([]))
     list(run(world.api, [write], lambda: False))
     assert world.get("NetworkListener", name="submission") == []
 
@@ -417,7 +441,7 @@ def test_who_knows_a_secret_may_say_so(world):
 
 
 def _settings(world: World, wanted: list[Resource]) -> list[Live]:
-    found = jmap_settings.live(world.read(wanted), wanted, world.reports.append, world.judge)
+    found = world.live(wanted)
     return sorted(
         (item for item in found if isinstance(item.resource, Setting)),
         key=lambda item: "authSecret" in item.resource.word,
@@ -461,6 +485,6 @@ def test_applying_twice_writes_nothing_more(world):
 
 
 def test_settings_of_the_other_generation_are_passed_over(world):
-    assert list(jmap_settings.kinds([Setting("settings/queue.x", "1")])) == list(jmap_settings.kinds([]))
-    found = list(jmap_settings.live(world.read([]), [Setting("settings/queue.x", "1")], world.reports.append))
+    assert list(reads([Setting("settings/queue.x", "1")])) == list(reads([]))
+    found = list(world.live([Setting("settings/queue.x", "1")]))
     assert [item.resource.word for item in found if isinstance(item.resource, Setting)] == []

@@ -3,51 +3,96 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reconciler import keys as dkim
+from reconciler.desired.objects import TYPE
 from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Report, Reveal
+from reconciler.reconcile import Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
-from reconciler.targets.stalwart.jmap.api import Kind, Registry
-from reconciler.targets.stalwart.jmap.directory import Ids, Raw
+from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
-KINDS = (
-    # Not the private key, which reads masked.
-    Kind("DkimSignature", properties=("@type", "domainId", "selector", "publicKey", "stage", "createdAt")),
-)
+_READ = ("@type", "domainId", "selector", "publicKey", "stage", "createdAt")  # the private key reads masked
 _TYPES = {"ed25519": "Dkim1Ed25519Sha256", "rsa": "Dkim1RsaSha256"}
 _ALGORITHMS = {theirs: ours for ours, theirs in _TYPES.items()}
 _RSA_BITS = 2048
 
 
-class Signatures:
-    """The signatures of one registry, matched to those that are wanted."""
+class SignatureKind(ResourceKind):
+    """DKIM keys, told apart by domain and selector."""
 
-    def __init__(self, registry: Registry, wanted: Iterable[Resource], ids: Ids) -> None:
-        self._wanted = {item.address: item for item in wanted if isinstance(item, Signature)}
+    resource = Signature
+    objects = (Kind("DkimSignature", properties=_READ), Kind("Domain", properties=("name",)))
+    in_force_by = Effect.CACHES
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield the signatures, each once, and report doubles and keys that can't be written."""
+        return _Signatures(reading).live()
+
+    def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
+        """Turn changes into writes; another algorithm is another object, made before the old one goes."""
+        for number, change in enumerate(changes):
+            try:
+                yield from _writes(change, f"k{number}", reading)
+            except (ValueError, SecretUnreadable) as error:
+                yield Unwritable(change, unusable(change.address, error))
+
+    def effects(self, change: Change, write: Write | None = None) -> frozenset[Effect]:
+        """A warm signer cache never sees another selector of its domain (traps.md 27); a new domain has none yet."""
+        if write is None or (write.verb == "create" and not write.body["domainId"].startswith("#")):
+            return super().effects(change, write)
+        return frozenset()
+
+    def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
+        """Take the keys that sign, of domains whose records are ours."""
+        managed = {str(it["name"]): it.get("dnsManagement") or MANUAL for it in reading.items("Domain")}
+        for item in fit(live, "jmap", out):
+            signature = item.resource
+            if not isinstance(signature, Signature):
+                continue
+            if managed.get(signature.domain, {}).get(TYPE) != "Manual":
+                hint = "it replaces keys, too; to keep them here, adopt the domain, then import again"
+                out.note(signature.address, "the server manages the records of its domain by itself", hint)
+            elif not signature.signs:
+                hint = "it is pending, retiring or retired there; its record in DNS is imported as it is"
+                out.note(signature.address, "the server does not sign with it", hint)
+            elif not isinstance(signature.public_key, str):
+                out.note(signature.address, "the server can't read its key", "see where it keeps it")
+            else:
+                yield item
+
+
+class _Signatures:
+    """The signatures of one reading, matched to those that are wanted."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._wanted = {item.address: item for item in reading.of(Signature)}
         self._found: dict[str, list[Live]] = defaultdict(list)  # by address
-        for item in registry.get("DkimSignature", ()):
-            domain, algorithm = ids.domain_name(item.get("domainId")), _ALGORITHMS.get(str(item.get("@type")))
+        for item in reading.items("DkimSignature"):
+            domain = reading.ids.domain_name(item.get("domainId"))
+            algorithm = _ALGORITHMS.get(str(item.get("@type")))
             if domain and algorithm:
                 live = _live(Signature(domain, str(item.get("selector")), algorithm, UNMANAGED), item)
                 self._found[live.resource.address].append(live)
 
-    def live(self, reveal: Reveal, report: Report) -> Iterator[Live]:
-        """Yield the signatures, each once, and report doubles and keys that can't be written."""
+    def live(self) -> Iterator[Live]:
+        """Yield each once."""
         found = []
         for items in self._found.values():
             lives = sorted(items, key=self._preference)
             if len(lives) > 1:
-                report(_double(lives))
+                self._reading.report(_double(lives))
             found.append(replace(lives[0], detail=tuple(item.id for item in lives)))
         yield from found
-        self._check(found, reveal, report)
+        self._check(found)
 
     def _preference(self, live: Live) -> tuple[int, bool, str]:
         """Sort key: of several with one selector the one most like the declared one stands for all, then who signs."""
@@ -55,7 +100,7 @@ class Signatures:
         unlike = differences(wanted, live.resource) if wanted else {}
         return len(unlike) + ("algorithm" in unlike), not getattr(live.resource, "signs", None), live.id
 
-    def _check(self, found: Sequence[Live], reveal: Reveal, report: Report) -> None:
+    def _check(self, found: Sequence[Live]) -> None:
         """Tell of the keys to be written what stands in the way, before anything is written."""
         for signature in self._wanted.values():
             own = [item for item in found if item.resource.address == signature.address]
@@ -64,9 +109,9 @@ class Signatures:
             held = own[0].resource if own else None
             try:
                 if not _holds(signature, held):
-                    _pem(signature, reveal)
+                    _pem(signature, self._reading.reveal)
             except (ValueError, SecretUnreadable) as error:
-                report(replace(unusable(signature.address, error), scope=signature.address))
+                self._reading.report(replace(unusable(signature.address, error), scope=signature.address))
 
 
 def _live(name: Signature, item: Raw) -> Live:
@@ -102,50 +147,36 @@ def _holds(signature: Signature, held: Resource | None) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
-@dataclass(frozen=True, slots=True)
-class SignatureWrites:
-    """What one change of a signature needs. ``then`` is done only after all of ``writes`` were.
-
-    ``new`` says that a domain which was there before gets another selector: its cached signer does not know it.
-    """
-
-    writes: tuple[Write, ...] = ()
-    then: tuple[Write, ...] = ()
-    new: bool = False
-
-
-def signature_writes(change: Change, number: int, ids: Ids, reveal: Reveal) -> SignatureWrites | Unwritable:
-    """Turn a change of a signature into writes; another algorithm is another object, made before the old one goes."""
+def _writes(change: Change, creation: str, reading: Reading) -> Iterator[Write]:
     after, before = change.after, change.before
-    old = tuple(Write("DkimSignature", "destroy", key, changes=(change,)) for key in before.detail) if before else ()
-    if not isinstance(after, Signature):
-        return SignatureWrites(old)
-    try:
-        if before is not None and getattr(before.resource, "algorithm", None) == after.algorithm:
-            patch = _patch(after, before.resource, reveal)
-            return SignatureWrites((Write("DkimSignature", "update", before.id, patch, (change,)),) if patch else ())
-        domain = ids.the_domain(after.domain)
+    if isinstance(after, Signature) and before is not None and "algorithm" not in change.fields:
+        if patch := _patch(after, change.fields, reading.reveal):
+            yield Write("DkimSignature", "update", before.id, patch, (change,))
+        return
+    if isinstance(after, Signature):
         body = {
             "@type": _TYPES[after.algorithm],
-            "domainId": domain,
+            "domainId": reading.ids.the_domain(after.domain),
             "selector": after.selector,
-            "privateKey": _private(after, reveal),
-            "stage": "active" if after.signs else "pending",
+            "privateKey": _private(after, reading.reveal),
+            "stage": _stage(after),
         }
-    except (ValueError, SecretUnreadable) as error:
-        return Unwritable(change, unusable(change.address, error))
-    create = Write("DkimSignature", "create", f"k{number}", body, (change,))
-    return SignatureWrites((create,), old, new=not domain.startswith("#"))
+        yield Write("DkimSignature", "create", creation, body, (change,))
+    for key in before.detail if before else ():
+        yield Write("DkimSignature", "destroy", key, changes=(change,), last=after is not None)
 
 
-def _patch(after: Signature, before: Any, reveal: Reveal) -> dict[str, Any]:
-    changed = differences(after, before)
+def _patch(after: Signature, changed: Collection[str], reveal: Reveal) -> dict[str, Any]:
     patch: dict[str, Any] = {}
     if "public_key" in changed:
         patch["privateKey"] = _private(after, reveal)  # replaced in place; publicKey follows (observed.md, 0.16.18)
     if "signs" in changed:
-        patch["stage"] = "active" if after.signs else "pending"
+        patch["stage"] = _stage(after)
     return patch
+
+
+def _stage(signature: Signature) -> str:
+    return "active" if signature.signs else "pending"
 
 
 def _private(signature: Signature, reveal: Reveal) -> dict[str, str]:

@@ -1,0 +1,83 @@
+"""Ports that Stalwart from 0.16 listens on. One is opened, moved or closed by a restart."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from reconciler.plan import Change
+from reconciler.resources import UNMANAGED, Listener, Live
+from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.writes import Write, creation_id
+from reconciler.targets.stalwart.release import JMAP
+from reconciler.targets.stalwart.survey import Omissions, fit
+
+_PROTOCOLS = {"manageSieve": "managesieve"}  # the only one that JMAP spells otherwise than our word
+_SPELLED = {ours: theirs for theirs, ours in _PROTOCOLS.items()}
+
+
+class ListenerKind(ResourceKind):
+    """Listeners. Whether one answers is not known here."""
+
+    resource = Listener
+    objects = (Kind("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", "useTls")),)
+    in_force_by = Effect.RESTART
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield all of them; addresses that mean the same are written as they are wanted."""
+        twins = {item.name: item for item in reading.of(Listener)}
+        for item in reading.items("NetworkListener"):
+            name, bind = str(item.get("name")), tuple(item.get("bind") or ())
+            twin = twins.get(name)
+            if twin is not None and {*map(_socket, twin.bind)} == {*map(_socket, bind)}:
+                bind = twin.bind  # [0::0]:587 is [::]:587
+            protocol = str(item.get("protocol"))
+            implicit = bool(item.get("tlsImplicit")) and item.get("useTls", True) is not False
+            found = Listener(name, bind, _PROTOCOLS.get(protocol, protocol), implicit, open=UNMANAGED)
+            yield Live(found, id=str(item["id"]))
+
+    def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write]:
+        """Create, change whole, or destroy; a restart that is due writes nothing."""
+        del reading
+        for change in changes:
+            known, after = change.before.id if change.before else "", change.after
+            if not isinstance(after, Listener):
+                yield Write("NetworkListener", "destroy", known, changes=(change,))
+            elif not change.restarts:
+                body = _body(after)
+                if known:
+                    yield Write("NetworkListener", "update", known, body, (change,))
+                else:
+                    name = creation_id("listener", after.name)
+                    yield Write("NetworkListener", "create", name, {"name": after.name, **body}, (change,))
+
+    def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
+        """Take those that a fresh server does not have."""
+        del reading
+        fresh = fresh_listeners()
+        return (item for item in fit(live, "jmap", out) if item.resource not in fresh)
+
+
+def fresh_listeners() -> list[Listener]:
+    """List the listeners of a fresh server."""
+    found = JMAP.defaults()["listeners"].items()
+    return [Listener(name, tuple(it["bind"]), it["protocol"], it["tls_implicit"], open=UNMANAGED) for name, it in found]
+
+
+def _body(listener: Listener) -> dict[str, Any]:
+    made = {
+        "bind": dict.fromkeys(listener.bind, True),
+        "protocol": _SPELLED.get(listener.protocol, listener.protocol),
+        "tlsImplicit": listener.tls_implicit,
+    }
+    return made | ({"useTls": True} if listener.tls_implicit else {})
+
+
+def _socket(bind: str) -> str:
+    host, _, port = bind.rpartition(":")
+    try:
+        return f"{ipaddress.ip_address(host.strip('[]'))} {port}"
+    except ValueError:
+        return bind

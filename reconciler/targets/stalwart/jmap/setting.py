@@ -1,0 +1,165 @@
+"""The neutral words of Stalwart from 0.16: hostname, default domain, and the rates of bans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.desired.objects import SINGLETON
+from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate
+from reconciler.plan import Change
+from reconciler.problem import Problem
+from reconciler.resources import Domain, Live, Resource, Setting
+from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.survey import Omissions, fit
+
+_NAMES = {"hostname": "defaultHostname", "default_domain": "defaultDomainId"}  # of x:SystemSettings
+_RATES = {f"auto_ban/{word}": f"{word}BanRate" for word in ("auth", "abuse", "loiter", "scan")}  # of x:Security
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+WORDED = frozenset(
+    {*(("SystemSettings", name) for name in _NAMES.values()), *(("Security", it) for it in _RATES.values())}
+)
+"""The properties of the server's objects that have words of their own."""
+
+WORDS = (Setting("hostname", ""), Setting("default_domain", ""), *(Setting(it, None) for it in DEFAULT_RATES))
+"""All neutral words, as an import asks for them."""
+
+
+def default_domain(wanted: Iterable[Resource]) -> str:
+    """Return the declared default domain, which is the one of bare names before it is in force; empty without one."""
+    declared = (item.value for item in wanted if isinstance(item, Setting) and item.word == "default_domain")
+    return next(declared, None) or ""
+
+
+class SettingKind(ResourceKind):
+    """Neutral words, each a property of a singleton."""
+
+    resource = Setting
+    in_force_by = Effect.RELOAD
+
+    def has(self, resource: Resource) -> bool:
+        """Whether it is a word, and no property of an object by the server's own name."""
+        return isinstance(resource, Setting) and resource.word in {**_NAMES, **_RATES}
+
+    def reads(self, wanted: Sequence[Resource]) -> Iterator[Kind]:
+        """Name the properties of the wanted words."""
+        words = {item.word for item in wanted if isinstance(item, Setting)}
+        if words & _NAMES.keys():
+            yield Kind("SystemSettings", singleton=True, properties=tuple(_NAMES.values()))
+            yield Kind("Domain", properties=("name",))
+        if rates := sorted(_RATES[word] for word in words & _RATES.keys()):
+            yield Kind("Security", singleton=True, properties=tuple(rates))
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield what is live of the wanted words."""
+        for setting in reading.of(Setting):
+            if setting.word in _NAMES:
+                yield _named(setting, reading)
+            elif setting.word in _RATES:
+                stored = reading.singleton("Security").get(_RATES[setting.word])
+                yield Live(Setting(setting.word, _rate(setting, stored)), id=SINGLETON)
+
+    def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
+        """Yield one write for the names, and one for each rate; they are merged."""
+        named = []
+        for change in changes:
+            setting = change.resource
+            if not isinstance(setting, Setting):
+                continue
+            if setting.word in _NAMES:
+                named.append(change)
+            else:
+                wanted = setting.value if setting.value is not None else DEFAULT_RATES[setting.word]
+                body = {_RATES[setting.word]: _rate_body(ban_rate(wanted))}
+                yield Write("Security", "update", SINGLETON, body, (change,))
+        yield from _named_write(named, reading) if named else ()
+
+    def is_same(self, before: Live, now: Live | None) -> bool:
+        """A singleton is always there."""
+        del before, now
+        return True
+
+    def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
+        """Take the words that are not as a fresh server has them."""
+        del reading
+        return (item for item in fit(live, "jmap", out) if getattr(item.resource, "value", None))
+
+
+def _names(reading: Reading) -> dict[str, str | None]:
+    """Return hostname and default domain as they are stored, the domain by name; None of those never written."""
+    stored = reading.singleton("SystemSettings")
+    domains = {item["id"]: str(item["name"]) for item in reading.items("Domain")}
+    return {
+        "hostname": stored.get("defaultHostname") or None,
+        "default_domain": domains.get(stored.get("defaultDomainId")),
+    }
+
+
+def _named(setting: Setting, reading: Reading) -> Live:
+    """Return hostname or default domain; with them goes what the first write needs besides (traps.md 24)."""
+    value = _names(reading)[setting.word]
+    if setting.value is None and value is not None:
+        summary = "can't be cleared: from 0.16 a server always has one"
+        hint = "write a value, or take the line away"
+        reading.report(Problem(setting.address, summary, hint, scope=setting.address))
+    domains = sorted(item.name for item in reading.of(Domain))
+    same = str(value).lower() == str(setting.value).lower()  # host names have no case
+    return Live(
+        Setting(setting.word, setting.value if same else value),
+        id=SINGLETON,
+        detail=default_domain(reading.wanted) or next(iter(domains), None),
+    )
+
+
+def _rate(wanted: Setting, stored: Any) -> str | None:
+    """Return a ban rate as the directory has it: ``off``, ``30/1d``, or None for the server's default."""
+    live_rate = _rate_text(stored)
+    want = DEFAULT_RATES[wanted.word] if wanted.value is None else ban_rate(wanted.value)
+    same = _rate_body(want) == _rate_body(live_rate)
+    value: str | None = wanted.value
+    return value if same else live_rate
+
+
+def _rate_text(stored: Any) -> str:
+    if not isinstance(stored, Mapping):
+        return "off"
+    period = int(stored.get("period") or 0)
+    unit = next(unit for unit, size in sorted(_UNITS.items(), key=lambda it: -it[1]) if period % size == 0)
+    return f"{stored.get('count')}/{period // _UNITS[unit]}{unit}"
+
+
+def _rate_body(rate: str) -> dict[str, int] | None:
+    """Return a rate as the server takes it: null is off, and a count of 0 is refused (observed.md, 0.16.18)."""
+    if rate == "off":
+        return None
+    count, _, period = rate.partition("/")
+    digits = period.rstrip("mshd")
+    return {"count": int(count), "period": int(digits) * _UNITS[period.removeprefix(digits)]}
+
+
+def _named_write(changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
+    """Write hostname and default domain together while either was never written: the server takes no one alone."""
+    have = _names(reading)
+    want = {item.resource.word: item.resource.value for item in changes if isinstance(item.resource, Setting)}
+    fallback = next((item.before.detail for item in changes if item.before), None)
+    domain: str | None = want.get("default_domain") or have["default_domain"] or fallback
+    hostname: str | None = want.get("hostname") or have["hostname"]
+    found = reading.ids.domain(domain) if domain else None
+    if not hostname or found is None:
+        yield from (Unwritable(change, _incomplete(change, hostname, domain)) for change in changes)
+        return
+    whole = have["hostname"] is None or have["default_domain"] is None
+    made = {"defaultHostname": hostname} if whole or "hostname" in want else {}
+    made |= {"defaultDomainId": found} if whole or "default_domain" in want else {}
+    yield Write("SystemSettings", "update", SINGLETON, made, tuple(changes))
+
+
+def _incomplete(change: Change, hostname: str | None, domain: str | None) -> Problem:
+    if hostname and domain:
+        return Problem(change.address, f"refers to the domain {domain}, which is not there", "run apply again")
+    missing = "stalwart.hostname" if not hostname else "stalwart.default_domain"
+    summary = "the server takes hostname and default domain only together, and has neither"
+    return Problem(change.address, summary, f"declare {missing}, too")
