@@ -54,6 +54,8 @@ class Run:
             item.status, item.problem = Status.SKIPPED, self._down
         elif (problem := undone(change, self._failed)) is not None:
             item.fail(problem, Status.SKIPPED)
+        if item.problem is not None:
+            self._failed.add(change.address)  # at once: what needs this one follows
         return item
 
     # ------------------------------------------------------------------------------------------------------ principals
