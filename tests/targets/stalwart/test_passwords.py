@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 
-from reconciler.plan import Action, Change, Reason
+from reconciler.plan import Action, Change, Desired, Reason, diff
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.resources import Account, Live, Secret, SecretRef
+from reconciler.resources import Account, Live, Observation, Same, Secret, SecretRef
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 
@@ -131,10 +131,13 @@ def test_every_account_gets_a_hash_of_its_own_though_the_password_is_the_same():
 
 
 def test_a_password_that_does_not_change_is_neither_read_nor_hashed():
-    change = creation(1)
-    kept = replace(change, before=Live(change.after), fields={"quota": (None, 1)})
+    account = creation(1).after
+    live = replace(account, quota=1, password=Same(account.password))
+    seen = Observation("stalwart", live=[Live(live, id="user1")])
+    kept = diff(Desired([replace(account, quota=2)]), {"stalwart": seen}, stack="mana").changes
+    assert [set(change.fields) for change in kept] == [{"quota"}]
     read: list[Secret] = []
-    passwords.Hashes([kept], lambda secret: read.append(secret) or CLEAR, lambda _: None)
+    passwords.Hashes(kept, lambda secret: read.append(secret) or CLEAR, lambda _: None)
     assert read == []
 
 

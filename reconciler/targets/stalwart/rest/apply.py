@@ -120,7 +120,7 @@ class Run:
             return change.before is not None and self._api.principal(change.before.id) is None
         found = self._api.principal(kind.name(change.after))
         reading = Reading([found] if found else [], {}, [change.after], reveal=self._reveal)
-        return any(not renewed(change, live).fields for live in kind.live(reading))
+        return any(not ((now := renewed(change, live)) and now.fields) for live in kind.live(reading))
 
     # ------------------------------------------------------------------------------------------------------------ keys
     def keys(self, changes: Sequence[tuple[KeyKind[Any], Change]], query: Query) -> Iterator[Outcome]:
