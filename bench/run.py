@@ -221,7 +221,7 @@ class MailServer:
         self.quiet = Task(NO_CHANGE, example, 3, plan, (requests_up_to(2), writes(0)))
         self.restores = (
             Task("restore of the example", example, 3, apply, (requests_up_to(3),)),
-            Task(f"restore of {ACCOUNTS:,} accounts", many, ACCOUNTS + 1, apply, (writes_up_to(2),)),
+            Task(f"restore of {ACCOUNTS:,} accounts", many, ACCOUNTS + 1, apply, (writes_up_to(2), wall_under(5))),
         )
 
     def rows(self, runs: int) -> Iterator[Row]:

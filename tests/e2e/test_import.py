@@ -115,6 +115,7 @@ def _nothing_secret(stack: Stack, said: str) -> None:
         assert value not in yaml, name
     assert "PRIVATE KEY" not in yaml + said
     assert "$6$" not in yaml + said
+    assert "$argon2" not in yaml + said
     for path in (stack.example.path / "secrets").iterdir():
         assert path.stat().st_mode & 0o077 == 0
 
@@ -175,7 +176,7 @@ def _unsalted(stack: Stack, value: Any) -> Any:
     """Put the name of a secret in the place of its hash, which a new server salts anew."""
     if isinstance(value, dict):
         return {key: _unsalted(stack, item) for key, item in value.items()}
-    if isinstance(value, str) and value.startswith("$6$"):
+    if isinstance(value, str) and value.startswith(("$6$", "$argon2id$")):
         return next((name for name, secret in stack.secrets.items() if verify(value, secret)), value)
     return value
 

@@ -6,25 +6,36 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import re
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import TypeVar
 
+from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Report, Reveal
+from reconciler.reconcile import Progress, Report, Reveal
 from reconciler.resources import Account, SecretRef, Unreadable
 from reconciler.secrets.reveal import is_crypt_hash
 
-ROUNDS = 5000
-"""Of SHA-512-crypt. Up to 0.15 the server verifies the hash again at *every* request and login (observed.md), and
-the passwords kept here are mostly made by a machine, which rounds don't protect. Who wants more gives a hash."""
+MEMORY, PASSES = 4096, 1  # KiB and times
+"""What Argon2id costs. Up to 0.15 the server verifies the hash again at *every* request and login (observed.md), each
+with that much memory of its own: with the usual 64 MiB a few logins at once would end a container of 256 MB. This
+costs an attacker's graphics card some ten times what 5,000 rounds of SHA-512-crypt do, which the server's own web
+interface makes up to 0.15, and the server no more. Passwords kept here are mostly made by a machine, which no cost has
+to protect; who wants more gives a hash."""
 
 LONGEST = 512  # bytes; the server refuses longer texts, or drops them without a word (rest-0.15.md, section 2)
 UNUSABLE = Unreadable("its secret can't be used")
 """The verdict on a password that `revealed` has reported."""
 
 _SLOWEST = 2_000_000  # rounds; verifying more takes seconds and is nobody's intention
-_SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MOST_THREADS = 8  # so that many cores do not take the memory of a small container
+_QUIET = 1.0  # seconds after which a person is told how far it is
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 def is_password(stored: str) -> bool:
@@ -60,17 +71,63 @@ def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -
 
 
 def hashed(value: str) -> str:
-    """Return what is sent for a desired password: a hash as it is, a clear value as ``$6$`` with a random salt.
+    """Return what is sent for a desired password: a hash as it is, a clear value as Argon2id with a random salt.
 
     Raises ValueError, without the value, when it can't be a password.
     """
     check(value)
     if is_crypt_hash(value):
         return value
-    from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
+    from argon2 import PasswordHasher
 
-    salt = "".join(secrets.choice(_SALT) for _ in range(16))
-    return str(sha512_crypt.using(rounds=ROUNDS, salt=salt).hash(value))
+    return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY, parallelism=1).hash(value)
+
+
+class Hashes:
+    """What the changes of one apply send for passwords, made on all cores before the first one is written."""
+
+    def __init__(self, changes: Iterable[Change], reveal: Reveal, progress: Progress) -> None:
+        """Hash the passwords of accounts that are to be created or get another one; tell a person when it takes long.
+
+        What can't be read or hashed is left for `of` to tell.
+        """
+        self._reveal = reveal
+        values: dict[str, str] = {}
+        for change in changes:
+            account = change.after
+            if not isinstance(account, Account) or not isinstance(account.password, SecretRef):
+                continue
+            if change.before is None or "password" in change.fields:
+                with suppress(ValueError, SecretUnreadable):
+                    values[account.address] = self._value(account.password)
+        made = side_by_side(hashed, values.values(), "hashing passwords", progress)
+        self._made = dict(zip(values, made, strict=True))
+
+    def of(self, account: Account, ref: SecretRef) -> str:
+        """Return the hash for an account. Raises ValueError or `SecretUnreadable`, without the value."""
+        return self._made.get(account.address) or hashed(self._value(ref))
+
+    def _value(self, ref: SecretRef) -> str:
+        value = self._reveal(ref)
+        try:
+            check(value)
+        except ValueError as error:
+            raise ValueError(f"the password {ref} {error}") from None
+        return value
+
+
+def side_by_side(
+    work: Callable[[_Item], _Made], items: Iterable[_Item], words: str, progress: Progress = lambda _: None
+) -> list[_Made]:
+    """Do the same work for all items on all cores, and say how far it is where that takes more than a second.
+
+    Argon2 and bcrypt, which take nearly all the time, let other threads run meanwhile.
+    """
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        due = [pool.submit(work, item) for item in items]
+        while missing := wait(due, _QUIET).not_done:
+            progress(f"{words}: {len(due) - len(missing):,} of {len(due):,}")
+        return [item.result() for item in due]
 
 
 def matches(value: str, stored: str) -> bool | None:
@@ -93,7 +150,7 @@ def _crypt(value: str, stored: str) -> bool | None:
     rounds = re.match(r"\$[56]\$rounds=(\d+)", stored)
     if rounds and int(rounds[1]) > _SLOWEST:
         return None
-    from passlib.hash import md5_crypt, sha1_crypt, sha256_crypt, sha512_crypt
+    from passlib.hash import md5_crypt, sha1_crypt, sha256_crypt, sha512_crypt  # type: ignore[import-untyped]
 
     scheme = {"$6": sha512_crypt, "$5": sha256_crypt, "$s": sha1_crypt, "$1": md5_crypt}[stored[:2]]
     return bool(scheme.verify(value, stored))

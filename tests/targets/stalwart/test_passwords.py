@@ -4,14 +4,19 @@ import base64
 import hashlib
 import shutil
 import subprocess
+import threading
+from dataclasses import replace
 
 import bcrypt
 import pytest
 from argon2 import PasswordHasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from passlib.hash import md5_crypt, sha256_crypt
+from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 
+from reconciler.plan import Action, Change, Desired, Reason, diff
+from reconciler.problem import Problem, SecretUnreadable
+from reconciler.resources import Account, Live, Observation, Same, Secret, SecretRef
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 
@@ -38,7 +43,8 @@ def ssha(name: str, algorithm: str, salt: bytes) -> str:
 
 
 HASHES = {
-    "sha512-crypt": lambda: passwords.hashed(CLEAR),
+    "ours": lambda: passwords.hashed(CLEAR),
+    "sha512-crypt": lambda: sha512_crypt.using(rounds=5000).hash(CLEAR),
     "sha256-crypt": lambda: sha256_crypt.using(rounds=1000).hash(CLEAR),
     "md5-crypt": lambda: md5_crypt.hash(CLEAR),
     "bcrypt": lambda: bcrypt.hashpw(CLEAR.encode(), bcrypt.gensalt(4)).decode(),
@@ -49,7 +55,7 @@ HASHES = {
     "ssha512": lambda: ssha("SSHA512", "sha512", b"saltsalt"),
     "sha256": lambda: ssha("SHA256", "sha256", b""),
     "md5": lambda: ssha("MD5", "md5", b""),
-    "crypt": lambda: "{CRYPT}" + passwords.hashed(CLEAR),
+    "crypt": lambda: "{CRYPT}" + sha512_crypt.using(rounds=1000).hash(CLEAR),
 }
 
 
@@ -65,7 +71,7 @@ def test_a_clear_value_is_verified_against_its_hash_and_no_other(kind):
 def test_a_value_is_hashed_with_another_salt_each_time():
     first, second = passwords.hashed(CLEAR), passwords.hashed(CLEAR)
     assert first != second
-    assert first.startswith("$6$")
+    assert first.startswith("$argon2id$v=19$m=4096,t=1,p=1$")
     assert CLEAR not in first
 
 
@@ -101,15 +107,68 @@ def test_any_text_round_trips(value):
         assert passwords.matches(value, passwords.hashed(value)) is True
 
 
-def test_openssl_makes_the_same_hash():
+def test_a_hash_that_openssl_makes_is_verified():
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
-    ours = passwords.hashed("plain text")
-    salt = ours.split("$")[2]
-    theirs = subprocess.run(
-        ["openssl", "passwd", "-6", "-salt", salt, "plain text"], capture_output=True, text=True, check=True
-    )
-    assert theirs.stdout.strip() == ours
+    command = ["openssl", "passwd", "-6", "-salt", "saltsaltsaltsalt", "plain text"]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert passwords.matches("plain text", theirs) is True
+    assert passwords.matches("plain texts", theirs) is False
+
+
+def creation(number: int, name: str = "SECRET") -> Change:
+    account = Account(f"user{number}@mana.how", password=SecretRef("env", name))
+    return Change(account.address, (Action.CREATE,), Reason.MISSING, after=account)
+
+
+def test_every_account_gets_a_hash_of_its_own_though_the_password_is_the_same():
+    changes = [creation(1), creation(2)]
+    hashes = passwords.Hashes(changes, lambda _: CLEAR, lambda _: None)
+    made = [hashes.of(change.after, change.after.password) for change in changes]
+    assert made[0] != made[1]
+    assert all(passwords.matches(CLEAR, item) for item in made)
+    assert hashes.of(changes[0].after, changes[0].after.password) == made[0]
+
+
+def test_a_password_that_does_not_change_is_neither_read_nor_hashed():
+    account = creation(1).after
+    live = replace(account, quota=1, password=Same(account.password))
+    seen = Observation("stalwart", live=[Live(live, id="user1")])
+    kept = diff(Desired([replace(account, quota=2)]), {"stalwart": seen}, stack="mana").changes
+    assert [set(change.fields) for change in kept] == [{"quota"}]
+    read: list[Secret] = []
+    passwords.Hashes(kept, lambda secret: read.append(secret) or CLEAR, lambda _: None)
+    assert read == []
+
+
+def test_what_can_not_be_hashed_is_told_for_its_account_and_stops_no_other():
+    def reveal(secret: Secret) -> str:
+        if secret.name == "UNSET":
+            raise SecretUnreadable(Problem(str(secret), "is not set"))
+        return "a\nb" if secret.name == "BROKEN" else CLEAR
+
+    unset, broken, fine = creation(1, "UNSET"), creation(2, "BROKEN"), creation(3)
+    hashes = passwords.Hashes([unset, broken, fine], reveal, lambda _: None)
+    assert passwords.matches(CLEAR, hashes.of(fine.after, fine.after.password)) is True
+    with pytest.raises(SecretUnreadable):
+        hashes.of(unset.after, unset.after.password)
+    with pytest.raises(ValueError, match=r"the password \{env: BROKEN\} holds a control character"):
+        hashes.of(broken.after, broken.after.password)
+
+
+def test_work_that_takes_long_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(passwords, "_QUIET", 0.05)
+    said: list[str] = []
+    slow = threading.Event()
+    threading.Timer(0.2, slow.set).start()
+    assert passwords.side_by_side(lambda item: slow.wait(5) and item, [1, 2], "hashing passwords", said.append) == [
+        1,
+        2,
+    ]
+    assert said[0] == "hashing passwords: 0 of 2"
+    said.clear()
+    passwords.side_by_side(str, range(10), "hashing passwords", said.append)
+    assert said == []
 
 
 def test_app_passwords_and_one_time_seeds_are_no_password():

@@ -185,7 +185,8 @@ class _Writing:
     """The changes of accounts of one run."""
 
     def __init__(self, changes: Sequence[Change], reading: Reading) -> None:
-        self._changes, self._reveal = changes, reading.reveal
+        self._changes = changes
+        self._hashes = passwords.Hashes(changes, reading.reveal, reading.progress)
         self._ids: Ids = reading.ids
         self._domain = reading.domain  # in which bare names are
         self._takers = {item: change for change in changes for item in self._addresses(change) - _held(change)}
@@ -226,7 +227,7 @@ class _Writing:
         made: dict[str, Any] = {"@type": "User", **self._ids.named(_address_of(account, self._domain))}
         made["roles"] = self._roles(account.roles if isinstance(account.roles, tuple) else ("user",))
         if isinstance(account.password, SecretRef):
-            made["credentials"] = {"0": self._credential(account.password)}
+            made["credentials"] = {"0": self._credential(account, account.password)}
         if isinstance(account.description, str) and account.description:
             made["description"] = account.description
         if isinstance(account.quota, int):
@@ -240,15 +241,9 @@ class _Writing:
     def _alias(self, address: str) -> dict[str, Any]:
         return {"enabled": True, **self._ids.named(address)}
 
-    def _credential(self, ref: SecretRef) -> dict[str, Any]:
-        return {"@type": "Password", "secret": self._hashed(ref)}
-
-    def _hashed(self, ref: SecretRef) -> str:
+    def _credential(self, account: Account, ref: SecretRef) -> dict[str, Any]:
         """Return a hash, which the server stores as it is; a clear value would have to pass its strength test."""
-        try:
-            return passwords.hashed(self._reveal(ref))
-        except ValueError as error:
-            raise ValueError(f"the password {ref} {error}") from None
+        return {"@type": "Password", "secret": self._hashes.of(account, ref)}
 
     def _roles(self, names: Sequence[str]) -> dict[str, Any]:
         if len(names) == 1 and names[0] in ROLES:
@@ -308,16 +303,16 @@ class _Writing:
             have = set(stored.get("memberGroupIds") or {})
             patch |= {f"memberGroupIds/{item}": item in want or None for item in sorted(want ^ have)}
         if "password" in changed and isinstance(after.password, SecretRef):
-            patch |= self._password(after.password, stored)
+            patch |= self._password(after, after.password, stored)
         return patch
 
-    def _password(self, ref: SecretRef, stored: Raw) -> dict[str, Any]:
+    def _password(self, account: Account, ref: SecretRef, stored: Raw) -> dict[str, Any]:
         """Return the patch of the password alone: other credentials are the person's own, and read masked."""
         key = _password_key(stored)
         if key is not None:
-            return {f"credentials/{key}/secret": self._hashed(ref)}
+            return {f"credentials/{key}/secret": self._hashes.of(account, ref)}
         free = max((int(item) for item in stored.get("credentials") or {}), default=-1) + 1
-        return {f"credentials/{free}": self._credential(ref)}
+        return {f"credentials/{free}": self._credential(account, ref)}
 
 
 def _primary(change: Change) -> str:

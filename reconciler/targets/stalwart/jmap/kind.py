@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from reconciler.plan import Change
-from reconciler.reconcile import Report, Reveal
+from reconciler.reconcile import Progress, Report, Reveal
 from reconciler.resources import Account, Live, Resource, SecretRef, Unreadable, Verdict
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
@@ -144,6 +144,7 @@ class Reading:
     report: Report
     judge: Judge = lambda *_: NOT_SHOWN
     secrets: SecretJudge = lambda *_: NOT_SHOWN
+    progress: Progress = lambda _: None
 
     def of(self, kind: type[_R]) -> list[_R]:
         """List what is wanted of one kind."""

@@ -267,6 +267,7 @@ class _Run:
         """Yield the writes of all items, and note of each how many it has."""
         wanted = [change.after for change in changes if change.after is not None]
         reading = reading_of(registry, wanted, self.domain, reveal=self.passwords.reveal, report=_unheard)
+        reading = replace(reading, progress=self.progress)
         self.domain = reading.domain
         drafted = [item for item in self._all() if item.open]
         for item in drafted:

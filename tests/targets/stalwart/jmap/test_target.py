@@ -248,7 +248,7 @@ def test_a_password_is_replaced_and_other_credentials_stay(newer):
     ((_, arguments, _),) = newer.requests()[-1]
     ((patch,),) = [arguments["update"].values()]
     assert list(patch) == ["credentials/0/secret"]
-    assert patch["credentials/0/secret"].startswith("$6$")
+    assert patch["credentials/0/secret"].startswith("$argon2id$")
     assert outcome.status is Status.DONE
     assert logs_in(newer, NOREPLY, "an0ther secret")
 
@@ -729,6 +729,7 @@ def test_no_secret_is_told_anywhere(newer, newly_wanted):
     text = f"{newer.plan(newly_wanted)} {outcomes}"
     assert all(value not in text for name, value in newer.secrets.items() if name != "POSTMASTER")
     assert "$6$" not in text
+    assert "$argon2" not in text
 
 
 def test_an_own_new_password_is_used_from_the_next_request_on(newer, newly_wanted):

@@ -225,7 +225,7 @@ def test_a_password_in_clear_text_is_replaced_by_a_hash(world, wanted):
     assert [str(item.severity) for item in observation.problems] == ["warning"]
     assert "n0reply" not in str(observation.problems).replace("noreply", "")
     world.apply(wanted)
-    assert world.principal("noreply")["secrets"][0].startswith("$6$")
+    assert world.principal("noreply")["secrets"][0].startswith("$argon2id$")
     assert world.plan(wanted).changes == ()
 
 
@@ -620,3 +620,17 @@ def test_a_key_the_server_does_not_make_fails_alone(world):
     world.server.faults.append(Fault("POST", "/api/dkim", lose=True))
     assert set(statuses(world.apply(wanted)).values()) == {"done"}
     assert world.plan([*wanted[:1], *wanted[2:]]).changes == ()
+
+
+def test_what_needs_a_skipped_change_is_skipped_itself(world):
+    wanted = [
+        Account("a@gone.how", "a", "a@gone.how"),
+        Setting("hostname", "mail.mana.how"),
+        Setting("default_domain", "mana.how"),
+    ]
+    account, *words = world.plan(wanted).changes
+    first = replace(words[0], needs=frozenset({account.address}))
+    second = replace(words[1], needs=frozenset({first.address}))
+    outcomes = list(world.target.apply([account, first, second], world.reveal))
+    assert [item.status.value for item in outcomes] == ["failed", "skipped", "skipped"]
+    assert outcomes[2].problem.summary == f"{first.address} was not done"

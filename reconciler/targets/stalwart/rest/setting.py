@@ -1,0 +1,111 @@
+"""Settings of Stalwart up to 0.15: words and raw keys, each one key."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from reconciler.desired.objects import place
+from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate, is_secret, raw_key
+from reconciler.plan import Change
+from reconciler.problem import Problem, SecretUnreadable
+from reconciler.reconcile import Reveal
+from reconciler.resources import Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
+from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
+from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
+
+_SHADOW = "server.hostname"  # where it is set, it is used in place of the hostname that we keep (config/network.rs)
+
+
+class Settings(KeyKind[Setting]):
+    """The wanted words and keys; of others nothing is looked at."""
+
+    resource = Setting
+
+    def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name the keys that are wanted."""
+        return (_SHADOW, *(raw_key(item) for item in wanted if isinstance(item, Setting) and place(item) is None))
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield the wanted ones. While the generation is not known, what only 0.16 has is asked for, too."""
+        own = [item for item in reading.of(Setting) if place(item) is None]
+        yield from (Live(Setting(item.word, _value(item, reading)), id=raw_key(item)) for item in own)
+        shadow = reading.keys.get(_SHADOW)
+        wanted = next((item.value for item in own if item.word == "hostname"), None)
+        if shadow and wanted not in (None, shadow):
+            summary = f"{_SHADOW} = {shadow!r} in config.toml is used in its place"
+            hint = (
+                f"remove the line `{_SHADOW} = ...` from config.toml and restart the container, or ask for "
+                f"DELETE /api/settings/{_SHADOW} and then GET /api/reload"
+            )
+            reading.report(Problem("stalwart/hostname", summary, hint))
+
+    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+        """Write its key, or remove it where it is not to be set."""
+        del before, others
+        setting = change.resource
+        if not isinstance(setting, Setting):
+            raise TypeError(change.address)
+        key, value = raw_key(setting), setting.value
+        if change.after is None or value is None:
+            return Edit(change, drop=(key,))
+        if isinstance(value, SecretRef | SecretText):
+            return Edit(change, put={key: reveal(value)})
+        if setting.word in DEFAULT_RATES and ban_rate(value) == "off":
+            return Edit(change, put={key: "false"})
+        return Edit(change, put={key: text_of(value)})
+
+    def in_database(self, resource: Setting) -> Iterable[str]:
+        """Name its key."""
+        return (raw_key(resource),)
+
+    def means(self, text: str, resource: Setting) -> bool:
+        """Whether a text is its value as it would be stored."""
+        return text_of(resource.value) == text
+
+    def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
+        """Yield the words that are set at all, and are what counts."""
+        for item in live:
+            value = getattr(item.resource, "value", None)
+            shadow = taken.keys.get(_SHADOW) if getattr(item.resource, "word", "") == "hostname" else None
+            if value is not None and shadow in (None, value):
+                yield item
+
+
+def _value(wanted: Setting, reading: Reading) -> Any:
+    stored = reading.keys.get(raw_key(wanted))
+    if stored is None and raw_key(wanted) in reading.leaving:
+        return "(in force until a reload)"
+    if wanted.word in DEFAULT_RATES:
+        return _rate(wanted, stored)
+    if isinstance(wanted.value, SecretRef | SecretText):
+        return _secret(wanted, wanted.value, stored, reading)
+    if stored is None:
+        return None
+    same = wanted.value is not None and text_of(wanted.value) == stored
+    if is_secret(raw_key(wanted)) and not same:
+        return Different()  # never shown, whatever is wanted in its place
+    return wanted.value if same else stored
+
+
+def _rate(wanted: Setting, stored: str | None) -> str | None:
+    if stored is None:
+        return None if wanted.value is None else DEFAULT_RATES[wanted.word]
+    try:
+        return ban_rate(stored)
+    except ValueError:
+        return stored
+
+
+def _secret(wanted: Setting, secret: SecretRef | SecretText, stored: str | None, reading: Reading) -> Any:
+    address = wanted.address
+    try:
+        value = reading.reveal(secret)
+    except SecretUnreadable as error:
+        for problem in error.problems:
+            reading.report(Problem(address, f"{problem.where}: {problem.summary}", problem.hint, scope=address))
+        return Unreadable("its secret can't be read")
+    if stored is None:
+        return None
+    return Same(secret) if hmac.compare_digest(value.encode(), stored.encode()) else Different()
