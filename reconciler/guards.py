@@ -10,10 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler import dns
+from reconciler import keys
+from reconciler.dkim.record import dkim_record, domain_name
+from reconciler.dkim.record import name as key_name
 from reconciler.dkim.rotation import free
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
-from reconciler.plan import Change, Desired, Plan, Reason, family
+from reconciler.dns.records import policy
+from reconciler.dns.text import DKIM
+from reconciler.plan import Change, Desired, Plan, Reason
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     UNKNOWN,
@@ -246,18 +250,18 @@ def account_goes(evidence: Evidence) -> Iterator[Problem]:
 
 # ------------------------------------------------------------------------------------------------------------ DNS
 def second_policy(evidence: Evidence) -> Iterator[Problem]:
-    """Two SPF or two DMARC records at one name are an error to every receiver (RFC 7208 4.5, RFC 9989)."""
+    """Two SPF, DMARC or other policies at one name are an error to every receiver (`reconciler.dns.text`)."""
     names: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in evidence.records():
-        kind = family(record)
-        if kind in ("spf", "dmarc"):
-            names[record.zone, record.name, kind].append(record)
+        kind = policy(record)
+        if kind is not None and kind is not DKIM:  # what stands at a key's name has guards of its own
+            names[record.zone, record.name, kind.label].append(record)
     touched = {change.resource for change in evidence.plan.changes}
-    for (zone, name, kind), records in sorted(names.items()):
+    for (zone, name, label), records in sorted(names.items()):
         if len(records) < 2:  # noqa: PLR2004 (one is right)
             continue
         address = f"dns/{zone}/TXT/{name}"
-        summary = f"there would be {len(records)} {kind.upper()} records at this name: receivers then ignore both"
+        summary = f"there would be {len(records)} {label} records at this name: receivers then ignore both"
         if touched.isdisjoint(records):
             yield _warn(address, summary.replace("would be", "are"), "delete the one that is wrong at Cloudflare")
         else:
@@ -310,26 +314,15 @@ def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:
 
 def _signing(evidence: Evidence) -> dict[str, Signature]:
     """Map the names of key records to the keys that the server signs with, or may: one that is not in force yet."""
-    keys = [live.resource for live in evidence.live if isinstance(live.resource, Signature)]
-    return {_key_name(key): key for key in keys if key.signs or not key.in_force}
-
-
-def _key_name(key: Signature) -> str:
-    """Return the full name of the record that publishes a key."""
-    return f"{key.selector.lower()}._domainkey.{_domain(key)}"
-
-
-def _domain(key: Signature) -> str:
-    """Return a key's domain as DNS has it: a server stores what it was given."""
-    try:
-        return dns.host(key.domain)
-    except ValueError:
-        return key.domain.lower()
+    held = [live.resource for live in evidence.live if isinstance(live.resource, Signature)]
+    return {key_name(key.selector, key.domain): key for key in held if key.signs or not key.in_force}
 
 
 def _publishes(record: object, key: Signature) -> bool:
-    tags = (dns.dkim_tags(str(record.content)) if isinstance(record, Record) else None) or {}
-    return bool(key.public_key) and tags.get("p") == key.public_key
+    if not isinstance(record, Record) or not key.public_key:
+        return False
+    shown = keys.read(str(record.content))
+    return shown.sound and shown.tag("p") == key.public_key
 
 
 def _unpublished(evidence: Evidence) -> Iterator[tuple[Change, Record]]:
@@ -346,7 +339,7 @@ def _key_changes(evidence: Evidence) -> Iterator[tuple[Change, Record]]:
     """Yield the changes of records that publish a key, and what each is until then."""
     for change in evidence.plan.changes:
         record = change.before.resource if change.before else None
-        if isinstance(record, Record) and family(record) == "dkim":
+        if isinstance(record, Record) and policy(record) is DKIM:
             yield change, record
 
 
@@ -388,7 +381,10 @@ def _needed_beside(
     waiting = "leave it at `stage: retiring` until then"
     if record.host in signing:
         return f"its key signs until {heir.selector} takes over, in this very plan", "leave it at `stage: retiring`"
-    if _key_name(heir) not in signing or not signing[_key_name(heir)].in_force:
+    if (
+        key_name(heir.selector, heir.domain) not in signing
+        or not signing[key_name(heir.selector, heir.domain)].in_force
+    ):
         return f"stays until the server signs with {heir.selector} in its place", waiting
     if heir.since is None:
         hint = f"write `since` to {heir.address}: the day from which it signs"
@@ -404,13 +400,14 @@ def _needed_beside(
 
 def _heirs(evidence: Evidence, record: Record) -> Iterator[Signature]:
     """Yield the key that signs for a domain in place of one whose record goes; nothing needs a revoked one."""
-    tags = dns.dkim_tags(str(record.content))
+    shown = keys.read(str(record.content))
     domain = record.host.partition("._domainkey.")[2]
-    if not tags or not tags.get("p"):
+    if not (shown.sound and shown.public):
         return
-    keys = (item for item in evidence.desired.resources if isinstance(item, Signature))
-    for key in keys:
-        if (_domain(key), key.algorithm) == (domain, tags["k"]) and _key_name(key) != record.host:
+    for key in (item for item in evidence.desired.resources if isinstance(item, Signature)):
+        if (domain_name(key.domain), key.algorithm) == (domain, shown.tag("k")) and key_name(
+            key.selector, key.domain
+        ) != record.host:
             yield key
 
 
@@ -485,8 +482,8 @@ def _read_zones(evidence: Evidence) -> set[str]:
 def _key_record(evidence: Evidence, key: Signature) -> Record:
     """Return the record that publishes a key: the declared one, or what it has to be in a zone that is not ours."""
     records = (item for item in evidence.desired.resources if isinstance(item, Record) and item.type == "TXT")
-    derived = dns.dkim_record(key.domain, key.domain, key.selector, key.algorithm, key.public_key)
-    return next((item for item in records if item.host == _key_name(key)), derived)
+    derived = dkim_record(key.domain, key.domain, key.selector, key.algorithm, key.public_key)
+    return next((item for item in records if item.host == key_name(key.selector, key.domain)), derived)
 
 
 def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
@@ -500,7 +497,9 @@ def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
     if isinstance(before, Signature) and before.signs and "public_key" in change.fields:
         return True
     return any(
-        other.algorithm in (key.algorithm, "") and _domain(other) == _domain(key) and name != _key_name(key)
+        other.algorithm in (key.algorithm, "")
+        and domain_name(other.domain) == domain_name(key.domain)
+        and name != key_name(key.selector, key.domain)
         for name, other in _signing(evidence).items()
     )
 
@@ -555,9 +554,9 @@ def _seen_text(value: object) -> str:
 
 def questions(evidence: Evidence) -> frozenset[Question]:
     """Return what guards have to know from the authoritative name servers; mostly nothing."""
-    keys = [key for change, key in _put_in_use(evidence) if _takes_over(evidence, change, key)]
-    keys += [heir for _, record in _unpublished(evidence) for heir in _heirs(evidence, record)]
-    records = [_key_record(evidence, key) for key in keys]
+    heirs = [key for change, key in _put_in_use(evidence) if _takes_over(evidence, change, key)]
+    heirs += [heir for _, record in _unpublished(evidence) for heir in _heirs(evidence, record)]
+    records = [_key_record(evidence, key) for key in heirs]
     records += [record for _, _, provided in _switches(evidence) for record in provided]
     return frozenset(question(record) for record in records)
 

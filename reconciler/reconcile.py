@@ -13,7 +13,7 @@ from reconciler import guards
 from reconciler.dns.publication import Look
 from reconciler.plan import Change, Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.resources import Observation, Record, Resource, Secret, SecretRef
+from reconciler.resources import Observation, Resource, Secret, SecretRef
 
 Reveal = Callable[[Secret], str]
 """From a secret's name to its value; raises `SecretUnreadable`. Only targets call it."""
@@ -90,8 +90,6 @@ class Work:
     policy: guards.Policy = field(default_factory=guards.Policy)
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
-    heading: Callable[[Record], str] = lambda record: str(record.content)
-    markable: Callable[[Resource], bool] = lambda _: True
     head: tuple[str, ...] = ()
     revision: str = ""
     desired_hash: str = ""
@@ -160,14 +158,7 @@ def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
     """Observe, compare and guard. Writes nothing anywhere. ``gone`` are addresses that were there a moment ago."""
     observations = observe(work, work.desire(None).resources)
     desired = work.desire(observations)
-    plan = diff(
-        desired,
-        observations,
-        stack=work.stack,
-        head=work.heading,
-        markable=work.markable,
-        prune=work.policy.prune,
-    )
+    plan = diff(desired, observations, stack=work.stack, prune=work.policy.prune)
     unknown = _unknown(plan, work.only, {*desired.removed, *gone})
     plan = narrow(plan, work.only)
     evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler import guards
-from reconciler.dns import dkim_record, head, record
+from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, question
+from reconciler.dns.records import record
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -53,7 +54,7 @@ def judge(resources, *, dns=None, mail=None, policy=None, public=frozenset(), lo
     if any(isinstance(item, Variable) for item in resources):
         observations["compose"] = Observation("compose")
     desired = Desired(resources, **more)
-    plan = diff(desired, observations, stack="mana", head=head)
+    plan = diff(desired, observations, stack="mana")
     evidence = guards.Evidence(plan, desired, observations, policy or guards.Policy(), public)
     return guards.check(evidence)
 
@@ -193,7 +194,7 @@ def mailbox(name, *aliases, **more):
 def judge_accounts(wanted, live, **more):
     observation = Observation("stalwart", [Live(item, str(item.login)) for item in live])
     desired = Desired(wanted, **more)
-    plan = diff(desired, {"stalwart": observation}, stack="mana", head=head)
+    plan = diff(desired, {"stalwart": observation}, stack="mana")
     return guards.check(guards.Evidence(plan, desired, {"stalwart": observation}, guards.Policy()))
 
 
@@ -257,7 +258,7 @@ def judge_switch(before, shown=(), *, provided=(ALIAS, CODE), port="587"):
     )
     live = [Live(Variable("notify", name, running[name], running[name])) for name in names]
     observations = {"compose": Observation("compose", live)}
-    plan = diff(desired, observations, stack="mana", head=head)
+    plan = diff(desired, observations, stack="mana")
     evidence = guards.Evidence(plan, desired, observations, guards.Policy())
     values = {question(ALIAS): [ALIAS.content], question(CODE): [CODE.content, "v=spf1 -all"]}
     answers = {
@@ -314,7 +315,7 @@ def rotate(wanted, *, dns=(), mail=(), said=(), days=0, allow=None, lost=False, 
         "stalwart": Observation("stalwart", [Live(item, item.selector) for item in mail], lost=lost, unread=unread),
     }
     desired = Desired(wanted, **more)
-    plan = diff(desired, observations, stack="mana", head=head)
+    plan = diff(desired, observations, stack="mana")
     policy = guards.Policy(allow_deletes=allow)
     evidence = guards.Evidence(plan, desired, observations, policy, today=TODAY + dt.timedelta(days=days))
     asked = guards.questions(evidence)

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.spec import Key
-from reconciler.dns import dkim_record, host
+from reconciler.dkim.record import dkim_record
+from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, Record, Signature

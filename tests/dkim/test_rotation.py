@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from reconciler.desired.spec import Key
 from reconciler.dkim import rotation
+from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import Move, Seen, Step, free
-from reconciler.dns import dkim_record
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Severity
 from reconciler.resources import Signature

@@ -34,14 +34,14 @@ MAIL = [
     ("CNAME", "brevo1._domainkey", "b1.mana-how.dkim.brevo.com", {}),
     ("CNAME", "pm-bounces", "pm.mtasv.net", {}),
     ("SRV", "_imaps._tcp", None, {"data": {"priority": 0, "weight": 1, "port": 993, "target": "post.mana.how"}}),
-    ("TLSA", "_25._tcp.mx1", "3 1 1 abab", {}),
+    ("TLSA", "_25._tcp.mx1", f"3 1 1 {'ab' * 32}", {}),
 ]
 OTHERS = [
     ("A", "@", "192.0.2.80", {}),
     ("A", "www", "192.0.2.81", {}),
     ("TXT", "@", "google-site-verification=abc", {}),
     ("SRV", "_minecraft._tcp", "0 5 25565 www.mana.how", {"priority": 0}),
-    ("TLSA", "_443._tcp.www", "3 1 1 abab", {}),
+    ("TLSA", "_443._tcp.www", f"3 1 1 {'ab' * 32}", {}),
     ("CNAME", "shop", "shops.example.com", {}),
     ("CAA", "@", '0 issue "letsencrypt.org"', {}),
 ]

@@ -97,7 +97,7 @@ def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bo
 
 
 def _domain(name: str) -> str:
-    from reconciler.dns import host
+    from reconciler.dns.names import host
 
     try:
         return host(name)

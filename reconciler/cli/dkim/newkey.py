@@ -13,7 +13,8 @@ from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Key, Spec
 from reconciler.dkim import rotation
-from reconciler.dns import dkim_record, host
+from reconciler.dkim.record import dkim_record
+from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, publication, question
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 from reconciler.resources import UNKNOWN, Record, SecretRef

@@ -105,7 +105,7 @@ def _server(
 ) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
     from reconciler.cli.dkim.server import signatures
-    from reconciler.dns import host
+    from reconciler.dns.names import host
     from reconciler.resources import Domain, Signature
 
     if session.options.target and "stalwart" not in session.options.target:

@@ -9,7 +9,7 @@ from reconciler.desired import spec as form
 from reconciler.desired.resources import PublicHalf, zone_of
 from reconciler.dkim.standing.key import KeyFacts, txt_name
 from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
-from reconciler.dns import host
+from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Question
 from reconciler.resources import Signature
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from reconciler import keys
 from reconciler.desired import spec as form
+from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dkim.standing.keyrecord import Defect, Reading, read
 from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
-from reconciler.dns import dkim_record
 from reconciler.dns.publication import Answer
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Signature
