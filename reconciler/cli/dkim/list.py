@@ -17,7 +17,7 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
-    from reconciler.dkim.standing import Standing
+    from reconciler.dkim.verdict import Standing
     from reconciler.reconcile import Work
     from reconciler.resources import Signature
 
