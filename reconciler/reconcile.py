@@ -11,6 +11,7 @@ from typing import Protocol
 
 from reconciler import guards
 from reconciler.dns.publication import Look
+from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Change, Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import Observation, Resource, Secret, SecretRef
@@ -87,7 +88,7 @@ class Work:
     desire: Callable[[Observations | None], Desired]
     targets: Mapping[str, Target]
     reveal: Reveal
-    policy: guards.Policy = field(default_factory=guards.Policy)
+    policy: Policy = field(default_factory=Policy)
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
     head: tuple[str, ...] = ()
@@ -161,7 +162,7 @@ def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
     plan = diff(desired, observations, stack=work.stack, prune=work.policy.prune)
     unknown = _unknown(plan, work.only, {*desired.removed, *gone})
     plan = narrow(plan, work.only)
-    evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
+    evidence = Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
     asked = guards.questions(evidence)
     evidence = replace(evidence, answers=work.look(asked) if asked else {})
     unchanged = work.last_hash is not None and work.last_hash == work.desired_hash

@@ -16,7 +16,8 @@ from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
 from reconciler.dns.names import host
-from reconciler.guards import PUBLIC_SECRETS, Policy
+from reconciler.guards.evidence import Policy
+from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.dns.records import record
-from reconciler.guards import Policy
+from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.reconcile import Outcome, Status, Work, apply, make_plan

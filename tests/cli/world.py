@@ -124,7 +124,7 @@ def _stored(resource: Resource) -> Resource:
 def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice: Any) -> Work:
     """Stand in for `reconciler.stack.work`: the same, but for where the targets are."""
     from reconciler.desired.resources import desire
-    from reconciler.guards import Policy
+    from reconciler.guards.evidence import Policy
     from reconciler.observe.nameservers import look
     from reconciler.secrets.reveal import Secrets
 
