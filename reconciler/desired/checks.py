@@ -14,7 +14,7 @@ from reconciler.desired.yaml import Path
 from reconciler.dkim.record import domain_name
 from reconciler.dkim.record import name as key_name
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
-from reconciler.dns.text import Policy
+from reconciler.dns.text import MailPolicy
 from reconciler.resources import Record as Resource
 
 
@@ -298,7 +298,7 @@ def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]
 def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
     """Tell of what stands twice at one name, and of what can't stand beside another."""
     same: dict[Resource, Path] = {}
-    policies: dict[Policy, Path] = {}
+    policies: dict[MailPolicy, Path] = {}
     for path, item in found:
         if item in same:
             yield Finding(path, "is the same record as {other}", "keep one", same[item])

@@ -146,7 +146,7 @@ def check_data(record: Record) -> None:
         raise InvalidRecord(f"{record.type}: {said}", "data" if record.data else "content") from None
 
 
-def policy(record: Record) -> text.Policy | None:
+def policy(record: Record) -> text.MailPolicy | None:
     """Return the policy of which a record's name may have one."""
     return types.TYPES.get(record.type, types.OTHER).once(record.name, record.content)
 

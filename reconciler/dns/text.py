@@ -13,7 +13,7 @@ _ESCAPED = re.compile(rb"\\(\d{3}|.)", re.DOTALL)
 _STRING_LIMIT = 255  # bytes in one character-string, RFC 1035 section 3.3
 
 
-def read(name: str, content: str) -> str:
+def read(_zone: str, name: str, content: str) -> str:
     """Normalise the content of a TXT record at a name: its strings joined, a key record written by its meaning.
 
     Raises ValueError for an empty one, which the API refuses.
@@ -80,7 +80,7 @@ def _escape(byte: int) -> str:
 
 # -------------------------------------------------------------------------------------------------------- policies
 @dataclass(frozen=True, slots=True)
-class Policy:
+class MailPolicy:
     """A kind of text that receivers look for at a name, and of which they take two for none.
 
     ``version`` is how it begins, in lower case; ``remedy`` is what to do about a second one.
@@ -91,19 +91,19 @@ class Policy:
     remedy: str = "receivers take two for none: join them into one"
 
 
-DKIM = Policy("DKIM", "v=dkim1", "which of them counts is undefined: a new key takes a selector of its own")
+DKIM = MailPolicy("DKIM", "v=dkim1", "which of them counts is undefined: a new key takes a selector of its own")
 # RFC 7208 section 4.5, RFC 9989, RFC 8460 section 3, RFC 8461 section 3.1, BIMI; RFC 6376 section 3.6.2.2.
 POLICIES = (
-    Policy("SPF", "v=spf1"),
-    Policy("DMARC", "v=dmarc1"),
-    Policy("TLSRPT", "v=tlsrptv1"),
-    Policy("MTA-STS", "v=stsv1"),
-    Policy("BIMI", "v=bimi1"),
+    MailPolicy("SPF", "v=spf1"),
+    MailPolicy("DMARC", "v=dmarc1"),
+    MailPolicy("TLSRPT", "v=tlsrptv1"),
+    MailPolicy("MTA-STS", "v=stsv1"),
+    MailPolicy("BIMI", "v=bimi1"),
     DKIM,
 )
 
 
-def policy(name: str, content: object) -> Policy | None:
+def policy(name: str, content: object) -> MailPolicy | None:
     """Return the policy that a TXT record at a name holds; whatever stands at the name of a key is one."""
     if _is_key_name(name):
         return DKIM

@@ -77,8 +77,7 @@ _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
-def _ipv4(zone: str, name: str, content: str) -> str:
-    del zone, name
+def _ipv4(_zone: str, _name: str, content: str) -> str:
     if _IPV4.fullmatch(content):  # has one form only; thousands of them are read
         return content
     try:
@@ -87,35 +86,18 @@ def _ipv4(zone: str, name: str, content: str) -> str:
         raise ValueError(f"{content!r} is no IPv4 address") from None
 
 
-def _ipv6(zone: str, name: str, content: str) -> str:
-    del zone, name
+def _ipv6(_zone: str, _name: str, content: str) -> str:
     try:
         return str(IPv6Address(content))
     except AddressValueError:
         raise ValueError(f"{content!r} is no IPv6 address") from None
 
 
-def _target(zone: str, name: str, content: str) -> str:
-    del name
+def _target(zone: str, _name: str, content: str) -> str:
     return host(zone if content == "@" else content)
 
 
-def _strings(zone: str, name: str, content: str) -> str:
-    del zone
-    return text.read(name, content)
-
-
-def _unchanged(zone: str, name: str, content: str) -> str:
-    del zone, name
-    return content
-
-
 # ---------------------------------------------------------------------------------------------------------- the table
-def _nothing(name: str, other: str) -> bool:
-    del name, other
-    return False
-
-
 def _alias(name: str, other: str) -> bool:
     """An alias stands alone (RFC 1034 section 3.6.2); that of a zone is flattened, so that mail may be beside it."""
     return name != "@" or other in ("A", "AAAA", "CNAME")
@@ -136,13 +118,13 @@ class Type:
     parts: Mapping[str, Callable[[Any], Value]] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     quoted: tuple[str, ...] = ()
-    read: Callable[[str, str, str], str] = _unchanged
+    read: Callable[[str, str, str], str] = lambda _zone, _name, content: content
     prioritised: bool = False
     points: bool = False
     proxiable: bool = False
     divided: bool = False
-    excludes: Callable[[str, str], bool] = _nothing
-    once: Callable[[str, object], text.Policy | None] = lambda _name, _content: None
+    excludes: Callable[[str, str], bool] = lambda _name, _other: False
+    once: Callable[[str, object], text.MailPolicy | None] = lambda _name, _content: None
 
     @property
     def has_priority(self) -> bool:
@@ -150,12 +132,12 @@ class Type:
         return self.prioritised or "priority" in self.parts
 
 
-_TLSA: dict[str, Callable[[Any], Value]] = {
-    "usage": _number,
-    "selector": _number,
-    "matching_type": _number,
-    "certificate": _hex,
-}
+Parts = dict[str, Callable[[Any], Value]]
+_AXIS: Parts = {"degrees": _number, "minutes": _number, "seconds": _fraction, "direction": _upper}
+_LOC: Parts = {f"{axis}_{name}": part for axis in ("lat", "long") for name, part in _AXIS.items()}
+_LOC |= dict.fromkeys(("altitude", "size", "precision_horz", "precision_vert"), _fraction)
+_NAPTR: Parts = {"order": _number, "preference": _number, "flags": _upper, "service": _word, "regex": _word}
+_TLSA: Parts = {"usage": _number, "selector": _number, "matching_type": _number, "certificate": _hex}
 _SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",))
 
 # Names and order of the parts are the API's and, but for LOC's units, a zone file's.
@@ -168,34 +150,9 @@ TYPES: dict[str, Type] = {
     "DNSKEY": Type({"flags": _number, "protocol": _number, "algorithm": _number, "public_key": _base64}),
     "DS": Type({"key_tag": _number, "algorithm": _number, "digest_type": _number, "digest": _hex}),
     "HTTPS": _SVCB,
-    "LOC": Type(
-        {
-            "lat_degrees": _number,
-            "lat_minutes": _number,
-            "lat_seconds": _fraction,
-            "lat_direction": _upper,
-            "long_degrees": _number,
-            "long_minutes": _number,
-            "long_seconds": _fraction,
-            "long_direction": _upper,
-            "altitude": _fraction,
-            "size": _fraction,
-            "precision_horz": _fraction,
-            "precision_vert": _fraction,
-        }
-    ),
+    "LOC": Type(_LOC),
     "MX": Type(read=_target, prioritised=True, points=True, divided=True),
-    "NAPTR": Type(
-        {
-            "order": _number,
-            "preference": _number,
-            "flags": _upper,
-            "service": _word,
-            "regex": _word,
-            "replacement": host,
-        },
-        quoted=("flags", "service", "regex"),
-    ),
+    "NAPTR": Type(_NAPTR | {"replacement": host}, quoted=("flags", "service", "regex")),
     "NS": Type(read=_target, points=True),
     "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
     "PTR": Type(read=_target, points=True),
@@ -204,7 +161,7 @@ TYPES: dict[str, Type] = {
     "SSHFP": Type({"algorithm": _number, "type": _number, "fingerprint": _hex}),
     "SVCB": _SVCB,
     "TLSA": Type(_TLSA),
-    "TXT": Type(read=_strings, once=text.policy),
+    "TXT": Type(read=text.read, once=text.policy),
     "URI": Type({"weight": _number, "target": _word}, quoted=("target",), prioritised=True),
 }
 OTHER = Type()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.dns.publication import Question, question
-from reconciler.guards import accounts, deletions, dkim, dns, providers, secrets
+from reconciler.guards import accounts, deletions, dkim, dns, secrets
 from reconciler.guards.evidence import Evidence
 from reconciler.problem import Problem
 
@@ -24,7 +24,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     dkim.selector_still_signs,
     dkim.selector_still_needed,
     dkim.takes_over_unpublished,
-    providers.provider_unpublished,
+    dns.provider_unpublished,
     secrets.administrator_as_consumer,
     secrets.known_secret,
     secrets.everyone_allowed,
@@ -38,4 +38,4 @@ def check(evidence: Evidence) -> tuple[Problem, ...]:
 
 def questions(evidence: Evidence) -> frozenset[Question]:
     """Return what guards have to know from the authoritative name servers; mostly nothing."""
-    return frozenset(question(record) for record in (*dkim.asked(evidence), *providers.asked(evidence)))
+    return frozenset(question(record) for record in (*dkim.asked(evidence), *dns.asked(evidence)))

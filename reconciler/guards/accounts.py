@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.guards.evidence import Evidence, refuse, warn
+from reconciler.guards.evidence import Evidence, mail_addresses, refuse, warn
 from reconciler.plan import Change, Reason
 from reconciler.problem import Problem
-from reconciler.resources import Account, Domain, Login
+from reconciler.resources import Account, Domain
 
 
 def domain_in_use(evidence: Evidence) -> Iterator[Problem]:
@@ -39,10 +39,10 @@ def address_taken(evidence: Evidence) -> Iterator[Problem]:
         address: live
         for live in evidence.live
         if isinstance(live.resource, Account)
-        for address in _mail_addresses(live.resource)
+        for address in mail_addresses(live.resource)
     }
     for change in accounts:
-        for address in _mail_addresses(change.after) if isinstance(change.after, Account) else ():
+        for address in mail_addresses(change.after) if isinstance(change.after, Account) else ():
             live = held.get(address)
             if live is None or (change.before is not None and live.id == change.before.id):
                 continue
@@ -65,20 +65,13 @@ def _gives_up(change: Change, address: str) -> bool:
     return address not in (email, *(aliases if isinstance(aliases, tuple) else ()))
 
 
-def _mail_addresses(account: Account) -> Iterator[str]:
-    if isinstance(account.email, str):
-        yield account.email
-    if isinstance(account.aliases, tuple):
-        yield from account.aliases
-
-
 def account_goes(evidence: Evidence) -> Iterator[Problem]:
     """An account's removal destroys its mailbox: said loudly, and refused for a login that is still in use."""
     for change in evidence.plan.changes:
         account = change.resource
         if not (change.deletes and isinstance(account, Account)):
             continue
-        service = next((item.service for item, login in evidence.logins() if is_login(evidence, login, account)), None)
+        service = next(evidence.consumers(account), None)
         if service is not None:
             hint = "switch the consumer to another provider or account first"
             yield refuse(change.address, f"{service} logs in with it", hint, "stalwart")
@@ -91,17 +84,3 @@ def account_goes(evidence: Evidence) -> Iterator[Problem]:
             yield refuse(change.address, "its removal destroys a mailbox", hint, "stalwart")
         else:
             yield warn(change.address, "its mailbox and every mail in it are destroyed", "there is no way back")
-
-
-def is_login(evidence: Evidence, login: Login, account: Account) -> bool:
-    """Whether a consumer logs in as this account: as the directory says, or by its name at a host of this stack."""
-    if login.account is not None:
-        return login.account == account.name
-    names = (account.name, account.login, *_mail_addresses(account))
-    return str(login.username).lower() in names and _at_home(evidence, login.host.lower())
-
-
-def _at_home(evidence: Evidence, host: str) -> bool:
-    """Whether a host is this stack's own mail server: a name of the compose network or in a mail domain of ours."""
-    domains = [item.name for item in evidence.desired.resources if isinstance(item, Domain)]
-    return "." not in host or any(host == name or host.endswith(f".{name}") for name in domains)

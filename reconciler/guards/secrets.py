@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.guards.accounts import is_login
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
 from reconciler.resources import Account, AllowedIp, SecretRef, SecretText, Setting, Variable
@@ -43,12 +42,11 @@ def administrator_as_consumer(evidence: Evidence) -> Iterator[Problem]:
         for item in evidence.desired.resources
         if isinstance(item, Account) and isinstance(item.roles, tuple) and "admin" in item.roles
     ]
-    for item, login in evidence.logins():
-        for admin in admins:
-            if is_login(evidence, login, admin):
-                scope = f"smtp/{item.service}"
-                hint = "give it an account of its own with `roles: [user]`"
-                yield refuse(scope, f"logs in with the administrator {admin.name}", hint, scope)
+    for admin in admins:
+        for service in evidence.consumers(admin):
+            scope = f"smtp/{service}"
+            hint = "give it an account of its own with `roles: [user]`"
+            yield refuse(scope, f"logs in with the administrator {admin.name}", hint, scope)
 
 
 def known_secret(evidence: Evidence) -> Iterator[Problem]:

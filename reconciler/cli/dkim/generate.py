@@ -57,7 +57,7 @@ def command(
     session.console.step(f"Making a key for {name}")
     with session.stop.writing():
         order = Order(name, algorithm, selector, where, recipients)
-        key = make(directory, order, session.settings.environ, session.settings.today, look(session))
+        key = make(directory, order, session.settings.environ, session.settings.today, inquiry(session))
         made = edit(directory, [key.entry(stage, session.settings.today)])
         made.write()
     session.console.done()
@@ -72,10 +72,10 @@ def _domain(spec: Spec, text: str) -> str:
     """Return a domain as the directory writes it. One that it says nothing of at all is a slip of the pen."""
     from reconciler.desired.resources import zone_of
 
-    name = domain_name(text)
+    name = _domain_name(text)
     known = {account.rpartition("@")[2].lower() for account in spec.accounts if "@" in account}
     known |= {item for item in (spec.stalwart.default_domain, *spec.dkim, *spec.dns) if item}
-    if known and name not in {domain_name(item) for item in known} and zone_of(name, spec.dns) is None:
+    if known and name not in {_domain_name(item) for item in known} and zone_of(name, spec.dns) is None:
         hint = "declare an account of it, or its zone under dns"
         raise unknown(text, sorted(known), hint, "the directory knows no such domain")
     return declared(spec, name) or name
@@ -85,11 +85,11 @@ def declared(spec: Spec, domain: str) -> str | None:
     """Return a domain as the directory writes it below ``dkim``; None where it does not."""
     from reconciler.dns.names import host
 
-    wanted = domain_name(domain)
+    wanted = _domain_name(domain)
     return next((name for name in spec.dkim if host(name) == wanted), None)
 
 
-def domain_name(domain: str) -> str:
+def _domain_name(domain: str) -> str:
     """Normalise a domain of the command line. Raises `ReconcilerError`."""
     from reconciler.dns.names import host
 
@@ -103,10 +103,10 @@ def unknown(domain: str, known: Sequence[str], hint: str, summary: str) -> Recon
     """Make the error for a domain that the directory does not know, or has no key of."""
     from reconciler.desired.checks import near
 
-    return ReconcilerError(Problem(domain, summary, near(domain_name(domain), known) or hint))
+    return ReconcilerError(Problem(domain, summary, near(_domain_name(domain), known) or hint))
 
 
-def look(session: Session) -> Look:
+def inquiry(session: Session) -> Look:
     """Return how to ask the name servers, which is told while it lasts."""
     from reconciler.observe import nameservers
 

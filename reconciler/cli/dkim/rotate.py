@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP, declared, look, unknown
+from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP, declared, inquiry, unknown
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
@@ -76,7 +76,7 @@ def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> 
     """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
     from reconciler.dkim.rotation import Seen
 
-    answers = look(session)(needs.questions)
+    answers = inquiry(session)(needs.questions)
     halves = _halves(session, directory, needs.halves)
     unknown = any(key.selector not in halves for key in needs.halves)
     if not (needs.server or unknown):
@@ -150,7 +150,7 @@ class _Run:
         for item in self.steps:
             step = item
             if item.move is Move.START:
-                key = make(self.directory, self._order(item), settings.environ, settings.today, look(self.session))
+                key = make(self.directory, self._order(item), settings.environ, settings.today, inquiry(self.session))
                 self.made.append(key)
                 edits.append(key.entry("pending", settings.today))
                 step = _started(item, key, settings.today)
