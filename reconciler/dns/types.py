@@ -39,7 +39,7 @@ def _hex(value: Any) -> str:
 
 def _base64(value: Any) -> str:
     written = "".join(str(value).split())
-    if not written.isascii() or not re.fullmatch(r"[\w+/]+=*", written):
+    if not re.fullmatch(r"[A-Za-z0-9+/]+=*", written):
         raise ValueError(f"{value!r} is not base64")
     return written
 

@@ -126,7 +126,16 @@ def test_removing_an_account_is_said_loudly_and_refused_while_it_is_in_use():
     assert refused(judge([Domain(ZONE)], mail=[Account("admin", login="admin")], removed=own, policy=policy))
 
 
-@pytest.mark.parametrize(("name", "text"), [("@", "v=spf1 -all"), ("_dmarc", "v=DMARC1; p=none")])
+POLICIES = [
+    ("@", "v=spf1 -all"),
+    ("_dmarc", "v=DMARC1; p=none"),
+    ("_smtp._tls", "v=TLSRPTv1; rua=mailto:a@mana.how"),
+    ("_mta-sts", "v=STSv1; id=1"),
+    ("default._bimi", "v=BIMI1; l="),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), POLICIES)
 def test_a_second_policy_record_is_refused(name, text):
     first, second = record(ZONE, "TXT", name, text), record(ZONE, "TXT", name, text.replace("1", "1 ", 1) + " x")
     assert refused(judge([first, second], dns=[])) == ["dns/mana.how"]
