@@ -16,10 +16,9 @@ from reconciler.resources import UNMANAGED, Live, Record
 
 _SHOWN = 12  # names that a note lists
 
-# RFC 7208, 7489 (9989), 6376, 8460, 8461; BIMI; and what mail providers verify a domain by.
+# What mail providers verify a domain by.
 _TEXT = re.compile(
-    r"v=(spf1|DMARC1|DKIM1|TLSRPTv1|STSv1|BIMI1)\b"
-    r"|(brevo|sendinblue)-code[:=]|MS=ms\d|(zoho|protonmail|mailru|yandex)-verification[:=]|amazonses[:=]"
+    r"(brevo|sendinblue)-code[:=]|MS=ms\d|(zoho|protonmail|mailru|yandex)-verification[:=]|amazonses[:=]"
     r"|(mailjet|mailchimp|sendgrid|postmark|fastmail|smtp2go|resend|mailersend|sparkpost)[\w.-]*[:=]",
     re.IGNORECASE,
 )
@@ -96,7 +95,7 @@ def _concerns_mail(item: Record, hosts: frozenset[str]) -> bool:
     if item.type == "MX" or _LABELS & set(labels):
         return True
     if item.type == "TXT":
-        return _TEXT.match(str(item.content)) is not None
+        return policy(item) is not None or _TEXT.match(str(item.content)) is not None
     if item.type == "SRV":
         return _is_service(item)
     if item.type == "TLSA":
