@@ -1,10 +1,13 @@
-"""DKIM keys as text: public halves in the form DNS publishes, private halves in the form a server reads."""
+"""DKIM keys as text: public halves and key records as DNS publishes them, private halves as a server reads them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 # SubjectPublicKeyInfo of an RSA key is this AlgorithmIdentifier (RFC 8017 A.1: rsaEncryption, NULL) and a BIT STRING.
@@ -83,6 +86,82 @@ def private_pem(algorithm: str, pem: str) -> str:
     return encoded.decode()
 
 
+# ----------------------------------------------------------------------------------------------------- key records
+_DEFAULTS = {"v": "DKIM1", "k": "rsa", "h": "sha256", "s": "*", "t": ""}
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # RFC 6376 section 3.2
+_CHUNK = 16  # characters of base64 that do not repeat by chance
+_PASTED = re.compile(rf"p=[A-Za-z0-9+/]{{{_CHUNK}}}|v=DKIM1")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """The text of a TXT record read as a key record (RFC 6376 section 3.6.1).
+
+    ``tags`` are those that are written, of a doubled one the first; ``sound`` is whether they make a tag list to the
+    letter, in which none stands twice (section 3.2); ``doubled`` whether one value was pasted twice.
+    """
+
+    tags: Mapping[str, str]
+    sound: bool
+    doubled: bool
+
+    def tag(self, name: str) -> str:
+        """Return a tag's value or, where it is not written, what its absence means."""
+        return self.tags.get(name, _DEFAULTS.get(name, ""))
+
+    def words(self, name: str) -> frozenset[str]:
+        """Return the words of a tag that holds several, between colons."""
+        return frozenset(word.strip() for word in self.tag(name).split(":") if word.strip())
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it is meant as a key record at all."""
+        return self.tag("v") == "DKIM1" and "p" in self.tags and all(map(_TAG.fullmatch, self.tags))
+
+    @property
+    def public(self) -> str:
+        """What ``p=`` holds, without white space; empty for a revoked key."""
+        return re.sub(r"\s+", "", self.tags.get("p", ""))
+
+
+def read(text: str) -> KeyRecord:
+    """Read a text as a key record. Raises nothing: DNS holds anything."""
+    written = text.strip().removesuffix(";").split(";")
+    pairs = [(name.strip(), value.strip(), equals) for name, equals, value in (item.partition("=") for item in written)]
+    sound = all(equals and _TAG.fullmatch(name) for name, _, equals in pairs)
+    names = [name for name, *rest in pairs if name or any(rest)]
+    tags = {name: value for name, value, equals in reversed(pairs) if name or value or equals}
+    return KeyRecord(tags, sound and len(tags) == len(names), _is_doubled(names, tags.get("p", "")))
+
+
+def _is_doubled(names: Sequence[str], public: str) -> bool:
+    """Whether one value was pasted twice: with its tags, behind its own ``p=``, or base64 behind base64."""
+    text = re.sub(r"\s+", "", public)
+    middle = len(text) // 2
+    twice = middle >= _CHUNK and text[:middle] == text[middle:]
+    return twice or names.count("p") > 1 or names.count("v") > 1 or bool(_PASTED.search(text))
+
+
+@lru_cache(maxsize=1024)
+def normal(text: str) -> str:
+    """Write a key record by its meaning; what can't be understood stays as it is.
+
+    Order, white space, a last semicolon and spelt-out defaults mean nothing, nor does the wrapping of an RSA key.
+    ``h=sha256`` counts as a default too: every signer uses it (RFC 8301). Other tags (``t=y``) are kept.
+    """
+    record = read(text)
+    if not (record.sound and record.is_key and record.tag("k") in ("rsa", "ed25519")):
+        return text
+    try:
+        key = public_key(record.tag("k"), record.public) if record.public else ""  # empty: revoked, section 3.6.1
+    except ValueError:
+        return text
+    shown = [tag for tag in _DEFAULTS if tag in ("v", "k", "h") or record.tag(tag) != _DEFAULTS[tag]]
+    shown += sorted(record.tags.keys() - _DEFAULTS.keys() - {"p"})
+    return "; ".join([*(f"{tag}={record.tag(tag)}" for tag in shown), f"p={key}"])
+
+
+# ------------------------------------------------------------------------------------------------------- encodings
 def _load(algorithm: str, pem: str) -> Any:  # a private key of cryptography, which is imported lazily
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

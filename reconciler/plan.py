@@ -10,6 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reconciler.dkim.record import name as key_name
+from reconciler.dns.records import head, marked, policy
+from reconciler.dns.types import OTHER, TYPES
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     KINDS,
@@ -263,7 +266,7 @@ def _actions(fields: Mapping[str, Any]) -> tuple[Action, ...]:
     return (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
 
 
-def addresses(slots: Sequence[Resource], head: Callable[[Record], str]) -> list[str]:
+def addresses(slots: Sequence[Resource]) -> list[str]:
     """Name the things of one group; records that share type and name get the head of their value in brackets."""
     if len(slots) < 2 or not isinstance(slots[0], Record):  # noqa: PLR2004 (one needs nothing to be told apart)
         return [slot.address for slot in slots]
@@ -298,34 +301,21 @@ def diff(
     observations: Mapping[str, Observation],
     *,
     stack: str,
-    head: Callable[[Record], str] = lambda record: str(record.content),
-    markable: Callable[[Resource], bool] = lambda _: True,
     prune: bool = True,
 ) -> Plan:
     """Compare what should be with what was observed.
 
     Only the targets in ``observations`` take part, and of them only what could be read. While any server is lost,
-    nothing is deleted anywhere. ``head`` names one of several values at a name; ``markable`` says whether our mark
-    fits beside a live record's own comment; ``prune`` is the policy for marked DNS records no longer declared.
+    nothing is deleted anywhere. ``prune`` is the policy for marked DNS records no longer declared.
     """
-    return _Diff(desired, observations, _Rules(stack, head, markable, prune)).plan()
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What a comparison goes by, as `diff` is given it."""
-
-    stack: str
-    head: Callable[[Record], str]
-    markable: Callable[[Resource], bool]
-    prune: bool
+    return _Diff(desired, observations, stack, prune=prune).plan()
 
 
 class _Diff:
     """One comparison: the inputs, and what has been found so far."""
 
-    def __init__(self, desired: Desired, observations: Mapping[str, Observation], rules: _Rules) -> None:
-        self.desired, self.observations, self.rules = desired, observations, rules
+    def __init__(self, desired: Desired, observations: Mapping[str, Observation], stack: str, *, prune: bool) -> None:
+        self.desired, self.observations, self.stack, self.prune = desired, observations, stack, prune
         self.lost = frozenset(name for name, seen in observations.items() if seen.lost)
         self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
         problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
@@ -350,7 +340,7 @@ class _Diff:
             self._leave_or_delete(live)
         self._needs()
         return Plan(
-            stack=self.rules.stack,
+            stack=self.stack,
             changes=tuple(sorted(self.changes, key=order)),
             adopted=tuple(sorted(self.adopted, key=order)),
             unmanaged=tuple(sorted(self.unmanaged)),
@@ -385,7 +375,7 @@ class _Diff:
     def _owned(self) -> dict[str, int]:
         owned: dict[str, int] = defaultdict(int)
         for live in self.live:
-            if live.owner == self.rules.stack:
+            if live.owner == self.stack:
                 owned[live.resource.scope] += 1
         return dict(owned)
 
@@ -399,7 +389,7 @@ class _Diff:
         creates: list[Resource] = []
         spare: list[Live] = []
         for resources, lives in groups.values():
-            pairing = _pair(resources, lives, self.rules.stack)
+            pairing = _pair(resources, lives, self.stack)
             self._name(pairing)
             for resource, live in pairing.pairs:
                 self._paired(resource, live)
@@ -414,7 +404,7 @@ class _Diff:
         ]
         things += [(item, item, None) for item in pairing.create]
         things += [(live.resource, None, live) for live in pairing.spare]
-        for (slot, item, live), name in zip(things, addresses([it[0] for it in things], self.rules.head), strict=True):
+        for (slot, item, live), name in zip(things, addresses([it[0] for it in things]), strict=True):
             self.names[id(slot)] = name
             self.compared.append((name, item, live))
 
@@ -422,7 +412,7 @@ class _Diff:
         fields = differences(resource, live.resource)
         if self._waits_for_lost(resource):
             return
-        foreign = isinstance(resource, Record) and live.owner != self.rules.stack
+        foreign = isinstance(resource, Record) and live.owner != self.stack
         if not fields:
             self.unchanged += 1
             if foreign:
@@ -439,7 +429,7 @@ class _Diff:
     def _adopt(self, resource: Resource, live: Live) -> None:
         if live.fixed or live.owner is not None:
             return  # Cloudflare's own record, or another stack's: equal is all we ask for
-        if not self.rules.markable(live.resource):
+        if not _markable(live.resource, self.stack):
             summary = "is as desired but can't be marked as ours: its comment is too long for the mark"
             hint = "shorten the comment at Cloudflare; until then the record is never removed by itself"
             self.problems.append(Problem(self.names[id(resource)], summary, hint, Severity.WARNING))
@@ -519,10 +509,7 @@ class _Diff:
         if not isinstance(live.resource, Record):
             return live.resource.address in self.desired.removed and not self._only_signer(live.resource)
         return (
-            self.rules.prune
-            and live.owner == self.rules.stack
-            and not live.fixed
-            and live.resource.group not in self.desired.kept
+            self.prune and live.owner == self.stack and not live.fixed and live.resource.group not in self.desired.kept
         )
 
     def _only_signer(self, resource: Resource) -> bool:
@@ -559,6 +546,12 @@ class _Diff:
                 self.changes[index] = replace(change, needs=needs)
 
 
+def _markable(resource: Resource, stack: str) -> bool:
+    """Whether our mark fits beside a live record's own comment."""
+    comment = resource.comment if isinstance(resource, Record) and isinstance(resource.comment, str) else None
+    return marked(comment, stack) is not None
+
+
 def _required(change: Change, *, fresh: bool) -> Iterator[str]:
     """Yield the addresses a change relies on: a consumer its account, an account its domains, a take-over its TXT."""
     match change.resource:
@@ -570,7 +563,7 @@ def _required(change: Change, *, fresh: bool) -> Iterator[str]:
         case Signature(domain=domain, selector=selector):
             yield f"domain/{domain}"
             if not fresh and change.before is not None:
-                yield f"TXT {selector}._domainkey.{domain}"
+                yield f"TXT {key_name(selector, domain)}"
 
 
 def _goes_first(other: Change, removal: Change) -> bool:
@@ -580,7 +573,7 @@ def _goes_first(other: Change, removal: Change) -> bool:
         return False
     if isinstance(gone, Signature):
         return not other.deletes and (key.domain, key.algorithm) == (gone.domain, gone.algorithm)
-    return isinstance(gone, Record) and gone.host == f"{key.selector}._domainkey.{key.domain}"
+    return isinstance(gone, Record) and gone.host == key_name(key.selector, key.domain)
 
 
 def _essence(resource: Resource) -> str:
@@ -629,22 +622,8 @@ def _excludes(resource: Record, live: Resource) -> bool:
     """
     if not isinstance(live, Record):
         return False
-    if resource.type in ("A", "AAAA", "CNAME", "MX"):
-        return True
-    return resource.type == "TXT" and family(resource) is not None and family(resource) == family(live)
-
-
-def family(record: Record) -> str | None:
-    """Name the kind of policy a TXT record holds, of which there may be only one at a name."""
-    if record.type != "TXT":
-        return None
-    if "._domainkey" in f".{record.name}":
-        return "dkim"
-    text = record.content.lower() if isinstance(record.content, str) else ""
-    known = {"v=spf1": "spf", "v=dmarc1": "dmarc", "v=tlsrptv1": "tlsrpt", "v=stsv1": "mta-sts", "v=dkim1": "dkim"}
-    return next(
-        (name for head, name in known.items() if text == head or text.startswith((f"{head} ", f"{head};"))), None
-    )
+    same = policy(resource)
+    return TYPES.get(resource.type, OTHER).divided or (same is not None and same is policy(live))
 
 
 # ------------------------------------------------------------------------------------------------------- order

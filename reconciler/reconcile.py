@@ -11,9 +11,10 @@ from typing import Protocol
 
 from reconciler import guards
 from reconciler.dns.publication import Look
+from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Change, Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.resources import Observation, Record, Resource, Secret, SecretRef
+from reconciler.resources import Observation, Resource, Secret, SecretRef
 
 Reveal = Callable[[Secret], str]
 """From a secret's name to its value; raises `SecretUnreadable`. Only targets call it."""
@@ -87,11 +88,9 @@ class Work:
     desire: Callable[[Observations | None], Desired]
     targets: Mapping[str, Target]
     reveal: Reveal
-    policy: guards.Policy = field(default_factory=guards.Policy)
+    policy: Policy = field(default_factory=Policy)
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
-    heading: Callable[[Record], str] = lambda record: str(record.content)
-    markable: Callable[[Resource], bool] = lambda _: True
     head: tuple[str, ...] = ()
     revision: str = ""
     desired_hash: str = ""
@@ -160,17 +159,10 @@ def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
     """Observe, compare and guard. Writes nothing anywhere. ``gone`` are addresses that were there a moment ago."""
     observations = observe(work, work.desire(None).resources)
     desired = work.desire(observations)
-    plan = diff(
-        desired,
-        observations,
-        stack=work.stack,
-        head=work.heading,
-        markable=work.markable,
-        prune=work.policy.prune,
-    )
+    plan = diff(desired, observations, stack=work.stack, prune=work.policy.prune)
     unknown = _unknown(plan, work.only, {*desired.removed, *gone})
     plan = narrow(plan, work.only)
-    evidence = guards.Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
+    evidence = Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
     asked = guards.questions(evidence)
     evidence = replace(evidence, answers=work.look(asked) if asked else {})
     unchanged = work.last_hash is not None and work.last_hash == work.desired_hash

@@ -10,18 +10,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import dns, keys
+from reconciler import keys
 from reconciler.desired import spec as form
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
-from reconciler.guards import PUBLIC_SECRETS, Policy
+from reconciler.dns.names import host
+from reconciler.guards.evidence import Policy
+from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.problem import Problem, ReconcilerError, SecretUnreadable
 from reconciler.reconcile import Progress, Reveal, Target, Work
-from reconciler.resources import Record, Resource, SecretRef
+from reconciler.resources import SecretRef
 from reconciler.secrets.reveal import Secrets
 from reconciler.settings import Settings
 
@@ -70,8 +72,6 @@ def work(
         policy=_policy(spec, allow_deletes),
         only=tuple(only),
         known_public=functools.partial(_known_public, secrets),
-        heading=dns.head,
-        markable=functools.partial(_markable, spec.stack),
         head=settings.shown(chosen),
         revision=revision(directory.path),
         desired_hash=directory.digest,
@@ -141,7 +141,7 @@ def _setup(spec: form.Spec) -> Setup:
     own = spec.stalwart.objects.get(BOOTSTRAP, {}).get(SINGLETON, {})
     fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
     hostname = spec.stalwart.hostname
-    return Setup(dns.host(hostname) if hostname else "", default_domain(spec) or "", fields)
+    return Setup(host(hostname) if hostname else "", default_domain(spec) or "", fields)
 
 
 def _cloudflare(directory: Directory, settings: Settings, progress: Progress) -> Target:
@@ -233,14 +233,6 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
 
 def _known_public(secrets: Secrets) -> frozenset[SecretRef]:
     return frozenset(ref for ref, digest in secrets.revealed().items() if digest in PUBLIC_SECRETS)
-
-
-def _markable(stack: str, resource: Resource) -> bool:
-    return isinstance(resource, Record) and dns.marked(_own_text(resource), stack) is not None
-
-
-def _own_text(record: Record) -> str | None:
-    return record.comment if isinstance(record.comment, str) else None
 
 
 def _last_hash(data: Path, stack: str) -> str | None:

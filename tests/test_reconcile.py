@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.dns import head, record
-from reconciler.guards import Policy
+from reconciler.dns.records import record
+from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.reconcile import Outcome, Status, Work, apply, make_plan
@@ -58,7 +58,7 @@ class World:
 
 def work(targets, desire, **more):
     wish = desire if callable(desire) else lambda _: Desired(desire)
-    return Work("mana", wish, {target.name: target for target in targets}, reveal=str, heading=head, **more)
+    return Work("mana", wish, {target.name: target for target in targets}, reveal=str, **more)
 
 
 def stack():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.desired.load import Directory
 from reconciler.desired.spec import Spec
-from reconciler.dns import relative
+from reconciler.dns.names import relative
 
 Path = tuple[str | int, ...]
 

@@ -106,7 +106,7 @@ def _named(work: Work) -> Iterator[tuple[str, Resource]]:
     for resource in work.desire(None).resources:
         groups[resource.group].append(resource)
     for members in groups.values():
-        yield from zip(addresses(members, work.heading), members, strict=True)
+        yield from zip(addresses(members), members, strict=True)
 
 
 def _unknown(address: str, facts: dict[str, Fact]) -> Problem:

@@ -7,11 +7,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from reconciler import dns
 from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Consumer, Record, Spec, references
 from reconciler.desired.yaml import Path
+from reconciler.dkim.record import domain_name
+from reconciler.dkim.record import name as key_name
+from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
+from reconciler.dns.text import MailPolicy
 from reconciler.resources import Record as Resource
 
 
@@ -218,41 +221,58 @@ def signatures(spec: Spec) -> Iterator[Finding]:
 def records(spec: Spec) -> Iterator[Finding]:
     """Every record must make sense in its zone and beside the others of its name."""
     names: defaultdict[tuple[str, str], list[tuple[Path, Resource]]] = defaultdict(list)
+    wrong_zones = set[Path]()
     for path, zone, written in _written(spec):
         if (finding := _relative(path, zone, written.name)) is not None:
             yield finding
             continue
         try:
-            record = _resource(zone, written)
-        except ValueError as error:
-            field = "content" if written.data is None else "data"
-            yield Finding((*path, field), str(error), "write it as Cloudflare shows it for this type")
+            made = record(
+                zone, written.type, written.name, written.content, priority=written.priority, data=written.data
+            )
+            check_data(made)
+        except InvalidRecord as error:
+            finding = _invalid(path, written, error)
+            if finding.path not in wrong_zones:  # of a zone it is said once, and not of each of its records
+                yield finding
+            wrong_zones |= {finding.path} if error.place == ("zone",) else set()
             continue
-        if dns.marked(written.comment, spec.stack) is None:
-            room = dns.COMMENT_LIMIT - len(f" reconciler:{spec.stack}")
+        if marked(written.comment, spec.stack) is None:
+            room = COMMENT_LIMIT - len(f" reconciler:{spec.stack}")
             summary = f"has {len(written.comment or '')} characters; {room} fit beside our mark"
             yield Finding((*path, "comment"), summary, "make it shorter")
-        names[record.zone, record.name].append((path, record))
+        names[made.zone, made.name].append((path, made))
     yield from _derived(spec, names)
     for found in names.values():
         if len(found) > 1:
             yield from _neighbours(found)
 
 
-def _resource(zone: str, written: Record) -> Resource:
-    return dns.record(zone, written.type, written.name, written.content, priority=written.priority, data=written.data)
+def _invalid(path: Path, written: Record, error: InvalidRecord) -> Finding:
+    """Put an error where what is wrong was written."""
+    match error.place:
+        case ("zone",):
+            return Finding(path[:-1], str(error), "write the zone as Cloudflare lists it, like example.com")
+        case ("name",):
+            return Finding((*path, "name"), str(error), "write it relative to the zone, like mail, @ or *.dev")
+        case ("priority",):
+            return Finding((*path, "priority"), str(error), "write it once: priority: 10")
+        case ("data", *part) if written.data is not None:
+            place: Path = (*path, "data", *(item for item in part if item in written.data))
+            return Finding(place, str(error), "write it as Cloudflare shows it for this type")
+    return Finding((*path, "content"), str(error), "write it as Cloudflare shows it for this type")
 
 
 def _written(spec: Spec) -> Iterator[tuple[Path, str, Record]]:
     for zone, zone_records in spec.dns.items():
-        for index, record in enumerate(zone_records):
-            yield ("dns", zone, index), zone, record
+        for index, entry in enumerate(zone_records):
+            yield ("dns", zone, index), zone, entry
     chosen = {spec.smtp.provider, *(consumer.provider for consumer in spec.smtp.consumers.values())}
     for name, provider in spec.smtp.providers.items():
         if provider.standby or name in chosen:
             for zone, zone_records in provider.dns.items():
-                for index, record in enumerate(zone_records):
-                    yield ("smtp", "providers", name, "dns", zone, index), zone, record
+                for index, entry in enumerate(zone_records):
+                    yield ("smtp", "providers", name, "dns", zone, index), zone, entry
 
 
 def _relative(path: Path, zone: str, name: str) -> Finding | None:
@@ -267,47 +287,36 @@ def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]
     """The record of a declared key follows from it: beside another at its name no verifier knows which to take."""
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):
-            for (zone, name), found in names.items() if key.stage != "retired" else ():
-                if dns.absolute(name, zone) != f"{key.selector}._domainkey.{domain}".lower():
-                    continue
-                for path, record in found:
-                    if record.type in {"TXT", "CNAME"}:
+            published = key_name(key.selector, domain)
+            for found in names.values() if key.stage != "retired" else ():
+                for path, item in found:
+                    if item.host == published and item.type in {"TXT", "CNAME"}:
                         summary = "is the record of the DKIM key at {other}, which publishes it"
                         yield Finding(path, summary, "remove it here", ("dkim", domain, index))
 
 
 def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """Tell of what stands twice at one name, and of what can't stand beside another."""
     same: dict[Resource, Path] = {}
-    policies: dict[str, Path] = {}
-    for path, record in found:
-        if record in same:
-            yield Finding(path, "is the same record as {other}", "keep one", same[record])
+    policies: dict[MailPolicy, Path] = {}
+    for path, item in found:
+        if item in same:
+            yield Finding(path, "is the same record as {other}", "keep one", same[item])
             continue
-        same[record] = path
-        policy = _policy(record)
-        if policy in policies:
-            summary = f"is a second {policy} record at one name; the first is {{other}}"
-            yield Finding(path, summary, "receivers take two for none: join them into one", policies[policy])
-        elif policy:
-            policies[policy] = path
-    aliases = [(path, record) for path, record in found if record.type == "CNAME"]
-    for path, alias in aliases[:1]:
-        for other, record in found:
-            if other != path and record != alias and _excluded(alias, record):
-                summary = f"stands beside the CNAME at {{other}}, which allows no {record.type} at its name"
-                yield Finding(other, summary, "keep one of them (RFC 1034 section 3.6.2)", path)
-
-
-def _excluded(alias: Resource, record: Resource) -> bool:
-    """Cloudflare flattens a CNAME at the zone itself, so that mail records may stand beside it."""
-    return alias.name != "@" or record.type in {"A", "AAAA", "CNAME"}
-
-
-def _policy(record: Resource) -> str:
-    content = record.content if record.type == "TXT" and isinstance(record.content, str) else ""
-    if content.lower().startswith("v=spf1") and content[6:7] in {"", " "}:
-        return "SPF"
-    return "DMARC" if record.name.partition(".")[0] == "_dmarc" and content.startswith("v=DMARC1") else ""
+        same[item] = path
+        once = policy(item)
+        if once in policies:
+            summary = f"is a second {once.label} record at one name; the first is {{other}}"
+            yield Finding(path, summary, once.remedy, policies[once])
+        elif once:
+            policies[once] = path
+    for path, item in found:
+        excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
+        for other, it in excluded:
+            summary = f"stands beside the {item.type} at {{other}}, which allows no {it.type} at its name"
+            yield Finding(other, summary, "keep one of them (RFC 1034 section 3.6.2)", path)
+        if excluded:
+            return
 
 
 def zones(spec: Spec) -> Iterator[Finding]:
@@ -387,7 +396,7 @@ def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
 def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
     found: dict[str, Path] = {f"account/{name}".lower(): ("accounts", name) for name in declared.accounts}
     for domain, path in _domains(spec, declared):
-        for name in (domain.lower(), dns.host(domain)):  # as it is written, and as a plan names it
+        for name in (domain.lower(), domain_name(domain)):  # as it is written, and as a plan names it
             found.setdefault(f"domain/{name}", path)
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):

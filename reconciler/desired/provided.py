@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Need
-from reconciler.plan import family
+from reconciler.dns.records import excludes, policy
+from reconciler.dns.text import DKIM
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Observation, Record
 
@@ -145,7 +146,7 @@ def _excludes(record: Record, other: Record) -> bool:
     """Whether another record can't stand beside this one: an alias allows none, and a DKIM key no second one."""
     if (record.zone, record.name) != (other.zone, other.name) or _is(record, other):
         return False
-    return "CNAME" in (record.type, other.type) or family(record) == family(other) == "dkim"
+    return excludes(record, other) or excludes(other, record) or policy(record) is policy(other) is DKIM
 
 
 def _without_policy(item: Published, around: Around) -> Iterator[Problem]:

@@ -15,7 +15,10 @@ from reconciler.desired import objects, stalwart, template
 from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provided import Around, Ask, Provided, Published, provide
-from reconciler.dns import dkim_record, host, record
+from reconciler.dkim.record import dkim_record
+from reconciler.dkim.record import name as key_name
+from reconciler.dns.names import host
+from reconciler.dns.records import record
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -135,11 +138,7 @@ class _Derivation:
                 self.spec.stack,
                 {domain: host(zone) for domain, zone in zones.items()},
                 self.declared(),
-                {
-                    f"{key.selector}._domainkey.{host(domain)}"
-                    for domain, keys in self.spec.dkim.items()
-                    for key in keys
-                },
+                {key_name(key.selector, domain) for domain, keys in self.spec.dkim.items() for key in keys},
                 (self.observed or {}).get("cloudflare"),
             )
             self._provided = provide(self.published_providers(), around, self.ask)

@@ -31,6 +31,8 @@ from reconciler import keys
 from reconciler.desired import objects, template
 from reconciler.desired import stalwart as words
 from reconciler.desired.presets import PRESETS
+from reconciler.dns.names import invisible, is_name
+from reconciler.dns.types import OTHER, TYPES
 from reconciler.resources import SecretRef
 
 REQUIRED = "is missing"
@@ -110,9 +112,14 @@ _EMAIL = re.compile(rf"[^\s@<>()\[\],;:\\\"]{{1,64}}@{_LABEL}(\.{_LABEL})*")
 def _domain(value: str) -> str:
     if value.endswith("."):
         raise wrong("ends in a dot", f"write {value.rstrip('.')}")
-    if len(value) > 253 or not _DOMAIN.fullmatch(value):  # noqa: PLR2004 - RFC 1035 section 2.3.4
-        raise wrong("is no domain name", "write it like mail.example.com")
+    if not _DOMAIN.fullmatch(value) or not is_name(value):
+        raise wrong(f"is no domain name{_hidden(value)}", "write it like mail.example.com")
     return value
+
+
+def _hidden(value: str) -> str:
+    """Name a character that nobody sees, as the end of a summary; empty where there is none."""
+    return f": it holds the invisible character {name}" if (name := invisible(value)) else ""
 
 
 def _zone(value: str) -> str:
@@ -122,8 +129,8 @@ def _zone(value: str) -> str:
 
 
 def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value):
-        raise wrong("is no e-mail address", "write it like name@example.com")
+    if not _EMAIL.fullmatch(value) or not is_name(value.rpartition("@")[2]):
+        raise wrong(f"is no e-mail address{_hidden(value)}", "write it like name@example.com")
     return value
 
 
@@ -479,28 +486,6 @@ _GENERATE = (
 
 
 # ------------------------------------------------------------------------------------------------------------- dns
-# Every type that Cloudflare serves; with parts where the API takes `data`, in a zone file's order.
-DATA: dict[str, tuple[str, ...]] = {
-    "CAA": ("flags", "tag", "value"),
-    "CERT": ("type", "key_tag", "algorithm", "certificate"),
-    "DNSKEY": ("flags", "protocol", "algorithm", "public_key"),
-    "DS": ("key_tag", "algorithm", "digest_type", "digest"),
-    "HTTPS": ("priority", "target", "value"),
-    "LOC": (
-        *("lat_degrees", "lat_minutes", "lat_seconds", "lat_direction"),
-        *("long_degrees", "long_minutes", "long_seconds", "long_direction"),
-        *("altitude", "size", "precision_horz", "precision_vert"),
-    ),
-    "NAPTR": ("order", "preference", "flags", "service", "regex", "replacement"),
-    "SMIMEA": ("usage", "selector", "matching_type", "certificate"),
-    "SRV": ("priority", "weight", "port", "target"),
-    "SSHFP": ("algorithm", "type", "fingerprint"),
-    "SVCB": ("priority", "target", "value"),
-    "TLSA": ("usage", "selector", "matching_type", "certificate"),
-    "URI": ("weight", "target"),
-}
-TYPES = frozenset({"A", "AAAA", "CNAME", "MX", "NS", "OPENPGPKEY", "PTR", "TXT", *DATA})
-PROXIABLE = frozenset({"A", "AAAA", "CNAME"})
 _RECORD_NAME = re.compile(r"@|(\*|[^\s.*@\"\\]{1,63})(\.[^\s.*@\"\\]{1,63})*")
 _TTL = (60, 86400)
 
@@ -548,13 +533,13 @@ class Record(Model):
         if value.endswith(".") and len(value) > 1:
             raise wrong("ends in a dot", "write the name relative to the zone, @ for the zone itself")
         if not _RECORD_NAME.fullmatch(value):
-            raise wrong("is no record's name", "write it relative to the zone, like mail, @ or *.dev")
+            raise wrong(f"is no record's name{_hidden(value)}", "write it relative to the zone, like mail, @ or *.dev")
         return value
 
     @field_validator("proxied")
     @classmethod
     def _proxiable(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it so
-        if value and info.data.get("type", "A") not in PROXIABLE:
+        if value and not TYPES[info.data.get("type", "A")].proxiable:
             raise wrong("only A, AAAA and CNAME can be proxied", "remove it")
         return value
 
@@ -571,17 +556,17 @@ class Record(Model):
         type = info.data.get("type")  # noqa: A001 - the field's own name
         if value is None or type is None:
             return value
-        if type not in DATA:
+        known, errors = list(TYPES[type].parts), list[Wrong]()
+        if not known:
             raise wrong(f"{type} takes content, not data", "write content: VALUE")
         if not isinstance(value, dict):
-            raise wrong("must be a map", f"with {', '.join(DATA[type])}")
-        known, errors = DATA[type], list[Wrong]()
+            raise wrong("must be a map", f"with {', '.join(known)}")
         for key, item in value.items():
             if key not in known and key != "priority":
                 errors.append(((key,), "is not known", f"{type} takes {', '.join(known)}"))
             elif not isinstance(item, str):
                 errors.append(((key,), "must be text or a number", ""))
-        missing = [key for key in known if key not in value and not (key == "value" and type in {"HTTPS", "SVCB"})]
+        missing = [key for key in known if key not in value and key not in TYPES[type].optional]
         if missing:
             errors.append(((), f"{type} needs {', '.join(missing)}", f"it is made of {', '.join(known)}"))
         if errors:
@@ -595,14 +580,15 @@ class Record(Model):
         if value is None or value == "":
             if type is None or "data" not in info.data or data is not None:
                 return None
-            parts = f"write data: {{{', '.join(f'{part}: ...' for part in DATA[type])}}}" if type in DATA else ""
+            named = ", ".join(f"{part}: ..." for part in TYPES[type].parts)
+            parts = f"write data: {{{named}}}" if named else ""
             what = "data or content" if parts else "content"
             raise wrong(f"{REQUIRED}: {type} needs a {what}", parts or "write content: VALUE")
         if data is not None:
             raise wrong("stands beside data", "keep one of them")
         if "\n" in value or "\r" in value:
             raise wrong("holds a line break", "fold it with >- in place of |, or write it on one line in quotes")
-        if type in {"MX", "CNAME", "NS", "PTR"} and _is_address(value):
+        if type and TYPES[type].points and _is_address(value):
             raise wrong(f"{type} points to a name, not to an address", "make an A record and name it here")
         return value
 
@@ -610,11 +596,11 @@ class Record(Model):
     @classmethod
     def _needed_priority(cls, value: int | None, info: ValidationInfo) -> int | None:
         type, content = info.data.get("type"), info.data.get("content")  # noqa: A001 - the field's own name
-        data = info.data.get("data") or {}
-        if value is None and type in {"MX", "URI"} and "content" in info.data and "priority" not in data:
+        data, row = info.data.get("data") or {}, TYPES.get(type or "", OTHER)
+        if value is None and row.prioritised and "content" in info.data and "priority" not in data:
             if content != "." and not re.match(r"\d{1,5}\s", content or ""):
                 raise wrong(f"{REQUIRED}: {type} needs a priority", "write priority: 10")
-        elif value is not None and type not in {"MX", "URI", "SRV", "HTTPS", "SVCB", None}:
+        elif value is not None and type and not row.has_priority:
             raise wrong(f"{type} has no priority", "remove it")
         return value
 

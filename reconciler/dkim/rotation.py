@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.spec import Key
-from reconciler.dns import dkim_record, host
+from reconciler.dkim.record import dkim_record
+from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, Record, Signature
@@ -315,10 +316,3 @@ class _Rotation:
         if key.private_key:
             return f"let {key.private_key} be read here, or write public_key beside it: what p= holds in DNS"
         return "run it again where Stalwart, which holds the key, can be reached; or write what p= holds in DNS"
-
-
-def selectors(algorithm: str, today: dt.date) -> Iterator[str]:
-    """Yield names for a new key in the order to try: ``ed202611``, ``ed202611b``, ..."""
-    head = f"{'ed' if algorithm == 'ed25519' else 'rsa'}{today:%Y%m}"
-    yield head
-    yield from (f"{head}{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")

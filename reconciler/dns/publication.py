@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from reconciler import dns
-from reconciler.plan import family
-from reconciler.resources import UNMANAGED, Record
+from reconciler import keys
+from reconciler.dns import text
+from reconciler.dns.records import policy, record
+from reconciler.resources import Record
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,7 +73,7 @@ def question(record: Record) -> Question:
 
 
 def publication(record: Record, answers: Answers) -> Publication:
-    """Judge by what was answered whether every name server shows a record: by meaning, as `dns.record` compares."""
+    """Judge by what was answered whether every name server shows a record: by meaning, as records compare."""
     shown, missing, unread = list[str](), list[str](), list[tuple[str, str]]()
     for answer in answers.get(question(record), ()):
         if answer.unread:
@@ -85,40 +85,34 @@ def publication(record: Record, answers: Answers) -> Publication:
     return Publication(tuple(shown), tuple(missing), tuple(unread))
 
 
-def _shows(answer: Answer, record: Record) -> bool:
+def _shows(answer: Answer, wanted: Record) -> bool:
     """Whether an answer has the record. A second key at a DKIM name leaves receivers the choice (RFC 6376 3.6.2.2)."""
-    if family(record) == "dkim":
-        return len(answer.values) == 1 and _verifies(answer.values[0], record)
-    return any(_same(_read(value, record), record) for value in answer.values)
+    shown = [_read(value, wanted) for value in answer.values]
+    if policy(wanted) is text.DKIM:
+        return len(shown) == 1 and shown[0] is not None and _verifies(str(shown[0].content), wanted.content)
+    facts = (wanted.content, wanted.priority, wanted.data)
+    return any(item is not None and (item.content, item.priority, item.data) == facts for item in shown)
 
 
-def _read(value: str, record: Record) -> Record | None:
+def _read(value: str, wanted: Record) -> Record | None:
     """Make a record of a value as name servers show it; None of what makes none. Quotes in it are part of it."""
-    content = dns.quoted(value) if record.type == "TXT" else value
+    content = text.quoted(value) if wanted.type == "TXT" else value
     try:
-        return dns.record(record.zone, record.type, f"{record.host}.", content, comment=UNMANAGED)
+        return record(wanted.zone, wanted.type, f"{wanted.host}.", content)
     except ValueError:
         return None
 
 
-def _same(read: Record | None, record: Record) -> bool:
-    return read is not None and (read.content, read.priority, read.data) == (
-        record.content,
-        record.priority,
-        record.data,
-    )
-
-
-def _verifies(value: str, record: Record) -> bool:
+def _verifies(value: str, wanted: object) -> bool:
     """Whether receivers verify with a key record what they would with ours: tags beside ours may restrict nothing.
 
     Revoked, only being tested (``t=y``), or not for mail is as good as not there (RFC 6376 section 3.6.1).
     """
-    read = _read(value, record)
-    shown = dns.dkim_tags(read.content) if read is not None and isinstance(read.content, str) else None
-    wanted = dns.dkim_tags(record.content) if isinstance(record.content, str) else None
-    if shown is None or wanted is None or not wanted.get("p"):
+    if not isinstance(wanted, str):
         return False
-    same = all(shown.get(tag) == wanted[tag] for tag in ("v", "k", "p"))
-    hashes, services, flags = (set(re.split(r"\s*:\s*", shown[tag])) for tag in ("h", "s", "t"))
-    return same and "sha256" in hashes and bool({"*", "email"} & services) and "y" not in flags
+    shown, ours = keys.read(value), keys.read(wanted)
+    if not (shown.sound and ours.sound and ours.tag("p")):
+        return False
+    same = all(shown.tag(tag) == ours.tag(tag) for tag in ("v", "k", "p"))
+    usable = "sha256" in shown.words("h") and bool({"*", "email"} & shown.words("s")) and "y" not in shown.words("t")
+    return same and usable

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.desired import spec as form
 from reconciler.desired.resources import zone_of
-from reconciler.dns import dkim_record
+from reconciler.dkim.record import dkim_record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.yaml import Noted

@@ -7,20 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler import dns
 from reconciler.desired import spec as form
+from reconciler.dns.records import AUTO_TTL, check_data, head, marked, policy, record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.yaml import Inline
-from reconciler.plan import family
 from reconciler.resources import UNMANAGED, Live, Record
 
 _SHOWN = 12  # names that a note lists
 
-# RFC 7208, 7489 (9989), 6376, 8460, 8461; BIMI; and what mail providers verify a domain by.
+# What mail providers verify a domain by.
 _TEXT = re.compile(
-    r"v=(spf1|DMARC1|DKIM1|TLSRPTv1|STSv1|BIMI1)\b"
-    r"|(brevo|sendinblue)-code[:=]|MS=ms\d|(zoho|protonmail|mailru|yandex)-verification[:=]|amazonses[:=]"
+    r"(brevo|sendinblue)-code[:=]|MS=ms\d|(zoho|protonmail|mailru|yandex)-verification[:=]|amazonses[:=]"
     r"|(mailjet|mailchimp|sendgrid|postmark|fastmail|smtp2go|resend|mailersend|sparkpost)[\w.-]*[:=]",
     re.IGNORECASE,
 )
@@ -97,7 +95,7 @@ def _concerns_mail(item: Record, hosts: frozenset[str]) -> bool:
     if item.type == "MX" or _LABELS & set(labels):
         return True
     if item.type == "TXT":
-        return _TEXT.match(str(item.content)) is not None
+        return policy(item) is not None or _TEXT.match(str(item.content)) is not None
     if item.type == "SRV":
         return _is_service(item)
     if item.type == "TLSA":
@@ -113,7 +111,7 @@ def _is_service(item: Record) -> bool:
 
 def _entry(live: Live, item: Record, found: Found, draft: Draft) -> Inline | None:
     """Write a record as an entry; None, and said, where it can't be ours or would not come back as it is."""
-    where = f"{item.address}[{dns.head(item)}]"
+    where = f"{item.address}[{head(item)}]"
     if live.fixed:
         draft.note(where, f"left out: {live.fixed}", "switch Email Routing off: your own server takes the mail")
         return None
@@ -143,7 +141,7 @@ def _written(item: Record) -> Inline:
         entry["content"] = item.content
     if item.priority is not None:
         entry["priority"] = item.priority
-    if item.ttl != dns.AUTO_TTL:
+    if item.ttl != AUTO_TTL:
         entry["ttl"] = item.ttl
     if item.proxied:
         entry["proxied"] = True
@@ -152,7 +150,7 @@ def _written(item: Record) -> Inline:
 
 def _comment_fits(text: str, stack: str) -> bool:
     """Whether a comment can be declared: beside our mark it has to fit, and it can't look like one."""
-    return dns.marked(text, stack) is not None and not re.search(r"(^|\s)reconciler:[a-z0-9-]|[\r\n]", text)
+    return marked(text, stack) is not None and not re.search(r"(^|\s)reconciler:[a-z0-9-]|[\r\n]", text)
 
 
 def _as_text(value: Any) -> Any:
@@ -164,20 +162,24 @@ def _as_text(value: Any) -> Any:
 
 def _comes_back(item: Record, entry: Inline) -> bool:
     fields = {name: entry.get(name) for name in ("content", "priority", "data")}
-    made = dns.record(item.zone, item.type, item.name, ttl=item.ttl, proxied=item.proxied, **fields)
+    try:
+        made = record(item.zone, item.type, item.name, ttl=item.ttl, proxied=item.proxied, **fields)
+        check_data(made)
+    except ValueError:
+        return False
     return replace(made, comment=UNMANAGED) == replace(item, comment=UNMANAGED)
 
 
 def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iterator[tuple[Live, Record]]:
-    """Leave out what the directory refuses as a second one: SPF and DMARC stand once (RFC 7208 section 4.5)."""
-    seen: set[tuple[str, str]] = set()
+    """Leave out what the directory refuses as a second one: policies stand once."""
+    seen = set()
     for live, item in there:
-        kind = family(item)
-        if kind in ("spf", "dmarc") and (item.name, kind) in seen:
-            why = f"it is a second {kind.upper()} record at this name, and receivers take two for none"
+        kind = policy(item)
+        if kind is not None and (item.name, kind) in seen:
+            why = f"it is a second {kind.label} record at this name, and receivers take two for none"
             draft.note(item.address, f"left out: {item.content}: {why}", "join them into one, and remove the other")
             continue
-        seen.add((item.name, kind or ""))
+        seen.add((item.name, kind))
         yield live, item
 
 

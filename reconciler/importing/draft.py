@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.guards import PUBLIC_SECRETS
+from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import SecretRef
 from reconciler.secrets.store import Store

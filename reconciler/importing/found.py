@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import dns
+from reconciler.dns.names import host
 from reconciler.importing.request import ADMINISTRATOR, RECOVERY, TOKEN, Request, stack_name
 from reconciler.problem import TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
@@ -91,7 +91,7 @@ def read(request: Request, settings: Settings, reveal: Reveal, progress: Progres
 
     Raises `TargetUnreadable` where one can't be read, `Refused` where it is not what should be imported.
     """
-    zones = tuple(dict.fromkeys(dns.host(zone) for zone in request.zones))
+    zones = tuple(dict.fromkeys(host(zone) for zone in request.zones))
     found = Found(replace(request, zones=zones), request.stack or "", environ=settings.environ)
     if request.compose is not None:
         progress("Reading the compose project")

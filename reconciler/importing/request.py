@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import dns
+from reconciler.dns.names import host
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import SecretRef
 from reconciler.secrets.store import open_store
@@ -53,7 +53,7 @@ class Request:
             yield Problem(str(self.compose), "the compose file does not exist", "correct --compose")
         for zone in self.zones:
             try:
-                dns.host(zone)
+                host(zone)
             except ValueError as error:
                 yield Problem("--zone", str(error), "write it like example.com")
         if self.stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", self.stack):

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from reconciler import dns, keys
+from reconciler import keys
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
+from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Record, SecretRef
@@ -220,7 +221,7 @@ def _records(zone: str, domain: str, told: Mapping[str, Any]) -> Iterator[Record
         if not isinstance(item, dict) or not all(isinstance(item.get(part), str) for part in ("type", "value")):
             raise ValueError(f"{name} has no type and value")
         full = _full(str(item.get("host_name") or ""), domain)
-        record = dns.record(zone, item["type"], f"{full}.", item["value"])
+        record = records.record(zone, item["type"], f"{full}.", item["value"])
         if not any(need.fits(record, domain) for need in PRESETS["brevo"].needs):
             raise ValueError(f"{name} is neither a DKIM key nor a verification of {domain}: {record.type} {full}")
         yield record

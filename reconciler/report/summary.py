@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.plan import Action, Change, Plan, Reason, family, phases
+from reconciler.dns.records import policy
+from reconciler.plan import Action, Change, Plan, Reason, phases
 from reconciler.problem import Problem, Severity
 from reconciler.resources import KINDS, Account, Record
 
@@ -81,7 +82,7 @@ def mail_flow(change: Change) -> bool:
         return False
     live = change.before.resource
     if isinstance(live, Record):
-        return live.type in _MAIL_TYPES or family(live) is not None
+        return live.type in _MAIL_TYPES or policy(live) is not None
     return change.deletes and isinstance(live, Account)
 
 

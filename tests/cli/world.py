@@ -123,9 +123,8 @@ def _stored(resource: Resource) -> Resource:
 
 def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice: Any) -> Work:
     """Stand in for `reconciler.stack.work`: the same, but for where the targets are."""
-    from reconciler import dns
     from reconciler.desired.resources import desire
-    from reconciler.guards import Policy
+    from reconciler.guards.evidence import Policy
     from reconciler.observe.nameservers import look
     from reconciler.secrets.reveal import Secrets
 
@@ -139,7 +138,6 @@ def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice
         reveal=Secrets(directory.path, settings.environ, directory.text),
         policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),
         only=tuple(choice.get("only", ())),
-        heading=dns.head,
         head=settings.shown(chosen),
         revision="3f2a9c1",
         desired_hash=directory.digest,

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler import dns
 from reconciler.desired import schema, spec, starter
 from reconciler.desired.load import Directory, load
+from reconciler.dns.records import record as make_record
+from reconciler.dns.types import TYPES
 from reconciler.problem import InvalidDirectory
 from reconciler.resources import SecretRef
 
@@ -410,6 +411,18 @@ RECORDS = [
     ("{type: CAA, name: a, data: {flags: 0, tag: issue}}", "CAA needs value"),
     ("{type: SRV, name: a}", "write data: {priority: ..., weight: ..., port: ..., target: ...}"),
     ("{type: CNAME, name: a, content: 1.2.3.4}", "points to a name"),
+    ('{type: A, name: "a\\u200eb", content: 1.2.3.4}', ".name: 'a\\u200eb' is not a name: it holds the invisible"),
+    (
+        '{type: A, name: "a\\u00a0b", content: 1.2.3.4}',
+        "name: is no record's name: it holds the invisible character NO",
+    ),
+    ("{type: MX, name: a, content: 10 b.c, priority: 20}", "priority: MX has two priorities, 20 and 10"),
+    (
+        "{type: SRV, name: _a._tcp, data: {priority: 0, weight: 0, port: 99999, target: a}}",
+        "data.port: port of SRV: 999",
+    ),
+    ("{type: SRV, name: _a._tcp, content: 0 0 99999 a}", "content: port of SRV: 99999 is not an unsigned 16-bit"),
+    ("{type: TLSA, name: _25._tcp.a, content: 3 1 1 abc}", "content: TLSA: "),
 ]
 
 
@@ -427,6 +440,19 @@ def test_a_wrong_record(tmp_path: Path, text: str, what: str) -> None:
         ),
         (("type: TXT, name: a, content: xy", 'type: TXT, name: a, content: \'"x" "y"\''), "is the same record as"),
         (("type: TXT, name: '@', content: v=spf1 -all", "type: TXT, name: '@', content: v=spf1 a"), "a second SPF"),
+        (
+            ("type: TXT, name: _smtp._tls, content: v=TLSRPTv1", "type: TXT, name: _smtp._tls, content: v=TLSRPTv1;"),
+            "TLSRPT",
+        ),
+        (
+            ("type: TXT, name: _mta-sts, content: v=STSv1; id=1", "type: TXT, name: _mta-sts, content: v=STSv1; id=2"),
+            "MTA-STS",
+        ),
+        (
+            ("type: TXT, name: a._bimi, content: v=BIMI1; l=", "type: TXT, name: a._bimi, content: v=BIMI1"),
+            "second BIMI",
+        ),
+        (("type: TXT, name: a._domainkey, content: x", "type: TXT, name: a._domainkey, content: y"), "a second DKIM"),
         (("type: TXT, name: _dmarc, content: v=DMARC1;p=none", "type: TXT, name: _dmarc, content: v=DMARC1"), "DMARC"),
         (("type: CNAME, name: a, content: b.c", "type: TXT, name: a, content: x"), "stands beside the CNAME"),
         (("type: CNAME, name: '@', content: b.c", "type: A, name: '@', content: 1.2.3.4"), "stands beside the CNAME"),
@@ -436,6 +462,28 @@ def test_records_that_do_not_go_together(tmp_path: Path, texts: tuple[str, str],
     problem = only(tmp_path, "dns: {m.h: [{" + "}, {".join(texts) + "}]}")
     assert what in problem
     assert "a.yaml:3:13" in problem
+
+
+@pytest.mark.parametrize("domain", ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example"])
+@pytest.mark.parametrize("zone", ["bücher.example", "xn--bcher-kva.example"])
+def test_the_record_of_a_key_is_known_however_its_domain_is_written(tmp_path: Path, domain: str, zone: str) -> None:
+    keys = f"dkim: {{{domain}: [{{selector: a, algorithm: rsa}}]}}"
+    problem = only(tmp_path, f"{keys}\ndns: {{{zone}: [{{type: TXT, name: a._domainkey, content: x}}]}}")
+    assert "is the record of the DKIM key at a.yaml:3:" in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'dns: {"m\\u200e.h": [{type: TXT, name: a, content: x}, {type: TXT, name: b, content: x}]}',
+        'dkim: {"m\\u200e.h": [{selector: a, algorithm: rsa}]}',
+        'accounts: {"a@m\\u200e.h": {}}',
+    ],
+)
+def test_a_wrong_domain_is_said_once_and_named(tmp_path: Path, text: str) -> None:
+    problem = only(tmp_path, text)
+    assert "it holds the invisible character LEFT-TO-RIGHT MARK" in problem
+    assert ".content" not in problem
 
 
 def test_records_that_do(tmp_path: Path) -> None:
@@ -461,12 +509,12 @@ URI_PRIORITY = {"URI": 1}  # stands beside the data
 
 
 def test_the_parts_of_types_are_those_of_the_records() -> None:
-    for kind, parts in spec.DATA.items():
-        assert dns.record("m.h", kind, "a", data=dict.fromkeys(parts, "1"), priority=1).type == kind
+    for kind, parts in {kind: row.parts for kind, row in TYPES.items() if row.parts}.items():
+        assert make_record("m.h", kind, "a", data=dict.fromkeys(parts, "1"), priority=1).type == kind
         for part in set(parts) - ({"value"} if kind in {"HTTPS", "SVCB"} else set()):
             others = {key: "1" for key in parts if key != part}
             with pytest.raises(ValueError, match=part):
-                dns.record("m.h", kind, "a", data=others, priority=URI_PRIORITY.get(kind))
+                make_record("m.h", kind, "a", data=others, priority=URI_PRIORITY.get(kind))
 
 
 def test_standby_records_are_checked_with_the_others(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from reconciler.desired.load import load
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
 from reconciler.desired.resources import desire
-from reconciler.dns import head, record
+from reconciler.dns.records import record
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
 from reconciler.resources import Live, Observation, Record, Variable
@@ -61,7 +61,7 @@ def ours(*found: Record) -> tuple[Live, ...]:
 
 
 def planned(found: Desired, live: tuple[Live, ...]) -> Plan:
-    return diff(found, {"cloudflare": Observation("cloudflare", live)}, stack="mana", head=head)
+    return diff(found, {"cloudflare": Observation("cloudflare", live)}, stack="mana")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 
 from reconciler.desired.spec import Key
 from reconciler.dkim import rotation
+from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import Move, Seen, Step, free
-from reconciler.dns import dkim_record
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Severity
 from reconciler.resources import Signature
@@ -202,11 +201,6 @@ def test_a_rotation_starts_only_while_none_is_under_way() -> None:
     assert [item.move for item in found] == [Move.REST, Move.WAIT]
     assert "when that of ed25519 is done" in found[0].said
     assert [item.move for item in rotation.steps(DOMAIN, [rsa, key("new")], TODAY, Seen())] == [Move.START] * 2
-
-
-def test_selectors_are_named_after_algorithm_and_month() -> None:
-    assert list(itertools.islice(rotation.selectors("rsa", TODAY), 3)) == ["rsa202611", "rsa202611b", "rsa202611c"]
-    assert next(rotation.selectors("ed25519", dt.date(2027, 1, 1))) == "ed202701"
 
 
 # --------------------------------------------------------------------------------------------- every way through them

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler import dns
+from reconciler.dns.records import record as make_record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.request import Request
@@ -28,7 +28,7 @@ class Parts:
 
     def record(self, type: str, name: str, content: str | None = None, **more: Any) -> Live:
         live = {field: more.pop(field) for field in ("owner", "fixed") if field in more}
-        return Live(dns.record("mana.how", type, name, content, **{"comment": None, **more}), id=name, **live)
+        return Live(make_record("mana.how", type, name, content, **{"comment": None, **more}), id=name, **live)
 
     def service(self, name: str, running: Mapping[str, str] | None, **configured: str | None) -> Service:
         image = "stalwartlabs/stalwart:latest" if name == "stalwart" else f"{name}:1"

@@ -34,14 +34,14 @@ MAIL = [
     ("CNAME", "brevo1._domainkey", "b1.mana-how.dkim.brevo.com", {}),
     ("CNAME", "pm-bounces", "pm.mtasv.net", {}),
     ("SRV", "_imaps._tcp", None, {"data": {"priority": 0, "weight": 1, "port": 993, "target": "post.mana.how"}}),
-    ("TLSA", "_25._tcp.mx1", "3 1 1 abab", {}),
+    ("TLSA", "_25._tcp.mx1", f"3 1 1 {'ab' * 32}", {}),
 ]
 OTHERS = [
     ("A", "@", "192.0.2.80", {}),
     ("A", "www", "192.0.2.81", {}),
     ("TXT", "@", "google-site-verification=abc", {}),
     ("SRV", "_minecraft._tcp", "0 5 25565 www.mana.how", {"priority": 0}),
-    ("TLSA", "_443._tcp.www", "3 1 1 abab", {}),
+    ("TLSA", "_443._tcp.www", f"3 1 1 {'ab' * 32}", {}),
     ("CNAME", "shop", "shops.example.com", {}),
     ("CAA", "@", '0 issue "letsencrypt.org"', {}),
 ]
@@ -84,11 +84,27 @@ def test_what_cant_be_ours_is_left_out_and_said(parts: Parts, more: dict[str, An
     assert why in told(draft)
 
 
-def test_a_second_policy_is_left_out_and_said(parts: Parts) -> None:
+@pytest.mark.parametrize(
+    ("name", "head", "label"),
+    [
+        ("@", "v=spf1", "SPF"),
+        ("_smtp._tls", "v=TLSRPTv1;", "TLSRPT"),
+        ("_mta-sts", "v=STSv1;", "MTA-STS"),
+        ("default._bimi", "v=BIMI1;", "BIMI"),
+        ("s1._domainkey", "v=other;", "DKIM"),
+    ],
+)
+def test_a_second_policy_is_left_out_and_said(parts: Parts, name: str, head: str, label: str) -> None:
     draft = parts.draft()
-    zone = [parts.record("TXT", "@", f"v=spf1 {end}") for end in ("-all", "~all")]
+    zone = [parts.record("TXT", name, f"{head} {end}") for end in ("-all", "~all")]
     assert len(entries(parts, zone, draft)) == 1
-    assert "v=spf1 ~all: it is a second SPF record" in told(draft)
+    assert f"{head} ~all: it is a second {label} record" in told(draft)
+
+
+def test_what_validate_would_refuse_is_left_out_and_said(parts: Parts) -> None:
+    draft = parts.draft()
+    assert entries(parts, [parts.record("TLSA", "_25._tcp.mx1", "3 1 1 abab")], draft) == []
+    assert "left out: it can't be written so that it comes back as it is" in told(draft)
 
 
 @pytest.mark.parametrize("host", [("A", "192.0.2.1", {"proxied": True}), ("CNAME", "box.mana.how", {})])

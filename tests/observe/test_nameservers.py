@@ -21,7 +21,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from reconciler.dns import dkim_record
+from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, Question, publication
 from reconciler.observe import nameservers
 from reconciler.observe.nameservers import look

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler import dns
-from reconciler.plan import Desired, diff, phases
+from reconciler.dkim.record import dkim_record
+from reconciler.dns.names import absolute
+from reconciler.dns.records import record as make_record
+from reconciler.plan import Change, Desired, Reason, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Status
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef
@@ -51,7 +53,7 @@ class World:
 
     def plan(self, records, *, seen=None, adopt=()):
         seen = seen or self.observe()
-        return diff(Desired(list(records), adopt=frozenset(adopt)), {"cloudflare": seen}, stack="main", head=dns.head)
+        return diff(Desired(list(records), adopt=frozenset(adopt)), {"cloudflare": seen}, stack="main")
 
     def execute(self, plan):
         return [
@@ -108,7 +110,7 @@ def world(worlds):
 
 
 def rec(type, name="www", content=None, **rest):
-    return dns.record(ZONE, type, name, content, **rest)
+    return make_record(ZONE, type, name, content, **rest)
 
 
 def many(count, **rest):
@@ -200,7 +202,7 @@ CASES = {
     },
     "long DKIM": [[rec("TXT", "x._domainkey", LONG + "A" * 800)], [rec("TXT", "x._domainkey", LONG + "B" * 800)]],
     "DKIM": [
-        [dns.dkim_record(ZONE, ZONE, "mana2026", "ed25519", ED25519)],
+        [dkim_record(ZONE, ZONE, "mana2026", "ed25519", ED25519)],
         [rec("TXT", "mana2026._domainkey", f"k=ed25519; p={ED25519};")],
         [rec("TXT", "mana2026._domainkey", f"k=ed25519; t=y; p={ED25519};")],
     ],
@@ -267,9 +269,7 @@ CASES = {
 
 def served(records):
     """What the world should hold of desired records."""
-    return sorted(
-        (item.type, dns.absolute(item.name, ZONE), item.data or item.content, item.priority) for item in records
-    )
+    return sorted((item.type, absolute(item.name, ZONE), item.data or item.content, item.priority) for item in records)
 
 
 def held(world, stack="main"):
@@ -277,7 +277,7 @@ def held(world, stack="main"):
     found = []
     for raw in world.fake.records(ZONE):
         if f"reconciler:{stack}" in (raw["comment"] or ""):
-            item = dns.record(
+            item = make_record(
                 ZONE, raw["type"], raw["name"], raw["content"], priority=raw.get("priority"), data=raw.get("data")
             )
             found.append(item)
@@ -351,7 +351,9 @@ class TestOwnership:
         world.fake.add(ZONE, type="A", name="www", content="192.0.2.1", ttl=1, comment=text)
         before = world.fake.records(ZONE)
         world.server.forget()
-        (outcome,) = world.execute(world.plan([rec("A", content="192.0.2.1")]))
+        wanted = rec("A", content="192.0.2.1")
+        change = Change(wanted.address, (), Reason.DIFFERS, world.observe().live[0], wanted, adopts=True)
+        (outcome,) = world.execute(replace(world.plan([wanted]), adopted=(change,)))
         assert outcome.status is Status.DONE
         assert "does not fit" in outcome.notes[0]
         assert world.fake.records(ZONE) == before
@@ -469,7 +471,7 @@ class TestBudgets:
     def test_several_zones_share_one_lookup(self, worlds):
         zones = ("a.example", "b.example", "c.example")
         world = worlds(zones)
-        wanted = [dns.record(zone, "A", "www", "192.0.2.1") for zone in zones]
+        wanted = [make_record(zone, "A", "www", "192.0.2.1") for zone in zones]
         world.execute(world.plan(wanted))
         assert world.server.counts["GET /client/v4/zones"] == 1
         assert len(world.server.writes()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +12,9 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 
 if TYPE_CHECKING:
-    from reconciler.cli.dkim.newkey import NewKey
     from reconciler.desired.spec import Key, Spec
+    from reconciler.dkim.making import NewKey
+    from reconciler.dns.publication import Answers, Look, Question
 
 ALGORITHMS = ("ed25519", "rsa")
 STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
@@ -42,10 +44,10 @@ def command(
     It is active where no other key of its algorithm signs, else pending: `reconciler dkim rotate` lets it take over.
     Nothing is overwritten, and nothing but files is written. A run that was killed is ended by running it again.
     """
-    from reconciler.cli.dkim.newkey import Order, check_selector, new_key
     from reconciler.desired.edit import edit
+    from reconciler.dkim.making import Order, make
 
-    check_selector(selector)
+    _check_selector(selector)
     directory = session.directory()
     name = _domain(directory.spec, domain)
     entries = directory.spec.dkim.get(name, ())
@@ -54,8 +56,9 @@ def command(
     _check_room(name, entries, algorithm)
     session.console.step(f"Making a key for {name}")
     with session.stop.writing():
-        key = new_key(session, directory, Order(name, algorithm, selector, where, recipients))
-        made = edit(directory, [key.added(stage, session)])
+        order = Order(name, algorithm, selector, where, recipients)
+        key = make(directory, order, session.settings.environ, session.settings.today, inquiry(session))
+        made = edit(directory, [key.entry(stage, session.settings.today)])
         made.write()
     session.console.done()
     file = next(iter(made.files))
@@ -67,16 +70,63 @@ def command(
 
 def _domain(spec: Spec, text: str) -> str:
     """Return a domain as the directory writes it. One that it says nothing of at all is a slip of the pen."""
-    from reconciler.cli.dkim.newkey import declared, domain_name, unknown
     from reconciler.desired.resources import zone_of
 
-    name = domain_name(text)
+    name = _domain_name(text)
     known = {account.rpartition("@")[2].lower() for account in spec.accounts if "@" in account}
     known |= {item for item in (spec.stalwart.default_domain, *spec.dkim, *spec.dns) if item}
-    if known and name not in {domain_name(item) for item in known} and zone_of(name, spec.dns) is None:
+    if known and name not in {_domain_name(item) for item in known} and zone_of(name, spec.dns) is None:
         hint = "declare an account of it, or its zone under dns"
         raise unknown(text, sorted(known), hint, "the directory knows no such domain")
     return declared(spec, name) or name
+
+
+def declared(spec: Spec, domain: str) -> str | None:
+    """Return a domain as the directory writes it below ``dkim``; None where it does not."""
+    from reconciler.dns.names import host
+
+    wanted = _domain_name(domain)
+    return next((name for name in spec.dkim if host(name) == wanted), None)
+
+
+def _domain_name(domain: str) -> str:
+    """Normalise a domain of the command line. Raises `ReconcilerError`."""
+    from reconciler.dns.names import host
+
+    try:
+        return host(domain)
+    except ValueError as error:
+        raise ReconcilerError(Problem("DOMAIN", str(error), "write it like mana.how")) from None
+
+
+def unknown(domain: str, known: Sequence[str], hint: str, summary: str) -> ReconcilerError:
+    """Make the error for a domain that the directory does not know, or has no key of."""
+    from reconciler.desired.checks import near
+
+    return ReconcilerError(Problem(domain, summary, near(_domain_name(domain), known) or hint))
+
+
+def inquiry(session: Session) -> Look:
+    """Return how to ask the name servers, which is told while it lasts."""
+    from reconciler.observe import nameservers
+
+    def ask(questions: Collection[Question]) -> Answers:
+        return nameservers.look(questions, nameservers=session.settings.nameservers, progress=session.console.step)
+
+    return ask
+
+
+def _check_selector(selector: str | None) -> None:
+    """Refuse what the directory could not hold, before a key is stored under it."""
+    from pydantic import ValidationError
+
+    from reconciler.desired.spec import Key
+
+    try:
+        Key.model_validate({"selector": selector or "any", "algorithm": "ed25519"})
+    except ValidationError:
+        hint = "write a-z, 0-9 and -, such as ed202611"
+        raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
 
 
 def _at(entries: Any, algorithm: str, *stages: str) -> list[Key]:
@@ -100,7 +150,7 @@ def _check_room(domain: str, entries: Any, algorithm: str) -> None:
 
 
 def _said(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
-    from reconciler.cli.dkim.newkey import cares, publishes
+    from reconciler.dkim.making import cares, publishes
 
     published = "That publishes it." if publishes(spec, key.domain) else "Publish it, too."
     then = "The server signs with it at once."

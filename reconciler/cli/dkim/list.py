@@ -17,7 +17,7 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
-    from reconciler.dkim.standing import Standing
+    from reconciler.dkim.verdict import Standing
     from reconciler.reconcile import Work
     from reconciler.resources import Signature
 
@@ -97,7 +97,7 @@ def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bo
 
 
 def _domain(name: str) -> str:
-    from reconciler.dns import host
+    from reconciler.dns.names import host
 
     try:
         return host(name)

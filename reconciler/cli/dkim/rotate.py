@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP
+from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP, declared, inquiry, unknown
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
-    from reconciler.cli.dkim.newkey import NewKey, Order
     from reconciler.desired.edit import Edit
     from reconciler.desired.load import Directory
     from reconciler.desired.spec import Key
+    from reconciler.dkim.making import NewKey, Order
     from reconciler.dkim.rotation import Needs, Seen, Step
     from reconciler.resources import Signature
 
@@ -59,8 +59,6 @@ def command(
 
 def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str, list[Key]]:
     """Return the domain as the directory writes it, and the keys to rotate."""
-    from reconciler.cli.dkim.newkey import declared, unknown
-
     command = f"reconciler dkim generate {domain}"
     name = declared(directory.spec, domain)
     if name is None:
@@ -77,10 +75,8 @@ def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str
 def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[Seen, tuple[Problem, ...]]:
     """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
     from reconciler.dkim.rotation import Seen
-    from reconciler.observe import nameservers
 
-    settings, progress = session.settings, session.console.step
-    answers = nameservers.look(needs.questions, nameservers=settings.nameservers, progress=progress)
+    answers = inquiry(session)(needs.questions)
     halves = _halves(session, directory, needs.halves)
     unknown = any(key.selector not in halves for key in needs.halves)
     if not (needs.server or unknown):
@@ -105,7 +101,7 @@ def _server(
 ) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
     from reconciler.cli.dkim.server import signatures
-    from reconciler.dns import host
+    from reconciler.dns.names import host
     from reconciler.resources import Domain, Signature
 
     if session.options.target and "stalwart" not in session.options.target:
@@ -146,24 +142,24 @@ class _Run:
             self.file = ", ".join(made.files)
 
     def _edits(self) -> tuple[tuple[Step, ...], list[Edit]]:
-        from reconciler.cli.dkim.newkey import new_key
         from reconciler.desired.edit import SetKey
+        from reconciler.dkim.making import make
         from reconciler.dkim.rotation import Move
 
-        steps, edits = list[Any](), list[Any]()
+        settings, steps, edits = self.session.settings, list[Any](), list[Any]()
         for item in self.steps:
             step = item
             if item.move is Move.START:
-                key = new_key(self.session, self.directory, self._order(item))
+                key = make(self.directory, self._order(item), settings.environ, settings.today, inquiry(self.session))
                 self.made.append(key)
-                edits.append(key.added("pending", self.session))
-                step = _started(item, key, self.session.settings.today)
+                edits.append(key.entry("pending", settings.today))
+                step = _started(item, key, settings.today)
             edits += [SetKey(self.domain, name, facts) for name, facts in step.changes.items()]
             steps.append(step)
         return tuple(steps), edits
 
     def _order(self, step: Step) -> Order:
-        from reconciler.cli.dkim.newkey import Order
+        from reconciler.dkim.making import Order
 
         return Order(self.domain, step.algorithm, None, self.where, self.recipients)
 
@@ -179,7 +175,7 @@ class _Run:
         self.session.console.result("\n".join(self._said()), {})
 
     def _said(self) -> Iterator[str]:
-        from reconciler.cli.dkim.newkey import cares
+        from reconciler.dkim.making import cares
 
         for step in self.steps:
             yield f"{step.algorithm}: {step.said}."

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from reconciler import dns
+from reconciler.dns.names import host
 from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
@@ -62,8 +62,8 @@ class Cloudflare:
         timeout: float = 30.0,
     ) -> None:
         self._stack = stack
-        self._zones = list(dict.fromkeys(dns.host(zone) for zone in zones))
-        self._tokens = [(ref, None if names is None else {dns.host(name) for name in names}) for ref, names in tokens]
+        self._zones = list(dict.fromkeys(host(zone) for zone in zones))
+        self._tokens = [(ref, None if names is None else {host(name) for name in names}) for ref, names in tokens]
         self._settings = ((base_url or API).rstrip("/"), progress, patience, timeout)
         self._found: dict[str, Zone] = {}
         self._opened: Line | None = None

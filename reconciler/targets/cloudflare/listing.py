@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from reconciler import dns
+from reconciler.dns.names import host
+from reconciler.dns.records import AUTO_TTL, owner, record
 from reconciler.resources import Live, Record, SecretRef
 from reconciler.targets.cloudflare.failure import Torn
 from reconciler.targets.cloudflare.transport import Session
@@ -41,7 +42,7 @@ def find(wanted: tuple[Session, list[str]]) -> dict[str, Zone]:
     for page in pages:
         for raw in page:
             try:
-                name = dns.host(raw.get("name"))
+                name = host(raw.get("name"))
             except (ValueError, TypeError):
                 continue
             if name in names and re.fullmatch(r"[A-Za-z0-9]+", str(raw.get("id"))):
@@ -113,14 +114,14 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
     if type_ == "SOA" or (type_ == "NS" and name == zone):
         return None
     comment = sys.intern(comment) if isinstance(comment, str) and comment else None  # thousands bear our mark
-    text, owner = dns.owner(comment) if comment else (None, None)
+    text, stack = owner(comment) if comment else (None, None)
     try:
-        resource = dns.record(
+        resource = record(
             zone,
             type_,
             name,
             raw.get("content"),
-            ttl=raw.get("ttl", dns.AUTO_TTL),
+            ttl=raw.get("ttl", AUTO_TTL),
             proxied=raw.get("proxied") is True,
             priority=raw.get("priority"),
             data=data if isinstance(data, dict) else None,
@@ -130,4 +131,4 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
         resource = Record(zone, type_, name.removesuffix(f".{zone}"), str(raw.get("content")), comment=text)
     meta = raw.get("meta")
     fixed = "Cloudflare keeps it itself (Email Routing)" if isinstance(meta, dict) and meta.get("read_only") else ""
-    return Live(resource, raw["id"], owner, fixed, comment)
+    return Live(resource, raw["id"], stack, fixed, comment)

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from reconciler import dns
+from reconciler.dns import text, types
+from reconciler.dns.names import absolute
+from reconciler.dns.records import marked
 from reconciler.plan import Change, differences
 from reconciler.reconcile import Outcome, Status, Stopped
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Record
@@ -87,10 +89,10 @@ def _operation(change: Change, stack: str) -> _Operation:
         return _Operation(change, delete=cast("Live", live).id)
     if live is not None and cast("Record", live.resource).type == after.type:
         return _patching(change, live, after, stack)
-    text = None if after.comment is UNMANAGED else cast("str | None", after.comment)
-    comment, notes = _comment(text, stack)
-    post = {"type": after.type, "name": dns.absolute(after.name, after.zone), "ttl": after.ttl, **_value(after)}
-    if after.type in dns.PROXIABLE:
+    own = None if after.comment is UNMANAGED else cast("str | None", after.comment)
+    comment, notes = _comment(own, stack)
+    post = {"type": after.type, "name": absolute(after.name, after.zone), "ttl": after.ttl, **_value(after)}
+    if types.TYPES.get(after.type, types.OTHER).proxiable:
         post["proxied"] = after.proxied
     post["comment"] = comment
     return _Operation(change, delete=None if live is None else live.id, post=post, notes=notes)
@@ -107,24 +109,26 @@ def _patching(change: Change, live: Live, after: Record, stack: str) -> _Operati
     elif before.ttl != after.ttl:
         body["ttl"] = after.ttl
     kept = live.detail if live.owner is None else before.comment  # another's text is kept to the byte
-    text = kept if after.comment in (UNMANAGED, before.comment) else after.comment
-    comment, notes = _comment(cast("str | None", text), stack)
+    own = kept if after.comment in (UNMANAGED, before.comment) else after.comment
+    comment, notes = _comment(cast("str | None", own), stack)
     if comment != (live.detail or ""):
         body["comment"] = comment
     return _Operation(change, patch={"id": live.id, **body} if body else None, notes=notes)
 
 
-def _comment(text: str | None, stack: str) -> tuple[str, tuple[str, ...]]:
-    comment = dns.marked(text, stack)
+def _comment(own: str | None, stack: str) -> tuple[str, tuple[str, ...]]:
+    comment = marked(own, stack)
     if comment is not None:
         return comment, ()
-    return text or "", ("our mark does not fit into its comment: it is kept as declared, but never removed by us",)
+    return own or "", ("our mark does not fit into its comment: it is kept as declared, but never removed by us",)
 
 
 def _value(record: Record) -> dict[str, Any]:
     """Return what a record says, in the API's words. A priority of 0 must be sent (RFC 7505)."""
-    content = dns.quoted(str(record.content)) if record.type == "TXT" else record.content
-    value: dict[str, Any] = {"content": content} if record.data is None else {"data": dns.wire_data(record)}
+    content = text.quoted(str(record.content)) if record.type == "TXT" else record.content
+    value: dict[str, Any] = {"content": content}
+    if record.data is not None:
+        value = {"data": types.wire(record.type, dict(record.data))}
     return value if record.priority is None else value | {"priority": record.priority}
 
 
@@ -259,7 +263,7 @@ class Writing:
 
     def _named(self, units: Sequence[_Unit], text: str) -> _Unit | None:
         def means(unit: _Unit) -> bool:
-            name = dns.absolute(cast("Record", unit[0].change.resource).name, self._zone.name)
+            name = absolute(cast("Record", unit[0].change.resource).name, self._zone.name)
             return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
 
         named = [unit for unit in units if means(unit)]

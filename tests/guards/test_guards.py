@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from reconciler import guards
-from reconciler.dns import dkim_record, head, record
+from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, question
+from reconciler.dns.records import record
+from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -53,8 +55,8 @@ def judge(resources, *, dns=None, mail=None, policy=None, public=frozenset(), lo
     if any(isinstance(item, Variable) for item in resources):
         observations["compose"] = Observation("compose")
     desired = Desired(resources, **more)
-    plan = diff(desired, observations, stack="mana", head=head)
-    evidence = guards.Evidence(plan, desired, observations, policy or guards.Policy(), public)
+    plan = diff(desired, observations, stack="mana")
+    evidence = Evidence(plan, desired, observations, policy or Policy(), public)
     return guards.check(evidence)
 
 
@@ -73,20 +75,20 @@ def test_more_deletions_than_allowed_show_the_arithmetic():
     (problem,) = judge(wanted, dns=live)
     assert "deletes 4 resources, policy.max_deletes allows 3" in problem.summary
     assert "--allow-deletes 4" in problem.hint
-    assert judge(wanted, dns=live, policy=guards.Policy(allow_deletes=4)) == ()
-    assert refused(judge(wanted, dns=live, policy=guards.Policy(allow_deletes=2)))
+    assert judge(wanted, dns=live, policy=Policy(allow_deletes=4)) == ()
+    assert refused(judge(wanted, dns=live, policy=Policy(allow_deletes=2)))
 
 
 def test_removed_does_not_count_as_a_deletion():
     mail = [Domain(f"d{i}.how") for i in range(5)]
     names = frozenset(f"domain/d{i}.how" for i in range(5))
-    assert judge([Domain(ZONE)], mail=[*mail, Domain(ZONE)], removed=names, policy=guards.Policy(max_deletes=0)) == ()
+    assert judge([Domain(ZONE)], mail=[*mail, Domain(ZONE)], removed=names, policy=Policy(max_deletes=0)) == ()
 
 
 @pytest.mark.parametrize(("left", "verdict"), [(3, []), (1, ["dns/mana.how"])])
 def test_more_than_half_of_a_zone_is_refused_within_max_deletes(left, verdict):
     live = ours(*(host(f"h{i}", i) for i in range(4)))
-    policy = guards.Policy(max_deletes=10)
+    policy = Policy(max_deletes=10)
     wanted = [host(f"h{i}", i) for i in range(left)]
     assert refused(judge(wanted, dns=live, policy=policy)) == verdict
     assert judge(wanted, dns=live, policy=replace(policy, allow_deletes=4)) == ()
@@ -96,7 +98,7 @@ def test_the_last_record_of_a_zone_needs_a_word():
     other = record("other.how", "A", "a", "192.0.2.1")
     live = ours(host("a"), other)
     assert refused(judge([other], dns=live)) == ["dns/mana.how"]
-    assert judge([other], dns=live, policy=guards.Policy(allow_deletes=1)) == ()
+    assert judge([other], dns=live, policy=Policy(allow_deletes=1)) == ()
 
 
 def test_a_domain_with_accounts_stays():
@@ -119,12 +121,21 @@ def test_removing_an_account_is_said_loudly_and_refused_while_it_is_in_use():
     login = Login("stalwart", 587, "a", SECRET, verify_tls=False, account="a@mana.how")
     consumer = Variable("notify", "SMTP_USER", "a", "a", login)
     assert refused(judge([consumer], mail=[Account("a@mana.how")], removed=gone)) == ["stalwart"]
-    policy = guards.Policy(administrator="admin")
+    policy = Policy(administrator="admin")
     own = frozenset({"account/admin"})
     assert refused(judge([Domain(ZONE)], mail=[Account("admin", login="admin")], removed=own, policy=policy))
 
 
-@pytest.mark.parametrize(("name", "text"), [("@", "v=spf1 -all"), ("_dmarc", "v=DMARC1; p=none")])
+POLICIES = [
+    ("@", "v=spf1 -all"),
+    ("_dmarc", "v=DMARC1; p=none"),
+    ("_smtp._tls", "v=TLSRPTv1; rua=mailto:a@mana.how"),
+    ("_mta-sts", "v=STSv1; id=1"),
+    ("default._bimi", "v=BIMI1; l="),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), POLICIES)
 def test_a_second_policy_record_is_refused(name, text):
     first, second = record(ZONE, "TXT", name, text), record(ZONE, "TXT", name, text.replace("1", "1 ", 1) + " x")
     assert refused(judge([first, second], dns=[])) == ["dns/mana.how"]
@@ -193,8 +204,8 @@ def mailbox(name, *aliases, **more):
 def judge_accounts(wanted, live, **more):
     observation = Observation("stalwart", [Live(item, str(item.login)) for item in live])
     desired = Desired(wanted, **more)
-    plan = diff(desired, {"stalwart": observation}, stack="mana", head=head)
-    return guards.check(guards.Evidence(plan, desired, {"stalwart": observation}, guards.Policy()))
+    plan = diff(desired, {"stalwart": observation}, stack="mana")
+    return guards.check(Evidence(plan, desired, {"stalwart": observation}, Policy()))
 
 
 def test_an_address_of_another_account_is_taken_only_when_it_is_given_up():
@@ -257,8 +268,8 @@ def judge_switch(before, shown=(), *, provided=(ALIAS, CODE), port="587"):
     )
     live = [Live(Variable("notify", name, running[name], running[name])) for name in names]
     observations = {"compose": Observation("compose", live)}
-    plan = diff(desired, observations, stack="mana", head=head)
-    evidence = guards.Evidence(plan, desired, observations, guards.Policy())
+    plan = diff(desired, observations, stack="mana")
+    evidence = Evidence(plan, desired, observations, Policy())
     values = {question(ALIAS): [ALIAS.content], question(CODE): [CODE.content, "v=spf1 -all"]}
     answers = {
         asked: tuple(Answer(f"ns{i}", tuple(values[asked]) if asked in show else ()) for i, show in enumerate(shown))
@@ -314,9 +325,9 @@ def rotate(wanted, *, dns=(), mail=(), said=(), days=0, allow=None, lost=False, 
         "stalwart": Observation("stalwart", [Live(item, item.selector) for item in mail], lost=lost, unread=unread),
     }
     desired = Desired(wanted, **more)
-    plan = diff(desired, observations, stack="mana", head=head)
-    policy = guards.Policy(allow_deletes=allow)
-    evidence = guards.Evidence(plan, desired, observations, policy, today=TODAY + dt.timedelta(days=days))
+    plan = diff(desired, observations, stack="mana")
+    policy = Policy(allow_deletes=allow)
+    evidence = Evidence(plan, desired, observations, policy, today=TODAY + dt.timedelta(days=days))
     asked = guards.questions(evidence)
     return guards.check(replace(evidence, answers={item: tuple(said) for item in asked})), asked
 

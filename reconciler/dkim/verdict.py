@@ -1,12 +1,14 @@
-"""What can be said of a DKIM key: how it stands, and each kind of mismatch."""
+"""What can be said of a DKIM key: how it stands, each kind of mismatch, and what is wrong with a record of it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.problem import Problem
+from reconciler import keys
+from reconciler.problem import Problem, Severity
 
 
 class Signing(enum.StrEnum):
@@ -75,7 +77,7 @@ class Shown:
     """What one name server has at a key's name.
 
     ``key`` is the public key as `keys.public_key` gives it, None where no whole one is shown. ``unread`` and ``alias``
-    as of `published.Answer`.
+    as of `publication.Answer`.
     """
 
     server: str
@@ -120,3 +122,61 @@ class Standing:
     def unread(self) -> bool:
         """Whether a name server could not be asked."""
         return not self.shown or any(item.unread for item in self.shown)
+
+
+# ----------------------------------------------------------------------------------------- what a name server shows
+_LONGEST = 40  # characters of a tag that is quoted: what DNS holds may be of any length
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """What is wrong with what a name server shows: a sentence that one server's name may stand before."""
+
+    kind: Mismatch
+    what: str
+    hint: str = ""  # empty: to publish the right record
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A TXT value read as a key record: the public key as `keys.public_key` gives it, and what is wrong."""
+
+    key: str | None = None
+    defects: tuple[Defect, ...] = ()
+
+
+def judge(value: str, algorithm: str) -> Reading:
+    """Read a TXT value, its strings joined, that is to be a key of an algorithm."""
+    record = keys.read(value)
+    if record.doubled:
+        return Reading(None, (Defect(Mismatch.DOUBLED, "the record holds its value twice: it was pasted two times"),))
+    if not record.is_key:
+        return Reading(None, (Defect(Mismatch.NO_KEY_RECORD, "what stands at the name is no DKIM key record"),))
+    if not record.public:
+        return Reading(None, (Defect(Mismatch.REVOKED, "the key is revoked (`p=` is empty)"),))
+    defects = tuple(_defects(record, algorithm))
+    try:
+        return Reading(keys.public_key(record.tag("k"), record.public), defects)
+    except (ValueError, IndexError) as error:
+        reason = error if isinstance(error, ValueError) else "is cut short"
+        if record.tag("k") == algorithm:
+            defects += (Defect(Mismatch.DAMAGED, f"the key in `p=` is damaged: it {reason}"),)
+        return Reading(None, defects)
+
+
+def _defects(record: keys.KeyRecord, algorithm: str) -> Iterator[Defect]:
+    """Tell of the tags that keep receivers from using a key (RFC 6376 section 3.6.1)."""
+    kind = record.tag("k")
+    if kind != algorithm:
+        what = f"the record says k={kind[:_LONGEST]}, and it is a key for {algorithm}"
+        yield Defect(Mismatch.WRONG_ALGORITHM, what)
+    hashes, services = record.words("h"), record.words("s")
+    if hashes and "sha256" not in hashes:
+        what = f"h={record.tag('h')[:_LONGEST]} forbids sha256, which mail is signed with"
+        yield Defect(Mismatch.HASH_EXCLUDED, what)
+    if services and not services & {"*", "email"}:
+        yield Defect(Mismatch.MAIL_EXCLUDED, f"s={record.tag('s')[:_LONGEST]} says that it is no key for mail")
+    if "y" in record.words("t"):
+        what = "t=y says that signing is being tested: receivers may treat the mail as unsigned"
+        yield Defect(Mismatch.TESTING, what, severity=Severity.WARNING)

@@ -1,26 +1,22 @@
-"""A new DKIM key: a selector that nobody has used, and its private half where the user keeps secrets."""
+"""Making a DKIM key: a selector that nobody has used, and its private half where the user keeps secrets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from reconciler import keys
-from reconciler.cli.session import Session
-from reconciler.desired.edit import AddKey, Facts
+from reconciler.desired.edit import AddKey
 from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
-from reconciler.desired.spec import Key, Spec
-from reconciler.dkim import rotation
-from reconciler.dns import dkim_record, host
-from reconciler.dns.publication import Answers, publication, question
+from reconciler.desired.spec import Spec
+from reconciler.dkim.record import dkim_record
+from reconciler.dns.names import host
+from reconciler.dns.publication import Look, publication, question
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
-from reconciler.resources import UNKNOWN, Record, SecretRef
-from reconciler.secrets.store import open_store, store_of
-
-if TYPE_CHECKING:
-    from reconciler.secrets.store import Store
+from reconciler.resources import UNKNOWN, SecretRef
+from reconciler.secrets.store import Store, open_store, store_of
 
 DEFAULT_STORE = "file:../secrets"
 
@@ -47,17 +43,19 @@ class NewKey:
     private_key: SecretRef
     found: bool
 
-    def added(self, stage: str, session: Session) -> AddKey:
-        """Return its entry."""
-        facts: Facts = {
-            "selector": self.selector,
-            "algorithm": self.algorithm,
-            "public_key": self.public_key,
-            "private_key": self.private_key,
-            "stage": stage,
-            "since": session.settings.today,
-        }
-        return AddKey(self.domain, facts)
+    def entry(self, stage: str, since: dt.date) -> AddKey:
+        """Return its entry in the YAML."""
+        return AddKey(
+            self.domain,
+            {
+                "selector": self.selector,
+                "algorithm": self.algorithm,
+                "public_key": self.public_key,
+                "private_key": self.private_key,
+                "stage": stage,
+                "since": since,
+            },
+        )
 
     @property
     def words(self) -> str:
@@ -85,18 +83,18 @@ def cares(spec: Spec, made: Sequence[NewKey]) -> list[str]:
     return said
 
 
-def new_key(session: Session, directory: Directory, order: Order) -> NewKey:
+def make(directory: Directory, order: Order, environ: Mapping[str, str], today: dt.date, look: Look) -> NewKey:
     """Make a key and store it, or find one that an earlier run stored and did not come to name.
 
+    ``environ`` is what the store's programs get, ``look`` asks the name servers whether a selector was ever published.
     Raises `Refused` for a selector that is or was in use, and `ReconcilerError` where the store fails.
     """
-    where = order.where or default_store(directory.spec, order)
-    store = open_store(where, directory.path, session.settings.environ, order.recipients)
+    store = open_store(order.where or default_store(directory.spec, order), directory.path, environ, order.recipients)
     taken = {key.selector for key in directory.spec.dkim.get(order.domain, ())}
-    for selector in [order.selector] if order.selector else rotation.selectors(order.algorithm, session.settings.today):
+    for selector in [order.selector] if order.selector else selectors(order.algorithm, today):
         reason = "stands in the directory: a selector is never used twice" if selector in taken else ""
-        pem = None if reason else store.get(_name(selector, order))
-        reason = reason or _unusable(session, selector, order, pem)
+        pem = None if reason else store.get(_file_name(selector, order))
+        reason = reason or _unusable(look, selector, order, pem)
         if not reason:
             return _stored(store, selector, order, pem)
         if order.selector:
@@ -104,6 +102,13 @@ def new_key(session: Session, directory: Directory, order: Order) -> NewKey:
             raise Refused(Problem(f"dkim/{host(order.domain)}/{selector}", reason, hint, Severity.REFUSED))
     hint = "name one with --selector"
     raise ReconcilerError(Problem(f"dkim/{host(order.domain)}", "all selectors of this month are taken", hint))
+
+
+def selectors(algorithm: str, today: dt.date) -> Iterator[str]:
+    """Yield names for a new key in the order to try: ``ed202611``, ``ed202611b``, ..."""
+    head = f"{'ed' if algorithm == 'ed25519' else 'rsa'}{today:%Y%m}"
+    yield head
+    yield from (f"{head}{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
 
 
 def default_store(spec: Spec, order: Order) -> str:
@@ -115,7 +120,7 @@ def default_store(spec: Spec, order: Order) -> str:
 
 
 def _stored(store: Store, selector: str, order: Order, pem: str | None) -> NewKey:
-    name, found = _name(selector, order), pem is not None
+    name, found = _file_name(selector, order), pem is not None
     pem = pem or keys.generate(order.algorithm)
     ref = store.reference(name)
     try:
@@ -128,62 +133,20 @@ def _stored(store: Store, selector: str, order: Order, pem: str | None) -> NewKe
     return NewKey(order.domain, selector, order.algorithm, keys.public_half(order.algorithm, pem), ref, found)
 
 
-def _name(selector: str, order: Order) -> str:
+def _file_name(selector: str, order: Order) -> str:
     return f"{selector}.{host(order.domain)}.pem"
 
 
-def _unusable(session: Session, selector: str, order: Order, pem: str | None) -> str:
-    """Say why a selector can't be taken; empty where it can."""
+def _unusable(look: Look, selector: str, order: Order, pem: str | None) -> str:
+    """Say why a selector can't be taken; empty where it can. A name server that can't be asked tells nothing."""
     try:
         public = keys.public_half(order.algorithm, pem) if pem else UNKNOWN
     except ValueError as error:
         return f"is taken in the store: what is there {error}"
     name = host(order.domain)
     record = dkim_record(name, name, selector, order.algorithm, public)
-    answers = _published(session, record)
-    if answers and (publication(record, answers).missing or not pem):
+    asked = question(record)
+    shown = tuple(answer for answer in look([asked]).get(asked, ()) if answer.values)
+    if shown and (publication(record, {asked: shown}).missing or not pem):
         return "is published in DNS with another key: a selector is never used twice"
     return ""
-
-
-def _published(session: Session, record: Record) -> Answers:
-    """Return what name servers show at a selector. One that can't be asked tells nothing: a key needs no network."""
-    from reconciler.observe import nameservers
-
-    settings, asked = session.settings, question(record)
-    said = nameservers.look([asked], nameservers=settings.nameservers, progress=session.console.step)
-    session.console.done()
-    shown = tuple(answer for answer in said.get(asked, ()) if answer.values)
-    return {asked: shown} if shown else {}
-
-
-def check_selector(selector: str | None) -> None:
-    """Refuse what the directory could not hold, before a key is stored under it."""
-    from pydantic import ValidationError
-
-    try:
-        Key.model_validate({"selector": selector or "any", "algorithm": "ed25519"})
-    except ValidationError:
-        hint = "write a-z, 0-9 and -, such as ed202611"
-        raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
-
-
-def declared(spec: Spec, domain: str) -> str | None:
-    """Return a domain as the directory writes it below ``dkim``; None where it does not."""
-    wanted = domain_name(domain)
-    return next((name for name in spec.dkim if host(name) == wanted), None)
-
-
-def domain_name(domain: str) -> str:
-    """Normalise a domain of the command line. Raises `ReconcilerError`."""
-    try:
-        return host(domain)
-    except ValueError as error:
-        raise ReconcilerError(Problem("DOMAIN", str(error), "write it like mana.how")) from None
-
-
-def unknown(domain: str, known: Sequence[str], hint: str, summary: str) -> ReconcilerError:
-    """Make the error for a domain that the directory does not know, or has no key of."""
-    from reconciler.desired.checks import near
-
-    return ReconcilerError(Problem(domain, summary, near(domain_name(domain), known) or hint))

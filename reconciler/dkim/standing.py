@@ -1,19 +1,20 @@
-"""All that is known of one DKIM key, and the judgement of it."""
+"""Whether directory, server and name servers agree about each DKIM key, and what to do where they don't. Pure."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler import keys
 from reconciler.desired import spec as form
+from reconciler.desired.resources import PublicHalf, zone_of
+from reconciler.dkim.record import dkim_record, name
 from reconciler.dkim.rotation import RETIRING, free
-from reconciler.dkim.standing.keyrecord import Defect, Reading, read
-from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
-from reconciler.dns import dkim_record
-from reconciler.dns.publication import Answer
+from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
+from reconciler.dns.names import host
+from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Signature
 
@@ -26,13 +27,52 @@ LIFETIME = dt.timedelta(days=180)
 _ACCEPTED, _STRONG = 1024, 2048  # bits of an RSA key: RFC 8301 section 3.2
 
 
-def txt_name(domain: str, selector: str) -> str:
-    """Return where a key is published (RFC 6376 section 3.6.2.1)."""
-    return f"{selector}._domainkey.{domain}".lower()
+def questions(spec: form.Spec, server: Collection[Signature] | None) -> frozenset[Question]:
+    """Return what to ask the name servers: the name of every key that is declared or that the server has."""
+    return frozenset(Question(name(selector, domain), "TXT") for domain, selector in _entries(spec, server or ()))
+
+
+def standings(
+    spec: form.Spec,
+    server: Collection[Signature] | None,
+    answers: Answers,
+    today: dt.date,
+    half: PublicHalf | None = None,
+) -> tuple[Standing, ...]:
+    """Compare every key that is declared or that the server has, in the order of the directory.
+
+    ``server`` is None where the server was not read. ``half`` derives the public half of a private key; without it no
+    private key is looked at.
+    """
+    found = []
+    for (domain, selector), entry in _entries(spec, server or ()).items():
+        held = tuple(item for item in server or () if (item.domain, item.selector) == (domain, selector))
+        private = entry.private_key if entry else None
+        key = _Key(
+            domain=domain,
+            selector=selector,
+            entry=entry,
+            held=None if server is None else held,
+            half=half(private, entry.algorithm) if half and entry and private and entry.stage != "retired" else None,
+            answers=answers.get(Question(name(selector, domain), "TXT"), ()),
+            today=today,
+            zone=zone_of(domain, spec.dns) if spec.targets.cloudflare else None,
+        )
+        found.append(key.standing())
+    return tuple(found)
+
+
+def _entries(spec: form.Spec, server: Iterable[Signature]) -> dict[tuple[str, str], form.Key | None]:
+    """Name every key by domain and selector: a domain's declared ones, then those that only the server has."""
+    declared = {(host(domain), key.selector): key for domain, entries in spec.dkim.items() for key in entries}
+    others = sorted({(item.domain, item.selector) for item in server} - declared.keys())
+    domains = list(dict.fromkeys(domain for domain, _ in (*declared, *others)))
+    names = sorted([*declared, *others], key=lambda it: domains.index(it[0]))  # stable
+    return {it: declared.get(it) for it in names}
 
 
 @dataclass(frozen=True, slots=True)
-class KeyFacts:
+class _Key:
     """All that is known of one key. ``zone`` is the declared zone that its record belongs to, if it is ours."""
 
     domain: str
@@ -52,7 +92,7 @@ class KeyFacts:
     @property
     def host(self) -> str:
         """Where it is published."""
-        return txt_name(self.domain, self.selector)
+        return name(self.selector, self.domain)
 
     @property
     def stage(self) -> str:
@@ -234,15 +274,15 @@ class KeyFacts:
         if answer.unread or not answer.values:
             return Reading()
         if len(answer.values) > 1:
-            reading = Reading()
             what = f"{len(answer.values)} TXT records stand at one name: which of them counts is undefined"
-            reading.add(Mismatch.SEVERAL_RECORDS, what, f"remove all TXT records of {self.host} but the key's own")
+            hint = f"remove all TXT records of {self.host} but the key's own"
+            return Reading(None, (Defect(Mismatch.SEVERAL_RECORDS, what, hint),))
+        reading = judge(answer.values[0], self.algorithm)
+        if None in (reading.key, self.key) or reading.key == self.key:
             return reading
-        reading = read(answer.values[0], self.algorithm)
         whose = "declared" if self.declared else "server's"
-        if reading.key is not None and self.key is not None and reading.key != self.key:
-            reading.add(Mismatch.ANOTHER_KEY_PUBLISHED, f"another key is published than the {whose}")
-        return reading
+        what = f"another key is published than the {whose}"
+        return Reading(reading.key, (*reading.defects, Defect(Mismatch.ANOTHER_KEY_PUBLISHED, what)))
 
     def _published(self, shown: Sequence[Shown]) -> Iterator[Finding]:
         yield from self._unread(shown)

@@ -1,0 +1,195 @@
+"""DNS records as values: what a person writes and what Cloudflare answers become equal where they mean the same.
+
+Pure. `record` is the only way to make a `Record`; everything here is text in, text out.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.dns import text, types
+from reconciler.dns.names import host, relative
+from reconciler.resources import UNMANAGED, Record, Special
+
+COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan
+AUTO_TTL = 1
+Data = tuple[tuple[str, types.Value], ...]
+
+
+class InvalidRecord(ValueError):
+    """What is wrong with a record, and where.
+
+    ``place`` leads to it: ``("zone",)``, ``("name",)``, ``("priority",)``, ``("content",)``, ``("data",)`` or
+    ``("data", PART)``.
+    """
+
+    def __init__(self, message: str, *place: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def record(
+    zone: str,
+    type: str,
+    name: str,
+    content: str | Special | None = None,
+    *,
+    ttl: int | str = AUTO_TTL,
+    proxied: bool = False,
+    priority: int | None = None,
+    data: Mapping[str, Any] | None = None,
+    comment: str | Special | None = UNMANAGED,
+) -> Record:
+    """Make a record of what a person or the API wrote, normalised so that equal meaning is an equal value.
+
+    ``name`` may be relative, ``@``, or whole; ``ttl`` is in seconds, ``"auto"`` or 1. Types that are made of parts
+    (CAA, SRV, TLSA, ...) take ``data``, or ``content`` as a zone file has it. Raises `InvalidRecord`, which says what
+    is wrong and where, when it makes no record of that type.
+    """
+    place, pairs = "zone", None
+    try:
+        zone, type = host(zone), sys.intern(type.upper())  # noqa: A001 (the field's own name)
+        row, place = types.TYPES.get(type, types.OTHER), "name"
+        name, place = relative(name, zone), "priority"
+        if row.prioritised:
+            content, priority = _prioritised(type, content, priority, data)
+        if row.parts:
+            pairs = _data(type, zone, content, data, priority)
+            content = types.rendered(type, dict(pairs))
+        elif not isinstance(content, Special):
+            place = "content"
+            if type == "SPF":
+                raise ValueError("SPF is no type any more (RFC 7208 section 3.1): write it as TXT")  # noqa: TRY301
+            if not isinstance(content, str) or not content:
+                raise ValueError(f"{type} needs a content")  # noqa: TRY301
+            content = row.read(zone, name, content)
+    except InvalidRecord:
+        raise
+    except ValueError as error:
+        raise InvalidRecord(str(error), place) from None
+    if isinstance(comment, str):
+        comment = comment.strip() or None
+    ttl = AUTO_TTL if proxied or ttl == "auto" else int(ttl)  # Cloudflare answers 1 for whatever is proxied
+    return Record(zone, type, name, content, ttl, proxied, priority if row.prioritised else None, pairs, comment)
+
+
+_BEFORE_HOST = re.compile(r"(\d{1,5})\s+(\S+)")
+_BEFORE_PARTS = re.compile(r"(\d{1,5})\s+(\d.*)")
+
+
+def _prioritised(type: str, content: Any, priority: Any, data: Mapping[str, Any] | None) -> tuple[Any, int]:
+    """Split the priority of an MX or a URI off.
+
+    It stands beside the content, before it as in a zone file or, where the API is going to put it, inside the data. A
+    null MX (RFC 7505) needs none.
+    """
+    if priority is None and data is not None:
+        priority = data.get("priority")
+    priority = None if priority is None else int(priority)
+    pattern = _BEFORE_PARTS if types.TYPES[type].parts else _BEFORE_HOST
+    if isinstance(content, str) and (match := pattern.fullmatch(content)):
+        written, content = int(match[1]), match[2]
+        if priority not in (None, written):
+            raise ValueError(f"{type} has two priorities, {priority} and {written}")
+        priority = written
+    if priority is None and content != ".":
+        raise ValueError(f"{type} needs a priority")
+    return content, priority or 0
+
+
+def _data(type: str, zone: str, content: Any, data: Mapping[str, Any] | None, priority: Any) -> Data:
+    """Read the parts of a record from its data or, where there is none, from its content; sorted by name."""
+    row, place = types.TYPES[type], ("data",) if data else ("content",)
+    try:
+        given = dict(data) if data else types.parsed(type, content, priority)
+    except ValueError as error:
+        raise InvalidRecord(str(error), *place) from None
+    for name in row.optional:
+        given.setdefault(name, "")
+    if priority is not None and given.get("priority") is None:
+        given["priority"] = priority
+    pairs = []
+    for name, part in sorted(row.parts.items()):
+        if given.get(name) is None:
+            raise InvalidRecord(f"{type} needs {name} in its data: {', '.join(row.parts)}", *place)
+        try:
+            pairs.append((name, part(zone if given[name] == "@" else given[name])))
+        except ValueError as error:
+            raise InvalidRecord(f"{name} of {type}: {error}", *place, *([name] if data else [])) from None
+    return tuple(pairs)
+
+
+def check_data(record: Record) -> None:
+    """Raise `InvalidRecord` where the data of a record is nothing that its type may hold.
+
+    dnspython knows the ranges, lengths and words of each type. It is imported for those that are made of parts alone:
+    nobody else has to wait for it. What is live is not judged, since Cloudflare has taken it.
+    """
+    row = types.TYPES.get(record.type, types.OTHER)
+    if not row.parts and record.type != "OPENPGPKEY":
+        return
+    import dns.exception
+    import dns.name
+    import dns.rdata
+
+    written = types.zone_file(record.type, dict(record.data), record.priority) if record.data else str(record.content)
+    try:
+        dns.rdata.from_text("IN", record.type, written, origin=dns.name.root, relativize=False)
+    except dns.exception.DNSException as error:
+        said = str(error).removesuffix(".")
+        named = [name for name, value in record.data or () if str(value) in re.findall(r"[^\s'\"]+", said)]
+        if len(named) == 1:  # a message that quotes one part is about that part
+            raise InvalidRecord(f"{named[0]} of {record.type}: {said}", "data", named[0]) from None
+        raise InvalidRecord(f"{record.type}: {said}", "data" if record.data else "content") from None
+
+
+def policy(record: Record) -> text.MailPolicy | None:
+    """Return the policy of which a record's name may have one."""
+    return types.TYPES.get(record.type, types.OTHER).once(record.name, record.content)
+
+
+def excludes(record: Record, other: Record) -> bool:
+    """Whether a record allows none of the other's type beside it at its name."""
+    return types.TYPES.get(record.type, types.OTHER).excludes(record.name, other.type)
+
+
+# ------------------------------------------------------------------------------------------------------- ownership
+_MARK = re.compile(r"(?:(.*)\s)?reconciler:([a-z0-9-]{1,24})", re.DOTALL)
+
+
+def owner(comment: str | None) -> tuple[str | None, str | None]:
+    """Split a comment into the user's own text and the stack whose mark stands at its end, if one does."""
+    match = _MARK.fullmatch(comment or "")
+    if match is None:
+        return comment or None, None
+    return (match[1] or "").strip() or None, match[2]
+
+
+def marked(text: str | None, stack: str) -> str | None:
+    """Put a stack's mark behind a comment's text; None where that is longer than Cloudflare stores."""
+    comment = f"{text} reconciler:{stack}" if text else f"reconciler:{stack}"
+    return comment if len(comment) <= COMMENT_LIMIT else None
+
+
+# ------------------------------------------------------------------------------------------------------------ head
+_HEAD_LIMIT = 24
+
+
+def head(record: Record) -> str:
+    """Return the head of a record's value, which tells it from others of its name in an address.
+
+    ``spf1`` for ``v=spf1 ...``, ``google-site-verification``, an IP address, a host: at most 24 characters out of
+    letters, digits and ``._:-``.
+    """
+    content = record.content if isinstance(record.content, str) else ""
+    parts = dict(record.data or ())
+    text = str(parts.get("target") or content)
+    if record.type == "CAA":
+        text = f"{parts.get('tag')}:{parts.get('value')}"
+    elif record.type == "TXT":
+        match = re.match(r"v=([A-Za-z0-9]+)", content) or re.match(r"([A-Za-z0-9._-]+)[=:]", content)
+        text = match[1] if match else content
+    return re.sub(r"[^A-Za-z0-9._:-]+", "-", text).strip("-")[:_HEAD_LIMIT]

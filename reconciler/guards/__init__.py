@@ -1,0 +1,41 @@
+"""Reasons to refuse a plan. Pure: every guard looks at values and returns problems; none writes or asks.
+
+A guard refuses a scope (a target, a zone, a service). A person's `apply` then writes nothing at all and ends with 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from reconciler.dns.publication import Question, question
+from reconciler.guards import accounts, deletions, dkim, dns, secrets
+from reconciler.guards.evidence import Evidence
+from reconciler.problem import Problem
+
+GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
+    deletions.nothing_desired,
+    deletions.too_many_deletions,
+    deletions.zone_collapses,
+    accounts.domain_in_use,
+    accounts.address_taken,
+    accounts.account_goes,
+    dns.second_policy,
+    dns.exchange_reachable,
+    dkim.selector_still_signs,
+    dkim.selector_still_needed,
+    dkim.takes_over_unpublished,
+    dns.provider_unpublished,
+    secrets.administrator_as_consumer,
+    secrets.known_secret,
+    secrets.everyone_allowed,
+)
+
+
+def check(evidence: Evidence) -> tuple[Problem, ...]:
+    """Return every reason to refuse, and every warning, that the guards find."""
+    return tuple(dict.fromkeys(problem for guard in GUARDS for problem in guard(evidence)))
+
+
+def questions(evidence: Evidence) -> frozenset[Question]:
+    """Return what guards have to know from the authoritative name servers; mostly nothing."""
+    return frozenset(question(record) for record in (*dkim.asked(evidence), *dns.asked(evidence)))

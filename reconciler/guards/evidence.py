@@ -1,0 +1,94 @@
+"""What guards look at, and how they say what they found. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.dns.publication import Answers
+from reconciler.plan import Change, Desired, Plan, Reason
+from reconciler.problem import Problem, Severity
+from reconciler.resources import Account, Domain, Live, Login, Observation, Record, SecretRef, Variable
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How far a plan may go.
+
+    ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
+    is the login that the reconciler itself uses.
+    """
+
+    max_deletes: int = 3
+    allow_deletes: int | None = None
+    prune: bool = True
+    administrator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public.
+
+    ``answers`` is what the name servers said to `questions`, ``today`` the day that counts as today.
+    """
+
+    plan: Plan
+    desired: Desired
+    observations: Mapping[str, Observation]
+    policy: Policy
+    public: frozenset[SecretRef] = frozenset()
+    answers: Answers = field(default_factory=dict)
+    today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
+
+    @property
+    def live(self) -> Iterator[Live]:
+        """Every live resource of every target."""
+        for seen in self.observations.values():
+            yield from seen.live
+
+    def deletions(self) -> list[Change]:
+        """The removals that follow from absence: what ``removed`` names was asked for."""
+        return [item for item in self.plan.changes if item.deletes and item.reason is Reason.NOT_IN_DESIRED]
+
+    def records(self) -> list[Record]:
+        """The DNS records there will be after the plan: live ones less those that go, and those that come."""
+        gone = {id(change.before) for change in self.plan.changes if change.before is not None}
+        stay = [live.resource for live in self.live if id(live) not in gone]
+        come = [change.after for change in self.plan.changes if change.after is not None]
+        return [item for item in (*stay, *come) if isinstance(item, Record)]
+
+    def logins(self) -> Iterator[tuple[Variable, Login]]:
+        """Yield the variables that a consumer logs in by, and how."""
+        for item in self.desired.resources:
+            if isinstance(item, Variable) and item.login is not None:
+                yield item, item.login
+
+    def consumers(self, account: Account) -> Iterator[str]:
+        """Yield the services that log in as an account: as the directory says, or by its name at a host of ours."""
+        domains = [item.name for item in self.desired.resources if isinstance(item, Domain)]
+        names = (account.name, account.login, *mail_addresses(account))
+        for item, login in self.logins():
+            host = login.host.lower()  # a name of the compose network, or one in a mail domain of ours
+            at_home = "." not in host or any(host == name or host.endswith(f".{name}") for name in domains)
+            by_name = login.account is None and at_home and str(login.username).lower() in names
+            if by_name or login.account == account.name:
+                yield item.service
+
+
+def mail_addresses(account: Account) -> Iterator[str]:
+    """Yield the addresses of an account, as far as they are known."""
+    if isinstance(account.email, str):
+        yield account.email
+    if isinstance(account.aliases, tuple):
+        yield from account.aliases
+
+
+def refuse(where: str, summary: str, hint: str, scope: str) -> Problem:
+    """Make a reason to refuse a scope."""
+    return Problem(where, summary, hint, Severity.REFUSED, scope)
+
+
+def warn(where: str, summary: str, hint: str, scope: str = "") -> Problem:
+    """Make a warning, which stops nothing."""
+    return Problem(where, summary, hint, Severity.WARNING, scope)
