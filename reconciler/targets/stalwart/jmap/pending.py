@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.journal import write_private
+from reconciler.files import write_private
 from reconciler.resources import AllowedIp, Live, Setting, Signature
 
 _ALLOWED = "stalwart/allowed_ips/"
