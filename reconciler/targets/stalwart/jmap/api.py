@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.http import Answer
 from reconciler.problem import TargetUnreadable
-from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connection, NotFound
+from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
