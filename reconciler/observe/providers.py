@@ -20,6 +20,7 @@ from reconciler.desired.provided import Asked
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Record, SecretRef
+from reconciler.url import is_loopback
 
 if TYPE_CHECKING:
     from reconciler.desired.spec import Provider
@@ -80,7 +81,7 @@ class Providers:
     def _configuration(self, ref: SecretRef, domain: str) -> Mapping[str, Any] | None:
         """Return what Brevo has of a domain, None where it has none of that name. Raises `_Failed`."""
         url = f"{(self.base_url or API).rstrip('/')}/v3/senders/domains/{quote(domain)}"
-        if not _is_private(url):
+        if not (url.startswith("https:") or is_loopback(urlsplit(url).hostname or "")):
             raise _Failed(f"{url} would get the API key {ref} in clear text", "set BREVO_BASE_URL to an https URL")
         got = self._get(url, _key(ref, self.reveal))
         status, answer = got.status, got.json()
@@ -121,12 +122,6 @@ class Providers:
 
 # -------------------------------------------------------------------------------------------------------- the wire
 _ON_THE_WAY = "check BREVO_BASE_URL, and proxies on the way"
-
-
-def _is_private(url: str) -> bool:
-    """Whether nobody on the way can read the key."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _key(ref: SecretRef, reveal: Reveal) -> str:

@@ -28,6 +28,7 @@ from reconciler.targets.cloudflare.failure import (
     Unsent,
     leaves,
 )
+from reconciler.url import may_go_plain
 
 if TYPE_CHECKING:
     import httpx
@@ -71,8 +72,6 @@ class Session:
 
     def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
         from cloudflare import Cloudflare as Sdk
-
-        from reconciler.desired.spec import may_go_plain
 
         if not may_go_plain(line.base_url):
             raise Unsent(f"{line.base_url} would get the token {ref} in clear text", "use https")

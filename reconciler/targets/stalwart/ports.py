@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.resources import UNMANAGED, Listener, Special
-from reconciler.targets.stalwart.container import Container, is_loopback
+from reconciler.targets.stalwart.container import Container
+from reconciler.url import is_loopback
 
 _TIMEOUT = 2.0  # seconds for connecting, and for the first bytes
 
