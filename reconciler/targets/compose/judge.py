@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.targets.compose.project import ComposeFiles, open_up
+from reconciler.targets.compose.project import ComposeFiles, ComposeLine, open_up
 from reconciler.targets.compose.snapshot import Snapshot, View
 
 
@@ -100,10 +100,8 @@ def _refuse(view: View, summary: str, hint: str) -> Problem:
     return Problem(view.wanted.address, summary, hint, Severity.REFUSED, scope(view.wanted.service))
 
 
-def _line(place: object, name: str, value: str) -> str:
-    from reconciler.targets.compose.project import ComposeLine
-
-    return place.entry(name, value) if isinstance(place, ComposeLine) else f"{name}: {value}"
+def _line(place: ComposeLine | None, name: str, value: str) -> str:
+    return f"{name}: {value}" if place is None else place.entry(name, value)
 
 
 def _free_variable(view: View, snapshot: Snapshot) -> str:
