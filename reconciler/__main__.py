@@ -13,12 +13,20 @@ from typing import Any
 class _Deferred(types.ModuleType):
     """In place of a module that others import and hardly ever use: it is imported when something is asked of it."""
 
+    _asked_in_passing = staticmethod(lambda name: name.startswith("__"))  # the import system looks what it is
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # the import system asks whether it is a package
+        if self._asked_in_passing(name):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
+
+
+class _DeferredPackage(_Deferred):
+    """The same for a package, whose path is asked for when a part of it is imported."""
+
+    _asked_in_passing = staticmethod(lambda name: name.startswith("__") and name != "__path__")
 
 
 class _NoPlugins(_Deferred):
@@ -33,6 +41,9 @@ gc.set_threshold(100_000, 50, 50)
 atexit.register(gc.freeze)
 sys.modules.setdefault("pydantic.plugin._loader", _NoPlugins("pydantic.plugin._loader"))
 sys.modules.setdefault("paramiko", _Deferred("paramiko"))  # docker imports it, and needs it for ssh:// alone
+sys.modules.setdefault(
+    "asyncio", _DeferredPackage("asyncio")
+)  # cloudflare needs it for what awaits, and nothing here does
 # The command line of httpx would bring in rich, where that happens to be installed: None says it is not there.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 

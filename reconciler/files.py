@@ -1,17 +1,27 @@
-"""Small files, mostly of secrets: read without waiting for anything, written whole or not at all."""
+"""Files and locks: read without waiting for anything, written whole or not at all, by one process at a time.
+
+Nobody ever sees a part of what is written here, and what a kill leaves behind is at most one dot file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 MAX_BYTES = 65536  # a private key has 3,000; whatever is larger is not a secret
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})  # what O_TMPFILE answers on old file systems
+_NO_RENAME = frozenset({errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV})  # EBUSY: a file that is bind-mounted
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_PATIENCE = 60.0  # seconds to wait for a lock: what is done under one takes a second, sops with a key far away more
+_LOOK = 0.02  # seconds between two looks at a lock
 
 
 class CannotRead(Exception):
@@ -53,17 +63,17 @@ def without_line_end(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
+# ------------------------------------------------------------------------------------------------------------ writing
 def create(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Put a new file there, durable; no one ever sees a part of it. Raises FileExistsError and OSError.
 
     Where the system can (Linux), the file has no name until it is whole, so nothing is left when we are killed.
     """
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _settled(path.parent) as folder:
         descriptor = _nameless(path.parent)
         if descriptor is not None:
             with os.fdopen(descriptor, "wb") as file:
-                _write(file.fileno(), content)
+                write_all(file.fileno(), content)
                 os.fchmod(file.fileno(), mode)
                 # src_dir_fd makes it linkat(2), which alone follows the link in /proc to the nameless file.
                 os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=folder, follow_symlinks=True)
@@ -71,27 +81,89 @@ def create(path: Path, content: bytes, mode: int = 0o600) -> None:
             with _named(path, content) as name:
                 name.chmod(mode)
                 os.link(name, path)
-        _sync(folder)
-    finally:
-        os.close(folder)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another, with its mode and owner, durable; whoever reads sees the one or the other.
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put a file there, new or in the place of another, whose mode and owner do not count. Raises OSError."""
+    with _settled(path.parent), _named(path, content) as name:
+        name.chmod(mode)
+        name.replace(path)
 
-    For content that may lie about: a kill can leave a dot file. Raises OSError.
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file of a folder that is ours alone, and make the folder where it is missing. Raises OSError."""
+    make_private(path.parent)
+    write(path, content)
+
+
+def replace(path: Path, content: bytes, *, in_place: bool = False) -> None:
+    """Put other content into a file that is there; mode, owner and attributes stay. Raises OSError.
+
+    Whoever reads sees the one or the other. With ``in_place`` a file whose owner, hard link or mount a rename would
+    lose is overwritten instead, and gets back what it held where that fails; without it only root keeps an owner.
     """
-    there = path.stat()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = path.resolve()  # a symbolic link stays one
+    status = path.stat()
+    if not status.st_mode & _WRITABLE or not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only")  # a rename would get past a mode that says "hands off"
+    if in_place and status.st_nlink > 1:
+        _overwrite(path, content)
+        return
     try:
-        with _named(path, content) as name:
-            with contextlib.suppress(PermissionError):  # only root can give a file away
-                os.chown(name, there.st_uid, there.st_gid)
-            name.chmod(stat.S_IMODE(there.st_mode))
+        with _settled(path.parent), _named(path, content) as name:
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                with contextlib.nullcontext() if in_place else contextlib.suppress(PermissionError):
+                    os.chown(name, status.st_uid, status.st_gid)
+            shutil.copystat(path, name)  # the mode, and the attributes that hold access lists
+            os.utime(name)  # but for the time
             name.replace(path)
-        _sync(folder)
+    except OSError as error:
+        if not in_place or error.errno not in _NO_RENAME:
+            raise
+        _overwrite(path, content)
+
+
+def usual_mode() -> int:
+    """Return the mode of a file that is no secret, as the umask wants it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for its owner only. Raises OSError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():  # it lies in the checkout, and is of this machine alone
+        with contextlib.suppress(FileExistsError):
+            create(ignore, b"*\n", 0o644)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write bytes at a descriptor's place and see them on disk. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def settle(folder: Path) -> None:
+    """See the names in a folder on disk. Raises OSError where it can't be opened."""
+    with _settled(folder):
+        pass
+
+
+@contextlib.contextmanager
+def _settled(folder: Path) -> Iterator[int]:
+    """Open a folder in which a name is about to change, and see the change on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+        with contextlib.suppress(OSError):  # some file systems know no fsync of a directory
+            os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _nameless(folder: Path) -> int | None:
@@ -111,19 +183,66 @@ def _named(path: Path, content: bytes) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _write(file.fileno(), content)
+            write_all(file.fileno(), content)
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
+def _overwrite(path: Path, content: bytes) -> None:
+    before = path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
+        try:
+            write_all(file.fileno(), content)
+            file.truncate()
+        except OSError:
+            file.seek(0)
+            write_all(file.fileno(), before)
+            file.truncate()
+            raise
+        finally:
+            os.fsync(file.fileno())
 
 
-def _sync(folder: int) -> None:
-    with contextlib.suppress(OSError):  # some file systems know no fsync of a directory
-        os.fsync(folder)
+# -------------------------------------------------------------------------------------------------------------- locks
+def lock(descriptor: int, wait: float = 0.0, *, shared: bool = False) -> None:
+    """Take the lock of an open file or folder (flock), which the kernel frees when it is closed.
+
+    Raises BlockingIOError where another one holds it for longer than ``wait`` seconds, OSError where none can be taken.
+    """
+    deadline = time.monotonic() + wait
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BlockingIOError(errno.EAGAIN, "another process is at work there") from None
+            time.sleep(_LOOK)
+        else:
+            return
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: float = _PATIENCE) -> Iterator[int]:
+    """Hold the lock of a file or folder that is there, and yield its descriptor. Raises as `lock` does.
+
+    What has the name when the lock is taken is what is locked: a file may be replaced while its lock is waited for.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            lock(descriptor, wait)
+            if has_name(descriptor, path):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+
+
+def has_name(descriptor: int, path: Path) -> bool:
+    """Whether a path still leads to the file that was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except OSError:
+        return False

@@ -6,7 +6,6 @@ history, never safety, so nothing here ever stops an apply: what can't be writte
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -17,10 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from reconciler import files
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 VERSION = 1
 FILE = "journal.jsonl"
+_PATIENCE = 10.0  # seconds to wait for the journal's lock
 _WRITTEN = "written"
 _SKIPPED = f'{{"v":{VERSION},"event":"{_WRITTEN}"'
 _ACTORS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILDKITE_BUILD_CREATOR", "CIRCLE_USERNAME")
@@ -141,7 +142,7 @@ class Journal:
         try:
             _append(self.path, "".join(f"{text}\n" for text in texts).encode())
         except OSError as error:
-            summary = f"the journal can't be written: {os.strerror(error.errno or 0)}"
+            summary = f"the journal can't be written: {error.strerror}"
             hint = "history will lack this apply; free space, or name a writable directory with --data"
             return Problem(str(self.path), summary, hint, Severity.WARNING)
         return None
@@ -172,64 +173,25 @@ def who(environ: Mapping[str, str]) -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def make_private(directory: Path) -> None:
-    """Make the data directory, for its owner only. Raises OSError."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    ignore = directory / ".gitignore"
-    if not ignore.exists():  # it lies in the checkout, and is of this machine alone
-        ignore.write_text("*\n", encoding="utf-8")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file of the data directory, for its owner only, and see it on disk. Raises OSError.
-
-    Whoever reads it sees what was there before or the whole new content, also after a crash.
-    """
-    make_private(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    partial.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # the new name too
-    finally:
-        os.close(directory)
-
-
 def _append(path: Path, content: bytes) -> None:
     """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
-    make_private(path.parent)
+    files.make_private(path.parent)
     # O_NONBLOCK and the check: a pipe in its place must not hang us; O_NOFOLLOW: nor a link write elsewhere.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(22, "not a regular file")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # for a moment: other stacks write here too
+        files.lock(descriptor, _PATIENCE)  # other stacks write here too, each for a moment
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        _write(descriptor, b"\n" + content if torn else content, size)
-        os.fsync(descriptor)
+        try:
+            files.write_all(descriptor, b"\n" + content if torn else content)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)
-
-
-def _write(descriptor: int, content: bytes, size: int) -> None:
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
 
 
 def _parsed(raw: str) -> dict[str, Any]:

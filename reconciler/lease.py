@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from reconciler.journal import make_private, now
+from reconciler import files
+from reconciler.journal import now
 from reconciler.problem import LeaseHeld, Problem, ReconcilerError
 
-_TRIES = 3
+_WAIT = 0.04  # seconds: `holder` takes the lock for a moment
 _BUSY = frozenset({errno.EAGAIN, errno.EACCES})
 _UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 
@@ -45,7 +44,7 @@ class Lease:
         except OSError as error:
             raise self._impossible(error) from None
         try:
-            _lock(descriptor)
+            files.lock(descriptor, _WAIT)
         except OSError as error:
             os.close(descriptor)
             raise self._held() if error.errno in _BUSY else self._impossible(error) from None
@@ -70,7 +69,7 @@ class Lease:
         except OSError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            files.lock(descriptor, shared=True)
         except OSError:
             return _described(descriptor)
         finally:
@@ -94,7 +93,7 @@ def _open(path: Path) -> int:
     """Open the lock's file, making it where it is missing. Raises OSError."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a child (docker compose) must not inherit the lock
     try:
-        make_private(path.parent)
+        files.make_private(path.parent)
         return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
@@ -103,16 +102,6 @@ def _open(path: Path) -> int:
             return os.open(path, os.O_RDONLY | flags)  # flock needs no right to write
         except FileNotFoundError:
             raise error from None
-
-
-def _lock(descriptor: int) -> None:
-    """Take the lock. Raises OSError; one that is held for a moment only, by `holder`, is asked for again."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.02)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _describe(descriptor: int, command: str) -> None:

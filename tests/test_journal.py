@@ -178,24 +178,3 @@ def test_what_stands_in_its_place_is_not_followed_and_hangs_nothing(tmp_path: Pa
 )
 def test_who(environ: dict[str, str], said: str) -> None:
     assert said in journal.who(environ)
-
-
-def test_a_private_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    import resource
-    import signal
-
-    path = tmp_path / ".reconciler" / "passwords.json"
-    journal.write_private(path, b"first")
-    path.chmod(0o644)
-    journal.write_private(path, b"second")
-    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"second", 0o600)
-    limits, former = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))  # the disk is full
-    try:
-        with pytest.raises(OSError, match="too large"):
-            journal.write_private(path, b"the third")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, former)
-    assert path.read_bytes() == b"second"
-    assert {item.name for item in path.parent.iterdir()} == {".gitignore", path.name}

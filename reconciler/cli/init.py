@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reconciler import files
 from reconciler.cli import session
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
@@ -15,10 +16,10 @@ from reconciler.problem import Problem, ReconcilerError
 @session.command
 def command(session: Session) -> None:
     """Write a small directory to start from. Nothing that exists is changed."""
-    from reconciler.desired.starter import files
+    from reconciler.desired import starter
     from reconciler.report import values
 
-    root, contents = session.settings.state, files()
+    root, contents = session.settings.state, starter.files()
     taken = [name for name in contents if (root / name).exists() or (root / name).is_symlink()]
     if taken or any(root.glob("*.yaml")):
         summary = f"there is a directory already ({', '.join(taken) or 'it holds YAML'}), so nothing was written"
@@ -32,8 +33,7 @@ def command(session: Session) -> None:
 def _write(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        files.create(path, text.encode(), files.usual_mode())
     except OSError as error:
         hint = "name a directory that can be written with --state"
         raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", hint)) from None

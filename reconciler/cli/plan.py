@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler import files
 from reconciler.cli import session
 from reconciler.cli.choice import Choice, choices
 from reconciler.cli.session import Session
@@ -55,13 +55,8 @@ def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
     from reconciler.report import json
 
     text = json.dumps(json.redacted(json.plan(plan, choice.as_dict()), session.console.redact))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        files.write(path, text.encode(), files.usual_mode())
     except OSError as error:
         raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", "name another file")) from None
     session.console.note(f"Saved. To apply exactly this: reconciler apply {path}")

@@ -8,11 +8,9 @@ what was said before but for the edits: whatever an anchor or a merge would chan
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 from ruamel.yaml import events
 
-from reconciler import files as smallfiles
+from reconciler import files as disk
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import Key, Spec
 from reconciler.desired.yaml import scan
@@ -28,7 +26,6 @@ from reconciler.problem import InvalidDirectory, Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
 NEW_FILE = "dkim.yaml"
-_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 Value = str | dt.date | SecretRef
 Facts = Mapping[str, Value]
@@ -68,7 +65,10 @@ class Edited:
             if _content(path) != before:
                 raise ReconcilerError(Problem(name, "was changed meanwhile, so nothing was written", "run it again"))
             try:
-                _replace(path, after)
+                if before is None:
+                    disk.create(path, after, disk.usual_mode())
+                else:
+                    disk.replace(path, after)
             except OSError as error:
                 hint = "let there be room, and reconciler's user write it; then run it again"
                 raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", hint)) from None
@@ -123,22 +123,6 @@ def _content(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ReconcilerError(Problem(str(path), f"can't be read: {error.strerror}", "let us read it")) from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file, in the place of what is there or as a new one. Raises OSError."""
-    if not path.exists():
-        smallfiles.create(path, content, 0o666 & ~_umask())
-        return
-    if not (path.stat().st_mode & _WRITABLE and os.access(path, os.W_OK)):
-        raise PermissionError(errno.EACCES, "it is read-only")  # a rename would get past a mode that says "hands off"
-    smallfiles.replace(path, content)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # ---------------------------------------------------------------------------------------------------- what is meant

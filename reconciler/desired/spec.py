@@ -34,6 +34,7 @@ from reconciler.desired.presets import PRESETS
 from reconciler.dns.names import invisible, is_name
 from reconciler.dns.types import OTHER, TYPES
 from reconciler.resources import SecretRef
+from reconciler.url import may_go_plain
 
 REQUIRED = "is missing"
 
@@ -300,25 +301,6 @@ def _url(value: str) -> str:
 
 
 Url = Annotated[Text, AfterValidator(_url)]
-_CONTAINER_NETWORKS = ip_network("172.16.0.0/12")  # Docker's default pool; 10/8 and 192.168/16 are also people's LANs
-
-
-def may_go_plain(url: str, container: str | None = None) -> bool:
-    """Whether a URL is ``https``, or ``http`` to loopback, a container network or the declared container."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    if (
-        parts.scheme == "https"
-        or host == "localhost"
-        or host.endswith(".localhost")
-        or host == (container or "").lower()
-    ):
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return "." not in host  # resolves only as a service's name inside a container network
-    return address.is_loopback or (address.version == _CONTAINER_NETWORKS.version and address in _CONTAINER_NETWORKS)
 
 
 class StalwartTarget(Model):

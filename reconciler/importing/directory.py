@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reconciler import files
 from reconciler.desired.load import load
 from reconciler.problem import LeaseHeld, Problem, ReconcilerError
 
@@ -20,38 +19,33 @@ def beside(out: Path) -> Iterator[Path]:
     What a killed import left there is removed. Raises `LeaseHeld` while another one writes, `ReconcilerError`.
     """
     place = out.resolve().with_name(f".{out.resolve().name}.import")
-    with _telling(place):
-        place.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            hint = "wait for it to end"
-            raise LeaseHeld(Problem(str(out), "another import is writing there", hint)) from None
+    with contextlib.ExitStack() as held:
+        with _telling(place):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = held.enter_context(files.locked(place, 0))
+            except BlockingIOError:
+                hint = "wait for it to end"
+                raise LeaseHeld(Problem(str(out), "another import is writing there", hint)) from None
         try:
             _empty(place)
             yield place
         finally:
-            if _is(place, descriptor):
+            if files.has_name(descriptor, place):  # it has not been moved
                 shutil.rmtree(place, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
-def write(place: Path, files: Mapping[str, str], out: Path) -> None:
+def write(place: Path, texts: Mapping[str, str], out: Path) -> None:
     """Write the files, read them back as the other commands do, and put all of them in their place at once.
 
     Raises `ReconcilerError`, `InvalidDirectory` among them; nothing is then in that place.
     """
     with _telling(out):
-        for name, text in files.items():
-            (place / name).write_text(text, encoding="utf-8")
-            _settle(place / name)
-        _settle(place)
+        for name, text in texts.items():
+            files.create(place / name, text.encode(), files.usual_mode())
         load(place)
         place.rename(out.resolve())
-        _settle(out.resolve().parent)
+        files.settle(out.resolve().parent)
 
 
 def _empty(place: Path) -> None:
@@ -60,23 +54,6 @@ def _empty(place: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _is(place: Path, descriptor: int) -> bool:
-    """Whether the directory is still the one that was opened: it has not been moved."""
-    try:
-        return os.path.samestat(place.stat(), os.fstat(descriptor))
-    except OSError:
-        return False
-
-
-def _settle(path: Path) -> None:
-    """Have it on the disk before the next step: a power cut leaves no half directory either."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ and ``value``; what an account does not have is null or absent.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -15,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from reconciler import keys
+from reconciler import http, keys
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
 from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Record, SecretRef
+from reconciler.url import is_loopback
 
 if TYPE_CHECKING:
     from reconciler.desired.spec import Provider
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 API = "https://api.brevo.com"
 _NAME = "Brevo"
 _CONNECT, _READ = 5.0, 10.0  # seconds
-_WHOLE = 20.0  # seconds for one answer: a server that drips would hold us for ever
-_LARGEST = 1 << 20  # bytes of an answer; a real one has 1 KiB
+_BOUNDS = http.Bounds(1 << 20, 20.0)  # of an answer; a real one has 1 KiB
 _PAUSE = 0.5  # seconds before the second try
 _PATIENCE = 15.0  # seconds to wait at most where Brevo asks for a pause
 _STRONG = 2048  # bits; RFC 8301 section 3.2 wants them of signers
@@ -83,13 +82,10 @@ class Providers:
     def _configuration(self, ref: SecretRef, domain: str) -> Mapping[str, Any] | None:
         """Return what Brevo has of a domain, None where it has none of that name. Raises `_Failed`."""
         url = f"{(self.base_url or API).rstrip('/')}/v3/senders/domains/{quote(domain)}"
-        if not _is_private(url):
+        if not (url.startswith("https:") or is_loopback(urlsplit(url).hostname or "")):
             raise _Failed(f"{url} would get the API key {ref} in clear text", "set BREVO_BASE_URL to an https URL")
-        status, content = self._get(url, _key(ref, self.reveal))
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
+        got = self._get(url, _key(ref, self.reveal))
+        status, answer = got.status, got.json()
         if status == 404 and isinstance(answer, dict) and "code" in answer:  # noqa: PLR2004 (HTTP)
             return None
         if status != 200:  # noqa: PLR2004 (HTTP)
@@ -98,7 +94,7 @@ class Providers:
             raise _Failed(f"GET {url}: the answer is not what {_NAME} documents", _ON_THE_WAY, final=False)
         return answer
 
-    def _get(self, url: str, key: str) -> tuple[int, bytes]:
+    def _get(self, url: str, key: str) -> http.Answer:
         """Ask, and once more where the answer was lost or a pause was asked for. Raises `_Failed`."""
         import httpx
 
@@ -107,15 +103,17 @@ class Providers:
         with httpx.Client(headers=headers, timeout=timeout, verify=url.startswith("https:")) as client:
             for last in (False, True):
                 try:
-                    response, content = _exchange(client, url)
-                except (httpx.HTTPError, httpx.InvalidURL) as error:
-                    failure = _Failed(f"GET {url}: no answer: {_short(error)}", "check the network, and plan again")
+                    answer = http.exchange(client, _BOUNDS, "GET", url)
+                except http.Endless:
+                    raise _Failed(f"GET {url}: the answer does not end", _ON_THE_WAY) from None
+                except http.Unanswered as error:
+                    failure = _Failed(f"GET {url}: no answer: {error}", "check the network, and plan again")
                     pause = _PAUSE
                 else:
-                    if response.status_code != 429 and response.status_code < 500:  # noqa: PLR2004 (HTTP)
-                        return response.status_code, content
-                    pause = _retry_after(response.headers)
-                    summary = f"GET {url}: {_NAME} answers {response.status_code}"
+                    if answer.status != 429 and answer.status < 500:  # noqa: PLR2004 (HTTP)
+                        return answer
+                    pause = max(_PAUSE, http.retry_after(answer.headers, "x-sib-ratelimit-reset") or 0.0)
+                    summary = f"GET {url}: {_NAME} answers {answer.status}"
                     failure = _Failed(summary, "plan again in some minutes; see https://status.brevo.com")
                 if last or pause > _PATIENCE:
                     break
@@ -125,12 +123,6 @@ class Providers:
 
 # -------------------------------------------------------------------------------------------------------- the wire
 _ON_THE_WAY = "check BREVO_BASE_URL, and proxies on the way"
-
-
-def _is_private(url: str) -> bool:
-    """Whether nobody on the way can read the key."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _key(ref: SecretRef, reveal: Reveal) -> str:
@@ -146,27 +138,6 @@ def _key(ref: SecretRef, reveal: Reveal) -> str:
         hint = "put the API key there, alone, without quotes or a line break"
         raise _Failed(f"the secret {ref} holds white space or characters that no API key has", hint)
     return key
-
-
-def _exchange(client: Any, url: str) -> tuple[Any, bytes]:  # of httpx, which is imported lazily
-    """Read one answer, within bounds of size and time. Redirects are not followed: they would carry the key along."""
-    content, deadline = b"", time.monotonic() + _WHOLE
-    with client.stream("GET", url) as response:
-        for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > _LARGEST or time.monotonic() > deadline:
-                raise _Failed(f"GET {url}: the answer does not end", _ON_THE_WAY)
-        return response, content
-
-
-def _short(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a 429 asks for; ``x-sib-ratelimit-reset`` is Brevo's own word for it."""
-    text = headers.get("retry-after") or headers.get("x-sib-ratelimit-reset") or ""
-    return max(_PAUSE, float(text)) if re.fullmatch(r"\d{1,9}(\.\d+)?", text) else _PAUSE
 
 
 def _refused(url: str, ref: SecretRef, status: int, answer: Any) -> _Failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -82,6 +81,8 @@ def _fitting(lines: Sequence[str], room: int) -> list[str]:
 
 def escape(text: str) -> str:
     """Make a text mean nothing to Markdown, HTML, or to whom it would mention."""
+    import html  # not above: its table of entities takes longer than the rest of a plan's report
+
     visible = _SPECIAL.sub(r"\\\1", html.escape(values.escape(text), quote=False).replace("&gt;", ">"))
     # A word joiner keeps @name and #1 from notifying and linking, and a URL from becoming a link.
     return (

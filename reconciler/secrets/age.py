@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import files as smallfiles
+from reconciler import files
 from reconciler.files import CannotRead
 
 if TYPE_CHECKING:
     import pyrage  # type: ignore[import-untyped]
 
-MAX_BYTES = 2 * smallfiles.MAX_BYTES  # armor adds a third, each recipient some 100 bytes
+MAX_BYTES = 2 * files.MAX_BYTES  # armor adds a third, each recipient some 100 bytes
 _ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 _MAGIC = b"age-encryption.org/v1"
 _KEYGEN = "make an identity with age-keygen"
@@ -96,7 +96,7 @@ def _sources(environ: Mapping[str, str]) -> Iterator[tuple[str, Callable[[], Ite
 
 
 def _lines(path: Path) -> list[str]:
-    lines = (line.strip() for line in smallfiles.decoded(smallfiles.read(path), path).splitlines())
+    lines = (line.strip() for line in files.decoded(files.read(path), path).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -115,13 +115,13 @@ def _native(keys: Sequence[str], place: str) -> Iterator[Identity]:
 def _ssh(path: Path) -> Iterator[Identity]:
     import pyrage
 
-    content = smallfiles.read(path)
+    content = files.read(path)
     public = _ssh_public(content)
     try:
         key = pyrage.ssh.Identity.from_buffer(content)
     except (pyrage.IdentityError, ValueError):
         raise CannotRead("is no SSH key that age knows (Ed25519 or RSA)", _KEYGEN) from None
-    yield Identity(str(path), public, key, (smallfiles.decoded(content, path),))
+    yield Identity(str(path), public, key, (files.decoded(content, path),))
 
 
 def _ssh_public(content: bytes) -> str:
@@ -141,7 +141,7 @@ def decrypt(path: Path, among: Identities, environ: Mapping[str, str]) -> str:
     """Read the secret in a file, binary or armored. Raises `CannotRead`, which names the identities tried."""
     import pyrage
 
-    content = smallfiles.read(path, MAX_BYTES)
+    content = files.read(path, MAX_BYTES)
     header = _header(content)
     if not header.startswith(_MAGIC):
         summary = f"{path}: is NOT ENCRYPTED with age: a secret in it stands there in clear"
@@ -159,9 +159,9 @@ def decrypt(path: Path, among: Identities, environ: Mapping[str, str]) -> str:
         if "No matching keys" in str(error):
             raise CannotRead(f"{path}: is not encrypted for us; {among}", hint) from None
         raise CannotRead(f"{path}: is damaged: it can't be decrypted", "restore it from git") from None
-    if len(plain) > smallfiles.MAX_BYTES:
+    if len(plain) > files.MAX_BYTES:
         raise CannotRead(f"{path}: holds more than a secret (64 KiB at most)", "name a file with one secret")
-    return smallfiles.decoded(plain, path)
+    return files.decoded(plain, path)
 
 
 def _header(content: bytes) -> bytes:

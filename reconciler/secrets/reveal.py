@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler import files as smallfiles
+from reconciler import files
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
@@ -98,7 +98,7 @@ class Secrets:
 
     def _from_file(self, ref: SecretRef) -> str:
         path = self._base / ref.name
-        return smallfiles.decoded(smallfiles.read(path), path)
+        return files.decoded(files.read(path), path)
 
     def _from_sops(self, ref: SecretRef) -> str:
         path, _, key = ref.name.partition("#")

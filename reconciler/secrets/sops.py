@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler import files as smallfiles
+from reconciler import files
 from reconciler.files import CannotRead
 from reconciler.secrets import age
 
@@ -76,7 +76,7 @@ class Sops:
                 "holds several values" if isinstance(found, dict | list) else "is a number or a word of YAML, no text"
             )
             raise CannotRead(f"{path}: {key} {what}", "name the key of one text; put a number in quotes")
-        return smallfiles.without_line_end(found)
+        return files.without_line_end(found)
 
     def keys(self, path: Path) -> Collection[str]:
         """Return the keys at the top of a file. Raises `CannotRead`."""
@@ -95,7 +95,7 @@ class Sops:
 
     def decrypt(self, path: Path) -> _File:
         """Return all that a file holds. Raises `CannotRead`, and before anything else for a file in clear."""
-        raw = smallfiles.read(path, MAX_BYTES)
+        raw = files.read(path, MAX_BYTES)
         if not _MAC.search(raw):
             raise CannotRead(f"{path}: is NOT ENCRYPTED by sops: what stands in it is there in clear", _UNENCRYPTED)
         done = self.run("decrypt", "--output-type", "json", str(path.absolute()), folder=path.absolute().parent)

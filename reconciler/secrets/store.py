@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol
 
-from reconciler import files as smallfiles
+from reconciler import files
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.resources import SecretRef
@@ -97,7 +96,7 @@ class _Base:
         except CannotRead as error:
             raise ReconcilerError(Problem(str(ref), error.summary, error.hint)) from None
         except OSError as error:
-            why = os.strerror(error.errno or 0)
+            why = error.strerror or os.strerror(error.errno or 0)
             hint = "let there be room, and reconciler's user write there, or name another place"
             raise ReconcilerError(Problem(str(ref), f"can't be written: {why}", hint)) from None
         return ref
@@ -155,7 +154,7 @@ class _Files(_Folder):
         self._prepare(path.parent)
         for each in (path, path.with_name(f".x-{path.name}")):  # the second is how a file begins its life on macOS
             self._check_ignored(each)
-        smallfiles.create(path, f"{text}\n".encode())
+        files.create(path, f"{text}\n".encode())
 
     def _prepare(self, folder: Path) -> None:
         """Make the folder; a new one, or one that was left when it was, keeps all that is in it out of git."""
@@ -163,7 +162,7 @@ class _Files(_Folder):
         if not any(folder.iterdir()):
             folder.chmod(0o700)
             with contextlib.suppress(FileExistsError):
-                smallfiles.create(folder / ".gitignore", _IGNORED_IN_CLEAR)
+                files.create(folder / ".gitignore", _IGNORED_IN_CLEAR)
 
     def _check_ignored(self, path: Path) -> None:
         """Refuse a path that git would commit. Git gets nothing of our environment but what it needs to run."""
@@ -199,7 +198,7 @@ class _Age(_Folder):
         path = self.path(name)
         sealed = age.encrypt(text, self._recipients or _own_recipients(self.environ))
         path.parent.mkdir(parents=True, exist_ok=True)
-        smallfiles.create(path, sealed)
+        files.create(path, sealed)
 
 
 class _SopsFile(_Base):
@@ -236,11 +235,11 @@ class _SopsFile(_Base):
 
     def _add(self, name: str, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self._path.parent):
+        with files.locked(self._path.parent):
             if self._path.exists():
-                smallfiles.replace(self._path, self._with(name, text))
+                files.replace(self._path, self._with(name, text))
             else:
-                smallfiles.create(self._path, self._new(name, text))
+                files.create(self._path, self._new(name, text))
 
     def _new(self, name: str, text: str) -> bytes:
         """Encrypt a first secret from a pipe: the rules of ``.sops.yaml`` say for whom, else the recipients."""
@@ -275,7 +274,7 @@ class _SopsFile(_Base):
             raise FileExistsError
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, self._path.name)
-            smallfiles.create(copy, before.raw)
+            files.create(copy, before.raw)
             # The first value is no secret: a rule of the file may leave this key in clear.
             self._set(copy, name, "reconciler")
             self._check_sealed(copy.read_bytes(), name)
@@ -302,12 +301,12 @@ class _SopsFile(_Base):
 
 def _checked(name: str, value: str) -> str:
     """Return what is kept of a value. Raises `ReconcilerError` for what no reference could give back."""
-    text = smallfiles.without_line_end(value)
+    text = files.without_line_end(value)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         size = 0
-    if not 0 < size < smallfiles.MAX_BYTES or "\0" in text or text.endswith(("\n", "\r")):
+    if not 0 < size < files.MAX_BYTES or "\0" in text or text.endswith(("\n", "\r")):
         summary = "is empty, over 64 KiB, no text, or ends in empty lines"
         raise ReconcilerError(Problem(name, f"the secret {summary}", "give the secret as it is"))
     return text
@@ -326,14 +325,3 @@ def _own_recipients(environ: Mapping[str, str]) -> list[str]:
     if not own:
         raise age.no_recipients(environ)
     return own
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time add to the files of a folder."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # which frees the lock

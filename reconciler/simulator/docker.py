@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import io
 import ipaddress
@@ -455,7 +456,10 @@ class Docker:
         with tarfile.open(fileobj=buffer, mode="w") as archive:
             archive.addfile(entry, io.BytesIO(content))
         encoded = base64.b64encode(json.dumps(stat).encode()).decode()
-        return Reply(200, buffer.getvalue(), "application/x-tar", {"X-Docker-Container-Path-Stat": encoded})
+        headers, body = {"X-Docker-Container-Path-Stat": encoded}, buffer.getvalue()
+        if "gzip" in request.headers.get("accept-encoding", ""):  # the engine compresses archives for who takes it
+            headers, body = headers | {"Content-Encoding": "gzip"}, gzip.compress(body, 1)
+        return Reply(200, body, "application/x-tar", headers)
 
     # ------------------------------------------------------------------------------------------ containers: writing
     @_route("POST", "/containers/create")

@@ -403,7 +403,7 @@ def test_a_rotation_that_is_killed_goes_on_where_it_was(
         raise SystemExit(137)
 
     with monkeypatch.context() as patch:
-        patch.setattr(editing, "_replace", killed)
+        patch.setattr("reconciler.files.replace", killed)
         assert run("dkim", "rotate", "mana.how").exit_code == 137
     assert stages() == before
     assert run("dkim", "rotate", "mana.how").exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import tarfile
 import uuid
@@ -124,6 +125,18 @@ def test_files(stage: Stage) -> None:
     assert (stat["name"], stat["size"]) == ("passwd", len(PASSWD))
     where = f"Could not find the file /nosuch in container {made.id}"
     assert refusal(made.get_archive, "/nosuch") == (404, where)
+
+
+@pytest.mark.parametrize(("accepted", "encoding"), [("gzip", "gzip"), ("gzip, deflate", "gzip"), ("identity", None)])
+def test_an_archive_is_compressed_for_who_takes_it(stage: Stage, accepted: str, encoding: str | None) -> None:
+    made, api = stage.container(), stage.client.api
+    url = f"{api.base_url}/v{api.api_version}/containers/{made.id}/archive"
+    with api.get(url, params={"path": "/etc/passwd"}, headers={"Accept-Encoding": accepted}, stream=True) as response:
+        assert response.headers.get("Content-Encoding") == encoding
+        raw = response.raw.read()
+    raw = gzip.decompress(raw) if encoding else raw
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        assert archive.getnames() == ["passwd"]
 
 
 def test_networks_give_addresses_to_what_runs(stage: Stage) -> None:

@@ -11,9 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from reconciler import http
 from reconciler.reconcile import Progress, Stopped
 from reconciler.resources import SecretRef
 from reconciler.targets.cloudflare.failure import (
@@ -28,6 +28,7 @@ from reconciler.targets.cloudflare.failure import (
     Unsent,
     leaves,
 )
+from reconciler.url import may_go_plain
 
 if TYPE_CHECKING:
     import httpx
@@ -71,8 +72,6 @@ class Session:
 
     def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
         from cloudflare import Cloudflare as Sdk
-
-        from reconciler.desired.spec import may_go_plain
 
         if not may_go_plain(line.base_url):
             raise Unsent(f"{line.base_url} would get the token {ref} in clear text", "use https")
@@ -131,7 +130,8 @@ class Session:
         response, content = self._exchange(what, method, path, query, body)
         status = response.status_code
         if status == 429:  # noqa: PLR2004 (Too Many Requests)
-            raise Throttled(f"{what}: too many requests (429)", _retry_after(response.headers))
+            asked = http.retry_after(response.headers, "x-ratelimit-reset")
+            raise Throttled(f"{what}: too many requests (429)", _SILENCE if asked is None else asked)
         if status >= 500 or status == 408:  # noqa: PLR2004 (the server's fault; Request Timeout)
             raise Lost(f"{what}: Cloudflare failed with {status}", "try again; see https://www.cloudflarestatus.com")
         try:
@@ -160,12 +160,14 @@ class Session:
             else:
                 answer = self._sdk.post(path, body=body, options={"follow_redirects": False}, **raw)
             response = cast("httpx.Response", answer)
-            return response, _body(what, response, self._line.timeout)
+            return response, http.body(response, http.Bounds(_LARGEST, 4 * self._line.timeout))
         except APIStatusError as error:
             return error.response, error.response.content
         except APIConnectionError as error:
-            raise _broken(what, error.__cause__ or error) from None
+            raise _broken(what, http.unanswered(error.__cause__ or error)) from None
         except httpx.HTTPError as error:
+            raise _broken(what, http.unanswered(error)) from None
+        except http.Endless as error:
             raise _broken(what, error) from None
 
     def _refusal(self, what: str, status: int, errors: Any, right: str) -> Refused:
@@ -205,46 +207,17 @@ def _advice(codes: frozenset[int]) -> str:
     return "; ".join(dict.fromkeys(HINTS[code] for code in sorted(codes) if code in HINTS)) if codes else _ON_THE_WAY
 
 
-def _body(what: str, response: httpx.Response, timeout: float) -> bytes:
-    """Read an answer's body, within bounds of size and time: a server that drips would hold us for ever."""
-    chunks, size, deadline = [], 0, time.monotonic() + 4 * timeout
-    announced = response.headers.get("content-length", "")
-    try:
-        if announced.isdecimal() and int(announced) > _LARGEST:
-            raise Lost(f"{what}: the answer is too large", _ON_THE_WAY)
-        for chunk in response.iter_bytes():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _LARGEST or time.monotonic() > deadline:
-                raise Lost(f"{what}: the answer does not end", _ON_THE_WAY)
-    finally:
-        response.close()
-    return b"".join(chunks)
-
-
-def _broken(what: str, cause: BaseException) -> Failure:
-    """Tell a connection that was never made from an answer that never came."""
-    import httpx
-
-    text = str(cause) or type(cause).__name__
-    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
-        if "SSL" in text or "CERTIFICATE" in text:
-            return Unsent(f"{what}: TLS failed: {text}", "check the clock, the CA certificates and proxies on the way")
-        return Unsent(f"{what}: can't connect: {text}", "check the network, DNS and base_url")
-    return Lost(f"{what}: no answer: {text}", "check the network, and plan again")
+def _broken(what: str, error: http.Unanswered) -> Failure:
+    """Say which request did not get an answer, and whether it can have done anything."""
+    if isinstance(error, http.Endless):
+        return Lost(f"{what}: {error}", _ON_THE_WAY)
+    if isinstance(error, http.Lost):
+        return Lost(f"{what}: no answer: {error}", "check the network, and plan again")
+    if "SSL" in str(error) or "CERTIFICATE" in str(error):
+        return Unsent(f"{what}: TLS failed: {error}", "check the clock, the CA certificates and proxies on the way")
+    return Unsent(f"{what}: can't connect: {error}", "check the network, DNS and base_url")
 
 
 def _pause(error: Throttled, count: int) -> float:
     """Return how long to wait after so many refusals in a row: a server may ask for 0 seconds for ever."""
     return max(error.seconds, min(_SILENCE, _PAUSE * 2.0 ** (count - 1)))
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a 429 asks for; RFC 9110 section 10.2.3 allows a date too."""
-    text = headers.get("retry-after") or headers.get("x-ratelimit-reset") or ""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return _SILENCE

@@ -100,13 +100,13 @@ def _operation(change: Change, stack: str) -> _Operation:
 
 def _patching(change: Change, live: Live, after: Record, stack: str) -> _Operation:
     """Send what must change, and nothing else: what a PATCH leaves out stays (a PUT would put defaults there)."""
-    before = cast("Record", live.resource)
+    before, fields = cast("Record", live.resource), change.fields.keys()
     body: dict[str, Any] = {}
-    if (before.content, before.data, before.priority) != (after.content, after.data, after.priority):
+    if fields & {"content", "data", "priority"}:
         body |= _value(after)
-    if before.proxied != after.proxied:
+    if "proxied" in fields:
         body |= {"proxied": after.proxied, "ttl": after.ttl}
-    elif before.ttl != after.ttl:
+    elif "ttl" in fields:
         body["ttl"] = after.ttl
     kept = live.detail if live.owner is None else before.comment  # another's text is kept to the byte
     own = kept if after.comment in (UNMANAGED, before.comment) else after.comment

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Live, Observation, Resource, Variable
-from reconciler.targets.compose.engine import Engine
+from reconciler.targets.compose.engine import Engine, Patience
 from reconciler.targets.compose.program import Program
-from reconciler.targets.compose.readiness import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,9 +113,9 @@ class Compose:
         self, snapshot: Snapshot, seen: Sequence[View], unreadable: Mapping[str, SecretUnreadable]
     ) -> Iterator[Problem]:
         from reconciler.targets.compose import judge
-        from reconciler.targets.compose.places import Places
+        from reconciler.targets.compose.project import ComposeFiles
 
-        yield from judge.problems(seen, snapshot, Places(self.files))
+        yield from judge.problems(seen, snapshot, ComposeFiles(self.files))
         for view in seen:
             if error := unreadable.get(view.wanted.address):
                 yield from judge.unreadable(view, error)

@@ -1,30 +1,25 @@
-"""The Docker Engine: what runs, with which environment, and whether it came up."""
+"""What the Docker Engine tells of a project: what runs, with which environment, and whether it came up.
+
+That is decided in seconds, and never waited for in silence.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import socket
-import subprocess
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
-from reconciler.problem import Problem, TargetUnreadable
+from reconciler.docker import Client, NotThere
+from reconciler.problem import TargetUnreadable
 
-if TYPE_CHECKING:
-    import docker
-
-# Functions import `docker` itself and none of its modules. It imports itself in circles, and the Stalwart target
-# imports it at the same time in another thread: two ways into the circle end in a deadlock of Python's import locks.
 PROJECT = "com.docker.compose.project"
 _ALIVE = ("running", "restarting", "paused")
-_TIMEOUT = 30  # seconds for one call to the engine
 _LISTINGS = 6  # how often a listing is asked for again
 _PAUSE = 0.5  # seconds between two of them: a removal takes that long on a busy machine
+_TICK = 2.0  # seconds between two words on what is waited for
 _NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
 
@@ -84,34 +79,11 @@ def newest(containers: Sequence[Container], service: str) -> tuple[Container, ..
     return tuple(by_replica[replica] for replica in sorted(by_replica))
 
 
-class Engine:
-    """The engine behind ``docker_host``, or behind Docker's current context. Use it as a context."""
+class Engine(Client):
+    """The engine that a project runs on."""
 
-    def __init__(self, docker_host: str | None) -> None:
-        self.host = docker_host or _context_host()
-        self._client: docker.APIClient | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-    @property
-    def remote(self) -> bool:
-        """Whether the engine runs on another machine, where our paths mean nothing."""
-        local = (
-            "unix://",
-            "npipe://",
-            "tcp://127.",
-            "tcp://localhost",
-            "tcp://[::1]",
-            "http://127.",
-            "http://localhost",
-        )
-        return bool(self.host) and not self.host.startswith(local)
+    def __init__(self, host: str | None) -> None:
+        super().__init__(host, "compose")
 
     @property
     def connections(self) -> int:
@@ -123,31 +95,23 @@ class Engine:
 
         Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
-        import docker
-
-        with self._reaching() as client:
-            for _ in range(_LISTINGS):
-                with contextlib.suppress(docker.errors.NotFound):
-                    found = client.containers(all=True, filters={"label": PROJECT})
-                    return tuple(_container(item) for item in found)
-                time.sleep(_PAUSE)
-        raise self._unreachable("lists no containers, as it removes one after the other")
+        for _ in range(_LISTINGS):
+            with contextlib.suppress(NotThere), self.reaching() as client:
+                found = client.containers(all=True, filters={"label": PROJECT})
+                return tuple(_container(item) for item in found)
+            time.sleep(_PAUSE)
+        raise self.unreachable("lists no containers, as it removes one after the other")
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
-        with self._reaching() as client:
-            found = client.networks()
-        return {item["Name"]: _subnets(item) for item in found}
+        with self.reaching() as client:
+            return {item["Name"]: _subnets(item) for item in client.networks()}
 
     def details(self, container: Container) -> Details | None:
         """Inspect a container; None when it has gone since it was listed."""
-        import docker
-
-        with self._reaching() as client:
-            try:
-                return _details(client.inspect_container(container.id))
-            except docker.errors.NotFound:
-                return None
+        with contextlib.suppress(NotThere), self.reaching() as client:
+            return _details(client.inspect_container(container.id))
+        return None
 
     def check(self, container: Container, command: Sequence[str]) -> bool | None:
         """Run a health check's command in the container, as the engine would, and say whether it passes.
@@ -157,7 +121,7 @@ class Engine:
         import docker
 
         try:
-            with self._reaching() as client:
+            with self.reaching() as client:
                 made = client.exec_create(container.id, list(command))
                 with contextlib.suppress(docker.errors.APIError):  # newer engines refuse to start what is not there
                     client.exec_start(made["Id"])
@@ -169,118 +133,9 @@ class Engine:
     def last_lines(self, container: Container, count: int = 5) -> str:
         """Return the end of a container's log; nothing where it can't be had."""
         try:
-            with self._reaching() as client:
-                return str(client.logs(container.id, tail=count).decode(errors="replace"))
+            return self.log(container.id, count)
         except TargetUnreadable:
             return ""
-
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[Any]:
-        """Yield the client, and turn what goes wrong into a problem."""
-        import docker
-        import requests
-
-        try:
-            yield self._connect()
-        except docker.errors.APIError as error:
-            raise self._unreachable(f"refuses: {error.explanation or error}") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-            raise self._unreachable(_cause(error)) from error
-        except (LookupError, TypeError, AttributeError) as error:  # the package trusts every answer
-            raise self._unreachable("answers what can't be understood") from error
-
-    def _connect(self) -> docker.APIClient:
-        import docker
-        from docker.utils import kwargs_from_env  # it is there by now
-
-        if self._client is None:
-            ssh = self.host.startswith("ssh://")  # by the ssh program, which knows the user's keys and configuration
-            host = _with_port(self.host) if ssh else self.host
-            if ssh:
-                _keep_environment_from_ssh()
-            settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
-            self._client = docker.APIClient(**settings, version="auto", timeout=_TIMEOUT, use_ssh_client=ssh)
-        return self._client
-
-    def _unreachable(self, cause: str) -> TargetUnreadable:
-        hint = "start it, or let DOCKER_HOST name the machine it runs on (ssh://user@server)"
-        if self.host.startswith("ssh://"):
-            cause = cause.replace("can't be reached:", "can't be reached over SSH:")
-            hint = f"docker -H {self.host} version has to work without a question (a key, a known host, docker there)"
-        return TargetUnreadable(Problem(f"Docker Engine {self.host}", cause, hint, scope="compose"))
-
-
-def _cause(error: BaseException) -> str:
-    """Return the innermost cause: the `docker` package wraps it in up to five others."""
-    innermost = error
-    while innermost.__cause__ or innermost.__context__:
-        innermost = innermost.__cause__ or innermost.__context__ or innermost
-    return f"can't be reached: {getattr(innermost, 'strerror', None) or innermost}"
-
-
-def _ssh_environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "SSH_AUTH_SOCK") if name in os.environ}
-
-
-def _keep_environment_from_ssh() -> None:
-    """Start the `docker` package's ssh with what it needs: it would get our whole environment, secrets and all."""
-    from docker.transport import sshconn
-
-    class Socket(sshconn.SSHSocket):
-        def connect(self, **_: object) -> None:  # type: ignore[override]
-            user = ["-l", self.user] if self.user else []
-            port = ["-p", self.port] if self.port else []
-            self.proc = subprocess.Popen(
-                ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"],
-                env=_ssh_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,  # an interrupt is ours to deal with
-            )
-
-        def close(self) -> None:
-            """End ssh, and close the socket that the package only pretends to use and leaves open."""
-            with contextlib.suppress(OSError):  # ssh may have gone by itself
-                super().close()
-            socket.socket.close(self)
-
-    if sshconn.SSHSocket.__name__ == "SSHSocket":
-        sshconn.SSHSocket = Socket  # type: ignore[misc]
-
-
-def _with_port(host: str) -> str:
-    """Add the port that the user's SSH configuration names: the `docker` package would insist on 22."""
-    parts = urlsplit(host)
-    if parts.port or not parts.hostname:
-        return host
-    try:
-        asked = ["ssh", "-G", "--", parts.hostname]
-        said = subprocess.run(
-            asked, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=_ssh_environment()
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):  # without the program connecting fails next, and says why
-        return host
-    port = re.search(r"^port (\d+)$", said, re.MULTILINE)
-    return f"ssh://{parts.netloc}:{port[1]}" if port else host
-
-
-def _context_host() -> str:
-    """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
-
-    The `docker` package does not know DOCKER_CONTEXT. Raises `TargetUnreadable` where that names none.
-    """
-    import docker
-
-    name = os.environ.get("DOCKER_CONTEXT")
-    try:
-        context = docker.context.ContextAPI.get_context(name)
-    except (docker.errors.DockerException, OSError, ValueError):
-        context = None
-    if name and context is None:
-        hint = "see docker context ls, or unset DOCKER_CONTEXT"
-        raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope="compose"))
-    host = getattr(context, "Host", None)
-    return str(host or "unix:///var/run/docker.sock").replace("http+unix://", "unix://")
 
 
 def _container(item: Mapping[str, Any]) -> Container:
@@ -326,3 +181,77 @@ def _check(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _subnets(network: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(item["Subnet"] for item in (network.get("IPAM") or {}).get("Config") or () if item.get("Subnet"))
+
+
+# ------------------------------------------------------------------------------------------------------- readiness
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a service: ``ready`` for its health check, ``settle`` for one without (seconds)."""
+
+    ready: float = 60.0
+    settle: float = 5.0
+    pause: float = 0.5
+
+
+@contextlib.contextmanager
+def ticking(progress: Callable[[str], None], what: str) -> Iterator[None]:
+    """Say what is done, and every two seconds that it still is, for as long as the context lasts."""
+    done, begin = threading.Event(), time.monotonic()
+
+    def tick() -> None:
+        while not done.wait(_TICK):
+            progress(f"{what} ({time.monotonic() - begin:.0f} s)")
+
+    progress(what)
+    thread = threading.Thread(target=tick, name="compose-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Patience) -> str:
+    """Wait until a service's containers are up; return what is wrong with one, or nothing.
+
+    The service's own health-check command is run at once instead of waiting for the engine to do so, since intervals
+    of minutes are usual. Without a health check, or with one whose program its image lacks, running for a while
+    without a restart is enough.
+    """
+    if not containers:
+        return "no container of it runs"
+    begin = time.monotonic()
+    first: dict[str, Details | None] = {item.id: engine.details(item) for item in containers}
+    while True:
+        waited = time.monotonic() - begin
+        verdicts = [_verdict(engine, item, first[item.id], waited, patience) for item in containers]
+        failed = [item for item in verdicts if item]
+        if failed:
+            return failed[0]
+        if all(item is not None for item in verdicts):
+            return ""
+        time.sleep(patience.pause)
+
+
+def _verdict(
+    engine: Engine, container: Container, first: Details | None, waited: float, patience: Patience
+) -> str | None:
+    """Return what is wrong, an empty text when the container is up, None while that can't be told."""
+    now = engine.details(container)
+    if first is None or now is None:
+        return "its container was removed meanwhile"
+    if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
+        return "it crashes and is restarted again and again"
+    if now.status != "running":
+        return f"it is {now.status} (exit code {now.exit_code})"
+    passes = (now.health == "healthy" or engine.check(container, now.check)) if now.check else None
+    if passes is None:
+        return "" if waited >= patience.settle else None
+    return "" if passes else _unhealthy(now, waited, patience)
+
+
+def _unhealthy(now: Details, waited: float, patience: Patience) -> str | None:
+    if now.health == "unhealthy":
+        return "its health check fails"
+    return f"its health check did not pass within {patience.ready:.0f} seconds" if waited >= patience.ready else None

@@ -7,16 +7,12 @@ means unmanaged, and to drop them would change a running service.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reconciler import files
 from reconciler.problem import Problem, TargetUnreadable
 
 _TELLING = 4  # characters; shorter values (587, on) say nothing and stand everywhere
@@ -153,7 +149,7 @@ class EnvFile:
         try:
             if target.read_bytes() != self.content:
                 raise self._unwritable("it was changed by someone else in the meantime", "plan again")
-            _write(target, new.content)
+            files.replace(target, new.content, in_place=True)
         except OSError as error:
             hint = {28: "free some space", 30: "make its file system writable"}.get(
                 error.errno or 0, "make it writable"
@@ -188,66 +184,3 @@ def _value_end(content: bytes, position: int) -> int:
         return position
     closing = re.compile(rb"(?:\\.|[^\\%s])*%s" % (opening, opening), re.DOTALL).match(content, position + 1)
     return _line_end(content, closing.end() - 1) if closing else position
-
-
-# ----------------------------------------------------------------------------------------------------- on the disk
-def _write(target: Path, content: bytes) -> None:
-    status = target.stat()
-    if not status.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
-        raise PermissionError(13, "it is read-only")  # a rename would get past a mode that says "hands off"
-    if status.st_nlink > 1 or not _rename_over(target, content, status):  # a hard link's other names go along
-        _write_in_place(target, content)
-
-
-def _rename_over(target: Path, content: bytes, status: os.stat_result) -> bool:
-    """Replace the file by a rename; False where only writing in place keeps what it is.
-
-    A single file that is bind-mounted can't be renamed over (EBUSY), a directory may be closed to us, and the owner
-    can be kept only by root.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except PermissionError:
-        return False
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if (os.geteuid(), os.getegid()) != (status.st_uid, status.st_gid):
-                os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            shutil.copystat(target, name)  # the mode, and the attributes that hold access lists
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        if error.errno in (1, 13, 16, 18):  # EPERM, EACCES, EBUSY, EXDEV
-            return False
-        raise
-    _sync_directory(target.parent)
-    return True
-
-
-def _sync_directory(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems know no fsync of a directory
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _write_in_place(target: Path, content: bytes) -> None:
-    before = target.read_bytes()
-    try:
-        _overwrite(target, content)
-    except OSError:
-        _overwrite(target, before)
-        raise
-
-
-def _overwrite(target: Path, content: bytes) -> None:
-    with target.open("r+b") as file:
-        file.write(content)
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.targets.compose.places import Places, open_up
+from reconciler.targets.compose.project import ComposeFiles, ComposeLine, open_up
 from reconciler.targets.compose.snapshot import Snapshot, View
 
 
@@ -22,7 +22,7 @@ def unreadable(view: View, error: SecretUnreadable) -> Iterator[Problem]:
         yield replace(problem, scope=scope(view.wanted.service))
 
 
-def problems(views: Sequence[View], snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+def problems(views: Sequence[View], snapshot: Snapshot, places: ComposeFiles) -> Iterator[Problem]:
     """Yield all that stands in the way of these variables, and all that is worth knowing of them."""
     missing = set()
     for service in dict.fromkeys(view.wanted.service for view in views):
@@ -39,7 +39,7 @@ def problems(views: Sequence[View], snapshot: Snapshot, places: Places) -> Itera
 
 
 # ------------------------------------------------------------------------------------------------------- services
-def _service(service: str, snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+def _service(service: str, snapshot: Snapshot, places: ComposeFiles) -> Iterator[Problem]:
     if service not in snapshot.project.written:
         summary = f"the compose file has no service {service}"
         names = ", ".join(sorted(snapshot.project.written)) or "none"
@@ -51,7 +51,7 @@ def _service(service: str, snapshot: Snapshot, places: Places) -> Iterator[Probl
 
 
 # -------------------------------------------------------------------------------------------------------- entries
-def _entry(view: View, snapshot: Snapshot, places: Places) -> Iterator[Problem]:
+def _entry(view: View, snapshot: Snapshot, places: ComposeFiles) -> Iterator[Problem]:
     """Yield why the env file can't give a variable its value. A literal that already has it is fine."""
     address, service = view.wanted.address, view.wanted.service
     if not view.misconfigured:
@@ -66,7 +66,7 @@ def _entry(view: View, snapshot: Snapshot, places: Places) -> Iterator[Problem]:
         yield _never_empty(view, places)
 
 
-def _literal(view: View, snapshot: Snapshot, places: Places) -> Problem:
+def _literal(view: View, snapshot: Snapshot, places: ComposeFiles) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place = places.of(service, name)
     raw = snapshot.project.written[service][name]
@@ -76,7 +76,7 @@ def _literal(view: View, snapshot: Snapshot, places: Places) -> Problem:
     return _refuse(view, summary, f"put there: `{_line(place, name, value)}`")
 
 
-def _undeclared(view: View, snapshot: Snapshot, places: Places) -> Problem:
+def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place = places.of(service)
     value = open_up(_free_variable(view, snapshot), view.configured, secret=view.secret)
@@ -87,7 +87,7 @@ def _undeclared(view: View, snapshot: Snapshot, places: Places) -> Problem:
     return _refuse(view, summary, f"add to the service's environment: `{_line(place, name, value)}`")
 
 
-def _never_empty(view: View, places: Places) -> Problem:
+def _never_empty(view: View, places: ComposeFiles) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place, found = places.of(service, name), view.interpolation
     operator, default = (found.operator.lstrip(":"), found.default) if found else ("", "")
@@ -100,10 +100,8 @@ def _refuse(view: View, summary: str, hint: str) -> Problem:
     return Problem(view.wanted.address, summary, hint, Severity.REFUSED, scope(view.wanted.service))
 
 
-def _line(place: object, name: str, value: str) -> str:
-    from reconciler.targets.compose.places import Place
-
-    return place.entry(name, value) if isinstance(place, Place) else f"{name}: {value}"
+def _line(place: ComposeLine | None, name: str, value: str) -> str:
+    return f"{name}: {value}" if place is None else place.entry(name, value)
 
 
 def _free_variable(view: View, snapshot: Snapshot) -> str:

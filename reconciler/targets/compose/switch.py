@@ -17,13 +17,11 @@ from reconciler.reconcile import Outcome, Reveal, Status, Stopped
 from reconciler.resources import Login, Special, Variable
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
-from reconciler.targets.compose.engine import Container, Engine, newest
+from reconciler.targets.compose.engine import Container, Engine, newest, ticking, wait_until_up
 from reconciler.targets.compose.envfile import EnvFile
-from reconciler.targets.compose.places import Places
 from reconciler.targets.compose.program import redact
-from reconciler.targets.compose.project import effective_environment
+from reconciler.targets.compose.project import ComposeFiles, effective_environment
 from reconciler.targets.compose.proof import Credentials, Door, Proof, prove
-from reconciler.targets.compose.readiness import ticking, wait_until_up
 from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ class Switch:
         views = [view for service in services for view in service.views]
         found = {
             problem.scope: problem
-            for problem in judge.problems(views, self.snapshot, Places(self.program.files))
+            for problem in judge.problems(views, self.snapshot, ComposeFiles(self.program.files))
             if problem.severity is not Severity.WARNING
         }
         for service in services:

@@ -21,11 +21,12 @@ from reconciler.problem import Problem, ReconcilerError, Refused, Severity, Targ
 from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
-from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, is_loopback
+from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
 from reconciler.targets.stalwart.rest.target import StalwartRest
+from reconciler.url import is_loopback
 
 if TYPE_CHECKING:
     from reconciler.targets.stalwart.jmap.target import StalwartJmap

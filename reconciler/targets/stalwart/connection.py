@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+from reconciler import http
+from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef
-
-if TYPE_CHECKING:
-    import httpx
 
 TARGET = "stalwart"
 _PROBE = "/.well-known/oauth-protected-resource"
@@ -28,8 +27,6 @@ _CONNECT, _READ = 5.0, 60.0  # seconds; a reload looks names up, which can take 
 _LARGEST = 64 << 20  # bytes of one answer: 60,000 accounts
 _PATIENCE = 70.0  # seconds in all that are waited because of the rate limit of 1000 requests a minute
 _PAUSE = 10.0  # seconds, where the server does not say how long
-
-_E = TypeVar("_E", bound=BaseException)
 
 
 class AnswerLost(TargetUnreadable):
@@ -182,28 +179,6 @@ class Login:
         return Credentials(username, password, source)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server answered."""
-
-    status: int
-    body: bytes
-    content_type: str
-    headers: Mapping[str, str]
-
-    def json(self) -> Any:
-        """Parse the body; None when it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-    def word(self, name: str) -> str:
-        """Return a text of a problem document (RFC 9457), empty where there is none."""
-        body = self.json()
-        return str(body.get(name) or "") if isinstance(body, dict) else ""
-
-
 def trust() -> ssl.SSLContext:
     """Trust the system's authorities, SSL_CERT_FILE, and those that httpx brings along for systems without any."""
     import certifi
@@ -324,7 +299,8 @@ class Connection:
             answer = self._exchange(method, path, params, body, credentials)
             if answer.status != 429 or "Requests" not in answer.word("title") or waited >= _PATIENCE:  # noqa: PLR2004
                 return answer
-            pause = min(_seconds(answer.headers.get("retry-after")), _PATIENCE)
+            asked = http.retry_after(answer.headers)
+            pause = min(_PAUSE if asked is None else asked, _PATIENCE)
             self.progress(f"{self.where}: waiting {pause:.0f} s for its rate limit")
             time.sleep(pause)
             waited += max(pause, 1.0)
@@ -356,63 +332,45 @@ class Connection:
     def _exchange(
         self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
     ) -> Answer:
-        import httpx
-
         content = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if content else {})
         headers |= {"Authorization": credentials.header(self.login.mode)} if credentials else {}
+        request = {"params": params or None, "content": content, "headers": headers}
         try:
-            with self._client.stream(method, path, params=params or None, content=content, headers=headers) as response:
-                return Answer(
-                    response.status_code,
-                    self._body(response),
-                    response.headers.get("content-type", ""),
-                    dict(response.headers),
-                )
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise self._failure(error) from None  # its text may quote the request
+            return http.exchange(self._client, http.Bounds(_LARGEST), method, path, **request)
+        except http.Endless:
+            raise TargetUnreadable(self.problem(f"answers more than {_LARGEST >> 20} MiB", "check the url")) from None
+        except http.Unsent as error:
+            raise TargetUnreadable(self._unconnected(error)) from None
+        except http.Lost as error:
+            raise AnswerLost(self._unanswered(error)) from None
 
-    def _body(self, response: httpx.Response) -> bytes:
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > _LARGEST:
-                raise TargetUnreadable(self.problem(f"answers more than {_LARGEST >> 20} MiB", "check the url"))
-        return bytes(body)
-
-    def _failure(self, error: Exception) -> TargetUnreadable:
-        import httpx
-
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return TargetUnreadable(self._unconnected(error))
-        return AnswerLost(self._unanswered(error))
-
-    def _unconnected(self, error: Exception) -> Problem:
+    def _unconnected(self, error: http.Unsent) -> Problem:
         """Say why there is no connection: nothing was sent."""
-        import httpx
-
-        if isinstance(error, httpx.ConnectTimeout):
+        if http.timed_out(error):
             return self.problem("does not answer", "check the url, the network and firewalls")
         if _is_silence(error):
             return self._silence()
-        if (cause := _cause(error, ssl.SSLError)) is not None:
+        if (cause := http.cause(error, ssl.SSLError)) is not None:
             return self.problem(*_tls(cause))
-        reason = _cause(error, OSError)
+        reason = http.cause(error, OSError)
         return self.problem(f"can't be reached: {getattr(reason, 'strerror', None) or error}", _UNREACHED)
 
-    def _unanswered(self, error: Exception) -> Problem:
+    def _unanswered(self, error: http.Lost) -> Problem:
         """Say what became of a request that was sent, as far as we know."""
         import httpx
 
-        match error:
-            case httpx.TimeoutException():
-                return self.problem(f"did not answer within {_READ:.0f} s", "look at the server's log")
-            case httpx.RemoteProtocolError() if not _is_silence(error):
+        if http.timed_out(error):
+            return self.problem(f"did not answer within {_READ:.0f} s", "look at the server's log")
+        if _is_silence(error):
+            return self._silence()
+        match error.__cause__:
+            case httpx.RemoteProtocolError():
                 summary = "answers what is no HTTP, or breaks off in the middle"
                 return self.problem(summary, "check the url and its port, and look at the server's log")
-            case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError():
+            case httpx.ReadError() | httpx.WriteError():
                 return self._silence()
-        return self.problem(f"can't be asked: {type(error).__name__}", "check the url")
+        return self.problem(f"can't be asked: {type(error.__cause__).__name__}", "check the url")
 
     def _silence(self) -> Problem:
         return self.problem("closed the connection without an answer: perhaps this address is banned", self._lift())
@@ -461,23 +419,9 @@ def recovery(service: str = "") -> str:
     )
 
 
-def _seconds(text: str | None) -> float:
-    return float(text) if text and text.isdigit() else _PAUSE
-
-
-def _cause(error: BaseException, kind: type[_E]) -> _E | None:
-    """Find an error of a kind among the causes of another one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, kind):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
-
-
 def _is_silence(error: Exception) -> bool:
     """Whether the other side closed the connection before it said anything, in plain or where TLS should begin."""
-    if any(_cause(error, kind) for kind in (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+    if any(http.cause(error, kind) for kind in (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
         return True
     return str(error).startswith("Server disconnected")  # httpcore has one exception for this and for what is no HTTP
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from reconciler.problem import Problem, Severity
+from reconciler.docker import Client, NotThere
+from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.stalwart.connection import recovery
 from reconciler.targets.stalwart.release import KNOWN
 
@@ -125,21 +125,14 @@ class Docker:
         """
         with self._engine() as engine:
             container = self._inspected(engine)
-            return container, self._config_file(engine, container)
+            for directory in _data_directories(container):
+                path = f"{directory}/etc/config.toml"
+                if (archive := engine.archive(self.name, path, 2 * _CONFIG_LIMIT)) is not None:
+                    return container, _config_file(path, archive)
+            return container, None
 
-    def _inspected(self, engine: Any) -> Container:
-        raw = engine.api.inspect_container(self.name)
-        return _container(self.name, raw, local=_is_local(engine.api.base_url, self.host))
-
-    def _config_file(self, engine: Any, container: Container) -> ConfigFile | None:
-        from docker.errors import NotFound
-
-        for directory in _data_directories(container):
-            path = f"{directory}/etc/config.toml"
-            with contextlib.suppress(NotFound):
-                chunks, _ = engine.api.get_archive(self.name, path)
-                return _config_file(path, chunks)
-        return None
+    def _inspected(self, engine: Client) -> Container:
+        return _container(self.name, engine.inspect(self.name), local=not engine.remote)
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -147,65 +140,33 @@ class Docker:
         No file is read: neither data nor a configuration with passwords is ours to look at.
         """
         with self._engine() as engine:
-            name = engine.containers.get(self.name).id
-            url = f"{engine.api.base_url}/v{engine.api.api_version}/containers/{name}/archive"
-            # Not the package's own call: it can't let go of an archive of gigabytes before its end.
-            with engine.api.get(url, params={"path": path}, stream=True, timeout=_TIMEOUT) as response:
-                if response.status_code == 404:  # noqa: PLR2004 (HTTP)
-                    return False
-                response.raise_for_status()
-                return _has_file(response.raw.read(_HEAD))
+            archive = engine.archive(engine.inspect(self.name)["Id"], path, _HEAD)
+            return archive is not None and _has_file(archive)
 
     def log(self) -> str:
         """Read what the container printed since it was started, at most its last lines. Raises `DockerUnreachable`."""
         with self._engine() as engine:
-            container = engine.containers.get(self.name)
-            started = datetime.fromisoformat(container.attrs["State"]["StartedAt"])
-            printed: bytes = container.logs(since=started.replace(microsecond=0, tzinfo=None), tail=_LINES)
-            return printed.decode(errors="replace")
+            found = engine.inspect(self.name)
+            started = datetime.fromisoformat(found["State"]["StartedAt"])
+            return engine.log(found["Id"], _LINES, started.replace(microsecond=0, tzinfo=None))
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
-        with self._engine(timeout=_STOP + _TIMEOUT) as engine:
-            engine.containers.get(self.name).restart(timeout=_STOP)
+        with self._engine() as engine:
+            engine.restart(self.name, _STOP)
 
     @contextlib.contextmanager
-    def _engine(self, timeout: int = _TIMEOUT) -> Iterator[Any]:
-        import docker
-        import requests
-
+    def _engine(self) -> Iterator[Client]:
         try:
-            client = docker.DockerClient(self.host, timeout=timeout) if self.host else docker.from_env(timeout=timeout)
-            with contextlib.closing(client) as engine:
+            with Client(self.host, "stalwart", _TIMEOUT) as engine:
                 yield engine
-        except docker.errors.NotFound as error:
+        except NotThere as error:
             raise NoSuchContainer(f"Docker knows no container {self.name}") from error
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-            raise DockerUnreachable(f"Docker can't be asked about {self.name}: {_first_line(error)}") from error
-        except Exception as error:  # the package trusts every answer, and even raises Exception itself
+        except TargetUnreadable as error:
+            why = error.problems[0].summary.partition("\n")[0][:200]
+            raise DockerUnreachable(f"Docker can't be asked about {self.name}: {why}") from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # any answer is believed
             raise DockerUnreachable(f"Docker answers what can't be understood about {self.name}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _is_local(base_url: str, host: str | None) -> bool:
-    """Whether the engine is on this machine: over a socket, or on loopback. ``ssh://`` is another machine."""
-    if host and host.startswith("ssh://"):
-        return False
-    name = urlsplit(base_url).hostname or ""
-    return base_url.startswith(("http+docker://local", "npipe")) or is_loopback(name) or name == "localunixsocket"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine itself."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
@@ -257,17 +218,11 @@ def _networks(endpoints: Any) -> Iterator[Network]:
                 yield ipaddress.ip_network(f"{item[address]}/{item[length]}", strict=False)
 
 
-def _config_file(path: str, chunks: Any) -> ConfigFile | None:
-    raw = io.BytesIO()
-    for chunk in chunks:
-        raw.write(chunk)
-        if raw.tell() > 2 * _CONFIG_LIMIT:
-            return None
-    raw.seek(0)
+def _config_file(path: str, archive: bytes) -> ConfigFile | None:
     try:
-        with tarfile.open(fileobj=raw) as archive:
-            member = archive.next()
-            content = archive.extractfile(member) if member and member.isfile() else None
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            member = files.next()
+            content = files.extractfile(member) if member and member.isfile() else None
             text = content.read(_CONFIG_LIMIT).decode() if content else ""
         return ConfigFile(path, text, dict(_flat("", tomllib.loads(text))))
     except (tarfile.TarError, tomllib.TOMLDecodeError, UnicodeDecodeError):

@@ -12,8 +12,9 @@ from dataclasses import replace
 from reconciler.problem import Problem
 from reconciler.resources import UNMANAGED, Listener, Live, Resource, Special
 from reconciler.targets.stalwart.connection import wait_until
-from reconciler.targets.stalwart.container import Container, is_loopback
+from reconciler.targets.stalwart.container import Container
 from reconciler.targets.stalwart.survey import Omissions
+from reconciler.url import is_loopback
 
 _TIMEOUT = 2.0  # seconds for connecting, and for the first bytes
 _OPENS = 20.0  # seconds until a listener answers once the API does

@@ -7,8 +7,7 @@ import pytest
 from reconciler.resources import Variable
 from reconciler.targets.compose import judge
 from reconciler.targets.compose.envfile import EnvFile
-from reconciler.targets.compose.places import Place, Places, open_up
-from reconciler.targets.compose.project import Interpolation, Project, interpolation
+from reconciler.targets.compose.project import ComposeFiles, ComposeLine, Interpolation, Project, interpolation, open_up
 from reconciler.targets.compose.snapshot import Snapshot, Values
 
 
@@ -57,7 +56,7 @@ def test_a_service_of_an_inactive_profile_is_named() -> None:
     project = Project.of(written, {"name": "p", "services": {}})
     snapshot = Snapshot("2.40.3", project, EnvFile(Path(".env"), "mana", b""), (), {}, {})
     view = Values(str).view(snapshot, Variable("a", "X", "1", "1"))
-    [problem, *_] = judge.problems([view], snapshot, Places(()))
+    [problem, *_] = judge.problems([view], snapshot, ComposeFiles(()))
     assert (problem.scope, problem.hint) == ("smtp/a", "set COMPOSE_PROFILES in the env file")
 
 
@@ -83,10 +82,10 @@ services:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def places(tmp_path: Path) -> ComposeFiles:
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
-    return Places([tmp_path / "first.yml", tmp_path / "second.yml"])
+    return ComposeFiles([tmp_path / "first.yml", tmp_path / "second.yml"])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def places(tmp_path: Path) -> Places:
     ],
 )
 def test_an_entry_is_found_where_it_stands_and_keeps_its_form(
-    places: Places, service: str, name: str, place: str, entry: str
+    places: ComposeFiles, service: str, name: str, place: str, entry: str
 ) -> None:
     found = places.of(service, name)
     assert found is not None
@@ -108,14 +107,14 @@ def test_an_entry_is_found_where_it_stands_and_keeps_its_form(
     assert found.entry(name, open_up("V", "x", secret=False)) == entry
 
 
-def test_what_is_nowhere_has_no_place(places: Places, tmp_path: Path) -> None:
+def test_what_is_nowhere_has_no_place(places: ComposeFiles, tmp_path: Path) -> None:
     assert places.of("web", "NOWHERE") is None
     assert places.of("nowhere") is None
     (tmp_path / "first.yml").write_text("a: [")
-    assert Places([tmp_path / "first.yml"]).of("web") is None
+    assert ComposeFiles([tmp_path / "first.yml"]).of("web") is None
 
 
 def test_text_that_yaml_would_read_otherwise_is_quoted() -> None:
-    place = Place(Path("c.yml"), 1)
+    place = ComposeLine(Path("c.yml"), 1)
     assert place.entry("FROM", open_up("FROM", 'Mana "x" <a@b>', secret=False)) == 'FROM: "${FROM:-Mana \\"x\\" <a@b>}"'
-    assert Place(Path("c.yml"), 1, listed=True).entry("A", "${A:-b c}") == '- "A=${A:-b c}"'
+    assert ComposeLine(Path("c.yml"), 1, listed=True).entry("A", "${A:-b c}") == '- "A=${A:-b c}"'

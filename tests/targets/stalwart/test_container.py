@@ -263,3 +263,12 @@ def test_a_container_without_a_config_file_is_fine(engine, docker):
     container, file = Docker("mana-mail", docker).look()
     assert container.image == IMAGE
     assert file is None
+
+
+@pytest.mark.parametrize("path", ["/etc/stalwart/config.json", "/var/lib/stalwart"])
+def test_a_file_is_seen_although_the_engine_compresses_archives_for_who_takes_it(engine, docker, path):
+    engine.add_image(IMAGE)
+    engine.files = lambda _, asked: b"{}" if asked == path else None
+    engine.run("mana-mail", IMAGE)
+    assert Docker("mana-mail", docker).holds(path)
+    assert not Docker("mana-mail", docker).holds("/nowhere")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from reconciler.http import Answer
 from reconciler.problem import TargetUnreadable
-from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connection, NotFound
+from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 from reconciler.targets.stalwart.release import JMAP, Release
 
 CALLS = 16  # calls of one request (maxCallsInRequest)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.journal import write_private
+from reconciler.files import write_private
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Observation, Resource

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import base64
 import enum
-import fcntl
 import hashlib
 import hmac
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from reconciler.journal import make_private, write_private
+from reconciler import files
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Same, SecretRef, Unreadable, Verdict
@@ -199,11 +198,12 @@ class Records:
         if self.file is None:
             return False
         try:
-            with _alone(self.file.parent):
-                write_private(self.file, self._merged())
+            files.make_private(self.file.parent)
+            with files.locked(self.file.parent):
+                files.write(self.file, self._merged())
         except OSError as error:
             hint = "name a writable directory with --data; until then no password is tried"
-            self.problem = self._warning(f"can't be written: {os.strerror(error.errno or 0)}", hint)
+            self.problem = self._warning(f"can't be written: {error.strerror}", hint)
             return False
         self._changed.clear()
         return True
@@ -245,18 +245,6 @@ def _records(items: Mapping[str, Any]) -> dict[str, Record]:
         with suppress(*_DAMAGED):
             found[account] = Record.read(item)
     return found
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep others from writing the file meanwhile. Raises OSError."""
-    make_private(directory)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------------------------------ checking

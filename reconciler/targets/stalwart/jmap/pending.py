@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.journal import write_private
+from reconciler.files import write_private
 from reconciler.resources import Live
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from reconciler.http import Answer
 from reconciler.problem import TargetUnreadable
-from reconciler.targets.stalwart.connection import Answer, AnswerLost, Connection, NotFound
+from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 
 # Named, because a listing of all types needs the right to list each of them, and an unknown one returns everything.
 TYPES = "individual,domain,group,list"
