@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import dns, keys
-from reconciler.desired import spec as form
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
+from reconciler.desired.spec import Spec, references
 from reconciler.guards import PUBLIC_SECRETS, Policy
 from reconciler.journal import Journal
 from reconciler.observe.nameservers import look
@@ -50,7 +50,7 @@ def work(
     """
     spec = directory.spec
     chosen = _chosen(spec, targets)
-    named = (ref for _, ref in form.references(spec))
+    named = (ref for _, ref in references(spec))
     secrets = Secrets(directory.path, settings.environ, directory.text, named)
     made = _targets(
         directory, settings, secrets, progress, timedelta(0) if check_passwords is True else check_passwords or None
@@ -81,7 +81,7 @@ def work(
     )
 
 
-def _chosen(spec: form.Spec, wanted: Sequence[str]) -> tuple[str, ...]:
+def _chosen(spec: Spec, wanted: Sequence[str]) -> tuple[str, ...]:
     declared = tuple(name for name in TARGETS if getattr(spec.targets, name))
     missing = sorted(set(wanted) - set(declared))
     if missing:
@@ -134,7 +134,7 @@ def _stalwart(
     )
 
 
-def _setup(spec: form.Spec) -> Setup:
+def _setup(spec: Spec) -> Setup:
     """Return what a server without any configuration is set up with."""
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
@@ -185,7 +185,7 @@ def _end(text: str) -> tuple[str, str]:
     return service, variable
 
 
-def _policy(spec: form.Spec, allow_deletes: int | None) -> Policy:
+def _policy(spec: Spec, allow_deletes: int | None) -> Policy:
     server = spec.targets.stalwart
     return Policy(
         max_deletes=spec.policy.max_deletes,
@@ -195,7 +195,7 @@ def _policy(spec: form.Spec, allow_deletes: int | None) -> Policy:
     )
 
 
-def _administrator(spec: form.Spec, username: str) -> str:
+def _administrator(spec: Spec, username: str) -> str:
     """Name the declared account that the reconciler logs in as, if it is one."""
     names = (name for name, account in spec.accounts.items() if username in (name, account_login(name, account)))
     return next(names, username)

@@ -10,7 +10,9 @@ from ipaddress import ip_network
 from reconciler import dns
 from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.spec import Consumer, Record, Spec, references
+from reconciler.desired.spec import Spec, references
+from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
 from reconciler.resources import Record as Resource
 
@@ -239,11 +241,11 @@ def records(spec: Spec) -> Iterator[Finding]:
             yield from _neighbours(found)
 
 
-def _resource(zone: str, written: Record) -> Resource:
+def _resource(zone: str, written: RecordEntry) -> Resource:
     return dns.record(zone, written.type, written.name, written.content, priority=written.priority, data=written.data)
 
 
-def _written(spec: Spec) -> Iterator[tuple[Path, str, Record]]:
+def _written(spec: Spec) -> Iterator[tuple[Path, str, RecordEntry]]:
     for zone, zone_records in spec.dns.items():
         for index, record in enumerate(zone_records):
             yield ("dns", zone, index), zone, record

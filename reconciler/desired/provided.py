@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Need
+from reconciler.desired.spec.smtp import Provider
 from reconciler.plan import family
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Observation, Record
@@ -24,7 +24,7 @@ class Asked:
     complete: bool = True
 
 
-Ask = Callable[[str, form.Provider, str, str], Asked]
+Ask = Callable[[str, Provider, str, str], Asked]
 """From a provider's name, the provider, a zone and a mail domain in it to what the provider's API says."""
 
 
@@ -33,7 +33,7 @@ class Published:
     """A provider whose records should be there, and those that the YAML gives it."""
 
     name: str
-    provider: form.Provider
+    provider: Provider
     own: tuple[Record, ...]
 
     @property

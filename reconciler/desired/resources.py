@@ -12,9 +12,13 @@ from functools import partial
 from ipaddress import ip_network
 
 from reconciler.desired import objects, stalwart, template
-from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provided import Around, Ask, Provided, Published, provide
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.mail import AccountEntry, Key
+from reconciler.desired.spec.smtp import Consumer, Provider
+from reconciler.desired.spec.stalwart import Network
 from reconciler.dns import dkim_record, host, record
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
@@ -44,7 +48,7 @@ PublicHalf = Callable[[SecretRef, str], str | Problem]
 
 
 def desire(
-    spec: form.Spec,
+    spec: Spec,
     observed: Mapping[str, Observation] | None = None,
     public_half: PublicHalf | None = None,
     adopt: Iterable[str] = (),
@@ -72,7 +76,7 @@ def desire(
     )
 
 
-def zone_records(spec: form.Spec) -> tuple[Record, ...]:
+def zone_records(spec: Spec) -> tuple[Record, ...]:
     """Make the records that stand under ``dns``; they depend on nothing that is observed."""
     return tuple(_record(zone, entry) for zone, entries in spec.dns.items() for entry in entries)
 
@@ -87,7 +91,7 @@ def zone_of(domain: str, zones: Iterable[str]) -> str | None:
 class _Derivation:
     """One derivation: what goes in, and the problems found on the way."""
 
-    spec: form.Spec
+    spec: Spec
     observed: Mapping[str, Observation] | None
     public_half: PublicHalf | None
     declared: Callable[[], Sequence[Record]]
@@ -155,7 +159,7 @@ class _Derivation:
                 own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
                 yield Published(name, item, tuple(own))
 
-    def published_keys(self) -> Iterator[tuple[str, str, form.Key]]:
+    def published_keys(self) -> Iterator[tuple[str, str, Key]]:
         """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
         for domain, entries in self.spec.dkim.items():
             zone = zone_of(domain, self.spec.dns)
@@ -167,7 +171,7 @@ class _Derivation:
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN)
 
-    def public_key(self, domain: str, key: form.Key) -> str | Special:
+    def public_key(self, domain: str, key: Key) -> str | Special:
         """Return a key's public half: as declared, of the declared private key, or of the key the server holds."""
         if key.public_key is not None:
             return key.public_key
@@ -193,7 +197,7 @@ class _Derivation:
                     hint = f"name the key's own file, or correct public_key: the private key's is {half}"
                     self.problems.append(Problem(address, summary, hint, scope=address))
 
-    def _derived(self, domain: str, key: form.Key) -> str | Special:
+    def _derived(self, domain: str, key: Key) -> str | Special:
         if key.private_key is None or self.public_half is None:
             return self._observed_key(domain, key)
         half = self.public_half(key.private_key, key.algorithm)
@@ -204,7 +208,7 @@ class _Derivation:
         self._unpublishable(domain, key, "the key it publishes can't be read")
         return UNKNOWN
 
-    def _unpublishable(self, domain: str, key: form.Key, summary: str) -> None:
+    def _unpublishable(self, domain: str, key: Key, summary: str) -> None:
         """Leave the record as it is while what it should publish can't be told."""
         zone = zone_of(domain, self.spec.dns)
         if zone is not None:
@@ -212,7 +216,7 @@ class _Derivation:
             hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
             self.problems.append(Problem(where, summary, hint, scope=where))
 
-    def _observed_key(self, domain: str, key: form.Key) -> str | Special:
+    def _observed_key(self, domain: str, key: Key) -> str | Special:
         """Return the public half of the key the server holds. One that can't be read is published as it is."""
         seen = (self.observed or {}).get("stalwart")
         for live in seen.live if seen else ():
@@ -304,7 +308,7 @@ class _Derivation:
                     resolved = objects.with_secrets(value, partial(resolve, self.spec))
                     yield Setting(objects.word(name, entry, field_name), resolved)
 
-    def allowed(self, entry: str | form.Network) -> Iterator[AllowedIp]:
+    def allowed(self, entry: str | Network) -> Iterator[AllowedIp]:
         """Yield the network an entry names, or the subnets of the compose network it names."""
         if isinstance(entry, str):
             yield AllowedIp(entry)
@@ -339,7 +343,7 @@ class _Derivation:
         filled = "password" in template.names(value)
         return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
 
-    def logins(self, service: str, name: str, provider: form.Provider) -> tuple[Login, ...]:
+    def logins(self, service: str, name: str, provider: Provider) -> tuple[Login, ...]:
         """Return the login to use; both possible ones while the server's generation is not known."""
         preset = PRESETS.get(provider.preset or "", Preset(""))
         make = partial(
@@ -382,13 +386,13 @@ class _Derivation:
                 yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 
-def resolve(spec: form.Spec, ref: SecretRef) -> SecretRef:
+def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
     """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None
     return account.password if account is not None and account.password is not None else ref
 
 
-def default_domain(spec: form.Spec) -> str | None:
+def default_domain(spec: Spec) -> str | None:
     """Return the default mail domain: the declared one, else the only one there is."""
     declared = spec.stalwart.default_domain
     if declared:
@@ -397,7 +401,7 @@ def default_domain(spec: form.Spec) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def account_login(name: str, account: form.Account) -> str:
+def account_login(name: str, account: AccountEntry) -> str:
     """Return what one logs in with up to 0.15: the declared login, or the local part."""
     return account.login or name.partition("@")[0]
 
@@ -420,7 +424,7 @@ def _address(text: str) -> str:
         return text  # no name that the server could have
 
 
-def _record(zone: str, entry: form.Record) -> Record:
+def _record(zone: str, entry: RecordEntry) -> Record:
     said = entry.model_fields_set
     return record(
         zone,
@@ -435,7 +439,7 @@ def _record(zone: str, entry: form.Record) -> Record:
     )
 
 
-def _uses_provider(consumer: form.Consumer) -> bool:
+def _uses_provider(consumer: Consumer) -> bool:
     return any(isinstance(value, str) and template.names(value) for value in consumer.env.values())
 
 

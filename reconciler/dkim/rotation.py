@@ -12,7 +12,7 @@ import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.desired.spec import Key
+from reconciler.desired.spec.mail import Key
 from reconciler.dns import dkim_record, host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.problem import Problem, Severity

@@ -23,7 +23,7 @@ from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Record, SecretRef
 
 if TYPE_CHECKING:
-    from reconciler.desired.spec import Provider
+    from reconciler.desired.spec.smtp import Provider
 
 API = "https://api.brevo.com"
 _NAME = "Brevo"

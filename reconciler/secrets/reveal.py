@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler.secrets import age
 from reconciler import files as smallfiles
+from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
-from reconciler.files import CannotRead
+from reconciler.secrets import age
 from reconciler.secrets.sops import Sops
 
 SHORTEST_REDACTED = 4  # shorter values would black out ordinary text

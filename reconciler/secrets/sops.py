@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.secrets import age
 from reconciler import files as smallfiles
 from reconciler.files import CannotRead
+from reconciler.secrets import age
 
 OLDEST, OLDEST_WRITING = (3, 9), (3, 11)  # 3.9 has `sops decrypt`, 3.11 `sops set --value-stdin`
 MAX_BYTES = 1 << 20  # many keys in a file

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol
 
-from reconciler.secrets import age
 from reconciler import files as smallfiles
+from reconciler.files import CannotRead
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.resources import SecretRef
+from reconciler.secrets import age
 from reconciler.secrets.reveal import Secrets, unreadable
-from reconciler.files import CannotRead
 from reconciler.secrets.sops import OLDEST_WRITING, Sops, in_clear
 
 _HINT = "write file:FOLDER, age:FOLDER or sops:FILE"

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from reconciler import dns
 from reconciler.desired import schema, spec, starter
 from reconciler.desired.load import Directory, load
+from reconciler.desired.spec import dns as spec_dns
+from reconciler.desired.spec import mail
 from reconciler.problem import InvalidDirectory
 from reconciler.resources import SecretRef
 
@@ -461,7 +463,7 @@ URI_PRIORITY = {"URI": 1}  # stands beside the data
 
 
 def test_the_parts_of_types_are_those_of_the_records() -> None:
-    for kind, parts in spec.DATA.items():
+    for kind, parts in spec_dns.DATA.items():
         assert dns.record("m.h", kind, "a", data=dict.fromkeys(parts, "1"), priority=1).type == kind
         for part in set(parts) - ({"value"} if kind in {"HTTPS", "SVCB"} else set()):
             others = {key: "1" for key in parts if key != part}
@@ -537,14 +539,14 @@ def test_quotas(size: int, unit: str) -> None:
     factor = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}[unit.lower()[:1]]
     if unit.endswith("iB"):
         factor = {"K": 1024, "M": 1024**2, "G": 1024**3}[unit[0]]
-    assert spec.size(f"{size} {unit}".strip()) == spec.size(f"{size}{unit}") == size * factor
+    assert mail.size(f"{size} {unit}".strip()) == mail.size(f"{size}{unit}") == size * factor
 
 
 @settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_quota_is_a_size_or_a_mistake(text: str) -> None:
     try:
-        found = spec.size(text)
+        found = mail.size(text)
     except ValueError:
         return
     assert found is not None

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from keyring import Keyring
 
-from reconciler.secrets import age
+from reconciler.files import MAX_BYTES, CannotRead
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretRef
+from reconciler.secrets import age
 from reconciler.secrets.reveal import Secrets
-from reconciler.files import MAX_BYTES, CannotRead
 
 CANARY = "c4nary-0f-a-s3cret"
 REF = SecretRef("age", "mail.age")

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import keys
+from reconciler.files import MAX_BYTES
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretPart, SecretRef, SecretText
 from reconciler.secrets.reveal import Secrets
-from reconciler.files import MAX_BYTES
 
 
 def env(name="X"):

@@ -11,9 +11,9 @@ import pytest
 from e2e.stagefixtures import wait_for
 from keyring import Keyring, sops_program
 
-from reconciler.secrets import sops
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import SecretRef
+from reconciler.secrets import sops
 from reconciler.secrets.reveal import Secrets
 
 CANARY = "c4nary-0f-a-s3cret"

@@ -12,7 +12,8 @@ from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 
 if TYPE_CHECKING:
     from reconciler.cli.dkim.newkey import NewKey
-    from reconciler.desired.spec import Key, Spec
+    from reconciler.desired.spec import Spec
+    from reconciler.desired.spec.mail import Key
 
 ALGORITHMS = ("ed25519", "rsa")
 STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."

@@ -11,7 +11,8 @@ from reconciler.cli.session import Session
 from reconciler.desired.edit import AddKey, Facts
 from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
-from reconciler.desired.spec import Key, Spec
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim import rotation
 from reconciler.dns import dkim_record, host
 from reconciler.dns.publication import Answers, publication, question

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.cli.dkim.newkey import NewKey, Order
     from reconciler.desired.edit import Edit
     from reconciler.desired.load import Directory
-    from reconciler.desired.spec import Key
+    from reconciler.desired.spec.mail import Key
     from reconciler.dkim.rotation import Needs, Seen, Step
     from reconciler.resources import Signature
 

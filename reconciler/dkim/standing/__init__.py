@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection, Iterable
 
-from reconciler.desired import spec as form
 from reconciler.desired.resources import PublicHalf, zone_of
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.standing.key import KeyFacts, txt_name
 from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
 from reconciler.dns import host
@@ -16,13 +17,13 @@ from reconciler.resources import Signature
 __all__ = ["Agrees", "Finding", "Mismatch", "Shown", "Signing", "Standing", "questions", "standings"]
 
 
-def questions(spec: form.Spec, server: Collection[Signature] | None) -> frozenset[Question]:
+def questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
     """Return what to ask the name servers: the name of every key that is declared or that the server has."""
     return frozenset(Question(txt_name(*item), "TXT") for item in _entries(spec, server or ()))
 
 
 def standings(
-    spec: form.Spec,
+    spec: Spec,
     server: Collection[Signature] | None,
     answers: Answers,
     today: dt.date,
@@ -51,7 +52,7 @@ def standings(
     return tuple(found)
 
 
-def _entries(spec: form.Spec, server: Iterable[Signature]) -> dict[tuple[str, str], form.Key | None]:
+def _entries(spec: Spec, server: Iterable[Signature]) -> dict[tuple[str, str], Key | None]:
     """Name every key by domain and selector: a domain's declared ones, then those that only the server has."""
     declared = {(host(domain), key.selector): key for domain, entries in spec.dkim.items() for key in entries}
     others = sorted({(item.domain, item.selector) for item in server} - declared.keys())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler import keys
-from reconciler.desired import spec as form
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dkim.standing.keyrecord import Defect, Reading, read
 from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
@@ -37,7 +37,7 @@ class KeyFacts:
 
     domain: str
     selector: str
-    entry: form.Key | None
+    entry: Key | None
     held: tuple[Signature, ...] | None
     half: str | Problem | None
     answers: tuple[Answer, ...]

@@ -72,7 +72,7 @@ class Session:
     def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
         from cloudflare import Cloudflare as Sdk
 
-        from reconciler.desired.spec import may_go_plain
+        from reconciler.desired.spec.targets import may_go_plain
 
         if not may_go_plain(line.base_url):
             raise Unsent(f"{line.base_url} would get the token {ref} in clear text", "use https")
