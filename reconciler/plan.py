@@ -56,8 +56,9 @@ class Change:
     """One difference between desired and live, and how it is mended.
 
     ``before`` is None for a creation, ``after`` for a deletion. ``fields`` maps a field's name to what is live and
-    what is desired. ``needs`` are the addresses of changes without which this one must not happen. ``adopts`` says
-    that the live resource is nobody's and becomes ours (Cloudflare: our mark is set in its comment).
+    what is desired: it follows from the two, and whoever writes a change goes by it. ``needs`` are the addresses of
+    changes without which this one must not happen. ``adopts`` says that the live resource is nobody's and becomes
+    ours (Cloudflare: our mark is set in its comment).
     """
 
     address: str
@@ -65,10 +66,14 @@ class Change:
     reason: Reason
     before: Live | None = None
     after: Resource | None = None
-    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     adopts: bool = False
     notes: tuple[str, ...] = ()
+    fields: Mapping[str, tuple[Any, Any]] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compare once."""
+        object.__setattr__(self, "fields", _fields(self.before.resource if self.before else None, self.after))
 
     @property
     def resource(self) -> Resource:
@@ -224,6 +229,38 @@ def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, A
             continue
         found[name] = (have, want)
     return found
+
+
+def _fields(before: Resource | None, after: Resource | None) -> dict[str, tuple[Any, Any]]:
+    """Map the fields that a change is about to what is live and what is desired; None stands for what is not there."""
+    if after is None:
+        return {name: (have, None) for name, have in before.values() if have is not UNMANAGED} if before else {}
+    if before is None:
+        return {name: (None, want) for name, want in after.values() if want is not UNMANAGED}
+    found = differences(after, before)
+    others = {name: (getattr(before, name), getattr(after, name)) for name in after.identity if name in before.identity}
+    others = {name: pair for name, pair in others.items() if pair[0] != pair[1]}
+    return found | others if isinstance(after, Account) else others | found
+
+
+def renewed(change: Change, live: Live | None) -> Change | None:
+    """Bring a planned change up to date with what its target has just read in place of it, or with nothing there.
+
+    None where nothing is left to do: what is to go is gone, or what should be is so.
+    """
+    if change.after is None:
+        return replace(change, before=live) if live else None
+    if live is None:
+        return replace(change, before=None, actions=(Action.CREATE,))
+    now = replace(change, before=live)
+    if not now.fields and not now.adopts:
+        return None
+    retyped = change.actions == (Action.DELETE, Action.CREATE)
+    return now if retyped or not now.fields else replace(now, actions=_actions(now.fields))
+
+
+def _actions(fields: Mapping[str, Any]) -> tuple[Action, ...]:
+    return (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
 
 
 def addresses(slots: Sequence[Resource], head: Callable[[Record], str]) -> list[str]:
@@ -391,7 +428,7 @@ class _Diff:
             if foreign:
                 self._adopt(resource, live)
         elif not foreign or self._adoptable(resource, live):
-            self._update(resource, live, fields, adopts=foreign)
+            self._update(resource, live, adopts=foreign)
         else:
             self._conflict(resource, live, fields)
 
@@ -426,20 +463,17 @@ class _Diff:
             hint = f"take it over with `adopt: [{address}]` or `--adopt {address}`, or delete it at Cloudflare"
         self.problems.append(Problem(address, summary, hint, Severity.REFUSED, resource.scope))
 
-    def _update(
-        self, resource: Resource, live: Live, fields: dict[str, tuple[Any, Any]], *, adopts: bool = False
-    ) -> None:
-        secret = all(sensitive(want) for _, want in fields.values())
-        actions = (Action.RESTART,) if set(fields) == {"open"} else (Action.UPDATE,)
+    def _update(self, resource: Resource, live: Live, *, adopts: bool = False) -> None:
+        change = Change(self.names[id(resource)], (Action.UPDATE,), Reason.DIFFERS, live, resource, adopts=adopts)
+        secret = all(sensitive(want) for _, want in change.fields.values())
         reason = Reason.LOST if resource.target in self.lost else Reason.SECRET_DIFFERS if secret else Reason.DIFFERS
-        self._add(Change(self.names[id(resource)], actions, reason, live, resource, fields, adopts=adopts))
+        self._add(replace(change, actions=_actions(change.fields), reason=reason))
 
     def _create(self, resource: Resource) -> None:
         if self._waits_for_lost(resource):
             return
         reason = Reason.LOST if resource.target in self.lost else Reason.MISSING
-        fields = {name: (None, want) for name, want in resource.values() if want is not UNMANAGED}
-        self._add(Change(self.names[id(resource)], (Action.CREATE,), reason, None, resource, fields))
+        self._add(Change(self.names[id(resource)], (Action.CREATE,), reason, None, resource))
 
     def _add(self, change: Change) -> None:
         self.changes.append(replace(change, notes=self.desired.notes(change.resource)))
@@ -451,10 +485,7 @@ class _Diff:
             resource = next((item for item in creates if item.address == new), None)
             if live is None or resource is None:
                 continue
-            live = _uncompared(resource, live)
-            fields = differences(resource, live.resource)
-            fields.setdefault("name", (getattr(live.resource, "name", old), getattr(resource, "name", new)))
-            self._update(resource, live, fields)
+            self._update(resource, _uncompared(resource, live))
             creates = [item for item in creates if item is not resource]
             spare = [item for item in spare if item.resource.address != old]
         return creates, spare
@@ -475,10 +506,8 @@ class _Diff:
                 continue
             live = lives.pop(0)
             used.add(id(live))
-            fields = {name: (getattr(live.resource, name), want) for name, want in resource.values()}
-            fields = {"type": (live.resource.type, resource.type)} | _differing(fields)  # type: ignore[attr-defined]
             actions = (Action.DELETE, Action.CREATE)
-            self._add(Change(self.names[id(resource)], actions, Reason.DIFFERS, live, resource, fields))
+            self._add(Change(self.names[id(resource)], actions, Reason.DIFFERS, live, resource))
         return remaining, [live for live in spare if id(live) not in used]
 
     def _goes(self, live: Live) -> bool:
@@ -511,9 +540,8 @@ class _Diff:
             self.unmanaged.append(address)
             return
         named = live.resource.address in self.desired.removed
-        fields = {name: (value, None) for name, value in live.resource.values() if value is not UNMANAGED}
         reason = Reason.REMOVED if named else Reason.NOT_IN_DESIRED
-        self._add(Change(address, (Action.DELETE,), reason, live, None, fields))
+        self._add(Change(address, (Action.DELETE,), reason, live, None))
 
     def _needs(self) -> None:
         """Say which other changes each change depends on: a failed one skips only what needs it."""
@@ -529,10 +557,6 @@ class _Diff:
                 needs = frozenset(it for item in wanted for it in present.get(item, ()) if it != change.address)
             if needs:
                 self.changes[index] = replace(change, needs=needs)
-
-
-def _differing(fields: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    return {name: pair for name, pair in fields.items() if pair[0] != pair[1] and pair[1] is not UNMANAGED}
 
 
 def _required(change: Change, *, fresh: bool) -> Iterator[str]:

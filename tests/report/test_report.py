@@ -16,10 +16,10 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.report import json, markdown, outcomes, summary, text, values
 from reconciler.resources import (
     UNKNOWN,
-    UNMANAGED,
     Account,
     Different,
     Domain,
+    Listener,
     Live,
     Record,
     Same,
@@ -41,22 +41,15 @@ def record(name: str, content: Any = "192.0.2.1", **fields: Any) -> Record:
 
 
 def create(resource: Any, reason: Reason = Reason.MISSING, **fields: Any) -> Change:
-    given = {name: (None, value) for name, value in resource.values() if value is not UNMANAGED}
-    return Change(resource.address, (Action.CREATE,), reason, None, resource, given, **fields)
+    return Change(resource.address, (Action.CREATE,), reason, None, resource, **fields)
 
 
 def update(before: Any, after: Any, reason: Reason = Reason.DIFFERS, **fields: Any) -> Change:
-    pairs = {
-        name: (getattr(before, name), want)
-        for name, want in after.values()
-        if want is not UNMANAGED and want != getattr(before, name)
-    }
-    return Change(after.address, (Action.UPDATE,), reason, Live(before), after, pairs, **fields)
+    return Change(after.address, (Action.UPDATE,), reason, Live(before), after, **fields)
 
 
 def delete(resource: Any, reason: Reason = Reason.NOT_IN_DESIRED) -> Change:
-    given = {name: (value, None) for name, value in resource.values() if value is not UNMANAGED}
-    return Change(resource.address, (Action.DELETE,), reason, Live(resource, owner="mana"), None, given)
+    return Change(resource.address, (Action.DELETE,), reason, Live(resource, owner="mana"), None)
 
 
 def a_plan(**fields: Any) -> Plan:
@@ -76,7 +69,6 @@ EVERYTHING = a_plan(
             Reason.DIFFERS,
             Live(record("old"), owner="mana"),
             record("old", "mail.mana.how", type="CNAME"),
-            {"type": ("A", "CNAME"), "content": ("192.0.2.1", "mail.mana.how")},
         ),
         create(Domain("mana.how"), Reason.LOST),
         create(Account("noreply@mana.how", roles=("user",), quota=2**30, password=REF), Reason.LOST),
@@ -91,9 +83,8 @@ EVERYTHING = a_plan(
             "stalwart/listeners/submission",
             (Action.RESTART,),
             Reason.DIFFERS,
-            Live(Setting("listeners/submission", 1)),
-            Setting("listeners/submission", 1),
-            {"open": (False, True)},
+            Live(Listener("submission", ("[::]:587",), "smtp", open=False)),
+            Listener("submission", ("[::]:587",), "smtp"),
             notes=("run: docker restart mana-mail",),
         ),
         update(
