@@ -118,7 +118,8 @@ class Desired:
 
     ``removed`` are addresses that should not exist; ``moved`` maps an old address to a new one; ``adopt`` are
     addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
-    they are never removed because they are absent. ``notes`` tells what a person should know of a change to a
+    they are never removed because they are absent. ``stays`` are addresses of what is left as it is, whatever it is,
+    since what it should be can't be told. ``notes`` tells what a person should know of a change to a
     resource. ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
     are what could not be derived.
     """
@@ -128,6 +129,7 @@ class Desired:
     moved: Mapping[str, str] = field(default_factory=dict)
     adopt: frozenset[str] = frozenset()
     kept: frozenset[tuple[str, ...]] = frozenset()
+    stays: frozenset[str] = frozenset()
     notes: Callable[[Resource], tuple[str, ...]] = lambda _: ()
     provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -329,7 +331,8 @@ class _Diff:
         self.lost = frozenset(name for name, seen in observations.items() if seen.lost)
         self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
         problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
-        self.blocked = self.unread | {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
+        errors = {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
+        self.blocked = self.unread | errors | desired.stays
         self.wanted = [item for item in desired.resources if item.target in observations and self._readable(item)]
         self.live = [item for seen in observations.values() for item in seen.live if self._readable(item.resource)]
         self.names: dict[int, str] = {}  # by identity: equal resources may be two things

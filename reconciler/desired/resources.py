@@ -6,14 +6,14 @@ server's generation wants, the networks of the compose project, and the key that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 
 from reconciler.desired import objects, stalwart, template
 from reconciler.desired.presets import PRESETS, Preset
-from reconciler.desired.provided import Around, Ask, Provided, Published, provide
+from reconciler.desired.provided import Around, Asked, Provided, Published, provide
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, Key
@@ -43,26 +43,51 @@ from reconciler.resources import (
     Variable,
 )
 
-PublicHalf = Callable[[SecretRef, str], str | Problem]
-"""From a private key's reference and its algorithm to the public key, or why it can't be told."""
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the derivation needs to know besides the directory and the systems, gathered beforehand.
+
+    ``halves`` maps a private key's reference and its algorithm to the public key, or to why it can't be told (see
+    `private_keys`); ``asked`` maps a provider's name and a mail domain to what the provider's API says (see
+    `provider_questions`), and is None where no API is asked: then only the YAML says which records providers need.
+    """
+
+    halves: Mapping[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
+    asked: Mapping[tuple[str, str], Asked] | None = None
+
+
+def private_keys(spec: Spec, *, check: bool) -> Iterator[tuple[SecretRef, str]]:
+    """Yield reference and algorithm of each private key whose public half has to be derived.
+
+    ``check`` adds those whose public half the YAML says, too: whether the two belong together is told of a server's.
+    """
+    for entries in spec.dkim.values():
+        for key in entries:
+            if key.private_key is not None and key.stage != "retired" and (check or key.public_key is None):
+                yield key.private_key, key.algorithm
+
+
+def provider_questions(spec: Spec) -> Iterator[tuple[str, Provider, str, str]]:
+    """Yield what to ask the APIs of published providers: name, provider, zone and the mail domain in it."""
+    derivation = _Derivation(spec, None, Facts(), ())
+    for item in derivation.published_providers():
+        if item.provider.api_key is not None:
+            yield from ((item.name, item.provider, zone, domain) for domain, zone in derivation.mail_zones().items())
 
 
 def desire(
     spec: Spec,
     observed: Mapping[str, Observation] | None = None,
-    public_half: PublicHalf | None = None,
+    facts: Facts = Facts(),
     adopt: Iterable[str] = (),
     *,
-    declared: Callable[[], Sequence[Record]] | None = None,
-    ask: Ask | None = None,
+    declared: Sequence[Record] | None = None,
 ) -> Desired:
-    """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say.
-
-    ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them. ``ask`` is for
-    published providers with an API; without it only the YAML says which records they need.
-    """
+    """Return what should be. ``declared`` are `zone_records` of this spec, for whoever has them already."""
     adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
-    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec), adopted, ask)
+    records = zone_records(spec) if declared is None else declared
+    derivation = _Derivation(spec, observed, facts, records, adopted)
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
@@ -70,6 +95,7 @@ def desire(
         moved={_address(move.source): _address(move.target) for move in spec.moved},
         adopt=adopted,
         kept=frozenset(item.group for item in derivation.selectors()),
+        stays=frozenset(derivation.stays),
         notes=partial(stalwart.notes, generation=derivation.generation),
         provided=derivation.provided().needed,
         problems=tuple(derivation.problems),
@@ -93,11 +119,11 @@ class _Derivation:
 
     spec: Spec
     observed: Mapping[str, Observation] | None
-    public_half: PublicHalf | None
-    declared: Callable[[], Sequence[Record]]
+    facts: Facts
+    declared: Sequence[Record]
     adopt: frozenset[str] = frozenset()
-    ask: Ask | None = None
     problems: list[Problem] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)  # addresses of records whose value can't be told
     _provided: Provided | None = None
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
@@ -126,7 +152,7 @@ class _Derivation:
     # ------------------------------------------------------------------------------------------------------- DNS
     def records(self) -> Iterator[Record]:
         """Yield the declared records, those of the published providers, and one for each published DKIM key."""
-        yield from self.declared()
+        yield from self.declared
         yield from self.provided().records
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
@@ -134,11 +160,10 @@ class _Derivation:
     def provided(self) -> Provided:
         """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
         if self._provided is None:
-            zones = {domain: zone for domain in self.domains() if (zone := zone_of(domain, self.spec.dns))}
             around = Around(
                 self.spec.stack,
-                {domain: host(zone) for domain, zone in zones.items()},
-                self.declared(),
+                self.mail_zones(),
+                self.declared,
                 {
                     f"{key.selector}._domainkey.{host(domain)}"
                     for domain, keys in self.spec.dkim.items()
@@ -146,9 +171,14 @@ class _Derivation:
                 },
                 (self.observed or {}).get("cloudflare"),
             )
-            self._provided = provide(self.published_providers(), around, self.ask)
+            self._provided = provide(self.published_providers(), around, self.facts.asked)
             self.problems += self._provided.problems
         return self._provided
+
+    def mail_zones(self) -> dict[str, str]:
+        """Map each mail domain that lies in a declared zone to that zone."""
+        zones = ((domain, zone_of(domain, self.spec.dns)) for domain in self.domains())
+        return {domain: host(zone) for domain, zone in zones if zone}
 
     def published_providers(self) -> Iterator[Published]:
         """Yield the providers whose records should be there: those in use, and those that stand by."""
@@ -182,13 +212,14 @@ class _Derivation:
 
     def check_halves(self) -> None:
         """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
-        if self.public_half is None or "stalwart" not in (self.observed or {}):
+        if "stalwart" not in (self.observed or {}):
             return
         for domain, entries in self.spec.dkim.items():
             for key in entries:
                 if key.private_key is None or key.public_key is None or key.stage == "retired":
                     continue
-                half, address = self.public_half(key.private_key, key.algorithm), f"dkim/{host(domain)}/{key.selector}"
+                half = self.facts.halves.get((key.private_key, key.algorithm), key.public_key)
+                address = f"dkim/{host(domain)}/{key.selector}"
                 if isinstance(half, Problem):
                     summary = f"{half.summary}: a server that loses this key can't get it back"
                     self.problems.append(Problem(address, summary, half.hint, Severity.WARNING))
@@ -198,23 +229,24 @@ class _Derivation:
                     self.problems.append(Problem(address, summary, hint, scope=address))
 
     def _derived(self, domain: str, key: Key) -> str | Special:
-        if key.private_key is None or self.public_half is None:
+        half = self.facts.halves.get((key.private_key, key.algorithm)) if key.private_key else None
+        if half is None:
             return self._observed_key(domain, key)
-        half = self.public_half(key.private_key, key.algorithm)
         if isinstance(half, str):
             return half
         address = f"dkim/{domain}/{key.selector}"
         self.problems.append(Problem(address, half.summary, half.hint, scope=address))
-        self._unpublishable(domain, key, "the key it publishes can't be read")
+        self._unpublishable(domain, key, f"stays as it is: {half.summary}", Severity.WARNING)
         return UNKNOWN
 
-    def _unpublishable(self, domain: str, key: Key, summary: str) -> None:
+    def _unpublishable(self, domain: str, key: Key, summary: str, severity: Severity = Severity.ERROR) -> None:
         """Leave the record as it is while what it should publish can't be told."""
         zone = zone_of(domain, self.spec.dns)
         if zone is not None:
             where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
             hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
-            self.problems.append(Problem(where, summary, hint, scope=where))
+            self.stays.append(where)
+            self.problems.append(Problem(where, summary, hint, severity, where))
 
     def _observed_key(self, domain: str, key: Key) -> str | Special:
         """Return the public half of the key the server holds. One that can't be read is published as it is."""
@@ -397,7 +429,7 @@ def default_domain(spec: Spec) -> str | None:
     declared = spec.stalwart.default_domain
     if declared:
         return host(declared)
-    names = _Derivation(spec, None, None, tuple).domains()
+    names = _Derivation(spec, None, Facts(), ()).domains()
     return names[0] if len(names) == 1 else None
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from reconciler.desired.resources import PublicHalf, zone_of
+from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
 from reconciler.dkim.standing.key import KeyFacts, txt_name
 from reconciler.dkim.standing.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
 from reconciler.dns import host
 from reconciler.dns.publication import Answers, Question
-from reconciler.resources import Signature
+from reconciler.problem import Problem
+from reconciler.resources import SecretRef, Signature
 
 __all__ = ["Agrees", "Finding", "Mismatch", "Shown", "Signing", "Standing", "questions", "standings"]
+
+PublicHalf = Callable[[SecretRef, str], str | Problem]
+"""From a private key's reference and its algorithm to the public key, or why it can't be told."""
 
 
 def questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
