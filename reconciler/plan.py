@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     KINDS,
@@ -370,9 +371,8 @@ class _Diff:
         """Whether nothing that was not read, and no error, stands in the way of planning this resource."""
         if not self.blocked:
             return True
-        kind, _, rest = resource.address.partition("/")
-        parent = f"{kind}/{rest.partition('/')[0]}"  # smtp/SERVICE, dns/ZONE, account/NAME
-        return not {resource.target, resource.scope, parent, resource.address} & self.blocked
+        parent = Address.parse(resource.address).parent
+        return not {resource.target, resource.scope, str(parent), resource.address} & self.blocked
 
     def _reported(self) -> Iterator[Problem]:
         for seen in self.observations.values():
@@ -382,7 +382,7 @@ class _Diff:
 
     def _takes_part(self, problem: Problem) -> bool:
         """Whether a problem of the directory is about a target that is looked at: --target leaves the others out."""
-        target = _TARGETS.get(problem.where.partition("/")[0])
+        target = Address.parse(problem.where).target
         return target is None or target in self.observations
 
     def _owned(self) -> dict[str, int]:
@@ -651,7 +651,6 @@ def family(record: Record) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------- order
-_TARGETS = {kind.kind: kind.target for kind in KINDS}
 _POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
 
 

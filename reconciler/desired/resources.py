@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 
+from reconciler.address import Address
 from reconciler.desired import objects, stalwart, template
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provided import Around, Asked, Provided, Published, provide
@@ -446,12 +447,12 @@ def _mailbox(address: str) -> str:
 
 def _address(text: str) -> str:
     """Write the address of something on the mail server as its resource has it."""
-    kind, _, rest = text.partition("/")
-    domain, slash, selector = rest.partition("/")
+    address = Address.parse(text)
+    if address.kind not in (Account.kind, Domain.kind, Signature.kind) or not address.parts:
+        return text
+    first, *more = address.parts
     try:
-        if kind == Account.kind:
-            return f"{kind}/{_mailbox(rest)}"
-        return f"{kind}/{host(domain)}{slash}{selector}" if kind in (Domain.kind, Signature.kind) else text
+        return str(replace(address, parts=(_mailbox(first) if address.kind == Account.kind else host(first), *more)))
     except ValueError:
         return text  # no name that the server could have
 

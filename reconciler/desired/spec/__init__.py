@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
+from reconciler.address import Address
 from reconciler.desired import objects
 from reconciler.desired.spec.dns import ZoneRecords
 from reconciler.desired.spec.mail import AccountEntry, Key
@@ -46,10 +47,11 @@ def _address(*kinds: str, removable: bool = False) -> Callable[[str], str]:
     known = " or ".join(_ADDRESSES[kind][1] for kind in kinds)
 
     def check(value: str) -> str:
-        kind = value.partition("/")[0]
+        address = Address.parse(value)
+        kind = address.kind
         if kind not in kinds or not re.fullmatch(_ADDRESSES[kind][0], value):
             raise wrong("is no address that can stand here", f"write {known}")
-        if removable and kind == "stalwart" and not value.startswith("stalwart/listeners/"):
+        if removable and kind == "stalwart" and (address.parts[0] != "listeners" or len(address.parts) == 1):
             raise wrong("can't be removed", "of these only stalwart/listeners/NAME; null puts a setting back")
         return value
 
@@ -58,7 +60,7 @@ def _address(*kinds: str, removable: bool = False) -> Callable[[str], str]:
 
 Removable = Annotated[Text, AfterValidator(_address("account", "domain", "dkim", "stalwart", removable=True))]
 Movable = Annotated[Text, AfterValidator(_address("account"))]
-Address = Annotated[Text, AfterValidator(_address(*_ADDRESSES))]
+Adoptable = Annotated[Text, AfterValidator(_address(*_ADDRESSES))]
 
 
 class Move(Model):
@@ -90,7 +92,7 @@ class Spec(Model):
     smtp: Annotated[Smtp, BeforeValidator(empty_map)] = Smtp.model_construct()
     removed: Annotated[tuple[Removable, ...], BeforeValidator(empty_list)] = ()
     moved: Annotated[tuple[Move, ...], BeforeValidator(empty_list)] = ()
-    adopt: Annotated[tuple[Address, ...], BeforeValidator(empty_list)] = ()
+    adopt: Annotated[tuple[Adoptable, ...], BeforeValidator(empty_list)] = ()
 
 
 def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
