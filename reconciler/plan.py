@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.dkim.record import name as key_name
 from reconciler.dns.records import head, marked, policy
 from reconciler.dns.types import OTHER, TYPES
@@ -121,7 +122,8 @@ class Desired:
 
     ``removed`` are addresses that should not exist; ``moved`` maps an old address to a new one; ``adopt`` are
     addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
-    they are never removed because they are absent. ``notes`` tells what a person should know of a change to a
+    they are never removed because they are absent. ``stays`` are addresses of what is left as it is, whatever it is,
+    since what it should be can't be told. ``notes`` tells what a person should know of a change to a
     resource. ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
     are what could not be derived.
     """
@@ -131,6 +133,7 @@ class Desired:
     moved: Mapping[str, str] = field(default_factory=dict)
     adopt: frozenset[str] = frozenset()
     kept: frozenset[tuple[str, ...]] = frozenset()
+    stays: frozenset[str] = frozenset()
     notes: Callable[[Resource], tuple[str, ...]] = lambda _: ()
     provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -319,7 +322,8 @@ class _Diff:
         self.lost = frozenset(name for name, seen in observations.items() if seen.lost)
         self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
         problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
-        self.blocked = self.unread | {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
+        errors = {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
+        self.blocked = self.unread | errors | desired.stays
         self.wanted = [item for item in desired.resources if item.target in observations and self._readable(item)]
         self.live = [item for seen in observations.values() for item in seen.live if self._readable(item.resource)]
         self.names: dict[int, str] = {}  # by identity: equal resources may be two things
@@ -357,9 +361,8 @@ class _Diff:
         """Whether nothing that was not read, and no error, stands in the way of planning this resource."""
         if not self.blocked:
             return True
-        kind, _, rest = resource.address.partition("/")
-        parent = f"{kind}/{rest.partition('/')[0]}"  # smtp/SERVICE, dns/ZONE, account/NAME
-        return not {resource.target, resource.scope, parent, resource.address} & self.blocked
+        parent = Address.parse(resource.address).parent
+        return not {resource.target, resource.scope, str(parent), resource.address} & self.blocked
 
     def _reported(self) -> Iterator[Problem]:
         for seen in self.observations.values():
@@ -369,7 +372,7 @@ class _Diff:
 
     def _takes_part(self, problem: Problem) -> bool:
         """Whether a problem of the directory is about a target that is looked at: --target leaves the others out."""
-        target = _TARGETS.get(problem.where.partition("/")[0])
+        target = Address.parse(problem.where).target
         return target is None or target in self.observations
 
     def _owned(self) -> dict[str, int]:
@@ -627,7 +630,6 @@ def _excludes(resource: Record, live: Resource) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------- order
-_TARGETS = {kind.kind: kind.target for kind in KINDS}
 _POSITIONS = {kind: position for position, kind in enumerate(KINDS)}
 
 

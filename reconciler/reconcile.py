@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reconciler import guards
+from reconciler.address import Address
 from reconciler.dns.publication import Look
 from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Change, Desired, Plan, diff, phases
@@ -181,7 +182,7 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
     if not only:
         return plan
     by_address = {change.address: change for change in plan.changes}
-    chosen = {address for address in by_address if any(_within(address, item) for item in only)}
+    chosen = {address for address in by_address if _among(address, only)}
     queue = list(chosen)
     while queue:
         needed = by_address[queue.pop()].needs - chosen
@@ -190,8 +191,12 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
     return replace(
         plan,
         changes=tuple(change for change in plan.changes if change.address in chosen),
-        adopted=tuple(change for change in plan.adopted if any(_within(change.address, item) for item in only)),
+        adopted=tuple(change for change in plan.adopted if _among(change.address, only)),
     )
+
+
+def _among(address: str, only: Sequence[str]) -> bool:
+    return any(Address.parse(address).within(Address.parse(item)) for item in only)
 
 
 def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator[Problem]:
@@ -200,14 +205,10 @@ def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator
 
     known = [*(address for address, _, _ in plan.compared), *gone]
     for item in only:
-        if plan.complete and not any(_within(address, item) for address in known):
+        if plan.complete and not any(_among(address, [item]) for address in known):
             near = get_close_matches(item, known, n=3, cutoff=0.8)
             hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan` names the addresses"
             yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)
-
-
-def _within(address: str, wanted: str) -> bool:
-    return address == wanted or address.startswith((f"{wanted}/", f"{wanted}["))
 
 
 # ---------------------------------------------------------------------------------------------------------- apply

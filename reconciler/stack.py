@@ -5,24 +5,34 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import keys
-from reconciler.desired import spec as form
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
-from reconciler.desired.resources import PublicHalf, account_login, default_domain, desire, resolve, zone_records
+from reconciler.desired.resources import (
+    Facts,
+    account_login,
+    default_domain,
+    desire,
+    private_keys,
+    provider_questions,
+    resolve,
+    zone_records,
+)
+from reconciler.desired.spec import Spec, references
 from reconciler.dns.names import host
 from reconciler.guards.evidence import Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
+from reconciler.observe.halves import PublicHalves
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
-from reconciler.problem import Problem, ReconcilerError, SecretUnreadable
-from reconciler.reconcile import Progress, Reveal, Target, Work
+from reconciler.plan import Desired
+from reconciler.problem import Problem, ReconcilerError
+from reconciler.reconcile import Observations, Progress, Target, Work
 from reconciler.resources import SecretRef
 from reconciler.secrets.reveal import Secrets
 from reconciler.settings import Settings
@@ -52,21 +62,14 @@ def work(
     """
     spec = directory.spec
     chosen = _chosen(spec, targets)
-    named = (ref for _, ref in form.references(spec))
+    named = (ref for _, ref in references(spec))
     secrets = Secrets(directory.path, settings.environ, directory.text, named)
     made = _targets(
         directory, settings, secrets, progress, timedelta(0) if check_passwords is True else check_passwords or None
     )
     return Work(
         stack=spec.stack,
-        desire=functools.partial(
-            desire,
-            spec,
-            public_half=_halves(secrets, chosen),
-            adopt=tuple(adopt),
-            declared=functools.cache(functools.partial(zone_records, spec)),
-            ask=Providers(secrets, settings.brevo_base_url, progress) if "cloudflare" in chosen else None,
-        ),
+        desire=_desire(spec, chosen, secrets, Providers(secrets, settings.brevo_base_url, progress), tuple(adopt)),
         targets={name: made[name]() for name in TARGETS if name in chosen},
         reveal=secrets,
         policy=_policy(spec, allow_deletes),
@@ -81,7 +84,27 @@ def work(
     )
 
 
-def _chosen(spec: form.Spec, wanted: Sequence[str]) -> tuple[str, ...]:
+def _desire(
+    spec: Spec, chosen: Collection[str], secrets: Secrets, providers: Providers, adopt: tuple[str, ...]
+) -> Callable[[Observations | None], Desired]:
+    """Return how to tell what should be: what it takes from outside is gathered first, and once."""
+    halves = PublicHalves(secrets)
+    declared = functools.cache(lambda: zone_records(spec))
+    keyed = {"stalwart", "cloudflare"} & set(chosen)
+
+    def derive(observed: Observations | None) -> Desired:
+        refs = private_keys(spec, check="stalwart" in (observed or {})) if keyed else ()
+        asked = provider_questions(spec) if "cloudflare" in chosen else None
+        facts = Facts(
+            {(ref, algorithm): halves.of(ref, algorithm) for ref, algorithm in refs},
+            None if asked is None else {(item[0], item[3]): providers(*item) for item in asked},
+        )
+        return desire(spec, observed, facts, adopt, declared=declared())
+
+    return derive
+
+
+def _chosen(spec: Spec, wanted: Sequence[str]) -> tuple[str, ...]:
     declared = tuple(name for name in TARGETS if getattr(spec.targets, name))
     missing = sorted(set(wanted) - set(declared))
     if missing:
@@ -134,7 +157,7 @@ def _stalwart(
     )
 
 
-def _setup(spec: form.Spec) -> Setup:
+def _setup(spec: Spec) -> Setup:
     """Return what a server without any configuration is set up with."""
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
@@ -185,7 +208,7 @@ def _end(text: str) -> tuple[str, str]:
     return service, variable
 
 
-def _policy(spec: form.Spec, allow_deletes: int | None) -> Policy:
+def _policy(spec: Spec, allow_deletes: int | None) -> Policy:
     server = spec.targets.stalwart
     return Policy(
         max_deletes=spec.policy.max_deletes,
@@ -195,40 +218,10 @@ def _policy(spec: form.Spec, allow_deletes: int | None) -> Policy:
     )
 
 
-def _administrator(spec: form.Spec, username: str) -> str:
+def _administrator(spec: Spec, username: str) -> str:
     """Name the declared account that the reconciler logs in as, if it is one."""
     names = (name for name, account in spec.accounts.items() if username in (name, account_login(name, account)))
     return next(names, username)
-
-
-def _halves(secrets: Secrets, targets: Iterable[str]) -> PublicHalf:
-    """Return how to derive a public key. Private keys are Stalwart's secrets: without that target none is read."""
-    known: dict[tuple[SecretRef, str], str | Problem] = {}
-    if "stalwart" not in targets:
-        hint = "write public_key beside private_key in the YAML, or plan without --target"
-        return lambda ref, _: Problem(
-            str(ref), "the public key is not in the YAML, and private keys are not read", hint
-        )
-
-    def derive(ref: SecretRef, algorithm: str) -> str | Problem:
-        if (ref, algorithm) not in known:
-            half = known[ref, algorithm] = public_half(secrets, ref, algorithm)
-            if isinstance(half, str):
-                secrets.publish(half)
-        return known[ref, algorithm]
-
-    return derive
-
-
-def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem:
-    """Derive the public half of a declared private key, or say why it can't be told."""
-    try:
-        return keys.public_half(algorithm, reveal(ref))
-    except SecretUnreadable as error:
-        problem = error.problems[0]
-        return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
-    except ValueError as error:
-        return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
 
 
 def _known_public(secrets: Secrets) -> frozenset[SecretRef]:

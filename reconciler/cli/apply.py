@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,8 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Refused
 
 if TYPE_CHECKING:
-    from reconciler.journal import Entry
-    from reconciler.plan import Change, Plan
-    from reconciler.reconcile import Outcome, Result, Work
+    from reconciler.plan import Plan
+    from reconciler.reconcile import Outcome, Work
     from reconciler.report.json import Saved
 
 PARTIAL = 6
@@ -46,7 +44,7 @@ def command(session: Session, *, file: Path | None, yes: bool, **given: Any) -> 
     with Lease(session.settings.data, work.stack, "reconciler apply"):
         plan = _agreed(session, work, choice, saved, yes=yes)
         if plan.changes or plan.adopted:
-            return _Apply(session, work, plan, choice).run()
+            return _carry_out(session, work, plan, choice)
         if session.console.output != "text":
             _Report(session, plan, choice).print("nothing")
         return 1 if plan.unread or plan.errors else 0
@@ -76,6 +74,7 @@ def _chosen(saved: Saved, file: Path | None) -> Choice:
 
 def _agreed(session: Session, work: Work, choice: Choice, saved: Saved | None, *, yes: bool) -> Plan:
     """Show the plan and return it once it may be applied. Raises `Refused`, or ReconcilerError without a yes."""
+    from reconciler.apply import still_true
     from reconciler.report import json
 
     plan = session.plan(work)
@@ -90,7 +89,7 @@ def _agreed(session: Session, work: Work, choice: Choice, saved: Saved | None, *
     if yes or not (plan.changes or plan.adopted):
         return plan
     _ask(session, plan)
-    return _still_true(plan, session.plan(work))  # a person may have thought for an hour
+    return still_true(plan, session.plan(work))  # a person may have thought for an hour
 
 
 class _Shown(Refused):
@@ -110,82 +109,30 @@ def _ask(session: Session, plan: Plan) -> None:
         raise ReconcilerError(Problem("apply", "not confirmed, so nothing was written"))
 
 
-def _still_true(approved: Plan, now: Plan) -> Plan:
-    if approved.fingerprint != now.fingerprint or now.refused:
-        summary = "what is live has changed since the plan was shown, so nothing was written"
-        raise Refused(*now.refused, Problem("apply", summary, "call apply again and read the new plan"))
-    return now
-
-
 # ------------------------------------------------------------------------------------------------------ the apply
-class _Apply:
-    """One apply, from the journal's first line to its last."""
+def _carry_out(session: Session, work: Work, plan: Plan, choice: Choice) -> int:
+    from reconciler.apply import Listener, carry_out
+    from reconciler.report import text
 
-    def __init__(self, session: Session, work: Work, plan: Plan, choice: Choice) -> None:
-        self.session, self.work, self.plan = session, work, plan
-        self.report = _Report(session, plan, choice)
-        self.entry = self._entry()
-
-    def _entry(self) -> Entry:
-        from reconciler import journal
-
-        plan, targets = self.plan, tuple(self.work.targets)
-        facts = {name: getattr(plan, name) for name in ("revision", "desired_hash", "fingerprint")}
-        return journal.entry(
-            plan.stack, self.session.settings.environ, targets=targets, lost=tuple(sorted(plan.lost)), **facts
+    report = _Report(session, plan, choice)
+    listener = Listener(
+        report.hear, lambda problem: session.console.note(text.problem(problem)), session.console.redact
+    )
+    with session.stop.writing():
+        ending = carry_out(
+            work,
+            plan,
+            session.journal(plan.stack),
+            environ=session.settings.environ,
+            listener=listener,
+            stopped=session.stop.requested,
+            partial=bool(choice.targets),
         )
-
-    def run(self) -> int:
-        from reconciler import reconcile
-
-        journal = self.session.journal(self.plan.stack)
-        self._warn(journal.begin(self.entry))
-        result: Result | None = None
-        try:
-            with self.session.stop.writing():
-                result = reconcile.apply(self.work, self.plan, self.report.hear, self.session.stop.requested)
-        except ReconcilerError as error:
-            self.session.report(*error.problems)
-        finally:
-            word, whole = self._word(result), result is not None and self._whole(result)
-            self._warn(journal.end(self.entry, word, self.report.written(), whole=whole))
-        if result is not None:
-            self.report.print(word, self.entry.id, result.after)
-        self.session.stop.check()
-        return {"done": 0, "failed": 1}.get(word, PARTIAL)
-
-    def _whole(self, result: Result) -> bool:
-        return result.proven and not self.work.only and not self.report.choice.targets
-
-    def _word(self, result: Result | None) -> str:
-        """Say how it went, in the journal's words."""
-        from reconciler.reconcile import Status
-
-        if self.session.stop.requested():
-            return "stopped"
-        done = any(item.status is Status.DONE for item in self.report.outcomes)
-        if result is not None and result.proven and not _bad(self.report.outcomes, result.remaining):
-            return "done"
-        return "partial" if done else "failed"
-
-    def _warn(self, problem: Problem | None) -> None:
-        from reconciler.report import text
-
-        if problem is not None:
-            self.session.console.note(text.problem(problem))
-
-
-def _bad(outcomes: Sequence[Outcome], remaining: Sequence[Change]) -> bool:
-    """Whether a change did not happen. A lost answer is no failure where it is done after all, nor is a due restart."""
-    from reconciler.reconcile import Status
-
-    left = {change.address for change in remaining}
-    for outcome in outcomes:
-        unknown = outcome.status is Status.UNKNOWN and outcome.change.address in left
-        skipped = outcome.status is Status.SKIPPED and not outcome.change.restarts
-        if unknown or skipped or outcome.status is Status.FAILED:
-            return True
-    return False
+    session.report(*ending.problems)
+    if ending.result is not None:
+        report.print(ending.word, ending.id, ending.result.after)
+    session.stop.check()
+    return {"done": 0, "failed": 1}.get(ending.word, PARTIAL)
 
 
 class _Report:
@@ -231,20 +178,6 @@ class _Report:
         notes = tuple(note for note in item.notes if note not in before)  # one recreation serves many variables
         said = outcomes.Said(item.change, item.status, item.problem, notes, self._seconds[index])
         return outcomes.line(said, self.session.style)
-
-    def written(self) -> list[Any]:
-        """Return the outcomes as the journal keeps them."""
-        from reconciler.journal import Written
-        from reconciler.report import json
-
-        rows = []
-        for item in self.outcomes:
-            change = json.change(item.change)
-            problem = self.session.console.redact(item.problem.summary) if item.problem else ""
-            actions = tuple(change["actions"]) or ("adopt",)
-            sides = (change["before"], change["after"])
-            rows.append(Written(item.change.address, actions, str(item.status), change["reason"], *sides, problem))
-        return rows
 
     def print(self, word: str, id: str = "", after: Plan | None = None) -> None:
         """Print the end: the proof, or what remains."""

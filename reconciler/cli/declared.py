@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reconciler.address import Address
 from reconciler.desired.load import Directory
 from reconciler.desired.spec import Spec
 from reconciler.dns.names import relative
@@ -18,8 +19,8 @@ def place(directory: Directory, address: str) -> str:
 
 
 def _paths(spec: Spec, address: str) -> Iterator[Path]:
-    kind, *rest = address.partition("[")[0].split("/")
-    match kind, rest:
+    named = Address.parse(address)
+    match named.kind, named.parts:
         case "account", [name]:
             yield "accounts", name
         case "domain", [name]:
@@ -30,9 +31,10 @@ def _paths(spec: Spec, address: str) -> Iterator[Path]:
             yield from _record(spec, zone, type, name)
         case "smtp", [service, name]:
             yield from _variable(spec, service, name)
-        case "stalwart", [word, *more]:
-            # A key of `settings` may hold slashes; a network in `allowed_ips` is an entry of a list.
-            yield ("stalwart", word) if word == "allowed_ips" else ("stalwart", word, *filter(None, ["/".join(more)]))
+        case "stalwart", ["allowed_ips", *_]:  # a network is an entry of a list
+            yield "stalwart", "allowed_ips"
+        case "stalwart", words:
+            yield ("stalwart", *words)
 
 
 def _domain(spec: Spec, name: str) -> Iterator[Path]:

@@ -29,11 +29,13 @@ def command(session: Session, *, address: str) -> int:
 
     Where it is declared, what is live, what is planned and why, and what was last done to it.
     """
+    from reconciler.address import Address
+
     directory = session.directory()
     work = session.work(directory)
     plan = session.plan(work)
     facts = _known(directory, work, plan)
-    found = sorted(name for name in facts if name == address or name.startswith(f"{address}["))
+    found = sorted(name for name in facts if address in (name, str(Address.parse(name).place)))
     if not found:
         raise ReconcilerError(_unknown(address, facts))
     last = _last_changes(session, plan.stack)

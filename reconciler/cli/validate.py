@@ -11,7 +11,8 @@ from reconciler.cli.session import Session
 from reconciler.problem import InvalidDirectory
 
 if TYPE_CHECKING:
-    from reconciler.desired.spec import Spec, Stalwart
+    from reconciler.desired.spec import Spec
+    from reconciler.desired.spec.stalwart import Stalwart
 
 
 @click.command()

@@ -9,7 +9,9 @@ from ipaddress import ip_network
 
 from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.spec import Consumer, Record, Spec, references
+from reconciler.desired.spec import Spec, references
+from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
 from reconciler.dkim.record import domain_name
 from reconciler.dkim.record import name as key_name
@@ -248,7 +250,7 @@ def records(spec: Spec) -> Iterator[Finding]:
             yield from _neighbours(found)
 
 
-def _invalid(path: Path, written: Record, error: InvalidRecord) -> Finding:
+def _invalid(path: Path, written: RecordEntry, error: InvalidRecord) -> Finding:
     """Put an error where what is wrong was written."""
     match error.place:
         case ("zone",):
@@ -263,7 +265,7 @@ def _invalid(path: Path, written: Record, error: InvalidRecord) -> Finding:
     return Finding((*path, "content"), str(error), "write it as Cloudflare shows it for this type")
 
 
-def _written(spec: Spec) -> Iterator[tuple[Path, str, Record]]:
+def _written(spec: Spec) -> Iterator[tuple[Path, str, RecordEntry]]:
     for zone, zone_records in spec.dns.items():
         for index, entry in enumerate(zone_records):
             yield ("dns", zone, index), zone, entry

@@ -20,7 +20,8 @@ from ruamel.yaml import events
 
 from reconciler import files as disk
 from reconciler.desired.load import Directory, load
-from reconciler.desired.spec import Key, Spec
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Key
 from reconciler.desired.yaml import scan
 from reconciler.problem import InvalidDirectory, Problem, ReconcilerError
 from reconciler.resources import SecretRef

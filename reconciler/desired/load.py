@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from reconciler.desired import files
 from reconciler.desired.checks import Declared, Finding, check, near
-from reconciler.desired.spec import REQUIRED, Model, Spec, is_free
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
 from reconciler.desired.yaml import Path as Steps
 from reconciler.problem import InvalidDirectory

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Need
+from reconciler.desired.spec.smtp import Provider
 from reconciler.dns.records import excludes, policy
 from reconciler.dns.text import DKIM
 from reconciler.problem import Problem, Severity
@@ -25,16 +25,12 @@ class Asked:
     complete: bool = True
 
 
-Ask = Callable[[str, form.Provider, str, str], Asked]
-"""From a provider's name, the provider, a zone and a mail domain in it to what the provider's API says."""
-
-
 @dataclass(frozen=True, slots=True)
 class Published:
     """A provider whose records should be there, and those that the YAML gives it."""
 
     name: str
-    provider: form.Provider
+    provider: Provider
     own: tuple[Record, ...]
 
     @property
@@ -69,12 +65,15 @@ class Provided:
     problems: list[Problem] = field(default_factory=list)
 
 
-def provide(providers: Iterable[Published], around: Around, ask: Ask | None) -> Provided:
-    """Put together what the YAML says and what APIs ask for. The YAML wins where both name one place."""
+def provide(providers: Iterable[Published], around: Around, said: Mapping[tuple[str, str], Asked] | None) -> Provided:
+    """Put together what the YAML says and what APIs ask for. The YAML wins where both name one place.
+
+    ``said`` maps a provider's name and a mail domain to what its API said; None where none was asked.
+    """
     made = Provided()
     asked, stay = list[tuple[str, Record]](), list[Record]()
     for item in providers:
-        answers = list(_answers(item, around, ask))
+        answers = list(_answers(item, around, said))
         told = [record for _, answer in answers for record in answer.records]
         still = [it for domain, answer in answers if not answer.complete for it in _standing(item, around, domain)]
         if item.own or item.needs:
@@ -97,10 +96,11 @@ def _unknown(item: Published, around: Around) -> Iterator[Problem]:
         yield Problem(f"smtp.providers.{item.name}", summary, hint, Severity.WARNING)
 
 
-def _answers(item: Published, around: Around, ask: Ask | None) -> Iterator[tuple[str, Asked]]:
-    if ask is not None and item.provider.api_key is not None:
-        for domain, zone in around.domains.items():
-            yield domain, ask(item.name, item.provider, zone, domain)
+def _answers(
+    item: Published, around: Around, said: Mapping[tuple[str, str], Asked] | None
+) -> Iterator[tuple[str, Asked]]:
+    if said is not None and item.provider.api_key is not None:
+        yield from ((domain, said[item.name, domain]) for domain in around.domains)
     elif item.needs and not item.own:  # nothing says what it needs, so what it was given stays
         yield from ((domain, Asked(complete=False)) for domain in around.domains)
 

@@ -6,15 +6,20 @@ server's generation wants, the networks of the compose project, and the key that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 
+from reconciler.address import Address
 from reconciler.desired import objects, stalwart, template
-from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS, Preset
-from reconciler.desired.provided import Around, Ask, Provided, Published, provide
+from reconciler.desired.provided import Around, Asked, Provided, Published, provide
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.mail import AccountEntry, Key
+from reconciler.desired.spec.smtp import Consumer, Provider
+from reconciler.desired.spec.stalwart import Network
 from reconciler.dkim.record import dkim_record
 from reconciler.dkim.record import name as key_name
 from reconciler.dns.names import host
@@ -42,26 +47,51 @@ from reconciler.resources import (
     Variable,
 )
 
-PublicHalf = Callable[[SecretRef, str], str | Problem]
-"""From a private key's reference and its algorithm to the public key, or why it can't be told."""
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the derivation needs to know besides the directory and the systems, gathered beforehand.
+
+    ``halves`` maps a private key's reference and its algorithm to the public key, or to why it can't be told (see
+    `private_keys`); ``asked`` maps a provider's name and a mail domain to what the provider's API says (see
+    `provider_questions`), and is None where no API is asked: then only the YAML says which records providers need.
+    """
+
+    halves: Mapping[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
+    asked: Mapping[tuple[str, str], Asked] | None = None
+
+
+def private_keys(spec: Spec, *, check: bool) -> Iterator[tuple[SecretRef, str]]:
+    """Yield reference and algorithm of each private key whose public half has to be derived.
+
+    ``check`` adds those whose public half the YAML says, too: whether the two belong together is told of a server's.
+    """
+    for entries in spec.dkim.values():
+        for key in entries:
+            if key.private_key is not None and key.stage != "retired" and (check or key.public_key is None):
+                yield key.private_key, key.algorithm
+
+
+def provider_questions(spec: Spec) -> Iterator[tuple[str, Provider, str, str]]:
+    """Yield what to ask the APIs of published providers: name, provider, zone and the mail domain in it."""
+    derivation = _Derivation(spec, None, Facts(), ())
+    for item in derivation.published_providers():
+        if item.provider.api_key is not None:
+            yield from ((item.name, item.provider, zone, domain) for domain, zone in derivation.mail_zones().items())
 
 
 def desire(
-    spec: form.Spec,
+    spec: Spec,
     observed: Mapping[str, Observation] | None = None,
-    public_half: PublicHalf | None = None,
+    facts: Facts = Facts(),
     adopt: Iterable[str] = (),
     *,
-    declared: Callable[[], Sequence[Record]] | None = None,
-    ask: Ask | None = None,
+    declared: Sequence[Record] | None = None,
 ) -> Desired:
-    """Return what should be. ``public_half`` is asked only for keys whose public half the YAML does not say.
-
-    ``declared`` gives `zone_records` of this spec, for whoever asks more than once and remembers them. ``ask`` is for
-    published providers with an API; without it only the YAML says which records they need.
-    """
+    """Return what should be. ``declared`` are `zone_records` of this spec, for whoever has them already."""
     adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
-    derivation = _Derivation(spec, observed, public_half, declared or partial(zone_records, spec), adopted, ask)
+    records = zone_records(spec) if declared is None else declared
+    derivation = _Derivation(spec, observed, facts, records, adopted)
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
@@ -69,13 +99,14 @@ def desire(
         moved={_address(move.source): _address(move.target) for move in spec.moved},
         adopt=adopted,
         kept=frozenset(item.group for item in derivation.selectors()),
+        stays=frozenset(derivation.stays),
         notes=partial(stalwart.notes, generation=derivation.generation),
         provided=derivation.provided().needed,
         problems=tuple(derivation.problems),
     )
 
 
-def zone_records(spec: form.Spec) -> tuple[Record, ...]:
+def zone_records(spec: Spec) -> tuple[Record, ...]:
     """Make the records that stand under ``dns``; they depend on nothing that is observed."""
     return tuple(_record(zone, entry) for zone, entries in spec.dns.items() for entry in entries)
 
@@ -90,13 +121,13 @@ def zone_of(domain: str, zones: Iterable[str]) -> str | None:
 class _Derivation:
     """One derivation: what goes in, and the problems found on the way."""
 
-    spec: form.Spec
+    spec: Spec
     observed: Mapping[str, Observation] | None
-    public_half: PublicHalf | None
-    declared: Callable[[], Sequence[Record]]
+    facts: Facts
+    declared: Sequence[Record]
     adopt: frozenset[str] = frozenset()
-    ask: Ask | None = None
     problems: list[Problem] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)  # addresses of records whose value can't be told
     _provided: Provided | None = None
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
@@ -125,7 +156,7 @@ class _Derivation:
     # ------------------------------------------------------------------------------------------------------- DNS
     def records(self) -> Iterator[Record]:
         """Yield the declared records, those of the published providers, and one for each published DKIM key."""
-        yield from self.declared()
+        yield from self.declared
         yield from self.provided().records
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
@@ -133,17 +164,21 @@ class _Derivation:
     def provided(self) -> Provided:
         """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
         if self._provided is None:
-            zones = {domain: zone for domain in self.domains() if (zone := zone_of(domain, self.spec.dns))}
             around = Around(
                 self.spec.stack,
-                {domain: host(zone) for domain, zone in zones.items()},
-                self.declared(),
+                self.mail_zones(),
+                self.declared,
                 {key_name(key.selector, domain) for domain, keys in self.spec.dkim.items() for key in keys},
                 (self.observed or {}).get("cloudflare"),
             )
-            self._provided = provide(self.published_providers(), around, self.ask)
+            self._provided = provide(self.published_providers(), around, self.facts.asked)
             self.problems += self._provided.problems
         return self._provided
+
+    def mail_zones(self) -> dict[str, str]:
+        """Map each mail domain that lies in a declared zone to that zone."""
+        zones = ((domain, zone_of(domain, self.spec.dns)) for domain in self.domains())
+        return {domain: host(zone) for domain, zone in zones if zone}
 
     def published_providers(self) -> Iterator[Published]:
         """Yield the providers whose records should be there: those in use, and those that stand by."""
@@ -154,7 +189,7 @@ class _Derivation:
                 own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
                 yield Published(name, item, tuple(own))
 
-    def published_keys(self) -> Iterator[tuple[str, str, form.Key]]:
+    def published_keys(self) -> Iterator[tuple[str, str, Key]]:
         """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
         for domain, entries in self.spec.dkim.items():
             zone = zone_of(domain, self.spec.dns)
@@ -166,7 +201,7 @@ class _Derivation:
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN)
 
-    def public_key(self, domain: str, key: form.Key) -> str | Special:
+    def public_key(self, domain: str, key: Key) -> str | Special:
         """Return a key's public half: as declared, of the declared private key, or of the key the server holds."""
         if key.public_key is not None:
             return key.public_key
@@ -177,13 +212,14 @@ class _Derivation:
 
     def check_halves(self) -> None:
         """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
-        if self.public_half is None or "stalwart" not in (self.observed or {}):
+        if "stalwart" not in (self.observed or {}):
             return
         for domain, entries in self.spec.dkim.items():
             for key in entries:
                 if key.private_key is None or key.public_key is None or key.stage == "retired":
                     continue
-                half, address = self.public_half(key.private_key, key.algorithm), f"dkim/{host(domain)}/{key.selector}"
+                half = self.facts.halves.get((key.private_key, key.algorithm), key.public_key)
+                address = f"dkim/{host(domain)}/{key.selector}"
                 if isinstance(half, Problem):
                     summary = f"{half.summary}: a server that loses this key can't get it back"
                     self.problems.append(Problem(address, summary, half.hint, Severity.WARNING))
@@ -192,26 +228,27 @@ class _Derivation:
                     hint = f"name the key's own file, or correct public_key: the private key's is {half}"
                     self.problems.append(Problem(address, summary, hint, scope=address))
 
-    def _derived(self, domain: str, key: form.Key) -> str | Special:
-        if key.private_key is None or self.public_half is None:
+    def _derived(self, domain: str, key: Key) -> str | Special:
+        half = self.facts.halves.get((key.private_key, key.algorithm)) if key.private_key else None
+        if half is None:
             return self._observed_key(domain, key)
-        half = self.public_half(key.private_key, key.algorithm)
         if isinstance(half, str):
             return half
         address = f"dkim/{domain}/{key.selector}"
         self.problems.append(Problem(address, half.summary, half.hint, scope=address))
-        self._unpublishable(domain, key, "the key it publishes can't be read")
+        self._unpublishable(domain, key, f"stays as it is: {half.summary}", Severity.WARNING)
         return UNKNOWN
 
-    def _unpublishable(self, domain: str, key: form.Key, summary: str) -> None:
+    def _unpublishable(self, domain: str, key: Key, summary: str, severity: Severity = Severity.ERROR) -> None:
         """Leave the record as it is while what it should publish can't be told."""
         zone = zone_of(domain, self.spec.dns)
         if zone is not None:
             where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
             hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
-            self.problems.append(Problem(where, summary, hint, scope=where))
+            self.stays.append(where)
+            self.problems.append(Problem(where, summary, hint, severity, where))
 
-    def _observed_key(self, domain: str, key: form.Key) -> str | Special:
+    def _observed_key(self, domain: str, key: Key) -> str | Special:
         """Return the public half of the key the server holds. One that can't be read is published as it is."""
         seen = (self.observed or {}).get("stalwart")
         for live in seen.live if seen else ():
@@ -303,7 +340,7 @@ class _Derivation:
                     resolved = objects.with_secrets(value, partial(resolve, self.spec))
                     yield Setting(objects.word(name, entry, field_name), resolved)
 
-    def allowed(self, entry: str | form.Network) -> Iterator[AllowedIp]:
+    def allowed(self, entry: str | Network) -> Iterator[AllowedIp]:
         """Yield the network an entry names, or the subnets of the compose network it names."""
         if isinstance(entry, str):
             yield AllowedIp(entry)
@@ -338,7 +375,7 @@ class _Derivation:
         filled = "password" in template.names(value)
         return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
 
-    def logins(self, service: str, name: str, provider: form.Provider) -> tuple[Login, ...]:
+    def logins(self, service: str, name: str, provider: Provider) -> tuple[Login, ...]:
         """Return the login to use; both possible ones while the server's generation is not known."""
         preset = PRESETS.get(provider.preset or "", Preset(""))
         make = partial(
@@ -381,22 +418,22 @@ class _Derivation:
                 yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 
-def resolve(spec: form.Spec, ref: SecretRef) -> SecretRef:
+def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
     """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None
     return account.password if account is not None and account.password is not None else ref
 
 
-def default_domain(spec: form.Spec) -> str | None:
+def default_domain(spec: Spec) -> str | None:
     """Return the default mail domain: the declared one, else the only one there is."""
     declared = spec.stalwart.default_domain
     if declared:
         return host(declared)
-    names = _Derivation(spec, None, None, tuple).domains()
+    names = _Derivation(spec, None, Facts(), ()).domains()
     return names[0] if len(names) == 1 else None
 
 
-def account_login(name: str, account: form.Account) -> str:
+def account_login(name: str, account: AccountEntry) -> str:
     """Return what one logs in with up to 0.15: the declared login, or the local part."""
     return account.login or name.partition("@")[0]
 
@@ -409,17 +446,17 @@ def _mailbox(address: str) -> str:
 
 def _address(text: str) -> str:
     """Write the address of something on the mail server as its resource has it."""
-    kind, _, rest = text.partition("/")
-    domain, slash, selector = rest.partition("/")
+    address = Address.parse(text)
+    if address.kind not in (Account.kind, Domain.kind, Signature.kind) or not address.parts:
+        return text
+    first, *more = address.parts
     try:
-        if kind == Account.kind:
-            return f"{kind}/{_mailbox(rest)}"
-        return f"{kind}/{host(domain)}{slash}{selector}" if kind in (Domain.kind, Signature.kind) else text
+        return str(replace(address, parts=(_mailbox(first) if address.kind == Account.kind else host(first), *more)))
     except ValueError:
         return text  # no name that the server could have
 
 
-def _record(zone: str, entry: form.Record) -> Record:
+def _record(zone: str, entry: RecordEntry) -> Record:
     said = entry.model_fields_set
     return record(
         zone,
@@ -434,7 +471,7 @@ def _record(zone: str, entry: form.Record) -> Record:
     )
 
 
-def _uses_provider(consumer: form.Consumer) -> bool:
+def _uses_provider(consumer: Consumer) -> bool:
     return any(isinstance(value, str) and template.names(value) for value in consumer.env.values())
 
 

@@ -12,7 +12,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.desired.spec import Key
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.record import dkim_record
 from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler import keys
-from reconciler.desired import spec as form
-from reconciler.desired.resources import PublicHalf, zone_of
+from reconciler.desired.resources import zone_of
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.record import dkim_record, name
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
 from reconciler.dns.names import host
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNKNOWN, UNMANAGED, Signature
+from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef, Signature
+
+PublicHalf = Callable[[SecretRef, str], str | Problem]
+"""From a private key's reference and its algorithm to the public key, or why it can't be told."""
 
 PENDING = dt.timedelta(days=2)
 """How long a key may wait for its turn: by then no resolver remembers that it was not there (RFC 2308 section 5)."""
@@ -27,13 +31,13 @@ LIFETIME = dt.timedelta(days=180)
 _ACCEPTED, _STRONG = 1024, 2048  # bits of an RSA key: RFC 8301 section 3.2
 
 
-def questions(spec: form.Spec, server: Collection[Signature] | None) -> frozenset[Question]:
+def questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
     """Return what to ask the name servers: the name of every key that is declared or that the server has."""
     return frozenset(Question(name(selector, domain), "TXT") for domain, selector in _entries(spec, server or ()))
 
 
 def standings(
-    spec: form.Spec,
+    spec: Spec,
     server: Collection[Signature] | None,
     answers: Answers,
     today: dt.date,
@@ -62,7 +66,7 @@ def standings(
     return tuple(found)
 
 
-def _entries(spec: form.Spec, server: Iterable[Signature]) -> dict[tuple[str, str], form.Key | None]:
+def _entries(spec: Spec, server: Iterable[Signature]) -> dict[tuple[str, str], Key | None]:
     """Name every key by domain and selector: a domain's declared ones, then those that only the server has."""
     declared = {(host(domain), key.selector): key for domain, entries in spec.dkim.items() for key in entries}
     others = sorted({(item.domain, item.selector) for item in server} - declared.keys())
@@ -77,7 +81,7 @@ class _Key:
 
     domain: str
     selector: str
-    entry: form.Key | None
+    entry: Key | None
     held: tuple[Signature, ...] | None
     half: str | Problem | None
     answers: tuple[Answer, ...]

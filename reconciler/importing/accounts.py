@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.desired import spec as form
+from reconciler.desired.spec.mail import AccountEntry
+from reconciler.desired.spec.scalars import AccountName
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.request import ADMINISTRATOR
@@ -30,7 +31,7 @@ def accounts(found: Found, submissions: Sequence[Submission], draft: Draft) -> d
         entry = _entry(account, _login(found, account, logins))
         password = _password(found, account, submissions, draft)
         whole = entry | ({"password": {password.source: password.name}} if password else {})
-        if not draft.fits(account.address, dict[form.AccountName, form.Account], {account.name: whole}):
+        if not draft.fits(account.address, dict[AccountName, AccountEntry], {account.name: whole}):
             continue
         if password is not None:
             entry["password"] = password

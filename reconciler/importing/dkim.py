@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.desired import spec as form
 from reconciler.desired.resources import zone_of
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.record import dkim_record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -36,7 +36,7 @@ def keys(found: Found, draft: Draft) -> Keys:
     kept: set[str] = set()
     for key in _signatures(found):
         entry = _entry(found, key, draft)
-        if not draft.fits(key.address, form.Key, _plain(entry)):
+        if not draft.fits(key.address, Key, _plain(entry)):
             continue
         record, why, hint = _publication(found, key)
         if not why and f"{key.domain}/{key.algorithm}" in kept:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.desired import spec as form
+from reconciler.desired.spec.dns import RecordEntry
 from reconciler.dns.records import AUTO_TTL, check_data, head, marked, policy, record
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -125,7 +125,7 @@ def _entry(live: Live, item: Record, found: Found, draft: Draft) -> Inline | Non
     entry = _written(item)
     if isinstance(item.comment, str) and _comment_fits(item.comment, found.stack):
         entry["comment"] = item.comment
-    if not draft.fits(where, form.Record, _as_text(entry)):
+    if not draft.fits(where, RecordEntry, _as_text(entry)):
         return None
     if not _comes_back(item, entry):
         draft.note(where, "left out: it can't be written so that it comes back as it is", "write it by hand")

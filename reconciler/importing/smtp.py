@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from reconciler.desired import spec as form
 from reconciler.desired.presets import PRESETS
+from reconciler.desired.spec.scalars import EnvName
+from reconciler.desired.spec.smtp import EnvValue, Link
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.request import ADMINISTRATOR
@@ -192,7 +193,7 @@ def smtp(found: Found, items: Sequence[Submission], draft: Draft) -> dict[str, A
         service = item.service.name
         own = {} if names[service] == usual else {"provider": names[service]}
         content["consumers"][service] = own | {"env": _env(item, draft)}
-    links = [ends for ends in _links(found, items) if draft.fits("smtp.links", form.Link, ends)]
+    links = [ends for ends in _links(found, items) if draft.fits("smtp.links", Link, ends)]
     if links:
         content["links"] = Noted(links, ("Values that services must agree on.",))
     return content
@@ -259,7 +260,7 @@ def _env(item: Submission, draft: Draft) -> dict[str, Any]:
             continue
         value = _value(name, environment[name], item, draft)
         read = {value.source: value.name} if isinstance(value, SecretRef) else value
-        if draft.fits(where, dict[form.EnvName, form.EnvValue], {name: read}):
+        if draft.fits(where, dict[EnvName, EnvValue], {name: read}):
             made[name] = value
     return made
 

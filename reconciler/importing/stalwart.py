@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.desired import spec as form
+from reconciler.desired.spec.stalwart import ListenerEntry, Stalwart
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.importing.yaml import Inline, Noted
@@ -42,13 +42,13 @@ def _put(content: dict[str, Any], item: Setting) -> None:
 def _listener(item: Listener) -> Inline:
     bind = item.bind[0] if len(item.bind) == 1 else list(item.bind)
     entry = Inline(bind=bind, protocol=item.protocol)
-    if form.Listener.model_validate({"bind": bind, "protocol": item.protocol}).tls_implicit != item.tls_implicit:
+    if ListenerEntry.model_validate({"bind": bind, "protocol": item.protocol}).tls_implicit != item.tls_implicit:
         entry["tls"] = "implicit" if item.tls_implicit else "starttls"
     return entry
 
 
 def _fits(word: str, value: Any, draft: Draft) -> bool:
-    return draft.fits(f"stalwart/{word}", form.Stalwart, {word: value})
+    return draft.fits(f"stalwart/{word}", Stalwart, {word: value})
 
 
 def _own(found: Found, draft: Draft) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from reconciler.resources import Record, SecretRef
 from reconciler.url import is_loopback
 
 if TYPE_CHECKING:
-    from reconciler.desired.spec import Provider
+    from reconciler.desired.spec.smtp import Provider
 
 API = "https://api.brevo.com"
 _NAME = "Brevo"

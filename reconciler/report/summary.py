@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from reconciler.address import Address
 from reconciler.dns.records import policy
 from reconciler.plan import Action, Change, Plan, Reason, phases
 from reconciler.problem import Problem, Severity
-from reconciler.resources import KINDS, Account, Record
+from reconciler.resources import Account, Record
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
 MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."
-_TARGETS = {kind.kind: kind.target for kind in KINDS} | {kind.target: kind.target for kind in KINDS}
 _MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
 
@@ -57,7 +57,7 @@ def target_name(target: str) -> str:
 
 def target_of(scope: str) -> str:
     """Return the target that a scope or an address belongs to: ``cloudflare`` for ``dns/mana.how``."""
-    return _TARGETS.get(scope.partition("/")[0], scope)
+    return Address.parse(scope).target or scope
 
 
 def blocks(plan: Plan) -> Iterator[tuple[str, tuple[Change, ...]]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler.desired import schema, spec, starter
 from reconciler.desired.load import Directory, load
+from reconciler.desired.spec import mail
 from reconciler.dns.records import record as make_record
 from reconciler.dns.types import TYPES
 from reconciler.problem import InvalidDirectory
@@ -585,14 +586,14 @@ def test_quotas(size: int, unit: str) -> None:
     factor = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}[unit.lower()[:1]]
     if unit.endswith("iB"):
         factor = {"K": 1024, "M": 1024**2, "G": 1024**3}[unit[0]]
-    assert spec.size(f"{size} {unit}".strip()) == spec.size(f"{size}{unit}") == size * factor
+    assert mail.size(f"{size} {unit}".strip()) == mail.size(f"{size}{unit}") == size * factor
 
 
 @settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_quota_is_a_size_or_a_mistake(text: str) -> None:
     try:
-        found = spec.size(text)
+        found = mail.size(text)
     except ValueError:
         return
     assert found is not None

@@ -10,7 +10,8 @@ import pytest
 from reconciler.desired.load import load
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
-from reconciler.desired.resources import desire
+from reconciler.desired.resources import Facts, desire, provider_questions
+from reconciler.desired.spec import Spec
 from reconciler.dns.records import record
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
@@ -47,9 +48,14 @@ class Api:
         return self.answer
 
 
+def wanted(spec: Spec, seen: dict[str, Observation] | None, api: Api | None) -> Desired:
+    asked = {(item[0], item[3]): api(*item) for item in provider_questions(spec)} if api else None
+    return desire(spec, seen, Facts(asked=asked))
+
+
 def desired(path: Path, smtp: str, api: Api | None = None, live: tuple[Live, ...] = (), more: str = "") -> Desired:
     (path / "a.yaml").write_text(f"{HEAD}{more}smtp: {{{smtp}}}\n")
-    return desire(load(path).spec, {"cloudflare": Observation("cloudflare", live)}, ask=api)
+    return wanted(load(path).spec, {"cloudflare": Observation("cloudflare", live)}, api)
 
 
 def records(found: Desired) -> set[Record]:
@@ -120,7 +126,7 @@ def beside(path: Path, written: str) -> None:
 
 def test_a_record_that_also_stands_under_dns_is_one(tmp_path):
     beside(tmp_path, "{type: TXT, name: '@', content: 'brevo-code:0a1b', comment: by hand}")
-    found = desire(load(tmp_path).spec, ask=Api())
+    found = wanted(load(tmp_path).spec, None, Api())
     assert [item.comment for item in records(found) if item.name == "@"] == ["by hand"]
 
 
@@ -142,7 +148,7 @@ def test_while_the_api_does_not_tell_its_records_stay_and_everything_else_goes_o
     spf = record(ZONE, "TXT", "@", "v=spf1 -all")
     live = (*ours(POLICY, ALIAS, CODE, old), Live(foreign, "9"))
     beside(tmp_path, "{type: TXT, name: '@', content: v=spf1 -all}")
-    found = desire(load(tmp_path).spec, {"cloudflare": Observation("cloudflare", live)}, ask=Api(BROKEN))
+    found = wanted(load(tmp_path).spec, {"cloudflare": Observation("cloudflare", live)}, Api(BROKEN))
     plan = planned(found, live)
     assert {(change.actions[0].value, change.resource) for change in plan.changes} == {("delete", old), ("create", spf)}
     assert plan.errors == BROKEN.problems
@@ -184,7 +190,7 @@ def test_a_domain_without_a_policy_is_warned_about_unless_one_is_live(tmp_path):
             + f"smtp: {{provider: brevo, providers: {{{BREVO}}}}}\n"
         )
         seen = {"cloudflare": Observation("cloudflare", tuple(map(Live, live)))}
-        return [item for item in desire(load(tmp_path).spec, seen, ask=Api()).problems if "DMARC" in item.summary]
+        return [item for item in wanted(load(tmp_path).spec, seen, Api()).problems if "DMARC" in item.summary]
 
     (problem,) = policies()
     assert problem.severity is Severity.WARNING

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.desired.load import load
-from reconciler.desired.resources import desire
+from reconciler.desired.resources import Facts, desire
+from reconciler.dns import dkim_record
+from reconciler.plan import diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Live, Observation, Record, SecretRef, Signature, Variable
 
@@ -132,7 +134,46 @@ dkim:
 def test_a_private_key_that_does_not_fit_or_can_not_be_read_is_told_while_all_is_well(tmp_path, half, severity, words):
     (tmp_path / "a.yaml").write_text(f"version: 1\nstack: mana\n{KEYS}")
     spec, seen = load(tmp_path).spec, {"stalwart": Observation("stalwart")}
-    (problem,) = desire(spec, seen, public_half=lambda _ref, _algorithm: half).problems
+    facts = Facts({(SecretRef("env", "K"), "ed25519"): half})
+    (problem,) = desire(spec, seen, facts).problems
     assert (problem.where, problem.severity) == ("dkim/mana.how/s1", severity)
     assert words in problem.summary
-    assert desire(spec, {}, public_half=lambda _ref, _algorithm: half).problems == ()
+    assert desire(spec, {}, facts).problems == ()
+
+
+UNSAID = """\
+version: 1
+stack: mana
+targets: {cloudflare: {token: {env: T}}}
+dns: {mana.how: [{type: A, name: mail, content: 192.0.2.1}]}
+dkim: {mana.how: [{selector: s1, algorithm: ed25519, private_key: {env: K}}]}
+"""
+HALF = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+def planned(path, half, *live):
+    (path / "a.yaml").write_text(UNSAID)
+    seen = {"cloudflare": Observation("cloudflare", tuple(Live(item, "1", "mana") for item in live))}
+    facts = Facts({(SecretRef("env", "K"), "ed25519"): half})
+    return diff(desire(load(path).spec, seen, facts), seen, stack="mana")
+
+
+def test_a_private_key_that_can_be_read_serves_dns_without_the_server(tmp_path):
+    plan = planned(tmp_path, HALF)
+    made = {change.address: change.after for change in plan.changes}
+    assert made.keys() == {"dns/mana.how/A/mail", "dns/mana.how/TXT/s1._domainkey"}
+    assert HALF in str(made["dns/mana.how/TXT/s1._domainkey"])
+    assert plan.problems == ()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_record_of_a_private_key_that_can_not_be_read_stays_and_the_rest_is_planned(tmp_path, there):
+    old = dkim_record("mana.how", "mana.how", "s1", "ed25519", HALF)
+    unread = Problem("{env: K}", "the private key can't be read: K is not set")
+    plan = planned(tmp_path, unread, *([old] if there else []))
+    assert [change.address for change in plan.changes] == ["dns/mana.how/A/mail"]
+    assert plan.complete
+    assert not plan.errors
+    (problem,) = plan.problems
+    assert (problem.where, problem.severity) == ("dns/mana.how/TXT/s1._domainkey", Severity.WARNING)
+    assert "stays as it is: the private key can't be read" in problem.summary

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.desired.spec import Key
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim import rotation
 from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import Move, Seen, Step, free

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler import keys
-from reconciler.desired import spec as form
+from reconciler.desired.spec import Spec
 from reconciler.dkim import standing as agreement
 from reconciler.dkim.verdict import Agrees, Mismatch, Signing, Standing
 from reconciler.dns.publication import Answer, Question
@@ -42,7 +42,7 @@ def said(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if value is not None}
 
 
-def directory(*entries: dict[str, Any], zones: tuple[str, ...] = ("mana.how",), **more: Any) -> form.Spec:
+def directory(*entries: dict[str, Any], zones: tuple[str, ...] = ("mana.how",), **more: Any) -> Spec:
     targets = {"cloudflare": {"token": {"env": "T"}}}
     document = {
         "version": "1",
@@ -50,7 +50,7 @@ def directory(*entries: dict[str, Any], zones: tuple[str, ...] = ("mana.how",), 
         "targets": targets,
         "dkim": {"mana.how": [said(entry) for entry in entries]},
     }
-    return form.Spec.model_validate(document | {"dns": {zone: [] for zone in zones}} | more)
+    return Spec.model_validate(document | {"dns": {zone: [] for zone in zones}} | more)
 
 
 def signature(key: Any = ED, selector: str = "ed202611", signs: Any = True, algorithm: str = "ed25519") -> Signature:
@@ -503,7 +503,7 @@ def test_keys_come_in_the_order_of_the_directory_those_of_the_server_behind() ->
 
 def test_a_domain_in_other_letters_is_one() -> None:
     document = {"version": "1", "stack": "mana", "targets": {}, "dkim": {"bücher.example": [ENTRY]}}
-    spec = form.Spec.model_validate(document)
+    spec = Spec.model_validate(document)
     server = (Signature("xn--bcher-kva.example", "ed202611", "ed25519", ED),)
     found = agreement.standings(spec, server, {}, TODAY, half(ED))
     assert [(item.address, item.stage) for item in found] == [("dkim/xn--bcher-kva.example/ed202611", "active")]

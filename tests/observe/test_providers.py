@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.desired.provided import Asked
-from reconciler.desired.spec import Provider
+from reconciler.desired.spec.smtp import Provider
 from reconciler.observe.providers import Providers
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.simulator.brevo import Brevo

@@ -12,7 +12,8 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 
 if TYPE_CHECKING:
-    from reconciler.desired.spec import Key, Spec
+    from reconciler.desired.spec import Spec
+    from reconciler.desired.spec.mail import Key
     from reconciler.dkim.making import NewKey
     from reconciler.dns.publication import Answers, Look, Question
 
@@ -120,7 +121,7 @@ def _check_selector(selector: str | None) -> None:
     """Refuse what the directory could not hold, before a key is stored under it."""
     from pydantic import ValidationError
 
-    from reconciler.desired.spec import Key
+    from reconciler.desired.spec.mail import Key
 
     try:
         Key.model_validate({"selector": selector or "any", "algorithm": "ed25519"})

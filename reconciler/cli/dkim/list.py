@@ -72,7 +72,7 @@ def _standings(
     session: Session, directory: Directory, work: Work, server: Sequence[Signature] | None
 ) -> tuple[Standing, ...]:
     from reconciler.dkim import standing as agreement
-    from reconciler.stack import public_half
+    from reconciler.observe.halves import public_half
 
     asked = agreement.questions(directory.spec, server)
     session.console.step("Asking the name servers")

@@ -17,7 +17,7 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 if TYPE_CHECKING:
     from reconciler.desired.edit import Edit
     from reconciler.desired.load import Directory
-    from reconciler.desired.spec import Key
+    from reconciler.desired.spec.mail import Key
     from reconciler.dkim.making import NewKey, Order
     from reconciler.dkim.rotation import Needs, Seen, Step
     from reconciler.resources import Signature
@@ -87,8 +87,8 @@ def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> 
 
 def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
     """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
+    from reconciler.observe.halves import public_half
     from reconciler.secrets.reveal import Secrets
-    from reconciler.stack import public_half
 
     secrets = Secrets(directory.path, session.settings.environ, directory.text)
     named = ((key, key.private_key) for key in keys)

@@ -147,22 +147,24 @@ def _validate(resource: Resource, generation: str) -> None:
     """Hold a resource against the model of what a person would write. Raises `pydantic.ValidationError`."""
     from pydantic import TypeAdapter
 
-    from reconciler.desired import spec
+    from reconciler.desired.spec import scalars
+    from reconciler.desired.spec.mail import AccountEntry, Key
+    from reconciler.desired.spec.stalwart import ListenerEntry
 
     match resource:
         case Account():
-            TypeAdapter[Any](spec.AccountName).validate_python(resource.name)
-            spec.Account.model_validate(_account(resource, generation))
+            TypeAdapter[Any](scalars.AccountName).validate_python(resource.name)
+            AccountEntry.model_validate(_account(resource, generation))
         case Domain():
-            TypeAdapter[Any](spec.Domain).validate_python(resource.name)
+            TypeAdapter[Any](scalars.DomainName).validate_python(resource.name)
         case Signature():
-            TypeAdapter[Any](spec.Domain).validate_python(resource.domain)
+            TypeAdapter[Any](scalars.DomainName).validate_python(resource.domain)
             names = ("selector", "algorithm", "public_key")
-            spec.Key.model_validate({name: getattr(resource, name) for name in names})
+            Key.model_validate({name: getattr(resource, name) for name in names})
         case Listener():
-            spec.Listener.model_validate({"bind": list(resource.bind), "protocol": resource.protocol})
+            ListenerEntry.model_validate({"bind": list(resource.bind), "protocol": resource.protocol})
         case Setting(word="hostname" | "default_domain", value=str() as name):
-            TypeAdapter[Any](spec.Domain).validate_python(name)
+            TypeAdapter[Any](scalars.DomainName).validate_python(name)
 
 
 def _account(account: Account, generation: str) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""How people name a thing: ``account/noreply@mana.how``, ``dns/mana.how/TXT/@[spf1]``. Nothing else cuts addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from reconciler.resources import KINDS
+
+_TARGETS = {kind.kind: kind.target for kind in KINDS}
+# How many parts stand behind a kind. The last takes what is left: the name of a record (RFC 2317) or of a setting may
+# hold slashes, and a network does.
+_PARTS = {"account": 1, "domain": 1, "dkim": 2, "dns": 3, "smtp": 2, "stalwart": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A kind and what names a thing of it, as the parts between slashes; the fewer parts, the more it means.
+
+    ``value`` is the head of a record's value, in brackets where several share type and name.
+    """
+
+    kind: str
+    parts: tuple[str, ...] = ()
+    value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an address, or the beginning of one. Any text can be read; `str` gives it back."""
+        kind, slash, rest = text.partition("/")
+        if not slash:
+            return cls(kind)
+        parts = rest.split("/", _PARTS.get(kind, 1) - 1)
+        name, bracket, value = parts[-1].partition("[")
+        if kind == "dns" and bracket and value.endswith("]") and len(value) > 1:
+            return cls(kind, (*parts[:-1], name), value[:-1])
+        return cls(kind, tuple(parts))
+
+    def __str__(self) -> str:
+        """Render as people write it."""
+        return "/".join((self.kind, *self.parts)) + (f"[{self.value}]" if self.value else "")
+
+    @property
+    def target(self) -> str | None:
+        """The name of the target whose thing it is; None where no kind is called so."""
+        return _TARGETS.get(self.kind)
+
+    @property
+    def parent(self) -> Address:
+        """What it belongs to: ``smtp/SERVICE``, ``dns/ZONE``, ``dkim/DOMAIN``; an account is by itself."""
+        return Address(self.kind, self.parts[:1])
+
+    @property
+    def place(self) -> Address:
+        """Where it stands, whatever its value."""
+        return Address(self.kind, self.parts)
+
+    def within(self, other: Address) -> bool:
+        """Whether the other address means this thing, too: it is the same, or lies below it."""
+        own, wider = str(self), str(other)
+        return own == wider or own.startswith((f"{wider}/", f"{wider}["))

@@ -1,0 +1,114 @@
+"""One apply of an approved plan, from the journal's first line to its last. Whoever calls it holds the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler import journal, reconcile
+from reconciler.plan import Change, Plan
+from reconciler.problem import Problem, ReconcilerError, Refused
+from reconciler.reconcile import Outcome, Result, Status, Stopped, Work
+from reconciler.report import json
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an apply ended: ``word`` and ``id`` are the journal's. ``result`` is None where ``problems`` broke it off."""
+
+    word: str
+    id: str
+    result: Result | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears of an apply while it goes on: each outcome, and what of the journal could not be written.
+
+    ``redact`` takes secrets out of what the journal keeps.
+    """
+
+    outcome: Callable[[Outcome], None] = lambda _: None
+    warning: Callable[[Problem], None] = lambda _: None
+    redact: Callable[[str], str] = lambda text: text
+
+
+def carry_out(
+    work: Work,
+    plan: Plan,
+    log: journal.Journal,
+    *,
+    environ: Mapping[str, str],
+    listener: Listener,
+    stopped: Stopped,
+    partial: bool = False,
+) -> Ending:
+    """Apply a plan and write down how it went; ``partial`` says that it is not about all declared targets."""
+    entry = journal.entry(
+        plan.stack,
+        environ,
+        targets=tuple(work.targets),
+        lost=tuple(sorted(plan.lost)),
+        revision=plan.revision,
+        desired_hash=plan.desired_hash,
+        fingerprint=plan.fingerprint,
+    )
+    _warn(listener, log.begin(entry))
+    outcomes: list[Outcome] = []
+
+    def hear(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        listener.outcome(outcome)
+
+    result: Result | None = None
+    problems: tuple[Problem, ...] = ()
+    try:
+        result = reconcile.apply(work, plan, hear, stopped)
+    except ReconcilerError as error:
+        problems = error.problems
+    finally:
+        word = "stopped" if stopped() else _word(result, outcomes)
+        whole = result is not None and result.proven and not (partial or work.only)
+        written = [_written(item, listener.redact) for item in outcomes]
+        _warn(listener, log.end(entry, word, written, whole=whole))
+    return Ending(word, entry.id, result, problems)
+
+
+def still_true(approved: Plan, now: Plan) -> Plan:
+    """Return a plan that was made again after its approval. Raises `ReconcilerError` where it is another by now."""
+    if approved.fingerprint != now.fingerprint or now.refused:
+        summary = "what is live has changed since the plan was shown, so nothing was written"
+        raise Refused(*now.refused, Problem("apply", summary, "call apply again and read the new plan"))
+    return now
+
+
+def _warn(listener: Listener, problem: Problem | None) -> None:
+    if problem is not None:
+        listener.warning(problem)
+
+
+def _word(result: Result | None, outcomes: Sequence[Outcome]) -> str:
+    """Say how it went, in the journal's words."""
+    if result is not None and result.proven and not _bad(outcomes, result.remaining):
+        return "done"
+    return "partial" if any(item.status is Status.DONE for item in outcomes) else "failed"
+
+
+def _bad(outcomes: Sequence[Outcome], remaining: Collection[Change]) -> bool:
+    """Whether a change did not happen. A lost answer is no failure where it is done after all, nor is a due restart."""
+    left = {change.address for change in remaining}
+    for outcome in outcomes:
+        unknown = outcome.status is Status.UNKNOWN and outcome.change.address in left
+        skipped = outcome.status is Status.SKIPPED and not outcome.change.restarts
+        if unknown or skipped or outcome.status is Status.FAILED:
+            return True
+    return False
+
+
+def _written(outcome: Outcome, redact: Callable[[str], str]) -> journal.Written:
+    change = json.change(outcome.change)
+    problem = redact(outcome.problem.summary) if outcome.problem else ""
+    actions = tuple(change["actions"]) or ("adopt",)
+    sides = (change["before"], change["after"])
+    return journal.Written(outcome.change.address, actions, str(outcome.status), change["reason"], *sides, problem)

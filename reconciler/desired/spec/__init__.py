@@ -1,0 +1,143 @@
+"""The shape of the YAML, and nothing else: names and nesting are those of the files.
+
+Every scalar arrives as the text that was written (see `reconciler.desired.yaml.value`), ``null`` as ``None``. What was
+written at all is in ``model_fields_set``: an absent key is unmanaged, ``null`` or ``[]`` clears.
+
+Annotations are evaluated as they stand: pydantic needs them all, and evaluating texts costs a tenth of `validate`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from reconciler.address import Address
+from reconciler.desired import objects
+from reconciler.desired.spec.dns import ZoneRecords
+from reconciler.desired.spec.mail import AccountEntry, Key
+from reconciler.desired.spec.scalars import (
+    AccountName,
+    DomainName,
+    List,
+    Model,
+    OpenMap,
+    Text,
+    empty_list,
+    empty_map,
+    matching,
+    wrong,
+)
+from reconciler.desired.spec.smtp import Smtp
+from reconciler.desired.spec.stalwart import Stalwart
+from reconciler.desired.spec.targets import PolicyEntry, Targets
+from reconciler.resources import SecretRef
+
+_ADDRESSES = {
+    "account": (r"account/.+", "account/NAME"),
+    "domain": (r"domain/[^/]+", "domain/NAME"),
+    "dkim": (r"dkim/[^/]+/[^/]+", "dkim/DOMAIN/SELECTOR"),
+    "dns": (r"dns/[^/]+/[A-Z0-9]+/.+", "dns/ZONE/TYPE/NAME"),
+    "stalwart": (r"stalwart/.+", "stalwart/WORD"),
+    "smtp": (r"smtp/[^/]+/[^/]+", "smtp/SERVICE/VARIABLE"),
+}
+
+
+def _address(*kinds: str, removable: bool = False) -> Callable[[str], str]:
+    known = " or ".join(_ADDRESSES[kind][1] for kind in kinds)
+
+    def check(value: str) -> str:
+        address = Address.parse(value)
+        kind = address.kind
+        if kind not in kinds or not re.fullmatch(_ADDRESSES[kind][0], value):
+            raise wrong("is no address that can stand here", f"write {known}")
+        if removable and kind == "stalwart" and (address.parts[0] != "listeners" or len(address.parts) == 1):
+            raise wrong("can't be removed", "of these only stalwart/listeners/NAME; null puts a setting back")
+        return value
+
+    return check
+
+
+Removable = Annotated[Text, AfterValidator(_address("account", "domain", "dkim", "stalwart", removable=True))]
+Movable = Annotated[Text, AfterValidator(_address("account"))]
+Adoptable = Annotated[Text, AfterValidator(_address(*_ADDRESSES))]
+
+
+class Move(Model):
+    """An account that gets another name and keeps its mailbox. The YAML calls `source` ``from``, `target` ``to``."""
+
+    source: Movable = Field(alias="from")
+    target: Movable = Field(alias="to")
+
+
+def _version(value: Any) -> int:
+    if value != "1":
+        raise wrong("must be 1", "this version of the reconciler knows no other format")
+    return 1
+
+
+class Spec(Model):
+    """A whole directory."""
+
+    version: Annotated[Literal[1], PlainValidator(_version), WithJsonSchema({"const": 1})] = 1
+    stack: Annotated[
+        Text, matching(r"[a-z0-9-]{1,24}", "is no stack's name", "1 to 24 of a-z, 0-9 and -: it marks what is ours")
+    ]
+    targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
+    policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
+    accounts: Annotated[dict[AccountName, AccountEntry], OpenMap] = {}
+    dkim: Annotated[dict[DomainName, Annotated[tuple[Key, ...], List]], OpenMap] = {}
+    dns: ZoneRecords = {}
+    stalwart: Annotated[Stalwart, BeforeValidator(empty_map)] = Stalwart.model_construct()
+    smtp: Annotated[Smtp, BeforeValidator(empty_map)] = Smtp.model_construct()
+    removed: Annotated[tuple[Removable, ...], BeforeValidator(empty_list)] = ()
+    moved: Annotated[tuple[Move, ...], BeforeValidator(empty_list)] = ()
+    adopt: Annotated[tuple[Adoptable, ...], BeforeValidator(empty_list)] = ()
+
+
+def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    """Yield every reference to a secret with the path of where it stands."""
+    yield from _target_references(spec.targets)
+    for name, account in spec.accounts.items():
+        if account.password is not None:
+            yield ("accounts", name, "password"), account.password
+    for domain, domain_keys in spec.dkim.items():
+        for index, key in enumerate(domain_keys):
+            if key.private_key is not None:
+                yield ("dkim", domain, index, "private_key"), key.private_key
+    for name, setting in spec.stalwart.settings.items():
+        if isinstance(setting, SecretRef):
+            yield ("stalwart", "settings", name), setting
+    yield from _object_references(spec.stalwart.objects)
+    yield from _smtp_references(spec.smtp)
+
+
+def _object_references(declared: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    for name, entries in declared.items():
+        for entry, fields in entries.items():
+            for path, ref in objects.secrets(objects.Parts(fields)):
+                yield ("stalwart", "objects", name, entry, *path), ref
+
+
+def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    if (server := targets.stalwart) is not None:
+        for index, password in enumerate(server.password):
+            yield ("targets", "stalwart", "password", index), password
+        if server.recovery is not None:
+            yield ("targets", "stalwart", "recovery"), server.recovery
+    for index, cloudflare in enumerate(targets.cloudflare):
+        yield ("targets", "cloudflare", index, "token"), cloudflare.token
+
+
+def _smtp_references(smtp: Smtp) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+    for name, provider in smtp.providers.items():
+        for field, ref in (("password", provider.password), ("api_key", provider.api_key)):
+            if ref is not None:
+                yield ("smtp", "providers", name, field), ref
+    for service, consumer in smtp.consumers.items():
+        for variable, value in consumer.env.items():
+            if isinstance(value, SecretRef):
+                yield ("smtp", "consumers", service, "env", variable), value
+    for index, link in enumerate(smtp.links):
+        if link.value is not None:
+            yield ("smtp", "links", index, "value"), link.value

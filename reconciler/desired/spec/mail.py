@@ -1,0 +1,111 @@
+"""``accounts`` and ``dkim``."""
+
+import datetime as dt
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
+
+from reconciler import keys
+from reconciler.desired.spec.scalars import (
+    REQUIRED,
+    Email,
+    Flag,
+    List,
+    ListOrNull,
+    Model,
+    SecretIfAny,
+    Text,
+    matching,
+    wrong,
+)
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)} | {"KB": 1000}
+_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
+_QUOTA = re.compile(r"([0-9]{1,18})(\.[0-9]{1,6})?\s*([A-Za-z]*)")
+
+
+def size(value: Any) -> int | None:
+    """Read a size such as ``1 GiB``, ``500 MB`` or a number of bytes; ``None`` is no quota."""
+    if value is None:
+        return None
+    match = _QUOTA.fullmatch(value) if isinstance(value, str) else None
+    units = {name.lower(): factor for name, factor in _UNITS.items()}
+    if match is None or match[3].lower() not in units:
+        hint = "write it like quota: 1 GiB, or quota: null for none"
+        raise wrong("must be a size such as 1 GiB, 500 MB or a number of bytes", hint)
+    unit, fraction = units[match[3].lower()], match[2] or ".0"
+    scaled = int(match[1]) * unit * 10**6 + int(fraction[1:].ljust(6, "0")) * unit
+    if scaled <= 0 or scaled % 10**6 or scaled // 10**6 >= 1 << 63:
+        hint = "write null for no quota" if scaled == 0 else "write it in a smaller unit"
+        raise wrong("must be a whole number of bytes, above 0 and below 8 EiB", hint)
+    return scaled // 10**6
+
+
+class AccountEntry(Model):
+    """A login with its mailbox. ``quota aliases groups description`` are unmanaged when absent."""
+
+    description: Text | None = None
+    roles: Annotated[tuple[Text, ...], List] = ("user",)
+    password: SecretIfAny = None
+    aliases: Annotated[tuple[Email, ...] | None, ListOrNull] = None
+    quota: Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})] = None
+    groups: Annotated[tuple[Text, ...] | None, ListOrNull] = None
+    enforce_password: Flag = True
+    login: Annotated[Text, matching(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None
+
+
+def _day(value: Any) -> dt.date:
+    try:
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+            return dt.date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise wrong("must be a day", "write it like 2026-11-01")
+
+
+class Key(Model):
+    """A DKIM key; ``public_key`` is as `reconciler.keys.public_key` gives it. No ``private_key``: the server's own."""
+
+    selector: Annotated[
+        Text,
+        matching(
+            r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", "is no selector", "a-z, 0-9 and -"
+        ),
+    ]
+    algorithm: Literal["ed25519", "rsa"]
+    stage: Literal["pending", "active", "retiring", "retired"] = "active"
+    public_key: Annotated[Text | None, Field(validate_default=True)] = None
+    private_key: SecretIfAny = None
+    since: Annotated[dt.date, PlainValidator(_day), WithJsonSchema({"type": "string", "format": "date"})] | None = None
+
+    @field_validator("public_key")
+    @classmethod
+    def _public_key(cls, value: str | None, info: ValidationInfo) -> str | None:
+        algorithm, stage = info.data.get("algorithm"), info.data.get("stage")
+        if value is None:
+            if stage in {"pending", "retiring"}:
+                raise wrong(f"{REQUIRED}: a {stage} key is published, so its public half must be known", _GENERATE)
+            return None
+        if "PRIVATE" in value:
+            raise wrong(
+                "is a private key",
+                "take it out of here, and make a new one: `reconciler dkim generate DOMAIN`",
+            )
+        if algorithm is None:
+            return value
+        try:
+            public = keys.public_key(algorithm, value)
+            bits = keys.rsa_bits(public) if algorithm == "rsa" else 0
+        except (ValueError, IndexError) as error:
+            raise wrong(f"is no {algorithm} key: {error}", _GENERATE) from None
+        if algorithm == "rsa" and bits < 1024:  # noqa: PLR2004 - RFC 8301 section 3.2: verifiers must refuse it
+            hint = "make one of 2048: `reconciler dkim generate DOMAIN --algorithm rsa`"
+            raise wrong(f"has {bits} bits, which no one accepts", hint)
+        return public
+
+
+_GENERATE = (
+    "copy what p= holds in DNS; or make a key: `reconciler dkim generate DOMAIN` writes both halves where they belong"
+)

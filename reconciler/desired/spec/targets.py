@@ -1,0 +1,106 @@
+"""``targets`` and ``policy``: where the systems are, and how far the reconciler may go."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+
+from reconciler.desired.spec.scalars import (
+    Count,
+    Flag,
+    List,
+    Model,
+    Passwords,
+    SecretIfAny,
+    SecretName,
+    Text,
+    Zone,
+    matching,
+    one_or_many,
+    wrong,
+)
+from reconciler.url import may_go_plain
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise wrong("is no URL", "write it like https://mail.example.com:8443") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or parts.query or parts.fragment:
+        raise wrong("is no URL", "write it like https://mail.example.com:8443")
+    if parts.username is not None:
+        raise wrong("holds a user name or password", "they have keys of their own: username and password")
+    return value
+
+
+Url = Annotated[Text, AfterValidator(_url)]
+
+
+class StalwartTarget(Model):
+    """The mail server's management API."""
+
+    url: Url
+    username: Text
+    password: Passwords
+    container: Text | None = None
+    recovery: SecretIfAny = None
+    generation: Literal["rest", "jmap"] | None = None
+    allow_plain_http: Flag = False
+
+    @model_validator(mode="after")
+    def _plain_http(self) -> Self:
+        if not self.allow_plain_http and not may_go_plain(self.url, self.container):
+            hint = "use https, an SSH tunnel to localhost, or allow_plain_http: true"
+            raise wrong("would send the password in clear text over a network", hint, "url")
+        return self
+
+
+class CloudflareTarget(Model):
+    """A Cloudflare token, and the zones it is for where there are several."""
+
+    token: SecretName
+    base_url: Url | None = None
+    zones: Annotated[tuple[Zone, ...], List] | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_http(cls, value: str | None) -> str | None:
+        if value and not may_go_plain(value):
+            raise wrong("would send the token in clear text over a network", "use https")
+        return value
+
+
+class ComposeTarget(Model):
+    """The Compose project; paths are relative to the directory."""
+
+    file: Text
+    env_file: Text | None = None
+    project: Annotated[Text, matching(r"[a-z0-9][a-z0-9_-]*", "is no project's name", "a-z, 0-9, _ and -")] | None = (
+        None
+    )
+
+
+class Targets(Model):
+    """Where the systems are; each is optional."""
+
+    stalwart: StalwartTarget | None = None
+    cloudflare: Annotated[
+        tuple[CloudflareTarget, ...],
+        BeforeValidator(one_or_many, json_schema_input_type=CloudflareTarget | tuple[CloudflareTarget, ...]),
+    ] = ()
+    compose: ComposeTarget | None = None
+
+
+class Prune(Model):
+    """What absence may remove."""
+
+    dns: Literal["owned", "never"] = "owned"
+
+
+class PolicyEntry(Model):
+    """How far the reconciler may go."""
+
+    prune: Prune = Prune.model_construct()
+    max_deletes: Count = 3
