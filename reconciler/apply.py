@@ -23,7 +23,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class Reporter:
     """Who hears of an apply while it goes on: each outcome, and what of the journal could not be written.
 
     ``redact`` takes secrets out of what the journal keeps.
@@ -40,7 +40,7 @@ def carry_out(
     log: journal.Journal,
     *,
     environ: Mapping[str, str],
-    listener: Listener,
+    reporter: Reporter,
     stopped: Stopped,
     partial: bool = False,
 ) -> Ending:
@@ -54,12 +54,12 @@ def carry_out(
         desired_hash=plan.desired_hash,
         fingerprint=plan.fingerprint,
     )
-    _warn(listener, log.begin(entry))
+    _warn(reporter, log.begin(entry))
     outcomes: list[Outcome] = []
 
     def hear(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        listener.outcome(outcome)
+        reporter.outcome(outcome)
 
     result: Result | None = None
     problems: tuple[Problem, ...] = ()
@@ -70,8 +70,8 @@ def carry_out(
     finally:
         word = "stopped" if stopped() else _word(result, outcomes)
         whole = result is not None and result.proven and not (partial or work.only)
-        written = [_written(item, listener.redact) for item in outcomes]
-        _warn(listener, log.end(entry, word, written, whole=whole))
+        written = [_written(item, reporter.redact) for item in outcomes]
+        _warn(reporter, log.end(entry, word, written, whole=whole))
     return Ending(word, entry.id, result, problems)
 
 
@@ -83,9 +83,9 @@ def still_true(approved: Plan, now: Plan) -> Plan:
     return now
 
 
-def _warn(listener: Listener, problem: Problem | None) -> None:
+def _warn(reporter: Reporter, problem: Problem | None) -> None:
     if problem is not None:
-        listener.warning(problem)
+        reporter.warning(problem)
 
 
 def _word(result: Result | None, outcomes: Sequence[Outcome]) -> str:

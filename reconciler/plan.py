@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.address import Address
-from reconciler.dkim.record import name as key_name
 from reconciler.dns.records import head, marked, policy
 from reconciler.dns.types import OTHER, TYPES
 from reconciler.problem import Problem, Severity
@@ -31,7 +30,6 @@ from reconciler.resources import (
     Signature,
     Special,
     Unreadable,
-    Variable,
 )
 
 
@@ -415,7 +413,7 @@ class _Diff:
         fields = differences(resource, live.resource)
         if self._waits_for_lost(resource):
             return
-        foreign = isinstance(resource, Record) and live.owner != self.stack
+        foreign = resource.marked and live.owner != self.stack
         if not fields:
             self.unchanged += 1
             if foreign:
@@ -509,7 +507,7 @@ class _Diff:
 
     def _absent(self, live: Live) -> bool:
         """Whether a live resource that nothing desired matches should not be there."""
-        if not isinstance(live.resource, Record):
+        if not live.resource.marked:
             return live.resource.address in self.desired.removed and not self._only_signer(live.resource)
         return (
             self.prune and live.owner == self.stack and not live.fixed and live.resource.group not in self.desired.kept
@@ -538,12 +536,16 @@ class _Diff:
         present: dict[str, list[str]] = defaultdict(list)
         for change in self.changes:
             if not change.deletes:
-                present[_essence(change.resource)].append(change.address)
+                present[change.resource.essence].append(change.address)
         for index, change in enumerate(self.changes):
             if change.deletes:
-                needs = frozenset(other.address for other in self.changes if _goes_first(other, change))
+                needs = frozenset(
+                    other.address
+                    for other in self.changes
+                    if other.resource.precedes(change.resource, deleted=other.deletes)
+                )
             else:
-                wanted = _required(change, fresh=bool(self.lost))
+                wanted = change.resource.requires(takes_over=change.before is not None and not self.lost)
                 needs = frozenset(it for item in wanted for it in present.get(item, ()) if it != change.address)
             if needs:
                 self.changes[index] = replace(change, needs=needs)
@@ -553,37 +555,6 @@ def _markable(resource: Resource, stack: str) -> bool:
     """Whether our mark fits beside a live record's own comment."""
     comment = resource.comment if isinstance(resource, Record) and isinstance(resource.comment, str) else None
     return marked(comment, stack) is not None
-
-
-def _required(change: Change, *, fresh: bool) -> Iterator[str]:
-    """Yield the addresses a change relies on: a consumer its account, an account its domains, a take-over its TXT."""
-    match change.resource:
-        case Variable(login=login) if login is not None and login.account:
-            yield f"account/{login.account}"
-        case Account(name=name, email=email, aliases=aliases):
-            for item in (name, email, *(aliases if isinstance(aliases, tuple) else ())):
-                yield f"domain/{str(item).rpartition('@')[2]}"
-        case Signature(domain=domain, selector=selector):
-            yield f"domain/{domain}"
-            if not fresh and change.before is not None:
-                yield f"TXT {key_name(selector, domain)}"
-
-
-def _goes_first(other: Change, removal: Change) -> bool:
-    """Whether a removal has to wait for another change: a key for the one that takes over, a record for its key."""
-    key, gone = other.resource, removal.resource
-    if not isinstance(key, Signature):
-        return False
-    if isinstance(gone, Signature):
-        return not other.deletes and (key.domain, key.algorithm) == (gone.domain, gone.algorithm)
-    return isinstance(gone, Record) and gone.host == key_name(key.selector, key.domain)
-
-
-def _essence(resource: Resource) -> str:
-    """Name what others rely on: a TXT record by its full name, as its zone may be a parent of the domain."""
-    if isinstance(resource, Record) and resource.type == "TXT":
-        return f"TXT {resource.host}"
-    return resource.address
 
 
 def _uncompared(resource: Resource, live: Live) -> Live:
@@ -597,7 +568,7 @@ def _uncompared(resource: Resource, live: Live) -> Live:
 
 def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
     """Pair the members of one group: equals first, then the same value, then ours in order, then what is nobody's."""
-    if len(resources) == len(lives) == 1 and (not isinstance(resources[0], Record) or lives[0].owner == stack):
+    if len(resources) == len(lives) == 1 and (not resources[0].marked or lives[0].owner == stack):
         return _Pairing([(resources[0], lives[0])], [], [])
     ranked = sorted(lives, key=lambda live: (live.owner != stack, live.owner is not None))  # ours, nobody's, others'
     pairs: list[tuple[Resource, Live]] = []
@@ -612,7 +583,7 @@ def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
 
     match(lambda resource, live: not differences(resource, live.resource))
     match(lambda resource, live: _value(resource) == _value(live.resource))
-    match(lambda resource, live: not isinstance(resource, Record) or live.owner == stack)
+    match(lambda resource, live: not resource.marked or live.owner == stack)
     match(lambda resource, live: isinstance(resource, Record) and _excludes(resource, live.resource))
     return _Pairing(pairs, resources, ranked)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+from reconciler.dns.names import key_name
 from reconciler.problem import Problem
 
 
@@ -96,11 +97,15 @@ Verdict = Same | Different | Unreadable
 # ------------------------------------------------------------------------------------------------------ resources
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is."""
+    """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
+
+    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it.
+    """
 
     target: ClassVar[str]
     kind: ClassVar[str]
     identity: ClassVar[tuple[str, ...]]
+    marked: ClassVar[bool] = False
 
     @property
     def address(self) -> str:
@@ -116,6 +121,19 @@ class Resource:
     def scope(self) -> str:
         """What is read, refused or lost as a whole: a target's name, or ``dns/ZONE``."""
         return self.target
+
+    @property
+    def essence(self) -> str:
+        """What others rely on: its address, as a rule."""
+        return self.address
+
+    def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
+        """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
+        yield from ()
+
+    def precedes(self, gone: Resource, *, deleted: bool) -> bool:  # noqa: ARG002 (as above)
+        """Whether its own change, which may delete it, has to come before another resource's removal."""
+        return False
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yield name and value of every field that says how the thing is."""
@@ -146,6 +164,7 @@ class Record(Resource):
     target: ClassVar[str] = "cloudflare"
     kind: ClassVar[str] = "dns"
     identity: ClassVar[tuple[str, ...]] = ("zone", "type", "name")
+    marked: ClassVar[bool] = True
 
     zone: str
     type: str
@@ -166,6 +185,11 @@ class Record(Resource):
     def host(self) -> str:
         """The full name."""
         return self.zone if self.name == "@" else f"{self.name}.{self.zone}"
+
+    @property
+    def essence(self) -> str:
+        """A TXT record's is its full name, as its zone may be a parent of the domain that relies on it."""
+        return f"TXT {self.host}" if self.type == "TXT" else self.address
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -235,6 +259,11 @@ class Account(Resource):
         """``account/NAME``."""
         return f"account/{self.name}"
 
+    def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
+        """An account relies on the domains of its addresses."""
+        for item in (self.name, self.email, *(self.aliases if isinstance(self.aliases, tuple) else ())):
+            yield f"domain/{str(item).rpartition('@')[2]}"
+
     def values(self) -> Iterator[tuple[str, Any]]:
         """Leave the password of an account out whose owner may change it (``enforce_password: false``)."""
         for name in compared_fields(type(self)):
@@ -268,6 +297,23 @@ class Signature(Resource):
     def address(self) -> str:
         """``dkim/DOMAIN/SELECTOR``."""
         return f"dkim/{self.domain}/{self.selector}"
+
+    @property
+    def host(self) -> str:
+        """The full name of the record that publishes it."""
+        return key_name(self.selector, self.domain)
+
+    def requires(self, *, takes_over: bool) -> Iterator[str]:
+        """A key relies on its domain, and one that takes over on its TXT record."""
+        yield f"domain/{self.domain}"
+        if takes_over:
+            yield f"TXT {self.host}"
+
+    def precedes(self, gone: Resource, *, deleted: bool) -> bool:
+        """A key goes on signing until the next one does, and its record stays until it signs no more."""
+        if isinstance(gone, Signature):
+            return not deleted and (self.domain, self.algorithm) == (gone.domain, gone.algorithm)
+        return isinstance(gone, Record) and gone.host == self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +427,11 @@ class Variable(Resource):
     def address(self) -> str:
         """``smtp/SERVICE/NAME``."""
         return f"smtp/{self.service}/{self.name}"
+
+    def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
+        """A consumer relies on the account that it logs in as."""
+        if self.login is not None and self.login.account:
+            yield f"account/{self.login.account}"
 
 
 def _normalise(resource: Resource, **values: Any) -> None:

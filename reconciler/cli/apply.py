@@ -111,11 +111,11 @@ def _ask(session: Session, plan: Plan) -> None:
 
 # ------------------------------------------------------------------------------------------------------ the apply
 def _carry_out(session: Session, work: Work, plan: Plan, choice: Choice) -> int:
-    from reconciler.apply import Listener, carry_out
+    from reconciler.apply import Reporter, carry_out
     from reconciler.report import text
 
     report = _Report(session, plan, choice)
-    listener = Listener(
+    reporter = Reporter(
         report.hear, lambda problem: session.console.note(text.problem(problem)), session.console.redact
     )
     with session.stop.writing():
@@ -124,7 +124,7 @@ def _carry_out(session: Session, work: Work, plan: Plan, choice: Choice) -> int:
             plan,
             session.journal(plan.stack),
             environ=session.settings.environ,
-            listener=listener,
+            reporter=reporter,
             stopped=session.stop.requested,
             partial=bool(choice.targets),
         )

@@ -13,8 +13,7 @@ from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
-from reconciler.dkim.record import domain_name
-from reconciler.dkim.record import name as key_name
+from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
 from reconciler.dns.text import MailPolicy
 from reconciler.resources import Record as Resource

@@ -21,8 +21,7 @@ from reconciler.desired.spec.mail import AccountEntry, Key
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import Network
 from reconciler.dkim.record import dkim_record
-from reconciler.dkim.record import name as key_name
-from reconciler.dns.names import host
+from reconciler.dns.names import host, key_name
 from reconciler.dns.records import record
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity

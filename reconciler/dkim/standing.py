@@ -11,10 +11,10 @@ from reconciler import keys
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
-from reconciler.dkim.record import dkim_record, name
+from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
-from reconciler.dns.names import host
+from reconciler.dns.names import host, key_name
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef, Signature
@@ -33,7 +33,7 @@ _ACCEPTED, _STRONG = 1024, 2048  # bits of an RSA key: RFC 8301 section 3.2
 
 def questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
     """Return what to ask the name servers: the name of every key that is declared or that the server has."""
-    return frozenset(Question(name(selector, domain), "TXT") for domain, selector in _entries(spec, server or ()))
+    return frozenset(Question(key_name(selector, domain), "TXT") for domain, selector in _entries(spec, server or ()))
 
 
 def standings(
@@ -58,7 +58,7 @@ def standings(
             entry=entry,
             held=None if server is None else held,
             half=half(private, entry.algorithm) if half and entry and private and entry.stage != "retired" else None,
-            answers=answers.get(Question(name(selector, domain), "TXT"), ()),
+            answers=answers.get(Question(key_name(selector, domain), "TXT"), ()),
             today=today,
             zone=zone_of(domain, spec.dns) if spec.targets.cloudflare else None,
         )
@@ -96,7 +96,7 @@ class _Key:
     @property
     def host(self) -> str:
         """Where it is published."""
-        return name(self.selector, self.domain)
+        return key_name(self.selector, self.domain)
 
     @property
     def stage(self) -> str:

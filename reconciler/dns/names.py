@@ -80,3 +80,16 @@ def _ascii(name: str) -> str:
 def _refusal(name: str, reason: str = "") -> ValueError:
     hidden = invisible(name)
     return ValueError(f"{name!r} is not a name{f': it holds the invisible character {hidden}' if hidden else reason}")
+
+
+def domain_name(domain: str) -> str:
+    """Return a key's domain as DNS has it. What is no name is in lower case: a server stores what it was given."""
+    try:
+        return host(domain)
+    except ValueError:
+        return domain.lower()
+
+
+def key_name(selector: str, domain: str) -> str:
+    """Return the full name of the record that publishes a key (RFC 6376 section 3.6.2.1)."""
+    return f"{selector.lower()}._domainkey.{domain_name(domain)}"
