@@ -156,7 +156,7 @@ class Record(Resource):
     """A DNS record at Cloudflare.
 
     ``name`` is relative to ``zone``, ``@`` the zone itself; ``ttl`` is in seconds, 1 means automatic. ``content`` is
-    normalised by `reconciler.dns.record`, which is the only way to make one from what a person or the API
+    normalised by `reconciler.dns.records.record`, which is the only way to make one from what a person or the API
     wrote: names lower-case, Punycode and without the trailing dot, TXT decoded and joined, DKIM by meaning.
     ``comment`` is the user's own text, without our mark.
     """
@@ -204,7 +204,11 @@ class Record(Resource):
 
 @dataclass(frozen=True, slots=True)
 class Domain(Resource):
-    """A mail domain of Stalwart. ``manual`` is whether the server leaves its keys and DNS to us (from 0.16)."""
+    """A mail domain of Stalwart.
+
+    ``manual`` is whether the server leaves its keys and DNS to us (from 0.16). ``catch_all`` is the address that gets
+    what nobody else has, ``aliases`` are other domains whose addresses mean the same, sorted.
+    """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "domain"
@@ -212,15 +216,49 @@ class Domain(Resource):
 
     name: str
     manual: bool | Special = UNMANAGED
+    description: str | Special | None = UNMANAGED
+    catch_all: str | Special | None = UNMANAGED
+    aliases: tuple[str, ...] | Special = UNMANAGED
+    sub_addressing: bool | Special = UNMANAGED
 
     def __post_init__(self) -> None:
-        """Names are case-insensitive."""
-        _normalise(self, name=self.name.lower())
+        """Names and addresses are case-insensitive; aliases have no order."""
+        values = {"catch_all": _lower(self.catch_all), "aliases": _sorted(self.aliases)}
+        _normalise(self, name=self.name.lower(), **values)
 
     @property
     def address(self) -> str:
         """``domain/NAME``."""
         return f"domain/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Resource):
+    """A shared mailbox of Stalwart; accounts say that they belong to it.
+
+    ``name`` is the key in the YAML, which is its primary address; a live one without an address keeps its bare name.
+    """
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "group"
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str
+    description: str | Special | None = UNMANAGED
+    aliases: tuple[str, ...] | Special = UNMANAGED
+
+    def __post_init__(self) -> None:
+        """Addresses are stored in lower case; aliases have no order."""
+        _normalise(self, name=self.name.lower(), aliases=_sorted(self.aliases))
+
+    @property
+    def address(self) -> str:
+        """``group/NAME``."""
+        return f"group/{self.name}"
+
+    def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
+        """A group relies on the domains of its addresses."""
+        yield from _domains(self.name, self.aliases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,15 +298,44 @@ class Account(Resource):
         return f"account/{self.name}"
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
-        """An account relies on the domains of its addresses."""
-        for item in (self.name, self.email, *(self.aliases if isinstance(self.aliases, tuple) else ())):
-            yield f"domain/{str(item).rpartition('@')[2]}"
+        """An account relies on the domains of its addresses, and on its groups."""
+        yield from _domains(self.name, self.aliases)
+        if isinstance(self.email, str):
+            yield from _domains(self.email, ())
+        yield from (f"group/{name}" for name in (self.groups if isinstance(self.groups, tuple) else ()))
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Leave the password of an account out whose owner may change it (``enforce_password: false``)."""
         for name in compared_fields(type(self)):
             if name != "password" or self.enforce_password:
                 yield name, getattr(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class MailingList(Resource):
+    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted."""
+
+    target: ClassVar[str] = "stalwart"
+    kind: ClassVar[str] = "list"
+    identity: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str
+    description: str | Special | None = UNMANAGED
+    aliases: tuple[str, ...] | Special = UNMANAGED
+    members: tuple[str, ...] | Special = UNMANAGED
+
+    def __post_init__(self) -> None:
+        """Addresses are compared in lower case; neither aliases nor members have an order."""
+        _normalise(self, name=self.name.lower(), aliases=_sorted(self.aliases), members=_sorted(self.members))
+
+    @property
+    def address(self) -> str:
+        """``list/NAME``."""
+        return f"list/{self.name}"
+
+    def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
+        """A list relies on the domains of its addresses; its members need not exist."""
+        yield from _domains(self.name, self.aliases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,6 +507,12 @@ def _normalise(resource: Resource, **values: Any) -> None:
         object.__setattr__(resource, name, value)
 
 
+def _domains(name: str, aliases: tuple[str, ...] | Special) -> Iterator[str]:
+    """Yield what an owner of addresses relies on: their domains."""
+    for item in (name, *(aliases if isinstance(aliases, tuple) else ())):
+        yield f"domain/{item.rpartition('@')[2]}"
+
+
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -449,7 +522,18 @@ def _sorted(values: Any) -> Any:
 
 
 # The order of applying; removals go backwards. A phase is a run of neighbours of one target.
-KINDS: tuple[type[Resource], ...] = (Record, Domain, Account, Signature, Setting, AllowedIp, Listener, Variable)
+KINDS: tuple[type[Resource], ...] = (
+    Record,
+    Domain,
+    Group,
+    Account,
+    MailingList,
+    Signature,
+    Setting,
+    AllowedIp,
+    Listener,
+    Variable,
+)
 
 
 # ------------------------------------------------------------------------------------------------------- what is
