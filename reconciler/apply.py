@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler import journal, reconcile
-from reconciler.plan import Change, Plan
+from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
-from reconciler.reconcile import Outcome, Result, Status, Stopped, Work
+from reconciler.reconcile import Result, Work
 from reconciler.report import json
+from reconciler.target import Change, Outcome, Status, Stopped
 
 
 @dataclass(frozen=True, slots=True)

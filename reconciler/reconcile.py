@@ -3,76 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from reconciler import guards
 from reconciler.address import Address
 from reconciler.dns.publication import Look
 from reconciler.guards.evidence import Evidence, Policy
-from reconciler.plan import Change, Desired, Plan, diff, phases
+from reconciler.plan import Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.resources import Observation, Resource, Secret, SecretRef
-
-Reveal = Callable[[Secret], str]
-"""From a secret's name to its value; raises `SecretUnreadable`. Only targets call it."""
-
-Progress = Callable[[str], None]
-"""Tells a person what is being waited for."""
-
-Report = Callable[[Problem], None]
-"""Takes note of a problem that does not end the reading of the rest."""
-
-Stopped = Callable[[], bool]
-"""Says whether a signal asks to end: what is under way is finished, nothing more is begun."""
+from reconciler.resources import Observation, Resource, SecretRef
+from reconciler.target import Change, Observations, Outcome, Reveal, Status, Stopped, Target
 
 _HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
-
-Observations = Mapping[str, Observation]
-
-
-class Status(enum.StrEnum):
-    """How a change went."""
-
-    DONE = "done"
-    FAILED = "failed"
-    UNKNOWN = "unknown"  # the answer was lost: only observing again can tell
-    SKIPPED = "skipped"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one change went; ``problem`` says why it did not, ``notes`` what else a person should know."""
-
-    change: Change
-    status: Status
-    problem: Problem | None = None
-    notes: tuple[str, ...] = ()
-
-
-class Target(Protocol):
-    """A system we keep in its desired state."""
-
-    name: str
-
-    def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
-        """Read the live resources of our kinds, whosever they are.
-
-        ``wanted`` are this target's desired resources as far as they are known before anything is observed (fields
-        may be UNKNOWN): they say which zones, services and secrets matter. Secret fields of the result are verdicts.
-        Never raises for a system's fault: what can't be read is a problem and an unread scope.
-        """
-        ...
-
-    def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
-        """Carry out the changes of one phase, one outcome each. Doing it twice does no harm.
-
-        ``stopped`` is asked before each write that can be left out; what then has no outcome was not begun.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,11 @@ from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.plan import Desired
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.reconcile import Observations, Progress, Target, Work
+from reconciler.reconcile import Work
 from reconciler.resources import SecretRef
 from reconciler.secrets.reveal import Secrets
 from reconciler.settings import Settings
+from reconciler.target import Observations, Progress, Target
 
 if TYPE_CHECKING:
     from reconciler.targets.stalwart.jmap.bootstrap import Setup

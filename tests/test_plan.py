@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.dkim.record import dkim_record
 from reconciler.dns.records import record
-from reconciler.plan import Action, Desired, Reason, diff, phases, public
+from reconciler.plan import Desired, diff, phases, public
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     UNKNOWN,
@@ -28,6 +28,7 @@ from reconciler.resources import (
     Unreadable,
     Variable,
 )
+from reconciler.target import Action, Reason
 
 ZONE = "mana.how"
 SECRET = SecretRef("env", "PASSWORD")

@@ -10,7 +10,7 @@ from reconciler.dns.records import record
 from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.reconcile import Outcome, Status, Work, apply, make_plan
+from reconciler.reconcile import Work, apply, make_plan
 from reconciler.resources import (
     UNKNOWN,
     Account,
@@ -22,6 +22,7 @@ from reconciler.resources import (
     Signature,
     Variable,
 )
+from reconciler.target import Outcome, Status
 
 ZONE = "mana.how"
 SECRET = SecretRef("env", "PASSWORD")

@@ -16,8 +16,9 @@ from reconciler.problem import Problem, ReconcilerError, Refused
 
 if TYPE_CHECKING:
     from reconciler.plan import Plan
-    from reconciler.reconcile import Outcome, Work
+    from reconciler.reconcile import Work
     from reconciler.report.json import Saved
+    from reconciler.target import Outcome
 
 PARTIAL = 6
 

@@ -16,9 +16,10 @@ from reconciler.problem import Problem, ReconcilerError
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
     from reconciler.journal import Entry, Written
-    from reconciler.plan import Change, Plan
+    from reconciler.plan import Plan
     from reconciler.reconcile import Work
     from reconciler.resources import Resource
+    from reconciler.target import Change
 
 
 @click.command()

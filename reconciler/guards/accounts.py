@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.guards.evidence import Evidence, mail_addresses, refuse, warn
-from reconciler.plan import Change, Reason
 from reconciler.problem import Problem
 from reconciler.resources import Account, Domain
+from reconciler.target import Change, Reason
 
 
 def domain_in_use(evidence: Evidence) -> Iterator[Problem]:

@@ -13,9 +13,9 @@ from reconciler.dns.publication import Publication, publication
 from reconciler.dns.records import policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
-from reconciler.plan import Change
 from reconciler.problem import Problem
 from reconciler.resources import UNKNOWN, Record, Signature
+from reconciler.target import Change
 
 
 def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:

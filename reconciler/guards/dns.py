@@ -9,9 +9,9 @@ from reconciler.dns.publication import publication
 from reconciler.dns.records import policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
-from reconciler.plan import Change
 from reconciler.problem import Problem
 from reconciler.resources import Record, SecretText, Variable
+from reconciler.target import Change
 
 
 def second_policy(evidence: Evidence) -> Iterator[Problem]:

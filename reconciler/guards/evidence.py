@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.dns.publication import Answers
-from reconciler.plan import Change, Desired, Plan, Reason
+from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Account, Domain, Live, Login, Observation, Record, SecretRef, Variable
+from reconciler.target import Change, Reason
 
 
 @dataclass(frozen=True, slots=True)

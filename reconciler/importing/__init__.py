@@ -19,10 +19,10 @@ from reconciler.importing.stalwart import stalwart
 from reconciler.importing.targets import reconciler
 from reconciler.importing.yaml import document
 from reconciler.problem import Problem
-from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef
 from reconciler.secrets.store import open_store
 from reconciler.settings import Settings
+from reconciler.target import Progress, Reveal
 
 __all__ = ["Request", "Result", "import_", "write"]
 

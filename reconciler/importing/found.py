@@ -16,8 +16,8 @@ from reconciler.problem import TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
 
 if TYPE_CHECKING:
-    from reconciler.reconcile import Progress, Reveal
     from reconciler.settings import Settings
+    from reconciler.target import Progress, Reveal
     from reconciler.targets.compose import Compose
     from reconciler.targets.compose.survey import Service
     from reconciler.targets.compose.survey import Survey as Project

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from reconciler import keys
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import SecretRef
 from reconciler.secrets.reveal import Secrets
+from reconciler.target import Reveal
 
 
 @dataclass(slots=True)

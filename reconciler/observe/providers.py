@@ -19,8 +19,8 @@ from reconciler.desired.presets import PRESETS
 from reconciler.desired.provided import Asked
 from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Record, SecretRef
+from reconciler.target import Progress, Reveal
 from reconciler.url import is_loopback
 
 if TYPE_CHECKING:

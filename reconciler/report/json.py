@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reconciler.plan import Action, Change, Plan
+from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.report import summary, values
 from reconciler.resources import UNKNOWN, UNMANAGED, Resource, Special
+from reconciler.target import Action, Change
 
 FORMAT_VERSION = "1.0"  # additive within a major
 

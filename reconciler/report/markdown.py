@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from reconciler.plan import Change, Plan
+from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 from reconciler.report import summary, values
+from reconciler.target import Change
 
 LIMIT = 65536  # characters GitHub takes for a comment
 _MARGIN = 500  # for the last lines: what is left out, and the fingerprint

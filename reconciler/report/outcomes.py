@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.plan import Change, Plan
+from reconciler.plan import Plan
 from reconciler.problem import Problem
 from reconciler.report import summary, text, values
+from reconciler.target import Change
 
 _NOTICEABLE = 0.05  # seconds; what came in one batch took none of its own
 _MARKS = {"done": ("✓", "green"), "failed": ("✗", "red"), "unknown": ("?", "yellow"), "skipped": ("·", "yellow")}

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from reconciler.address import Address
 from reconciler.dns.records import policy
-from reconciler.plan import Action, Change, Plan, Reason, phases
+from reconciler.plan import Plan, phases
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Account, Record
+from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
 MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."

@@ -8,9 +8,10 @@ from itertools import groupby
 
 import click
 
-from reconciler.plan import Change, Plan, Reason
+from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 from reconciler.report import summary, values
+from reconciler.target import Change, Reason
 
 FOLD = 20  # creations of one kind in a row that are still listed one by one
 WIDTH = 100  # characters a line of fields may take before each gets its own

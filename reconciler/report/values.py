@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from reconciler.plan import Change, sensitive
+from reconciler.plan import sensitive
 from reconciler.resources import (
     UNMANAGED,
     Account,
@@ -26,6 +26,7 @@ from reconciler.resources import (
     Unreadable,
     Variable,
 )
+from reconciler.target import Change
 
 LONGEST = 120  # characters of one value on a line
 HEAD, TAIL = 70, 30  # what is kept of a longer one

@@ -21,10 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.plan import Change
 from reconciler.problem import Problem
-from reconciler.reconcile import Outcome, Status, Work
+from reconciler.reconcile import Work
 from reconciler.resources import Account, Live, Observation, Resource, Same, SecretRef, Signature
+from reconciler.target import Change, Outcome, Status
 
 
 class World:

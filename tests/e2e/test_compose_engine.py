@@ -15,9 +15,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from reconciler.plan import Change, Desired, diff
-from reconciler.reconcile import Outcome, Status
+from reconciler.plan import Desired, diff
 from reconciler.resources import Login, Secret, SecretRef, Variable
+from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 
 # One worker: an engine answers 404 to a listing while another test removes a container.

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from reconciler.plan import Action, Change, Plan, Reason
+from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.report import json, markdown, outcomes, summary, text, values
 from reconciler.resources import (
@@ -31,6 +31,7 @@ from reconciler.resources import (
     Unreadable,
     Variable,
 )
+from reconciler.target import Action, Change, Reason
 
 REF = SecretRef("env", "NOREPLY_PASSWORD")
 SCHEMA = Path(__file__).parents[2] / "docs" / "plan.schema.json"

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from reconciler.dkim.record import dkim_record
 from reconciler.dns.names import absolute
 from reconciler.dns.records import record as make_record
-from reconciler.plan import Change, Desired, Reason, diff, phases
+from reconciler.plan import Desired, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Status
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef
 from reconciler.simulator.cloudflare import Cloudflare as Fake
 from reconciler.simulator.cloudflare import Token
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Change, Reason, Status
 from reconciler.targets.cloudflare import Cloudflare
 
 ZONE = "mana.how"

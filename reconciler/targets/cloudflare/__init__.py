@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from reconciler.dns.names import host
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Live, Observation, Record, Resource, SecretRef
+from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.cloudflare.failure import Failure, Unsent
 from reconciler.targets.cloudflare.listing import READ_ZONES, Zone, find, listing
 from reconciler.targets.cloudflare.transport import Line, Session

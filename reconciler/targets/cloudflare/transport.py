@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from reconciler import http
-from reconciler.reconcile import Progress, Stopped
 from reconciler.resources import SecretRef
+from reconciler.target import Progress, Stopped
 from reconciler.targets.cloudflare.failure import (
     HINTS,
     INVALID_TOKEN,

@@ -11,9 +11,8 @@ from typing import Any, cast
 from reconciler.dns import text, types
 from reconciler.dns.names import absolute
 from reconciler.dns.records import marked
-from reconciler.plan import Change, differences
-from reconciler.reconcile import Outcome, Status, Stopped
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Record
+from reconciler.target import Change, Outcome, Status, Stopped, differences
 from reconciler.targets.cloudflare.failure import CONTRADICTED, QUOTA, Failure, Lost, Refused, Unsent
 from reconciler.targets.cloudflare.listing import Zone, listing
 from reconciler.targets.cloudflare.transport import Session

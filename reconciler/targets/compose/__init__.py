@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Live, Observation, Resource, Variable
+from reconciler.target import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.compose.engine import Engine, Patience
 from reconciler.targets.compose.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.plan import Change
+    from reconciler.target import Change
     from reconciler.targets.compose.proof import Door
     from reconciler.targets.compose.snapshot import Snapshot, View
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
 from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.reconcile import Outcome, Reveal, Status, Stopped
 from reconciler.resources import Login, Special, Variable
+from reconciler.target import Change, Outcome, Reveal, Status, Stopped
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
 from reconciler.targets.compose.engine import Container, Engine, newest, ticking, wait_until_up

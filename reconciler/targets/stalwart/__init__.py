@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.resources import Observation, Resource, SecretRef
+from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap.api import Bootstrapping

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from reconciler import http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef
+from reconciler.target import Progress, Reveal
 
 TARGET = "stalwart"
 _PROBE = "/.well-known/oauth-protected-resource"

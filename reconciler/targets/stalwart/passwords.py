@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import TypeVar
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Progress, Report, Reveal
 from reconciler.resources import Account, SecretRef, Unreadable
 from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.target import Change, Progress, Report, Reveal
 
 MEMORY, PASSES = 4096, 1  # KiB and times
 """What Argon2id costs. Up to 0.15 the server verifies the hash again at *every* request and login (observed.md), each

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Status
+from reconciler.target import Change, Outcome, Progress, Status
 from reconciler.targets.stalwart import host, ports
 from reconciler.targets.stalwart.connection import Connection, wait_until
 from reconciler.targets.stalwart.container import Docker, DockerUnreachable

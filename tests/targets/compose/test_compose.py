@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.plan import Change, Desired, diff
+from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.reconcile import Outcome, Status
 from reconciler.resources import (
     UNKNOWN,
     Different,
@@ -29,6 +28,7 @@ from reconciler.resources import (
 from reconciler.simulator.compose import main as stand_in
 from reconciler.simulator.docker import CRASH_LOOPING, FAILING, HEALTHY, SLOW, Behaviour, Container, Docker
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 from reconciler.targets.compose.engine import Engine
 

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Outcome
 from reconciler.resources import (
     Account,
     AllowedIp,
@@ -25,6 +24,7 @@ from reconciler.resources import (
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap as NewFake
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
+from reconciler.target import Outcome
 from reconciler.targets.stalwart import Stalwart
 from reconciler.targets.stalwart.jmap.bootstrap import Setup
 from reconciler.targets.stalwart.passwords import hashed

@@ -4,13 +4,12 @@ import socket
 
 import pytest
 
-from reconciler.plan import Action
 from reconciler.problem import Severity
-from reconciler.reconcile import Status
 from reconciler.resources import UNMANAGED, Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
+from reconciler.target import Action, Status
 from reconciler.targets.stalwart.container import Container, Docker, Mount, causes, version
 
 IMAGE = "stalwartlabs/stalwart:v0.15.5"

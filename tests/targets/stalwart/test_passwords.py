@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 
-from reconciler.plan import Action, Change, Desired, Reason, diff
+from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Account, Live, Observation, Same, Secret, SecretRef
 from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.target import Action, Change, Reason
 from reconciler.targets.stalwart import passwords
 
 CLEAR = "pässwörd $x \"'\\"

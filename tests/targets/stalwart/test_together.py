@@ -7,10 +7,10 @@ import pytest
 from reconciler.keys import public_half
 from reconciler.plan import phases
 from reconciler.problem import Severity
-from reconciler.reconcile import Outcome, Status
 from reconciler.resources import Account, AllowedIp, Domain, Setting, Signature
 from reconciler.simulator.stalwart.passwords import verify
 from reconciler.simulator.wire import Fault
+from reconciler.target import Outcome, Status
 
 from .conftest import ref
 

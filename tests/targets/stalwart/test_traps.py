@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from reconciler.keys import public_half, public_key
-from reconciler.reconcile import Status
 from reconciler.resources import (
     UNMANAGED,
     Account,
@@ -20,6 +19,7 @@ from reconciler.resources import (
     Signature,
 )
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Status
 from reconciler.targets.stalwart.container import Container, causes
 
 # The traps marked [15] or [both], then [16] or [both]; traps.md itself is not part of the package.

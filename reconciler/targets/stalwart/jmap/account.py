@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Report, Reveal
 from reconciler.resources import UNMANAGED, Account, Different, Live, Resource, SecretRef, Special, Verdict
+from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Connection, Credentials
 from reconciler.targets.stalwart.jmap.api import Kind

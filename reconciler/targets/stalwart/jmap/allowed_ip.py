@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reconciler.plan import Change
 from reconciler.resources import AllowedIp, Live
+from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Write, bare, creation_id

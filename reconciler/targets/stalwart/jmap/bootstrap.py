@@ -20,8 +20,8 @@ from typing import Any
 
 from reconciler.files import write_private
 from reconciler.problem import Problem, Severity, TargetUnreadable
-from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import Observation, Resource
+from reconciler.target import Progress, Reveal
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
 from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.desired.objects import TYPE
-from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Domain, Live, Signature
+from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Write

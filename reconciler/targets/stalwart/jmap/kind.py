@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from reconciler.plan import Change
-from reconciler.reconcile import Progress, Report, Reveal
 from reconciler.resources import Account, Live, Resource, SecretRef, Unreadable, Verdict
+from reconciler.target import Change, Progress, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit

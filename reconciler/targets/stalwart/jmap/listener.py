@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reconciler.plan import Change
 from reconciler.resources import UNMANAGED, Listener, Live
+from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Write, creation_id

@@ -15,10 +15,9 @@ from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import SINGLETON, TYPE, Misfit, Parts, Place, Type
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Report, Reveal
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable
+from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
 from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write, bare

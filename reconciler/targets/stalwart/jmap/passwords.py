@@ -24,9 +24,9 @@ from typing import Any
 
 from reconciler import files
 from reconciler.problem import Problem, Severity, TargetUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Same, SecretRef, Unreadable, Verdict
 from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.target import Reveal
 from reconciler.targets.stalwart.connection import Connection
 
 FILE = "passwords.json"

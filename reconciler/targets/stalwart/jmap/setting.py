@@ -7,9 +7,9 @@ from typing import Any
 
 from reconciler.desired.objects import SINGLETON
 from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate
-from reconciler.plan import Change
 from reconciler.problem import Problem
 from reconciler.resources import Domain, Live, Resource, Setting
+from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write

@@ -9,10 +9,9 @@ from typing import Any
 
 from reconciler import keys as dkim
 from reconciler.desired.objects import TYPE
-from reconciler.plan import Change, differences
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
+from reconciler.target import Change, Reveal, differences
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write

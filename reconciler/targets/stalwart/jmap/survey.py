@@ -15,8 +15,8 @@ from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
-from reconciler.reconcile import Reveal
 from reconciler.resources import Setting
+from reconciler.target import Reveal
 from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Docker

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Report, Reveal, Status, Stopped
 from reconciler.resources import Different, Observation, Resource, Secret
+from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status, Stopped
 from reconciler.targets.stalwart import host, ports
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, unrecoverable, version

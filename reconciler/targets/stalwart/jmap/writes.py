@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, TargetUnreadable
+from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, Failure, JmapApi, Rejected
 
 _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Different, Live, Same, SecretRef, Unreadable, Verdict
 from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.target import Change
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes

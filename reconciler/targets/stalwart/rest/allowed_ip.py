@@ -6,9 +6,8 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 
 from reconciler.desired.stalwart import ALLOWED_IP
-from reconciler.plan import Change
-from reconciler.reconcile import Reveal
 from reconciler.resources import AllowedIp, Live
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind
 from reconciler.targets.stalwart.rest.kind import Keys, Reading
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.desired.stalwart import in_config_file
-from reconciler.plan import Change, renewed
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Status
+from reconciler.target import Change, Outcome, Progress, Reveal, Status, renewed
 from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import ConfigFile, Docker
 from reconciler.targets.stalwart.host import look

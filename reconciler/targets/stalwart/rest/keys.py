@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from reconciler.desired.stalwart import LOCAL_KEYS, in_config_file
-from reconciler.plan import Change
-from reconciler.reconcile import Reveal
 from reconciler.resources import Resource
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.kind import Keys, Kind, R
 
 

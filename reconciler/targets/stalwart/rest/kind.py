@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from reconciler.reconcile import Progress, Report, Reveal
 from reconciler.resources import Live, Resource
+from reconciler.target import Progress, Report, Reveal
 from reconciler.targets.stalwart.container import Container
 from reconciler.targets.stalwart.survey import Omissions
 

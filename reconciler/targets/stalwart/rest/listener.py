@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from reconciler.desired.stalwart import LISTENER
-from reconciler.plan import Change
-from reconciler.reconcile import Reveal
 from reconciler.resources import UNMANAGED, Listener, Live
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
 from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading, fresh

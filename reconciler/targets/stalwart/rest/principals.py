@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from reconciler.plan import Change
 from reconciler.resources import UNMANAGED, Special
+from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.kind import Item, Kind, R

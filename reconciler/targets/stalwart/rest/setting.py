@@ -8,10 +8,9 @@ from typing import Any
 
 from reconciler.desired.objects import place
 from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate, is_secret, raw_key
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
 from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 from reconciler import keys as dkim
 from reconciler.desired.stalwart import SIGNATURE
-from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.reconcile import Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind
 from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
 from reconciler.targets.stalwart.work import unusable

@@ -10,8 +10,8 @@ from typing import Any
 
 from reconciler.desired import stalwart as words
 from reconciler.problem import TargetUnreadable
-from reconciler.reconcile import Reveal
 from reconciler.resources import Setting
+from reconciler.target import Reveal
 from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker

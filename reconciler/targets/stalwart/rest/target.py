@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from reconciler.plan import Change
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.reconcile import Outcome, Progress, Reveal, Stopped
 from reconciler.resources import Observation, Resource
+from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes
 from reconciler.targets.stalwart.host import is_lost, look

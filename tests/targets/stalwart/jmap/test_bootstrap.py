@@ -17,12 +17,12 @@ from reconciler.desired import objects
 from reconciler.desired.load import load
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity, TargetUnreadable
-from reconciler.reconcile import Status
 from reconciler.resources import Account, Domain, Listener, SecretRef, Setting
 from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Status
 from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.container import CONFIG, DATA, Container, Docker, Mount, causes, unrecoverable

@@ -2,13 +2,12 @@
 
 import pytest
 
-from reconciler.plan import Action
 from reconciler.problem import Severity
-from reconciler.reconcile import Status
 from reconciler.resources import Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Server
+from reconciler.target import Action, Status
 
 IMAGE = "stalwartlabs/stalwart:v0.16.18"
 SUBMISSION = Listener("submission", ("[::]:587",), "smtp")

@@ -12,7 +12,6 @@ import pytest
 
 from reconciler import stack as connect
 from reconciler.desired.load import load
-from reconciler.plan import Reason
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.reconcile import apply, make_plan
 from reconciler.report import json as report
@@ -20,6 +19,7 @@ from reconciler.resources import Different, Same, SecretRef, Unreadable
 from reconciler.settings import Settings
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Reason
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.passwords import FILE, MOST_REFUSED, PasswordChecks, try_login
 from reconciler.targets.stalwart.passwords import hashed

@@ -12,7 +12,7 @@ from reconciler.desired.load import load
 from reconciler.desired.objects import Parts
 from reconciler.desired.resources import desire
 from reconciler.desired.stalwart import notes
-from reconciler.plan import Change, Desired, Plan, Reason, diff
+from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import Problem
 from reconciler.report import json as report_json
 from reconciler.report import text
@@ -33,6 +33,7 @@ from reconciler.resources import (
 )
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
+from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.allowed_ip import AllowedIpKind
 from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged

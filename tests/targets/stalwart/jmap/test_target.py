@@ -7,7 +7,6 @@ import pytest
 
 from reconciler.keys import public_half
 from reconciler.problem import Severity
-from reconciler.reconcile import Status
 from reconciler.resources import (
     KINDS,
     UNKNOWN,
@@ -21,6 +20,7 @@ from reconciler.resources import (
     Signature,
 )
 from reconciler.simulator.wire import Fault, Reply
+from reconciler.target import Status
 from reconciler.targets.stalwart.jmap import target
 
 NOREPLY = "noreply@mana.how"

@@ -7,9 +7,7 @@ import httpx
 import pytest
 
 from reconciler.keys import public_half
-from reconciler.plan import Action
 from reconciler.problem import Severity
-from reconciler.reconcile import Status
 from reconciler.resources import (
     UNKNOWN,
     Account,
@@ -24,6 +22,7 @@ from reconciler.resources import (
     Unreadable,
 )
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.target import Action, Status
 
 DONE = Status.DONE
 
