@@ -1,15 +1,17 @@
-"""One apply of an approved plan, from the journal's first line to its last. Whoever calls it holds the lease."""
+"""One apply: the lease, an approved plan, and the journal from its first line to its last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from reconciler import journal, reconcile
+from reconciler import journal
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
-from reconciler.reconcile import Result, Work
+from reconciler.reconcile import Result
 from reconciler.report import json
+from reconciler.stack import Stack
 from reconciler.target import Change, Outcome, Status, Stopped
 
 
@@ -25,55 +27,60 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Who hears of an apply while it goes on: each outcome, and what of the journal could not be written.
-
-    ``redact`` takes secrets out of what the journal keeps.
-    """
+    """Who hears of an apply while it goes on: each outcome, and what of the journal could not be written."""
 
     outcome: Callable[[Outcome], None] = lambda _: None
     warning: Callable[[Problem], None] = lambda _: None
-    redact: Callable[[str], str] = lambda text: text
 
 
-def carry_out(
-    work: Work,
-    plan: Plan,
-    log: journal.Journal,
-    *,
-    environ: Mapping[str, str],
-    reporter: Reporter,
-    stopped: Stopped,
-    partial: bool = False,
-) -> Ending:
-    """Apply a plan and write down how it went; ``partial`` says that it is not about all declared targets."""
-    entry = journal.entry(
-        plan.stack,
-        environ,
-        targets=tuple(work.targets),
-        lost=tuple(sorted(plan.lost)),
-        revision=plan.revision,
-        desired_hash=plan.desired_hash,
-        fingerprint=plan.fingerprint,
-    )
-    _warn(reporter, log.begin(entry))
-    outcomes: list[Outcome] = []
+class Apply:
+    """One apply, between entering and leaving: what is planned, approved and carried out within it is under the lease.
 
-    def hear(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        reporter.outcome(outcome)
+    Entering raises `LeaseHeld` where another reconciler is at work, and ReconcilerError where no lease can be taken.
+    ``command`` tells others what holds it.
+    """
 
-    result: Result | None = None
-    problems: tuple[Problem, ...] = ()
-    try:
-        result = reconcile.apply(work, plan, hear, stopped)
-    except ReconcilerError as error:
-        problems = error.problems
-    finally:
-        word = "stopped" if stopped() else _word(result, outcomes)
-        whole = result is not None and result.proven and not (partial or work.only)
-        written = [_written(item, reporter.redact) for item in outcomes]
-        _warn(reporter, log.end(entry, word, written, whole=whole))
-    return Ending(word, entry.id, result, problems)
+    def __init__(self, stack: Stack, command: str) -> None:
+        self.stack, self._lease = stack, stack.lease(command)
+
+    def __enter__(self) -> Self:
+        self._lease.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lease.__exit__()
+
+    def carry_out(self, plan: Plan, reporter: Reporter, stopped: Stopped) -> Ending:
+        """Apply an approved plan and write down how it went."""
+        stack, log = self.stack, self.stack.journal
+        entry = journal.entry(
+            plan.stack,
+            stack.settings.environ,
+            targets=tuple(stack.targets),
+            lost=tuple(sorted(plan.lost)),
+            revision=plan.revision,
+            desired_hash=plan.desired_hash,
+            fingerprint=plan.fingerprint,
+        )
+        _warn(reporter, log.begin(entry))
+        outcomes: list[Outcome] = []
+
+        def hear(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            reporter.outcome(outcome)
+
+        result: Result | None = None
+        problems: tuple[Problem, ...] = ()
+        try:
+            result = stack.apply(plan, hear, stopped)
+        except ReconcilerError as error:
+            problems = error.problems
+        finally:
+            word = "stopped" if stopped() else _word(result, outcomes)
+            whole = result is not None and result.proven and not (stack.choice.targets or stack.choice.only)
+            written = [_written(item, stack.secrets.redact) for item in outcomes]
+            _warn(reporter, log.end(entry, word, written, whole=whole))
+        return Ending(word, entry.id, result, problems)
 
 
 def still_true(approved: Plan, now: Plan) -> Plan:

@@ -23,12 +23,10 @@ _HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does
 class Work:
     """Everything one reconciliation needs: what should be, the systems, and how far it may go.
 
-    ``desire`` is the pure function from what was observed (None before that) to what is desired. ``only`` narrows the
-    plan to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``head`` says what
-    of the environment overrides the directory. ``last_hash`` is the digest of the directory that was last applied
-    whole, from the journal: it only adds words. ``look`` asks the authoritative name servers, where a guard has to
-    know what they show; ``today`` is the day that guards count from. ``unexpected`` is told of exceptions that should
-    not be.
+    ``desire`` is the function from what was observed (None before that) to what is desired. ``only`` narrows the plan
+    to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``look`` asks the
+    authoritative name servers, where a guard has to know what they show; ``today`` is the day that guards count from.
+    ``unexpected`` is told of exceptions that should not be.
     """
 
     stack: str
@@ -38,10 +36,6 @@ class Work:
     policy: Policy = field(default_factory=Policy)
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
-    head: tuple[str, ...] = ()
-    revision: str = ""
-    desired_hash: str = ""
-    last_hash: str | None = None
     look: Look = lambda _: {}
     today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     unexpected: Callable[[Exception], None] = lambda _: None
@@ -113,15 +107,7 @@ def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
     evidence = Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
     asked = guards.questions(evidence)
     evidence = replace(evidence, answers=work.look(asked) if asked else {})
-    unchanged = work.last_hash is not None and work.last_hash == work.desired_hash
-    return replace(
-        plan,
-        problems=tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence)))),
-        head=(*work.head, *plan.head),
-        revision=work.revision,
-        desired_hash=work.desired_hash,
-        drift=tuple(change.address for change in plan.changes) if unchanged else (),
-    )
+    return replace(plan, problems=tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence)))))
 
 
 def narrow(plan: Plan, only: Sequence[str]) -> Plan:

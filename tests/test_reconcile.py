@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from reconciler.dns.records import record
 from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
@@ -167,12 +165,6 @@ def test_every_change_gets_one_outcome_even_if_a_target_forgets_some():
     job = work(targets, stack())
     plan = make_plan(job)
     assert len(apply(job, plan).outcomes) == len(plan.changes)
-
-
-@pytest.mark.parametrize(("last", "drift"), [("h1", 1), ("h0", 0), (None, 0)])
-def test_drift_is_what_the_directory_did_not_cause(last, drift):
-    job = replace(work([World("cloudflare")], [stack()[1]]), desired_hash="h1", last_hash=last)
-    assert len(make_plan(job).drift) == drift
 
 
 def test_guards_judge_the_plan():

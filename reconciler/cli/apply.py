@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.choice import Choice, choices
+from reconciler.cli.choice import choices
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Refused
 
 if TYPE_CHECKING:
+    from reconciler.apply import Apply
     from reconciler.plan import Plan
-    from reconciler.reconcile import Work
     from reconciler.report.json import Saved
+    from reconciler.stack import Choice, Stack
     from reconciler.target import Outcome
 
 PARTIAL = 6
@@ -36,24 +37,25 @@ def command(session: Session, *, file: Path | None, yes: bool, **given: Any) -> 
     Ends with 0, 1 where nothing was done, 4 where a guard refuses the plan or a saved one is stale, 5 where another
     reconciler holds the lease, or 6 where it was applied in part.
     """
+    from reconciler.apply import Apply
+    from reconciler.stack import Choice
+
     choice = Choice(session.options.target, **given)
     saved = _read(file, choice) if file else None
-    choice = _chosen(saved, file) if saved else choice
-    work = session.work(session.directory(), **choice.as_dict())
-    from reconciler.lease import Lease
-
-    with Lease(session.settings.data, work.stack, "reconciler apply"):
-        plan = _agreed(session, work, choice, saved, yes=yes)
+    stack = session.stack(choice=_chosen(saved, file) if saved and file else choice)
+    with Apply(stack, "reconciler apply") as apply:
+        plan = _agreed(session, stack, saved, yes=yes)
         if plan.changes or plan.adopted:
-            return _carry_out(session, work, plan, choice)
+            return _carry_out(session, apply, plan)
         if session.console.output != "text":
-            _Report(session, plan, choice).print("nothing")
+            _Report(session, plan, stack.choice).print("nothing")
         return 1 if plan.unread or plan.errors else 0
 
 
 # ------------------------------------------------------------------------------------------------------ agreement
 def _read(file: Path, choice: Choice) -> Saved:
     from reconciler.report import json
+    from reconciler.stack import Choice
 
     if choice != Choice():
         raise click.UsageError("a saved plan knows its options: name FILE alone, or plan again with those options")
@@ -66,6 +68,8 @@ def _read(file: Path, choice: Choice) -> Saved:
 
 
 def _chosen(saved: Saved, file: Path | None) -> Choice:
+    from reconciler.stack import Choice
+
     try:
         return Choice.saved(saved.options)
     except ValueError:
@@ -73,14 +77,14 @@ def _chosen(saved: Saved, file: Path | None) -> Choice:
         raise ReconcilerError(Problem(str(file), "is not a saved plan: its options are damaged", hint)) from None
 
 
-def _agreed(session: Session, work: Work, choice: Choice, saved: Saved | None, *, yes: bool) -> Plan:
+def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -> Plan:
     """Show the plan and return it once it may be applied. Raises `Refused`, or ReconcilerError without a yes."""
     from reconciler.apply import still_true
     from reconciler.report import json
 
-    plan = session.plan(work)
+    plan = session.plan(stack)
     if session.console.output == "text" or plan.refused:
-        session.show(plan, choice.as_dict())
+        session.show(plan, stack.choice)
     if plan.refused:
         raise _Shown
     said = json.stale(saved, plan) if saved else []
@@ -90,7 +94,7 @@ def _agreed(session: Session, work: Work, choice: Choice, saved: Saved | None, *
     if yes or not (plan.changes or plan.adopted):
         return plan
     _ask(session, plan)
-    return still_true(plan, session.plan(work))  # a person may have thought for an hour
+    return still_true(plan, session.plan(stack))  # a person may have thought for an hour
 
 
 class _Shown(Refused):
@@ -111,24 +115,14 @@ def _ask(session: Session, plan: Plan) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the apply
-def _carry_out(session: Session, work: Work, plan: Plan, choice: Choice) -> int:
-    from reconciler.apply import Reporter, carry_out
+def _carry_out(session: Session, apply: Apply, plan: Plan) -> int:
+    from reconciler.apply import Reporter
     from reconciler.report import text
 
-    report = _Report(session, plan, choice)
-    reporter = Reporter(
-        report.hear, lambda problem: session.console.note(text.problem(problem)), session.console.redact
-    )
+    report = _Report(session, plan, apply.stack.choice)
+    reporter = Reporter(report.hear, lambda problem: session.console.note(text.problem(problem)))
     with session.stop.writing():
-        ending = carry_out(
-            work,
-            plan,
-            session.journal(plan.stack),
-            environ=session.settings.environ,
-            reporter=reporter,
-            stopped=session.stop.requested,
-            partial=bool(choice.targets),
-        )
+        ending = apply.carry_out(plan, reporter, session.stop.requested)
     session.report(*ending.problems)
     if ending.result is not None:
         report.print(ending.word, ending.id, ending.result.after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,10 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
-    from reconciler.desired.load import Directory
     from reconciler.journal import Entry, Written
     from reconciler.plan import Plan
-    from reconciler.reconcile import Work
     from reconciler.resources import Resource
+    from reconciler.stack import Stack
     from reconciler.target import Change
 
 
@@ -32,10 +31,9 @@ def command(session: Session, *, address: str) -> int:
     """
     from reconciler.address import Address
 
-    directory = session.directory()
-    work = session.work(directory)
-    plan = session.plan(work)
-    facts = _known(directory, work, plan)
+    stack = session.stack()
+    plan = session.plan(stack)
+    facts = _known(stack, plan)
     found = sorted(name for name in facts if address in (name, str(Address.parse(name).place)))
     if not found:
         raise ReconcilerError(_unknown(address, facts))
@@ -61,7 +59,7 @@ class Fact:
     problems: tuple[Problem, ...] = ()
 
 
-def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
+def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     """Gather what the directory, the plan and the systems know, by address."""
     from reconciler.cli.declared import place
 
@@ -71,9 +69,9 @@ def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
         return facts.setdefault(address, Fact(address))
 
     planned = {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
-    for address, resource in _named(work):
+    for address, resource in _named(stack.desired().resources):
         known = fact(planned.get(resource, address))
-        known.wanted, known.place = resource, place(directory, resource.address)
+        known.wanted, known.place = resource, place(stack.directory, resource.address)
         known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
     for address, wanted, live in plan.compared:
         if wanted is not None and live is not None and address in facts:
@@ -81,7 +79,7 @@ def _known(directory: Directory, work: Work, plan: Plan) -> dict[str, Fact]:
     for change in (*plan.changes, *plan.adopted):
         known = fact(change.address)
         known.change, known.adopted = change, change in plan.adopted
-        known.place = known.place or place(directory, change.address)
+        known.place = known.place or place(stack.directory, change.address)
     for address in plan.unmanaged:
         fact(address).unmanaged = True
     for problem in plan.problems:
@@ -101,12 +99,12 @@ def _untold(wanted: Resource, live: Resource) -> Iterator[str]:
             yield f"{values.label(name)} {values.shown(name, have)}"
 
 
-def _named(work: Work) -> Iterator[tuple[str, Resource]]:
+def _named(resources: Iterable[Resource]) -> Iterator[tuple[str, Resource]]:
     """Yield what is desired by address, as a plan names it."""
     from reconciler.plan import addresses
 
     groups: dict[tuple[str, ...], list[Resource]] = defaultdict(list)
-    for resource in work.desire(None).resources:
+    for resource in resources:
         groups[resource.group].append(resource)
     for members in groups.values():
         yield from zip(addresses(members), members, strict=True)

@@ -9,12 +9,13 @@ import click
 
 from reconciler import files
 from reconciler.cli import session
-from reconciler.cli.choice import Choice, choices
+from reconciler.cli.choice import choices
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.plan import Plan
+    from reconciler.stack import Choice
 
 PENDING = 2
 
@@ -32,10 +33,11 @@ def command(session: Session, *, out: Path | None, detailed_exitcode: bool, **gi
     Ends with 0, 1 where a system could not be read (the rest is shown), 3 where the directory is invalid, or 4 where a
     guard refuses the plan.
     """
+    from reconciler.stack import Choice
+
     choice = Choice(session.options.target, **given)
-    work = session.work(session.directory(), **choice.as_dict())
-    plan = session.plan(work)
-    session.show(plan, choice.as_dict())
+    plan = session.plan(session.stack(choice=choice))
+    session.show(plan, choice)
     if out is not None:
         _save(session, plan, choice, out)
     return exit_code(plan, PENDING if detailed_exitcode else 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -19,9 +18,9 @@ if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
     from reconciler.journal import Journal
     from reconciler.plan import Plan
-    from reconciler.reconcile import Work
     from reconciler.report.text import Style
     from reconciler.settings import Settings
+    from reconciler.stack import Choice, Stack
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -60,15 +59,15 @@ class Session:
 
         return load(self.settings.state)
 
-    def work(self, directory: Directory, **choice: Any) -> Work:
-        """Connect to the systems. ``choice`` is ``only adopt allow_deletes``, and the ``targets`` of a saved plan."""
-        from reconciler.stack import work
+    def stack(self, directory: Directory | None = None, choice: Choice | None = None) -> Stack:
+        """Connect to the systems of a directory, which is read where none is given; nothing of it is observed yet."""
+        from reconciler.stack import Choice, Stack
 
-        choice.setdefault("targets", self.options.target)
-        made: Work = work(directory, self.settings, progress=self.console.step, **choice)
-        made = replace(made, unexpected=self.trace)
-        self.console.redact = getattr(made.reveal, "redact", self.console.redact)
-        return made
+        choice = choice or Choice(self.options.target)
+        directory = directory or self.directory()
+        stack = Stack(directory, self.settings, choice, progress=self.console.step, unexpected=self.trace)
+        self.console.redact = stack.secrets.redact
+        return stack
 
     def trace(self, error: BaseException) -> None:
         """Print where an exception comes from, for whoever asked for more: redacted, and never any locals."""
@@ -77,12 +76,10 @@ class Session:
 
             self.console.note("".join(traceback.format_exception(error)).rstrip())
 
-    def plan(self, work: Work) -> Plan:
+    def plan(self, stack: Stack) -> Plan:
         """Observe and plan."""
-        from reconciler.reconcile import make_plan
-
         self.console.step("Observing")
-        plan = make_plan(work)
+        plan = stack.plan()
         self.console.done()
         return plan
 
@@ -97,12 +94,12 @@ class Session:
         known = [self.journal(plan.stack).last_whole(target) for target in plan.lost]
         return next((entry.began for entry in known if entry), "")
 
-    def show(self, plan: Plan, made_with: dict[str, Any]) -> None:
+    def show(self, plan: Plan, choice: Choice) -> None:
         """Print a plan in the form that was asked for."""
         from reconciler.report import json, markdown, text
 
         if self.console.output == "json":
-            self.console.document(json.plan(plan, made_with))
+            self.console.document(json.plan(plan, choice.as_dict()))
         elif self.console.output == "markdown":
             self.console.text(markdown.plan(plan, last_whole=self.last_whole(plan)))
         else:

@@ -24,14 +24,13 @@ def command(session: Session) -> int:
 
     How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
     """
-    from reconciler.lease import Lease
     from reconciler.report import json, text
 
-    work = session.work(session.directory())
-    plan = session.plan(work)
-    systems = {target: _standing(plan, target) for target in work.targets}
+    stack = session.stack()
+    plan = session.plan(stack)
+    systems = {target: _standing(plan, target) for target in stack.targets}
     last, damage = _last(session, plan.stack)
-    holder = Lease(session.settings.data, plan.stack).holder()
+    holder = stack.lease().holder()
     document = json.problems([*plan.problems, *damage]) | {
         "stack": plan.stack,
         "revision": plan.revision,

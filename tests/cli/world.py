@@ -8,21 +8,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import json
 import os
 import pickle
-import sys
 import time
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from reconciler import stack
 from reconciler.problem import Problem
-from reconciler.reconcile import Work
 from reconciler.resources import Account, Live, Observation, Resource, Same, SecretRef, Signature
 from reconciler.target import Change, Outcome, Status
 
@@ -121,42 +117,25 @@ def _stored(resource: Resource) -> Resource:
     return replace(resource, private_key=None) if isinstance(resource, Signature) else resource
 
 
-def work(directory: Any, settings: Any, *, targets: Sequence[str] = (), **choice: Any) -> Work:
-    """Stand in for `reconciler.stack.work`: the same, but for where the targets are."""
-    from reconciler.desired.resources import desire
-    from reconciler.guards.evidence import Policy
-    from reconciler.observe.nameservers import look
-    from reconciler.secrets.reveal import Secrets
+class Connected(stack.Stack):
+    """The stack of a directory, but for where its targets are; the stand-in for `reconciler.stack.Stack`."""
 
-    spec, world = directory.spec, World(Path(os.environ["TEST_WORLD"]))
-    choice["progress"]("Connecting")
-    chosen = [name for name in ("stalwart", "cloudflare") if not targets or name in targets]
-    return Work(
-        stack=spec.stack,
-        desire=functools.partial(desire, spec, adopt=choice.get("adopt", ())),
-        targets={name: System(name, world, spec.stack) for name in chosen},
-        reveal=Secrets(directory.path, settings.environ, directory.text),
-        policy=Policy(max_deletes=spec.policy.max_deletes, allow_deletes=choice.get("allow_deletes")),
-        only=tuple(choice.get("only", ())),
-        head=settings.shown(chosen),
-        revision="3f2a9c1",
-        desired_hash=directory.digest,
-        look=functools.partial(look, nameservers=settings.nameservers),
-        today=settings.today,
-    )
+    revision = "3f2a9c1"
+
+    def connect(self, names: Collection[str]) -> dict[str, Any]:
+        world = World(Path(os.environ["TEST_WORLD"]))
+        self.progress("Connecting")
+        return {name: System(name, world, self.name) for name in names}
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Put the stand-in in the place of `reconciler.stack`."""
-    module = types.ModuleType("reconciler.stack")
-    former = importlib.import_module("reconciler.stack")
-    module.work = work  # type: ignore[attr-defined]
-    sys.modules["reconciler.stack"] = module
+    """Put the stand-in in the place of the real one."""
+    former, stack.Stack = stack.Stack, Connected
     try:
         yield
     finally:
-        sys.modules["reconciler.stack"] = former
+        stack.Stack = former
 
 
 if __name__ == "__main__":

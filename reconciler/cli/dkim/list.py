@@ -16,10 +16,9 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
-    from reconciler.desired.load import Directory
     from reconciler.dkim.verdict import Standing
-    from reconciler.reconcile import Work
     from reconciler.resources import Signature
+    from reconciler.stack import Stack
 
 
 @click.command("list")
@@ -34,52 +33,50 @@ def command(session: Session, *, domains: tuple[str, ...]) -> int:
 
     Ends with 0, whatever it finds, or 1 where Stalwart or a name server could not be asked.
     """
-    directory = session.directory()
-    work = _work(session, directory)
-    server, problems = _server(session, work)
-    found = _chosen(_standings(session, directory, work, server), domains, readable=server is not None)
+    stack = _stack(session)
+    server, problems = _server(stack)
+    found = _chosen(_standings(stack, server), domains, readable=server is not None)
     session.console.done()
-    complete = (server is not None or "stalwart" not in work.targets) and not any(item.unread for item in found)
+    complete = (server is not None or "stalwart" not in stack.targets) and not any(item.unread for item in found)
     _show(session, found, problems, complete=complete)
     return 0 if complete else 1
 
 
-def _work(session: Session, directory: Directory) -> Work:
+def _stack(session: Session) -> Stack:
     """Connect to Stalwart alone where it takes part: the rest is asked of the name servers."""
-    chosen = session.options.target
+    from reconciler.stack import Choice
+
+    directory, chosen = session.directory(), session.options.target
     takes_part = directory.spec.targets.stalwart is not None and (not chosen or "stalwart" in chosen)
-    return session.work(directory, **({"targets": ("stalwart",)} if takes_part else {}))
+    return session.stack(directory, Choice(("stalwart",)) if takes_part else None)
 
 
-def _server(session: Session, work: Work) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
+def _server(stack: Stack) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return what Stalwart has, and what it reports of it; None where it is no target or can't be read."""
-    from reconciler.cli.dkim.server import signatures
     from reconciler.resources import UNKNOWN, Signature
 
-    if "stalwart" not in work.targets:
+    if "stalwart" not in stack.targets:
         hint = "declare targets.stalwart, or leave --target out"
         return None, (Problem("Stalwart", "was not asked: it is no target here", hint, Severity.WARNING),)
     # Without the keys' halves: whether they could be written is a matter for `plan`.
-    desired = (item for item in work.desire(None).resources if isinstance(item, Signature))
+    desired = (item for item in stack.desired().resources if isinstance(item, Signature))
     wanted = [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
-    held, problems = signatures(session, work, wanted)
+    held, problems = stack.signatures(wanted)
     if held is None:
         return None, problems
     return held, tuple(item for item in problems if item.where.startswith("dkim"))
 
 
-def _standings(
-    session: Session, directory: Directory, work: Work, server: Sequence[Signature] | None
-) -> tuple[Standing, ...]:
+def _standings(stack: Stack, server: Sequence[Signature] | None) -> tuple[Standing, ...]:
     from reconciler.dkim import standing as agreement
     from reconciler.observe.halves import public_half
 
-    asked = agreement.questions(directory.spec, server)
-    session.console.step("Asking the name servers")
-    answers = work.look(asked) if asked else {}
+    asked = agreement.questions(stack.spec, server)
+    stack.progress("Asking the name servers")
+    answers = stack.look(asked)
     # Private keys are Stalwart's secrets: without that target none is read.
-    half = functools.partial(public_half, work.reveal) if "stalwart" in work.targets else None
-    return agreement.standings(directory.spec, server, answers, work.today, half)
+    half = functools.partial(public_half, stack.secrets) if "stalwart" in stack.targets else None
+    return agreement.standings(stack.spec, server, answers, stack.settings.today, half)
 
 
 def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bool) -> tuple[Standing, ...]:

@@ -100,18 +100,18 @@ def _server(
     session: Session, directory: Directory, domain: str
 ) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
     """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
-    from reconciler.cli.dkim.server import signatures
     from reconciler.dns.names import host
     from reconciler.resources import Domain, Signature
+    from reconciler.stack import Choice
 
     if session.options.target and "stalwart" not in session.options.target:
         return None, (Problem("Stalwart", "was not asked: it is no target here", "leave --target out"),)
     try:
-        work = session.work(directory, targets=("stalwart",))
+        stack = session.stack(directory, Choice(("stalwart",)))
     except ReconcilerError as error:
         return None, error.problems
-    wanted = [item for item in work.desire(None).resources if isinstance(item, Domain | Signature)]
-    held, problems = signatures(session, work, wanted)
+    wanted = [item for item in stack.desired().resources if isinstance(item, Domain | Signature)]
+    held, problems = stack.signatures(wanted)
     if held is None:
         return None, problems
     return tuple(item for item in held if item.domain == host(domain)), ()

@@ -11,8 +11,6 @@ import threading
 
 import pytest
 
-from reconciler import reconcile
-from reconciler import stack as connect
 from reconciler.desired import objects
 from reconciler.desired.load import load
 from reconciler.plan import Desired, diff
@@ -22,6 +20,7 @@ from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.stack import Stack
 from reconciler.target import Status
 from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login
@@ -716,13 +715,13 @@ def test_one_run_of_the_program_takes_a_server_from_nothing_to_its_desired_state
         machine._restarted(name)
 
     machine.engine.on_restart = restart
-    run = connect.work(load(state), Settings.read(environ, state, data))
-    result = reconcile.apply(run, reconcile.make_plan(run))
+    run = Stack(load(state), Settings.read(environ, state, data))
+    result = run.apply(run.plan())
     assert result.proven, result.after
     assert {item.status for item in result.outcomes} == {Status.DONE}
     assert machine.fake.hostname == "mail.mana.how"
     (tracer,) = machine.fake.store.all("Tracer")
     assert tracer[1]["@type"] == "Stdout"
-    assert seen["secret"] not in run.reveal.redact(f"it answered {seen['secret']}")
+    assert seen["secret"] not in run.secrets.redact(f"it answered {seen['secret']}")
     assert not (data / f"{ADMINISTRATOR}-mana.json").exists()
     assert machine.sets() == 1
