@@ -40,8 +40,8 @@ class Desired:
     ``removed`` are addresses that should not exist; ``moved`` maps an old address to a new one; ``adopt`` are
     addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
     they are never removed because they are absent. ``stays`` are addresses of what is left as it is, whatever it is,
-    since what it should be can't be told. ``notes`` tells what a person should know of a change to a
-    resource. ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
+    since what it should be can't be told. ``notes`` maps an address to what a person should know of a change there.
+    ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
     are what could not be derived.
     """
 
@@ -51,7 +51,7 @@ class Desired:
     adopt: frozenset[str] = frozenset()
     kept: frozenset[tuple[str, ...]] = frozenset()
     stays: frozenset[str] = frozenset()
-    notes: Callable[[Resource], tuple[str, ...]] = lambda _: ()
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
@@ -337,7 +337,7 @@ class _Diff:
         self._add(Change(self.names[id(resource)], (Action.CREATE,), reason, None, resource))
 
     def _add(self, change: Change) -> None:
-        self.changes.append(replace(change, notes=self.desired.notes(change.resource)))
+        self.changes.append(replace(change, notes=self.desired.notes.get(change.resource.address, ())))
 
     def _moved(self, creates: list[Resource], spare: list[Live]) -> tuple[list[Resource], list[Live]]:
         """Rename what `moved` names: the account to be created is the one that is there under its old address."""

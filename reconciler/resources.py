@@ -96,6 +96,18 @@ Verdict = Same | Different | Unreadable
 
 # ------------------------------------------------------------------------------------------------------ resources
 @dataclass(frozen=True, slots=True)
+class Brief:
+    """A piece of what a plan says in short of a resource: ``words``, and behind them the value of a field, if any.
+
+    ``name`` is the field's, by which its value is rendered: empty where it is rendered as any value, None for no value.
+    """
+
+    words: str
+    name: str | None = None
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
 
@@ -134,6 +146,17 @@ class Resource:
     def precedes(self, gone: Resource, *, deleted: bool) -> bool:  # noqa: ARG002 (as above)
         """Whether its own change, which may delete it, has to come before another resource's removal."""
         return False
+
+    def brief(self) -> Iterator[Brief]:
+        """Yield what it is, leaving out what its address says and what is at its default."""
+        yield from ()
+
+    def unusual(self, *names: str, **usual: Any) -> Iterator[Brief]:
+        """Yield some fields for `brief`, but for what is not there and for the ``usual`` values."""
+        for name in names:
+            value = getattr(self, name)
+            if value not in (None, UNMANAGED, ()) and value != usual.get(name):
+                yield Brief(f"{name.replace('_', ' ')}: ", name, value)
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yield name and value of every field that says how the thing is."""
@@ -200,6 +223,11 @@ class Record(Resource):
     def scope(self) -> str:
         """Zones are read and refused one by one."""
         return f"dns/{self.zone}"
+
+    def brief(self) -> Iterator[Brief]:
+        """Its value, and what is unusual about it."""
+        yield Brief("" if self.priority is None else f"{self.priority} ", "content", self.content)
+        yield from self.unusual("ttl", "proxied", "comment", ttl=1, proxied=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +338,11 @@ class Account(Resource):
             if name != "password" or self.enforce_password:
                 yield name, getattr(self, name)
 
+    def brief(self) -> Iterator[Brief]:
+        """All that is not as with most accounts."""
+        names = ("login", "email", "roles", "aliases", "groups", "quota", "password")
+        yield from self.unusual(*names, login=self.name.partition("@")[0], email=self.name, roles=("user",))
+
 
 @dataclass(frozen=True, slots=True)
 class MailingList(Resource):
@@ -382,6 +415,13 @@ class Signature(Resource):
             return not deleted and (self.domain, self.algorithm) == (gone.domain, gone.algorithm)
         return isinstance(gone, Record) and gone.host == self.host
 
+    def brief(self) -> Iterator[Brief]:
+        """Its algorithm and the head of its public half."""
+        yield Brief(self.algorithm)
+        yield from () if self.signs else (Brief("does not sign"),)
+        key = self.public_key
+        yield Brief(f"key {key[:16]}…") if isinstance(key, str) else Brief("key ", "", key)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting(Resource):
@@ -403,6 +443,10 @@ class Setting(Resource):
     def address(self) -> str:
         """``stalwart/WORD``."""
         return f"stalwart/{self.word}"
+
+    def brief(self) -> Iterator[Brief]:
+        """Its value."""
+        yield Brief("", "", self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,6 +494,11 @@ class Listener(Resource):
     def address(self) -> str:
         """``stalwart/listeners/NAME``."""
         return f"stalwart/listeners/{self.name}"
+
+    def brief(self) -> Iterator[Brief]:
+        """What it speaks, and where."""
+        yield Brief(f"{self.protocol} at {', '.join(self.bind)}")
+        yield from (Brief("TLS from the start"),) if self.tls_implicit else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +548,10 @@ class Variable(Resource):
         """A consumer relies on the account that it logs in as."""
         if self.login is not None and self.login.account:
             yield f"account/{self.login.account}"
+
+    def brief(self) -> Iterator[Brief]:
+        """What it is set to."""
+        yield Brief("", "", self.configured)
 
 
 def _normalise(resource: Resource, **values: Any) -> None:

@@ -61,7 +61,7 @@ class Fact:
 
 def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     """Gather what the directory, the plan and the systems know, by address."""
-    from reconciler.cli.declared import place
+    from reconciler.desired.declared import place
 
     facts: dict[str, Fact] = {}
 

@@ -99,7 +99,7 @@ def desire(
         adopt=adopted,
         kept=frozenset(item.group for item in derivation.selectors()),
         stays=frozenset(derivation.stays),
-        notes=partial(stalwart.notes, generation=derivation.generation),
+        notes=dict(derivation.notes(resources)),
         provided=derivation.provided().needed,
         problems=tuple(derivation.problems),
     )
@@ -136,6 +136,13 @@ class _Derivation:
         server = self.spec.targets.stalwart
         seen = (self.observed or {}).get("stalwart")
         return (seen.generation if seen else None) or (server.generation if server else None)
+
+    def notes(self, wanted: Iterable[Resource]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield, by address, what there is to know of a change to what is wanted or live on the mail server."""
+        seen = (self.observed or {}).get("stalwart")
+        for resource in (*wanted, *(live.resource for live in (seen.live if seen else ()))):
+            if said := stalwart.notes(resource, self.generation):
+                yield resource.address, said
 
     def resources(self) -> Iterator[Resource]:
         """Yield everything that should be, in the order of the kinds."""

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.plan import sensitive
 from reconciler.resources import (
-    UNMANAGED,
-    Account,
-    AllowedIp,
     Different,
-    Domain,
-    Listener,
-    Record,
     Resource,
     Same,
     SecretRef,
     SecretText,
-    Setting,
-    Signature,
     Special,
     Unreadable,
-    Variable,
 )
 from reconciler.target import Change
 
@@ -161,44 +152,9 @@ def _size(value: int) -> str:
 # -------------------------------------------------------------------------------------------------- of a resource
 def brief(resource: Resource) -> str:
     """Say in one line what a resource is, leaving out what its address says and what is at its default."""
-    return ", ".join(_brief(resource))
-
-
-def _brief(resource: Resource) -> Iterator[str]:
-    match resource:
-        case Record():
-            yield from _record(resource)
-        case Account():
-            names = ("login", "email", "roles", "aliases", "groups", "quota", "password")
-            usual = {"login": resource.name.partition("@")[0], "email": resource.name, "roles": ("user",)}
-            yield from _some(resource, names, usual)
-        case Signature():
-            yield resource.algorithm
-            yield from () if resource.signs else ("does not sign",)
-            key = resource.public_key
-            yield f"key {key[:16]}…" if isinstance(key, str) else f"key {shown('', key)}"
-        case Setting():
-            yield shown("", resource.value)
-        case Listener():
-            yield f"{resource.protocol} at {escape(', '.join(resource.bind))}"
-            yield from ("TLS from the start",) if resource.tls_implicit else ()
-        case Variable():
-            yield shown("", resource.configured)
-        case Domain() | AllowedIp():
-            return
-
-
-def _record(record: Record) -> Iterator[str]:
-    priority = "" if record.priority is None else f"{record.priority} "
-    yield priority + shown("content", record.content)
-    yield from _some(record, ("ttl", "proxied", "comment"), {"ttl": 1, "proxied": False})
-
-
-def _some(resource: Resource, names: tuple[str, ...], usual: Mapping[str, Any]) -> Iterator[str]:
-    for name in names:
-        value = getattr(resource, name)
-        if value not in (None, UNMANAGED, ()) and value != usual.get(name):
-            yield f"{label(name)}: {shown(name, value)}"
+    return ", ".join(
+        escape(item.words) + ("" if item.name is None else shown(item.name, item.value)) for item in resource.brief()
+    )
 
 
 def label(name: str) -> str:
