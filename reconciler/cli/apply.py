@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.choice import choices
+from reconciler.cli.options import choices
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Refused
 
@@ -144,17 +144,17 @@ class _Report:
 
     def hear(self, outcome: Outcome) -> None:
         """Take note of an outcome and print it at once; long runs of creations that went well are counted."""
-        from reconciler.report import outcomes
+        from reconciler.report import text
 
         now, change = time.monotonic(), outcome.change
         alike = not self.outcomes or self.outcomes[-1].change.kind == change.kind
-        self._run = (self._run if alike else 0) + 1 if outcomes.routine(change) else 0
+        self._run = (self._run if alike else 0) + 1 if text.routine(change) else 0
         self.outcomes.append(outcome)
         self._seconds.append(now - self._since)
         self._since = now
         if self.session.console.output != "text":
             return
-        if not self.session.options.verbose and outcomes.folds(change, outcome.status, self._run):
+        if not self.session.options.verbose and text.folds(change, outcome.status, self._run):
             self._unsaid += 1
             return
         self._say_count()
@@ -166,19 +166,19 @@ class _Report:
             self._unsaid = 0
 
     def _line(self, index: int) -> str:
-        from reconciler.report import outcomes
+        from reconciler.report import text
 
         item = self.outcomes[index]
         before = self.outcomes[index - 1].notes if index else ()
         notes = tuple(note for note in item.notes if note not in before)  # one recreation serves many variables
-        said = outcomes.Said(item.change, item.status, item.problem, notes, self._seconds[index])
-        return outcomes.line(said, self.session.style)
+        said = text.Said(item.change, item.status, item.problem, notes, self._seconds[index])
+        return text.line(said, self.session.style)
 
     def print(self, word: str, id: str = "", after: Plan | None = None) -> None:
         """Print the end: the proof, or what remains."""
-        from reconciler.report import markdown, outcomes
+        from reconciler.report import markdown, text
 
-        ending = outcomes.ending(
+        ending = text.ending(
             self.plan, after, [item.status for item in self.outcomes], word, id, restored=self.restored
         )
         if self.session.console.output == "json":

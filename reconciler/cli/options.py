@@ -1,4 +1,4 @@
-"""The options that every command takes, before or behind its name, and what they add up to."""
+"""The options that every command takes, before or behind its name, and those that `plan` and `apply` share."""
 
 from __future__ import annotations
 
@@ -63,6 +63,24 @@ def common(decorated: Decorated) -> Decorated:
         ),
         click.option("--data", type=directory, help="Journal, lease, caches (.reconciler beside the state).", **_QUIET),
         click.option("--state", type=directory, help="The directory of YAML (desired-state).", **_QUIET),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a plan is narrowed to or widened by to a command."""
+    for option in (
+        click.option(
+            "--check-passwords",
+            is_flag=True,
+            help="Log in once as each account (Stalwart from 0.16 shows no password).",
+        ),
+        click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
+        click.option(
+            "--adopt", multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
+        ),
+        click.option("--only", multiple=True, metavar="ADDRESS", help="This resource, and what it needs; repeatable."),
     ):
         decorated = option(decorated)
     return decorated

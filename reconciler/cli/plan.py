@@ -9,7 +9,7 @@ import click
 
 from reconciler import files
 from reconciler.cli import session
-from reconciler.cli.choice import choices
+from reconciler.cli.options import choices
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 

@@ -6,15 +6,15 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from reconciler import __version__
 from reconciler.cli import options
-from reconciler.cli.lazy import Lazy
-from reconciler.cli.session import Session
-from reconciler.cli.signals import Interrupted, Stop
+from reconciler.cli.session import Interrupted, Session, Stop
 from reconciler.problem import Problem, ReconcilerError
 
 # In the order of `--help`: each with its module, which has it as `command`.
@@ -33,6 +33,28 @@ COMMANDS = {
 }
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are called: `--version` must not wait for all of them.
+
+    ``modules`` maps each, in the order of `--help`, to the module whose ``command`` it is.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """Name the commands."""
+        return list(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command."""
+        if cmd_name not in self.modules:
+            return None
+        command: click.Command = import_module(self.modules[cmd_name]).command
+        return command
 
 
 class Program(Lazy):

@@ -1,10 +1,15 @@
-"""What the commands share: the options, the console, and the way from a directory to a plan."""
+"""What the commands share: the options, the console, signals, and the way from a directory to a plan."""
 
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -14,7 +19,6 @@ from reconciler.cli.console import Console
 from reconciler.problem import Problem
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
-    from reconciler.cli.signals import Stop
     from reconciler.desired.load import Directory
     from reconciler.journal import Journal
     from reconciler.plan import Plan
@@ -22,7 +26,71 @@ if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.settings import Settings
     from reconciler.stack import Choice, Stack
 
+# SIGINT and SIGTERM end us at once where nothing is written, between two writes where something is.
+_CODES = 128  # a shell's convention: 130 for SIGINT, 143 for SIGTERM
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` must not swallow it
+    """A signal asks us to end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = _CODES + signum
+
+
+class Stop:
+    """Whether a signal has asked us to end.
+
+    Outside `writing` a first signal raises `Interrupted`. Within it is only remembered, and `requested` says so to
+    whoever is about to write next. A second signal ends the process at once; the kernel frees the lease.
+    """
+
+    def __init__(self) -> None:
+        self._signum: int | None = None
+        self._writing = False
+
+    def requested(self) -> bool:
+        """Say whether nothing more shall be written."""
+        return self._signum is not None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold signals back while something is written."""
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
+
+    def check(self) -> None:
+        """Raise `Interrupted` where a signal was held back."""
+        if self._signum is not None:
+            raise Interrupted(self._signum)
+
+    def _take(self, signum: int, _frame: FrameType | None) -> None:
+        if self._signum is not None:
+            os._exit(_CODES + signum)
+        self._signum = signum
+        if self._writing:
+            os.write(2, b"\nStopping after the write that is under way; a second signal stops at once.\n")
+        else:
+            raise Interrupted(signum)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Listen to signals for a while; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        former = {number: signal.signal(number, self._take) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
 
 class Session:

@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Severity
-from reconciler.report import json, markdown, outcomes, summary, text, values
+from reconciler.report import json, markdown, summary, text, values
 from reconciler.resources import (
     UNKNOWN,
     Account,
@@ -437,20 +437,18 @@ def test_a_short_comment_is_whole() -> None:
 # ------------------------------------------------------------------------------------------------------ outcomes
 def test_outcomes_say_why_and_how_long() -> None:
     change = EVERYTHING.changes[0]
-    assert (
-        outcomes.line(outcomes.Said(change, "done", seconds=1.23), text.Style()) == "  ✓ + dns/mana.how/A/mail  1.2 s"
-    )
+    assert text.line(text.Said(change, "done", seconds=1.23), text.Style()) == "  ✓ + dns/mana.how/A/mail  1.2 s"
     problem = Problem(change.address, "the zone is locked", "unlock it")
-    said = outcomes.line(outcomes.Said(change, "failed", problem), text.Style())
+    said = text.line(text.Said(change, "failed", problem), text.Style())
     assert said == "  ✗ + dns/mana.how/A/mail  failed\n      the zone is locked\n      → unlock it"
 
 
 def test_the_end_of_a_restore_says_that_mailboxes_are_not_back() -> None:
-    said = "\n".join(outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12", restored=True))
+    said = "\n".join(text.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12", restored=True))
     assert "10 changes were made. Apply ab12 in the journal." in said
     assert "A second plan is empty: 51 resources are as they should be." in said
     assert summary.MAILBOXES in said
-    new = outcomes.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12")
+    new = text.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12")
     assert summary.MAILBOXES not in new, "a server that was never whole lost nothing"
     assert "If it held mailboxes" in text.plan(EVERYTHING)
     assert summary.MAILBOXES in text.plan(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
@@ -462,7 +460,7 @@ def test_a_remedy_that_problems_share_stands_once() -> None:
 
 
 def test_the_end_says_what_remains() -> None:
-    said = "\n".join(outcomes.ending(a_plan(), replace(EVERYTHING, lost=frozenset()), ["failed"], "failed"))
+    said = "\n".join(text.ending(a_plan(), replace(EVERYTHING, lost=frozenset()), ["failed"], "failed"))
     assert "9 still to be made:" in said
     assert "A second plan is empty" not in said
     assert "compose could not be read" in said

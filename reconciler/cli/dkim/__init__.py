@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import options
-from reconciler.cli.lazy import Lazy
+from reconciler.cli.program import Lazy
 
 COMMANDS = {
     "list": "reconciler.cli.dkim.list",
