@@ -31,7 +31,7 @@ from reconciler.guards.evidence import Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
-from reconciler.observe.halves import PublicHalves
+from reconciler.observe.halves import PublicHalves, public_half
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.plan import Desired, Plan
@@ -43,6 +43,7 @@ from reconciler.settings import Settings
 from reconciler.target import Observations, Outcome, Progress, Stopped, Target
 
 if TYPE_CHECKING:
+    from reconciler.dkim.verdict import Standing
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
 TARGETS = ("stalwart", "cloudflare", "compose")
@@ -168,6 +169,16 @@ class Stack:
         if not seen.complete:
             return None, seen.problems
         return tuple(live.resource for live in seen.live if isinstance(live.resource, Signature)), seen.problems
+
+    def standings(self, server: Sequence[Signature] | None) -> tuple[Standing, ...]:
+        """Say of each key how directory, mail server and name servers agree; ``server`` is None where it is unread."""
+        from reconciler.dkim import standing
+
+        asked = standing.questions(self.spec, server)
+        self.progress("Asking the name servers")
+        # Private keys are Stalwart's secrets: without that target none is read.
+        half = functools.partial(public_half, self.secrets) if "stalwart" in self.targets else None
+        return standing.standings(self.spec, server, self.look(asked), self.settings.today, half)
 
     def plan(self) -> Plan:
         """Observe, compare and guard. Writes nothing anywhere."""

@@ -1,17 +1,18 @@
-"""Making a DKIM key: a selector that nobody has used, and its private half where the user keeps secrets."""
+"""Making a DKIM key, its private half where the user keeps secrets; and writing the due steps of a rotation."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from reconciler import keys
-from reconciler.desired.edit import AddKey
+from reconciler.desired.edit import AddKey, Edit, SetKey, edit
 from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.dkim.record import dkim_record
+from reconciler.dkim.rotation import SHOWN, Move, Step
 from reconciler.dns.names import host
 from reconciler.dns.publication import Look, publication, question
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
@@ -150,3 +151,49 @@ def _unusable(look: Look, selector: str, order: Order, pem: str | None) -> str:
     if shown and (publication(record, {asked: shown}).missing or not pem):
         return "is published in DNS with another key: a selector is never used twice"
     return ""
+
+
+# --------------------------------------------------------------------------------------------------- a rotation
+@dataclass(slots=True)
+class Rotation:
+    """The due steps of a domain's keys, and what became of them: the keys made, and the files that say so now."""
+
+    domain: str
+    steps: tuple[Step, ...]
+    file: str = ""
+    made: list[NewKey] = field(default_factory=list)
+
+    def write(
+        self,
+        directory: Directory,
+        where: str | None,
+        recipients: tuple[str, ...],
+        *,
+        environ: Mapping[str, str],
+        today: dt.date,
+        look: Look,
+    ) -> None:
+        """Make the keys that are needed, and write all that is due at once; the rest as of `Order` and `make`."""
+        edits: list[Edit] = []
+        steps = []
+        for item in self.steps:
+            step = item
+            if item.move is Move.START:
+                order = Order(self.domain, item.algorithm, None, where, recipients)
+                key = make(directory, order, environ, today, look)
+                self.made.append(key)
+                edits.append(key.entry("pending", today))
+                step = _started(item, key, today)
+            edits += [SetKey(self.domain, name, facts) for name, facts in step.changes.items()]
+            steps.append(step)
+        self.steps = tuple(steps)
+        if edits:
+            written = edit(directory, edits)
+            written.write()
+            self.file = ", ".join(written.files)
+
+
+def _started(step: Step, key: NewKey, today: dt.date) -> Step:
+    """Put the new key into the words of a step that begins a rotation."""
+    said = f"{key.selector} is pending since {today}, and {step.selector} goes on signing"
+    return replace(step, selector=key.selector, said=said, then=f"it takes over {SHOWN}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ def command(session: Session, *, domains: tuple[str, ...]) -> int:
     """
     stack = _stack(session)
     server, problems = _server(stack)
-    found = _chosen(_standings(stack, server), domains, readable=server is not None)
+    found = _chosen(stack.standings(server), domains, readable=server is not None)
     session.console.done()
     complete = (server is not None or "stalwart" not in stack.targets) and not any(item.unread for item in found)
     _show(session, found, problems, complete=complete)
@@ -65,18 +64,6 @@ def _server(stack: Stack) -> tuple[tuple[Signature, ...] | None, tuple[Problem, 
     if held is None:
         return None, problems
     return held, tuple(item for item in problems if item.where.startswith("dkim"))
-
-
-def _standings(stack: Stack, server: Sequence[Signature] | None) -> tuple[Standing, ...]:
-    from reconciler.dkim import standing as agreement
-    from reconciler.observe.halves import public_half
-
-    asked = agreement.questions(stack.spec, server)
-    stack.progress("Asking the name servers")
-    answers = stack.look(asked)
-    # Private keys are Stalwart's secrets: without that target none is read.
-    half = functools.partial(public_half, stack.secrets) if "stalwart" in stack.targets else None
-    return agreement.standings(stack.spec, server, answers, stack.settings.today, half)
 
 
 def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bool) -> tuple[Standing, ...]:

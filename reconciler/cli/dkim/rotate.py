@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +13,10 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
-    from reconciler.desired.edit import Edit
     from reconciler.desired.load import Directory
     from reconciler.desired.spec.mail import Key
-    from reconciler.dkim.making import NewKey, Order
-    from reconciler.dkim.rotation import Needs, Seen, Step
+    from reconciler.dkim.making import Rotation
+    from reconciler.dkim.rotation import Needs, Seen
     from reconciler.resources import Signature
 
 
@@ -42,6 +39,7 @@ def command(
     that algorithm.
     """
     from reconciler.dkim import rotation
+    from reconciler.dkim.making import Rotation
 
     directory = session.directory()
     name, keys = _keys(directory, domain, algorithm)
@@ -49,10 +47,10 @@ def command(
     seen, reasons = _seen(session, directory, name, rotation.needs(name, keys, today))
     steps = rotation.steps(name, keys, today, seen)
     with session.stop.writing():
-        run = _Run(session, directory, name, steps, where, recipients)
-        run.write()
+        run = Rotation(name, steps)
+        run.write(directory, where, recipients, environ=session.settings.environ, today=today, look=inquiry(session))
     session.console.done()
-    run.report(reasons)
+    _report(session, directory, run, reasons)
     session.stop.check()
     return 1 if any(item.move is rotation.Move.BLOCKED for item in steps) else 0
 
@@ -117,103 +115,52 @@ def _server(
     return tuple(item for item in held if item.domain == host(domain)), ()
 
 
-# ------------------------------------------------------------------------------------------- what is written and said
-@dataclass(slots=True)
-class _Run:
-    """One call: the steps of a domain, and what became of them."""
-
-    session: Session
-    directory: Directory
-    domain: str
-    steps: tuple[Step, ...]
-    where: str | None
-    recipients: tuple[str, ...]
-    file: str = ""
-    made: list[NewKey] = field(default_factory=list)
-
-    def write(self) -> None:
-        """Make the keys that are needed, and write all that is due at once."""
-        from reconciler.desired.edit import edit
-
-        self.steps, edits = self._edits()
-        if edits:
-            made = edit(self.directory, edits)
-            made.write()
-            self.file = ", ".join(made.files)
-
-    def _edits(self) -> tuple[tuple[Step, ...], list[Edit]]:
-        from reconciler.desired.edit import SetKey
-        from reconciler.dkim.making import make
-        from reconciler.dkim.rotation import Move
-
-        settings, steps, edits = self.session.settings, list[Any](), list[Any]()
-        for item in self.steps:
-            step = item
-            if item.move is Move.START:
-                key = make(self.directory, self._order(item), settings.environ, settings.today, inquiry(self.session))
-                self.made.append(key)
-                edits.append(key.entry("pending", settings.today))
-                step = _started(item, key, settings.today)
-            edits += [SetKey(self.domain, name, facts) for name, facts in step.changes.items()]
-            steps.append(step)
-        return tuple(steps), edits
-
-    def _order(self, step: Step) -> Order:
-        from reconciler.dkim.making import Order
-
-        return Order(self.domain, step.algorithm, None, self.where, self.recipients)
-
-    def report(self, reasons: tuple[Problem, ...]) -> None:
-        """Say what happened, what to do now, and when the next step is due."""
-        problems = [problem for step in self.steps for problem in step.problems]
-        blocked = any(problem.severity is Severity.ERROR for problem in problems)
-        problems += reasons if blocked else ()
-        if self.session.console.output == "json":
-            self.session.console.document(self._document(problems))
-            return
-        self.session.report(*problems)
-        self.session.console.result("\n".join(self._said()), {})
-
-    def _said(self) -> Iterator[str]:
-        from reconciler.dkim.making import cares
-
-        for step in self.steps:
-            yield f"{step.algorithm}: {step.said}."
-            yield from (f"  {key.words}." for key in self.made if key.selector == step.selector)
-            if step.then:
-                yield f"  Next: {step.then}."
-        yield ""
-        if not self.file:
-            yield "Nothing was changed."
-            return
-        yield from cares(self.directory.spec, self.made)
-        yield f"Written to {self.file}. Now: `reconciler plan`, commit, `reconciler apply`."
-        if any(step.then for step in self.steps):
-            yield f"Then run `reconciler dkim rotate {self.domain}` again: it changes nothing before a step is due."
-
-    def _document(self, problems: Sequence[Problem]) -> dict[str, Any]:
-        from reconciler.report import json
-
-        steps = [
-            {
-                "algorithm": step.algorithm,
-                "move": str(step.move),
-                "selector": step.selector,
-                "said": step.said,
-                "next": step.then,
-                "due": step.due.isoformat() if step.due else None,
-                "changes": {
-                    name: {field: str(value) for field, value in facts.items()} for name, facts in step.changes.items()
-                },
-            }
-            for step in self.steps
-        ]
-        return json.problems(problems) | {"domain": self.domain, "file": self.file or None, "steps": steps}
+# ------------------------------------------------------------------------------------------------- what is said
+def _report(session: Session, directory: Directory, run: Rotation, reasons: tuple[Problem, ...]) -> None:
+    """Say what happened, what to do now, and when the next step is due."""
+    problems = [problem for step in run.steps for problem in step.problems]
+    blocked = any(problem.severity is Severity.ERROR for problem in problems)
+    problems += reasons if blocked else ()
+    if session.console.output == "json":
+        session.console.document(_document(run, problems))
+        return
+    session.report(*problems)
+    session.console.result("\n".join(_said(directory, run)), {})
 
 
-def _started(step: Step, key: NewKey, today: dt.date) -> Step:
-    """Put the new key into the words of a step that begins a rotation."""
-    from reconciler.dkim.rotation import SHOWN
+def _said(directory: Directory, run: Rotation) -> Iterator[str]:
+    from reconciler.dkim.making import cares
 
-    said = f"{key.selector} is pending since {today}, and {step.selector} goes on signing"
-    return replace(step, selector=key.selector, said=said, then=f"it takes over {SHOWN}")
+    for step in run.steps:
+        yield f"{step.algorithm}: {step.said}."
+        yield from (f"  {key.words}." for key in run.made if key.selector == step.selector)
+        if step.then:
+            yield f"  Next: {step.then}."
+    yield ""
+    if not run.file:
+        yield "Nothing was changed."
+        return
+    yield from cares(directory.spec, run.made)
+    yield f"Written to {run.file}. Now: `reconciler plan`, commit, `reconciler apply`."
+    if any(step.then for step in run.steps):
+        yield f"Then run `reconciler dkim rotate {run.domain}` again: it changes nothing before a step is due."
+
+
+def _document(run: Rotation, problems: Sequence[Problem]) -> dict[str, Any]:
+    from reconciler.report import json
+
+    steps = [
+        {
+            "algorithm": step.algorithm,
+            "move": str(step.move),
+            "selector": step.selector,
+            "said": step.said,
+            "next": step.then,
+            "due": step.due.isoformat() if step.due else None,
+            "changes": {
+                name: {field: str(value) for field, value in facts.items()} for name, facts in step.changes.items()
+            },
+        }
+        for step in run.steps
+    ]
+    return json.problems(problems) | {"domain": run.domain, "file": run.file or None, "steps": steps}
