@@ -9,7 +9,7 @@ from typing import Self
 from reconciler import journal
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
-from reconciler.reconcile import Result
+from reconciler.reconcile import Effect
 from reconciler.report import json
 from reconciler.stack import Stack
 from reconciler.target import Change, Outcome, Status, Stopped
@@ -21,7 +21,7 @@ class Ending:
 
     word: str
     id: str
-    result: Result | None = None
+    result: Effect | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -69,7 +69,7 @@ class Apply:
             outcomes.append(outcome)
             reporter.outcome(outcome)
 
-        result: Result | None = None
+        result: Effect | None = None
         problems: tuple[Problem, ...] = ()
         try:
             result = stack.apply(plan, hear, stopped)
@@ -96,7 +96,7 @@ def _warn(reporter: Reporter, problem: Problem | None) -> None:
         reporter.warning(problem)
 
 
-def _word(result: Result | None, outcomes: Sequence[Outcome]) -> str:
+def _word(result: Effect | None, outcomes: Sequence[Outcome]) -> str:
     """Say how it went, in the journal's words."""
     if result is not None and result.proven and not _bad(outcomes, result.remaining):
         return "done"

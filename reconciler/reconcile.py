@@ -42,7 +42,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Effect:
     """What an apply did: the plan that was approved, how each change went, and the plan after observing again."""
 
     plan: Plan
@@ -150,7 +150,7 @@ def apply(
     plan: Plan,
     listen: Callable[[Outcome], None] = lambda _: None,
     stopped: Stopped = lambda: False,
-) -> Result:
+) -> Effect:
     """Carry out an approved plan, phase by phase, then observe and plan again: an empty plan is the proof.
 
     Values that the server chooses become known after the first pass; a second one then makes the changes that waited
@@ -167,7 +167,7 @@ def apply(
     waiting = {change.address: change for change in plan.changes if change.waits}
     if waiting and not stopped():
         run(_now_known(make_plan(work), waiting))
-    return Result(plan, tuple(outcomes), make_plan(work, gone={change.address for change in plan.changes}))
+    return Effect(plan, tuple(outcomes), make_plan(work, gone={change.address for change in plan.changes}))
 
 
 def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:

@@ -36,7 +36,7 @@ from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.reconcile import Result, Work
+from reconciler.reconcile import Effect, Work
 from reconciler.resources import Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets.reveal import Secrets
 from reconciler.settings import Settings
@@ -186,7 +186,7 @@ class Stack:
 
     def apply(
         self, plan: Plan, listen: Callable[[Outcome], None] = lambda _: None, stopped: Stopped = lambda: False
-    ) -> Result:
+    ) -> Effect:
         """Carry out an approved plan and plan again; `reconciler.apply` does it with lease and journal."""
         result = reconcile.apply(self._work, plan, listen, stopped)
         return replace(result, after=self._told(result.after))

@@ -171,7 +171,7 @@ class _Report:
         item = self.outcomes[index]
         before = self.outcomes[index - 1].notes if index else ()
         notes = tuple(note for note in item.notes if note not in before)  # one recreation serves many variables
-        said = text.Said(item.change, item.status, item.problem, notes, self._seconds[index])
+        said = text.OutcomeLine(item.change, item.status, item.problem, notes, self._seconds[index])
         return text.line(said, self.session.style)
 
     def print(self, word: str, id: str = "", after: Plan | None = None) -> None:

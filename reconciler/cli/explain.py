@@ -61,7 +61,7 @@ class Fact:
 
 def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     """Gather what the directory, the plan and the systems know, by address."""
-    from reconciler.desired.declared import place
+    from reconciler.desired.declared import declaration
 
     facts: dict[str, Fact] = {}
 
@@ -71,7 +71,7 @@ def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     planned = {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
     for address, resource in _named(stack.desired().resources):
         known = fact(planned.get(resource, address))
-        known.wanted, known.place = resource, place(stack.directory, resource.address)
+        known.wanted, known.place = resource, declaration(stack.directory, resource.address)
         known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
     for address, wanted, live in plan.compared:
         if wanted is not None and live is not None and address in facts:
@@ -79,7 +79,7 @@ def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     for change in (*plan.changes, *plan.adopted):
         known = fact(change.address)
         known.change, known.adopted = change, change in plan.adopted
-        known.place = known.place or place(stack.directory, change.address)
+        known.place = known.place or declaration(stack.directory, change.address)
     for address in plan.unmanaged:
         fact(address).unmanaged = True
     for problem in plan.problems:

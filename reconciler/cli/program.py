@@ -57,7 +57,7 @@ class Lazy(click.Group):
         return command
 
 
-class Program(Lazy):
+class Commands(Lazy):
     """The one place where errors become words and exit codes."""
 
     def main(
@@ -128,7 +128,7 @@ def _printed(session: Session, code: int) -> int:
 
 
 @click.command(
-    cls=Program,
+    cls=Commands,
     modules=COMMANDS,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

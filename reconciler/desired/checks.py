@@ -180,7 +180,7 @@ def _orphans(spec: Spec) -> Iterator[Finding]:
 
 def _templates(consumer: Consumer) -> Iterator[str]:
     for variable, value in consumer.env.items():
-        if isinstance(value, str) and template.names(value):
+        if isinstance(value, str) and template.slots(value):
             yield variable
 
 

@@ -12,7 +12,7 @@ from reconciler.dns.names import relative
 Path = tuple[str | int, ...]
 
 
-def place(directory: Directory, address: str) -> str:
+def declaration(directory: Directory, address: str) -> str:
     """Name file and line, of several candidates all; empty where the directory says nothing of that address."""
     found = [directory.places.of(*path) for path in dict.fromkeys(_paths(directory.spec, address))]
     return ", ".join(dict.fromkeys(str(item) for item in found if item is not None))

@@ -456,7 +456,7 @@ _READERS: dict[str, Callable[[Type, Any], Any]] = {
 }
 
 
-def schema() -> dict[str, Any]:
+def property_schema() -> dict[str, Any]:
     """Return the JSON Schema of ``stalwart.objects``, down to the names of properties: for completion in an editor."""
     made = {}
     for name in _table()["objects"]:

@@ -14,7 +14,7 @@ from reconciler.resources import Observation, Record
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ProviderAnswer:
     """What a provider's API says of a mail domain: the records that DNS has to show, and what is wrong.
 
     Where it is not ``complete``, what DNS already shows for this provider stays as it is.
@@ -26,7 +26,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedProvider:
     """A provider whose records should be there, and those that the YAML gives it."""
 
     name: str
@@ -42,7 +42,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class Surroundings:
     """What the records of providers stand beside.
 
     ``domains`` maps each mail domain to its declared zone, ``declared`` are the records under ``dns``, ``selectors``
@@ -65,7 +65,9 @@ class Provided:
     problems: list[Problem] = field(default_factory=list)
 
 
-def provide(providers: Iterable[Published], around: Around, said: Mapping[tuple[str, str], Asked] | None) -> Provided:
+def provide(
+    providers: Iterable[PublishedProvider], around: Surroundings, said: Mapping[tuple[str, str], ProviderAnswer] | None
+) -> Provided:
     """Put together what the YAML says and what APIs ask for. The YAML wins where both name one place.
 
     ``said`` maps a provider's name and a mail domain to what its API said; None where none was asked.
@@ -88,7 +90,7 @@ def provide(providers: Iterable[Published], around: Around, said: Mapping[tuple[
     return made
 
 
-def _unknown(item: Published, around: Around) -> Iterator[Problem]:
+def _unknown(item: PublishedProvider, around: Surroundings) -> Iterator[Problem]:
     """Warn of a provider that stands by without the records that make its mail pass."""
     if around.seen is not None and item.provider.standby and item.needs and not item.own and not item.provider.api_key:
         hint = "give it its `api_key`, or the records it asks for as its `dns`"
@@ -97,15 +99,15 @@ def _unknown(item: Published, around: Around) -> Iterator[Problem]:
 
 
 def _answers(
-    item: Published, around: Around, said: Mapping[tuple[str, str], Asked] | None
-) -> Iterator[tuple[str, Asked]]:
+    item: PublishedProvider, around: Surroundings, said: Mapping[tuple[str, str], ProviderAnswer] | None
+) -> Iterator[tuple[str, ProviderAnswer]]:
     if said is not None and item.provider.api_key is not None:
         yield from ((domain, said[item.name, domain]) for domain in around.domains)
     elif item.needs and not item.own:  # nothing says what it needs, so what it was given stays
-        yield from ((domain, Asked(complete=False)) for domain in around.domains)
+        yield from ((domain, ProviderAnswer(complete=False)) for domain in around.domains)
 
 
-def _standing(item: Published, around: Around, domain: str) -> Iterator[Record]:
+def _standing(item: PublishedProvider, around: Surroundings, domain: str) -> Iterator[Record]:
     """Yield our records that a provider may have asked for earlier: while it can't be asked, they stay."""
     for live in around.seen.live if around.seen else ():
         record = live.resource
@@ -115,7 +117,7 @@ def _standing(item: Published, around: Around, domain: str) -> Iterator[Record]:
             yield record
 
 
-def _publish(made: Provided, around: Around, asked: Sequence[tuple[str, Record]], stay: Sequence[Record]) -> None:
+def _publish(made: Provided, around: Surroundings, asked: Sequence[tuple[str, Record]], stay: Sequence[Record]) -> None:
     """Add what is asked for, once, and where nothing that is declared stands in its way."""
     places = {(record.zone, record.name) for record in (*(record for _, record in asked), *stay)}
     there = [it for it in (*around.declared, *made.records) if (it.zone, it.name) in places] if places else []
@@ -149,7 +151,7 @@ def _excludes(record: Record, other: Record) -> bool:
     return excludes(record, other) or excludes(other, record) or policy(record) is policy(other) is DKIM
 
 
-def _without_policy(item: Published, around: Around) -> Iterator[Problem]:
+def _without_policy(item: PublishedProvider, around: Surroundings) -> Iterator[Problem]:
     """Warn of domains without a DMARC record, which providers demand; it is the user's own, so none is made."""
     if not item.needs or around.seen is None or not around.seen.complete:
         return

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from reconciler.address import Address
 from reconciler.desired import objects, stalwart, template
 from reconciler.desired.presets import PRESETS, Preset
-from reconciler.desired.provided import Around, Asked, Provided, Published, provide
+from reconciler.desired.provided import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, Key
@@ -57,7 +57,7 @@ class Facts:
     """
 
     halves: Mapping[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
-    asked: Mapping[tuple[str, str], Asked] | None = None
+    asked: Mapping[tuple[str, str], ProviderAnswer] | None = None
 
 
 def private_keys(spec: Spec, *, check: bool) -> Iterator[tuple[SecretRef, str]]:
@@ -170,7 +170,7 @@ class _Derivation:
     def provided(self) -> Provided:
         """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
         if self._provided is None:
-            around = Around(
+            around = Surroundings(
                 self.spec.stack,
                 self.mail_zones(),
                 self.declared,
@@ -186,14 +186,14 @@ class _Derivation:
         zones = ((domain, zone_of(domain, self.spec.dns)) for domain in self.domains())
         return {domain: host(zone) for domain, zone in zones if zone}
 
-    def published_providers(self) -> Iterator[Published]:
+    def published_providers(self) -> Iterator[PublishedProvider]:
         """Yield the providers whose records should be there: those in use, and those that stand by."""
         active = {consumer.provider or self.spec.smtp.provider for consumer in self.spec.smtp.consumers.values()}
         active.add(self.spec.smtp.provider)
         for name, item in self.spec.smtp.providers.items():
             if name in active or item.standby:
                 own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
-                yield Published(name, item, tuple(own))
+                yield PublishedProvider(name, item, tuple(own))
 
     def published_keys(self) -> Iterator[tuple[str, str, Key]]:
         """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
@@ -378,7 +378,7 @@ class _Derivation:
         """Name the accounts' passwords that a value is made of: a consumer can do nothing with a hash."""
         if isinstance(value, SecretRef):
             return (resolve(self.spec, value),) if value.source == "account" else ()
-        filled = "password" in template.names(value)
+        filled = "password" in template.slots(value)
         return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
 
     def logins(self, service: str, name: str, provider: Provider) -> tuple[Login, ...]:
@@ -478,14 +478,14 @@ def _record(zone: str, entry: RecordEntry) -> Record:
 
 
 def _uses_provider(consumer: Consumer) -> bool:
-    return any(isinstance(value, str) and template.names(value) for value in consumer.env.values())
+    return any(isinstance(value, str) and template.slots(value) for value in consumer.env.values())
 
 
 def _variable(service: str, name: str, value: str | SecretRef, logins: tuple[Login, ...]) -> Iterator[Variable]:
     """Fill one variable's template. While two logins are possible, the value is unknown or has two candidates."""
     if isinstance(value, SecretRef):
         yield Variable(service, name, value, value)
-    elif not template.names(value):
+    elif not template.slots(value):
         text = _filled(value, None)
         yield Variable(service, name, text, text)
     elif logins:
@@ -498,7 +498,7 @@ def _variable(service: str, name: str, value: str | SecretRef, logins: tuple[Log
 
 def _filled(text: str, login: Login | None) -> str | Secret:
     """Fill a template; the result is secret as a whole when a secret is in it."""
-    parts = [part if isinstance(part, str) else _slot(part, login) for part in template.parse(text)]
+    parts = [part if isinstance(part, str) else _slot(part, login) for part in template.split(text)]
     if all(isinstance(part, str) for part in parts):
         return "".join(str(part) for part in parts)
     if len(parts) == 1 and isinstance(parts[0], SecretPart) and not parts[0].escape:

@@ -18,7 +18,7 @@ def schema() -> dict[str, Any]:
         if name not in {"version", "stack"}:  # `accounts:` with nothing below it is an empty map
             made["properties"][name] = {"anyOf": [part, {"type": "null"}]}
     made["$defs"] = {_yaml_name(name): part for name, part in made["$defs"].items()}
-    made["$defs"]["Stalwart"]["properties"]["objects"] = objects.schema()
+    made["$defs"]["Stalwart"]["properties"]["objects"] = objects.property_schema()
     link = made["$defs"]["Link"]
     made["$defs"]["Link"] = {"anyOf": [link["properties"]["in"], link]}
     return {"$schema": DIALECT, **_friendly(made), "title": "Desired state of a mail stack"}

@@ -31,7 +31,7 @@ class Slot:
 Part = str | Slot
 
 
-def parse(text: str) -> tuple[Part, ...]:
+def split(text: str) -> tuple[Part, ...]:
     """Split a template into texts and slots; ``{{`` and ``}}`` are braces. Raises `WrongTemplate`."""
     parts: list[Part] = []
     for piece in _PIECE.finditer(text):
@@ -55,6 +55,6 @@ def _slot(text: str) -> Slot:
     return Slot(name, escape)
 
 
-def names(text: str) -> frozenset[str]:
+def slots(text: str) -> frozenset[str]:
     """Name the slots of a template. Raises `WrongTemplate`."""
-    return frozenset(part.name for part in parse(text) if isinstance(part, Slot))
+    return frozenset(part.name for part in split(text) if isinstance(part, Slot))

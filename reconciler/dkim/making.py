@@ -12,7 +12,7 @@ from reconciler.desired.load import Directory
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.dkim.record import dkim_record
-from reconciler.dkim.rotation import SHOWN, Move, Step
+from reconciler.dkim.rotation import SHOWN, Step, Turn
 from reconciler.dns.names import host
 from reconciler.dns.publication import Look, publication, question
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
@@ -178,7 +178,7 @@ class Rotation:
         steps = []
         for item in self.steps:
             step = item
-            if item.move is Move.START:
+            if item.move is Turn.START:
                 order = Order(self.domain, item.algorithm, None, where, recipients)
                 key = make(directory, order, environ, today, look)
                 self.made.append(key)

@@ -35,7 +35,7 @@ def free(since: dt.date) -> dt.date:
     return since + RETIRING + dt.timedelta(days=1)
 
 
-class Move(enum.StrEnum):
+class Turn(enum.StrEnum):
     """What a step does."""
 
     START = "start"  # a new key is needed, which will be pending
@@ -48,7 +48,7 @@ class Move(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class KeyFacts:
     """What is known besides the entries.
 
     ``halves`` are public keys by selector, of entries that only name the private one. ``server`` is what the mail
@@ -78,7 +78,7 @@ class Step:
     """
 
     algorithm: str
-    move: Move
+    move: Turn
     selector: str = ""
     changes: Mapping[str, Facts] = field(default_factory=dict)
     said: str = ""
@@ -89,7 +89,7 @@ class Step:
 
 def needs(domain: str, keys: Sequence[Key], today: dt.date) -> Needs:
     """Say what has to be known to tell the next steps of a domain's keys."""
-    found = [_Rotation(domain, keys, algorithm, today, Seen()).needs() for algorithm in algorithms(keys)]
+    found = [_Rotation(domain, keys, algorithm, today, KeyFacts()).needs() for algorithm in algorithms(keys)]
     return Needs(
         frozenset(item for each in found for item in each.questions),
         tuple(key for each in found for key in each.halves),
@@ -97,18 +97,18 @@ def needs(domain: str, keys: Sequence[Key], today: dt.date) -> Needs:
     )
 
 
-def steps(domain: str, keys: Sequence[Key], today: dt.date, seen: Seen) -> tuple[Step, ...]:
+def steps(domain: str, keys: Sequence[Key], today: dt.date, seen: KeyFacts) -> tuple[Step, ...]:
     """Return the next step of each algorithm that a domain has keys of.
 
     A rotation starts only while none is under way: otherwise the call that ends one of an algorithm would begin
     another of the one that was done sooner.
     """
     found = [_Rotation(domain, keys, algorithm, today, seen).step() for algorithm in algorithms(keys)]
-    under_way = [item for item in found if item.move not in (Move.START, Move.REST)]
+    under_way = [item for item in found if item.move not in (Turn.START, Turn.REST)]
     if not under_way:
         return tuple(found)
     said = f"a new key comes with the next rotation, when that of {under_way[0].algorithm} is done"
-    return tuple(replace(item, move=Move.REST, said=said) if item.move is Move.START else item for item in found)
+    return tuple(replace(item, move=Turn.REST, said=said) if item.move is Turn.START else item for item in found)
 
 
 def algorithms(keys: Sequence[Key]) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class _Rotation:
     keys: Sequence[Key]
     algorithm: str
     today: dt.date
-    seen: Seen
+    seen: KeyFacts
 
     def at(self, stage: str) -> list[Key]:
         """Return the keys at a stage, the oldest first; one without a day is the oldest."""
@@ -160,9 +160,9 @@ class _Rotation:
         if pending and active is not None:
             return self._several(pending, self._take_over(pending[0], active))
         if active is not None:
-            return Step(self.algorithm, Move.START, active.selector)
+            return Step(self.algorithm, Turn.START, active.selector)
         command = f"reconciler dkim generate {self.domain} --algorithm {self.algorithm}"
-        return Step(self.algorithm, Move.REST, said=f"no key signs any more; a new one: {command}")
+        return Step(self.algorithm, Turn.REST, said=f"no key signs any more; a new one: {command}")
 
     def _several(self, pending: Sequence[Key], step: Step) -> Step:
         """Tell that only one of several pending keys goes on."""
@@ -182,7 +182,7 @@ class _Rotation:
         if not shown.everywhere:
             hint = "mail sent before every name server shows it may fail DKIM"
             warned = (self._problem(key, f"signs before it is published: {shown.words}", hint, Severity.WARNING),)
-        return self._step(Move.ACTIVATE, key, {key.selector: self._now("active")}, said=said, problems=warned)
+        return self._step(Turn.ACTIVATE, key, {key.selector: self._now("active")}, said=said, problems=warned)
 
     def _take_over(self, key: Key, active: Key) -> Step:
         shown, public = self.publication(key), self.public(active)
@@ -192,7 +192,7 @@ class _Rotation:
         if shown.missing:
             said = f"{key.selector} stays pending, and {active.selector} goes on signing: {shown.words}"
             then = SHOWN if shown.shown else f"{SHOWN}; none does yet, so apply it first"
-            return self._step(Move.WAIT, key, said=said, then=then)
+            return self._step(Turn.WAIT, key, said=said, then=then)
         if public is None:
             return self._blocked(
                 active, "can't retire: its public half, which stays published, is not known", self._remedy(active)
@@ -205,7 +205,7 @@ class _Rotation:
         changes = {key.selector: self._now("active"), active.selector: retiring}
         due = free(self.today)
         then = f"{active.selector} can be retired on {due}, seven full days after it signed last"
-        return self._step(Move.ACTIVATE, key, changes, said=said, then=then, due=due)
+        return self._step(Turn.ACTIVATE, key, changes, said=said, then=then, due=due)
 
     # --------------------------------------------------------------------------------------------------- retiring
     def free(self, key: Key) -> dt.date:
@@ -220,12 +220,12 @@ class _Rotation:
     def _retiring(self, keys: Sequence[Key]) -> Step:
         """Step with all keys that retire; what one writes does not wait for another that is not due."""
         found = [self._retire(key) for key in keys]
-        first = min(found, key=lambda step: list(Move).index(step.move))
-        blocked = any(step.move is Move.BLOCKED for step in found)
+        first = min(found, key=lambda step: list(Turn).index(step.move))
+        blocked = any(step.move is Turn.BLOCKED for step in found)
         days = [step.due for step in found if step.due]
         return replace(
             first,
-            move=Move.BLOCKED if blocked else first.move,
+            move=Turn.BLOCKED if blocked else first.move,
             changes={} if blocked else {name: facts for step in found for name, facts in step.changes.items()},
             said="; ".join(step.said for step in found if step.said),
             then="; ".join(step.then for step in found if step.then),
@@ -238,12 +238,12 @@ class _Rotation:
         if key.since is None:
             changes = {key.selector: {"since": self.today}}
             said = f"{key.selector} is retiring, and nothing says since when: it counts from {self.today}"
-            return self._step(Move.DATE, key, changes, said=said, then=f"it can be retired on {due}", due=due)
+            return self._step(Turn.DATE, key, changes, said=said, then=f"it can be retired on {due}", due=due)
         if self.today < due:
             said = f"{key.selector} is retiring since {key.since}: mail that it signed may still be in a queue"
             if key.since > self.today:
                 said = f"{key.selector} is retiring since {key.since}, a day to come: correct it if it is a slip"
-            return self._step(Move.WAIT, key, said=said, then=f"it can be retired on {due}", due=due)
+            return self._step(Turn.WAIT, key, said=said, then=f"it can be retired on {due}", due=due)
         return self._due(key, active)
 
     def _due(self, key: Key, active: Key | None) -> Step:
@@ -256,11 +256,11 @@ class _Rotation:
         if active is not None and not (shown := self.publication(active)).everywhere:
             if shown.missing and not shown.unread:
                 said = f"{key.selector} stays retiring until {active.selector}, which signs now, is published"
-                return self._step(Move.WAIT, key, said=f"{said}: {shown.words}", then=SHOWN)
+                return self._step(Turn.WAIT, key, said=f"{said}: {shown.words}", then=SHOWN)
             summary = f"stays retiring until {active.selector} is published: {shown.words or 'its key is not known'}"
             return self._blocked(key, summary, "run it again when every name server can be asked")
         said = f"{key.selector} is retired since {self.today}: its record goes, and the rotation is done"
-        return self._step(Move.RETIRE, key, {key.selector: self._now("retired")}, said=said)
+        return self._step(Turn.RETIRE, key, {key.selector: self._now("retired")}, said=said)
 
     def _still_signs(self, key: Key, active: Key | None) -> Step:
         """Begin to count again: the seven days are those after the last signature."""
@@ -269,7 +269,7 @@ class _Rotation:
         due = free(self.today)
         then = f"apply first, today; then it can be retired on {due}"
         changes = {name: {"since": self.today} for name in names}
-        return self._step(Move.DATE, key, changes, said=said, then=then, due=due)
+        return self._step(Turn.DATE, key, changes, said=said, then=then, due=due)
 
     # ---------------------------------------------------------------------------------------------------- what is known
     def public(self, key: Key) -> str | None:
@@ -293,7 +293,7 @@ class _Rotation:
 
     def _step(
         self,
-        move: Move,
+        move: Turn,
         key: Key,
         changes: Mapping[str, Facts] | None = None,
         *,
@@ -306,7 +306,7 @@ class _Rotation:
 
     def _blocked(self, key: Key, summary: str, hint: str) -> Step:
         problem = self._problem(key, summary, hint, Severity.ERROR)
-        return self._step(Move.BLOCKED, key, said=f"{key.selector} {summary}", problems=(problem,))
+        return self._step(Turn.BLOCKED, key, said=f"{key.selector} {summary}", problems=(problem,))
 
     def _problem(self, key: Key, summary: str, hint: str, severity: Severity) -> Problem:
         return Problem(f"dkim/{host(self.domain)}/{key.selector}", summary, hint, severity)

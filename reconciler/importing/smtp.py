@@ -299,7 +299,7 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
     from reconciler.desired import template
 
     parts = []
-    for part in template.parse(text):
+    for part in template.split(text):
         if isinstance(part, str):
             parts.append(part)
         else:

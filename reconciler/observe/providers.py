@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from reconciler import http, keys
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.provided import Asked
+from reconciler.desired.provided import ProviderAnswer
 from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Record, SecretRef
@@ -55,19 +55,19 @@ class Providers:
     reveal: Reveal = field(repr=False)
     base_url: str | None = None
     progress: Progress = lambda _: None
-    _answers: dict[tuple[str, str], Asked] = field(default_factory=dict)
+    _answers: dict[tuple[str, str], ProviderAnswer] = field(default_factory=dict)
     _failed: dict[SecretRef, _Failed] = field(default_factory=dict)
 
-    def __call__(self, name: str, provider: Provider, zone: str, domain: str) -> Asked:
+    def __call__(self, name: str, provider: Provider, zone: str, domain: str) -> ProviderAnswer:
         """Return what a provider that has an ``api_key`` asks for; ``domain`` lies in ``zone``. Never raises."""
         if (name, domain) not in self._answers:
             self._answers[name, domain] = self._asked(name, provider, zone, domain)
         return self._answers[name, domain]
 
-    def _asked(self, name: str, provider: Provider, zone: str, domain: str) -> Asked:
+    def _asked(self, name: str, provider: Provider, zone: str, domain: str) -> ProviderAnswer:
         where, ref = f"smtp.providers.{name}", provider.api_key
         if ref is None:
-            return Asked()
+            return ProviderAnswer()
         try:
             if ref in self._failed:
                 raise self._failed[ref]
@@ -77,7 +77,7 @@ class Providers:
             if failure.final:
                 self._failed[ref] = failure
             hint = f"{failure.hint}; until then the records of this provider stay as they are"
-            return Asked(problems=(Problem(where, failure.summary, hint),), complete=False)
+            return ProviderAnswer(problems=(Problem(where, failure.summary, hint),), complete=False)
 
     def _configuration(self, ref: SecretRef, domain: str) -> Mapping[str, Any] | None:
         """Return what Brevo has of a domain, None where it has none of that name. Raises `_Failed`."""
@@ -152,10 +152,10 @@ def _refused(url: str, ref: SecretRef, status: int, answer: Any) -> _Failed:
 
 
 # ------------------------------------------------------------------------------------------------------ the answer
-def _understood(where: str, zone: str, domain: str, answer: Mapping[str, Any] | None) -> Asked:
+def _understood(where: str, zone: str, domain: str, answer: Mapping[str, Any] | None) -> ProviderAnswer:
     """Make records of an answer. Raises `_Failed` for what can't be what Brevo asks for."""
     if answer is None:
-        return Asked(problems=(_warning(where, f"{domain} is not added at {_NAME}", _ADD),), complete=False)
+        return ProviderAnswer(problems=(_warning(where, f"{domain} is not added at {_NAME}", _ADD),), complete=False)
     try:
         records = tuple(_records(zone, domain, answer["dns_records"]))
     except ValueError as error:
@@ -163,8 +163,8 @@ def _understood(where: str, zone: str, domain: str, answer: Mapping[str, Any] | 
     keyed = any("._domainkey" in f".{record.name}" for record in records)
     if not keyed:
         warning = _warning(where, f"{_NAME} names no DKIM record for {domain}", f"see {_DOMAINS}, and plan again")
-        return Asked(records, (warning,), complete=False)
-    return Asked(records, tuple(_warnings(where, domain, records, answer)))
+        return ProviderAnswer(records, (warning,), complete=False)
+    return ProviderAnswer(records, tuple(_warnings(where, domain, records, answer)))
 
 
 def _warnings(where: str, domain: str, records: tuple[Record, ...], answer: Mapping[str, Any]) -> Iterator[Problem]:

@@ -164,7 +164,7 @@ def _unmanaged(plan: Plan, style: Style) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------ an apply
 @dataclass(frozen=True, slots=True)
-class Said:
+class OutcomeLine:
     """An outcome and how long it took; ``status`` is done, failed, unknown or skipped."""
 
     change: Change
@@ -174,7 +174,7 @@ class Said:
     seconds: float = 0.0
 
 
-def line(said: Said, style: Style) -> str:
+def line(said: OutcomeLine, style: Style) -> str:
     """Render one outcome: what was done to what, how long it took, and why it was not."""
     mark, colour = _MARKS[str(said.status)]
     sign = summary.sign(said.change) if said.change.actions else "="
@@ -185,7 +185,7 @@ def line(said: Said, style: Style) -> str:
     return "\n".join([first, *_below(said)])
 
 
-def _below(said: Said) -> Iterator[str]:
+def _below(said: OutcomeLine) -> Iterator[str]:
     if said.problem is not None:
         where = "" if said.problem.where == said.change.address else f"{values.escape(said.problem.where)}: "
         yield f"      {where}{values.escape(said.problem.summary)}"

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.desired.load import load
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.provided import Asked
+from reconciler.desired.provided import ProviderAnswer
 from reconciler.desired.resources import Facts, desire, provider_questions
 from reconciler.desired.spec import Spec
 from reconciler.dns.records import record
@@ -33,17 +33,17 @@ OWN = f"own: {{host: stalwart, port: 587, {LOGIN}}}"
 ALIAS = record(ZONE, "CNAME", "brevo1._domainkey", "b1.mana-how.dkim.brevo.com")
 CODE = record(ZONE, "TXT", "@", "brevo-code:0a1b")
 POLICY = record(ZONE, "TXT", "_dmarc", "v=DMARC1; p=none")
-BROKEN = Asked(problems=(Problem("smtp.providers.brevo", "no answer", "plan again"),), complete=False)
+BROKEN = ProviderAnswer(problems=(Problem("smtp.providers.brevo", "no answer", "plan again"),), complete=False)
 
 
 class Api:
     """Stands for a provider's API: it notes what it is asked."""
 
-    def __init__(self, answer: Asked = Asked((ALIAS, CODE))) -> None:  # noqa: B008 (a frozen value)
+    def __init__(self, answer: ProviderAnswer = ProviderAnswer((ALIAS, CODE))) -> None:  # noqa: B008 (a frozen value)
         self.answer = answer
         self.asked: list[tuple[str, str, str]] = []
 
-    def __call__(self, name: str, _provider: Any, zone: str, domain: str) -> Asked:
+    def __call__(self, name: str, _provider: Any, zone: str, domain: str) -> ProviderAnswer:
         self.asked.append((name, zone, domain))
         return self.answer
 

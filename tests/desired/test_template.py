@@ -28,16 +28,16 @@ def test_what_is_written_is_read(parts: list[str | Slot]) -> None:
             joined[-1] += part
         else:
             joined.append(part)
-    assert template.parse(render(parts)) == tuple(joined)
+    assert template.split(render(parts)) == tuple(joined)
 
 
 def test_an_url() -> None:
-    got = template.parse("smtp://{username|url}:{password|url}@{host}:{port}/{{x}}")
+    got = template.split("smtp://{username|url}:{password|url}@{host}:{port}/{{x}}")
     assert got == (
         *("smtp://", Slot("username", "url"), ":", Slot("password", "url"), "@", Slot("host"), ":", Slot("port")),
         "/{x}",
     )
-    assert template.names("{host}{{port}}") == {"host"}
+    assert template.slots("{host}{{port}}") == {"host"}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_an_url() -> None:
 )
 def test_a_wrong_one_is_told_without_repeating_it(text: str) -> None:
     with pytest.raises(WrongTemplate) as caught:
-        template.parse(text)
+        template.split(text)
     assert "hunter2" not in caught.value.summary + caught.value.hint
     assert caught.value.hint

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from reconciler.desired.spec.mail import Key
 from reconciler.dkim import rotation
 from reconciler.dkim.record import dkim_record
-from reconciler.dkim.rotation import Move, Seen, Step, free
+from reconciler.dkim.rotation import KeyFacts, Step, Turn, free
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Severity
 from reconciler.resources import Signature
@@ -22,7 +22,7 @@ from reconciler.resources import Signature
 DOMAIN = "mana.how"
 TODAY = dt.date(2026, 11, 22)
 SERVERS = ("one", "two")
-NOTHING = Seen()
+NOTHING = KeyFacts()
 
 
 def public(selector: str) -> str:
@@ -59,7 +59,7 @@ def signing(*selectors: str) -> tuple[Signature, ...]:
     return tuple(Signature(DOMAIN, name, "ed25519", public(name)) for name in selectors)
 
 
-def step(*keys: Key, seen: Seen = NOTHING) -> Step:
+def step(*keys: Key, seen: KeyFacts = NOTHING) -> Step:
     (found,) = rotation.steps(DOMAIN, keys, TODAY, seen)
     return found
 
@@ -76,90 +76,102 @@ NOWHERE = answers({"old"}, {"old"})
 @pytest.mark.parametrize(
     ("keys", "seen", "move", "changes", "words"),
     [
-        ([key("old")], Seen(), Move.START, {}, ""),
-        ([key("old"), key("gone", "retired")], Seen(), Move.START, {}, ""),
-        ([key("gone", "retired")], Seen(), Move.REST, {}, "dkim generate mana.how --algorithm ed25519"),
+        ([key("old")], KeyFacts(), Turn.START, {}, ""),
+        ([key("old"), key("gone", "retired")], KeyFacts(), Turn.START, {}, ""),
+        ([key("gone", "retired")], KeyFacts(), Turn.REST, {}, "dkim generate mana.how --algorithm ed25519"),
         (
             [key("old"), key("new", "pending")],
-            Seen(EVERYWHERE),
-            Move.ACTIVATE,
+            KeyFacts(EVERYWHERE),
+            Turn.ACTIVATE,
             {"new": "active", "old": "retiring"},
             "every name server (2 asked) shows new",
         ),
-        ([key("old"), key("new", "pending")], Seen(NOWHERE), Move.WAIT, {}, "ns0, ns1 do not show it yet"),
-        ([key("old"), key("new", "pending")], Seen(answers({"new"}, set())), Move.WAIT, {}, "ns1 does not show it yet"),
-        ([key("old"), key("new", "pending")], Seen(answers({"new"}, "it fails")), Move.BLOCKED, {}, "ns1 could not be"),
-        ([key("old"), key("new", "pending")], Seen(), Move.BLOCKED, {}, "no authoritative name server was found"),
-        ([key("new", "pending")], Seen(EVERYWHERE), Move.ACTIVATE, {"new": "active"}, "no other key signs"),
-        ([key("new", "pending")], Seen(NOWHERE), Move.ACTIVATE, {"new": "active"}, "signs before it is published"),
-        ([key("new", "pending")], Seen(answers("x", "y")), Move.ACTIVATE, {"new": "active"}, "could not be asked"),
+        ([key("old"), key("new", "pending")], KeyFacts(NOWHERE), Turn.WAIT, {}, "ns0, ns1 do not show it yet"),
+        (
+            [key("old"), key("new", "pending")],
+            KeyFacts(answers({"new"}, set())),
+            Turn.WAIT,
+            {},
+            "ns1 does not show it yet",
+        ),
+        (
+            [key("old"), key("new", "pending")],
+            KeyFacts(answers({"new"}, "it fails")),
+            Turn.BLOCKED,
+            {},
+            "ns1 could not be",
+        ),
+        ([key("old"), key("new", "pending")], KeyFacts(), Turn.BLOCKED, {}, "no authoritative name server was found"),
+        ([key("new", "pending")], KeyFacts(EVERYWHERE), Turn.ACTIVATE, {"new": "active"}, "no other key signs"),
+        ([key("new", "pending")], KeyFacts(NOWHERE), Turn.ACTIVATE, {"new": "active"}, "signs before it is published"),
+        ([key("new", "pending")], KeyFacts(answers("x", "y")), Turn.ACTIVATE, {"new": "active"}, "could not be asked"),
         (
             [key("old"), key("b", "pending", 1), key("new", "pending", 2)],
-            Seen(EVERYWHERE),
-            Move.ACTIVATE,
+            KeyFacts(EVERYWHERE),
+            Turn.ACTIVATE,
             {"new": "active", "old": "retiring"},
             "new comes first; b follows in a rotation of its own",
         ),
-        ([key("new", days=7), key("old", "retiring", 7)], Seen(), Move.WAIT, {}, "retired on 2026-11-23"),
+        ([key("new", days=7), key("old", "retiring", 7)], KeyFacts(), Turn.WAIT, {}, "retired on 2026-11-23"),
         (
             [key("new", days=8), key("old", "retiring", 8)],
-            Seen(EVERYWHERE, server=signing("new")),
-            Move.RETIRE,
+            KeyFacts(EVERYWHERE, server=signing("new")),
+            Turn.RETIRE,
             {"old": "retired"},
             "the rotation is done",
         ),
-        ([key("new", days=8), key("old", "retiring", 8)], Seen(EVERYWHERE), Move.BLOCKED, {}, "can't be told"),
+        ([key("new", days=8), key("old", "retiring", 8)], KeyFacts(EVERYWHERE), Turn.BLOCKED, {}, "can't be told"),
         (
             [key("new", days=8), key("old", "retiring", 8)],
-            Seen(EVERYWHERE, server=signing("old")),
-            Move.DATE,
+            KeyFacts(EVERYWHERE, server=signing("old")),
+            Turn.DATE,
             {"old": "", "new": ""},
             "the server still signs with old",
         ),
         (
             [key("new", days=8), key("old", "retiring", 8)],
-            Seen(NOWHERE, server=signing("new")),
-            Move.WAIT,
+            KeyFacts(NOWHERE, server=signing("new")),
+            Turn.WAIT,
             {},
             "stays retiring until new, which signs now, is published",
         ),
         (
             [key("new", days=8), key("old", "retiring", 8)],
-            Seen(answers({"new"}, "gone"), server=signing("new")),
-            Move.BLOCKED,
+            KeyFacts(answers({"new"}, "gone"), server=signing("new")),
+            Turn.BLOCKED,
             {},
             "ns1 could not be asked",
         ),
-        ([key("new", days=3), key("old", "retiring", 30)], Seen(), Move.WAIT, {}, "retired on 2026-11-27"),
-        ([key("new"), key("old", "retiring", None)], Seen(), Move.DATE, {"old": ""}, "nothing says since when"),
-        ([key("new"), key("old", "retiring", -5)], Seen(), Move.WAIT, {}, "a day to come"),
-        ([key("old", "retiring", 8)], Seen(server=()), Move.RETIRE, {"old": "retired"}, ""),
+        ([key("new", days=3), key("old", "retiring", 30)], KeyFacts(), Turn.WAIT, {}, "retired on 2026-11-27"),
+        ([key("new"), key("old", "retiring", None)], KeyFacts(), Turn.DATE, {"old": ""}, "nothing says since when"),
+        ([key("new"), key("old", "retiring", -5)], KeyFacts(), Turn.WAIT, {}, "a day to come"),
+        ([key("old", "retiring", 8)], KeyFacts(server=()), Turn.RETIRE, {"old": "retired"}, ""),
         (
             [key("new", "pending"), key("old", "retiring", 1)],
-            Seen(EVERYWHERE),
-            Move.ACTIVATE,
+            KeyFacts(EVERYWHERE),
+            Turn.ACTIVATE,
             {"new": "active"},
             "no other key signs",
         ),
-        ([key("a"), key("new", "pending"), key("old", "retiring", 1)], Seen(), Move.WAIT, {}, "old is retiring"),
+        ([key("a"), key("new", "pending"), key("old", "retiring", 1)], KeyFacts(), Turn.WAIT, {}, "old is retiring"),
         (
             [key("new", days=9), key("old", "retiring", 9), key("b", "retiring", 1)],
-            Seen(EVERYWHERE, server=signing("new")),
-            Move.RETIRE,
+            KeyFacts(EVERYWHERE, server=signing("new")),
+            Turn.RETIRE,
             {"old": "retired"},
             "b is retiring",
         ),
     ],
 )
 def test_every_state_has_a_next_step(
-    keys: list[Key], seen: Seen, move: Move, changes: dict[str, str], words: str
+    keys: list[Key], seen: KeyFacts, move: Turn, changes: dict[str, str], words: str
 ) -> None:
     found = step(*keys, seen=seen)
     assert found.move is move
     assert written(found) == changes
     assert words in " ".join([found.said, found.then, *map(str, found.problems)])
     assert all(facts["since"] == TODAY for facts in found.changes.values())
-    assert (move is Move.BLOCKED) == any(problem.severity is Severity.ERROR for problem in found.problems)
+    assert (move is Turn.BLOCKED) == any(problem.severity is Severity.ERROR for problem in found.problems)
 
 
 def test_seven_full_days_lie_between_the_day_of_the_last_signature_and_the_day_it_goes() -> None:
@@ -169,13 +181,13 @@ def test_seven_full_days_lie_between_the_day_of_the_last_signature_and_the_day_i
 def test_a_key_without_a_public_half_gets_it_when_it_retires() -> None:
     pending = key("new", "pending")
     held = key("old", public_key=None, private_key=None)
-    blocked = step(held, pending, seen=Seen(EVERYWHERE))
-    assert blocked.move is Move.BLOCKED
+    blocked = step(held, pending, seen=KeyFacts(EVERYWHERE))
+    assert blocked.move is Turn.BLOCKED
     assert "which holds the key" in blocked.problems[0].hint
-    for seen in (Seen(EVERYWHERE, server=signing("old")), Seen(EVERYWHERE, halves={"old": public("old")})):
+    for seen in (KeyFacts(EVERYWHERE, server=signing("old")), KeyFacts(EVERYWHERE, halves={"old": public("old")})):
         assert step(held, pending, seen=seen).changes["old"]["public_key"] == public("old")
     named = key("old", public_key=None)
-    assert "../secrets/old.pem" in step(named, pending, seen=Seen(EVERYWHERE)).problems[0].hint
+    assert "../secrets/old.pem" in step(named, pending, seen=KeyFacts(EVERYWHERE)).problems[0].hint
 
 
 def test_only_what_has_to_be_known_is_asked() -> None:
@@ -197,10 +209,10 @@ def test_only_what_has_to_be_known_is_asked() -> None:
 
 def test_a_rotation_starts_only_while_none_is_under_way() -> None:
     rsa = key("r", algorithm="rsa", public_key=None)
-    found = rotation.steps(DOMAIN, [rsa, key("new", days=8), key("old", "retiring", 1)], TODAY, Seen())
-    assert [item.move for item in found] == [Move.REST, Move.WAIT]
+    found = rotation.steps(DOMAIN, [rsa, key("new", days=8), key("old", "retiring", 1)], TODAY, KeyFacts())
+    assert [item.move for item in found] == [Turn.REST, Turn.WAIT]
     assert "when that of ed25519 is done" in found[0].said
-    assert [item.move for item in rotation.steps(DOMAIN, [rsa, key("new")], TODAY, Seen())] == [Move.START] * 2
+    assert [item.move for item in rotation.steps(DOMAIN, [rsa, key("new")], TODAY, KeyFacts())] == [Turn.START] * 2
 
 
 # --------------------------------------------------------------------------------------------- every way through them
@@ -220,13 +232,13 @@ class Stack:
     def rotate(self) -> list[Step]:
         signatures = tuple(Signature(DOMAIN, name, self[name].algorithm, public(name)) for name in self.signing)
         needs = rotation.needs(DOMAIN, self.keys, self.today)
-        seen = Seen(self._answers(needs.questions), server=signatures if needs.server else None)
+        seen = KeyFacts(self._answers(needs.questions), server=signatures if needs.server else None)
         steps = rotation.steps(DOMAIN, self.keys, self.today, seen)
         before = {item.selector: item for item in self.keys}
         for found in steps:
             for selector, facts in found.changes.items():
                 self._set(selector, facts)
-            if found.move is Move.START:
+            if found.move is Turn.START:
                 self._start(found)
         self._check(before)
         return list(steps)
@@ -308,7 +320,7 @@ def test_no_order_of_events_breaks_a_signature_and_every_one_comes_to_an_end(
             getattr(stack, name)()
     for _ in range(150):
         steps = stack.rotate()
-        if all(item.move in (Move.START, Move.REST) for item in steps):
+        if all(item.move in (Turn.START, Turn.REST) for item in steps):
             break
         stack.apply()
         stack.shown = [set(stack.published), set(stack.published)]

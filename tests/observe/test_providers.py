@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.desired.provided import Asked
+from reconciler.desired.provided import ProviderAnswer
 from reconciler.desired.spec.smtp import Provider
 from reconciler.observe.providers import Providers
 from reconciler.problem import Problem, SecretUnreadable, Severity
@@ -37,15 +37,15 @@ def providers(server: Server, key: str = KEY) -> Providers:
     return Providers(lambda _: key, server.url)
 
 
-def ask(asked: Providers, domain: str = ZONE, zone: str = ZONE) -> Asked:
+def ask(asked: Providers, domain: str = ZONE, zone: str = ZONE) -> ProviderAnswer:
     return asked("brevo", PROVIDER, zone, domain)
 
 
-def values(asked: Asked) -> set[tuple[str, str, str]]:
+def values(asked: ProviderAnswer) -> set[tuple[str, str, str]]:
     return {(item.type, item.name, str(item.content)) for item in asked.records}
 
 
-def failed(asked: Asked) -> Problem:
+def failed(asked: ProviderAnswer) -> Problem:
     (problem,) = asked.problems
     assert not asked.complete
     assert asked.records == ()
@@ -166,7 +166,7 @@ def test_a_domain_is_asked_for_once_and_without_an_api_key_nothing_is(server):
     ask(asked, "other.how", "other.how")
     assert server.counts == {PATH: 1, "GET /v3/senders/domains/other.how": 1}
     bare = Provider.model_validate({"preset": "brevo", "username": "me", "password": {"env": "SMTP"}})
-    assert asked("brevo", bare, ZONE, "third.how") == Asked()
+    assert asked("brevo", bare, ZONE, "third.how") == ProviderAnswer()
     assert server.counts.total() == 2
 
 

@@ -437,9 +437,9 @@ def test_a_short_comment_is_whole() -> None:
 # ------------------------------------------------------------------------------------------------------ outcomes
 def test_outcomes_say_why_and_how_long() -> None:
     change = EVERYTHING.changes[0]
-    assert text.line(text.Said(change, "done", seconds=1.23), text.Style()) == "  ✓ + dns/mana.how/A/mail  1.2 s"
+    assert text.line(text.OutcomeLine(change, "done", seconds=1.23), text.Style()) == "  ✓ + dns/mana.how/A/mail  1.2 s"
     problem = Problem(change.address, "the zone is locked", "unlock it")
-    said = text.line(text.Said(change, "failed", problem), text.Style())
+    said = text.line(text.OutcomeLine(change, "failed", problem), text.Style())
     assert said == "  ✗ + dns/mana.how/A/mail  failed\n      the zone is locked\n      → unlock it"
 
 

@@ -79,10 +79,10 @@ def _domain(spec: Spec, text: str) -> str:
     if known and name not in {_domain_name(item) for item in known} and zone_of(name, spec.dns) is None:
         hint = "declare an account of it, or its zone under dns"
         raise unknown(text, sorted(known), hint, "the directory knows no such domain")
-    return declared(spec, name) or name
+    return declared_name(spec, name) or name
 
 
-def declared(spec: Spec, domain: str) -> str | None:
+def declared_name(spec: Spec, domain: str) -> str | None:
     """Return a domain as the directory writes it below ``dkim``; None where it does not."""
     from reconciler.dns.names import host
 

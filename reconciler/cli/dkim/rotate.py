@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP, declared, inquiry, unknown
+from reconciler.cli.dkim.generate import ALGORITHMS, RECIPIENT_HELP, STORE_HELP, declared_name, inquiry, unknown
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError, Severity
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.desired.load import Directory
     from reconciler.desired.spec.mail import Key
     from reconciler.dkim.making import Rotation
-    from reconciler.dkim.rotation import Needs, Seen
+    from reconciler.dkim.rotation import KeyFacts, Needs
     from reconciler.resources import Signature
 
 
@@ -52,13 +52,13 @@ def command(
     session.console.done()
     _report(session, directory, run, reasons)
     session.stop.check()
-    return 1 if any(item.move is rotation.Move.BLOCKED for item in steps) else 0
+    return 1 if any(item.move is rotation.Turn.BLOCKED for item in steps) else 0
 
 
 def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str, list[Key]]:
     """Return the domain as the directory writes it, and the keys to rotate."""
     command = f"reconciler dkim generate {domain}"
-    name = declared(directory.spec, domain)
+    name = declared_name(directory.spec, domain)
     if name is None:
         raise unknown(domain, list(directory.spec.dkim), f"its first key: {command}", "has no key in the directory")
     keys = [key for key in directory.spec.dkim[name] if algorithm in (None, key.algorithm)]
@@ -70,17 +70,17 @@ def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str
 
 
 # ------------------------------------------------------------------------------------------------ what is asked
-def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[Seen, tuple[Problem, ...]]:
+def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[KeyFacts, tuple[Problem, ...]]:
     """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
-    from reconciler.dkim.rotation import Seen
+    from reconciler.dkim.rotation import KeyFacts
 
     answers = inquiry(session)(needs.questions)
     halves = _halves(session, directory, needs.halves)
     unknown = any(key.selector not in halves for key in needs.halves)
     if not (needs.server or unknown):
-        return Seen(answers, halves), ()
+        return KeyFacts(answers, halves), ()
     server, problems = _server(session, directory, domain)
-    return Seen(answers, halves, server), problems
+    return KeyFacts(answers, halves, server), problems
 
 
 def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:

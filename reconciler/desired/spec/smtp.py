@@ -77,7 +77,7 @@ def _template(value: Any) -> str | SecretRef:
     text = text_or_secret(value)
     if isinstance(text, str):
         try:
-            template.parse(text)
+            template.split(text)
         except template.WrongTemplate as error:
             raise wrong(error.summary, error.hint) from None
     return text
