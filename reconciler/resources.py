@@ -207,7 +207,8 @@ class Domain(Resource):
     """A mail domain of Stalwart.
 
     ``manual`` is whether the server leaves its keys and DNS to us (from 0.16). ``catch_all`` is the address that gets
-    what nobody else has, ``aliases`` are other domains whose addresses mean the same, sorted.
+    what nobody else has, ``aliases`` are other domains whose addresses mean the same, sorted. ``sub_addressing`` is
+    None where a rule of the server's own says who has it.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -219,7 +220,7 @@ class Domain(Resource):
     description: str | Special | None = UNMANAGED
     catch_all: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
-    sub_addressing: bool | Special = UNMANAGED
+    sub_addressing: bool | Special | None = UNMANAGED
 
     def __post_init__(self) -> None:
         """Names and addresses are case-insensitive; aliases have no order."""
