@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.importing import directory
-from reconciler.importing.accounts import accounts
-from reconciler.importing.dkim import keys
-from reconciler.importing.dns import records
+from reconciler.importing.directory import document
+from reconciler.importing.dns import keys, records
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found, read
-from reconciler.importing.request import ADMINISTRATOR, TOKEN, Request
+from reconciler.importing.found import ADMINISTRATOR, TOKEN, Found, Request, read
+from reconciler.importing.mail import accounts
 from reconciler.importing.smtp import smtp, submissions
-from reconciler.importing.stalwart import stalwart
-from reconciler.importing.targets import reconciler
-from reconciler.importing.yaml import document
+from reconciler.importing.targets import reconciler, stalwart
 from reconciler.problem import Problem
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef

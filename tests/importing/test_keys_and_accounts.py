@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from reconciler import keys as formats
-from reconciler.importing.accounts import accounts
-from reconciler.importing.dkim import keys
+from reconciler.importing.directory import Noted, document
+from reconciler.importing.dns import keys
+from reconciler.importing.mail import accounts
 from reconciler.importing.smtp import submissions
-from reconciler.importing.yaml import Noted, document
 from reconciler.resources import Account, Domain, SecretRef, Setting, Signature
 from reconciler.targets.stalwart.passwords import hashed
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from reconciler.desired.spec.mail import AccountEntry
 from reconciler.desired.spec.scalars import AccountName
+from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found
-from reconciler.importing.request import ADMINISTRATOR
+from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.importing.smtp import Submission
-from reconciler.importing.yaml import Noted
 from reconciler.resources import Account, SecretRef
 
 _NAMED = 5  # accounts that a note names
