@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from reconciler.dns.records import AUTO_TTL, check_data, head, marked, policy, r
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
-from reconciler.resources import UNMANAGED, Domain, Live, Record, Setting, Signature
+from reconciler.resources import UNMANAGED, Live, Record, Signature
 
 SERVER_ONLY = (
     "The server alone holds this key: with its volume it is lost.",
@@ -57,19 +57,7 @@ def keys(found: Found, draft: Draft) -> Keys:
         real = [item for item in listed if not (isinstance(item, Noted) and item.out)]
         inner = [item.value if isinstance(item, Noted) else item for item in listed]
         made.content[domain] = listed if real else Noted(inner, _reasons(listed), out=True)
-    for name in _lone_domains(found, made.content):
-        made.content[name] = Noted([], beside="a domain without accounts and keys")
     return made
-
-
-def _lone_domains(found: Found, named: Collection[str]) -> list[str]:
-    """Name the domains that nothing else in the directory would bring."""
-    resources = [item.resource for item in found.server.live] if found.server else []
-    aliases = [alias for item in found.accounts if isinstance(item.aliases, tuple) for alias in item.aliases]
-    others = {address.rpartition("@")[2] for address in (*aliases, *(item.name for item in found.accounts))}
-    others |= {str(item.value) for item in resources if isinstance(item, Setting) and item.word == "default_domain"}
-    domains = [item.name for item in resources if isinstance(item, Domain)]
-    return sorted(name for name in domains if name not in {*named, *others})
 
 
 def _reasons(listed: list[Noted]) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.dns.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
-from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
+from reconciler.resources import Account, Domain, Group, Live, MailingList, Record, Resource, SecretRef, Setting
 from reconciler.secrets.store import open_store
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from reconciler.targets.compose.survey import Service
     from reconciler.targets.compose.survey import Survey as Project
     from reconciler.targets.stalwart.survey import Survey
+
+R = TypeVar("R", bound=Resource)
 
 ADMINISTRATOR = SecretRef("env", "STALWART_ADMIN_PASSWORD")
 TOKEN = SecretRef("env", "CLOUDFLARE_API_TOKEN")
@@ -118,18 +120,26 @@ class Found:
         """The compose project's services."""
         return self.project.services if self.project else ()
 
+    def of(self, kind: type[R]) -> list[R]:
+        """Return what the mail server has of a kind."""
+        live = self.server.live if self.server else ()
+        return [item.resource for item in live if isinstance(item.resource, kind)]
+
     @property
     def accounts(self) -> list[Account]:
         """The mail server's accounts."""
-        live = self.server.live if self.server else ()
-        return [item.resource for item in live if isinstance(item.resource, Account)]
+        return self.of(Account)
+
+    @property
+    def addresses(self) -> set[str]:
+        """The addresses that something on the mail server has."""
+        owners: list[Resource] = [*self.accounts, *self.of(Group), *self.of(MailingList)]
+        return {address for owner in owners for address in owner.mailboxes} | {item.name for item in self.accounts}
 
     @property
     def hostname(self) -> str:
         """What the mail server calls itself, where that is set."""
-        live = self.server.live if self.server else ()
-        settings = (item.resource for item in live if isinstance(item.resource, Setting))
-        return next((str(item.value) for item in settings if item.word == "hostname"), "")
+        return next((str(item.value) for item in self.of(Setting) if item.word == "hostname"), "")
 
     def is_administrator(self, account: Account) -> bool:
         """Whether it is the account that the import itself logs in with; from 0.16 its login is an address."""
@@ -138,9 +148,8 @@ class Found:
 
     @property
     def _default_domain(self) -> str:
-        live = [item.resource for item in self.server.live] if self.server else []
-        declared = (str(item.value) for item in live if isinstance(item, Setting) and item.word == "default_domain")
-        domains = [item.name for item in live if isinstance(item, Domain)]
+        declared = (str(item.value) for item in self.of(Setting) if item.word == "default_domain")
+        domains = [item.name for item in self.of(Domain)]
         return next(declared, domains[0] if len(domains) == 1 else "")
 
     @property
