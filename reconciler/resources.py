@@ -243,6 +243,7 @@ class Group(Resource):
     """A shared mailbox of Stalwart; accounts say that they belong to it.
 
     ``name`` is the key in the YAML, which is its primary address; a live one without an address keeps its bare name.
+    ``primary`` is False where a live one that is matched by its bare name has another primary address, or none.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -252,6 +253,7 @@ class Group(Resource):
     name: str
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are stored in lower case; aliases have no order."""
@@ -329,7 +331,10 @@ class Account(Resource):
 
 @dataclass(frozen=True, slots=True)
 class MailingList(Resource):
-    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted."""
+    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted.
+
+    ``name`` and ``primary`` as of `Group`.
+    """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "list"
@@ -339,6 +344,7 @@ class MailingList(Resource):
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
     members: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are compared in lower case; neither aliases nor members have an order."""
