@@ -127,6 +127,11 @@ class Resource:
         """What others rely on: its address, as a rule."""
         return self.address
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The e-mail addresses whose mail it gets, as far as they are known."""
+        return ()
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -259,6 +264,11 @@ class Group(Resource):
         """``group/NAME``."""
         return f"group/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.name, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A group relies on the domains of its addresses."""
         yield from _domains(self.name, self.aliases)
@@ -300,6 +310,11 @@ class Account(Resource):
         """``account/NAME``."""
         return f"account/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.email, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """An account relies on the domains of its addresses, and on its groups."""
         yield from _domains(self.name, self.aliases)
@@ -339,6 +354,11 @@ class MailingList(Resource):
     def address(self) -> str:
         """``list/NAME``."""
         return f"list/{self.name}"
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its address and its aliases."""
+        return _addresses(self.name, self.aliases)
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A list relies on the domains of its addresses; its members need not exist."""
@@ -512,6 +532,11 @@ def _normalise(resource: Resource, **values: Any) -> None:
     """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
     for name, value in values.items():
         object.__setattr__(resource, name, value)
+
+
+def _addresses(primary: str | Special | None, aliases: tuple[str, ...] | Special) -> tuple[str, ...]:
+    own = (primary,) if isinstance(primary, str) and "@" in primary else ()
+    return (*own, *(aliases if isinstance(aliases, tuple) else ()))
 
 
 def _domains(name: str, aliases: tuple[str, ...] | Special) -> Iterator[str]:
