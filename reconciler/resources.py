@@ -139,6 +139,11 @@ class Resource:
         """What others rely on: its address, as a rule."""
         return self.address
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The e-mail addresses whose mail it gets, as far as they are known."""
+        return ()
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -235,7 +240,8 @@ class Domain(Resource):
     """A mail domain of Stalwart.
 
     ``manual`` is whether the server leaves its keys and DNS to us (from 0.16). ``catch_all`` is the address that gets
-    what nobody else has, ``aliases`` are other domains whose addresses mean the same, sorted.
+    what nobody else has, ``aliases`` are other domains whose addresses mean the same, sorted. ``sub_addressing`` is
+    None where a rule of the server's own says who has it.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -247,7 +253,7 @@ class Domain(Resource):
     description: str | Special | None = UNMANAGED
     catch_all: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
-    sub_addressing: bool | Special = UNMANAGED
+    sub_addressing: bool | Special | None = UNMANAGED
 
     def __post_init__(self) -> None:
         """Names and addresses are case-insensitive; aliases have no order."""
@@ -259,12 +265,17 @@ class Domain(Resource):
         """``domain/NAME``."""
         return f"domain/{self.name}"
 
+    def brief(self) -> Iterator[Brief]:
+        """What it has besides its name."""
+        yield from self.unusual("description", "catch_all", "aliases", "sub_addressing")
+
 
 @dataclass(frozen=True, slots=True)
 class Group(Resource):
     """A shared mailbox of Stalwart; accounts say that they belong to it.
 
     ``name`` is the key in the YAML, which is its primary address; a live one without an address keeps its bare name.
+    ``primary`` is False where a live one that is matched by its bare name has another primary address, or none.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -274,6 +285,7 @@ class Group(Resource):
     name: str
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are stored in lower case; aliases have no order."""
@@ -284,9 +296,18 @@ class Group(Resource):
         """``group/NAME``."""
         return f"group/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.name, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A group relies on the domains of its addresses."""
         yield from _domains(self.name, self.aliases)
+
+    def brief(self) -> Iterator[Brief]:
+        """What it has besides its address."""
+        yield from self.unusual("description", "aliases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +346,11 @@ class Account(Resource):
         """``account/NAME``."""
         return f"account/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.email, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """An account relies on the domains of its addresses, and on its groups."""
         yield from _domains(self.name, self.aliases)
@@ -346,7 +372,10 @@ class Account(Resource):
 
 @dataclass(frozen=True, slots=True)
 class MailingList(Resource):
-    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted."""
+    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted.
+
+    ``name`` and ``primary`` as of `Group`.
+    """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "list"
@@ -356,6 +385,7 @@ class MailingList(Resource):
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
     members: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are compared in lower case; neither aliases nor members have an order."""
@@ -366,9 +396,18 @@ class MailingList(Resource):
         """``list/NAME``."""
         return f"list/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its address and its aliases."""
+        return _addresses(self.name, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A list relies on the domains of its addresses; its members need not exist."""
         yield from _domains(self.name, self.aliases)
+
+    def brief(self) -> Iterator[Brief]:
+        """What it has besides its address."""
+        yield from self.unusual("description", "aliases", "members")
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,6 +597,11 @@ def _normalise(resource: Resource, **values: Any) -> None:
     """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
     for name, value in values.items():
         object.__setattr__(resource, name, value)
+
+
+def _addresses(primary: str | Special | None, aliases: tuple[str, ...] | Special) -> tuple[str, ...]:
+    own = (primary,) if isinstance(primary, str) and "@" in primary else ()
+    return (*own, *(aliases if isinstance(aliases, tuple) else ()))
 
 
 def _domains(name: str, aliases: tuple[str, ...] | Special) -> Iterator[str]:

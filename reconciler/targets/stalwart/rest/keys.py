@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from reconciler.desired.stalwart import LOCAL_KEYS, in_config_file
-from reconciler.resources import Resource
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.kind import Keys, Kind, R
 
@@ -82,11 +81,6 @@ class KeyKind(Kind[R]):
     prefixes: ClassVar[tuple[str, ...]] = ()
     restarts: ClassVar[bool] = False
     """Whether a change of it is in force only after a restart."""
-
-    def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
-        """Name the keys outside the prefixes that hold what is live of it."""
-        del wanted
-        return ()
 
     def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Turn a change into an edit of keys. ``before`` is what is stored, ``others`` are all changes of this apply.
