@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.problem import Problem, Refused, Severity
-from reconciler.resources import UNMANAGED, Account, Domain, Listener, Live, Resource, Setting, Signature
+from reconciler.resources import (
+    UNMANAGED,
+    Account,
+    Domain,
+    Group,
+    Listener,
+    Live,
+    MailingList,
+    Resource,
+    Setting,
+    Signature,
+)
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart.connection import TARGET
 
@@ -97,9 +108,17 @@ def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator
 
 def _misfit(resource: Resource, generation: str) -> str:
     """Name what of an account could stay undeclared, so that the rest of it can be; empty where nothing helps."""
-    optional = ("aliases", "quota", "description", "groups") if isinstance(resource, Account) else ()
+    optional = _OPTIONAL.get(type(resource), ())
     fitting = (name for name in optional if unfit(replace(resource, **{name: UNMANAGED}), generation) is None)
     return next(fitting, "")
+
+
+_OPTIONAL: Mapping[type[Resource], tuple[str, ...]] = {
+    Account: ("aliases", "quota", "description", "groups"),
+    Group: ("aliases", "description"),
+    MailingList: ("members", "aliases", "description"),
+    Domain: ("catch_all", "aliases", "description"),
+}
 
 
 def check(where: str, live: Iterable[Live]) -> None:
@@ -139,7 +158,7 @@ def unfit(resource: Resource, generation: str) -> str | None:
     except ValidationError as error:
         found = error.errors()[0]
         return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
-    name = resource.name if isinstance(resource, Account | Domain) else ""
+    name = resource.name if isinstance(resource, Account | Domain | Group | MailingList) else ""
     return None if name.isascii() else "is not written as DNS has it"
 
 
@@ -148,15 +167,24 @@ def _validate(resource: Resource, generation: str) -> None:
     from pydantic import TypeAdapter
 
     from reconciler.desired.spec import scalars
-    from reconciler.desired.spec.mail import AccountEntry, Key
+    from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
     from reconciler.desired.spec.stalwart import ListenerEntry
 
     match resource:
         case Account():
             TypeAdapter[Any](scalars.AccountName).validate_python(resource.name)
-            AccountEntry.model_validate(_account(resource, generation))
+            said = _said(resource, "roles", "aliases", "groups", "description", "quota")
+            login = {"login": resource.login} if generation == "rest" and resource.login is not UNMANAGED else {}
+            AccountEntry.model_validate(said | login)
+        case Group():
+            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
+            GroupEntry.model_validate(_said(resource, "aliases", "description"))
+        case MailingList():
+            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
+            ListEntry.model_validate(_said(resource, "members", "aliases", "description"))
         case Domain():
             TypeAdapter[Any](scalars.DomainName).validate_python(resource.name)
+            DomainEntry.model_validate(_said(resource, "catch_all", "aliases", "description"))
         case Signature():
             TypeAdapter[Any](scalars.DomainName).validate_python(resource.domain)
             names = ("selector", "algorithm", "public_key")
@@ -167,9 +195,8 @@ def _validate(resource: Resource, generation: str) -> None:
             TypeAdapter[Any](scalars.DomainName).validate_python(name)
 
 
-def _account(account: Account, generation: str) -> dict[str, Any]:
-    said = {name: getattr(account, name) for name in ("roles", "aliases", "groups", "description", "quota")}
-    said |= {"login": account.login} if generation == "rest" else {}
+def _said(resource: Resource, *names: str) -> dict[str, Any]:
+    said = {name: getattr(resource, name) for name in names}
     return {name: _written(value) for name, value in said.items() if value is not UNMANAGED}
 
 

@@ -19,7 +19,6 @@ from reconciler.targets.stalwart.rest.principals import (
     Principal,
     aliases_of,
     check_lengths,
-    conflicts,
     emails,
     kept,
     local_part,
@@ -41,7 +40,7 @@ class Accounts(Principal[Account]):
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all accounts; passwords of wanted ones are compared, problems reported."""
         own, wanted = self.own(reading.items), reading.of(Account)
-        groups = named(reading.items)
+        groups = named(reading.items, reading.of(Group))
         made = {name for group in reading.of(Group) for name in (group.name, local_part(group.name))}
         matched = _matched(own, wanted)
         verdicts = _verdicts(reading, [(matched[item["name"]], item) for item in own if item["name"] in matched])
@@ -69,7 +68,19 @@ class Accounts(Principal[Account]):
                 passwords.revealed(account, account.password, reading.reveal, reading.report)
             if account.name not in taken:
                 self._missing(account, groups, made, reading)
-        conflicts(self, reading)
+        self._conflicts(reading)
+
+    def _conflicts(self, reading: Reading) -> None:
+        """Report logins of wanted accounts that something else has as its name.
+
+        Addresses are for the plan to judge: something may give one up in the same run.
+        """
+        others = {item["name"]: item for item in reading.items if item.get("type") not in self.types}
+        for account in reading.of(Account):
+            if item := others.get(self.name(account)):
+                summary = f"the login {item['name']} is the name of a {item.get('type')} on the server"
+                hint = "names are one space for accounts, groups, lists and domains: give another `login`"
+                reading.report(Problem(account.address, summary, hint, scope=account.address))
 
     def _groups(
         self, item: Item, account: Account | None, groups: Mapping[str, str], made: Collection[str], reading: Reading

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +38,7 @@ class Run:
     ) -> None:
         """Make the hashes that the changes send; nothing is sent yet."""
         self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
-        self._means = Means(Hashes(changes, reveal, progress), functools.cache(api.principals))
+        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals)
         self._put_off: list[tuple[Principal[Any], Item]] = []
         self._down: Problem | None = None
         self._failed: set[str] = set()

@@ -138,17 +138,10 @@ def _switch(key: str, reading: Reading) -> bool:
 
 
 def _impossible(domain: Domain, reading: Reading) -> Iterator[tuple[str, str]]:
-    """Yield what of a wanted domain the server can't do, and what helps."""
-    if isinstance(domain.aliases, tuple) and domain.aliases:
-        summary = f"aliases of a domain ({', '.join(domain.aliases)}) need Stalwart 0.16 or later"
-        yield summary, "up to 0.15 give the addresses that are needed to the accounts, as their aliases"
-    on = _sub_addressing(reading)
-    if domain.sub_addressing is True and on is False:
+    """Yield what of a wanted domain can't be done on this server, and what helps."""
+    if domain.sub_addressing is True and _sub_addressing(reading) is False:
         summary = f"{_SUB_ADDRESSING} is false on the server, which switches it off for all domains"
         yield summary, f"write `settings: {{{_SUB_ADDRESSING}: null}}` under stalwart"
-    if domain.sub_addressing is False and on is True:
-        summary = "sub_addressing of one domain needs Stalwart 0.16 or later"
-        yield summary, f"up to 0.15 `settings: {{{_SUB_ADDRESSING}: false}}` under stalwart holds for all domains"
     if isinstance(domain.catch_all, str):
         everybody = (emails(item) for item in reading.wanted)
         there = (own_emails(item) for item in reading.items)

@@ -19,7 +19,7 @@ class Groups(Addressed[Group]):
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them; one that is wanted and gets no mail is reported."""
-        for item, wanted, fields in self.said(reading):
+        for item, wanted, fields in self.said(reading, reading.of(Group)):
             if wanted and not texts(item, "roles") and "email-receive" not in texts(item, "enabledPermissions"):
                 summary = "gets no mail: it lacks the permission email-receive, so what is sent to it bounces"
                 hint = f"give {item['name']} that permission on the server; a group that apply makes has it"

@@ -32,7 +32,7 @@ class MailingLists(Addressed[MailingList]):
         """Yield all of them; a member that is a list itself is reported, since the server hands nothing on to it."""
         principals = {item["name"]: item for item in reading.items}
         lists = {address for item in self.own(reading.items) for address in own_emails(item)}
-        for item, wanted, fields in self.said(reading):
+        for item, wanted, fields in self.said(reading, reading.of(MailingList)):
             known = wanted.members if wanted and isinstance(wanted.members, tuple) else ()
             names = texts(item, "members")
             found = {_plain(text) for text in texts(item, "externalMembers")}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from reconciler.plan import Change
-from reconciler.problem import Problem
 from reconciler.resources import UNMANAGED, Account, Group, Live, MailingList, Resource
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
@@ -15,23 +15,38 @@ from reconciler.targets.stalwart.rest.kind import Import, Item, Kind, R, Reading
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
+A = TypeVar("A", Group, MailingList)
+
 Operation = dict[str, Any]
 """One step of a change, as the server takes it."""
 
 
-@dataclass(frozen=True, slots=True)
 class Means:
-    """What the changes of one apply are written with: hashes of passwords, and everything in the directory as it is.
+    """What the changes of one apply are written with: hashes of passwords, and who is called what on the server."""
 
-    ``listing`` reads it when it is first needed: by then the groups are there.
-    """
+    def __init__(self, hashes: Hashes, changes: Sequence[Change], listing: Callable[[], Sequence[Item]]) -> None:
+        """Take note of the logins that are wanted; ``listing`` reads the directory, when it is first needed."""
+        self.hashes, self._listing = hashes, listing
+        self._logins = {change.after.login for change in changes if isinstance(change.after, Account)}
+        found = [(change.before, change.after) for change in changes if isinstance(change.after, Group)]
+        self._groups = {address: before.id for before, after in found if before for address in emails(after)}
 
-    hashes: Hashes
-    listing: Callable[[], Sequence[Item]]
+    @functools.cached_property
+    def _items(self) -> Sequence[Item]:
+        return self._listing()
+
+    def name(self, resource: Group | MailingList) -> str:
+        """Choose the server's name for something new: its local part, as logins are, where nobody else has it."""
+        local = local_part(resource.name)
+        taken = {str(item["name"]) for item in self._items} | self._logins | set(self._groups.values())
+        name = resource.name if local in taken else local
+        if isinstance(resource, Group):
+            self._groups |= dict.fromkeys(emails(resource), name)
+        return name
 
     def groups(self, names: Iterable[str]) -> list[str]:
         """Return the server's names of groups that are named by address or name; what is not there is left out."""
-        known = named(self.listing()) if names else {}
+        known = named(self._items) | self._groups if names else {}
         return [known[name] for name in names if name in known]
 
 
@@ -180,12 +195,34 @@ def aliases_of(item: Item, primary: str | None, reading: Reading, wanted: Resour
     return tuple(sorted({text for text in found if text.rpartition("@")[2] in reading.domains or text in known}))
 
 
-def named(items: Iterable[Item]) -> dict[str, str]:
-    """Map every local part, name and address of a group to the server's name for it; the primary address is last."""
+def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]:
+    """Map every local part, name and address of a group to the server's name for it: the one to be shown is last."""
     groups = [item for item in items if item.get("type") == "group"]
+    declared = {group.name: name for name, group in matched(groups, list(wanted)).items()}
     addresses = {address: str(item["name"]) for item in groups for address in reversed(own_emails(item))}
     names = {str(item["name"]): str(item["name"]) for item in groups}
-    return {local_part(address): name for address, name in addresses.items()} | names | addresses
+    return {local_part(address): name for address, name in addresses.items()} | names | addresses | declared
+
+
+def matched(items: Sequence[Item], wanted: Sequence[A]) -> dict[str, A]:
+    """Map names to the wanted groups or lists that they are: by primary address, else by a name that is its own.
+
+    A name is, where it is the whole address, or its local part and every address it has is of the same domain.
+    """
+    first = {own_emails(item)[0]: item["name"] for item in items if own_emails(item)}
+    names = {item["name"]: {text.rpartition("@")[2] for text in own_emails(item)} for item in items}
+    found: dict[str, A] = {}
+    rest = {resource.name: resource for resource in wanted}
+    for address, name in first.items():
+        if address in rest:
+            found[name] = rest.pop(address)
+    for address, resource in rest.items():
+        local, _, domain = address.partition("@")
+        fitting = (name for name in (address, local) if name in names and (name == address or names[name] <= {domain}))
+        name = next((name for name in fitting if name not in found), None)
+        if name is not None:
+            found[name] = resource
+    return found
 
 
 def local_part(address: str) -> str:
@@ -193,48 +230,28 @@ def local_part(address: str) -> str:
     return address.partition("@")[0]
 
 
-def conflicts(kind: Principal[R], reading: Reading) -> None:
-    """Report what is wanted under a name that something of another kind has.
-
-    Addresses are for the plan to judge: something may give one up in the same run.
-    """
-    names = {item["name"]: item for item in reading.items if item.get("type") not in kind.types}
-    for resource in reading.wanted:
-        if isinstance(resource, kind.resource) and (item := names.get(kind.name(resource))):  # type: ignore[arg-type]
-            what = "login" if isinstance(resource, Account) else "name"
-            summary = f"the {what} {item['name']} is the name of a {item.get('type')} on the server"
-            hint = "names are one space for accounts, groups, lists and domains: "
-            hint += "give another `login`, or remove the other one" if what == "login" else "rename the other one"
-            reading.report(Problem(resource.address, summary, hint, scope=resource.address))
-
-
-A = TypeVar("A", Group, MailingList)
-
-
 class Addressed(Principal[A]):
-    """A kind whose things are known by their primary address, which is also the name they are made with."""
+    """A kind whose things are known by their primary address."""
 
     def name(self, resource: A) -> str:
-        """Return its primary address: other than a local part, no other principal can have it as its name."""
+        """Return its primary address; which name the server has for it is settled when it is made."""
         return resource.name
 
-    def said(self, reading: Reading) -> Iterator[tuple[Item, A | None, dict[str, Any]]]:
-        """Yield the principals, which wanted one each is, and the fields that all such kinds have."""
+    def said(self, reading: Reading, wanted: Sequence[A]) -> Iterator[tuple[Item, A | None, dict[str, Any]]]:
+        """Yield the principals, which of the wanted each is, and the fields that all such kinds have."""
         own = self.own(reading.items)
-        matched = self._matched(own, [item for item in reading.wanted if isinstance(item, self.resource)])  # type: ignore[misc]
-        taken = {resource.name for resource in matched.values()}
+        pairs = matched(own, wanted)
+        taken = {resource.name for resource in pairs.values()}
         for item in own:
-            resource, primary = matched.get(item["name"]), next(iter(own_emails(item)), "")
+            resource, primary = pairs.get(item["name"]), next(iter(own_emails(item)), "")
             name = resource.name if resource else primary if primary and primary not in taken else item["name"]
             aliases = aliases_of(item, name, reading, resource)
             fields = {"name": name, "description": item.get("description") or None, "aliases": aliases}
             yield item, resource, fields | {"primary": not resource or primary == name}
-        conflicts(self, reading)
 
     def body(self, resource: A, means: Means) -> dict[str, Any]:
         """Return what creates it."""
-        del means
-        made = {"type": self.types[0], "name": self.name(resource), "emails": emails(resource)}
+        made = {"type": self.types[0], "name": means.name(resource), "emails": emails(resource)}
         made |= {"description": resource.description} if isinstance(resource.description, str) else {}
         check_lengths(made)
         return made
@@ -256,19 +273,6 @@ class Addressed(Principal[A]):
             else:
                 hint = "give it one on the server, and import again"
                 taken.out.note(item.resource.address, "has no address, and can't be declared", hint)
-
-    def _matched(self, items: Sequence[Item], wanted: Sequence[A]) -> dict[str, A]:
-        """Map names to wanted ones: by primary address, else by name; a bare name is one that has no address."""
-        first = {own_emails(item)[0]: item["name"] for item in items if own_emails(item)}
-        names = {item["name"]: item["name"] for item in items}
-        bare = {item["name"]: item["name"] for item in items if not own_emails(item)}
-        found: dict[str, A] = {}
-        for index, key in ((first, str), (names, str), (bare, local_part)):
-            for resource in wanted:
-                name = index.get(key(resource.name))
-                if name is not None and name not in found and resource not in found.values():
-                    found[name] = resource
-        return found
 
 
 def texts(item: Item, name: str) -> list[str]:
