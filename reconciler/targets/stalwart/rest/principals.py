@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from reconciler.plan import Change
-from reconciler.resources import UNMANAGED, Account, Group, Live, MailingList, Resource
+from reconciler.resources import UNMANAGED, Account, Group, MailingList, Resource
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
-from reconciler.targets.stalwart.rest.kind import Import, Item, Kind, R, Reading
+from reconciler.targets.stalwart.rest.kind import Item, Kind, R, Reading
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
@@ -264,15 +264,6 @@ class Addressed(Principal[A]):
             operations += mended(change)
         check_lengths(operations)
         return operations
-
-    def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
-        """Yield those that have an address."""
-        for item in live:
-            if "@" in item.resource.address:
-                yield item
-            else:
-                hint = "give it one on the server, and import again"
-                taken.out.note(item.resource.address, "has no address, and can't be declared", hint)
 
 
 def texts(item: Item, name: str) -> list[str]:
