@@ -10,7 +10,7 @@ from reconciler.resources import KINDS
 _TARGETS = {kind.kind: kind.target for kind in KINDS}
 # How many parts stand behind a kind. The last takes what is left: the name of a record (RFC 2317) or of a setting may
 # hold slashes, and a network does.
-_PARTS = {"account": 1, "domain": 1, "dkim": 2, "dns": 3, "smtp": 2, "stalwart": 2}
+_PARTS = {"account": 1, "group": 1, "list": 1, "domain": 1, "dkim": 2, "dns": 3, "smtp": 2, "stalwart": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ def command(session: Session) -> int:
 
 _NAMES = {
     "accounts": ("account", "accounts"),
+    "groups": ("group", "groups"),
+    "lists": ("mailing list", "mailing lists"),
+    "domains": ("domain", "domains"),
     "dkim": ("DKIM key", "DKIM keys"),
     "records": ("DNS record", "DNS records"),
     "settings": ("server setting", "server settings"),
@@ -55,6 +58,9 @@ _NAMES = {
 def _counts(spec: Spec) -> dict[str, int]:
     return {
         "accounts": len(spec.accounts),
+        "groups": len(spec.groups),
+        "lists": len(spec.lists),
+        "domains": len(spec.domains),
         "dkim": sum(len(keys) for keys in spec.dkim.values()),
         "records": sum(len(records) for records in spec.dns.values()),
         "settings": _words(spec.stalwart),

@@ -11,6 +11,7 @@ from reconciler.desired import template
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.mail import AccountEntry
 from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
 from reconciler.dns.names import domain_name, key_name
@@ -38,6 +39,9 @@ class Declared:
     """The names the files declare, those of entries among them that are wrong in themselves."""
 
     accounts: Collection[str]
+    groups: Collection[str]
+    lists: Collection[str]
+    domains: Collection[str]
     providers: Collection[str]
 
 
@@ -45,6 +49,7 @@ def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """Yield everything that does not fit together."""
     yield from logins(spec)
     yield from addresses(spec)
+    yield from memberships(spec)
     yield from accounts(spec, declared)
     yield from providers(spec, declared)
     yield from presets(spec)
@@ -54,6 +59,7 @@ def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from zones(spec)
     yield from networks(spec)
     yield from domains(spec, declared)
+    yield from domain_aliases(spec, declared)
     yield from lifecycle(spec, declared)
 
 
@@ -70,7 +76,7 @@ def logins(spec: Spec) -> Iterator[Finding]:
     """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal)."""
     seen: dict[str, Path] = {}
     for name, account in spec.accounts.items():
-        login = (account.login or name.partition("@")[0]).lower()
+        login = _login(name, account)
         path: Path = ("accounts", name, "login") if account.login else ("accounts", name)
         if login in seen:
             hint = "give one of them a login of its own: `login: NAME`"
@@ -78,17 +84,59 @@ def logins(spec: Spec) -> Iterator[Finding]:
         seen.setdefault(login, path)
 
 
+def _login(name: str, account: AccountEntry) -> str:
+    return (account.login or name.partition("@")[0]).lower()
+
+
+def _share_login(spec: Spec, *paths: Path) -> bool:
+    names = [str(path[1]) for path in paths if path[:-1] == ("accounts",)]
+    return len(names) == len(paths) and len({_login(name, spec.accounts[name]) for name in names}) == 1
+
+
 def addresses(spec: Spec) -> Iterator[Finding]:
-    """Mail for an address goes to one account."""
+    """Mail for an address goes to one account, group or list."""
     seen: dict[str, Path] = {}
-    for name in spec.accounts:
-        seen.setdefault(name.lower(), ("accounts", name))
+    for path, address in _addresses(spec):
+        other = seen.setdefault(_mailbox(address), path)
+        if other != path and not _share_login(spec, path, other):  # two accounts of one login are told of already
+            yield Finding(path, f"{address} is also the address at {{other}}", "keep one", other)
+
+
+def _addresses(spec: Spec) -> Iterator[tuple[Path, str]]:
+    """Yield every address of something here and where it stands, the keys before the aliases."""
+    owners = (("accounts", spec.accounts), ("groups", spec.groups), ("lists", spec.lists))
+    for kind, entries in owners:
+        yield from (((kind, name), name) for name in entries)
+    for kind, entries in owners:
+        for name, entry in entries.items():
+            yield from (((kind, name, "aliases", at), alias) for at, alias in enumerate(entry.aliases or ()))
+
+
+def _mailbox(address: str) -> str:
+    """Write an address as it is compared, whatever it is."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}@{domain_name(domain)}".lower() if at else address.lower()
+
+
+def memberships(spec: Spec) -> Iterator[Finding]:
+    """One belongs to groups, and neither server passes mail on from list to list (tried on 0.15.5 and 0.16.18)."""
+    owners: dict[str, Path] = {}
+    for path, address in _addresses(spec):
+        owners.setdefault(_mailbox(address), path)
     for name, account in spec.accounts.items():
-        for index, alias in enumerate(account.aliases or ()):
-            path: Path = ("accounts", name, "aliases", index)
-            if alias.lower() in seen:
-                yield Finding(path, f"{alias} is also the address at {{other}}", "keep one", seen[alias.lower()])
-            seen.setdefault(alias.lower(), path)
+        for index, group in enumerate(account.groups or ()):
+            other = owners.get(_mailbox(group), ()) if "@" in group else ()
+            if other and (other[0] != "groups" or len(other) > 2):  # noqa: PLR2004 (kind and key: not an alias)
+                hint = "write the key of one under groups"
+                yield Finding(
+                    ("accounts", name, "groups", index), f"{group} is no group but stands at {{other}}", hint, other
+                )
+    for name, item in spec.lists.items():
+        for index, member in enumerate(item.members or ()):
+            other = owners.get(_mailbox(member), ())
+            if other[:1] == ("lists",):
+                summary = f"{member} is the list at {{other}}: the server passes no mail on from a list to a list"
+                yield Finding(("lists", name, "members", index), summary, "write that one's members here", other)
 
 
 def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
@@ -113,27 +161,39 @@ def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 def domains(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """The default domain must be one that exists."""
-    known = {name.partition("@")[2].lower() for name in _addresses(spec, declared)} | {
-        domain.lower() for domain in spec.dkim
-    }
+    known = {domain.lower() for domain, path in _domains(spec, declared) if path[0] != "stalwart"}
+    known |= {domain.lower() for domain in spec.dkim}
     default = spec.stalwart.default_domain
     if default is not None and known and default.lower() not in known:
         hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
         yield Finding(
             ("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint, absent=True
         )
-    for field in ("dkim", "dns"):
+    for field in ("domains", "dkim", "dns"):
         seen: dict[str, Path] = {}
         for domain in getattr(spec, field):
-            if domain.lower() in seen:
-                yield Finding((field, domain), "also stands at {other}", "keep one", seen[domain.lower()])
-            seen.setdefault(domain.lower(), (field, domain))
+            key = domain_name(domain) if field == "domains" else domain.lower()
+            if key in seen:
+                yield Finding((field, domain), "also stands at {other}", "keep one", seen[key])
+            seen.setdefault(key, (field, domain))
 
 
-def _addresses(spec: Spec, declared: Declared) -> Iterator[str]:
-    yield from (name for name in declared.accounts if "@" in name)
-    for account in spec.accounts.values():
-        yield from account.aliases or ()
+def domain_aliases(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """An alias of a domain is no domain of its own, and one domain's only."""
+    own: dict[str, Path] = {}
+    for domain, place in _domains(spec, declared):
+        own.setdefault(domain_name(domain), place)
+    seen: dict[str, Path] = {}
+    for domain, entry in spec.domains.items():
+        for index, alias in enumerate(entry.aliases or ()):
+            path: Path = ("domains", domain, "aliases", index)
+            name = domain_name(alias)
+            if name in own:
+                hint = "an alias has no addresses of its own: keep one of the two"
+                yield Finding(path, f"{alias} is a domain of its own at {{other}}", hint, own[name])
+            elif name in seen:
+                yield Finding(path, f"{alias} is also an alias at {{other}}", "keep one", seen[name])
+            seen.setdefault(name, path)
 
 
 # ------------------------------------------------------------------------------------------------------------ smtp
@@ -361,6 +421,7 @@ def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
     for index, address in enumerate(spec.removed):
         if (other := known.get(address.lower())) is not None:
             yield Finding(("removed", index), f"{address} is declared at {{other}}", "keep one of the two", other)
+        yield from _members_left(spec, index, address)
     gone = {address.lower() for address in spec.removed}
     for index, move in enumerate(spec.moved):
         if (other := known.get(move.source.lower())) is not None:
@@ -374,19 +435,28 @@ def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
     for index, address in enumerate(spec.adopt):
         kind = address.partition("/")[0]
-        if kind in {"account", "dkim", "domain"} and address.lower() not in known:
+        if kind in {"account", "group", "list", "dkim", "domain"} and address.lower() not in known:
             yield Finding(
                 ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
             )
 
 
+def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
+    """A group goes only when no declared account is in it any more."""
+    kind, _, group = address.partition("/")
+    for name, account in spec.accounts.items() if kind == "group" else ():
+        for position, item in enumerate(account.groups or ()):
+            if _mailbox(group) in (_mailbox(item), item.lower()):
+                summary, hint = f"{name} belongs to {group}, as {{other}} says", "take it out there"
+                yield Finding(("removed", index), summary, hint, ("accounts", name, "groups", position))
+
+
 def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
-    """Yield the mail domains that are kept, with the first place of each."""
-    for name in declared.accounts:
-        if "@" in name:
-            yield name.rpartition("@")[2], ("accounts", name)
-    for name, account in spec.accounts.items():
-        yield from ((alias.rpartition("@")[2], ("accounts", name)) for alias in account.aliases or ())
+    """Yield the mail domains that are kept, with the places of each."""
+    yield from ((domain, ("domains", domain)) for domain in declared.domains)
+    for kind in ("accounts", "groups", "lists"):
+        yield from ((name.rpartition("@")[2], (kind, name)) for name in getattr(declared, kind) if "@" in name)
+    yield from ((address.rpartition("@")[2], path) for path, address in _addresses(spec) if "@" in address)
     for domain, keys in spec.dkim.items():
         if any(key.stage != "retired" for key in keys):
             yield domain, ("dkim", domain)
@@ -395,7 +465,10 @@ def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
 
 
 def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
-    found: dict[str, Path] = {f"account/{name}".lower(): ("accounts", name) for name in declared.accounts}
+    found: dict[str, Path] = {}
+    for kind, names in (("account", declared.accounts), ("group", declared.groups), ("list", declared.lists)):
+        for name in names:
+            found |= {f"{kind}/{it}": (f"{kind}s", name) for it in (name.lower(), _mailbox(name))}
     for domain, path in _domains(spec, declared):
         for name in (domain.lower(), domain_name(domain)):  # as it is written, and as a plan names it
             found.setdefault(f"domain/{name}", path)

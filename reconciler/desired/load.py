@@ -24,7 +24,8 @@ from reconciler.problem import InvalidDirectory
 __all__ = ["Directory", "Place", "Places", "load"]
 
 # Maps whose entries may be spread over files, and `smtp`, which holds two of them.
-_SPREAD = frozenset({("accounts",), ("dkim",), ("dns",), ("smtp",), ("smtp", "providers"), ("smtp", "consumers")})
+_MAPS = ("accounts", "groups", "lists", "domains", "dkim", "dns", "smtp")
+_SPREAD = frozenset({*((name,) for name in _MAPS), ("smtp", "providers"), ("smtp", "consumers")})
 
 
 class Places:
@@ -188,7 +189,8 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
 
     Unless ``complete``, what is not there may stand in a file that can't be read: that is no mistake then.
     """
-    declared = Declared(_names(values, "accounts"), _names(values, "smtp", "providers"))
+    mail = {kind: _names(values, kind) for kind in ("accounts", "groups", "lists", "domains")}
+    declared = Declared(**mail, providers=_names(values, "smtp", "providers"))
     kept: dict[Steps, list[int]] = {}
     try:
         spec = Spec.model_validate(values)

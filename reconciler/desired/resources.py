@@ -17,7 +17,7 @@ from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provided import Around, Asked, Provided, Published, provide
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
-from reconciler.desired.spec.mail import AccountEntry, Key
+from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import Network
 from reconciler.dkim.record import dkim_record
@@ -31,8 +31,10 @@ from reconciler.resources import (
     Account,
     AllowedIp,
     Domain,
+    Group,
     Listener,
     Login,
+    MailingList,
     Observation,
     Record,
     Resource,
@@ -145,7 +147,9 @@ class _Derivation:
         if targets.stalwart:
             self.check_halves()
             yield from (self.domain(name) for name in self.domains())
+            yield from self.groups()
             yield from self.accounts()
+            yield from self.mailing_lists()
             yield from self.signatures()
             yield from self.settings()
         if targets.compose:
@@ -261,20 +265,57 @@ class _Derivation:
 
     # -------------------------------------------------------------------------------------------------- Stalwart
     def domains(self) -> list[str]:
-        """Name the mail domains: those of every address and key, and the default one."""
-        addresses = [name for name in self.spec.accounts if "@" in name]
-        for account in self.spec.accounts.values():
-            addresses += account.aliases or ()
+        """Name the mail domains: those of every address and key, those that are declared, and the default one."""
+        spec = self.spec
+        owners: tuple[Mapping[str, AccountEntry | GroupEntry | ListEntry], ...]
+        owners = (spec.accounts, spec.groups, spec.lists)
+        addresses = [name for entries in owners for name in entries if "@" in name]
+        addresses += [alias for entries in owners for entry in entries.values() for alias in entry.aliases or ()]
         names = [_mailbox(address).rpartition("@")[2] for address in addresses]
-        names += [host(domain) for domain in self.spec.dkim]
+        names += [host(domain) for domain in (*spec.domains, *spec.dkim)]
         if self.spec.stalwart.default_domain:
             names.append(host(self.spec.stalwart.default_domain))
         return sorted(set(names))
 
     def domain(self, name: str) -> Domain:
         """Return a domain; one that is adopted is taken away from the server's own upkeep."""
-        domain = Domain(name)
-        return replace(domain, manual=True) if domain.address in self.adopt else domain
+        made = Domain(name)
+        if made.address in self.adopt:
+            made = replace(made, manual=True)
+        entry = next((entry for key, entry in self.spec.domains.items() if host(key) == name), DomainEntry())
+        said = entry.model_fields_set
+        made = replace(
+            made,
+            description=_description(entry),
+            catch_all=entry.catch_all and _mailbox(entry.catch_all) if "catch_all" in said else UNMANAGED,
+            aliases=tuple({host(alias) for alias in entry.aliases or ()}) if "aliases" in said else UNMANAGED,
+            sub_addressing=entry.sub_addressing if "sub_addressing" in said else UNMANAGED,
+        )
+        return self.possible(made) if self.generation == "rest" else made
+
+    def possible(self, domain: Domain) -> Domain:
+        """Leave out what a server up to 0.15 can't do, and say so: it has no such field of a domain."""
+        refused = {
+            "aliases": domain.aliases not in (UNMANAGED, ()),
+            "sub_addressing: false": domain.sub_addressing is False,
+        }
+        for what in (what for what, wanted in refused.items() if wanted):
+            summary = f"Stalwart up to 0.15 has no {what} of one domain: that needs 0.16"
+            hint = f"update the server, or take it out of domains.{domain.name}"
+            self.problems.append(Problem(domain.address, summary, hint))
+        usual = domain.sub_addressing or UNMANAGED  # what it does for all domains, while that is switched on
+        return replace(domain, aliases=UNMANAGED, sub_addressing=usual)
+
+    def groups(self) -> Iterator[Group]:
+        """Yield the shared mailboxes."""
+        for name, entry in self.spec.groups.items():
+            yield Group(_mailbox(name), _description(entry), _mailboxes(entry, "aliases"))
+
+    def mailing_lists(self) -> Iterator[MailingList]:
+        """Yield the mailing lists."""
+        for name, entry in self.spec.lists.items():
+            lists = (_mailboxes(entry, "aliases"), _mailboxes(entry, "members"))
+            yield MailingList(_mailbox(name), _description(entry), *lists)
 
     def accounts(self) -> Iterator[Account]:
         """Yield the accounts; what is absent in the YAML is unmanaged."""
@@ -284,14 +325,19 @@ class _Derivation:
                 name=_mailbox(name),
                 login=account_login(name, account),
                 email=_mailbox(name) if "@" in name else UNMANAGED,
-                description=(account.description or None) if "description" in said else UNMANAGED,
+                description=_description(account),
                 roles=account.roles,
-                aliases=tuple(map(_mailbox, account.aliases or ())) if "aliases" in said else UNMANAGED,
-                groups=account.groups or () if "groups" in said else UNMANAGED,
+                aliases=_mailboxes(account, "aliases"),
+                groups=tuple(map(self.group, account.groups or ())) if "groups" in said else UNMANAGED,
                 quota=account.quota if "quota" in said else UNMANAGED,
                 password=resolve(self.spec, account.password) if account.password else UNMANAGED,
                 enforce_password=account.enforce_password,
             )
+
+    def group(self, name: str) -> str:
+        """Name a group as its resource does: a bare name may be the local part of a declared one."""
+        fitting = [key for key in self.spec.groups if "@" not in name and key.partition("@")[0].lower() == name.lower()]
+        return _mailbox(fitting[0] if len(fitting) == 1 else name)
 
     def signatures(self) -> Iterator[Signature]:
         """Yield the keys that should sign. A pending key is only published, a retiring one not any more used."""
@@ -443,14 +489,26 @@ def _mailbox(address: str) -> str:
     return f"{local.lower()}@{host(domain)}" if at else address.lower()
 
 
+def _mailboxes(entry: AccountEntry | GroupEntry | ListEntry, name: str) -> tuple[str, ...] | Special:
+    """Return the addresses of an entry's list, each once; what is absent is unmanaged, null is none."""
+    if name not in entry.model_fields_set:
+        return UNMANAGED
+    return tuple(dict.fromkeys(map(_mailbox, getattr(entry, name) or ())))
+
+
+def _description(entry: AccountEntry | GroupEntry | ListEntry | DomainEntry) -> str | Special | None:
+    return (entry.description or None) if "description" in entry.model_fields_set else UNMANAGED
+
+
 def _address(text: str) -> str:
     """Write the address of something on the mail server as its resource has it."""
     address = Address.parse(text)
-    if address.kind not in (Account.kind, Domain.kind, Signature.kind) or not address.parts:
+    boxes = (Account.kind, Group.kind, MailingList.kind)
+    if address.kind not in (*boxes, Domain.kind, Signature.kind) or not address.parts:
         return text
     first, *more = address.parts
     try:
-        return str(replace(address, parts=(_mailbox(first) if address.kind == Account.kind else host(first), *more)))
+        return str(replace(address, parts=(_mailbox(first) if address.kind in boxes else host(first), *more)))
     except ValueError:
         return text  # no name that the server could have
 

@@ -341,6 +341,29 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("accounts: {a@b.c: {}, A@b.c: {}}", "has the login a, and so has a.yaml:3:12 (accounts.a@b.c)"),
         ("accounts: {a@b.c: {}, d@b.c: {aliases: [a@b.c]}}", "also the address at a.yaml:3:12 (accounts.a@b.c)"),
         ("accounts: {a@b.c: {aliases: [x@b.c]}, d@b.c: {aliases: [X@b.c]}}", "accounts.a@b.c.aliases[0]"),
+        ("accounts: {a@b.c: {login: x}, A@b.c: {}}", "A@b.c is also the address at a.yaml:3:12 (accounts.a@b.c)"),
+        ("accounts: {a@b.c: {}}\ngroups: {a@b.c: {}}", "a.yaml:4:10: groups.a@b.c: a@b.c is also the address at a.yaml:3:12"),  # noqa: E501
+        ("lists: {a@b.c: {}}\ngroups: {d@b.c: {aliases: [A@B.c]}}", "is also the address at a.yaml:3:9 (lists.a@b.c)"),
+        ("groups: {a@b.c: {aliases: [x@bücher.c]}}\nlists: {d@b.c: {aliases: [x@xn--bcher-kva.c]}}", "lists.d@b.c.aliases[0]"),
+        ("groups: {a@b.c: {}, A@b.c: {}}", "A@b.c is also the address at a.yaml:3:10 (groups.a@b.c)"),
+        ("lists: {a@b.c: {members: [D@b.c]}, d@b.c: {}}", "D@b.c is the list at a.yaml:3:36 (lists.d@b.c)"),
+        ("lists: {a@b.c: {members: [x@b.c]}, d@b.c: {aliases: [x@b.c]}}", "the server passes no mail on from a list"),
+        ("groups: {a@b.c: {}}\naccounts: {d@b.c: {groups: [e@b.c]}}\nlists: {e@b.c: {}}", "e@b.c is no group but stands at a.yaml:5:9"),  # noqa: E501
+        ("groups: {a@b.c: {aliases: [e@b.c]}}\naccounts: {d@b.c: {groups: [e@b.c]}}", "write the key of one under groups"),  # noqa: E501
+        ("domains: {b.c: {aliases: [x.c]}, x.c: {}}", "x.c is a domain of its own at a.yaml:3:34 (domains.x.c)"),
+        ("domains: {b.c: {aliases: [X.c]}}\nlists: {a@x.c: {}}", "X.c is a domain of its own at a.yaml:4:9 (lists.a@x.c)"),  # noqa: E501
+        ("domains: {b.c: {aliases: [b.c]}}", "b.c is a domain of its own"),
+        ("domains: {b.c: {aliases: [x.c]}, d.c: {aliases: [x.c]}}", "x.c is also an alias at a.yaml:3:27"),
+        ("domains: {bücher.c: {}, xn--bcher-kva.c: {}}", "also stands at a.yaml:3:11 (domains.bücher.c)"),
+        ("domains: {b.c: {sub_addressing: }}", "must be true or false"),
+        ("domains: {b.c: {catch_all: b.c}}", "is no e-mail address"),
+        ("groups: {a: {}}", "is no e-mail address"),
+        ("lists: {a@b.c: {members: [b]}}", "is no e-mail address"),
+        ("groups: {a@b.c: {}}\nremoved: [group/A@b.c]", "group/A@b.c is declared at a.yaml:3:10 (groups.a@b.c)"),
+        ("lists: {a@b.c: {}}\nremoved: [list/a@b.c]", "list/a@b.c is declared at a.yaml:3:9 (lists.a@b.c)"),
+        ("lists: {a@b.c: {}}\nremoved: [domain/b.c]", "domain/b.c is declared at a.yaml:3:9 (lists.a@b.c)"),
+        ("domains: {b.c: {}}\nremoved: [domain/b.c]", "domain/b.c is declared at a.yaml:3:11 (domains.b.c)"),
+        ("accounts: {a@b.c: {groups: [s@b.c]}}\nremoved: [group/s@b.c]", "a@b.c belongs to s@b.c, as a.yaml:3:29"),
         ("accounts: {a@b.c: {password: {account: a@b.c}}}", "password of an account"),
         ("accounts: {a@b.c: {quota: 0}}", "write null for no quota"),
         ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c?"),
@@ -613,7 +636,8 @@ def test_the_starter_is_valid(tmp_path: Path) -> None:
 def test_the_schema_names_every_key() -> None:
     made = schema.schema()
     assert set(made["properties"]) == {
-        *("version", "stack", "targets", "policy", "accounts", "dkim", "dns", "stalwart", "smtp"),
+        *("version", "stack", "targets", "policy", "accounts", "groups", "lists", "domains", "dkim", "dns"),
+        *("stalwart", "smtp"),
         *("removed", "moved", "adopt"),
     }
     assert "required" not in made

@@ -9,7 +9,19 @@ from reconciler.desired.resources import Facts, desire
 from reconciler.dkim.record import dkim_record
 from reconciler.plan import diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
-from reconciler.resources import UNMANAGED, Account, Domain, Live, Observation, Record, SecretRef, Signature, Variable
+from reconciler.resources import (
+    UNMANAGED,
+    Account,
+    Domain,
+    Group,
+    Live,
+    MailingList,
+    Observation,
+    Record,
+    SecretRef,
+    Signature,
+    Variable,
+)
 
 HEAD = """\
 version: 1
@@ -177,3 +189,51 @@ def test_the_record_of_a_private_key_that_can_not_be_read_stays_and_the_rest_is_
     (problem,) = plan.problems
     assert (problem.where, problem.severity) == ("dns/mana.how/TXT/s1._domainkey", Severity.WARNING)
     assert "stays as it is: the private key can't be read" in problem.summary
+
+
+MAIL = """
+accounts:
+  till@mana.how: {groups: [Staff@Mana.how, boss, legacy]}
+groups:
+  staff@mana.how: {description: Staff, aliases: [Team@mana.how]}
+  boss@mana.dev: {aliases: }
+lists:
+  news@Bücher.example: {members: [B@x.y, a@BÜCHER.example, b@X.y], description: }
+  all@mana.how: {members: []}
+domains:
+  Mana.how: {description: Ours, catch_all: Till@Mana.how, aliases: [Mana.net], sub_addressing: false}
+  only.example: {}
+removed: [group/Old@Mana.how, list/was@mana.how]
+"""
+
+
+def test_groups_lists_and_domains_are_normalised_and_absent_is_unmanaged(tmp_path):
+    found = desired(tmp_path, MAIL)
+    assert of(Group, found) == [
+        Group("staff@mana.how", "Staff", ("team@mana.how",)),
+        Group("boss@mana.dev", UNMANAGED, ()),
+    ]
+    news, everybody = of(MailingList, found)
+    puny = "xn--bcher-kva.example"
+    assert news == MailingList(f"news@{puny}", None, UNMANAGED, (f"a@{puny}", "b@x.y"))
+    assert (everybody.members, everybody.aliases) == ((), UNMANAGED)
+    (account,) = of(Account, found)
+    assert account.groups == ("boss@mana.dev", "legacy", "staff@mana.how"), "the bare name of a declared group is its"
+    domains = {item.name: item for item in of(Domain, found)}
+    assert sorted(domains) == ["mana.dev", "mana.how", "only.example", puny], "members elsewhere make no domain"
+    assert domains["mana.how"] == Domain("mana.how", UNMANAGED, "Ours", "till@mana.how", ("mana.net",), False)
+    assert domains["only.example"] == Domain("only.example")
+    assert found.removed == {"group/old@mana.how", "list/was@mana.how"}
+    assert found.problems == ()
+
+
+def test_what_a_domain_can_not_be_up_to_0_15_is_an_error_that_names_0_16(tmp_path):
+    seen = Observation("stalwart", generation="rest")
+    found = desired(tmp_path, MAIL, stalwart=seen)
+    assert [item.where for item in found.problems] == ["domain/mana.how"] * 2
+    assert all("needs 0.16" in item.summary for item in found.problems)
+    (domain,) = [item for item in of(Domain, found) if item.name == "mana.how"]
+    assert domain == Domain("mana.how", UNMANAGED, "Ours", "till@mana.how"), "the rest of it is kept"
+    plain = desired(tmp_path, "domains: {mana.how: {sub_addressing: true, aliases: []}}\n", stalwart=seen)
+    assert plain.problems == ()
+    assert desired(tmp_path, MAIL, stalwart=Observation("stalwart", generation="jmap")).problems == ()

@@ -15,10 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Wit
 from reconciler.address import Address
 from reconciler.desired import objects
 from reconciler.desired.spec.dns import ZoneRecords
-from reconciler.desired.spec.mail import AccountEntry, Key
+from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.scalars import (
     AccountName,
     DomainName,
+    Email,
     List,
     Model,
     OpenMap,
@@ -35,6 +36,8 @@ from reconciler.resources import SecretRef
 
 _ADDRESSES = {
     "account": (r"account/.+", "account/NAME"),
+    "group": (r"group/.+", "group/ADDRESS"),
+    "list": (r"list/.+", "list/ADDRESS"),
     "domain": (r"domain/[^/]+", "domain/NAME"),
     "dkim": (r"dkim/[^/]+/[^/]+", "dkim/DOMAIN/SELECTOR"),
     "dns": (r"dns/[^/]+/[A-Z0-9]+/.+", "dns/ZONE/TYPE/NAME"),
@@ -58,7 +61,8 @@ def _address(*kinds: str, removable: bool = False) -> Callable[[str], str]:
     return check
 
 
-Removable = Annotated[Text, AfterValidator(_address("account", "domain", "dkim", "stalwart", removable=True))]
+_REMOVABLE = ("account", "group", "list", "domain", "dkim", "stalwart")
+Removable = Annotated[Text, AfterValidator(_address(*_REMOVABLE, removable=True))]
 Movable = Annotated[Text, AfterValidator(_address("account"))]
 Adoptable = Annotated[Text, AfterValidator(_address(*_ADDRESSES))]
 
@@ -86,6 +90,9 @@ class Spec(Model):
     targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
     policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
     accounts: Annotated[dict[AccountName, AccountEntry], OpenMap] = {}
+    groups: Annotated[dict[Email, GroupEntry], OpenMap] = {}
+    lists: Annotated[dict[Email, ListEntry], OpenMap] = {}
+    domains: Annotated[dict[DomainName, DomainEntry], OpenMap] = {}
     dkim: Annotated[dict[DomainName, Annotated[tuple[Key, ...], List]], OpenMap] = {}
     dns: ZoneRecords = {}
     stalwart: Annotated[Stalwart, BeforeValidator(empty_map)] = Stalwart.model_construct()

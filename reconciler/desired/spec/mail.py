@@ -1,4 +1,4 @@
-"""``accounts`` and ``dkim``."""
+"""``accounts``, ``groups``, ``lists``, ``domains`` and ``dkim``."""
 
 import datetime as dt
 import re
@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, fiel
 from reconciler import keys
 from reconciler.desired.spec.scalars import (
     REQUIRED,
+    DomainName,
     Email,
     Flag,
     List,
@@ -54,6 +55,34 @@ class AccountEntry(Model):
     groups: Annotated[tuple[Text, ...] | None, ListOrNull] = None
     enforce_password: Flag = True
     login: Annotated[Text, matching(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None
+
+
+class GroupEntry(Model):
+    """A shared mailbox; accounts say in ``groups`` that they belong to it. Both are unmanaged when absent."""
+
+    description: Text | None = None
+    aliases: Annotated[tuple[Email, ...] | None, ListOrNull] = None
+
+
+class ListEntry(Model):
+    """An address whose mail goes to its ``members``: addresses here and elsewhere. All are unmanaged when absent."""
+
+    description: Text | None = None
+    aliases: Annotated[tuple[Email, ...] | None, ListOrNull] = None
+    members: Annotated[tuple[Email, ...] | None, ListOrNull] = None
+
+
+class DomainEntry(Model):
+    """What a mail domain is besides that it exists. All are unmanaged when absent.
+
+    ``catch_all`` gets what no one else has; ``aliases`` are domains whose addresses mean the same;
+    ``sub_addressing`` is whether ``name+anything`` reaches ``name``.
+    """
+
+    description: Text | None = None
+    catch_all: Email | None = None
+    aliases: Annotated[tuple[DomainName, ...] | None, ListOrNull] = None
+    sub_addressing: Flag = True
 
 
 def _day(value: Any) -> dt.date:
