@@ -13,6 +13,8 @@ from reconciler.resources import UNMANAGED, Account, Different, Live, Resource, 
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Connection, Credentials
+from reconciler.targets.stalwart.jmap import addresses
+from reconciler.targets.stalwart.jmap.addresses import JOIN, TAKE_OVER, Transfers, primary_after, primary_of
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.passwords import PasswordChecks, try_login
@@ -20,7 +22,6 @@ from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
-_RELEASE, _USUAL, _TAKE_OVER = range(3)  # ranks: who takes a primary address over comes after who gives it up
 _READ = ("@type", "name", "domainId", "credentials", "memberGroupIds", "roles", "quotas", "aliases", "description")
 _PLAIN: Raw = {
     "locale": "en_US",
@@ -32,7 +33,7 @@ _PLAIN: Raw = {
 
 
 class AccountKind(ResourceKind):
-    """Accounts of people and services; groups, which are of the same kind to the server, are none."""
+    """Accounts of people and services; groups, which are of the same kind to the server, have a file of their own."""
 
     resource = Account
     objects = (
@@ -53,12 +54,13 @@ class AccountKind(ResourceKind):
 
     def is_same(self, before: Live, now: Live | None) -> bool:
         """Whether an id is still that of the account with this address, whatever the directory calls it."""
-        return now is not None and _email(now.resource) == _email(before.resource)
+        return now is not None and primary_of(now.resource) == primary_of(before.resource)
 
     def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
         """Note what else an account has. A quota of 0 is none, and nothing else that could be declared."""
         for item in reading.items("Account"):
-            _note(reading.ids.address(item), item, out)
+            if item.get(TYPE) == "User":
+                _note(reading.ids.address(item), item, out)
         for found in fit(live, "jmap", out):
             account = found.resource
             if isinstance(account, Account):
@@ -66,17 +68,12 @@ class AccountKind(ResourceKind):
 
 
 def _note(address: str, item: Raw, out: Omissions) -> None:
-    if item.get(TYPE) == "Group":
-        hint = "make them on a new server before you apply: accounts may be in them"
-        out.note(address, "groups can't be declared", hint)
-        return
     out.options(address, item, _PLAIN)
     credentials = [str(it.get(TYPE)) for it in (item.get("credentials") or {}).values()]
     for kind in sorted(set(credentials) - {"Password"}):
         hint = "whoever owns the account makes new ones on a new server"
         out.note(address, f"credentials of the type {kind} can't be declared", hint)
-    if any(not alias.get("enabled", True) for alias in (item.get("aliases") or {}).values()):
-        out.note(address, "aliases that are disabled are not imported", "delete or enable them")
+    addresses.note_disabled(address, item, out)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -97,7 +94,7 @@ class _Accounts:
 
     def _live_address(self, account: Account) -> str | None:
         """Say where a wanted account is; a bare name may still be in the domain that was the default one."""
-        addresses = [_address_of(account, self._domain)]
+        addresses = [primary_of(account, self._domain)]
         if "@" not in account.name:
             addresses.append(f"{account.name}@{self._ids.default_domain}")
         return next((item for item in addresses if item in self._found), None)
@@ -119,9 +116,7 @@ class _Accounts:
             email=address,
             description=item.get("description") or None,
             roles=self._roles(item.get("roles") or {}),
-            aliases=tuple(
-                self._ids.address(alias) for alias in (item.get("aliases") or {}).values() if alias.get("enabled", True)
-            ),
+            aliases=addresses.aliases_in(item, self._ids),
             groups=self._ids.group_names(item.get("memberGroupIds") or {}, known),
             quota=(item.get("quotas") or {}).get("maxDiskQuota"),
             password=self._verdict(wanted, address, item),
@@ -139,7 +134,7 @@ class _Accounts:
 
     def _objections(self, account: Account) -> Iterator[tuple[str, str]]:
         """Say what an account asks for that the server can't give."""
-        address = _address_of(account, self._domain)
+        address = primary_of(account, self._domain)
         if "@" not in address:
             yield (
                 "from 0.16 every account has an address, and the server has no default domain",
@@ -148,29 +143,18 @@ class _Accounts:
         clash = self._wanted.get(address)
         if clash is not None and clash is not account:
             yield f"{clash.name} is the same account from 0.16: {address}", "declare one of them"
-        for item in sorted({address, *_aliases_of(account)} & self._ids.groups()):
-            yield f"{item} is the address of a group on the server", "take another address, or rename the group"
-        for resolve, names in ((self._ids.group, account.groups), (self._role, account.roles)):
+        group_hint = "declare it under groups, or correct the name"
+        role_hint = "make it on the server: roles are kept only as `stalwart.objects.Role`"
+        asked = ((self._ids.group, account.groups, group_hint), (self._role, account.roles, role_hint))
+        for resolve, names, hint in asked:
             for name in names if isinstance(names, tuple) else ():
                 try:
                     resolve(name)
                 except ValueError as error:
-                    yield str(error), "make it on the server: groups and roles are not kept here"
+                    yield str(error), hint
 
     def _role(self, name: str) -> str:
         return "" if name in ROLES else self._ids.role(name)
-
-
-def _address_of(account: Account, domain: str) -> str:
-    """Return the primary address of a wanted account; a bare name is an address in the default domain."""
-    if isinstance(account.email, str):
-        return account.email
-    return account.name if "@" in account.name or not domain else f"{account.name}@{domain}"
-
-
-def _aliases_of(account: Account) -> tuple[str, ...]:
-    """Return the aliases of an account as far as they are managed."""
-    return account.aliases if isinstance(account.aliases, tuple) else ()
 
 
 def _password_key(item: Raw) -> str | None:
@@ -188,8 +172,7 @@ class _Writing:
         self._hashes = passwords.Hashes(changes, reading.reveal, reading.progress)
         self._ids: Ids = reading.ids
         self._domain = reading.domain  # in which bare names are
-        self._takers = {item: change for change in changes for item in self._addresses(change) - _held(change)}
-        self._left = {_primary(change): change for change in changes if _primary(change) not in self._addresses(change)}
+        self._transfers = Transfers(reading.changes, reading.domain)
 
     def writes(self) -> Iterator[Write | Unwritable]:
         """Yield the writes of each change."""
@@ -198,47 +181,26 @@ class _Writing:
                 if change.after is None and change.before is not None:
                     yield Write("Account", "destroy", change.before.id, changes=(change,))
                 elif change.before is None:
-                    body = self._body(change.resource)
-                    yield Write("Account", "create", f"a{number}", body, (change,), self._rank(change))
+                    made = self._body(change.resource)
+                    joins = any(item.startswith("#") for item in made.get("memberGroupIds", ()))
+                    rank = TAKE_OVER if joins else self._transfers.rank(change)
+                    yield Write("Account", "create", f"a{number}", made, (change,), rank)
                 else:
                     yield from self._update(change, change.before.id, change.before.detail)
             except (ValueError, SecretUnreadable) as error:
                 yield Unwritable(change, unusable(change.address, error))
 
-    def _addresses(self, change: Change) -> set[str]:
-        """Return the addresses that an account has afterwards."""
-        after = change.after
-        if not isinstance(after, Account):
-            return set()
-        old = change.before.resource if change.before else None
-        aliases = (
-            _aliases_of(after) if isinstance(after.aliases, tuple) or not isinstance(old, Account) else old.aliases
-        )
-        return {_address(change, self._domain), *(aliases if isinstance(aliases, tuple) else ())}
-
-    def _rank(self, change: Change) -> int:
-        waits = any(self._left.get(item, change) is not change for item in self._addresses(change))
-        return _TAKE_OVER if waits else _USUAL
-
-    # --------------------------------------------------------------------------------------------------------- creating
     def _body(self, account: Any) -> dict[str, Any]:
         """Return what creates an account. Raises ValueError when a value can't be stored."""
-        made: dict[str, Any] = {"@type": "User", **self._ids.named(_address_of(account, self._domain))}
+        made: dict[str, Any] = {"@type": "User", **addresses.body(account, self._ids, self._domain)}
         made["roles"] = self._roles(account.roles if isinstance(account.roles, tuple) else ("user",))
         if isinstance(account.password, SecretRef):
             made["credentials"] = {"0": self._credential(account, account.password)}
-        if isinstance(account.description, str) and account.description:
-            made["description"] = account.description
         if isinstance(account.quota, int):
             made["quotas"] = {"maxDiskQuota": account.quota}
-        if aliases := _aliases_of(account):
-            made["aliases"] = {str(index): self._alias(item) for index, item in enumerate(aliases)}
         if isinstance(account.groups, tuple) and account.groups:
             made["memberGroupIds"] = {self._ids.group(name): True for name in account.groups}
         return made
-
-    def _alias(self, address: str) -> dict[str, Any]:
-        return {"enabled": True, **self._ids.named(address)}
 
     def _credential(self, account: Account, ref: SecretRef) -> dict[str, Any]:
         """Return a hash, which the server stores as it is; a clear value would have to pass its strength test."""
@@ -249,58 +211,33 @@ class _Writing:
             return {"@type": ROLES[names[0]]}
         return {"@type": "Custom", "roleIds": {self._ids.role(name): True for name in names}}
 
-    # --------------------------------------------------------------------------------------------------------- changing
     def _update(self, change: Change, id: str, stored: Raw) -> Iterator[Write]:
-        """Yield the write that changes an account, and before it one that gives up what another one waits for."""
-        gone = _held(change) - self._addresses(change)
-        early = {item for item in gone if self._takers.get(item, change) is not change}
-        kept, patch = self._alias_patches(change, stored, early)
-        if kept:
-            yield Write("Account", "update", id, kept, rank=_RELEASE)
-        patch |= self._patch(change, stored)
-        if patch:
-            yield Write("Account", "update", id, patch, (change,), self._rank(change))
+        """Yield the writes that change an account; one joins a new group after that is made."""
+        memberships = self._memberships(change, stored)
+        joins = {key: value for key, value in memberships.items() if "#" in key}
+        others = self._patch(change, stored) | {key: it for key, it in memberships.items() if key not in joins}
+        yield from addresses.updates("Account", change, others, self._transfers, self._ids, self._domain)
+        if joins:
+            yield Write("Account", "update", id, joins, (change,), JOIN)
 
-    def _alias_patches(self, change: Change, stored: Raw, early: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the patches of aliases to be given up early, and the others; a disabled one is left alone."""
+    def _memberships(self, change: Change, stored: Raw) -> dict[str, Any]:
         after = change.after
-        if not isinstance(after, Account) or not isinstance(after.aliases, tuple):
-            return {}, {}
-        aliases: Mapping[str, Raw] = stored.get("aliases") or {}
-        places = {self._ids.address(item): key for key, item in aliases.items()}
-        leaving = {
-            address: f"aliases/{key}"
-            for address, key in places.items()
-            if address not in after.aliases and aliases[key].get("enabled", True)
-        }
-        patch: dict[str, Any] = {pointer: None for address, pointer in leaving.items() if address not in early}
-        free = max((int(key) for key in aliases), default=-1) + 1
-        for address in after.aliases:
-            if address not in places:
-                patch[f"aliases/{free}"] = self._alias(address)
-                free += 1
-            elif not aliases[places[address]].get("enabled", True):
-                patch[f"aliases/{places[address]}/enabled"] = True
-        return {pointer: None for address, pointer in leaving.items() if address in early}, patch
+        if "groups" not in change.fields or not isinstance(after, Account) or not isinstance(after.groups, tuple):
+            return {}
+        want = {self._ids.group(name) for name in after.groups}
+        have = set(stored.get("memberGroupIds") or {})
+        return {f"memberGroupIds/{item}": item in want or None for item in sorted(want ^ have)}
 
     def _patch(self, change: Change, stored: Raw) -> dict[str, Any]:
-        """Return everything else that differs."""
+        """Return what else differs, of that which groups and lists have not."""
         after, changed = change.after, change.fields
         if not isinstance(after, Account):
             raise TypeError(change.address)
         patch: dict[str, Any] = {}
-        if (address := _address(change, self._domain)) != _primary(change):
-            patch |= self._ids.named(address)
-        if "description" in changed:
-            patch["description"] = after.description or None  # an empty text is invalid
         if "quota" in changed:
             patch["quotas/maxDiskQuota"] = after.quota
         if "roles" in changed and isinstance(after.roles, tuple):
             patch["roles"] = self._roles(after.roles)
-        if "groups" in changed and isinstance(after.groups, tuple):
-            want = {self._ids.group(name) for name in after.groups}
-            have = set(stored.get("memberGroupIds") or {})
-            patch |= {f"memberGroupIds/{item}": item in want or None for item in sorted(want ^ have)}
         if "password" in changed and isinstance(after.password, SecretRef):
             patch |= self._password(after, after.password, stored)
         return patch
@@ -312,32 +249,6 @@ class _Writing:
             return {f"credentials/{key}/secret": self._hashes.of(account, ref)}
         free = max((int(item) for item in stored.get("credentials") or {}), default=-1) + 1
         return {f"credentials/{free}": self._credential(account, ref)}
-
-
-def _primary(change: Change) -> str:
-    """Return the primary address before a change; empty where there is no account yet."""
-    return _email(change.before.resource) if change.before else ""
-
-
-def _address(change: Change, domain: str) -> str:
-    """Return the primary address after a change: that of a bare name is left as it is."""
-    after = change.resource
-    if not isinstance(after, Account):
-        raise TypeError(change.address)
-    held = _primary(change)
-    stays = held and not isinstance(after.email, str) and "name" not in change.fields
-    return held if stays else _address_of(after, domain)
-
-
-def _email(resource: Resource) -> str:
-    """Return the primary address of a live account."""
-    return resource.email if isinstance(resource, Account) and isinstance(resource.email, str) else ""
-
-
-def _held(change: Change) -> set[str]:
-    """Return the addresses that an account has before a change."""
-    before = change.before.resource if change.before else None
-    return {_primary(change), *_aliases_of(before)} if isinstance(before, Account) else set()
 
 
 # --------------------------------------------------------------------------------------------------------- passwords
@@ -387,11 +298,11 @@ class Passwords:
         if not isinstance(account, Account) or not isinstance(account.password, SecretRef):
             return
         if change.before is None or "password" in change.fields:
-            self.checks.written(_address(change, domain), self.reveal(account.password), self.container)
+            self.checks.written(primary_after(change, domain), self.reveal(account.password), self.container)
             self.renew(change, domain)
 
     def renew(self, change: Change, domain: str) -> None:
         """Try all passwords again where our own account was, or may have been, written."""
         login = self.connection.login
-        if isinstance(change.after, Account) and _address(change, domain) == login.name.lower():
+        if isinstance(change.after, Account) and primary_after(change, domain) == login.name.lower():
             login.renewed()

@@ -1,28 +1,24 @@
-"""Domains of Stalwart from 0.16: made manual in everything, as keys and records are ours."""
+"""Domains of Stalwart from 0.16: what they say of themselves, and that keys and records are ours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from reconciler.desired.objects import TYPE
 from reconciler.problem import Problem, Severity
-from reconciler.resources import Domain, Live, Signature
+from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Write
+from reconciler.targets.stalwart.jmap.writes import LATE, RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _TWO_WRITERS = {"dkimManagement": "keys", "dnsManagement": "DNS records"}
-_PLAIN: Raw = {
-    "aliases": {},
-    "isEnabled": True,
-    "description": None,
-    "catchAllAddress": None,
-    "allowRelaying": False,
-    "subAddressing": {TYPE: "Enabled"},
-    "certificateManagement": MANUAL,
-}
+_SAID = {"description": "description", "catch_all": "catchAllAddress", "sub_addressing": "subAddressing"}
+_SUB_ADDRESSING = {"Enabled": True, "Disabled": False}
+_PLAIN: Raw = {"isEnabled": True, "allowRelaying": False, "certificateManagement": MANUAL}
 """What a domain has that was only made; anything else can't be declared."""
 
 
@@ -30,7 +26,9 @@ class DomainKind(ResourceKind):
     """Domains. An update names only what differs."""
 
     resource = Domain
-    objects = (Kind("Domain", properties=("name", "aliases", *_TWO_WRITERS)),)  # not its zone file, which is computed
+    objects = (
+        Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
+    )  # not its zone file, which is computed
     surveyed = (Kind("Domain", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
@@ -38,37 +36,99 @@ class DomainKind(ResourceKind):
         wanted = {item.name: item for item in reading.of(Domain)}
         own_keys = {item.domain for item in reading.of(Signature) if item.private_key}
         for item in reading.items("Domain"):
-            resource = Domain(str(item["name"]), manual=not any(_automatic(item)))
-            if resource.name in wanted and wanted[resource.name].manual is not True:
+            resource = _domain(item)
+            ours = wanted.get(resource.name)
+            if ours and ours.manual is not True:
                 _check_writers(resource, item, reading, own=resource.name in own_keys)
-            for name in sorted(wanted.keys() & set(map(str.lower, item.get("aliases") or {}))):
-                summary = f"is an alias of {resource.name} on the server, and can't be a domain of its own"
-                hint = "take the alias away there"
-                reading.report(Problem(f"domain/{name}", summary, hint, scope=f"domain/{name}"))
+            held = ours.aliases if ours and isinstance(ours.aliases, tuple) else resource.aliases
+            _check_names(resource, _names(held) & _names(resource.aliases), reading)
             yield Live(resource, id=str(item["id"]), detail=item)
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write]:
-        """Create, destroy, or take over from the server (traps.md 27 and 28)."""
+        """Create, destroy, change, or take over from the server (traps.md 27 and 28).
+
+        A name has one owner: aliases are given up before others take them, and one that was a domain itself is taken
+        when that has gone.
+        """
+        gone = {change.resource.address for change in changes if change.after is None}
         for change in changes:
             after, before = change.after, change.before
-            if isinstance(after, Domain) and before is None:
-                body = {"name": after.name, **dict.fromkeys((*_TWO_WRITERS, "certificateManagement"), MANUAL)}
+            if not isinstance(after, Domain):
+                yield Write("Domain", "destroy", before.id if before else "", changes=(change,))
+                continue
+            held = _names(getattr(before.resource, "aliases", ())) if before else frozenset()
+            wanted = _names(after.aliases) if "aliases" in change.fields else held
+            body = _body(change, after)
+            taken = {"aliases": dict.fromkeys(sorted(wanted), True)} if wanted - held else {}
+            if before is None:
+                managed = dict.fromkeys((*_TWO_WRITERS, "certificateManagement"), MANUAL)
+                body = {"name": after.name, **managed, **body, **taken}
                 yield Write("Domain", "create", reading.ids.make_domain(after.name), body, (change,))
-            elif before is not None and after is None:
-                yield Write("Domain", "destroy", before.id, changes=(change,))
-            elif before is not None and (body := dict.fromkeys(_automatic(before.detail), MANUAL)):
+                continue
+            if held - wanted:
+                kept = dict.fromkeys(sorted(held & wanted), True)
+                yield Write("Domain", "update", before.id, {"aliases": kept}, (change,), RELEASE)
+            if body := body | dict.fromkeys(_automatic(before.detail), MANUAL):
                 yield Write("Domain", "update", before.id, body, (change,))
+            if taken:
+                rank = LATE if any(f"domain/{name}" in gone for name in wanted) else 0
+                yield Write("Domain", "update", before.id, taken, (change,), rank)
 
     def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
         """Note what else a domain has."""
         for item in reading.items("Domain"):
             name = str(item.get("name"))
             out.options(name, item, _PLAIN)
+            if (item.get("subAddressing") or {}).get(TYPE) == "Custom":
+                out.note(name, "its subAddressing is a rule, which can't be declared", "set it again on a new server")
             if found := list(_automatic(item)):
                 what = " and ".join(_TWO_WRITERS[key] for key in found)
                 hint = f"`adopt: [domain/{name}]` makes it Manual: the keys and records stay as they are, and are ours"
                 out.note(name, f"the server manages its {what} by itself, and a plan says so", hint)
-        return fit(live, "jmap", out)
+        for fitting in fit(live, "jmap", out):
+            domain = fitting.resource
+            if isinstance(domain, Domain) and domain.sub_addressing is None:
+                domain = replace(domain, sub_addressing=UNMANAGED)
+            yield replace(fitting, resource=domain)
+
+
+def _domain(item: Raw) -> Domain:
+    """Return a domain as it is; sub-addressing by a rule of its own is neither on nor off."""
+    return Domain(
+        str(item["name"]),
+        manual=not any(_automatic(item)),
+        description=item.get("description") or None,
+        catch_all=item.get("catchAllAddress") or None,
+        aliases=tuple(item.get("aliases") or ()),
+        sub_addressing=_SUB_ADDRESSING.get((item.get("subAddressing") or {}).get(TYPE, "Enabled")),
+    )
+
+
+def _body(change: Change, domain: Domain) -> dict[str, Any]:
+    """Return what differs of a domain and refers to nothing; what a new one has by itself is not said."""
+    values: dict[str, Any] = {
+        "description": domain.description or None,  # an empty text is invalid
+        "catchAllAddress": domain.catch_all,
+        "subAddressing": {TYPE: "Enabled" if domain.sub_addressing else "Disabled"},
+    }
+    body = {theirs: values[theirs] for ours, theirs in _SAID.items() if ours in change.fields}
+    return {name: value for name, value in body.items() if change.before or value is not None}
+
+
+def _names(aliases: Any) -> frozenset[str]:
+    """Return the aliases of a domain as far as they are managed."""
+    return frozenset(aliases) if isinstance(aliases, tuple) else frozenset()
+
+
+def _check_names(domain: Domain, aliases: Collection[str], reading: Reading) -> None:
+    """Report a name that is wanted elsewhere and is an alias of a domain, which keeps it."""
+    for other in reading.of(Domain):
+        if other.name != domain.name:
+            for name in sorted({other.name, *_names(other.aliases)} & set(aliases)):
+                own = "a domain of its own" if name == other.name else f"one of {other.name}"
+                summary = f"{name} is an alias of {domain.name} on the server, and can't be {own}"
+                hint = f"take it away there: declare the other aliases of {domain.name}, or `aliases: []`"
+                reading.report(Problem(other.address, summary, hint, scope=other.address))
 
 
 def _automatic(item: Raw) -> Iterator[str]:

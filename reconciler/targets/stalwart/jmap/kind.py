@@ -43,9 +43,9 @@ class Effect(enum.Enum):
 
 
 class Ids:
-    """The server's ids by name, and ``#NAME`` for what this run makes."""
+    """The server's ids by name, and ``#NAME`` for what this run makes: domains once they are told, wanted groups."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, groups: Iterable[str] = ()) -> None:
         self._names = {str(item["id"]): str(item["name"]).lower() for item in registry.get("Domain", ())}
         self._domains = {name: key for key, name in self._names.items()}
         self._roles = {str(it.get("description") or "").lower(): str(it["id"]) for it in registry.get("Role", ())}
@@ -53,6 +53,8 @@ class Ids:
         for item in registry.get("Account", ()):
             if item.get("@type") == "Group":
                 self._groups[self.address(item)] = str(item["id"])
+        for number, address in enumerate(groups):
+            self._groups.setdefault(address, f"#g{number}")
         settings = next(iter(registry.get("SystemSettings", ())), {})
         self.default_domain = self._names.get(str(settings.get("defaultDomainId")), "")
 
@@ -77,7 +79,7 @@ class Ids:
         return self._names.get(str(id), "")
 
     def address(self, item: Raw) -> str:
-        """Return the address of an account, a group or an alias: its name is only the local part."""
+        """Return the address of an account, a group, a list or an alias: its name is only the local part."""
         return f"{item.get('name')}@{self.domain_name(item.get('domainId'))}".lower()
 
     def named(self, address: str) -> dict[str, Any]:
@@ -88,7 +90,10 @@ class Ids:
         return {"name": local, "domainId": self.the_domain(domain)}
 
     def group(self, name: str) -> str:
-        """Return a group's id by its address or local part. Raises ValueError when there is none, or several."""
+        """Return a group's id by its address or local part, of one to be made as ``#NAME``.
+
+        Raises ValueError when there is none, or several.
+        """
         found = [key for address, key in self._groups.items() if name in (address, address.partition("@")[0])]
         if len(found) != 1:
             raise ValueError(f"the server has {'several groups' if found else 'no group'} {name}")
@@ -100,10 +105,6 @@ class Ids:
         found = (addresses.get(key, key) for key in ids)
         bare = {name for name in known if "@" not in name}
         return tuple(local if (local := item.partition("@")[0]) in bare else item for item in found)
-
-    def groups(self) -> frozenset[str]:
-        """Return the addresses of all groups."""
-        return frozenset(self._groups)
 
     def role(self, name: str) -> str:
         """Return a role's id by its description. Raises ValueError when there is none."""
@@ -131,7 +132,7 @@ class Reading:
     """One reading of a server, and the resources that are wanted there.
 
     ``domain`` is the default domain as it is declared, else as it is; a bare name such as ``admin`` is an address in
-    it. ``report`` is told what stands in the way of what is wanted. ``judge`` knows of passwords, ``secrets`` of other
+    it. ``changes`` are those of the run, where there is one: an address may go from one kind to another. ``report`` is told what stands in the way of what is wanted. ``judge`` knows of passwords, ``secrets`` of other
     secrets: the server shows none.
     """
 
@@ -144,6 +145,7 @@ class Reading:
     judge: Judge = lambda *_: NOT_SHOWN
     secrets: SecretJudge = lambda *_: NOT_SHOWN
     progress: Progress = lambda _: None
+    changes: Sequence[Change] = ()
 
     def of(self, kind: type[_R]) -> list[_R]:
         """List what is wanted of one kind."""

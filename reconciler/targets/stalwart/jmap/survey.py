@@ -41,6 +41,7 @@ NAMELESS = object()
 _DOWNLOADED = ("SpamRule", "SpamTag", "SpamDnsblServer", "SpamFileExtension", "HttpLookup", "MemoryLookupKey")
 """What a server loads from its maker at a first start: hundreds of objects."""
 
+_OURS = frozenset({"MailingList"})  # declared under lists
 _INSTALLATION = frozenset({objects.BOOTSTRAP, "DataStore"})  # how the server was installed: its config.json says it
 _MASK = "****"
 _LONG = 300  # characters of a value that is kept as its digest
@@ -54,7 +55,7 @@ def shortened(value: Any) -> Any:
 
 def declarable() -> tuple[str, ...]:
     """List the kinds of objects that an import looks at."""
-    return tuple(name for name in objects.names() if name not in _INSTALLATION and name not in _DOWNLOADED)
+    return tuple(name for name in objects.names() if name not in {*_INSTALLATION, *_DOWNLOADED, *_OURS})
 
 
 def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain: str) -> Survey:

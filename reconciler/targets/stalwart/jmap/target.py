@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.resources import Different, Observation, Resource, Secret
+from reconciler.resources import Different, Group, Observation, Resource, Secret
 from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status, Stopped
 from reconciler.targets.stalwart import host, ports
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection
@@ -27,8 +27,10 @@ from reconciler.targets.stalwart.jmap.api import (
     public,
 )
 from reconciler.targets.stalwart.jmap.domain import DomainKind
+from reconciler.targets.stalwart.jmap.group import GroupKind
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Judge, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
+from reconciler.targets.stalwart.jmap.mailing_list import MailingListKind
 from reconciler.targets.stalwart.jmap.objects import ObjectKind
 from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
 from reconciler.targets.stalwart.jmap.pending import Pending
@@ -40,7 +42,9 @@ from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 KINDS: tuple[ResourceKind, ...] = (
     DomainKind(),  # first: what this run makes of them has ids for all others
+    GroupKind(),
     AccountKind(),
+    MailingListKind(),
     SignatureKind(),
     SettingKind(),
     ObjectKind(),
@@ -171,7 +175,7 @@ def reading_of(
     judge: Judge = lambda *_: NOT_SHOWN,
 ) -> Reading:
     """Put a reading together; ``domain`` is the default domain as far as the directory tells it."""
-    ids = Ids(registry)
+    ids = Ids(registry, (item.name for item in wanted if isinstance(item, Group)))
     domain = default_domain(wanted) or domain or ids.default_domain
     return Reading(registry, wanted, ids, domain, reveal, report, judge)
 
@@ -266,9 +270,9 @@ class _Run:
         """Yield the writes of all items, and note of each how many it has."""
         wanted = [change.after for change in changes if change.after is not None]
         reading = reading_of(registry, wanted, self.domain, reveal=self.passwords.reveal, report=_unheard)
-        reading = replace(reading, progress=self.progress)
         self.domain = reading.domain
         drafted = [item for item in self._all() if item.open]
+        reading = replace(reading, progress=self.progress, changes=[item.now for item in drafted])
         for item in drafted:
             item.open = 0
         for kind in KINDS:
@@ -481,6 +485,8 @@ def _remedy(failure: Failure, write: Write) -> str:
     """Say what to do about what the server declined."""
     if failure.type == "objectIsLinked" and ("SystemSettings", "singleton") in failure.linked:
         return "it is the default domain: declare another stalwart.default_domain first, and remove what else is in it"
-    if failure.type == "primaryKeyViolation" and write.object == "Account":
+    if failure.type == "primaryKeyViolation" and write.object in ("Account", "MailingList"):
         return "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
+    if failure.type == "primaryKeyViolation" and write.object == "Domain":
+        return "a name is one domain's, or the alias of one: remove it there first"
     return _REMEDIES.get(failure.type, "correct the value, or look at the server's log")

@@ -12,7 +12,17 @@ from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, Failure, JmapApi, Rejected
 
 _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
-_FIRST = ("AllowedIp", "Domain", "SystemSettings", "Account", "DkimSignature")  # an allowed address before all else
+RELEASE, LATE = -1, 9
+"""Ranks: a write that only gives something up comes before all others, one that takes what goes after all removals."""
+
+_FIRST = (
+    "AllowedIp",
+    "Domain",
+    "SystemSettings",
+    "Account",
+    "MailingList",
+    "DkimSignature",
+)  # an allowed address before all else
 _LAST = ("NetworkListener", "Action")
 _UNREFERRED = Failure("invalidResultReference")
 
@@ -132,7 +142,8 @@ def _order(write: Write) -> tuple[int, int, int]:
         kind = _FIRST.index(write.object) if write.object in _FIRST else len(_FIRST)
     if write.verb == "destroy":
         return 1, -kind, write.rank
-    return 2 if write.object == "Action" else 0, kind, write.rank
+    stages = {RELEASE: -1, LATE: 2}
+    return 3 if write.object == "Action" else stages.get(write.rank, 0), kind, write.rank
 
 
 def _merged(writes: Iterable[Write]) -> list[Write]:

@@ -1,0 +1,148 @@
+"""E-mail addresses of accounts, groups and lists from 0.16: one space over all of them, and how aliases are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reconciler.resources import Account, Group, MailingList, Resource
+from reconciler.target import Change
+from reconciler.targets.stalwart.jmap.kind import Ids, Raw
+from reconciler.targets.stalwart.jmap.writes import RELEASE, Write
+from reconciler.targets.stalwart.survey import Omissions
+
+USUAL, TAKE_OVER, JOIN = range(3)
+"""Ranks: who takes a primary address over comes after who leaves it, and who joins a new group after that."""
+
+
+def aliases_of(resource: Resource | None) -> tuple[str, ...]:
+    """Return the aliases of an account, a group or a list as far as they are managed."""
+    aliases = getattr(resource, "aliases", ()) if isinstance(resource, Account | Group | MailingList) else ()
+    return aliases if isinstance(aliases, tuple) else ()
+
+
+def primary_of(resource: Resource | None, domain: str = "") -> str:
+    """Return the primary address of one of them; a bare name is an address in the default domain."""
+    if isinstance(resource, Account) and isinstance(resource.email, str):
+        return resource.email
+    if not isinstance(resource, Account | Group | MailingList):
+        return ""
+    return resource.name if "@" in resource.name or not domain else f"{resource.name}@{domain}"
+
+
+def primary_before(change: Change) -> str:
+    """Return the primary address before a change; empty where nothing is there yet."""
+    return primary_of(change.before.resource) if change.before else ""
+
+
+def primary_after(change: Change, domain: str) -> str:
+    """Return the primary address after a change: that of a bare name is left as it is."""
+    after, held = change.resource, primary_before(change)
+    stays = held and not isinstance(getattr(after, "email", None), str) and "name" not in change.fields
+    return held if stays else primary_of(after, domain)
+
+
+def aliases_in(item: Raw, ids: Ids) -> tuple[str, ...]:
+    """Return the addresses of the aliases that an object has; those that are disabled are none."""
+    aliases: Mapping[str, Raw] = item.get("aliases") or {}
+    return tuple(ids.address(alias) for alias in aliases.values() if alias.get("enabled", True))
+
+
+def note_disabled(address: str, item: Raw, out: Omissions) -> None:
+    """Note for an import that an object has aliases which are disabled."""
+    if any(not alias.get("enabled", True) for alias in (item.get("aliases") or {}).values()):
+        out.note(address, "aliases that are disabled are not imported", "delete or enable them")
+
+
+class Transfers:
+    """The addresses that change hands in one run: each is given up before another takes it.
+
+    ``changes`` are those of the whole run, ``domain`` is the default domain.
+    """
+
+    def __init__(self, changes: Iterable[Change], domain: str) -> None:
+        """See who takes which address, and who leaves his own."""
+        self._domain = domain
+        self._takers = {it: change for change in changes for it in self._after(change) - _before(change)}
+        self._left = {own: change for change in changes if (own := primary_before(change)) not in self._after(change)}
+
+    def early(self, change: Change) -> set[str]:
+        """Return the addresses that a change gives up and another one takes."""
+        gone = _before(change) - self._after(change)
+        return {item for item in gone if self._takers.get(item, change) is not change}
+
+    def rank(self, change: Change) -> int:
+        """Say whether a change has to wait for another one that leaves its primary address."""
+        waits = any(self._left.get(item, change) is not change for item in self._after(change))
+        return TAKE_OVER if waits else USUAL
+
+    def _after(self, change: Change) -> set[str]:
+        """Return the addresses that one has after a change; aliases that are not managed stay."""
+        after = change.after
+        if not isinstance(after, Account | Group | MailingList):
+            return set()
+        managed = isinstance(after.aliases, tuple) or change.before is None
+        aliases = aliases_of(after if managed or change.before is None else change.before.resource)
+        return {primary_after(change, self._domain), *aliases}
+
+
+def _before(change: Change) -> set[str]:
+    """Return the addresses that one has before a change."""
+    before = change.before.resource if change.before else None
+    return {primary_of(before), *aliases_of(before)} if isinstance(before, Account | Group | MailingList) else set()
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+def body(resource: Any, ids: Ids, domain: str = "") -> dict[str, Any]:
+    """Return name, domain, description and aliases of one that is made. Raises ValueError as `Ids.named`."""
+    made = ids.named(primary_of(resource, domain))
+    if isinstance(resource.description, str) and resource.description:
+        made["description"] = resource.description
+    if aliases := aliases_of(resource):
+        made["aliases"] = {str(index): _alias(item, ids) for index, item in enumerate(aliases)}
+    return made
+
+
+def updates(object: str, change: Change, others: Raw, transfers: Transfers, ids: Ids, domain: str) -> Iterator[Write]:
+    """Yield the write that changes one, and before it one that gives up what another waits for.
+
+    ``others`` is the patch of what it has beside address, description and aliases.
+    """
+    id, stored = (change.before.id, change.before.detail) if change.before else ("", {})
+    patch: dict[str, Any] = {}
+    if (address := primary_after(change, domain)) != primary_before(change):
+        patch |= ids.named(address)
+    if "description" in change.fields:
+        patch["description"] = getattr(change.after, "description", None) or None  # an empty text is invalid
+    first, added = _alias_patches(change, stored, ids)
+    if transfers.early(change):
+        yield Write(object, "update", id, first, (change,), RELEASE)
+        first = {}
+    if patch := {**first, **added, **patch, **others}:
+        yield Write(object, "update", id, patch, (change,), transfers.rank(change))
+
+
+def _alias_patches(change: Change, stored: Raw, ids: Ids) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the patches of aliases that are there, and of new ones; a disabled one is left alone.
+
+    The server numbers aliases anew with each write, so those of the first must all be made at once.
+    """
+    after = change.after
+    if not isinstance(after, Account | Group | MailingList) or not isinstance(after.aliases, tuple):
+        return {}, {}
+    aliases: Mapping[str, Raw] = stored.get("aliases") or {}
+    places = {ids.address(item): key for key, item in aliases.items()}
+    first: dict[str, Any] = {}
+    for address, key in places.items():
+        enabled, wanted = aliases[key].get("enabled", True), address in after.aliases
+        if wanted and not enabled:
+            first[f"aliases/{key}/enabled"] = True
+        elif enabled and not wanted:
+            first[f"aliases/{key}"] = None
+    free = max((int(key) for key in aliases), default=-1) + 1
+    new = [address for address in after.aliases if address not in places]
+    return first, {f"aliases/{free + index}": _alias(address, ids) for index, address in enumerate(new)}
+
+
+def _alias(address: str, ids: Ids) -> dict[str, Any]:
+    return {"enabled": True, **ids.named(address)}
