@@ -29,6 +29,8 @@ Report = Callable[[Problem], None]
 Stopped = Callable[[], bool]
 """Says whether a signal asks to end: what is under way is finished, nothing more is begun."""
 
+_HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
+
 Observations = Mapping[str, Observation]
 
 
@@ -145,7 +147,8 @@ def observe(work: Work, wanted: Iterable[Resource]) -> dict[str, Observation]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(_HEEDED)
     return {name: found[name] for name in work.targets}
 
 

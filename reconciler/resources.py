@@ -127,6 +127,11 @@ class Resource:
         """What others rely on: its address, as a rule."""
         return self.address
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """The e-mail addresses whose mail it gets, as far as they are known."""
+        return ()
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -238,6 +243,7 @@ class Group(Resource):
     """A shared mailbox of Stalwart; accounts say that they belong to it.
 
     ``name`` is the key in the YAML, which is its primary address; a live one without an address keeps its bare name.
+    ``primary`` is False where a live one that is matched by its bare name has another primary address, or none.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -247,6 +253,7 @@ class Group(Resource):
     name: str
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are stored in lower case; aliases have no order."""
@@ -256,6 +263,11 @@ class Group(Resource):
     def address(self) -> str:
         """``group/NAME``."""
         return f"group/{self.name}"
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.name, self.aliases)
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A group relies on the domains of its addresses."""
@@ -298,6 +310,11 @@ class Account(Resource):
         """``account/NAME``."""
         return f"account/{self.name}"
 
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its primary address, if it has one, and its aliases."""
+        return _addresses(self.email, self.aliases)
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """An account relies on the domains of its addresses, and on its groups."""
         yield from _domains(self.name, self.aliases)
@@ -314,7 +331,10 @@ class Account(Resource):
 
 @dataclass(frozen=True, slots=True)
 class MailingList(Resource):
-    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted."""
+    """An address of Stalwart whose mail goes to ``members``: addresses here and elsewhere, sorted.
+
+    ``name`` and ``primary`` as of `Group`.
+    """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "list"
@@ -324,6 +344,7 @@ class MailingList(Resource):
     description: str | Special | None = UNMANAGED
     aliases: tuple[str, ...] | Special = UNMANAGED
     members: tuple[str, ...] | Special = UNMANAGED
+    primary: bool = True
 
     def __post_init__(self) -> None:
         """Addresses are compared in lower case; neither aliases nor members have an order."""
@@ -333,6 +354,11 @@ class MailingList(Resource):
     def address(self) -> str:
         """``list/NAME``."""
         return f"list/{self.name}"
+
+    @property
+    def mailboxes(self) -> tuple[str, ...]:
+        """Its address and its aliases."""
+        return _addresses(self.name, self.aliases)
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A list relies on the domains of its addresses; its members need not exist."""
@@ -506,6 +532,11 @@ def _normalise(resource: Resource, **values: Any) -> None:
     """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
     for name, value in values.items():
         object.__setattr__(resource, name, value)
+
+
+def _addresses(primary: str | Special | None, aliases: tuple[str, ...] | Special) -> tuple[str, ...]:
+    own = (primary,) if isinstance(primary, str) and "@" in primary else ()
+    return (*own, *(aliases if isinstance(aliases, tuple) else ()))
 
 
 def _domains(name: str, aliases: tuple[str, ...] | Special) -> Iterator[str]:

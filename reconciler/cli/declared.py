@@ -21,8 +21,8 @@ def place(directory: Directory, address: str) -> str:
 def _paths(spec: Spec, address: str) -> Iterator[Path]:
     named = Address.parse(address)
     match named.kind, named.parts:
-        case "account", [name]:
-            yield "accounts", name
+        case "account" | "group" | "list" as kind, [name]:
+            yield f"{kind}s", name
         case "domain", [name]:
             yield from _domain(spec, name)
         case "dkim", [domain, selector]:
@@ -38,10 +38,14 @@ def _paths(spec: Spec, address: str) -> Iterator[Path]:
 
 
 def _domain(spec: Spec, name: str) -> Iterator[Path]:
-    """A domain follows from what is at home in it: the setting, the first account, or a key."""
+    """A domain follows from what is at home in it: its entry, the setting, the first account, group, list, or a key."""
+    if name in spec.domains:
+        yield "domains", name
     if spec.stalwart.default_domain == name:
         yield "stalwart", "default_domain"
-    yield from [("accounts", account) for account in spec.accounts if account.endswith(f"@{name}")][:1]
+    homes = [("accounts", key) for key in spec.accounts]
+    homes += [("groups", key) for key in spec.groups] + [("lists", key) for key in spec.lists]
+    yield from [home for home in homes if home[1].endswith(f"@{name}")][:1]
     if name in spec.dkim:
         yield "dkim", name
 

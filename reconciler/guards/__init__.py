@@ -18,6 +18,8 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     deletions.zone_collapses,
     accounts.domain_in_use,
     accounts.address_taken,
+    accounts.domain_taken,
+    accounts.group_in_use,
     accounts.account_goes,
     dns.second_policy,
     dns.exchange_reachable,

@@ -67,21 +67,13 @@ class Evidence:
     def consumers(self, account: Account) -> Iterator[str]:
         """Yield the services that log in as an account: as the directory says, or by its name at a host of ours."""
         domains = [item.name for item in self.desired.resources if isinstance(item, Domain)]
-        names = (account.name, account.login, *mail_addresses(account))
+        names = (account.name, account.login, *account.mailboxes)
         for item, login in self.logins():
             host = login.host.lower()  # a name of the compose network, or one in a mail domain of ours
             at_home = "." not in host or any(host == name or host.endswith(f".{name}") for name in domains)
             by_name = login.account is None and at_home and str(login.username).lower() in names
             if by_name or login.account == account.name:
                 yield item.service
-
-
-def mail_addresses(account: Account) -> Iterator[str]:
-    """Yield the addresses of an account, as far as they are known."""
-    if isinstance(account.email, str):
-        yield account.email
-    if isinstance(account.aliases, tuple):
-        yield from account.aliases
 
 
 def refuse(where: str, summary: str, hint: str, scope: str) -> Problem:

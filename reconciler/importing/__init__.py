@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.importing import directory
-from reconciler.importing.accounts import accounts
-from reconciler.importing.dkim import keys
-from reconciler.importing.dns import records
+from reconciler.importing.directory import document
+from reconciler.importing.dns import keys, records
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found, read
-from reconciler.importing.request import ADMINISTRATOR, TOKEN, Request
+from reconciler.importing.found import ADMINISTRATOR, TOKEN, Found, Request, read
+from reconciler.importing.mail import accounts, domains, groups, lists
 from reconciler.importing.smtp import smtp, submissions
-from reconciler.importing.stalwart import stalwart
-from reconciler.importing.targets import reconciler
-from reconciler.importing.yaml import document
+from reconciler.importing.targets import reconciler, stalwart
 from reconciler.problem import Problem
 from reconciler.reconcile import Progress, Reveal
 from reconciler.resources import SecretRef
@@ -83,6 +80,8 @@ def write(
 _HEADS = {
     "reconciler.yaml": ("Where the systems are, and how far the reconciler may go with them.",),
     "accounts.yaml": ("Keyed by e-mail address; a superuser may have none.",),
+    "groups.yaml": ("Shared mailboxes and mailing lists, by e-mail address; who is in a group stands at the account.",),
+    "domains.yaml": ("What mail domains are, besides that they exist: that follows from the addresses in them.",),
     "dkim.yaml": (
         "The public key is what DNS publishes, so a plan of DNS needs no secret.",
         "The private key is what Stalwart signs with; `reconciler dkim generate` writes both.",
@@ -97,7 +96,10 @@ def _contents(found: Found, draft: Draft) -> dict[str, tuple[dict[str, Any], str
     """Decide on every file: its content, and in a few words what that is. Those without content are left out."""
     senders = submissions(found, draft)
     people = accounts(found, senders, draft)
+    shared = {"groups": groups(found, draft), "lists": lists(found, draft)}
+    shared = {name: entries for name, entries in shared.items() if entries}
     signing = keys(found, draft)
+    homes = domains(found, signing.content, draft)
     zones = records(found, signing.derived, draft)
     consumers = smtp(found, senders, draft)
     server = stalwart(found, draft)
@@ -106,6 +108,8 @@ def _contents(found: Found, draft: Draft) -> dict[str, tuple[dict[str, Any], str
     contents = {
         "reconciler.yaml": (reconciler(found), f"where the systems are; the stack is called {found.stack}"),
         "accounts.yaml": ({"accounts": people} if people else {}, _count(len(people), "account")),
+        "groups.yaml": (shared, ", ".join(_count(len(entries), name[:-1]) for name, entries in shared.items())),
+        "domains.yaml": ({"domains": homes} if homes else {}, _count(len(homes), "domain")),
         "dkim.yaml": ({"dkim": signing.content} if signing.content else {}, _count(signing.count, "key")),
         "dns.yaml": ({"dns": zones} if number else {}, f"{_count(number, 'record')} of {', '.join(zones)}"),
         "smtp.yaml": ({"smtp": consumers} if consumers else {}, f"who delivers the mail of {services}"),

@@ -1,15 +1,24 @@
-"""The directory on disk: written beside its place, read back, and moved there in one step."""
+"""The directory: YAML as a person would write it, put in its place in one step.
+
+Short, one thing a line, quotes only where they are needed, comments kept with it. `reconciler.desired.yaml` reads it
+back; what is written here means the same there, whatever the text.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from reconciler import files
 from reconciler.desired.load import load
 from reconciler.problem import LeaseHeld, Problem, ReconcilerError
+from reconciler.resources import SecretRef
 
 
 @contextlib.contextmanager
@@ -63,3 +72,117 @@ def _telling(path: Path) -> Iterator[None]:
     except OSError as error:
         hint = "name a directory that can be written with --out"
         raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", hint)) from None
+
+
+WIDTH = 120  # characters of a line, where it can be broken
+_PLAIN = re.compile(r"[A-Za-z_./][\w./@+-]*|\d+(\.\d+){3}(/\d+)?|\d+ [KMGT]iB", re.ASCII)
+_SENTENCE = re.compile(r"[A-Za-z][\w./@+-]*(:[\w/][\w./@+-]*)*( [\w./@+(][\w./@+()-]*[,;]?)*", re.ASCII)
+_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+_NUMBER = re.compile(r"[.+-]?\d*(\.\d*)?(e\d+)?|\.(inf|nan)", re.IGNORECASE)
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+class Inline(dict[str, Any]):
+    """A map on one line: ``{type: A, name: mail}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A value with comments: lines above it, and one beside its key. ``out`` makes all of it a comment."""
+
+    value: Any
+    above: tuple[str, ...] = ()
+    beside: str = ""
+    out: bool = False
+
+
+def document(content: Mapping[str, Any], *head: str) -> str:
+    """Write a file: its comment, then its keys."""
+    lines = [f"# {line}" for line in head]
+    for number, (key, item) in enumerate(content.items()):
+        entry = list(_entry(f"{scalar(key)}:", item, ""))
+        lines += ["", *entry] if number and len(entry) > 1 else entry
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _map(content: Mapping[str, Any], pad: str) -> Iterator[str]:
+    for key, item in content.items():
+        yield from _entry(f"{pad}{scalar(key)}:", item, pad)
+
+
+def _entry(head: str, item: Any, pad: str) -> Iterator[str]:
+    if isinstance(item, Noted):
+        yield from _noted(item, pad, _entry(head, item.value, pad))
+    elif (short := _inline(item, len(head) + 1)) is not None:
+        yield f"{head} {short}"
+    elif isinstance(item, Mapping):
+        yield head
+        yield from _map(item, f"{pad}  ")
+    else:
+        yield head
+        for element in item:
+            yield from _element(element, f"{pad}  ")
+
+
+def _element(item: Any, pad: str) -> Iterator[str]:
+    """Write an element of a list; a map's first key stands behind the dash."""
+    if isinstance(item, Noted):
+        yield from _noted(item, pad, _element(item.value, pad))
+    elif (short := _inline(item, len(pad) + 2, listed=True)) is not None:
+        yield f"{pad}- {short}"
+    else:
+        lines = list(_map(item, f"{pad}  "))
+        first = next(at for at, line in enumerate(lines) if not line.lstrip().startswith("#"))
+        yield from (line.replace("  #", "#", 1) for line in lines[:first])
+        yield f"{pad}- {lines[first][len(pad) + 2 :]}"
+        yield from lines[first + 1 :]
+
+
+def _noted(note: Noted, pad: str, lines: Iterator[str]) -> Iterator[str]:
+    yield from (f"{pad}# {line}" for line in note.above)
+    for number, line in enumerate(lines):
+        text = f"{line}  # {note.beside}" if note.beside and not number else line
+        yield f"{pad}# {text[len(pad) :]}" if note.out else text
+
+
+def _inline(item: Any, column: int, *, listed: bool = False) -> str | None:
+    """Write a value on the line it begins on; None for one that takes lines of its own."""
+    if isinstance(item, SecretRef | Inline):
+        return _flow(item)
+    if isinstance(item, Mapping):
+        return None if item else "{}"
+    if not _is_list(item):
+        return scalar(item)
+    lines = not listed and any(isinstance(part, Noted | Mapping | SecretRef) for part in item)
+    text = _flow(item)
+    return text if listed or (not lines and len(text) + column <= WIDTH) else None
+
+
+def _is_list(item: Any) -> bool:
+    return isinstance(item, Sequence) and not isinstance(item, str)
+
+
+def _flow(item: Any) -> str:
+    if isinstance(item, Noted):
+        return _flow(item.value)
+    if isinstance(item, SecretRef):
+        return f"{{{item.source}: {scalar(item.name, flow=True)}}}"
+    if isinstance(item, Mapping):
+        return "{" + ", ".join(f"{scalar(key, flow=True)}: {_flow(value)}" for key, value in item.items()) + "}"
+    if _is_list(item):
+        return "[" + ", ".join(map(_flow, item)) + "]"
+    return scalar(item, flow=True)
+
+
+def scalar(value: Any, *, flow: bool = False) -> str:
+    """Write a text, a number, a truth value or nothing; a text in quotes where YAML could take it for another thing."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return str(value)
+    plain = _PLAIN.fullmatch(value) or (not flow and _SENTENCE.fullmatch(value))
+    if plain and value.lower() not in _WORDS and not _NUMBER.fullmatch(value):
+        return value
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))

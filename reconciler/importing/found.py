@@ -1,19 +1,20 @@
-"""What is live in the systems of a request: read only, and everything before anything is written."""
+"""What a user asks to import, and what is live there: everything is read before anything is written."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.dns.names import host
-from reconciler.importing.request import ADMINISTRATOR, RECOVERY, TOKEN, Request, stack_name
-from reconciler.problem import TargetUnreadable
-from reconciler.resources import Account, Domain, Live, Record, SecretRef, Setting
+from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
+from reconciler.resources import Account, Domain, Group, Live, MailingList, Record, Resource, SecretRef, Setting
+from reconciler.secrets.store import open_store
 
 if TYPE_CHECKING:
     from reconciler.reconcile import Progress, Reveal
@@ -22,6 +23,83 @@ if TYPE_CHECKING:
     from reconciler.targets.compose.survey import Service
     from reconciler.targets.compose.survey import Survey as Project
     from reconciler.targets.stalwart.survey import Survey
+
+R = TypeVar("R", bound=Resource)
+
+ADMINISTRATOR = SecretRef("env", "STALWART_ADMIN_PASSWORD")
+TOKEN = SecretRef("env", "CLOUDFLARE_API_TOKEN")
+RECOVERY = SecretRef("env", "STALWART_RECOVERY_ADMIN")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The systems to import, each optional, and the directory to write.
+
+    ``store`` is where secrets go, as `reconciler.secrets.store.open_store` has it: relative to the directory.
+    """
+
+    out: Path
+    stalwart: str | None = None
+    username: str = "admin"
+    container: str | None = None
+    allow_plain_http: bool = False
+    zones: Sequence[str] = ()
+    compose: Path | None = None
+    env_file: Path | None = None
+    project: str | None = None
+    stack: str | None = None
+    store: str = "file:../secrets"
+    recipients: Sequence[str] = ()
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise `ReconcilerError` with all that stands in the way, before anything is asked."""
+        problems = [*self._incomplete(), *self._unset(environ), *self._taken()]
+        if problems:
+            raise ReconcilerError(*problems)
+        open_store(self.store, self.out, environ, self.recipients)
+
+    def _incomplete(self) -> Iterator[Problem]:
+        if not (self.stalwart or self.zones or self.compose):
+            hint = "name at least one: --stalwart URL, --zone ZONE, --compose FILE"
+            yield Problem("command line", "there is nothing to import from", hint)
+        if self.compose is not None and not self.compose.is_file():
+            yield Problem(str(self.compose), "the compose file does not exist", "correct --compose")
+        for zone in self.zones:
+            try:
+                host(zone)
+            except ValueError as error:
+                yield Problem("--zone", str(error), "write it like example.com")
+        if self.stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", self.stack):
+            yield Problem("--stack", "is no stack's name", "1 to 24 of a-z, 0-9 and -")
+
+    def _unset(self, environ: Mapping[str, str]) -> Iterator[Problem]:
+        needed = {ADMINISTRATOR: self.stalwart, TOKEN: self.zones}
+        for ref, wanted in needed.items():
+            if wanted and not environ.get(ref.name):
+                what = "--stalwart" if ref == ADMINISTRATOR else "--zone"
+                yield Problem(ref.name, f"is not set, and {what} needs it", f"export {ref.name} where reconciler runs")
+
+    def _taken(self) -> Iterator[Problem]:
+        """Refuse what can't be replaced in one step; an empty directory can."""
+        if os.path.lexists(self.out) and not self.out.is_dir():
+            yield Problem(str(self.out), "is no directory", "name another one with --out")
+        elif self.out.is_dir() and (names := sorted(path.name for path in self.out.iterdir())):
+            what = "there is a directory of YAML already" if _yaml(self.out) else f"is not empty ({names[0]})"
+            yield Problem(str(self.out), f"{what}, so nothing was written", "name another one with --out")
+
+
+def _yaml(directory: Path) -> bool:
+    return any(directory.rglob("*.y*ml"))
+
+
+def stack_name(*candidates: str) -> str:
+    """Make a stack's name of the first candidate that holds one."""
+    for text in candidates:
+        name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:24].strip("-")
+        if name:
+            return name
+    return "mail"
+
 
 _IMAGE = re.compile(r"(^|/)stalwart(labs)?/(stalwart|mail-server)(:|@|$)")
 
@@ -42,18 +120,26 @@ class Found:
         """The compose project's services."""
         return self.project.services if self.project else ()
 
+    def of(self, kind: type[R]) -> list[R]:
+        """Return what the mail server has of a kind."""
+        live = self.server.live if self.server else ()
+        return [item.resource for item in live if isinstance(item.resource, kind)]
+
     @property
     def accounts(self) -> list[Account]:
         """The mail server's accounts."""
-        live = self.server.live if self.server else ()
-        return [item.resource for item in live if isinstance(item.resource, Account)]
+        return self.of(Account)
+
+    @property
+    def addresses(self) -> set[str]:
+        """The addresses that something on the mail server has."""
+        owners: list[Resource] = [*self.accounts, *self.of(Group), *self.of(MailingList)]
+        return {address for owner in owners for address in owner.mailboxes} | {item.name for item in self.accounts}
 
     @property
     def hostname(self) -> str:
         """What the mail server calls itself, where that is set."""
-        live = self.server.live if self.server else ()
-        settings = (item.resource for item in live if isinstance(item.resource, Setting))
-        return next((str(item.value) for item in settings if item.word == "hostname"), "")
+        return next((str(item.value) for item in self.of(Setting) if item.word == "hostname"), "")
 
     def is_administrator(self, account: Account) -> bool:
         """Whether it is the account that the import itself logs in with; from 0.16 its login is an address."""
@@ -62,9 +148,8 @@ class Found:
 
     @property
     def _default_domain(self) -> str:
-        live = [item.resource for item in self.server.live] if self.server else []
-        declared = (str(item.value) for item in live if isinstance(item, Setting) and item.word == "default_domain")
-        domains = [item.name for item in live if isinstance(item, Domain)]
+        declared = (str(item.value) for item in self.of(Setting) if item.word == "default_domain")
+        domains = [item.name for item in self.of(Domain)]
         return next(declared, domains[0] if len(domains) == 1 else "")
 
     @property

@@ -12,10 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec.scalars import EnvName
 from reconciler.desired.spec.smtp import EnvValue, Link
+from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found
-from reconciler.importing.request import ADMINISTRATOR
-from reconciler.importing.yaml import Noted
+from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from reconciler.resources import (
     AllowedIp,
     Different,
     Domain,
+    Group,
     Listener,
+    MailingList,
     Record,
     Resource,
     Same,
@@ -183,7 +185,11 @@ def _brief(resource: Resource) -> Iterator[str]:
             yield from ("TLS from the start",) if resource.tls_implicit else ()
         case Variable():
             yield shown("", resource.configured)
-        case Domain() | AllowedIp():
+        case Domain():
+            yield from _some(resource, ("description", "catch_all", "aliases", "sub_addressing"), {})
+        case Group() | MailingList():
+            yield from _some(resource, ("description", "aliases", "members"), {})
+        case AllowedIp():
             return
 
 
@@ -195,7 +201,7 @@ def _record(record: Record) -> Iterator[str]:
 
 def _some(resource: Resource, names: tuple[str, ...], usual: Mapping[str, Any]) -> Iterator[str]:
     for name in names:
-        value = getattr(resource, name)
+        value = getattr(resource, name, UNMANAGED)
         if value not in (None, UNMANAGED, ()) and value != usual.get(name):
             yield f"{label(name)}: {shown(name, value)}"
 

@@ -344,7 +344,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("accounts: {a@b.c: {login: x}, A@b.c: {}}", "A@b.c is also the address at a.yaml:3:12 (accounts.a@b.c)"),
         ("accounts: {a@b.c: {}}\ngroups: {a@b.c: {}}", "a.yaml:4:10: groups.a@b.c: a@b.c is also the address at a.yaml:3:12"),  # noqa: E501
         ("lists: {a@b.c: {}}\ngroups: {d@b.c: {aliases: [A@B.c]}}", "is also the address at a.yaml:3:9 (lists.a@b.c)"),
-        ("groups: {a@b.c: {aliases: [x@bücher.c]}}\nlists: {d@b.c: {aliases: [x@xn--bcher-kva.c]}}", "lists.d@b.c.aliases[0]"),
+        ("groups: {a@b.c: {aliases: [x@bücher.c]}}\nlists: {d@b.c: {aliases: [x@xn--bcher-kva.c]}}", "lists.d@b.c.aliases[0]"),  # noqa: E501
         ("groups: {a@b.c: {}, A@b.c: {}}", "A@b.c is also the address at a.yaml:3:10 (groups.a@b.c)"),
         ("lists: {a@b.c: {members: [D@b.c]}, d@b.c: {}}", "D@b.c is the list at a.yaml:3:36 (lists.d@b.c)"),
         ("lists: {a@b.c: {members: [x@b.c]}, d@b.c: {aliases: [x@b.c]}}", "the server passes no mail on from a list"),

@@ -109,7 +109,11 @@ def _is_ours(stage: Stage, kind: str, value: dict[str, Any]) -> bool:
     if kind == "NetworkListener":
         return value["name"] in OUR_LISTENERS
     domain = server(stage).store.get("Domain", str(value.get("domainId"))) if "domainId" in value else value
-    return kind in ("Domain", "Account", "DkimSignature") and domain is not None and domain["name"] in OUR_DOMAINS
+    return (
+        kind in ("Domain", "Account", "MailingList", "DkimSignature")
+        and domain is not None
+        and domain["name"] in OUR_DOMAINS
+    )
 
 
 def account(stage: Stage, address: str) -> dict[str, Any] | None:

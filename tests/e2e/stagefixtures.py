@@ -554,7 +554,12 @@ OUR_LOGINS = ("admin", "noreply", "postmaster", *OUR_ZONES, "robot2", "sender", 
 
 def _foreign_principals(stack: Stack) -> list[dict[str, Any]]:
     principals = stack.rest.directory.dump()["principals"]
-    return [item for item in principals if item["name"] not in OUR_LOGINS]
+    addresses = tuple(f"@{zone}" for zone in OUR_ZONES)
+    return [
+        item
+        for item in principals
+        if item["name"] not in OUR_LOGINS and not str(next(iter(item.get("emails", ())), "")).endswith(addresses)
+    ]
 
 
 def _foreign_settings(stack: Stack) -> dict[str, str]:

@@ -121,7 +121,7 @@ class Rotation:
 
     def state(self) -> dict[str, Any]:
         """Return what there is, but for the values of keys that no system has seen yet: each run makes its own."""
-        texts = {path.name: path.read_text() for path in self.stack.example.state.glob("*.yaml")}
+        texts = {path.name: path.read_text() for path in self.stack.example.state.glob("[!.]*.yaml")}
         if not self.published():
             texts = {name: re.sub(r"(?m)^ +public_key: .*\n", "", text) for name, text in texts.items()}
         names = sorted(path.name for path in (self.stack.example.path / "secrets").iterdir())
@@ -138,7 +138,7 @@ class Rotation:
     def by_hand(self, domain: str, **stages: str) -> Callable[[], None]:
         """Write stages as an impatient person would, and return what takes it back."""
         state = self.stack.example.state
-        before = {path: path.read_bytes() for path in state.glob("*.yaml")}
+        before = {path: path.read_bytes() for path in state.glob("[!.]*.yaml")}
         halves = public_halves(self.stack)
         facts: dict[str, dict[str, Any]] = {
             name: {"stage": stage, "since": self.receivers.today} for name, stage in stages.items()

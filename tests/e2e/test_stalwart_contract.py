@@ -15,7 +15,7 @@ import smtplib
 import ssl
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,6 +78,17 @@ class Account:
     description: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a server says of the group, the list and the domain: addresses and names as far as they are ours."""
+
+    group: set[str] | None
+    members: set[str]
+    list: set[str] | None
+    recipients: set[str]
+    catch_all: str | None
+
+
 @dataclass
 class World:
     """A server behind a wire that counts, and a directory for it."""
@@ -113,6 +124,10 @@ class World:
     @abstractmethod
     def crew(self) -> None:
         """Make the group rt-crew."""
+
+    @abstractmethod
+    def shared(self) -> Shared:
+        """What is so of the group rt-staff, the list rt-news and the domain; members are accounts' local parts."""
 
     @abstractmethod
     def login_of(self, name: str) -> str:
@@ -218,8 +233,23 @@ class Rest(World):
     def crew(self) -> None:
         self.ask("POST", "/api/principal", {"type": "group", "name": "rt-crew"})
 
+    def shared(self) -> Shared:
+        items = self.ask("GET", "/api/principal?types=individual,group,list&limit=0")["data"]["items"]
+        emails = {item["name"]: list(texts(item.get("emails"))) for item in items}
+        owners = {email: item for item in items for email in emails[item["name"]]}
+        group, news = owners.get(f"rt-staff@{DOMAIN}", {}), owners.get(f"rt-news@{DOMAIN}", {})
+        catcher = owners.get(f"@{DOMAIN}")
+        return Shared(
+            set(emails[group["name"]]) - {f"@{DOMAIN}"} if group else None,
+            {name for name in texts(group.get("members")) if name.startswith("rt-")},
+            set(emails[news["name"]]) if news else None,
+            set(texts(news.get("externalMembers"))),
+            emails[catcher["name"]][0] if catcher else None,
+        )
+
     def take_away(self) -> None:
-        for name in ("rt-admin", "rt-sender", "rt-renamed", "rt-reports", "rt-crew", DOMAIN):
+        ours = ("rt-admin", "rt-sender", "rt-renamed", "rt-reports", "rt-crew", "rt-staff", "rt-news", DOMAIN)
+        for name in ours:
             self.ask("DELETE", f"/api/principal/{name}")
         mine = [
             key
@@ -290,6 +320,25 @@ class Jmap(World):
         group = {"@type": "Group", "name": "rt-crew", "domainId": domains[DOMAIN]}
         assert "g" in self.ask("x:Account/set", create={"g": group})["created"]
 
+    def shared(self) -> Shared:
+        domains = {item["name"]: item for item in self.all("Domain")}
+        names = {item["id"]: name for name, item in domains.items()}
+        accounts = self.all("Account")
+
+        def addresses(item: dict[str, Any]) -> set[str]:
+            owned = (item, *item["aliases"].values())
+            return {f"{each['name']}@{names[each['domainId']]}" for each in owned}
+
+        group = next((item for item in accounts if f"rt-staff@{DOMAIN}" in addresses(item)), None)
+        news = next((item for item in self.all("MailingList") if f"rt-news@{DOMAIN}" in addresses(item)), None)
+        return Shared(
+            addresses(group) if group else None,
+            {item["name"] for item in accounts if group and group["id"] in item.get("memberGroupIds", ())},
+            addresses(news) if news else None,
+            set(news["recipients"]) if news else set(),
+            domains.get(DOMAIN, {}).get("catchAllAddress"),
+        )
+
     def take_away(self) -> None:
         domains = {item["name"]: item["id"] for item in self.all("Domain")}
         if SPARE not in domains:
@@ -303,6 +352,7 @@ class Jmap(World):
         self.ask("x:Security/set", update={"singleton": {"scanBanRate": {"count": 30, "period": 86400000}}})
         ours = domains.get(DOMAIN)
         self.remove("DkimSignature", lambda item: item["domainId"] == ours)
+        self.remove("MailingList", lambda item: item["domainId"] == ours)
         for kind in ("User", "Group"):  # a group that has members stays
             self.remove("Account", lambda item, kind=kind: (item["domainId"], item["@type"]) == (ours, kind))
         self.remove("AllowedIp", lambda item: item["address"] == "192.0.2.0/24")
@@ -315,6 +365,11 @@ class Jmap(World):
         if ids:
             done = self.ask(f"x:{kind}/set", destroy=ids)
             assert set(done["destroyed"]) == set(ids), done
+
+
+def texts(value: Any) -> list[str]:
+    """Return a list of texts, of which one alone stands for itself."""
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 # --------------------------------------------------------------------------------------------------- the servers
@@ -453,6 +508,43 @@ def test_what_removed_names_goes_and_nothing_else(world: World) -> None:
     world.settle()
     assert world.account("rt-reports") is None
     assert world.account("rt-sender") is not None
+
+
+def test_a_group_a_list_and_a_catch_all_come_back_and_go_by_removed_only(world: World) -> None:
+    reports = f"rt-reports@{DOMAIN}: {{roles: [user],"
+    joined = (reports, f"rt-reports@{DOMAIN}: {{groups: [rt-staff@{DOMAIN}], roles: [user],")
+    shared = f"groups: {{rt-staff@{DOMAIN}: {{description: Staff, aliases: [rt-team@{DOMAIN}]}}}}\n"
+    news = f"aliases: [rt-neues@{DOMAIN}], members: [rt-reports@{DOMAIN}, rt-staff@{DOMAIN}, someone@gmail.com]"
+    shared += f"lists: {{rt-news@{DOMAIN}: {{{news}}}}}\ndomains: {{{DOMAIN}: {{catch_all: rt-reports@{DOMAIN}}}}}\n"
+    whole = Shared(
+        {f"rt-staff@{DOMAIN}", f"rt-team@{DOMAIN}"},
+        {"rt-reports"},
+        {f"rt-news@{DOMAIN}", f"rt-neues@{DOMAIN}"},
+        {f"rt-reports@{DOMAIN}", f"rt-staff@{DOMAIN}", "someone@gmail.com"},
+        f"rt-reports@{DOMAIN}",
+    )
+    world.write(joined, more=shared)
+    world.settle()
+    assert world.shared() == whole
+    world.take_away()
+    world.settle()
+    assert world.shared() == whole
+    world.write(more=shared.replace(", someone@gmail.com]", "]").replace("catch_all: rt-reports", "catch_all: rt-team"))
+    world.settle()
+    fewer = whole.recipients - {"someone@gmail.com"}
+    caught = {f"rt-team@{DOMAIN}", f"rt-staff@{DOMAIN}"}  # up to 0.15 it is whose address that is
+    now = world.shared()
+    assert replace(now, catch_all=None) == replace(whole, recipients=fewer, catch_all=None)
+    assert now.catch_all in caught
+    world.write()
+    world.settle()
+    assert world.shared() == now, "nothing goes because it is absent"
+    left = (reports, f"rt-reports@{DOMAIN}: {{groups: [], roles: [user],")
+    removed = f"removed: [group/rt-staff@{DOMAIN}, list/rt-news@{DOMAIN}]\n"
+    world.write(left, more=f"domains: {{{DOMAIN}: {{catch_all: null}}}}\n{removed}")
+    world.settle()
+    assert world.shared() == Shared(None, set(), None, set(), None)
+    assert world.account("rt-reports") is not None
 
 
 def test_a_key_of_the_servers_own_is_kept_and_known(world: World) -> None:

@@ -21,8 +21,10 @@ from reconciler.resources import (
     AllowedIp,
     Different,
     Domain,
+    Group,
     Live,
     Login,
+    MailingList,
     Observation,
     SecretPart,
     SecretRef,
@@ -202,7 +204,7 @@ def mailbox(name, *aliases, **more):
 
 
 def judge_accounts(wanted, live, **more):
-    observation = Observation("stalwart", [Live(item, str(item.login)) for item in live])
+    observation = Observation("stalwart", [Live(item, str(getattr(item, "login", item.name))) for item in live])
     desired = Desired(wanted, **more)
     plan = diff(desired, {"stalwart": observation}, stack="mana")
     return guards.check(Evidence(plan, desired, {"stalwart": observation}, Policy()))
@@ -222,6 +224,54 @@ def test_an_address_of_an_account_that_goes_is_free_in_the_next_run():
     problems = judge_accounts([mailbox("a", "info")], [mailbox("b", "info")], removed=gone)
     (problem,) = [item for item in problems if item.severity is Severity.REFUSED]
     assert f"--only account/b@{ZONE}" in problem.hint
+
+
+def test_addresses_are_one_space_over_accounts_groups_and_lists():
+    staff, news = Group(f"staff@{ZONE}", aliases=(f"team@{ZONE}",)), MailingList(f"news@{ZONE}", aliases=())
+    (problem,) = judge_accounts([mailbox("a", "team")], [staff])
+    assert (problem.severity, problem.where) == (Severity.REFUSED, f"account/a@{ZONE}")
+    assert f"team@{ZONE} is an address of group/staff@{ZONE}" in problem.summary
+    assert judge_accounts([mailbox("a", "team"), replace(staff, aliases=())], [staff]) == ()
+    kept = judge_accounts([mailbox("a", "team"), replace(staff, aliases=UNMANAGED, description="x")], [staff])
+    assert refused(kept) == ["stalwart"]
+    assert refused(judge_accounts([replace(staff, aliases=(news.name,))], [news])) == ["stalwart"]
+    assert refused(judge_accounts([news], [mailbox("b", "news")])) == ["stalwart"]
+    assert judge_accounts([news], [replace(news, aliases=(f"n@{ZONE}",))]) == ()
+    gone = frozenset({news.address})
+    (problem,) = judge_accounts([mailbox("news")], [news], removed=gone)
+    assert f"--only list/news@{ZONE}" in problem.hint
+
+
+def test_a_name_is_one_domain_s_own_or_an_alias():
+    one, other = Domain(ZONE, aliases=("mana.net",)), Domain("mana.dev")
+    assert refused(judge_accounts([Domain("mana.net")], [one])) == ["stalwart"]
+    assert judge_accounts([Domain("mana.net"), replace(one, aliases=())], [one]) == ()
+    assert refused(judge_accounts([replace(one, aliases=(other.name,))], [one, other])) == ["stalwart"]
+    assert judge_accounts([replace(one, description="x")], [one, other]) == ()
+
+
+def test_a_group_goes_with_its_mailbox_and_only_when_nobody_is_in_it():
+    staff = Group(f"staff@{ZONE}")
+    member = Account(f"a@{ZONE}", email=f"a@{ZONE}", groups=(staff.name,))
+    gone = frozenset({staff.address})
+    (problem,) = judge([Domain(ZONE)], mail=[staff, Domain(ZONE)], removed=gone)
+    assert problem.severity is Severity.WARNING
+    assert "every mail in it" in problem.summary
+    assert refused(judge([Domain(ZONE)], mail=[staff, member], removed=gone)) == ["stalwart"]
+    assert refused(judge([replace(member, groups=UNMANAGED)], mail=[staff, member], removed=gone)) == ["stalwart"]
+    assert refused(judge([replace(member, groups=())], mail=[staff, member], removed=gone)) == []
+    assert refused(judge([Domain(ZONE)], mail=[staff, member], removed=gone | {member.address})) == []
+    assert judge([Domain(ZONE)], mail=[MailingList(f"l@{ZONE}")], removed=frozenset({f"list/l@{ZONE}"})) == ()
+
+
+@pytest.mark.parametrize("owner", [Group(f"a@{ZONE}"), MailingList("l@x.how", aliases=(f"l@{ZONE}",))])
+def test_a_domain_of_a_group_or_a_list_stays(owner):
+    gone = frozenset({f"domain/{ZONE}"})
+    (problem,) = judge([Domain("x.how")], mail=[Domain(ZONE), owner], removed=gone)
+    assert problem.severity is Severity.REFUSED
+    assert owner.address in problem.hint
+    elsewhere = MailingList("l@x.how", members=(f"a@{ZONE}",))
+    assert judge([Domain("x.how")], mail=[Domain(ZONE), elsewhere], removed=gone) == ()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ import pytest
 
 from reconciler.dns.records import record as make_record
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found
-from reconciler.importing.request import Request
+from reconciler.importing.found import Found, Request
 from reconciler.resources import Live, Resource
 from reconciler.secrets.store import open_store
 from reconciler.targets.compose.survey import Service

@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from reconciler import keys as formats
-from reconciler.importing.accounts import accounts
-from reconciler.importing.dkim import keys
+from reconciler.importing.directory import Noted, document
+from reconciler.importing.dns import keys
+from reconciler.importing.mail import accounts, domains, groups, lists
 from reconciler.importing.smtp import submissions
-from reconciler.importing.yaml import Noted, document
-from reconciler.resources import Account, Domain, SecretRef, Setting, Signature
+from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting, Signature
 from reconciler.targets.stalwart.passwords import hashed
 
 from .conftest import told
@@ -84,8 +84,54 @@ def test_a_key_of_the_servers_own_says_what_a_loss_means(parts: Parts) -> None:
 
 
 def test_a_domain_that_nothing_else_brings_is_declared(parts: Parts) -> None:
-    made = keys(parts.found(server=parts.server(Domain("lone.example"))), parts.draft())
-    assert made.content["lone.example"].value == []
+    found = parts.found(server=parts.server(Domain("lone.example"), Domain("mana.how"), Account("a@mana.how")))
+    assert domains(found, {}, parts.draft()) == {"lone.example": {}}
+    assert domains(found, {"lone.example": []}, parts.draft()) == {}
+    assert domains(found, {"lone.example": Noted([], out=True)}, parts.draft()) == {"lone.example": {}}
+
+
+# ---------------------------------------------------------------------------------------------- groups, lists, domains
+SHARED = (
+    Domain("mana.how", description="Ours", catch_all="a@mana.how", aliases=("mana.net",), sub_addressing=False),
+    Domain("mana.dev", description=None, catch_all=None, aliases=(), sub_addressing=True),
+    Account("a@mana.how", email="a@mana.how", roles=("user",), groups=("staff@mana.how", "bare")),
+    Group("staff@mana.how", "Staff", ("team@mana.dev",)),
+    Group("bare", None, ()),
+    MailingList("news@mana.how", None, (), ("a@mana.how", "b@elsewhere.example")),
+    MailingList("empty@mana.how", "Nobody yet", (), ()),
+)
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_groups_lists_and_domains_are_written_as_the_directory_has_them(parts: Parts, generation: str) -> None:
+    found, draft = parts.found(server=parts.server(*SHARED, generation=generation)), parts.draft()
+    assert groups(found, draft) == {"staff@mana.how": {"description": "Staff", "aliases": ["team@mana.dev"]}}
+    assert "group/bare: left out: it has no address" in told(draft)
+    assert lists(found, draft) == {
+        "news@mana.how": {"members": ["a@mana.how", "b@elsewhere.example"]},
+        "empty@mana.how": {"description": "Nobody yet"},
+    }
+    switch = {"sub_addressing": False} if generation == "jmap" else {}
+    said = {"description": "Ours", "catch_all": "a@mana.how", "aliases": ["mana.net"], **switch}
+    assert domains(found, {}, draft) == {"mana.how": said}
+    assert len(draft.notes) == 1
+
+
+def test_what_the_directory_can_not_say_of_them_is_told_and_costs_nothing_else(parts: Parts) -> None:
+    live = (
+        Domain("mana.how", description="Ours", aliases=("mana.dev", "bad..x")),
+        Domain("mana.dev"),
+        Domain("mana.net", catch_all="a b@mana.net", aliases=("bad..x",)),
+        MailingList("all@mana.how", "All", (), ("news@mana.how", "a@mana.how")),
+        MailingList("news@mana.how", members=("nomail",)),
+        MailingList("no address", members=("a@mana.how",)),
+    )
+    found, draft = parts.found(server=parts.server(*live, generation="jmap")), parts.draft()
+    assert lists(found, draft) == {"all@mana.how": {"description": "All"}, "news@mana.how": {}}
+    assert domains(found, {}, draft) == {"mana.how": {"description": "Ours"}, "mana.dev": {}, "mana.net": {}}
+    assert "news@mana.how is a list" in told(draft)
+    assert "mana.dev is a domain of its own" in told(draft)
+    assert told(draft).count("as the directory can't say it") == 4
 
 
 # ------------------------------------------------------------------------------------------------------------ accounts

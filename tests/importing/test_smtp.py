@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from reconciler.importing.directory import Noted
 from reconciler.importing.smtp import smtp, submissions
-from reconciler.importing.yaml import Noted
 from reconciler.resources import Account, SecretRef
 
 from .conftest import told

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.desired.yaml import Mistake, parse, value
-from reconciler.importing.yaml import Inline, Noted, document
+from reconciler.importing.directory import Inline, Noted, document
 from reconciler.resources import SecretRef
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.from_regex(

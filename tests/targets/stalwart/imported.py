@@ -47,7 +47,7 @@ def wanted(survey: Survey) -> tuple[list[Resource], dict[str, str]]:
 def _wanted(resource: Resource, survey: Survey) -> Resource:
     match resource:
         case Domain():
-            return Domain(resource.name)
+            return replace(resource, manual=UNMANAGED)
         case Listener():
             return replace(resource, open=True)
         case Signature():

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Account, Different, Live, Same, SecretRef, Unreadable, Verdict
+from reconciler.resources import UNMANAGED, Account, Different, Group, Live, Same, SecretRef, Unreadable, Verdict
 from reconciler.secrets.reveal import is_crypt_hash
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
-from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.kind import Import, Item, Reading
 from reconciler.targets.stalwart.rest.principals import (
+    Means,
     Operation,
     Principal,
-    addresses_after,
+    aliases_of,
     check_lengths,
     emails,
+    kept,
+    local_part,
     members,
+    mended,
+    named,
+    own_emails,
     set_to,
     texts,
 )
@@ -35,46 +40,72 @@ class Accounts(Principal[Account]):
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all accounts; passwords of wanted ones are compared, problems reported."""
         own, wanted = self.own(reading.items), reading.of(Account)
+        groups = named(reading.items, reading.of(Group))
+        made = {name for group in reading.of(Group) for name in (group.name, local_part(group.name))}
         matched = _matched(own, wanted)
         verdicts = _verdicts(reading, [(matched[item["name"]], item) for item in own if item["name"] in matched])
         taken = {account.name for account in matched.values()}
         for item in own:
             account = matched.get(item["name"])
-            addresses = _addresses(item)
+            email = next(iter(own_emails(item)), None)
             yield Live(
                 Account(
                     name=account.name if account else _name(item, taken),
                     login=item["name"],
-                    email=addresses[0] if addresses else None,
+                    email=email,
                     description=item.get("description") or None,
                     roles=tuple(sorted(texts(item, "roles"))),
-                    aliases=tuple(sorted(addresses[1:])),
-                    groups=tuple(sorted(texts(item, "memberOf"))),
+                    aliases=aliases_of(item, email, reading, account),
+                    groups=tuple(self._groups(item, account, groups, made, reading)),
                     quota=item.get("quota"),
                     password=verdicts.get(account.name, UNMANAGED) if account else UNMANAGED,
                 ),
                 id=item["name"],
+                detail=kept(item),
             )
         for account in wanted:  # what its creation needs is read now, not when half of the plan is done
             if account.name not in taken and isinstance(account.password, SecretRef):
                 passwords.revealed(account, account.password, reading.reveal, reading.report)
-        self._conflicts([item for item in reading.items if item.get("type") not in self.types], reading)
+            if account.name not in taken:
+                self._missing(account, groups, made, reading)
+        self._conflicts(reading)
 
-    def _conflicts(self, others: Sequence[Item], reading: Reading) -> None:
-        """Report logins and addresses of wanted accounts that a group, a list or a domain holds.
+    def _conflicts(self, reading: Reading) -> None:
+        """Report logins of wanted accounts that something else has as its name.
 
-        What another account holds is for the plan to judge: it may give it up in the same run.
+        Addresses are for the plan to judge: something may give one up in the same run.
         """
-        names = {item["name"]: item for item in others}
-        held = {email: item for item in others for email in _addresses(item)}
+        others = {item["name"]: item for item in reading.items if item.get("type") not in self.types}
         for account in reading.of(Account):
-            if item := names.get(self.name(account)):
-                summary = f"the login {self.name(account)} is the name of a {item.get('type')} on the server"
-                reading.report(_conflict(account, summary))
-            for address in self.addresses(account):
-                if item := held.get(address):
-                    summary = f"{address} is an address of the {item.get('type')} {item['name']}"
-                    reading.report(_conflict(account, summary))
+            if item := others.get(self.name(account)):
+                summary = f"the login {item['name']} is the name of a {item.get('type')} on the server"
+                hint = "names are one space for accounts, groups, lists and domains: give another `login`"
+                reading.report(Problem(account.address, summary, hint, scope=account.address))
+
+    def _groups(
+        self, item: Item, account: Account | None, groups: Mapping[str, str], made: Collection[str], reading: Reading
+    ) -> Iterator[str]:
+        """Yield its groups by their addresses, or by their names where they have none or are wanted by them.
+
+        A wanted one that does not exist, and that nobody makes, is reported and counts as there: nothing can be done.
+        """
+        wanted = account.groups if account and isinstance(account.groups, tuple) else ()
+        for name in texts(item, "memberOf"):
+            spelled = [address for address, group in groups.items() if group == name]
+            yield next((it for it in spelled if it in wanted), spelled[-1] if spelled else name)
+        if account:
+            yield from self._missing(account, groups, made, reading)
+
+    def _missing(
+        self, account: Account, groups: Mapping[str, str], made: Collection[str], reading: Reading
+    ) -> list[str]:
+        """Report the groups of an account that do not exist, and that nobody makes."""
+        wanted = account.groups if isinstance(account.groups, tuple) else ()
+        missing = [name for name in wanted if name not in groups and name not in made]
+        for name in missing:
+            hint = "declare it under `groups`, or take it away here; until then the account is kept without it"
+            reading.report(Problem(account.address, f"the server has no group {name}", hint))
+        return missing
 
     # ---------------------------------------------------------------------------------------------------------- writing
     def name(self, resource: Account) -> str:
@@ -82,26 +113,23 @@ class Accounts(Principal[Account]):
         login, address = resource.login, resource.name
         return (login if isinstance(login, str) else address.rpartition("@")[0] or address).lower()
 
-    def addresses(self, resource: Account) -> list[str]:
-        """Return its addresses, the primary one first."""
-        return emails(resource.email, resource.aliases)
-
-    def body(self, resource: Account, hashes: Hashes) -> dict[str, Any]:
+    def body(self, resource: Account, means: Means) -> dict[str, Any]:
         """Return what creates it. Roles are always sent: without one it can't log in."""
         made: dict[str, Any] = {"type": "individual", "name": self.name(resource)}
         made["roles"] = list(resource.roles) if isinstance(resource.roles, tuple) else ["user"]
-        made["emails"] = self.addresses(resource)
+        made["emails"] = emails(resource)
         if isinstance(resource.password, SecretRef):
-            made["secrets"] = [hashes.of(resource, resource.password)]
+            made["secrets"] = [means.hashes.of(resource, resource.password)]
         optional = {"description": resource.description, "quota": resource.quota}
         made |= {name: value for name, value in optional.items() if value is not None and value is not UNMANAGED}
         if isinstance(resource.groups, tuple) and resource.groups:
-            made["memberOf"] = list(resource.groups)
+            made["memberOf"] = means.groups(resource.groups)
         check_lengths(made)
         return made
 
-    def operations(self, change: Change, before: Account, after: Account, hashes: Hashes) -> list[Operation]:
-        """Return the operations that carry a change out; only the primary address has a position: addresses are set."""
+    def operations(self, change: Change, before: Account, after: Account, means: Means) -> list[Operation]:
+        """Return the operations that carry a change out."""
+        del before
         changed = change.fields
         operations: list[Operation] = []
         if "login" in changed:
@@ -111,13 +139,14 @@ class Accounts(Principal[Account]):
         if "quota" in changed:
             operations.append(set_to("quota", "" if after.quota is None else after.quota))
         if "email" in changed or "aliases" in changed:
-            operations.append(set_to("emails", addresses_after(before, after)))
-        for name, field in (("roles", "roles"), ("groups", "memberOf")):
-            if name in changed:
-                operations += members(field, *changed[name])
+            operations += mended(change)
+        if "roles" in changed:
+            operations += members("roles", *changed["roles"])
+        if "groups" in changed:
+            operations += members("memberOf", *(means.groups(names or ()) for names in changed["groups"]))
         if "password" in changed and isinstance(after.password, SecretRef):
             # Replaces the password and leaves app passwords and one-time seeds; `set` would not (observed.md, 0.15.5).
-            value = hashes.of(after, after.password)
+            value = means.hashes.of(after, after.password)
             operations.append({"action": "addItem", "field": "secrets", "value": value})
         check_lengths(operations)
         return operations
@@ -164,22 +193,13 @@ def _matched(items: Sequence[Item], wanted: Iterable[Account]) -> dict[str, Acco
 
 
 def _identity(item: Item, attribute: str) -> str:
-    return str(item["name"]) if attribute == "login" else next(iter(_addresses(item)), "")
-
-
-def _addresses(item: Item) -> list[str]:
-    return [email.lower() for email in texts(item, "emails")]
+    return str(item["name"]) if attribute == "login" else next(iter(own_emails(item)), "")
 
 
 def _name(item: Item, taken: set[str]) -> str:
     """Name an account that nobody declared: by its primary address, where that is no declared account's name."""
     address = _identity(item, "email")
     return address if address and address not in taken else str(item["name"])
-
-
-def _conflict(account: Account, summary: str) -> Problem:
-    hint = "names are one space for accounts, groups, lists and domains: give another `login`, or remove the other one"
-    return Problem(account.address, summary, hint, scope=account.address)
 
 
 def _verdicts(reading: Reading, matched: Iterable[tuple[Account, Item]]) -> dict[str, Verdict]:

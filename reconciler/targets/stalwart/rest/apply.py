@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.desired.stalwart import in_config_file
@@ -16,7 +16,7 @@ from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, insert
 from reconciler.targets.stalwart.rest.kind import PENDING, Keys, Reading, pending
-from reconciler.targets.stalwart.rest.principals import Principal, released
+from reconciler.targets.stalwart.rest.principals import Means, Principal, released
 from reconciler.targets.stalwart.work import Item, restart_for, undone, unusable
 
 # What else keeps a server from reloading, and how to get it out of the way.
@@ -38,7 +38,8 @@ class Run:
     ) -> None:
         """Make the hashes that the changes send; nothing is sent yet."""
         self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
-        self._hashes = Hashes(changes, reveal, progress)
+        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals)
+        self._put_off: list[tuple[Principal[Any], Item]] = []
         self._down: Problem | None = None
         self._failed: set[str] = set()
 
@@ -59,28 +60,46 @@ class Run:
         return item
 
     # ------------------------------------------------------------------------------------------------------ principals
-    def principal(self, kind: Principal[Any], change: Change) -> Outcome:
-        """Create, change or delete a principal, and look again where that alone can tell how it went."""
-        item = self._begun(change)
-        if item.problem is None:
-            self._sent(kind, item)
-        return self._told(item)
+    def principal(self, kind: Principal[Any], change: Change) -> Iterator[Outcome]:
+        """Create, change or delete a principal, and look again where that alone can tell how it went.
 
-    def _sent(self, kind: Principal[Any], item: Item) -> None:
-        change, login = item.change, self._api.connection.login
+        What of it waits for others is put off: `finish` tells the outcome.
+        """
+        item = self._begun(change)
+        first = kind.at_once(change)
+        if item.problem is None:
+            self._sent(kind, item, first, self._send)
+        if item.problem is None and first is not change:
+            self._put_off.append((kind, item))
+        else:
+            yield self._told(item)
+
+    def finish(self) -> Iterator[Outcome]:
+        """Write what was put off."""
+        for kind, item in self._put_off:
+            if self._down is None:
+                self._sent(kind, item, item.change, self._send_afterwards)
+            else:
+                item.fail(self._down)
+            yield self._told(item)
+
+    def _sent(
+        self, kind: Principal[Any], item: Item, change: Change, send: Callable[[Principal[Any], Change], None]
+    ) -> None:
+        login = self._api.connection.login
         try:
-            self._send(kind, change)
+            send(kind, change)
             kind.written(change, login)
         except AnswerLost as error:
             kind.written(change, login)
-            self._look_again(kind, item, error.problems[0], Status.UNKNOWN)
+            self._look_again(kind, item, change, error.problems[0], Status.UNKNOWN)
         except TargetUnreadable as error:
             self._down = item.problem = error.problems[0]
             item.status = Status.FAILED
         except Rejected as error:
             problem = _declined(change, error)
             if error.error == "fieldAlreadyExists":  # perhaps our own, whose answer was lost
-                self._look_again(kind, item, problem, Status.FAILED)
+                self._look_again(kind, item, change, problem, Status.FAILED)
             else:
                 item.fail(problem)
         except (ValueError, SecretUnreadable) as error:
@@ -89,25 +108,31 @@ class Run:
     def _send(self, kind: Principal[Any], change: Change) -> None:
         before, after = change.before, change.after
         if before is None:
-            self._api.create(kind.body(change.resource, self._hashes))
+            self._api.create(kind.body(change.resource, self._means))
         elif after is None:
             self._api.delete(before.id)
-        elif operations := kind.operations(change, before.resource, after, self._hashes):
+        elif operations := kind.operations(change, before.resource, after, self._means):
             self._api.patch(before.id, operations)
+
+    def _send_afterwards(self, kind: Principal[Any], change: Change) -> None:
+        for name, operations in kind.afterwards(change, self._api.principals()):
+            self._api.patch(name, operations)
 
     def release(self, change: Change) -> None:
         """Take the addresses that something gives up from it before its own turn, as others in a circle want them."""
         if self._down is not None or change.before is None:
             return
         try:
-            self._api.patch(change.before.id, released(change.before.resource, change.after))
+            self._api.patch(change.before.id, released(change))
         except (TargetUnreadable, Rejected):
             return  # the change itself comes next and tells what is wrong
 
-    def _look_again(self, kind: Principal[Any], item: Item, problem: Problem, otherwise: Status) -> None:
+    def _look_again(
+        self, kind: Principal[Any], item: Item, change: Change, problem: Problem, otherwise: Status
+    ) -> None:
         """Read again what may have been written: done if it is as desired. Nothing is sent twice blindly."""
         try:
-            if self._is_so(kind, item.change):
+            if self._is_so(kind, change):
                 return
         except TargetUnreadable as error:
             self._down = error.problems[0]
@@ -118,8 +143,7 @@ class Run:
     def _is_so(self, kind: Principal[Any], change: Change) -> bool:
         if change.after is None:
             return change.before is not None and self._api.principal(change.before.id) is None
-        found = self._api.principal(kind.name(change.after))
-        reading = Reading([found] if found else [], {}, [change.after], reveal=self._reveal)
+        reading = Reading(self._api.principals(), {}, [change.after], reveal=self._reveal)
         return any(not ((now := renewed(change, live)) and now.fields) for live in kind.live(reading))
 
     # ------------------------------------------------------------------------------------------------------------ keys
@@ -277,9 +301,9 @@ def _declined(change: Change, error: Rejected) -> Problem:
     hint = "look at the server's log"
     match error.error:
         case "notFound" if "." in error.subject:
-            hint = f"declare the domain {error.subject}: an account below it does, or make it on the server"
+            hint = f"declare the domain {error.subject}: an address below it does, or make it on the server"
         case "notFound":
-            hint = f"make {error.subject} on the server: groups, lists and roles are not kept here"
+            hint = f"make {error.subject} on the server, or plan again: it was there a moment ago"
         case "fieldAlreadyExists":
             hint = "names and addresses are unique over all accounts, groups, lists and domains: plan again, or rename"
     return Problem(change.address, error.summary, error.hint or hint)

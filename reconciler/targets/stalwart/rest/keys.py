@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from reconciler.desired.stalwart import LOCAL_KEYS, in_config_file
 from reconciler.plan import Change
 from reconciler.reconcile import Reveal
-from reconciler.resources import Resource
 from reconciler.targets.stalwart.rest.kind import Keys, Kind, R
 
 
@@ -83,11 +82,6 @@ class KeyKind(Kind[R]):
     prefixes: ClassVar[tuple[str, ...]] = ()
     restarts: ClassVar[bool] = False
     """Whether a change of it is in force only after a restart."""
-
-    def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
-        """Name the keys outside the prefixes that hold what is live of it."""
-        del wanted
-        return ()
 
     def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Turn a change into an edit of keys. ``before`` is what is stored, ``others`` are all changes of this apply.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -35,8 +35,8 @@ def pending(stored: Keys) -> tuple[str, ...]:
 class Reading:
     """What one server has, and what is wanted of it.
 
-    ``items`` are its principals, ``keys`` its settings in force, ``leaving`` what is removed and in force until a
-    reload. Secrets are revealed by ``reveal``, problems told to ``report``.
+    ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``leaving`` what
+    is removed and in force until a reload. Secrets are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Reading:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         waiting = frozenset(pending(stored))
         self.items, self.wanted = items, wanted
+        self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
         self.keys = {key: value for key, value in stored.items() if key not in waiting}
         self.leaving = waiting - stored.keys()
         self.reveal, self.report, self.progress = reveal, report, progress
@@ -79,6 +80,11 @@ class Kind(Generic[R]):
     """One kind: how what is live becomes a resource, and what an import takes of it."""
 
     resource: ClassVar[type[Resource]]
+
+    def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name the single keys that hold what is live of it."""
+        del wanted
+        return ()
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield what is live of it, and report what stands in the way of what is wanted."""

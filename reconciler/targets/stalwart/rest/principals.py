@@ -1,20 +1,53 @@
-"""Principals: what domains and accounts have in common, and whatever else the server keeps in its directory."""
+"""Principals: what domains, groups, accounts and lists have in common, and whose an address is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
 
 from reconciler.plan import Change
-from reconciler.resources import UNMANAGED, Special
+from reconciler.resources import UNMANAGED, Account, Group, MailingList, Resource
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
-from reconciler.targets.stalwart.rest.kind import Item, Kind, R
+from reconciler.targets.stalwart.rest.kind import Item, Kind, R, Reading
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
+A = TypeVar("A", Group, MailingList)
+
 Operation = dict[str, Any]
 """One step of a change, as the server takes it."""
+
+
+class Means:
+    """What the changes of one apply are written with: hashes of passwords, and who is called what on the server."""
+
+    def __init__(self, hashes: Hashes, changes: Sequence[Change], listing: Callable[[], Sequence[Item]]) -> None:
+        """Take note of the logins that are wanted; ``listing`` reads the directory, when it is first needed."""
+        self.hashes, self._listing = hashes, listing
+        self._logins = {change.after.login for change in changes if isinstance(change.after, Account)}
+        found = [(change.before, change.after) for change in changes if isinstance(change.after, Group)]
+        self._groups = {address: before.id for before, after in found if before for address in emails(after)}
+
+    @functools.cached_property
+    def _items(self) -> Sequence[Item]:
+        return self._listing()
+
+    def name(self, resource: Group | MailingList) -> str:
+        """Choose the server's name for something new: its local part, as logins are, where nobody else has it."""
+        local = local_part(resource.name)
+        taken = {str(item["name"]) for item in self._items} | self._logins | set(self._groups.values())
+        name = resource.name if local in taken else local
+        if isinstance(resource, Group):
+            self._groups |= dict.fromkeys(emails(resource), name)
+        return name
+
+    def groups(self, names: Iterable[str]) -> list[str]:
+        """Return the server's names of groups that are named by address or name; what is not there is left out."""
+        known = named(self._items) | self._groups if names else {}
+        return [known[name] for name in names if name in known]
 
 
 class Principal(Kind[R]):
@@ -31,22 +64,28 @@ class Principal(Kind[R]):
         """Return the server's name for it."""
         raise NotImplementedError
 
-    def body(self, resource: R, hashes: Hashes) -> dict[str, Any]:
+    def body(self, resource: R, means: Means) -> dict[str, Any]:
         """Return what creates it, checked by `check_lengths`.
 
         Raises ValueError when a value can't be stored, `SecretUnreadable` when its password can't be read.
         """
         raise NotImplementedError
 
-    def operations(self, change: Change, before: R, after: R, hashes: Hashes) -> list[Operation]:
+    def operations(self, change: Change, before: R, after: R, means: Means) -> list[Operation]:
         """Return the operations that carry a change out, empty when nothing differs. Raises as `body` does."""
-        del change, before, after, hashes
-        return []
+        raise NotImplementedError
 
-    def addresses(self, resource: R) -> list[str]:
-        """Return the addresses that it alone may have, the primary one first."""
-        del resource
-        return []
+    def at_once(self, change: Change) -> Change:
+        """Return the part of a change that can be written before everything else is there: all of it, as a rule."""
+        return change
+
+    def afterwards(self, change: Change, items: Sequence[Item]) -> Iterator[tuple[str, list[Operation]]]:
+        """Yield what of a change is written when everything else is there, by the principals' names. Raises as `body`.
+
+        ``items`` is the directory as it is by then.
+        """
+        del change, items
+        yield from ()
 
     def written(self, change: Change, login: Login) -> None:
         """Take note that a change was sent, and perhaps carried out; ``login`` is how we get in."""
@@ -64,7 +103,7 @@ def in_turn(changes: Sequence[Change], of: Callable[[Change], Principal[Any]]) -
 
     def claims(change: Change, resource: Any) -> Iterator[tuple[str, str]]:
         yield "name", of(change).name(resource)
-        yield from (("address", item) for item in of(change).addresses(resource))
+        yield from (("address", item) for item in emails(resource))
 
     held = {item: change for change in changes if change.before for item in claims(change, change.before.resource)}
     begun: set[int] = set()
@@ -87,23 +126,144 @@ def in_turn(changes: Sequence[Change], of: Callable[[Change], Principal[Any]]) -
         yield from turn(change)
 
 
-def addresses_after(before: Any, after: Any) -> list[str]:
-    """Return the addresses of what has ``email`` and ``aliases`` once it is changed: what is not managed stays."""
-    email = before.email if after.email is UNMANAGED else after.email
-    aliases = before.aliases if after.aliases is UNMANAGED else after.aliases
-    return emails(email, aliases)
+# ------------------------------------------------------------------------------------------------------- addresses
+def emails(resource: Resource | None) -> list[str]:
+    """List the addresses that a resource alone may have, the primary one first and each once."""
+    if isinstance(resource, Account):
+        first = resource.email
+    elif isinstance(resource, Group | MailingList):
+        first = resource.name if resource.primary else None
+    else:
+        return []
+    aliases = resource.aliases if isinstance(resource.aliases, tuple) else ()
+    return list(dict.fromkeys((*([first] if isinstance(first, str) else ()), *aliases)))
 
 
-def released(before: Any, after: Any) -> list[Operation]:
-    """Return the operations that leave it only those of its addresses which it keeps."""
-    kept = addresses_after(before, after)
-    return [set_to("emails", [item for item in emails(before.email, before.aliases) if item in kept])]
+def emails_after(before: Resource, after: Resource) -> list[str]:
+    """List the addresses of a resource once it is changed: what is not managed stays."""
+    kept = {name: getattr(before, name) for name in ("email", "aliases") if getattr(after, name, None) is UNMANAGED}
+    return emails(replace(after, **kept))
 
 
-def emails(email: str | Special | None, aliases: tuple[str, ...] | Special) -> list[str]:
-    """List a primary address and its aliases, each once."""
-    first = [email] if isinstance(email, str) else []
-    return first + [alias for alias in (aliases if isinstance(aliases, tuple) else ()) if alias not in first]
+def mended(change: Change) -> Iterator[Operation]:
+    """Yield the operations that give something its addresses.
+
+    They are added and removed one by one, so that catch-alls and addresses of domains that are gone stay. Only the
+    primary one has a position: where it changes, all are set.
+    """
+    if change.before is None or change.after is None:
+        return
+    have, want = emails(change.before.resource), emails_after(change.before.resource, change.after)
+    if have[:1] == want[:1]:
+        yield from members("emails", have, want)
+    else:
+        yield set_to("emails", [*want, *catch_alls(change.before.detail)])
+
+
+def released(change: Change) -> list[Operation]:
+    """Return the operations that leave something only those of its addresses which it keeps."""
+    if change.before is None or change.after is None:
+        return []
+    kept = emails_after(change.before.resource, change.after)
+    return list(
+        members("emails", emails(change.before.resource), [it for it in emails(change.before.resource) if it in kept])
+    )
+
+
+def own_emails(item: Item) -> list[str]:
+    """List the addresses of a principal as the server has them, without its catch-alls: ``@DOMAIN`` is one."""
+    return [text.lower() for text in texts(item, "emails") if not text.startswith("@")]
+
+
+def catch_alls(item: Item) -> tuple[str, ...]:
+    """List the catch-alls of a principal: ``@DOMAIN`` among its addresses."""
+    return tuple(text.lower() for text in texts(item, "emails") if text.startswith("@"))
+
+
+def kept(item: Item) -> Item:
+    """Return what of a principal its writer reads again. No secret is in it."""
+    return {name: texts(item, name) for name in ("emails", "members")}
+
+
+def aliases_of(item: Item, primary: str | None, reading: Reading, wanted: Resource | None) -> tuple[str, ...]:
+    """Return the addresses of a principal beside the primary one.
+
+    One of a domain that the server does not have gets no mail: it is there only where it is wanted.
+    """
+    known = emails(wanted)
+    found = (text for text in own_emails(item) if text != primary)
+    return tuple(sorted({text for text in found if text.rpartition("@")[2] in reading.domains or text in known}))
+
+
+def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]:
+    """Map every local part, name and address of a group to the server's name for it: the one to be shown is last."""
+    groups = [item for item in items if item.get("type") == "group"]
+    declared = {group.name: name for name, group in matched(groups, list(wanted)).items()}
+    addresses = {address: str(item["name"]) for item in groups for address in reversed(own_emails(item))}
+    names = {str(item["name"]): str(item["name"]) for item in groups}
+    return {local_part(address): name for address, name in addresses.items()} | names | addresses | declared
+
+
+def matched(items: Sequence[Item], wanted: Sequence[A]) -> dict[str, A]:
+    """Map names to the wanted groups or lists that they are: by primary address, else by a name that is its own.
+
+    A name is, where it is the whole address, or its local part and every address it has is of the same domain.
+    """
+    first = {own_emails(item)[0]: item["name"] for item in items if own_emails(item)}
+    names = {item["name"]: {text.rpartition("@")[2] for text in own_emails(item)} for item in items}
+    found: dict[str, A] = {}
+    rest = {resource.name: resource for resource in wanted}
+    for address, name in first.items():
+        if address in rest:
+            found[name] = rest.pop(address)
+    for address, resource in rest.items():
+        local, _, domain = address.partition("@")
+        fitting = (name for name in (address, local) if name in names and (name == address or names[name] <= {domain}))
+        name = next((name for name in fitting if name not in found), None)
+        if name is not None:
+            found[name] = resource
+    return found
+
+
+def local_part(address: str) -> str:
+    """Return what is before the ``@``."""
+    return address.partition("@")[0]
+
+
+class Addressed(Principal[A]):
+    """A kind whose things are known by their primary address."""
+
+    def name(self, resource: A) -> str:
+        """Return its primary address; which name the server has for it is settled when it is made."""
+        return resource.name
+
+    def said(self, reading: Reading, wanted: Sequence[A]) -> Iterator[tuple[Item, A | None, dict[str, Any]]]:
+        """Yield the principals, which of the wanted each is, and the fields that all such kinds have."""
+        own = self.own(reading.items)
+        pairs = matched(own, wanted)
+        taken = {resource.name for resource in pairs.values()}
+        for item in own:
+            resource, primary = pairs.get(item["name"]), next(iter(own_emails(item)), "")
+            name = resource.name if resource else primary if primary and primary not in taken else item["name"]
+            aliases = aliases_of(item, name, reading, resource)
+            fields = {"name": name, "description": item.get("description") or None, "aliases": aliases}
+            yield item, resource, fields | {"primary": not resource or primary == name}
+
+    def body(self, resource: A, means: Means) -> dict[str, Any]:
+        """Return what creates it."""
+        made = {"type": self.types[0], "name": means.name(resource), "emails": emails(resource)}
+        made |= {"description": resource.description} if isinstance(resource.description, str) else {}
+        check_lengths(made)
+        return made
+
+    def operations(self, change: Change, before: A, after: A, means: Means) -> list[Operation]:
+        """Return the operations that carry a change out."""
+        del before, means
+        operations = [set_to("description", after.description or "")] if "description" in change.fields else []
+        if {"aliases", "primary"} & change.fields.keys():
+            operations += mended(change)
+        check_lengths(operations)
+        return operations
 
 
 def texts(item: Item, name: str) -> list[str]:

@@ -17,7 +17,7 @@ from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, Docker
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, Keys, Reading, fresh, pending
-from reconciler.targets.stalwart.rest.principals import Principal
+from reconciler.targets.stalwart.rest.principals import Principal, own_emails
 from reconciler.targets.stalwart.rest.target import KINDS
 from reconciler.targets.stalwart.survey import Omissions, Survey, check, fit, looks_secret
 
@@ -25,13 +25,11 @@ _SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_dom
 _KNOWN_FIELDS = frozenset(
     (
         *("type", "id", "name", "emails", "secrets", "description", "quota", "usedQuota", "roles", "memberOf", "lists"),
-        "members",
+        *("members", "externalMembers"),
     )
 )
 _OTHERS = {
-    "group": ("groups", "make them on a new server before you apply: accounts may be in them"),
     "role": ("roles", "make them on a new server before you apply: accounts may have them"),
-    "list": ("mailing lists", "make them anew on a new server"),
     "apiKey": ("API keys", "make new ones on a new server"),
 }
 
@@ -73,12 +71,16 @@ def _survey(
 def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
     """Tell of what else is in the server's directory."""
     kinds = {word: kind for kind in KINDS if isinstance(kind, Principal) for word in kind.types}
+    domains = {item["name"] for item in items if item.get("type") == "domain"}
     for item in items:
         word, name = str(item.get("type")), str(item["name"])
         if kind := kinds.get(word):
             known = _KNOWN_FIELDS - kind.undeclared
             for field in sorted(key for key, value in item.items() if key not in known and value):
                 out.note(name, f"its {field} can't be declared", "set them again on a new server")
+            if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
+                hint = "they get no mail: they are left out"
+                out.note(name, "has addresses in domains that the server does not have", hint)
         else:
             what, hint = _OTHERS.get(word, (f"principals of the type {word}", "make them anew on a new server"))
             out.note(name, f"{what} can't be declared", hint)

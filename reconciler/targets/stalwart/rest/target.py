@@ -19,14 +19,19 @@ from reconciler.targets.stalwart.rest.allowed_ip import AllowedIps
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.apply import Run, override
 from reconciler.targets.stalwart.rest.domain import Domains
+from reconciler.targets.stalwart.rest.group import Groups
 from reconciler.targets.stalwart.rest.keys import KeyKind, overridden
 from reconciler.targets.stalwart.rest.kind import PENDING, Kind, Reading
 from reconciler.targets.stalwart.rest.listener import Listeners
+from reconciler.targets.stalwart.rest.mailing_list import MailingLists
 from reconciler.targets.stalwart.rest.principals import Principal, in_turn
 from reconciler.targets.stalwart.rest.setting import Settings
 from reconciler.targets.stalwart.rest.signature import Signatures
 
-KINDS: tuple[Kind[Any], ...] = (Domains(), Accounts(), Signatures(), Settings(), AllowedIps(), Listeners())
+KINDS: tuple[Kind[Any], ...] = (
+    *(Domains(), Groups(), Accounts(), MailingLists()),
+    *(Signatures(), Settings(), AllowedIps(), Listeners()),
+)
 """All there is of this generation: a further kind is a file, and an entry here."""
 
 _PRINCIPALS = {kind.resource: kind for kind in KINDS if isinstance(kind, Principal)}
@@ -90,13 +95,14 @@ class StalwartRest:
                 if early:
                     run.release(change)
                 else:
-                    yield run.principal(_principal_of(change), change)
+                    yield from run.principal(_principal_of(change), change)
+            yield from run.finish()
             if keys and not stopped():
                 yield from run.keys(keys, _query(change.resource for _, change in keys))
             for change in (item for item in principals if item.deletes):
                 if stopped():
                     return
-                yield run.principal(_principal_of(change), change)
+                yield from run.principal(_principal_of(change), change)
 
 
 def _principal_of(change: Change) -> Principal[Any]:
@@ -106,5 +112,5 @@ def _principal_of(change: Change) -> Principal[Any]:
 def _query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return prefixes and single keys that hold what is live of all kinds, in one request."""
     items = list(resources)
-    single = {PENDING, *(key for kind in _KEYS.values() for key in kind.single(items))}
+    single = {PENDING, *(key for kind in KINDS for key in kind.single(items))}
     return tuple(prefix for kind in _KEYS.values() for prefix in kind.prefixes), tuple(sorted(single))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.problem import Refused, Severity, TargetUnreadable
-from reconciler.resources import UNMANAGED, Account, Domain, Listener, Setting, Signature
+from reconciler.resources import Account, Domain, Group, Listener, MailingList, Setting, Signature
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.targets.stalwart.passwords import hashed
@@ -62,7 +62,6 @@ def test_an_empty_server_becomes_what_another_one_was(filled, keys):
         target = filled.connect(url=server.url)
         plan, _ = plan_after(filled, found, target)
         filled.server = server
-        filled.make(type="group", name="crew")  # which nobody imports
         for change_set in (plan, plan_after(filled, found, target)[0]):
             list(target.apply(change_set.changes, filled.reveal))
         assert plan_after(filled, found, target)[0].changes == ()
@@ -94,7 +93,7 @@ def test_accounts_come_with_all_they_have(filled):
         'Sends: # "all" of it',
         ("user",),
         ("a@second.org", "z@mana.how"),
-        ("crew",),
+        ("crew@mana.how",),
         1 << 30,
     )
     assert accounts["account/postmaster@second.org"].login == "pm"
@@ -106,7 +105,6 @@ def test_accounts_come_with_all_they_have(filled):
 
 def test_what_of_accounts_can_t_be_declared_is_told(filled):
     said = "\n".join(told(survey(filled)))
-    assert "crew: groups can't be declared" in said
     assert "account/noreply@mana.how: app passwords and one-time codes are not imported" in said
 
 
@@ -127,11 +125,36 @@ def test_an_account_without_roles_or_password_stays_so(filled):
     assert any("account/bare@mana.how: has no password" in line for line in told(found))
 
 
-def test_an_account_with_a_catch_all_comes_without_its_aliases(filled):
-    filled.make(type="individual", name="all", secrets=[HASH], emails=["all@mana.how", "@mana.how"], roles=["user"])
+def test_a_catch_all_is_the_domain_s_and_costs_no_alias(filled):
+    emails = ["all@mana.how", "al@mana.how", "@mana.how", "x@gone.example"]
+    filled.make(type="domain", name="gone.example")
+    filled.make(type="individual", name="all", secrets=[HASH], emails=emails, roles=["user"])
+    filled.call("DELETE", "/api/principal/gone.example")
     found = survey(filled)
-    assert resources(found, Account)["account/all@mana.how"].aliases is UNMANAGED
-    assert any("account/all@mana.how: its aliases can't be declared" in line for line in told(found))
+    assert resources(found, Account)["account/all@mana.how"].aliases == ("al@mana.how",)
+    assert resources(found, Domain)["domain/mana.how"].catch_all == "all@mana.how"
+    assert any("all: has addresses in domains that the server does not have" in line for line in told(found))
+    assert plan_after(filled, found)[0].changes == ()
+
+
+def test_groups_and_lists_come_with_all_they_have(filled):
+    more = {"members": ["noreply", "crew"], "externalMembers": ["B@GMail.com"], "description": "All news"}
+    filled.make(type="list", name="news", emails=["news@mana.how", "neues@mana.how"], **more)
+    found = survey(filled)
+    assert resources(found, Group) == {"group/crew@mana.how": Group("crew@mana.how", None, ())}
+    members = ("noreply@mana.how", "crew@mana.how", "b@gmail.com")
+    news = MailingList("news@mana.how", "All news", ("neues@mana.how",), members)
+    assert resources(found, MailingList) == {"list/news@mana.how": news}
+    plan, _ = plan_after(filled, found)
+    assert (plan.changes, {item.where for item in plan.problems}) == ((), {"group/crew@mana.how"}), "it gets no mail"
+
+
+def test_a_group_without_an_address_is_told_and_accounts_stay_in_it(filled):
+    filled.make(type="group", name="bare")
+    filled.call("PATCH", "/api/principal/pm", [{"action": "addItem", "field": "memberOf", "value": "bare"}])
+    found = survey(filled)
+    assert any("group/bare: can't be declared: its name" in line for line in told(found))
+    assert resources(found, Account)["account/postmaster@second.org"].groups == ("bare",)
     assert plan_after(filled, found)[0].changes == ()
 
 

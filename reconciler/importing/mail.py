@@ -1,4 +1,4 @@
-"""`accounts.yaml`: who has a mailbox or a login, and where each password is."""
+"""`accounts.yaml`, `groups.yaml` and `domains.yaml`: who has a mailbox or an address, and where each password is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.desired.spec.mail import AccountEntry
-from reconciler.desired.spec.scalars import AccountName
+from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, ListEntry
+from reconciler.desired.spec.scalars import AccountName, DomainName, Email
+from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
-from reconciler.importing.found import Found
-from reconciler.importing.request import ADMINISTRATOR
+from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.importing.smtp import Submission
-from reconciler.importing.yaml import Noted
-from reconciler.resources import Account, SecretRef
+from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting
 
 _NAMED = 5  # accounts that a note names
 NO_PASSWORD = (
@@ -127,3 +126,70 @@ def _variables(found: Found) -> dict[str, str]:
 def _variable(text: str) -> str:
     word = "".join(char if char.isascii() and char.isalnum() else "_" for char in text)
     return f"{'_' if word[:1].isdigit() else ''}{word.upper()}_PASSWORD"
+
+
+# --------------------------------------------------------------------------------------------- groups, lists, domains
+def groups(found: Found, draft: Draft) -> dict[str, Any]:
+    """Return the shared mailboxes by their address. One without an address is named by the accounts in it alone."""
+    content: dict[str, Any] = {}
+    for item in sorted(found.of(Group), key=lambda item: item.name):
+        if "@" not in item.name:
+            hint = "give it an address on the server, and import again; the accounts in it say so all the same"
+            draft.note(item.address, "left out: it has no address", hint)
+            continue
+        content |= _fitting(item, ("description", "aliases"), dict[Email, GroupEntry], draft)
+    return content
+
+
+def lists(found: Found, draft: Draft) -> dict[str, Any]:
+    """Return the mailing lists by their address. Members that are lists themselves get nothing, and can't be said."""
+    content: dict[str, Any] = {}
+    own = {address for item in found.of(MailingList) for address in item.mailboxes}
+    for item in sorted(found.of(MailingList), key=lambda item: item.name):
+        names = ["description", "aliases", "members"]
+        nested = [address for address in item.members if address in own] if isinstance(item.members, tuple) else []
+        if nested:
+            names.remove("members")
+            summary = f"its members are left out: {', '.join(nested[:_NAMED])} is a list, to which no mail is passed on"
+            draft.note(item.address, summary, "write the members of that list in its place")
+        content |= _fitting(item, names, dict[Email, ListEntry], draft)
+    return content
+
+
+def domains(found: Found, keys: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """Return the domains of which more is to be said than that they exist, and those that nothing else would bring.
+
+    ``keys`` are what `dkim.yaml` says of each domain.
+    """
+    named = {name for name, entry in keys.items() if not (isinstance(entry, Noted) and entry.out)}
+    homes = {*named, *(address.rpartition("@")[2] for address in found.addresses)}
+    homes |= {str(item.value) for item in found.of(Setting) if item.word == "default_domain"}
+    own = {item.name for item in found.of(Domain)}
+    content: dict[str, Any] = {}
+    for item in sorted(found.of(Domain), key=lambda item: item.name):
+        names = ["description", "catch_all", "aliases"]
+        taken = sorted({*own, *homes} & set(item.aliases if isinstance(item.aliases, tuple) else ()))
+        if taken:
+            names.remove("aliases")
+            summary = f"its aliases are left out: {', '.join(taken[:_NAMED])} is a domain of its own"
+            draft.note(item.address, summary, "keep one of the two on the server")
+        switched_off = item.sub_addressing is False and _shows_no_hashes(found)  # up to 0.15 it is one switch for all
+        usual = {"sub_addressing": False} if switched_off else {}
+        made = _fitting(item, names, dict[DomainName, DomainEntry], draft, usual)
+        content |= {name: entry for name, entry in made.items() if entry or name not in homes}
+    return content
+
+
+def _fitting(
+    item: Any, names: Sequence[str], form: Any, draft: Draft, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a resource's entry under its name, without what it has nothing of and what the directory can't say."""
+    if not draft.fits(item.address, form, {item.name: {}}):
+        return {}
+    entry = dict(more or {})
+    for name in names:
+        value = getattr(item, name)
+        said = list(value) if isinstance(value, tuple) else value
+        if (isinstance(said, str | list) and said) and draft.fits(item.address, form, {item.name: {name: said}}):
+            entry[name] = said
+    return {item.name: entry}

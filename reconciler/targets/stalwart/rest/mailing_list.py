@@ -1,0 +1,77 @@
+"""Mailing lists of Stalwart up to 0.15: ``members`` are names of principals, ``externalMembers`` any addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reconciler.dns.names import host
+from reconciler.plan import Change
+from reconciler.problem import Problem, Severity
+from reconciler.resources import Live, MailingList
+from reconciler.targets.stalwart.rest.kind import Item, Reading
+from reconciler.targets.stalwart.rest.principals import (
+    Addressed,
+    Means,
+    Operation,
+    check_lengths,
+    kept,
+    own_emails,
+    set_to,
+    texts,
+)
+
+
+class MailingLists(Addressed[MailingList]):
+    """The lists. Members are written as addresses, those of accounts here too: so it needs no order, and no names."""
+
+    resource, types = MailingList, ("list",)
+    undeclared = frozenset(("memberOf", "lists", "quota", "secrets", "roles"))
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield all of them; a member that is a list itself is reported, since the server hands nothing on to it."""
+        principals = {item["name"]: item for item in reading.items}
+        lists = {address for item in self.own(reading.items) for address in own_emails(item)}
+        for item, wanted, fields in self.said(reading, reading.of(MailingList)):
+            known = wanted.members if wanted and isinstance(wanted.members, tuple) else ()
+            names = texts(item, "members")
+            found = {_plain(text) for text in texts(item, "externalMembers")}
+            found |= {_address(principals.get(name, {"name": name}), known) for name in names}
+            yield Live(MailingList(**fields, members=tuple(found)), id=item["name"], detail=kept(item))
+            for address in sorted(lists.intersection(known) if wanted else ()):
+                summary = f"{address} is a list: what it is sent by another list gets lost"
+                reading.report(Problem(item["name"], summary, "name its members here", Severity.WARNING))
+
+    def body(self, resource: MailingList, means: Means) -> dict[str, Any]:
+        """Return what creates it."""
+        made = super().body(resource, means)
+        if isinstance(resource.members, tuple):
+            made["externalMembers"] = list(resource.members)
+        check_lengths(made)
+        return made
+
+    def operations(self, change: Change, before: MailingList, after: MailingList, means: Means) -> list[Operation]:
+        """Return the operations that carry a change out; members that are names become addresses."""
+        operations = super().operations(change, before, after, means)
+        if "members" in change.fields and isinstance(after.members, tuple) and change.before:
+            operations += [
+                {"action": "removeItem", "field": "members", "value": name} for name in change.before.detail["members"]
+            ]
+            operations.append(set_to("externalMembers", list(after.members)))
+            check_lengths(operations)
+        return operations
+
+
+def _plain(text: str) -> str:
+    """Return an address as it is compared: in lower case, its domain in Punycode."""
+    local, at, domain = text.strip().lower().rpartition("@")
+    try:
+        return f"{local}{at}{host(domain)}"
+    except ValueError:
+        return f"{local}{at}{domain}"
+
+
+def _address(item: Item, known: tuple[str, ...]) -> str:
+    """Return the address of a member here: the one that is wanted, else its primary one, else its name."""
+    own = own_emails(item)
+    return next((text for text in own if text in known), own[0] if own else str(item["name"]))
