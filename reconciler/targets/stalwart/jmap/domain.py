@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
+from reconciler.dns.names import domain_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change
@@ -99,7 +100,7 @@ def _domain(item: Raw) -> Domain:
         manual=not any(_automatic(item)),
         description=item.get("description") or None,
         catch_all=item.get("catchAllAddress") or None,
-        aliases=tuple(item.get("aliases") or ()),
+        aliases=tuple({domain_name(alias) for alias in item.get("aliases") or ()}),
         sub_addressing=_SUB_ADDRESSING.get((item.get("subAddressing") or {}).get(TYPE, "Enabled")),
     )
 
