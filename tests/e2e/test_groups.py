@@ -187,6 +187,7 @@ def test_an_import_says_them_and_a_restore_from_it_is_the_same(mail: Stack) -> N
     before = mail.writes()
     username = "admin" if mail.generation == "rest" else "admin@mana.how"
     what = ("import", "--stalwart", "http://localhost:8443", "--username", username, "--out", "imported")
+    what += ("--compose", "docker-compose.macmini.yml", "--stack", "mana")
     done = mail.expect(0, *what, "--output", "json").json
     assert mail.writes() == before
     assert {"groups.yaml", "domains.yaml"} <= set(done["files"])
