@@ -10,8 +10,7 @@ from reconciler.plan import Change
 from reconciler.reconcile import Reveal
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.targets.stalwart.ports import answering
-from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
-from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading, fresh
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, fresh, text_of
 
 
 class Listeners(KeyKind[Listener]):

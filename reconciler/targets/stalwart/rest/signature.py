@@ -12,8 +12,7 @@ from reconciler.plan import Change
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.reconcile import Reveal
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
-from reconciler.targets.stalwart.rest.keys import Edit, KeyKind
-from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading
 from reconciler.targets.stalwart.work import unusable
 
 _RULE = "auth.dkim.sign"
