@@ -33,12 +33,12 @@ _NAMED = 5  # how many of a kind a warning names
 class Survey:
     """Everything of one server that a directory can declare, as `Stalwart.observe` would compare it.
 
-    ``live`` are domains, accounts, keys that sign, neutral words (never None), allowed addresses, and listeners that
-    a fresh server does not have. ``hashes`` are passwords as stored by account name, ``private_keys`` PEMs by the
-    signature's address: 0.16 shows neither. ``settings`` (up to 0.15) are the raw keys that differ from a fresh
-    server's, None where it has one that is not here; ``secrets`` those of them whose values are secrets. ``objects``
-    (from 0.16) are the properties that differ. ``removed`` are the addresses of listeners that a fresh server has and
-    this one has not. ``omitted`` are warnings of what is there and is not in the rest.
+    ``live`` are domains, groups, accounts, lists, keys that sign, neutral words (never None), allowed addresses, and
+    listeners that a fresh server does not have. ``hashes`` are passwords as stored by account name, ``private_keys``
+    PEMs by the signature's address: 0.16 shows neither. ``settings`` (up to 0.15) are the raw keys that differ from a
+    fresh server's, None where it has one that is not here; ``secrets`` those of them whose values are secrets.
+    ``objects`` (from 0.16) are the properties that differ. ``removed`` are the addresses of listeners that a fresh
+    server has and this one has not. ``omitted`` are warnings of what is there and is not in the rest.
     """
 
     generation: str
@@ -90,35 +90,33 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(shown[:_NAMED])}{more}:"
 
 
+_OPTIONAL = ("aliases", "quota", "description", "groups", "members", "catch_all")
+"""What could stay undeclared of a thing, so that the rest of it can be declared."""
+
+
 def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator[Live]:
     """Yield what the directory has words for, and note the rest."""
     for item in live:
-        why = unfit(item.resource, generation)
-        part = _misfit(item.resource, generation) if why is not None else ""
+        resource = item.resource
+        why = unfit(resource, generation)
+        optional = [name for name in _OPTIONAL if why is not None and hasattr(resource, name)]
+        bare = replace(resource, **dict.fromkeys(optional, UNMANAGED))
         if why is None:
             yield item
-        elif part:
-            hint = "change them on the server, or leave them: nothing touches them, and a restore does not know them"
-            omissions.note(item.resource.address, f"its {part} can't be declared ({why})", hint)
-            yield replace(item, resource=replace(item.resource, **{part: UNMANAGED}))
+        elif optional and unfit(bare, generation) is None:
+            kept: dict[str, Any] = {}
+            for name in optional:
+                part = {name: getattr(resource, name)}
+                wrong = unfit(replace(bare, **part), generation)
+                kept |= part if wrong is None else {}
+                if wrong is not None:
+                    summary = f"its {name} can't be declared ({wrong})"
+                    hint = "change them on the server, or leave them: nothing touches them, and a restore does not "
+                    omissions.note(resource.address, summary, f"{hint}know them")
+            yield replace(item, resource=replace(bare, **kept))
         else:
             hint = "rename it on the server, or leave it as it is: nothing touches it"
-            omissions.note(item.resource.address, f"can't be declared: its name, or part of it, {why}", hint)
-
-
-def _misfit(resource: Resource, generation: str) -> str:
-    """Name what of an account could stay undeclared, so that the rest of it can be; empty where nothing helps."""
-    optional = _OPTIONAL.get(type(resource), ())
-    fitting = (name for name in optional if unfit(replace(resource, **{name: UNMANAGED}), generation) is None)
-    return next(fitting, "")
-
-
-_OPTIONAL: Mapping[type[Resource], tuple[str, ...]] = {
-    Account: ("aliases", "quota", "description", "groups"),
-    Group: ("aliases", "description"),
-    MailingList: ("members", "aliases", "description"),
-    Domain: ("catch_all", "aliases", "description"),
-}
+            omissions.note(resource.address, f"can't be declared: its name, or part of it, {why}", hint)
 
 
 def check(where: str, live: Iterable[Live]) -> None:
@@ -173,18 +171,17 @@ def _validate(resource: Resource, generation: str) -> None:
     match resource:
         case Account():
             TypeAdapter[Any](scalars.AccountName).validate_python(resource.name)
-            said = _said(resource, "roles", "aliases", "groups", "description", "quota")
-            login = {"login": resource.login} if generation == "rest" and resource.login is not UNMANAGED else {}
-            AccountEntry.model_validate(said | login)
+            login = ("login",) if generation == "rest" else ()
+            _said(AccountEntry, resource, "roles", "aliases", "groups", "description", "quota", *login)
         case Group():
             TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            GroupEntry.model_validate(_said(resource, "aliases", "description"))
+            _said(GroupEntry, resource, "description", "aliases")
         case MailingList():
             TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            ListEntry.model_validate(_said(resource, "members", "aliases", "description"))
+            _said(ListEntry, resource, "description", "aliases", "members")
         case Domain():
             TypeAdapter[Any](scalars.DomainName).validate_python(resource.name)
-            DomainEntry.model_validate(_said(resource, "catch_all", "aliases", "description"))
+            _said(DomainEntry, resource, "description", "catch_all", "aliases")
         case Signature():
             TypeAdapter[Any](scalars.DomainName).validate_python(resource.domain)
             names = ("selector", "algorithm", "public_key")
@@ -195,9 +192,10 @@ def _validate(resource: Resource, generation: str) -> None:
             TypeAdapter[Any](scalars.DomainName).validate_python(name)
 
 
-def _said(resource: Resource, *names: str) -> dict[str, Any]:
+def _said(model: Any, resource: Resource, *names: str) -> None:
+    """Hold what is managed of a resource against the model of its entry. Raises `pydantic.ValidationError`."""
     said = {name: getattr(resource, name) for name in names}
-    return {name: _written(value) for name, value in said.items() if value is not UNMANAGED}
+    model.model_validate({name: _written(value) for name, value in said.items() if value is not UNMANAGED})
 
 
 def _written(value: Any) -> Any:

@@ -173,7 +173,7 @@ class _Writing:
         self._hashes = passwords.Hashes(changes, reading.reveal, reading.progress)
         self._ids: Ids = reading.ids
         self._domain = reading.domain  # in which bare names are
-        self._transfers = Transfers(reading.changes, reading.domain)
+        self._transfers = Transfers(reading)
 
     def writes(self) -> Iterator[Write | Unwritable]:
         """Yield the writes of each change."""
@@ -215,18 +215,21 @@ class _Writing:
     def _update(self, change: Change, id: str, stored: Raw) -> Iterator[Write]:
         """Yield the writes that change an account; one joins a new group after that is made."""
         memberships = self._memberships(change, stored)
-        joins = {key: value for key, value in memberships.items() if "#" in key}
-        others = self._patch(change, stored) | {key: it for key, it in memberships.items() if key not in joins}
-        yield from addresses.updates("Account", change, others, self._transfers, self._ids, self._domain)
+        joins = "memberGroupIds" in memberships
+        others = self._patch(change, stored) | ({} if joins else memberships)
+        yield from self._transfers.updates("Account", change, others)
         if joins:
-            yield Write("Account", "update", id, joins, (change,), JOIN)
+            yield Write("Account", "update", id, memberships, (change,), JOIN)
 
     def _memberships(self, change: Change, stored: Raw) -> dict[str, Any]:
+        """Return the patch of the groups; with one that this run makes whole, as a path must not refer to it."""
         after = change.after
         if "groups" not in change.fields or not isinstance(after, Account) or not isinstance(after.groups, tuple):
             return {}
         want = {self._ids.group(name) for name in after.groups}
         have = set(stored.get("memberGroupIds") or {})
+        if any(item.startswith("#") for item in want):
+            return {"memberGroupIds": dict.fromkeys(sorted(want), True)}
         return {f"memberGroupIds/{item}": item in want or None for item in sorted(want ^ have)}
 
     def _patch(self, change: Change, stored: Raw) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.plan import Change
 from reconciler.resources import Account, Group, MailingList, Resource
-from reconciler.targets.stalwart.jmap.kind import Ids, Raw
+from reconciler.targets.stalwart.jmap.kind import Ids, Raw, Reading
 from reconciler.targets.stalwart.jmap.writes import RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions
 
@@ -55,26 +55,43 @@ def note_disabled(address: str, item: Raw, out: Omissions) -> None:
 
 
 class Transfers:
-    """The addresses that change hands in one run: each is given up before another takes it.
+    """The addresses that change hands in one run: each is given up before another takes it."""
 
-    ``changes`` are those of the whole run, ``domain`` is the default domain.
-    """
-
-    def __init__(self, changes: Iterable[Change], domain: str) -> None:
+    def __init__(self, reading: Reading) -> None:
         """See who takes which address, and who leaves his own."""
-        self._domain = domain
+        self._ids, self._domain = reading.ids, reading.domain
+        changes = reading.changes
         self._takers = {it: change for change in changes for it in self._after(change) - _before(change)}
         self._left = {own: change for change in changes if (own := primary_before(change)) not in self._after(change)}
 
-    def early(self, change: Change) -> set[str]:
-        """Return the addresses that a change gives up and another one takes."""
-        gone = _before(change) - self._after(change)
-        return {item for item in gone if self._takers.get(item, change) is not change}
+    def _waited_for(self, change: Change) -> bool:
+        """Whether a change gives up an alias that another one takes."""
+        gone = _before(change) - self._after(change) - {primary_before(change)}
+        return any(self._takers.get(item, change) is not change for item in gone)
 
     def rank(self, change: Change) -> int:
         """Say whether a change has to wait for another one that leaves its primary address."""
         waits = any(self._left.get(item, change) is not change for item in self._after(change))
         return TAKE_OVER if waits else USUAL
+
+    def updates(self, object: str, change: Change, others: Raw) -> Iterator[Write]:
+        """Yield the write that changes one, and before it one that gives up what another waits for.
+
+        ``object`` is the server's name of its kind, ``others`` the patch of what it has beside address, description
+        and aliases. Raises ValueError as `Ids.named`.
+        """
+        key, stored = (change.before.id, change.before.detail) if change.before else ("", {})
+        patch: dict[str, Any] = {}
+        if (address := primary_after(change, self._domain)) != primary_before(change):
+            patch |= self._ids.named(address)
+        if "description" in change.fields:
+            patch["description"] = getattr(change.after, "description", None) or None  # an empty text is invalid
+        first, added = _alias_patches(change, stored, self._ids)
+        if self._waited_for(change):
+            yield Write(object, "update", key, first, (change,), RELEASE)
+            first = {}
+        if patch := {**first, **added, **patch, **others}:
+            yield Write(object, "update", key, patch, (change,), self.rank(change))
 
     def _after(self, change: Change) -> set[str]:
         """Return the addresses that one has after a change; aliases that are not managed stay."""
@@ -101,25 +118,6 @@ def body(resource: Any, ids: Ids, domain: str = "") -> dict[str, Any]:
     if aliases := aliases_of(resource):
         made["aliases"] = {str(index): _alias(item, ids) for index, item in enumerate(aliases)}
     return made
-
-
-def updates(object: str, change: Change, others: Raw, transfers: Transfers, ids: Ids, domain: str) -> Iterator[Write]:
-    """Yield the write that changes one, and before it one that gives up what another waits for.
-
-    ``others`` is the patch of what it has beside address, description and aliases.
-    """
-    id, stored = (change.before.id, change.before.detail) if change.before else ("", {})
-    patch: dict[str, Any] = {}
-    if (address := primary_after(change, domain)) != primary_before(change):
-        patch |= ids.named(address)
-    if "description" in change.fields:
-        patch["description"] = getattr(change.after, "description", None) or None  # an empty text is invalid
-    first, added = _alias_patches(change, stored, ids)
-    if transfers.early(change):
-        yield Write(object, "update", id, first, (change,), RELEASE)
-        first = {}
-    if patch := {**first, **added, **patch, **others}:
-        yield Write(object, "update", id, patch, (change,), transfers.rank(change))
 
 
 def _alias_patches(change: Change, stored: Raw, ids: Ids) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
+from reconciler.dns.names import domain_name
 from reconciler.plan import Change
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
@@ -26,7 +27,9 @@ class DomainKind(ResourceKind):
     """Domains. An update names only what differs."""
 
     resource = Domain
-    objects = (Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),)  # not its zone file, which is computed
+    objects = (
+        Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
+    )  # not its zone file, which is computed
     surveyed = (Kind("Domain", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
@@ -97,7 +100,7 @@ def _domain(item: Raw) -> Domain:
         manual=not any(_automatic(item)),
         description=item.get("description") or None,
         catch_all=item.get("catchAllAddress") or None,
-        aliases=tuple(item.get("aliases") or ()),
+        aliases=tuple({domain_name(alias) for alias in item.get("aliases") or ()}),
         sub_addressing=_SUB_ADDRESSING.get((item.get("subAddressing") or {}).get(TYPE, "Enabled")),
     )
 

@@ -42,7 +42,7 @@ class GroupKind(ResourceKind):
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
         """Create, change, or destroy; before it is destroyed nobody may be in it."""
-        transfers = Transfers(reading.changes, reading.domain)
+        transfers = Transfers(reading)
         for change in changes:
             after, before = change.after, change.before
             try:
@@ -53,7 +53,7 @@ class GroupKind(ResourceKind):
                 elif after is None and before is not None:
                     yield from _destroyed(change, before.id, reading)
                 else:
-                    yield from addresses.updates("Account", change, {}, transfers, reading.ids, reading.domain)
+                    yield from transfers.updates("Account", change, {})
             except ValueError as error:
                 yield Unwritable(change, unusable(change.address, error))
 

@@ -133,8 +133,9 @@ class Reading:
     """One reading of a server, and the resources that are wanted there.
 
     ``domain`` is the default domain as it is declared, else as it is; a bare name such as ``admin`` is an address in
-    it. ``changes`` are those of the run, where there is one: an address may go from one kind to another. ``report`` is told what stands in the way of what is wanted. ``judge`` knows of passwords, ``secrets`` of other
-    secrets: the server shows none.
+    it. ``report`` is told what stands in the way of what is wanted. ``judge`` knows of passwords, ``secrets`` of other
+    secrets: the server shows none. ``changes`` are all of the run, where there is one: an address may go from one kind
+    to another.
     """
 
     registry: Registry

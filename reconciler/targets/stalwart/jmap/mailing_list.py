@@ -36,7 +36,7 @@ class MailingListKind(ResourceKind):
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
         """Create, change, or destroy; recipients are written whole, as the server compares them letter by letter."""
-        transfers = Transfers(reading.changes, reading.domain)
+        transfers = Transfers(reading)
         for number, change in enumerate(changes):
             try:
                 if change.before is None:
@@ -46,7 +46,7 @@ class MailingListKind(ResourceKind):
                     yield Write(_OBJECT, "destroy", change.before.id, changes=(change,))
                 else:
                     members = _recipients(change, change.before.detail)
-                    yield from addresses.updates(_OBJECT, change, members, transfers, reading.ids, reading.domain)
+                    yield from transfers.updates(_OBJECT, change, members)
             except ValueError as error:
                 yield Unwritable(change, unusable(change.address, error))
 
@@ -63,10 +63,7 @@ class MailingListKind(ResourceKind):
 def _member(recipient: str) -> str:
     """Return a recipient as members are compared, with its domain as DNS has it; empty where it is no address."""
     local, _, domain = recipient.strip().rpartition("@")
-    try:
-        return f"{local.lower()}@{names.host(domain)}" if local else ""
-    except ValueError:
-        return ""
+    return f"{local}@{names.host(domain)}".lower() if local and names.is_name(domain) else ""
 
 
 def _recipients(change: Change, stored: Raw) -> dict[str, Any]:

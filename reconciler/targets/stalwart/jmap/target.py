@@ -340,10 +340,13 @@ class _Run:
 
     def _refused(self, item: _Item, write: Write, failure: Failure) -> None:
         address = item.change.address
-        if failure.type == "invalidResultReference":
-            failed = {other.change.address for other in self._all() if other.problem is not None}
-            missing = undone(item.change, failed) or Problem(address, failure.words(), "run apply again")
-            item.fail(missing, Status.SKIPPED)
+        failed = {other.change.address for other in self._all() if other.problem is not None}
+        missing = undone(item.change, failed)
+        unmade = (
+            failure.type == "invalidPatch" and missing is not None
+        )  # a key of a set that refers to what is not made
+        if unmade or failure.type == "invalidResultReference":
+            item.fail(missing or Problem(address, failure.words(), "run apply again"), Status.SKIPPED)
         else:
             item.fail(Problem(address, failure.words(), _remedy(failure, write)))
 

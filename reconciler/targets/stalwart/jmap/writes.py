@@ -15,7 +15,14 @@ _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
 RELEASE, LATE = -1, 9
 """Ranks: a write that only gives something up comes before all others, one that takes what goes after all removals."""
 
-_FIRST = ("AllowedIp", "Domain", "SystemSettings", "Account", "MailingList", "DkimSignature")  # an allowed address before all else
+_FIRST = (
+    "AllowedIp",
+    "Domain",
+    "SystemSettings",
+    "Account",
+    "MailingList",
+    "DkimSignature",
+)  # an allowed address before all else
 _LAST = ("NetworkListener", "Action")
 _UNREFERRED = Failure("invalidResultReference")
 

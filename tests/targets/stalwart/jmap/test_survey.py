@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.problem import Refused, Severity, TargetUnreadable
-from reconciler.resources import Account, AllowedIp, Domain, Listener, Setting, Signature
+from reconciler.resources import UNMANAGED, Account, AllowedIp, Domain, Group, Listener, MailingList, Setting, Signature
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Fault, Server
 from reconciler.targets.stalwart.passwords import hashed
@@ -80,8 +80,6 @@ def test_an_empty_server_becomes_what_another_one_was(filled, keys):
     with Fake(**options) as other, Server(other) as server:
         target = filled.connect(url=server.url)
         filled.server = server
-        domain = filled.create("Domain", name="mana.how", **dict.fromkeys(MANAGED, MANUAL))
-        filled.create("Account", **{"@type": "Group"}, name="crew", domainId=domain)  # which nobody imports
         list(target.apply(plan_after(filled, found, target).changes, filled.reveal))
         assert plan_after(filled, found, target).pending == ()
         for kind, items in before.items():
@@ -112,16 +110,48 @@ def test_accounts_come_with_all_they_have_but_passwords(filled):
     assert set(resources(found, Domain)) == {"domain/mana.how", "domain/second.org"}
     assert resources(found, Setting)["stalwart/default_domain"].value == "mana.how"
     said = "\n".join(told(found))
-    for words in ("groups can't be declared", "aliases that are disabled"):
-        assert words in said
+    assert "aliases that are disabled" in said
     assert plan_after(filled, found).pending == ()
 
 
-def test_options_of_a_domain_that_can_t_be_declared_are_told(filled):
-    filled.update("Domain", filled.domain, catchAllAddress="boss@mana.how", subAddressing={"@type": "Disabled"})
-    said = "\n".join(told(survey(filled)))
-    assert "mana.how: its catchAllAddress can't be declared" in said
-    assert "mana.how: its subAddressing can't be declared" in said
+def test_domains_groups_and_lists_come_with_all_they_have(filled):
+    said = {"catchAllAddress": "Boss@mana.how", "subAddressing": {"@type": "Disabled"}, "description": "Ours"}
+    filled.update("Domain", filled.domain, aliases={"Mana.DEV": True}, **said)
+    (crew,) = (item["id"] for item in filled.objects("Account") if item["name"] == "crew")
+    filled.update("Account", crew, description="All", aliases={"0": {"name": "team", "domainId": filled.domain}})
+    recipients = {"A@Gmail.com": True, "boss@mana.how": True}
+    filled.create("MailingList", name="news", domainId=filled.domain, description="News", recipients=recipients)
+    found = survey(filled)
+    domain = resources(found, Domain)["domain/mana.how"]
+    assert (domain.description, domain.catch_all) == ("Ours", "boss@mana.how")
+    assert (domain.aliases, domain.sub_addressing) == (("mana.dev",), False)
+    assert resources(found, Group)["group/crew@mana.how"] == Group("crew@mana.how", "All", ("team@mana.how",))
+    news = resources(found, MailingList)["list/news@mana.how"]
+    assert news == MailingList("news@mana.how", "News", (), ("a@gmail.com", "boss@mana.how"))
+    assert plan_after(filled, found).pending == ()
+
+
+def test_what_can_t_be_said_of_them_costs_nothing_else(filled):
+    rule = {"@type": "Custom", "customRule": {"match": {}, "else": "rcpt"}}
+    filled.update("Domain", filled.domain, subAddressing=rule, aliases={"bad..x": True}, description="Ours")
+    recipients = {"nomail": True, "boss@mana.how": True}
+    filled.create("MailingList", name="news", domainId=filled.domain, recipients=recipients)
+    filled.create("MailingList", name="odd", domainId=filled.domain, recipients={"a b@mana.how": True})
+    (crew,) = (item["id"] for item in filled.objects("Account") if item["name"] == "crew")
+    filled.update("Account", crew, **{"quotas/maxDiskQuota": 5})
+    found = survey(filled)
+    domain = resources(found, Domain)["domain/mana.how"]
+    assert (domain.description, domain.aliases, domain.sub_addressing) == ("Ours", UNMANAGED, UNMANAGED)
+    lists = resources(found, MailingList)
+    assert lists["list/news@mana.how"].members == ("boss@mana.how",)
+    assert lists["list/odd@mana.how"].members is UNMANAGED
+    said = "\n".join(told(found))
+    assert "mana.how: its subAddressing is a rule" in said
+    assert "domain/mana.how: its aliases can't be declared" in said
+    assert "news@mana.how: recipients that are no addresses" in said
+    assert "list/odd@mana.how: its members can't be declared" in said
+    assert "crew@mana.how: its quotas can't be declared" in said
+    assert plan_after(filled, found).pending == ()
 
 
 # -------------------------------------------------------------------------------------------------------- signatures
@@ -189,14 +219,12 @@ def test_objects_that_somebody_changed_or_made_are_imported(filled):
     filled.update("SpamPyzor", "singleton", enable=False)
     (throttle,) = (it["id"] for it in filled.objects("MtaInboundThrottle") if it["description"] == "Sender IP throttle")
     filled.update("MtaInboundThrottle", throttle, rate={"count": 50, "period": 1000})
-    filled.create("MailingList", name="all", domainId=filled.domain, recipients={"boss@mana.how": True})
     filled.create("Role", description="sender", enabledPermissions={"authenticate": True, "emailSend": True})
     found = survey(filled)
     assert found.objects == {
         "Http": {"singleton": {"useXForwarded": True}},
         "SpamPyzor": {"singleton": {"enable": False}},
         "MtaInboundThrottle": {"Sender IP throttle": {"rate": {"count": 50, "period": 1000}}},
-        "MailingList": {"all@mana.how": {"recipients": ["boss@mana.how"]}},
         "Role": {"sender": {"enabledPermissions": ["authenticate", "emailSend"]}},
     }
     assert plan_after(filled, found).pending == ()

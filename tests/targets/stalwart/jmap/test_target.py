@@ -289,7 +289,6 @@ def test_groups_and_roles_are_found_by_name(newer):
     [
         ({"roles": ("user", "newsletter")}, "the server has no role newsletter; it has admin, group"),
         ({"groups": ("staff",)}, "the server has no group staff"),
-        ({"aliases": ("crew@mana.how",)}, "crew@mana.how is the address of a group"),
     ],
 )
 def test_what_an_account_asks_for_in_vain_is_told_at_plan_time(newer, more, words):
