@@ -89,7 +89,7 @@ def group_in_use(evidence: Evidence) -> Iterator[Problem]:
                 left.append(live.address)
         if left:
             hint = "declare their `groups` without it, or remove them too"
-            yield refuse(change.address, f"{', '.join(left)} still belong to it", hint, "stalwart")
+            yield refuse(change.address, f"{', '.join(sorted(left))} still belong to it", hint, "stalwart")
 
 
 def account_goes(evidence: Evidence) -> Iterator[Problem]:

@@ -13,8 +13,7 @@ from reconciler.targets.stalwart.container import ConfigFile, Docker
 from reconciler.targets.stalwart.host import look
 from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, insert
-from reconciler.targets.stalwart.rest.kind import PENDING, Keys, Reading, pending
+from reconciler.targets.stalwart.rest.kind import PENDING, Edit, KeyKind, Keys, Reading, insert, pending
 from reconciler.targets.stalwart.rest.principals import Means, Principal, released
 from reconciler.targets.stalwart.work import Item, restart_for, undone, unusable
 

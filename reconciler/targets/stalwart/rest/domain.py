@@ -40,12 +40,13 @@ class Domains(Principal[Domain]):
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all domains, and report what of the wanted ones this generation can't do."""
         wanted = {domain.name: domain for domain in reading.of(Domain)}
+        holders = {entry: item for item in reading.items for entry in catch_alls(item)}
         for item in self.own(reading.items):
             name, known = item["name"], wanted.get(item["name"])
             domain = Domain(
                 name,
                 description=item.get("description") or None,
-                catch_all=_catch_all(name, known, reading.items),
+                catch_all=_catch_all(known, holders.get(f"@{name}")),
                 aliases=(),
                 sub_addressing=_sub_addressing(reading),
             )
@@ -113,9 +114,8 @@ class Domains(Principal[Domain]):
             yield owner, [{"action": "addItem", "field": "emails", "value": entry}]
 
 
-def _catch_all(name: str, wanted: Domain | None, items: Sequence[Item]) -> str | None:
+def _catch_all(wanted: Domain | None, holder: Item | None) -> str | None:
     """Return the address of who gets what nobody else has: the wanted one, where it is one of several."""
-    holder = next((item for item in items if f"@{name}" in catch_alls(item)), None)
     if holder is None:
         return None
     own = own_emails(holder)

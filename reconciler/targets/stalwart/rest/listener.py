@@ -9,8 +9,7 @@ from reconciler.desired.stalwart import LISTENER
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering
-from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
-from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading, fresh
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, fresh, text_of
 
 
 class Listeners(KeyKind[Listener]):

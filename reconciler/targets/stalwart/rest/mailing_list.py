@@ -38,9 +38,12 @@ class MailingLists(Addressed[MailingList]):
             found = {_plain(text) for text in texts(item, "externalMembers")}
             found |= {_address(principals.get(name, {"name": name}), known) for name in names}
             yield Live(MailingList(**fields, members=tuple(found)), id=item["name"], detail=kept(item))
-            for address in sorted(lists.intersection(known) if wanted else ()):
-                summary = f"{address} is a list: what it is sent by another list gets lost"
-                reading.report(Problem(item["name"], summary, "name its members here", Severity.WARNING))
+        for resource in reading.of(MailingList):
+            known = resource.members if isinstance(resource.members, tuple) else ()
+            for address in sorted(lists.intersection(known)):
+                summary = f"its member {address} is a list, to which no list hands anything on"
+                hint = "name the members of that list here"
+                reading.report(Problem(resource.address, summary, hint, Severity.WARNING))
 
     def body(self, resource: MailingList, means: Means) -> dict[str, Any]:
         """Return what creates it."""

@@ -1,18 +1,18 @@
-"""Settings of Stalwart up to 0.15: words and raw keys, each one key."""
+"""Settings of Stalwart up to 0.15, words and raw keys, and the addresses that it never bans: each is one key."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.desired.objects import place
-from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate, is_secret, raw_key
+from reconciler.desired.stalwart import ALLOWED_IP, DEFAULT_RATES, ban_rate, is_secret, raw_key
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.resources import Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
+from reconciler.resources import AllowedIp, Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
 from reconciler.target import Change, Reveal
-from reconciler.targets.stalwart.rest.keys import Edit, KeyKind, text_of
-from reconciler.targets.stalwart.rest.kind import Import, Keys, Reading
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, text_of
 
 _SHADOW = "server.hostname"  # where it is set, it is used in place of the hostname that we keep (config/network.rs)
 
@@ -108,3 +108,41 @@ def _secret(wanted: Setting, secret: SecretRef | SecretText, stored: str | None,
     if stored is None:
         return None
     return Same(secret) if hmac.compare_digest(value.encode(), stored.encode()) else Different()
+
+
+class AllowedIps(KeyKind[AllowedIp]):
+    """The allowed addresses: the key's name is the network, its value is empty.
+
+    They are written first, so that nothing that follows gets us banned.
+    """
+
+    resource, prefixes = AllowedIp, (ALLOWED_IP.removesuffix("."),)
+
+    def live(self, reading: Reading) -> Iterator[Live]:
+        """Yield all of them; one that nobody wants and that is in force until a reload is still there."""
+        wanted = {_network(item.network): item.network for item in reading.of(AllowedIp)}
+        for key in sorted(reading.keys):
+            if key.startswith(ALLOWED_IP):
+                name = key.removeprefix(ALLOWED_IP)
+                network = _network(name)
+                yield Live(AllowedIp(wanted.get(network, network)), id=name)
+        for key in sorted(reading.leaving):
+            name = key.removeprefix(ALLOWED_IP)
+            if key.startswith(ALLOWED_IP) and _network(name) not in wanted:
+                yield Live(AllowedIp(name), id=name)
+
+    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+        """Write or remove its one key; a single address is stored without its length."""
+        del before, reveal, others
+        network = getattr(change.resource, "network", "")
+        bare = network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")
+        key = f"{ALLOWED_IP}{change.before.id if change.before else bare}"
+        return Edit(change, (key,), rank=0) if change.after is None else Edit(change, put={key: ""}, rank=0)
+
+
+def _network(text: str) -> str:
+    """Return a network in canonical form; the server keeps ``172.18.0.1/16`` as typed."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return text

@@ -14,17 +14,15 @@ from reconciler.targets.stalwart.container import Docker, causes
 from reconciler.targets.stalwart.host import is_lost, look
 from reconciler.targets.stalwart.ports import with_open
 from reconciler.targets.stalwart.rest.account import Accounts
-from reconciler.targets.stalwart.rest.allowed_ip import AllowedIps
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.apply import Run, override
 from reconciler.targets.stalwart.rest.domain import Domains
 from reconciler.targets.stalwart.rest.group import Groups
-from reconciler.targets.stalwart.rest.keys import KeyKind, overridden
-from reconciler.targets.stalwart.rest.kind import PENDING, Kind, Reading
+from reconciler.targets.stalwart.rest.kind import PENDING, KeyKind, Kind, Reading, overridden
 from reconciler.targets.stalwart.rest.listener import Listeners
 from reconciler.targets.stalwart.rest.mailing_list import MailingLists
 from reconciler.targets.stalwart.rest.principals import Principal, in_turn
-from reconciler.targets.stalwart.rest.setting import Settings
+from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings
 from reconciler.targets.stalwart.rest.signature import Signatures
 
 KINDS: tuple[Kind[Any], ...] = (

@@ -264,3 +264,10 @@ def test_a_name_that_somebody_else_has_is_left_to_them(world):
     assert world.principal("till")["memberOf"] == ["office@second.org", "till@second.org"]
     assert world.principal("office")["emails"] in (["office@mana.how"], "office@mana.how")
     assert world.principal("news@mana.how")["type"] == "list"
+
+
+def test_a_list_in_a_list_is_told(world):
+    world.make(type="domain", name="mana.how")
+    world.make(type="list", name="all", emails=["all@mana.how"])
+    (problem,) = world.plan([Domain("mana.how"), MailingList("news@mana.how", members=("all@mana.how",))]).problems
+    assert (problem.where, problem.severity) == ("list/news@mana.how", Severity.WARNING)
