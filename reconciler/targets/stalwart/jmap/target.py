@@ -14,7 +14,6 @@ from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, 
 from reconciler.targets.stalwart.container import Docker, causes, unrecoverable, version
 from reconciler.targets.stalwart.jmap import writes as jmap_writes
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, unknown_administrator
-from reconciler.targets.stalwart.jmap.allowed_ip import AllowedIpKind, still_allowed
 from reconciler.targets.stalwart.jmap.api import (
     LIMITS,
     UNANSWERED,
@@ -34,7 +33,7 @@ from reconciler.targets.stalwart.jmap.mailing_list import MailingListKind
 from reconciler.targets.stalwart.jmap.objects import ObjectKind
 from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
 from reconciler.targets.stalwart.jmap.pending import Pending
-from reconciler.targets.stalwart.jmap.setting import SettingKind, default_domain
+from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind, default_domain, still_allowed
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.release import unknown_release

@@ -10,6 +10,7 @@ from reconciler import keys as dkim
 from reconciler.desired.stalwart import SIGNATURE
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
+from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading
 from reconciler.targets.stalwart.work import unusable
 

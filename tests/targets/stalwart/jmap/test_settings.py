@@ -35,12 +35,11 @@ from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap.allowed_ip import AllowedIpKind
 from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
 from reconciler.targets.stalwart.jmap.objects import ObjectKind
-from reconciler.targets.stalwart.jmap.setting import SettingKind
+from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind
 from reconciler.targets.stalwart.jmap.target import kind_of
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, run
 
