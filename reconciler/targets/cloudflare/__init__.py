@@ -13,9 +13,8 @@ from reconciler.dns.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Live, Observation, Record, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
-from reconciler.targets.cloudflare.failure import Failure, Unsent
 from reconciler.targets.cloudflare.listing import READ_ZONES, Zone, find, listing
-from reconciler.targets.cloudflare.transport import Line, Session
+from reconciler.targets.cloudflare.transport import Failure, Line, Session, Unsent
 from reconciler.targets.cloudflare.writing import EDIT_RECORDS, Writing
 
 API = "https://api.cloudflare.com/client/v4"

@@ -11,8 +11,7 @@ from typing import Any, cast
 from reconciler.dns.names import host
 from reconciler.dns.records import AUTO_TTL, owner, record
 from reconciler.resources import Live, Record, SecretRef
-from reconciler.targets.cloudflare.failure import Torn
-from reconciler.targets.cloudflare.transport import Session
+from reconciler.targets.cloudflare.transport import Session, Torn
 
 _PAGE = 5000  # records; the most that is served
 _ZONES_PAGE = 50
