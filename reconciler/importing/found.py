@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from reconciler.settings import Settings
     from reconciler.target import Progress, Reveal
     from reconciler.targets.compose import Compose
-    from reconciler.targets.compose.survey import Service
-    from reconciler.targets.compose.survey import Survey as Project
+    from reconciler.targets.compose.snapshot import Service
+    from reconciler.targets.compose.snapshot import Survey as Project
     from reconciler.targets.stalwart.survey import Survey
 
 R = TypeVar("R", bound=Resource)
@@ -194,12 +194,12 @@ def read(request: Request, settings: Settings, reveal: Reveal, progress: Progres
 
 
 def _with_project(found: Found, settings: Settings, progress: Progress) -> Found:
-    from reconciler.targets.compose import survey
+    from reconciler.targets.compose.snapshot import env_file, survey
 
     file = (found.request.compose or Path()).absolute()
-    env_file = found.request.env_file or survey.env_file((file,), settings.docker_host)
-    request = replace(found.request, env_file=env_file)
-    project = survey.survey(_compose(request, file, found.stack, settings, progress))
+    chosen = found.request.env_file or env_file((file,), settings.docker_host)
+    request = replace(found.request, env_file=chosen)
+    project = survey(_compose(request, file, found.stack, settings, progress))
     return replace(found, request=request, project=project)
 
 

@@ -18,7 +18,7 @@ from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
 
 if TYPE_CHECKING:
-    from reconciler.targets.compose.survey import Service
+    from reconciler.targets.compose.snapshot import Service
 
 _ROLES = {
     "host": re.compile(r"_(HOST|HOSTNAME|SERVER)"),

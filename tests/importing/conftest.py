@@ -13,8 +13,8 @@ from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found, Request
 from reconciler.resources import Live, Resource
 from reconciler.secrets.store import open_store
-from reconciler.targets.compose.survey import Service
-from reconciler.targets.compose.survey import Survey as Project
+from reconciler.targets.compose.snapshot import Service
+from reconciler.targets.compose.snapshot import Survey as Project
 from reconciler.targets.stalwart.survey import Survey
 
 

@@ -14,7 +14,7 @@ from reconciler.resources import Account, SecretRef
 from .conftest import told
 
 if TYPE_CHECKING:
-    from reconciler.targets.compose.survey import Service
+    from reconciler.targets.compose.snapshot import Service
 
     from .conftest import Parts
 
