@@ -38,7 +38,7 @@ from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.reconcile import Effect, Work
 from reconciler.resources import Observation, Record, Resource, SecretRef, Signature
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets
 from reconciler.settings import Settings
 from reconciler.target import Observations, Outcome, Progress, Stopped, Target
 

@@ -43,7 +43,7 @@ def command(session: Session, *, out: Path | None, **given: Any) -> None:
     Ends with 0, 1 where a system could not be read, or 4 where the mail server is empty or lost.
     """
     from reconciler.importing import Request, import_
-    from reconciler.secrets.reveal import Secrets
+    from reconciler.secrets import Secrets
 
     settings = session.settings
     request = Request(out=out or settings.state, **given)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from reconciler import keys
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import SecretRef
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets
 from reconciler.target import Reveal
 
 

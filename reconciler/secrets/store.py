@@ -21,8 +21,7 @@ from reconciler import files
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.resources import SecretRef
-from reconciler.secrets import age
-from reconciler.secrets.reveal import Secrets, unreadable
+from reconciler.secrets import Secrets, age, unreadable
 from reconciler.secrets.sops import OLDEST_WRITING, Sops, in_clear
 
 _HINT = "write file:FOLDER, age:FOLDER or sops:FILE"

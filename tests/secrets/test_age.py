@@ -15,8 +15,7 @@ from keyring import Keyring
 from reconciler.files import MAX_BYTES, CannotRead
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretRef
-from reconciler.secrets import age
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets, age
 
 CANARY = "c4nary-0f-a-s3cret"
 REF = SecretRef("age", "mail.age")

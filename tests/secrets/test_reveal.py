@@ -15,7 +15,7 @@ from reconciler import keys
 from reconciler.files import MAX_BYTES
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretPart, SecretRef, SecretText
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets
 
 
 def env(name="X"):

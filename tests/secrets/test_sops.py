@@ -13,8 +13,7 @@ from keyring import Keyring, sops_program
 
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import SecretRef
-from reconciler.secrets import sops
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets, sops
 
 CANARY = "c4nary-0f-a-s3cret"
 FILE = "secrets.sops.yaml"

@@ -22,7 +22,7 @@ from keyring import Keyring, sops_program
 from reconciler.desired.load import load
 from reconciler.problem import ReconcilerError, Refused, SecretUnreadable
 from reconciler.resources import SecretRef
-from reconciler.secrets.reveal import Secrets
+from reconciler.secrets import Secrets
 from reconciler.secrets.store import open_store, store_of
 
 CANARY = "c4nary-0f-a-s3cret"

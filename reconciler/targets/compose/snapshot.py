@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.problem import Problem, Refused, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
-from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.secrets import is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile

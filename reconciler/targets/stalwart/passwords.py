@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Account, SecretRef, Unreadable
-from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.secrets import is_crypt_hash
 from reconciler.target import Change, Progress, Report, Reveal
 
 MEMORY, PASSES = 4096, 1  # KiB and times

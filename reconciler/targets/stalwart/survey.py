@@ -20,7 +20,7 @@ from reconciler.resources import (
     Setting,
     Signature,
 )
-from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.secrets import is_crypt_hash
 from reconciler.targets.stalwart.connection import TARGET
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -17,7 +17,7 @@ from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Account, Live, Observation, Same, Secret, SecretRef
-from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.secrets import is_crypt_hash
 from reconciler.target import Action, Change, Reason
 from reconciler.targets.stalwart import passwords
 

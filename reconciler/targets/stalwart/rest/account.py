@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Different, Group, Live, Same, SecretRef, Unreadable, Verdict
-from reconciler.secrets.reveal import is_crypt_hash
+from reconciler.secrets import is_crypt_hash
 from reconciler.target import Change
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
