@@ -374,3 +374,25 @@ def _floating(container: Container, where: str, tested: str) -> Iterator[Problem
             f"write `image: {repository}:{pinned}`",
             Severity.WARNING,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What Docker tells; nothing where no container is declared or the engine can't be asked."""
+
+    container: Container | None = None
+    file: ConfigFile | None = None
+    problem: Problem | None = None
+
+
+def look(docker: Docker | None, *, file: bool = False) -> Host:
+    """Ask Docker about the declared container and, where it is wanted (up to 0.15), its ``config.toml``."""
+    if docker is None:
+        return Host()
+    try:
+        return Host(*docker.look()) if file else Host(docker.inspect())
+    except NoSuchContainer as error:
+        hint = "correct targets.stalwart.container: it is the container's name, not the service's"
+        return Host(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))
+    except DockerUnreachable:
+        return Host()

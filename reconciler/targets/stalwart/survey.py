@@ -203,3 +203,10 @@ def _written(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, int) and value else value or None
+
+
+def is_lost(wanted: Iterable[Resource], live: Iterable[Live]) -> bool:
+    """Whether nothing of what is declared is there: domains, accounts and signatures together."""
+    kinds = (Domain, Account, Signature)
+    declared = {item.address for item in wanted if isinstance(item, kinds)}
+    return bool(declared) and not declared & {item.resource.address for item in live}

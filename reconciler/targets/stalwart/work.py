@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
 from reconciler.target import Change, Outcome, Progress, Status
-from reconciler.targets.stalwart import host, ports
+from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import Connection, wait_until
-from reconciler.targets.stalwart.container import Docker, DockerUnreachable
+from reconciler.targets.stalwart.container import Docker, DockerUnreachable, look
 
 _COMES_BACK = 120.0  # seconds after a restart; a first start downloads its spam rules
 
@@ -91,7 +91,7 @@ def restart_for(
         for item in items:
             item.fail(error.problems[0])
         return False
-    container = host.look(docker).container
+    container = look(docker).container
     for item in items:
         if (problem := ports.unopened(item.change.after, connection.host, container)) is not None:
             item.fail(problem)

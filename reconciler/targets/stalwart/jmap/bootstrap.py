@@ -23,11 +23,20 @@ from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.resources import Observation, Resource
 from reconciler.target import Progress, Reveal
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
-from reconciler.targets.stalwart.container import CONFIG, DATA, RECOVERY, Container, Docker, DockerUnreachable, causes
+from reconciler.targets.stalwart.container import (
+    CONFIG,
+    DATA,
+    RECOVERY,
+    Container,
+    Docker,
+    DockerUnreachable,
+    causes,
+    look,
+)
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
-from reconciler.targets.stalwart.host import is_lost, look
 from reconciler.targets.stalwart.jmap import objects as jmap_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
+from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import restart
 
 _SINGLETON = "singleton"

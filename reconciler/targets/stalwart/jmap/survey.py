@@ -17,9 +17,8 @@ from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
 from reconciler.resources import Setting
 from reconciler.target import Reveal
-from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
-from reconciler.targets.stalwart.container import Docker
+from reconciler.targets.stalwart.container import Docker, look
 from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi, Kind, Registry, Rejected, merged
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw
 from reconciler.targets.stalwart.jmap.listener import fresh_listeners
@@ -76,7 +75,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain
     found = {kind: list(kind.live(reading)) for kind in KINDS}
     check(connection.where, (item for items in found.values() for item in items))
     live = [item for kind, items in found.items() for item in kind.survey(reading, items, omissions)]
-    live = list(answering(live, connection.host, host.look(docker).container, omissions))
+    live = list(answering(live, connection.host, look(docker).container, omissions))
     for name, (what, hint) in _UNDECLARED.items():
         for item in reading.items(name):
             omissions.note(str(item.get("id")), f"{what} can't be declared", hint)

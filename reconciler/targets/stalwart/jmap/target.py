@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import Different, Group, Observation, Resource, Secret
 from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status, Stopped
-from reconciler.targets.stalwart import host, ports
+from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection
-from reconciler.targets.stalwart.container import Docker, causes, unrecoverable, version
+from reconciler.targets.stalwart.container import Docker, causes, look, unrecoverable, version
 from reconciler.targets.stalwart.jmap import writes as jmap_writes
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, unknown_administrator
 from reconciler.targets.stalwart.jmap.api import (
@@ -37,6 +37,7 @@ from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind,
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.release import unknown_release
+from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -101,7 +102,7 @@ class StalwartJmap:
     def _observed(self, wanted: Sequence[Resource], reveal: Reveal, connection: Connection) -> Observation:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
-            looking = pool.submit(host.look, self._docker)
+            looking = pool.submit(look, self._docker)
             registry = self._registry = read(JmapApi(connection), wanted)
             found = looking.result()
         container = found.container
@@ -111,7 +112,7 @@ class StalwartJmap:
         live = list(self._pending.shown(item for kind in KINDS for item in kind.live(reading)))
         live += still_allowed(self._pending.addresses, live)
         live = ports.with_open(live, wanted, connection.host, container)
-        lost = host.is_lost(wanted, live)
+        lost = is_lost(wanted, live)
         stranger = None if lost else unknown_administrator(connection, wanted)
         told = (unrecoverable(container), unknown_release(version(container), connection.where)) if container else ()
         known = (found.problem, *told, stranger, *self._checks.problems())

@@ -9,8 +9,7 @@ from reconciler.desired.stalwart import in_config_file
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, renewed
 from reconciler.targets.stalwart.connection import AnswerLost
-from reconciler.targets.stalwart.container import ConfigFile, Docker
-from reconciler.targets.stalwart.host import look
+from reconciler.targets.stalwart.container import ConfigFile, Docker, look
 from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.kind import PENDING, Edit, KeyKind, Keys, Reading, insert, pending

@@ -12,9 +12,8 @@ from reconciler.desired import stalwart as words
 from reconciler.problem import TargetUnreadable
 from reconciler.resources import Setting
 from reconciler.target import Reveal
-from reconciler.targets.stalwart import host
 from reconciler.targets.stalwart.connection import Connection
-from reconciler.targets.stalwart.container import Container, Docker
+from reconciler.targets.stalwart.container import Container, Docker, look
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, Keys, Reading, fresh, pending
 from reconciler.targets.stalwart.rest.principals import Principal, own_emails
@@ -41,7 +40,7 @@ def survey(connection: Connection, reveal: Reveal, docker: Docker | None) -> Sur
         items, keys = api.principals(others=True), api.settings()
     except Rejected as error:
         raise TargetUnreadable(connection.problem(error.summary, error.hint or "look at the server's log")) from error
-    return _survey(connection, items, keys, reveal, host.look(docker).container)
+    return _survey(connection, items, keys, reveal, look(docker).container)
 
 
 def _survey(

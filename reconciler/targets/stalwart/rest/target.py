@@ -10,8 +10,7 @@ from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import Observation, Resource
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
-from reconciler.targets.stalwart.container import Docker, causes
-from reconciler.targets.stalwart.host import is_lost, look
+from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.ports import with_open
 from reconciler.targets.stalwart.rest.account import Accounts
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
@@ -24,6 +23,7 @@ from reconciler.targets.stalwart.rest.mailing_list import MailingLists
 from reconciler.targets.stalwart.rest.principals import Principal, in_turn
 from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings
 from reconciler.targets.stalwart.rest.signature import Signatures
+from reconciler.targets.stalwart.survey import is_lost
 
 KINDS: tuple[Kind[Any], ...] = (
     *(Domains(), Groups(), Accounts(), MailingLists()),
