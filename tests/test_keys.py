@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import keys
-from reconciler.dkim.record import dkim_record
+from reconciler.dns.records import dkim_record
 
 # RFC 8463, appendix A.2 and A.1: the private seed and the public key that is published for it.
 RFC_SEED = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.dkim.record import dkim_record
-from reconciler.dns.records import record
+from reconciler.dns.records import dkim_record, record
 from reconciler.plan import Desired, diff, phases, public
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (

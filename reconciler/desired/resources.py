@@ -20,9 +20,8 @@ from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import Network
-from reconciler.dkim.record import dkim_record
 from reconciler.dns.names import host, key_name
-from reconciler.dns.records import record
+from reconciler.dns.records import dkim_record, record
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (

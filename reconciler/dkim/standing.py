@@ -11,11 +11,11 @@ from reconciler import keys
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
-from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
 from reconciler.dns.names import host, key_name
 from reconciler.dns.publication import Answer, Answers, Question
+from reconciler.dns.records import dkim_record
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef, Signature
 

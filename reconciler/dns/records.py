@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.dns import text, types
-from reconciler.dns.names import host, relative
-from reconciler.resources import UNMANAGED, Record, Special
+from reconciler.dns.names import host, key_name, relative
+from reconciler.resources import UNKNOWN, UNMANAGED, Record, Special
 
 COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan
 AUTO_TTL = 1
@@ -74,6 +74,18 @@ def record(
         comment = comment.strip() or None
     ttl = AUTO_TTL if proxied or ttl == "auto" else int(ttl)  # Cloudflare answers 1 for whatever is proxied
     return Record(zone, type, name, content, ttl, proxied, priority if row.prioritised else None, pairs, comment)
+
+
+def dkim_record(zone: str, domain: str, selector: str, algorithm: str, public_key: str | Special) -> Record:
+    """Derive the record that publishes a DKIM key (RFC 6376 section 3.6.1, RFC 8463 section 4).
+
+    ``zone`` may be a parent of ``domain``; ``public_key`` is as `keys.public_key` gives it, or UNKNOWN. Raises
+    ValueError where the domain lies outside the zone.
+    """
+    content: str | Special = UNKNOWN
+    if isinstance(public_key, str):
+        content = f"v=DKIM1; k={algorithm}; h=sha256; p={public_key}"
+    return record(zone, "TXT", f"{key_name(selector, domain)}.", content)
 
 
 _BEFORE_HOST = re.compile(r"(\d{1,5})\s+(\S+)")

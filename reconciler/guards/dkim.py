@@ -6,11 +6,10 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 
 from reconciler import keys
-from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import free
 from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.publication import Publication, publication
-from reconciler.dns.records import policy
+from reconciler.dns.records import dkim_record, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem

@@ -11,8 +11,7 @@ from typing import Any
 from reconciler.desired.resources import zone_of
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
-from reconciler.dkim.record import dkim_record
-from reconciler.dns.records import AUTO_TTL, check_data, head, marked, policy, record
+from reconciler.dns.records import AUTO_TTL, check_data, dkim_record, head, marked, policy, record
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found

@@ -21,7 +21,7 @@ from reconciler.cli.dkim import COMMANDS
 from reconciler.desired import edit as editing
 from reconciler.desired.load import load
 from reconciler.desired.spec.mail import Key
-from reconciler.dkim.record import dkim_record
+from reconciler.dns.records import dkim_record
 from reconciler.resources import Account, Signature
 from reconciler.simulator.dns import NameServers
 

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.desired.load import load
 from reconciler.desired.resources import Facts, desire
-from reconciler.dkim.record import dkim_record
+from reconciler.dns.records import dkim_record
 from reconciler.plan import diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
 from reconciler.resources import (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from reconciler.desired.spec.mail import Key
 from reconciler.dkim import rotation
-from reconciler.dkim.record import dkim_record
 from reconciler.dkim.rotation import KeyFacts, Step, Turn, free
 from reconciler.dns.publication import Answer, Answers, Question
+from reconciler.dns.records import dkim_record
 from reconciler.problem import Severity
 from reconciler.resources import Signature
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, Publication, Question, publication, question
-from reconciler.dns.records import record
+from reconciler.dns.records import dkim_record, record
 from reconciler.resources import UNKNOWN
 
 ZONE = "mana.how"

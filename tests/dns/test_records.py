@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.dkim.record import dkim_record
 from reconciler.dns import records, types
+from reconciler.dns.records import dkim_record
 from reconciler.dns.text import quoted
 from reconciler.resources import UNKNOWN, UNMANAGED, Record
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler import guards
-from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, question
-from reconciler.dns.records import record
+from reconciler.dns.records import dkim_record, record
 from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, Severity

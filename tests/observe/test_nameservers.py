@@ -21,8 +21,8 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from reconciler.dkim.record import dkim_record
 from reconciler.dns.publication import Answer, Question, publication
+from reconciler.dns.records import dkim_record
 from reconciler.observe import nameservers
 from reconciler.observe.nameservers import look
 from reconciler.problem import ReconcilerError

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.dkim.record import dkim_record
 from reconciler.dns.names import absolute
+from reconciler.dns.records import dkim_record
 from reconciler.dns.records import record as make_record
 from reconciler.plan import Desired, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
