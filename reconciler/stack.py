@@ -31,14 +31,13 @@ from reconciler.guards.evidence import Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
-from reconciler.observe.halves import PublicHalves, public_half
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.reconcile import Effect, Work
 from reconciler.resources import Observation, Record, Resource, SecretRef, Signature
-from reconciler.secrets import Secrets
+from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.settings import Settings
 from reconciler.target import Observations, Outcome, Progress, Stopped, Target
 

@@ -8,16 +8,18 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from reconciler import files
+from reconciler import files, keys
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
 from reconciler.secrets import age
 from reconciler.secrets.sops import Sops
+from reconciler.target import Reveal
 
 SHORTEST_REDACTED = 4  # shorter values would black out ordinary text
 _WORD = 12  # a shorter value of letters alone may be a part of any word or name
@@ -149,6 +151,33 @@ class Secrets:
         if known or (short and form.isalpha()):
             return re.sub(rf"(?<!{_NAME}){re.escape(form)}(?!{_NAME})", lambda _: name, text)
         return text.replace(form, name)
+
+
+@dataclass(slots=True)
+class PublicHalves:
+    """Each private key is read once; its public half is no secret from then on."""
+
+    secrets: Secrets = field(repr=False)
+    _known: dict[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
+
+    def of(self, ref: SecretRef, algorithm: str) -> str | Problem:
+        """Return the public half of a declared private key, or why it can't be told."""
+        if (ref, algorithm) not in self._known:
+            half = self._known[ref, algorithm] = public_half(self.secrets, ref, algorithm)
+            if isinstance(half, str):
+                self.secrets.publish(half)
+        return self._known[ref, algorithm]
+
+
+def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem:
+    """Derive the public half of a declared private key, or say why it can't be told."""
+    try:
+        return keys.public_half(algorithm, reveal(ref))
+    except SecretUnreadable as error:
+        problem = error.problems[0]
+        return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
+    except ValueError as error:
+        return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
 
 
 def is_crypt_hash(text: str) -> bool:

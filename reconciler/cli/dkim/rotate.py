@@ -85,8 +85,7 @@ def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> 
 
 def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
     """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
-    from reconciler.observe.halves import public_half
-    from reconciler.secrets import Secrets
+    from reconciler.secrets import Secrets, public_half
 
     secrets = Secrets(directory.path, session.settings.environ, directory.text)
     named = ((key, key.private_key) for key in keys)
