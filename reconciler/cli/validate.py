@@ -56,13 +56,12 @@ _NAMES = {
 
 
 def _counts(spec: Spec) -> dict[str, int]:
-    return {
-        "accounts": len(spec.accounts),
-        "groups": len(spec.groups),
-        "lists": len(spec.lists),
-        "domains": len(spec.domains),
-        "dkim": sum(len(keys) for keys in spec.dkim.values()),
-        "records": sum(len(records) for records in spec.dns.values()),
+    """Count each map's entries, and where an entry is a list (keys, records) what is in it."""
+    maps = {name: each.values() for name, each in spec if isinstance(each, dict)}
+    counts = {name: sum(len(it) if isinstance(it, tuple) else 1 for it in each) for name, each in maps.items()}
+    records = counts.pop("dns")
+    return counts | {
+        "records": records,
         "settings": _words(spec.stalwart),
         "providers": len(spec.smtp.providers),
         "consumers": len(spec.smtp.consumers),

@@ -24,8 +24,8 @@ from reconciler.problem import InvalidDirectory
 __all__ = ["Directory", "Place", "Places", "load"]
 
 # Maps whose entries may be spread over files, and `smtp`, which holds two of them.
-_MAPS = ("accounts", "groups", "lists", "domains", "dkim", "dns", "smtp")
-_SPREAD = frozenset({*((name,) for name in _MAPS), ("smtp", "providers"), ("smtp", "consumers")})
+_MAPS = frozenset((name,) for name, declared in Spec.model_fields.items() if isinstance(declared.default, dict))
+_SPREAD = _MAPS | {("smtp",), ("smtp", "providers"), ("smtp", "consumers")}
 
 
 class Places:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reconciler.dns.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
-from reconciler.resources import Account, Domain, Group, Live, MailingList, Record, Resource, SecretRef, Setting
+from reconciler.resources import Account, Domain, Live, Record, Resource, SecretRef, Setting
 from reconciler.secrets.store import open_store
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ class Found:
     @property
     def addresses(self) -> set[str]:
         """The addresses that something on the mail server has."""
-        owners: list[Resource] = [*self.accounts, *self.of(Group), *self.of(MailingList)]
-        return {address for owner in owners for address in owner.mailboxes} | {item.name for item in self.accounts}
+        owned = {address for item in self.of(Resource) for address in item.mailboxes}
+        return owned | {item.name for item in self.accounts}
 
     @property
     def hostname(self) -> str:
