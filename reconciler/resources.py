@@ -267,7 +267,7 @@ class Domain(Resource):
 
     def brief(self) -> Iterator[Brief]:
         """What it has besides its name."""
-        yield from self.unusual("description", "catch_all", "aliases", "sub_addressing")
+        yield from self.unusual("description", "catch_all", "aliases", "sub_addressing", sub_addressing=True)
 
 
 @dataclass(frozen=True, slots=True)

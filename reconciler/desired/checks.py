@@ -422,6 +422,7 @@ def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
         if (other := known.get(address.lower())) is not None:
             yield Finding(("removed", index), f"{address} is declared at {{other}}", "keep one of the two", other)
         yield from _members_left(spec, index, address)
+        yield from _catch_alls_left(spec, index, address)
     gone = {address.lower() for address in spec.removed}
     for index, move in enumerate(spec.moved):
         if (other := known.get(move.source.lower())) is not None:
@@ -449,6 +450,17 @@ def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
             if _mailbox(group) in (_mailbox(item), item.lower()):
                 summary, hint = f"{name} belongs to {group}, as {{other}} says", "take it out there"
                 yield Finding(("removed", index), summary, hint, ("accounts", name, "groups", position))
+
+
+def _catch_alls_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
+    """What goes gets no mail any more: a catch-all that names it would lose every mail without a word."""
+    kind, _, name = address.partition("/")
+    if kind not in {"account", "group", "list"} or any(_mailbox(it) == _mailbox(name) for _, it in _addresses(spec)):
+        return
+    for domain, entry in spec.domains.items():
+        if entry.catch_all is not None and _mailbox(entry.catch_all) == _mailbox(name):
+            summary = f"{name} is the catch-all of {domain}, as {{other}} says"
+            yield Finding(("removed", index), summary, "name another address there", ("domains", domain, "catch_all"))
 
 
 def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:

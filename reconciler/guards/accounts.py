@@ -89,7 +89,8 @@ def group_in_use(evidence: Evidence) -> Iterator[Problem]:
                 left.append(live.address)
         if left:
             hint = "declare their `groups` without it, or remove them too"
-            yield refuse(change.address, f"{', '.join(sorted(left))} still belong to it", hint, "stalwart")
+            verb = "belongs" if len(left) == 1 else "belong"
+            yield refuse(change.address, f"{', '.join(sorted(left))} still {verb} to it", hint, "stalwart")
 
 
 def account_goes(evidence: Evidence) -> Iterator[Problem]:

@@ -257,6 +257,8 @@ def test_a_group_goes_with_its_mailbox_and_only_when_nobody_is_in_it():
     assert problem.severity is Severity.WARNING
     assert "every mail in it" in problem.summary
     assert refused(judge([Domain(ZONE)], mail=[staff, member], removed=gone)) == ["stalwart"]
+    (problem, _) = judge([Domain(ZONE)], mail=[staff, member], removed=gone)
+    assert f"account/a@{ZONE} still belongs to it" in problem.summary
     assert refused(judge([replace(member, groups=UNMANAGED)], mail=[staff, member], removed=gone)) == ["stalwart"]
     assert refused(judge([replace(member, groups=())], mail=[staff, member], removed=gone)) == []
     assert refused(judge([Domain(ZONE)], mail=[staff, member], removed=gone | {member.address})) == []

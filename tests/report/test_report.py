@@ -227,6 +227,11 @@ def test_of_two_long_values_the_difference_is_visible() -> None:
     assert "new" in said
 
 
+def test_of_a_domain_only_what_is_unusual_is_said() -> None:
+    assert values.brief(Domain("mana.how", sub_addressing=True)) == ""
+    assert values.brief(Domain("mana.how", sub_addressing=False)) == "sub addressing: no"
+
+
 def test_a_secret_is_its_name_or_a_word() -> None:
     template = SecretText(("smtp://noreply:", SecretPart(REF, "url"), "@stalwart:587"))
     assert values.shown("", template) == "smtp://noreply:{env: NOREPLY_PASSWORD}@stalwart:587"

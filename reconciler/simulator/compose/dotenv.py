@@ -1,6 +1,7 @@
 """How Compose reads values: `$` interpolation and env files, as compose-go does both.
 
-Made from what the real program did with the values our tests try (`tests/simulator/test_compose.py` compares them).
+Made from what the real program did with the values our tests try; `tests/simulator/compose/test_compose.py` compares
+them.
 """
 
 from __future__ import annotations

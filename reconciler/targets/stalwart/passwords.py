@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -145,13 +146,19 @@ def matches(value: str, stored: str) -> bool | None:
         return None
 
 
+_CRYPTS = {"$6": "sha512_crypt", "$5": "sha256_crypt", "$s": "sha1_crypt", "$1": "md5_crypt"}
+_loading = threading.Lock()  # passlib loads a scheme, and what computes it, at its first use: two threads break that
+
+
 def _crypt(value: str, stored: str) -> bool | None:
     rounds = re.match(r"\$[56]\$rounds=(\d+)", stored)
     if rounds and int(rounds[1]) > _SLOWEST:
         return None
-    from passlib.hash import md5_crypt, sha1_crypt, sha256_crypt, sha512_crypt  # type: ignore[import-untyped]
+    with _loading:
+        from passlib import hash as schemes  # type: ignore[import-untyped]
 
-    scheme = {"$6": sha512_crypt, "$5": sha256_crypt, "$s": sha1_crypt, "$1": md5_crypt}[stored[:2]]
+        scheme = getattr(schemes, _CRYPTS[stored[:2]])
+        scheme.get_backend()
     return bool(scheme.verify(value, stored))
 
 

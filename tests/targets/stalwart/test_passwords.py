@@ -4,6 +4,7 @@ import base64
 import hashlib
 import shutil
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -176,3 +177,23 @@ def test_app_passwords_and_one_time_seeds_are_no_password():
     assert not passwords.is_password("$app$phone$$6$x")
     assert not passwords.is_password("otpauth://totp/x?secret=y")
     assert passwords.is_password("$6$x")
+
+
+def test_two_threads_may_be_the_first_to_verify_a_crypt_hash():
+    """The second one begins while passlib is half loaded, which a plan of two accounts met now and then."""
+    program = """
+import sys, threading
+from reconciler.targets.stalwart import passwords
+stored, found = sys.argv[1], []
+first = threading.Thread(target=lambda: found.append(passwords.matches("word", stored)))
+first.start()
+while "passlib.hash" not in sys.modules:
+    pass
+found.append(passwords.matches("word", stored))
+first.join()
+print(found)
+"""
+    stored = sha512_crypt.using(rounds=1000).hash("word")
+    command = [sys.executable, "-c", program, stored]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[True, True]", "")

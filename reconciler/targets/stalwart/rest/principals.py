@@ -30,6 +30,7 @@ class Means:
         self._logins = {change.after.login for change in changes if isinstance(change.after, Account)}
         found = [(change.before, change.after) for change in changes if isinstance(change.after, Group)]
         self._groups = {address: before.id for before, after in found if before for address in emails(after)}
+        self._given = set[str]()
 
     @functools.cached_property
     def _items(self) -> Sequence[Item]:
@@ -38,8 +39,9 @@ class Means:
     def name(self, resource: Group | MailingList) -> str:
         """Choose the server's name for something new: its local part, as logins are, where nobody else has it."""
         local = local_part(resource.name)
-        taken = {str(item["name"]) for item in self._items} | self._logins | set(self._groups.values())
+        taken = {str(item["name"]) for item in self._items} | self._logins | self._given
         name = resource.name if local in taken else local
+        self._given.add(name)
         if isinstance(resource, Group):
             self._groups |= dict.fromkeys(emails(resource), name)
         return name

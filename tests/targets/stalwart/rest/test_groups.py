@@ -266,6 +266,14 @@ def test_a_name_that_somebody_else_has_is_left_to_them(world):
     assert world.principal("news@mana.how")["type"] == "list"
 
 
+@pytest.mark.parametrize("kind", [Group, MailingList])
+def test_two_domains_may_have_the_same_local_part_in_one_apply(world, kind):
+    first, second = kind("all@mana.how", "First"), kind("all@second.org", "Second")
+    settled(world, [Domain("mana.how"), Domain("second.org"), first, second])
+    assert world.principal("all")["emails"] == ["all@mana.how"]
+    assert world.principal("all@second.org")["emails"] == ["all@second.org"]
+
+
 def test_a_list_in_a_list_is_told(world):
     world.make(type="domain", name="mana.how")
     world.make(type="list", name="all", emails=["all@mana.how"])
