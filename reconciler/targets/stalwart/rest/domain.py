@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.desired.stalwart import raw_key
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Domain, Live, Resource, Setting, Special
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Live, MailingList, Resource, Setting, Special
 from reconciler.target import Change
 from reconciler.targets.stalwart.rest.kind import Import, Item, Reading
 from reconciler.targets.stalwart.rest.principals import (
@@ -18,6 +18,7 @@ from reconciler.targets.stalwart.rest.principals import (
     catch_alls,
     check_lengths,
     emails,
+    matched,
     own_emails,
     set_to,
 )
@@ -46,7 +47,7 @@ class Domains(Principal[Domain]):
             domain = Domain(
                 name,
                 description=item.get("description") or None,
-                catch_all=_catch_all(known, holders.get(f"@{name}")),
+                catch_all=_catch_all(known, holders.get(f"@{name}"), reading),
                 aliases=(),
                 sub_addressing=_sub_addressing(reading),
             )
@@ -114,12 +115,34 @@ class Domains(Principal[Domain]):
             yield owner, [{"action": "addItem", "field": "emails", "value": entry}]
 
 
-def _catch_all(wanted: Domain | None, holder: Item | None) -> str | None:
-    """Return the address of who gets what nobody else has: the wanted one, where it is one of several."""
+def _catch_all(wanted: Domain | None, holder: Item | None, reading: Reading) -> str | None:
+    """Return the address of who gets what nobody else has: the wanted one, where it is one of several and stays."""
     if holder is None:
         return None
-    own = own_emails(holder)
-    return next((text for text in own if wanted and text == wanted.catch_all), own[0] if own else str(holder["name"]))
+    own, known = own_emails(holder), wanted.catch_all if wanted else None
+    if isinstance(known, str) and known in own:
+        if not _leaves(holder, known, reading):
+            return known
+        own.remove(known)
+    return own[0] if own else str(holder["name"])
+
+
+def _leaves(holder: Item, address: str, reading: Reading) -> bool:
+    """Whether an address is wanted at somebody else than who has it: the catch-all then has to follow it."""
+    claims = [resource for resource in reading.wanted if address in emails(resource)]
+    return bool(claims) and not any(_is(holder, resource) for resource in claims)
+
+
+def _is(item: Item, resource: Resource) -> bool:
+    """Whether a principal is what is wanted."""
+    match resource:
+        case Account():
+            return bool(resource.login == item["name"])
+        case Group():
+            return item["name"] in matched([item], [resource])
+        case MailingList():
+            return item["name"] in matched([item], [resource])
+    return False
 
 
 def _sub_addressing(reading: Reading) -> bool | Special:

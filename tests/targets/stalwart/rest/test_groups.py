@@ -200,6 +200,16 @@ def test_a_catch_all_moves_and_aliases_stay(house):
     assert house.fake.mailboxes("anything@mana.how") == {"staff"}, "addresses are set around it"
 
 
+@pytest.mark.parametrize("kind", [Group, MailingList])
+def test_a_catch_all_follows_its_address_to_another_owner_in_one_apply(house, kind):
+    domain = Domain("second.org", catch_all="t@mana.how")
+    settled(house, changed(HOUSE[1], catch_all="t@mana.how"))
+    other = kind("info@mana.how", aliases=("t@mana.how",))
+    settled(house, [HOUSE[0], domain, STAFF, replace(TILL, aliases=()), NEWS, other])
+    assert "@second.org" in house.principal("info")["emails"]
+    assert "@second.org" not in house.principal("till")["emails"]
+
+
 def test_a_catch_all_survives_another_primary_address(house):
     wanted = changed(TILL, name="tilo@mana.how", login="till", email="tilo@mana.how")
     wanted[0] = Domain("mana.how")
