@@ -405,7 +405,7 @@ class _Diff:
         """Say which other changes each change depends on: a failed one skips only what needs it."""
         present: dict[str, list[str]] = defaultdict(list)
         for change in self.changes:
-            if not change.deletes:
+            if not change.deletes and change.resource.holds_back(change.fields, new=change.before is None):
                 present[change.resource.essence].append(change.address)
         for index, change in enumerate(self.changes):
             if change.deletes:

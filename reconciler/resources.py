@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -148,6 +148,10 @@ class Resource:
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
 
+    def holds_back(self, changed: Collection[str], *, new: bool) -> bool:  # noqa: ARG002 (as above)
+        """Whether what relies on it has to wait for a change of these fields."""
+        return True
+
     def precedes(self, gone: Resource, *, deleted: bool) -> bool:  # noqa: ARG002 (as above)
         """Whether its own change, which may delete it, has to come before another resource's removal."""
         return False
@@ -265,6 +269,10 @@ class Domain(Resource):
         """``domain/NAME``."""
         return f"domain/{self.name}"
 
+    def holds_back(self, changed: Collection[str], *, new: bool) -> bool:
+        """A domain has to be there, and its keys and records to be ours; what else it says is its own matter."""
+        return new or "manual" in changed
+
     def brief(self) -> Iterator[Brief]:
         """What it has besides its name."""
         yield from self.unusual("description", "catch_all", "aliases", "sub_addressing", sub_addressing=True)
@@ -304,6 +312,10 @@ class Group(Resource):
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A group relies on the domains of its addresses."""
         yield from _domains(self.name, self.aliases)
+
+    def holds_back(self, changed: Collection[str], *, new: bool) -> bool:  # noqa: ARG002 (as its parent's)
+        """A group has to be there."""
+        return new
 
     def brief(self) -> Iterator[Brief]:
         """What it has besides its address."""

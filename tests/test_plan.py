@@ -17,6 +17,7 @@ from reconciler.resources import (
     Account,
     Different,
     Domain,
+    Group,
     Listener,
     Live,
     Login,
@@ -253,6 +254,25 @@ def test_consumers_need_their_account_and_accounts_their_domain():
     needs = {item.address: item.needs for item in plan(wanted, seen).changes}
     assert needs["smtp/notify/SMTP_USER"] == {"account/a@mana.how"}
     assert needs["account/a@mana.how"] == {"domain/mana.how"}
+
+
+def test_a_domain_and_a_group_that_are_there_hold_nobody_back():
+    """What else they say may fail by itself, and `--only` of an account leaves it alone."""
+    group, account = Group("crew@mana.how"), Account("a@mana.how", groups=("crew@mana.how",))
+    live = stalwart(replace(Domain(ZONE), catch_all=None), replace(group, description=None))
+    wanted = [replace(Domain(ZONE), catch_all="a@mana.how"), replace(group, description="Crew"), account]
+    needs = {item.address: item.needs for item in plan(wanted, live).changes}
+    assert needs.keys() == {"domain/mana.how", "group/crew@mana.how", "account/a@mana.how"}
+    assert needs["account/a@mana.how"] == frozenset()
+    new = {item.address: item.needs for item in plan(wanted, stalwart()).changes}
+    assert new["account/a@mana.how"] == {"domain/mana.how", "group/crew@mana.how"}
+
+
+def test_keys_wait_until_their_domain_is_ours():
+    live = stalwart(replace(Domain(ZONE), manual=False))
+    wanted = [replace(Domain(ZONE), manual=True), Signature(ZONE, "s1", "ed25519", "KEY")]
+    needs = {item.address: item.needs for item in plan(wanted, live).changes}
+    assert needs["dkim/mana.how/s1"] == {"domain/mana.how"}
 
 
 def test_additions_come_first_and_removals_last_in_one_phase_when_nothing_is_between():
