@@ -69,7 +69,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=0.3, trust_env=False) as made:
+    each = httpx.Limits(max_keepalive_connections=0)  # the server closes after each answer, now or a moment later
+    with httpx.Client(timeout=0.3, trust_env=False, limits=each) as made:
         yield made
 
 
