@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from reconciler.dns.names import key_name
+from reconciler.names import key_name
 from reconciler.problem import Problem
 
 

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler import reconcile
-from reconciler.desired.load import Directory
-from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
-from reconciler.desired.resources import (
+from reconciler.desired.derivation import (
     Facts,
     account_login,
     default_domain,
@@ -24,13 +22,15 @@ from reconciler.desired.resources import (
     resolve,
     zone_records,
 )
+from reconciler.desired.load import Directory
+from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.spec import Spec, references
-from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Question
 from reconciler.guards.evidence import Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
+from reconciler.names import host
 from reconciler.observe.nameservers import look
 from reconciler.observe.providers import Providers
 from reconciler.plan import Desired, Plan
@@ -42,7 +42,7 @@ from reconciler.settings import Settings
 from reconciler.target import Observations, Outcome, Progress, Stopped, Target
 
 if TYPE_CHECKING:
-    from reconciler.dkim.verdict import Standing
+    from reconciler.dkim.findings import Standing
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
 TARGETS = ("stalwart", "cloudflare", "compose")
@@ -186,7 +186,7 @@ class Stack:
     def apply(
         self, plan: Plan, listen: Callable[[Outcome], None] = lambda _: None, stopped: Stopped = lambda: False
     ) -> Effect:
-        """Carry out an approved plan and plan again; `reconciler.apply` does it with lease and journal."""
+        """Carry out an approved plan and plan again; `reconciler.applying` does it with lease and journal."""
         result = reconcile.apply(self._work, plan, listen, stopped)
         return replace(result, after=self._told(result.after))
 

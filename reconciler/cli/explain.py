@@ -61,7 +61,7 @@ class Fact:
 
 def _known(stack: Stack, plan: Plan) -> dict[str, Fact]:
     """Gather what the directory, the plan and the systems know, by address."""
-    from reconciler.desired.declared import declaration
+    from reconciler.desired.load import declaration
 
     facts: dict[str, Fact] = {}
 

@@ -9,8 +9,7 @@ import click
 
 from reconciler import files
 from reconciler.cli import session
-from reconciler.cli.options import choices
-from reconciler.cli.session import Session
+from reconciler.cli.session import Session, choices
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:

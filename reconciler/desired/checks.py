@@ -14,9 +14,9 @@ from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry
 from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
-from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
 from reconciler.dns.text import MailPolicy
+from reconciler.names import domain_name, key_name
 from reconciler.resources import Record as Resource
 
 

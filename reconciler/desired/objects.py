@@ -1,6 +1,6 @@
 """The server's own objects (``stalwart.objects``, from 0.16): what may be declared of them, and what values mean.
 
-``objects.json`` says of each object its natural key ("" of a singleton), and of each property its type:
+``objects_table.json`` says of each object its natural key ("" of a singleton), and of each property its type:
 ``?`` may be null, ``=`` is the server's, ``$`` belongs to the Enterprise edition.
 It is derived from the server's schema by ``tests/desired/objects_table.py``, and read only when objects are declared.
 
@@ -123,7 +123,7 @@ def _type(text: str) -> Type:
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(File(__file__).with_name("objects.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(File(__file__).with_name("objects_table.json").read_text("utf-8"))
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from reconciler.desired.schema import schema
+from reconciler.desired.spec import schema
 
 SCHEMA = ".schema.json"
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler import keys
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.edit import AddKey, Edit, SetKey, edit
 from reconciler.desired.load import Directory
-from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.dkim.rotation import SHOWN, Step, Turn
-from reconciler.dns.names import host
 from reconciler.dns.publication import Look, publication, question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 from reconciler.resources import UNKNOWN, SecretRef
 from reconciler.secrets.store import Store, open_store, store_of

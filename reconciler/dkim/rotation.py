@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.spec.mail import Key
-from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, Record, Signature
 

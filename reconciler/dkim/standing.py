@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler import keys
-from reconciler.desired.resources import zone_of
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
+from reconciler.dkim.findings import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
 from reconciler.dkim.rotation import RETIRING, free
-from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
-from reconciler.dns.names import host, key_name
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host, key_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef, Signature
 

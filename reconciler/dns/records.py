@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.dns import text, types
-from reconciler.dns.names import host, key_name, relative
+from reconciler.names import host, key_name, relative
 from reconciler.resources import UNKNOWN, UNMANAGED, Record, Special
 
 COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan

@@ -12,7 +12,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
 from reconciler.dns import text
-from reconciler.dns.names import host
+from reconciler.names import host
 
 Value = str | int
 

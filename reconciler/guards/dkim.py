@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from reconciler import keys
 from reconciler.dkim.rotation import free
-from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.publication import Publication, publication
 from reconciler.dns.records import dkim_record, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
+from reconciler.names import domain_name, key_name
 from reconciler.problem import Problem
 from reconciler.resources import UNKNOWN, Record, Signature
 from reconciler.target import Change

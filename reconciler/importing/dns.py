@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.desired.resources import zone_of
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
 from reconciler.dns.records import AUTO_TTL, check_data, dkim_record, head, marked, policy, record

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.dns.names import host
+from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, Resource, SecretRef, Setting
 from reconciler.secrets.store import open_store

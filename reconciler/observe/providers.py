@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from reconciler import http, keys
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.provided import ProviderAnswer
+from reconciler.desired.provider_records import ProviderAnswer
 from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Record, SecretRef

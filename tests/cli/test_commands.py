@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import program
-from reconciler.cli.program import COMMANDS
+from reconciler.cli import COMMANDS, program
 from reconciler.resources import Record, Unreadable
 
 MINE = Record("mana.how", "A", "old", "192.0.2.9")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.desired import schema, spec, starter
+from reconciler.desired import spec, starter
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import mail
 from reconciler.dns.records import record as make_record
@@ -635,7 +635,7 @@ def test_the_starter_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_schema_names_every_key() -> None:
-    made = schema.schema()
+    made = spec.schema()
     assert set(made["properties"]) == {
         *("version", "stack", "targets", "policy", "accounts", "groups", "lists", "domains", "dkim", "dns"),
         *("stalwart", "smtp"),

@@ -11,7 +11,7 @@ import pytest
 from reconciler import keys
 from reconciler.desired.spec import Spec
 from reconciler.dkim import standing as agreement
-from reconciler.dkim.verdict import Agrees, Mismatch, Signing, Standing
+from reconciler.dkim.findings import Agrees, Mismatch, Signing, Standing
 from reconciler.dns.publication import Answer, Question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, SecretRef, Signature

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.dns.names import absolute
 from reconciler.dns.records import dkim_record
 from reconciler.dns.records import record as make_record
+from reconciler.names import absolute
 from reconciler.plan import Desired, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef

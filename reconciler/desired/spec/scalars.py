@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from reconciler.dns.names import invisible, is_name
+from reconciler.names import invisible, is_name
 from reconciler.resources import SecretRef
 
 REQUIRED = "is missing"

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSc
 from pydantic_core import PydanticCustomError
 
 from reconciler.desired import objects
-from reconciler.desired import stalwart as words
+from reconciler.desired import raw_keys as words
 from reconciler.desired.spec.scalars import (
     REFERENCE_HINT,
     DomainName,

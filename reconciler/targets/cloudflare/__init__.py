@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from reconciler.dns.names import host
+from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Live, Observation, Record, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped

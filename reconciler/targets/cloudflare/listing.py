@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from reconciler.dns.names import host
 from reconciler.dns.records import AUTO_TTL, owner, record
+from reconciler.names import host
 from reconciler.resources import Live, Record, SecretRef
 from reconciler.targets.cloudflare.transport import Session, Torn
 

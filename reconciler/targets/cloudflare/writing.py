@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from reconciler.dns import text, types
-from reconciler.dns.names import absolute
 from reconciler.dns.records import marked
+from reconciler.names import absolute
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Record
 from reconciler.target import Change, Outcome, Status, Stopped, differences
 from reconciler.targets.cloudflare.listing import Zone, listing

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
-from reconciler.dns.names import domain_name
+from reconciler.names import domain_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reconciler.dns import names
+from reconciler import names
 from reconciler.resources import Live, MailingList
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap import addresses

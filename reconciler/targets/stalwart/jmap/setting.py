@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.desired.objects import SINGLETON
-from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate
+from reconciler.desired.raw_keys import DEFAULT_RATES, ban_rate
 from reconciler.problem import Problem
 from reconciler.resources import AllowedIp, Domain, Live, Resource, Setting
 from reconciler.target import Change

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.desired.stalwart import in_config_file
+from reconciler.desired.raw_keys import in_config_file
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, renewed
 from reconciler.targets.stalwart.connection import AnswerLost

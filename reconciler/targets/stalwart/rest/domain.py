@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.desired.stalwart import raw_key
+from reconciler.desired.raw_keys import raw_key
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Group, Live, MailingList, Resource, Setting, Special
 from reconciler.target import Change

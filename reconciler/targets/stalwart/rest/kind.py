@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from reconciler.desired.stalwart import LOCAL_KEYS, in_config_file
+from reconciler.desired.raw_keys import LOCAL_KEYS, in_config_file
 from reconciler.resources import Live, Resource
 from reconciler.target import Change, Progress, Report, Reveal
 from reconciler.targets.stalwart.container import Container

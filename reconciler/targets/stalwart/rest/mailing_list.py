@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.dns.names import host
+from reconciler.names import host
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Live, MailingList
 from reconciler.target import Change

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.desired.objects import place
-from reconciler.desired.stalwart import ALLOWED_IP, DEFAULT_RATES, ban_rate, is_secret, raw_key
+from reconciler.desired.raw_keys import ALLOWED_IP, DEFAULT_RATES, ban_rate, is_secret, raw_key
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import AllowedIp, Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
 from reconciler.target import Change, Reveal

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler import keys as dkim
-from reconciler.desired.stalwart import SIGNATURE
+from reconciler.desired.raw_keys import SIGNATURE
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
 from reconciler.target import Change, Reveal

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from reconciler.desired import stalwart as words
+from reconciler.desired import raw_keys as words
 from reconciler.problem import TargetUnreadable
 from reconciler.resources import Setting
 from reconciler.target import Reveal

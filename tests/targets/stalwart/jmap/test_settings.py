@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.desired.derivation import desire
 from reconciler.desired.load import load
 from reconciler.desired.objects import Parts
-from reconciler.desired.resources import desire
-from reconciler.desired.stalwart import notes
+from reconciler.desired.raw_keys import notes
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import Problem
 from reconciler.report import json as report_json

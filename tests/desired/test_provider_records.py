@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.desired.derivation import Facts, desire, provider_questions
 from reconciler.desired.load import load
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.provided import ProviderAnswer
-from reconciler.desired.resources import Facts, desire, provider_questions
+from reconciler.desired.provider_records import ProviderAnswer
 from reconciler.desired.spec import Spec
 from reconciler.dns.records import record
 from reconciler.plan import Desired, Plan, diff

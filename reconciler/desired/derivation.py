@@ -12,16 +12,16 @@ from functools import partial
 from ipaddress import ip_network
 
 from reconciler.address import Address
-from reconciler.desired import objects, stalwart, template
+from reconciler.desired import objects, raw_keys, template
 from reconciler.desired.presets import PRESETS, Preset
-from reconciler.desired.provided import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
+from reconciler.desired.provider_records import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import Network
-from reconciler.dns.names import host, key_name
 from reconciler.dns.records import dkim_record, record
+from reconciler.names import host, key_name
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -142,7 +142,7 @@ class _Derivation:
         """Yield, by address, what there is to know of a change to what is wanted or live on the mail server."""
         seen = (self.observed or {}).get("stalwart")
         for resource in (*wanted, *(live.resource for live in (seen.live if seen else ()))):
-            if said := stalwart.notes(resource, self.generation):
+            if said := raw_keys.notes(resource, self.generation):
                 yield resource.address, said
 
     def resources(self) -> Iterator[Resource]:

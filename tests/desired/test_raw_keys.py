@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.desired.stalwart import ban_rate, in_config_file, notes, word_of
+from reconciler.desired.raw_keys import ban_rate, in_config_file, notes, word_of
 from reconciler.resources import AllowedIp, Listener, Setting
 
 

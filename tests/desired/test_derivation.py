@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.desired.derivation import Facts, desire
 from reconciler.desired.load import load
-from reconciler.desired.resources import Facts, desire
 from reconciler.dns.records import dkim_record
 from reconciler.plan import diff
 from reconciler.problem import InvalidDirectory, Problem, Severity
