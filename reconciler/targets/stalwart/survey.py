@@ -119,7 +119,7 @@ def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator
             omissions.note(resource.address, f"can't be declared: its name, or part of it, {why}", hint)
 
 
-def check(where: str, live: Iterable[Live]) -> None:
+def refuse_empty(where: str, live: Iterable[Live]) -> None:
     """Raise `Refused` where a server holds nothing to import: it is new, or has lost everything."""
     resources = [item.resource for item in live]
     if any(isinstance(item, Domain) for item in resources):

@@ -7,8 +7,8 @@ from typing import Any
 
 from reconciler.resources import Account, Group, MailingList, Resource
 from reconciler.target import Change
+from reconciler.targets.stalwart.jmap.batch import RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import Ids, Raw, Reading
-from reconciler.targets.stalwart.jmap.writes import RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions
 
 USUAL, TAKE_OVER, JOIN = range(3)

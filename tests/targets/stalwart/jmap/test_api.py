@@ -19,7 +19,7 @@ from reconciler.targets.stalwart.jmap.api import (
     Rejected,
     Response,
 )
-from reconciler.targets.stalwart.jmap.writes import Write, run
+from reconciler.targets.stalwart.jmap.batch import Write, run
 from reconciler.targets.stalwart.release import JMAP
 
 
