@@ -35,7 +35,7 @@ _PLAIN: Raw = {
 class AccountKind(ResourceKind):
     """Accounts of people and services; groups, which are of the same kind to the server, have a file of their own."""
 
-    resource = Account
+    resource, unique = Account, addresses.UNIQUE
     objects = (
         Kind("Account", properties=_READ),
         Kind("Domain", properties=("name",)),

@@ -14,6 +14,9 @@ from reconciler.targets.stalwart.survey import Omissions
 USUAL, TAKE_OVER, JOIN = range(3)
 """Ranks: who takes a primary address over comes after who leaves it, and who joins a new group after that."""
 
+UNIQUE = "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
+"""What to do where the server has an address already."""
+
 
 def aliases_of(resource: Resource | None) -> tuple[str, ...]:
     """Return the aliases of an account, a group or a list as far as they are managed."""

@@ -26,7 +26,7 @@ _PLAIN: Raw = {"isEnabled": True, "allowRelaying": False, "certificateManagement
 class DomainKind(ResourceKind):
     """Domains. An update names only what differs."""
 
-    resource = Domain
+    resource, unique = Domain, "a name is one domain's, or the alias of one: remove it there first"
     objects = (
         Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
     )  # not its zone file, which is computed

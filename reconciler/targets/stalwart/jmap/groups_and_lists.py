@@ -31,7 +31,7 @@ _PLAIN: Raw = {
 class GroupKind(ResourceKind):
     """Groups. Who belongs to one is said, and written, at the account."""
 
-    resource = Group
+    resource, unique = Group, addresses.UNIQUE
     objects = (Kind("Account", properties=_READ), Kind("Domain", properties=("name",)))
     surveyed = (Kind("Account", properties=tuple(_PLAIN)),)
 
@@ -87,7 +87,7 @@ _LIST_READ = ("name", "domainId", "aliases", "description", "recipients")
 class MailingListKind(ResourceKind):
     """Mailing lists. A recipient that is no address gets nothing, is no member, and stays."""
 
-    resource = MailingList
+    resource, unique = MailingList, addresses.UNIQUE
     objects = (Kind(_OBJECT, properties=_LIST_READ), Kind("Domain", properties=("name",)))
 
     def live(self, reading: Reading) -> Iterator[Live]:

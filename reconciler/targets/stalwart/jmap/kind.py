@@ -172,6 +172,8 @@ class ResourceKind:
     objects: ClassVar[tuple[Kind, ...]] = ()
     surveyed: ClassVar[tuple[Kind, ...]] = ()
     in_force_by: ClassVar[Effect | None] = None
+    unique: ClassVar[str] = "plan again: it was made meanwhile"
+    """What to do where the server has another one of this name."""
 
     def has(self, resource: Resource) -> bool:
         """Whether a resource is one of this kind."""

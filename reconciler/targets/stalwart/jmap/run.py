@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import Different, Group, Resource, Secret
@@ -155,13 +156,15 @@ class Run:
         reading = replace(reading, progress=self.progress, changes=[item.now for item in drafted])
         for item in drafted:
             item.open = 0
+        places: dict[Any, int] = {}  # one for all that are the same object to the server: their ranks go over them all
         for kind in self.kinds:
+            place = places.setdefault(next((item.name for item in kind.objects), kind), len(places))
             ours = [item.now for item in drafted if kind.has(item.now.resource)]
             for draft in kind.writes(ours, reading):
                 if isinstance(draft, Unwritable):
                     self._items[id(draft.change)].fail(draft.problem)
-                elif self._is_first(kind, draft):
-                    yield draft
+                elif self._is_first(kind, write := replace(draft, place=place)):
+                    yield write
         for item in self._all():
             item.effects |= {Effect.RESTART} if item.now.restarts else frozenset()
             if item.change.address in self._waiting and (known := kind_of(self.kinds, item.now.resource)) is not None:
@@ -213,11 +216,11 @@ class Run:
         elif isinstance(problem, TargetUnreadable):
             item.fail(problem.problems[0])
         elif problem is not None and not gone:
-            self._refused(item, write, problem)
+            self._refused(item, problem)
         elif not item.open:
             self.passwords.written(item.now, self.domain)
 
-    def _refused(self, item: _Item, write: Write, failure: Failure) -> None:
+    def _refused(self, item: _Item, failure: Failure) -> None:
         address = item.change.address
         failed = {other.change.address for other in self._all() if other.problem is not None}
         missing = undone(item.change, failed)
@@ -227,7 +230,7 @@ class Run:
         if unmade or failure.type == "invalidResultReference":
             item.fail(missing or Problem(address, failure.words(), "run apply again"), Status.SKIPPED)
         else:
-            item.fail(Problem(address, failure.words(), _remedy(failure, write)))
+            item.fail(Problem(address, failure.words(), _remedy(failure, kind_of(self.kinds, item.now.resource))))
 
     # --------------------------------------------------------------------------------------------- after a lost answer
     def _look_again(self) -> None:
@@ -361,7 +364,6 @@ def _hidden(_: Secret) -> str:
 
 _REMEDIES = {
     "objectIsLinked": "remove those first, or with it",
-    "primaryKeyViolation": "plan again: it was made meanwhile",
     "notFound": "plan again: it has gone meanwhile",
     "forbidden": "give the account that applies the role admin, or the API key the right",
     "overQuota": "raise the limit on the server",
@@ -371,12 +373,10 @@ _REMEDIES = {
 }
 
 
-def _remedy(failure: Failure, write: Write) -> str:
+def _remedy(failure: Failure, kind: ResourceKind | None) -> str:
     """Say what to do about what the server declined."""
     if failure.type == "objectIsLinked" and ("SystemSettings", "singleton") in failure.linked:
         return "it is the default domain: declare another stalwart.default_domain first, and remove what else is in it"
-    if failure.type == "primaryKeyViolation" and write.object in ("Account", "MailingList"):
-        return "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
-    if failure.type == "primaryKeyViolation" and write.object == "Domain":
-        return "a name is one domain's, or the alias of one: remove it there first"
+    if failure.type == "primaryKeyViolation" and kind is not None:
+        return kind.unique
     return _REMEDIES.get(failure.type, "correct the value, or look at the server's log")

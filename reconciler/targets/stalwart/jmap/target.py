@@ -33,17 +33,18 @@ from reconciler.targets.stalwart.release import unknown_release
 from reconciler.targets.stalwart.survey import Omissions, Survey, is_lost, refuse_empty
 
 KINDS: tuple[ResourceKind, ...] = (
-    DomainKind(),  # first: what this run makes of them has ids for all others
+    AllowedIpKind(),  # first, so that nothing that follows gets us banned
+    DomainKind(),  # what this run makes of them has ids for all that follow
+    SettingKind(),
     GroupKind(),
     AccountKind(),
     MailingListKind(),
     SignatureKind(),
-    SettingKind(),
     ObjectKind(),
-    AllowedIpKind(),
     ListenerKind(),
 )
-"""What is kept on a server from 0.16. A new kind is a file beside these and an entry here."""
+"""What is kept on a server from 0.16, in the order of its writes; a removal goes backwards. A further kind is a file
+beside these, and an entry here."""
 
 _ENTERED = {
     "recovery": ", entered as its recovery administrator",
