@@ -205,7 +205,7 @@ class Stack:
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
         from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, Stalwart
-        from reconciler.targets.stalwart.jmap.passwords import FILE, PasswordChecks
+        from reconciler.targets.stalwart.jmap.password_checks import FILE, PasswordChecks
 
         target, settings, due = self.spec.targets.stalwart, self.settings, self.choice.check_passwords
         if target is None:

@@ -23,7 +23,7 @@ from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mo
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
-from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
+from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.url import is_loopback
 
@@ -148,17 +148,12 @@ class Stalwart:
             hint = "a restart without STALWART_RECOVERY_MODE and with its config.json ends that; then import again"
             summary = "is in bootstrap or recovery mode: what it has can't be seen"
             raise Refused(replace(self._problem(summary, hint), severity=Severity.REFUSED))
-        with self._connect(reveal) as connection:
-            if found is Mode.REST:
-                from reconciler.targets.stalwart.rest import survey as rest_survey
-
-                return rest_survey.survey(connection, reveal, self._docker)
-            from reconciler.targets.stalwart.jmap import survey as jmap_survey
-
-            try:
-                return jmap_survey.survey(connection, reveal, self._docker, self._domain)
-            except Bootstrapping as error:  # a proxy hid the probe
-                raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
+        if found is Mode.REST:
+            return self._rest.survey(reveal)
+        try:
+            return self._jmap.survey(reveal)
+        except Bootstrapping as error:  # a proxy hid the probe
+            raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
 
     # ------------------------------------------------------------------------------------------------------ generations
     def _detected(self, reveal: Reveal) -> Mode:

@@ -43,7 +43,7 @@ def is_password(stored: str) -> bool:
     return not stored.startswith(("$app$", "otpauth://"))
 
 
-def check(value: str) -> None:
+def check_password(value: str) -> None:
     """Raise ValueError, without the value, when it can't be a password."""
     size = len(value.encode())
     if not size:
@@ -58,7 +58,7 @@ def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -
     """Reveal a wanted password; None, and reported, when it can't be read or stored."""
     try:
         value = reveal(ref)
-        check(value)
+        check_password(value)
     except SecretUnreadable as error:
         for problem in error.problems:
             summary = f"its password {problem.where}: {problem.summary}"
@@ -75,7 +75,7 @@ def hashed(value: str) -> str:
 
     Raises ValueError, without the value, when it can't be a password.
     """
-    check(value)
+    check_password(value)
     if is_crypt_hash(value):
         return value
     from argon2 import PasswordHasher
@@ -110,7 +110,7 @@ class Hashes:
     def _value(self, ref: SecretRef) -> str:
         value = self._reveal(ref)
         try:
-            check(value)
+            check_password(value)
         except ValueError as error:
             raise ValueError(f"the password {ref} {error}") from None
         return value

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import (
     UNMANAGED,
     Account,
     Domain,
-    Group,
     Listener,
     Live,
-    MailingList,
     Resource,
     Setting,
     Signature,
@@ -119,7 +118,7 @@ def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator
             omissions.note(resource.address, f"can't be declared: its name, or part of it, {why}", hint)
 
 
-def check(where: str, live: Iterable[Live]) -> None:
+def refuse_empty(where: str, live: Iterable[Live]) -> None:
     """Raise `Refused` where a server holds nothing to import: it is new, or has lost everything."""
     resources = [item.resource for item in live]
     if any(isinstance(item, Domain) for item in resources):
@@ -156,7 +155,7 @@ def unfit(resource: Resource, generation: str) -> str | None:
     except ValidationError as error:
         found = error.errors()[0]
         return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
-    name = resource.name if isinstance(resource, Account | Domain | Group | MailingList) else ""
+    name = getattr(resource, "name", "") if _form(resource.kind) else ""
     return None if name.isascii() else "is not written as DNS has it"
 
 
@@ -164,38 +163,40 @@ def _validate(resource: Resource, generation: str) -> None:
     """Hold a resource against the model of what a person would write. Raises `pydantic.ValidationError`."""
     from pydantic import TypeAdapter
 
-    from reconciler.desired.spec import scalars
-    from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
+    from reconciler.desired.spec.mail import Key
+    from reconciler.desired.spec.scalars import DomainName
     from reconciler.desired.spec.stalwart import ListenerEntry
 
     match resource:
-        case Account():
-            TypeAdapter[Any](scalars.AccountName).validate_python(resource.name)
-            login = ("login",) if generation == "rest" else ()
-            _said(AccountEntry, resource, "roles", "aliases", "groups", "description", "quota", *login)
-        case Group():
-            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            _said(GroupEntry, resource, "description", "aliases")
-        case MailingList():
-            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            _said(ListEntry, resource, "description", "aliases", "members")
-        case Domain():
-            TypeAdapter[Any](scalars.DomainName).validate_python(resource.name)
-            _said(DomainEntry, resource, "description", "catch_all", "aliases")
         case Signature():
-            TypeAdapter[Any](scalars.DomainName).validate_python(resource.domain)
+            TypeAdapter[Any](DomainName).validate_python(resource.domain)
             names = ("selector", "algorithm", "public_key")
             Key.model_validate({name: getattr(resource, name) for name in names})
         case Listener():
             ListenerEntry.model_validate({"bind": list(resource.bind), "protocol": resource.protocol})
         case Setting(word="hostname" | "default_domain", value=str() as name):
-            TypeAdapter[Any](scalars.DomainName).validate_python(name)
+            TypeAdapter[Any](DomainName).validate_python(name)
+        case _ if (form := _form(resource.kind)) is not None:
+            name, entry = form
+            name.validate_python(getattr(resource, "name", ""))
+            said = {key: getattr(resource, key, UNMANAGED) for key in entry.model_fields}
+            said |= {} if generation == "rest" else {"login": UNMANAGED}  # from 0.16 it is the address
+            known = {key: value for key, value in said.items() if type(value) in (str, int, tuple)}
+            entry.model_validate({key: _written(value) for key, value in known.items()})
 
 
-def _said(model: Any, resource: Resource, *names: str) -> None:
-    """Hold what is managed of a resource against the model of its entry. Raises `pydantic.ValidationError`."""
-    said = {name: getattr(resource, name) for name in names}
-    model.model_validate({name: _written(value) for name, value in said.items() if value is not UNMANAGED})
+@functools.cache
+def _form(kind: str) -> tuple[Any, Any] | None:
+    """Return how the directory has things of a kind that have a map of their own: their names, and an entry's model."""
+    from pydantic import TypeAdapter
+
+    from reconciler.desired.spec import Spec
+
+    field = Spec.model_fields.get(f"{kind}s")
+    if field is None:
+        return None
+    name, entry = get_args(field.annotation)
+    return TypeAdapter(name), entry
 
 
 def _written(value: Any) -> Any:

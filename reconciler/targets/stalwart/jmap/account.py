@@ -16,9 +16,9 @@ from reconciler.targets.stalwart.connection import Connection, Credentials
 from reconciler.targets.stalwart.jmap import addresses
 from reconciler.targets.stalwart.jmap.addresses import JOIN, TAKE_OVER, Transfers, primary_after, primary_of
 from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.passwords import PasswordChecks, try_login
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks, try_login
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
@@ -35,7 +35,7 @@ _PLAIN: Raw = {
 class AccountKind(ResourceKind):
     """Accounts of people and services; groups, which are of the same kind to the server, have a file of their own."""
 
-    resource = Account
+    resource, unique = Account, addresses.UNIQUE
     objects = (
         Kind("Account", properties=_READ),
         Kind("Domain", properties=("name",)),

@@ -7,12 +7,15 @@ from typing import Any
 
 from reconciler.resources import Account, Group, MailingList, Resource
 from reconciler.target import Change
+from reconciler.targets.stalwart.jmap.batch import RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import Ids, Raw, Reading
-from reconciler.targets.stalwart.jmap.writes import RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions
 
 USUAL, TAKE_OVER, JOIN = range(3)
 """Ranks: who takes a primary address over comes after who leaves it, and who joins a new group after that."""
+
+UNIQUE = "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
+"""What to do where the server has an address already."""
 
 
 def aliases_of(resource: Resource | None) -> tuple[str, ...]:

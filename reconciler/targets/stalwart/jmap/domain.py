@@ -12,8 +12,8 @@ from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.batch import LATE, RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import LATE, RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _TWO_WRITERS = {"dkimManagement": "keys", "dnsManagement": "DNS records"}
@@ -26,7 +26,7 @@ _PLAIN: Raw = {"isEnabled": True, "allowRelaying": False, "certificateManagement
 class DomainKind(ResourceKind):
     """Domains. An update names only what differs."""
 
-    resource = Domain
+    resource, unique = Domain, "a name is one domain's, or the alias of one: remove it there first"
     objects = (
         Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
     )  # not its zone file, which is computed

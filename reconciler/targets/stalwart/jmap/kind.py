@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from reconciler.resources import Account, Live, Resource, SecretRef, Unreadable, Verdict
 from reconciler.target import Change, Progress, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new, or something beside it changes")
@@ -172,6 +172,8 @@ class ResourceKind:
     objects: ClassVar[tuple[Kind, ...]] = ()
     surveyed: ClassVar[tuple[Kind, ...]] = ()
     in_force_by: ClassVar[Effect | None] = None
+    unique: ClassVar[str] = "plan again: it was made meanwhile"
+    """What to do where the server has another one of this name."""
 
     def has(self, resource: Resource) -> bool:
         """Whether a resource is one of this kind."""

@@ -9,8 +9,8 @@ from typing import Any
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.batch import Write, creation_id
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Write, creation_id
 from reconciler.targets.stalwart.release import JMAP
 from reconciler.targets.stalwart.survey import Omissions, fit
 

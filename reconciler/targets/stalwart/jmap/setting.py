@@ -11,8 +11,8 @@ from reconciler.problem import Problem
 from reconciler.resources import AllowedIp, Domain, Live, Resource, Setting
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, bare, creation_id
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, bare, creation_id
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _NAMES = {"hostname": "defaultHostname", "default_domain": "defaultDomainId"}  # of x:SystemSettings

@@ -13,8 +13,8 @@ from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
 from reconciler.target import Change, Reveal, differences
 from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 

@@ -250,7 +250,7 @@ def _importable(account: Account, stored: Sequence[str], taken: Import) -> str |
         note(address, "has no password that could be imported", hint)
         return None
     try:
-        passwords.check(own[0])
+        passwords.check_password(own[0])
     except ValueError as error:
         note(address, f"its password {error}", "set another one on the server")
         return None

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.desired.objects import place
-from reconciler.desired.raw_keys import ALLOWED_IP, DEFAULT_RATES, ban_rate, is_secret, raw_key
+from reconciler.desired.raw_keys import (
+    ALLOWED_IP,
+    DEFAULT_RATES,
+    LISTENER,
+    SIGNATURE,
+    WORD_KEYS,
+    ban_rate,
+    is_known,
+    is_secret,
+    raw_key,
+    word_of,
+)
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import AllowedIp, Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
 from reconciler.target import Change, Reveal
-from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, text_of
+from reconciler.targets.stalwart.rest.kind import PENDING, Edit, Import, KeyKind, Keys, Reading, fresh, text_of
+from reconciler.targets.stalwart.survey import Omissions, looks_secret
 
+_SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_domain"}  # other spellings of words
 _SHADOW = "server.hostname"  # where it is set, it is used in place of the hostname that we keep (config/network.rs)
 
 
@@ -146,3 +162,84 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
         return text
+
+
+# ------------------------------------------------------------------------------------------------ unlike a fresh server
+def unlike_fresh(keys: Keys, waiting: Sequence[str], out: Omissions) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return raw settings that a fresh server does not have like this, and those of them that are secret."""
+    usual: Keys = fresh()["keys"]
+    for key in waiting:
+        hint = "see that the server reloads (GET /api/reload without errors), then import again"
+        out.note(key, "is stored and not in force", hint)
+    settings: dict[str, str | None] = {}
+    secrets: dict[str, str] = {}
+    for key in sorted((keys.keys() | usual.keys()) - {PENDING, *waiting}):
+        value = keys.get(key)
+        if value == usual.get(key) or not _declarable(key, value, out):
+            continue
+        if value and not value.startswith("%{") and (is_secret(key) or looks_secret(value)):
+            secrets[key] = value
+        else:
+            settings[key] = value
+    return settings, secrets
+
+
+def _declarable(key: str, value: str | None, out: Omissions) -> bool:
+    """Whether a raw setting may stand in the directory; tell of it where it is lost with its volume."""
+    if word_of(key) in WORD_KEYS:
+        return False
+    reason = next((said for applies, *said in _REASONS if applies(key)), None)
+    if reason is None:
+        return True
+    why, hint = reason
+    if why and value is not None:
+        out.note(key, why, hint)
+    return False
+
+
+def _is(group: str, key: str) -> bool:
+    """Whether a key is one of a group of patterns: ``generated``, ``downloaded`` or ``installation``."""
+    return any(fnmatchcase(key, pattern) for pattern in fresh()[group])
+
+
+def _is_worded(key: str) -> bool:
+    """Whether a key is part of what has words of its own, and is read there."""
+    listener = key.startswith(LISTENER) and re.search(r"\.(bind(\.\d+)?|protocol|tls\.implicit)$", key)
+    return bool(listener) or key.startswith((ALLOWED_IP, SIGNATURE))
+
+
+_REASONS: tuple[tuple[Any, str, str], ...] = (
+    (_is_worded, "", ""),
+    (functools.partial(_is, "generated"), "", ""),
+    (lambda key: key.startswith("server.blocked-ip."), "", ""),
+    (
+        functools.partial(_is, "downloaded"),
+        "come from the server's maker and are not imported",
+        "a new server downloads them again; what you changed among them, declare under stalwart.settings",
+    ),
+    (
+        functools.partial(_is, "installation"),
+        "describe how the server was installed and are not imported",
+        "a new server gets them from its first start, or from its config.toml",
+    ),
+    (
+        lambda key: key.startswith("certificate."),
+        "certificates are not imported",
+        "put them on a new server as you did on this one, or let ACME get them",
+    ),
+    (
+        lambda key: key in _SHADOWS,
+        "is used in place of stalwart.hostname and stalwart.default_domain, and can't be declared",
+        "write the word, and take this key away on the server",
+    ),
+    (
+        lambda key: word_of(key) is not None,
+        "belong to listeners or bans, and can't be declared",
+        "set them again on a new server",
+    ),
+    (
+        lambda key: not is_known(key),
+        "are settings of no version: they are stored and never read",
+        "they are left out: remove them on the server",
+    ),
+)

@@ -19,7 +19,7 @@ from reconciler.targets.stalwart.jmap.api import (
     Rejected,
     Response,
 )
-from reconciler.targets.stalwart.jmap.writes import Write, run
+from reconciler.targets.stalwart.jmap.batch import Write, run
 from reconciler.targets.stalwart.release import JMAP
 
 
@@ -268,9 +268,11 @@ def never():
 
 def test_writes_of_a_kind_share_calls_and_calls_share_a_request(api, registry):
     writes = [
-        Write("Account", "create", f"a{number}", {"name": str(number), "domainId": "#d"}) for number in range(1001)
+        Write("Account", "create", f"a{number}", {"name": str(number), "domainId": "#d"}, place=2)
+        for number in range(1001)
     ]
-    writes += [Write("Domain", "create", "d", {"name": "x"}), Write("AllowedIp", "create", "i", {"address": "::1"})]
+    writes.append(Write("Domain", "create", "d", {"name": "x"}, place=1))
+    writes.append(Write("AllowedIp", "create", "i", {"address": "::1"}))
     done = list(run(api, writes, never))
     assert all(problem is None for _, problem, _ in done)
     (calls,) = registry.requests

@@ -36,12 +36,13 @@ from reconciler.simulator.wire import Server
 from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, run
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
-from reconciler.targets.stalwart.jmap.objects import ObjectKind
+from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.run import kind_of
 from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind
-from reconciler.targets.stalwart.jmap.target import kind_of
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, run
+from reconciler.targets.stalwart.jmap.target import KINDS as ALL
 
 TOKEN = "a-secret-token-of-the-relay"
 HEAD = """
@@ -135,7 +136,7 @@ def drafts(changes: Sequence[Change], reading: Reading) -> list[Write | Unwritab
 
 
 def effects(change: Change) -> frozenset[Effect]:
-    kind = kind_of(change.resource)
+    kind = kind_of(ALL, change.resource)
     assert kind is not None
     return kind.effects(change)
 

@@ -20,7 +20,7 @@ from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.stack import Choice, Stack
 from reconciler.target import Reason
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap.passwords import FILE, MOST_REFUSED, PasswordChecks, try_login
+from reconciler.targets.stalwart.jmap.password_checks import FILE, MOST_REFUSED, PasswordChecks, try_login
 from reconciler.targets.stalwart.passwords import hashed
 
 ADMIN = "rec0very-secret"

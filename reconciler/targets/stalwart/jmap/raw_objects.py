@@ -19,8 +19,8 @@ from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Kind, Registry
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.work import unusable
 
 

@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
 from reconciler.resources import Setting
-from reconciler.target import Reveal
-from reconciler.targets.stalwart.connection import Connection
-from reconciler.targets.stalwart.container import Docker, look
-from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi, Kind, Registry, Rejected, merged
-from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw
-from reconciler.targets.stalwart.jmap.listener import fresh_listeners
-from reconciler.targets.stalwart.jmap.objects import Names
+from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, Registry, merged
+from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw, ResourceKind
+from reconciler.targets.stalwart.jmap.raw_objects import Names
 from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
-from reconciler.targets.stalwart.jmap.target import KINDS, reading_of
-from reconciler.targets.stalwart.ports import answering
 from reconciler.targets.stalwart.release import JMAP
-from reconciler.targets.stalwart.survey import Objects, Omissions, Survey, check, looks_secret
+from reconciler.targets.stalwart.survey import Objects, Omissions, looks_secret
 
 _UNDECLARED = {
     "Certificate": ("certificates", "put them on a new server, or let ACME get them"),
@@ -40,7 +33,6 @@ NAMELESS = object()
 _DOWNLOADED = ("SpamRule", "SpamTag", "SpamDnsblServer", "SpamFileExtension", "HttpLookup", "MemoryLookupKey")
 """What a server loads from its maker at a first start: hundreds of objects."""
 
-_OURS = frozenset({"MailingList"})  # declared under lists
 _INSTALLATION = frozenset({objects.BOOTSTRAP, "DataStore"})  # how the server was installed: its config.json says it
 _MASK = "****"
 _LONG = 300  # characters of a value that is kept as its digest
@@ -52,52 +44,21 @@ def shortened(value: Any) -> Any:
     return value if len(text) <= _LONG else {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def declarable() -> tuple[str, ...]:
-    """List the kinds of objects that an import looks at."""
-    return tuple(name for name in objects.names() if name not in {*_INSTALLATION, *_DOWNLOADED, *_OURS})
+def declarable(kinds: Sequence[ResourceKind]) -> tuple[str, ...]:
+    """List the objects that an import looks at: all that may be declared, but for those that are a kind of ours."""
+    ours = {item.name for kind in kinds for item in kind.objects[:1]}
+    return tuple(name for name in objects.names() if name not in {*_INSTALLATION, *_DOWNLOADED, *ours})
 
 
-def survey(connection: Connection, reveal: Reveal, docker: Docker | None, domain: str) -> Survey:
-    """Read everything in as few requests as the server's limits allow.
-
-    Raises `TargetUnreadable`, `Refused` where nothing is there, `Bootstrapping` in that mode.
-    """
-    api = JmapApi(connection)
-    omissions = Omissions(connection.where)
-    try:
-        registry = api.read(reads(), lenient=True)
-        _tell_of_downloads(api, omissions)
-    except Bootstrapping:
-        raise
-    except Rejected as error:
-        raise api.unreadable(error) from error
-    reading = reading_of(registry, WORDS, domain, reveal=reveal, report=omissions.tell)
-    found = {kind: list(kind.live(reading)) for kind in KINDS}
-    check(connection.where, (item for items in found.values() for item in items))
-    live = [item for kind, items in found.items() for item in kind.survey(reading, items, omissions)]
-    live = list(answering(live, connection.host, look(docker).container, omissions))
-    for name, (what, hint) in _UNDECLARED.items():
-        for item in reading.items(name):
-            omissions.note(str(item.get("id")), f"{what} can't be declared", hint)
-    listening = {str(item.get("name")) for item in reading.items("NetworkListener")}
-    return Survey(
-        "jmap",
-        live=tuple(replace(item, detail=None) for item in live),
-        objects=_Differing(registry, omissions).objects(),
-        removed=tuple(item.address for item in fresh_listeners() if item.name not in listening),
-        omitted=omissions.problems(),
-    )
-
-
-def reads() -> list[Kind]:
-    """List everything to be read, whole but for what is costly or secret."""
-    ours = merged(item for kind in KINDS for item in (*kind.reads(WORDS), *kind.surveyed))
-    whole = [Kind(name, objects.is_singleton(name)) for name in declarable()]
+def everything(kinds: Sequence[ResourceKind]) -> list[Kind]:
+    """List all that an import reads, whole but for what is costly or secret."""
+    ours = merged(item for kind in kinds for item in (*kind.reads(WORDS), *kind.surveyed))
+    whole = [Kind(name, objects.is_singleton(name)) for name in declarable(kinds)]
     named = [Kind(name, properties=("id",)) for name in _UNDECLARED]
     return list({item.name: item for item in (*ours, *whole, *named)}.values())
 
 
-def _tell_of_downloads(api: JmapApi, omissions: Omissions) -> None:
+def tell_of_downloads(api: JmapApi, omissions: Omissions) -> None:
     """Count what comes from the server's maker; there may be thousands."""
     calls = [(f"x:{name}/query", {"limit": 1, "calculateTotal": True}) for name in _DOWNLOADED]
     for name, response in zip(_DOWNLOADED, api.call(*calls), strict=True):
@@ -168,18 +129,18 @@ def _is_fixed(kind: Type) -> bool:
     return kind.server_set or kind.enterprise
 
 
-class _Differing:
+class Differing:
     """The objects of one server that are not as a fresh server has them."""
 
-    def __init__(self, registry: Registry, omissions: Omissions) -> None:
-        self._registry, self._out = registry, omissions
+    def __init__(self, registry: Registry, kinds: Sequence[ResourceKind], omissions: Omissions) -> None:
+        self._registry, self._kinds, self._out = registry, kinds, omissions
         self._names = Names(registry)
         self._shapes = Shapes(self._names)
 
     def objects(self) -> Objects:
         """Return what to declare, by kind and name."""
         made: dict[str, dict[str, dict[str, Any]]] = {}
-        for name in declarable():
+        for name in declarable(self._kinds):
             usual: Mapping[str, Raw] = JMAP.defaults()["objects"].get(name, {})
             for entry, items in self._names.entries(name).items():
                 if looks_secret(entry):
@@ -191,6 +152,9 @@ class _Differing:
                 elif fields := self._declared(name, entry, items[0], usual.get(entry, {})):
                     made.setdefault(name, {})[entry] = fields
             self._tell_of_missing(name, usual)
+        for name, (what, hint) in _UNDECLARED.items():
+            for item in self._registry.get(name, ()):
+                self._out.note(str(item.get("id")), f"{what} can't be declared", hint)
         return made
 
     def _declared(self, name: str, entry: str, item: Raw, usual: Raw) -> dict[str, Any]:

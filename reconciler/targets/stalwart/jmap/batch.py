@@ -15,15 +15,6 @@ _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
 RELEASE, LATE = -1, 9
 """Ranks: a write that only gives something up comes before all others, one that takes what goes after all removals."""
 
-_FIRST = (
-    "AllowedIp",
-    "Domain",
-    "SystemSettings",
-    "Account",
-    "MailingList",
-    "DkimSignature",
-)  # an allowed address before all else
-_LAST = ("NetworkListener", "Action")
 _UNREFERRED = Failure("invalidResultReference")
 
 Verb = Literal["create", "update", "destroy"]
@@ -36,7 +27,7 @@ class Write:
     ``object`` is its kind (``Account``), ``id`` the server's id, or of a creation the name that others refer to it by
     (``#NAME`` as a value in their bodies). ``changes`` are those that it is part of. Writes of one kind and verb share
     a call unless their ``rank`` differs: within a call the server keeps no order. The ``last`` ones of a change are
-    made only after its others have been.
+    made only after its others have been. ``place`` is that of its kind among all kinds.
     """
 
     object: str
@@ -46,6 +37,7 @@ class Write:
     changes: tuple[Change, ...] = ()
     rank: int = 0
     last: bool = False
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +127,11 @@ def _packed(queue: Sequence[Write], ids: Mapping[str, str | None]) -> tuple[list
 
 
 def _order(write: Write) -> tuple[int, int, int]:
-    """Sort key: what others refer to comes before them, destroying backwards at the end, actions last of all."""
-    if write.object in _LAST:
-        kind = len(_FIRST) + 1 + _LAST.index(write.object)
-    else:
-        kind = _FIRST.index(write.object) if write.object in _FIRST else len(_FIRST)
+    """Sort key: kind after kind, destroying backwards at the end, actions last of all."""
     if write.verb == "destroy":
-        return 1, -kind, write.rank
+        return 1, -write.place, write.rank
     stages = {RELEASE: -1, LATE: 2}
-    return 3 if write.object == "Action" else stages.get(write.rank, 0), kind, write.rank
+    return 3 if write.object == "Action" else stages.get(write.rank, 0), write.place, write.rank
 
 
 def _merged(writes: Iterable[Write]) -> list[Write]:
