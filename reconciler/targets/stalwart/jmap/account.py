@@ -15,7 +15,7 @@ from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Connection, Credentials
 from reconciler.targets.stalwart.jmap import addresses
 from reconciler.targets.stalwart.jmap.addresses import JOIN, TAKE_OVER, Transfers, primary_after, primary_of
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks, try_login
@@ -37,12 +37,12 @@ class AccountKind(ResourceKind):
 
     resource, unique = Account, addresses.UNIQUE
     objects = (
-        Kind("Account", properties=_READ),
-        Kind("Domain", properties=("name",)),
-        Kind("Role", properties=("description",)),
-        Kind("SystemSettings", singleton=True, properties=("defaultDomainId",)),
+        Selection("Account", properties=_READ),
+        Selection("Domain", properties=("name",)),
+        Selection("Role", properties=("description",)),
+        Selection("SystemSettings", singleton=True, properties=("defaultDomainId",)),
     )
-    surveyed = (Kind("Account", properties=tuple(_PLAIN)),)
+    surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all accounts, those that are wanted under their names there."""

@@ -131,17 +131,17 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of object to read: ``Account``, and which of its properties (all where none are named)."""
+class Selection:
+    """What of one kind of object to read: of ``Account`` which properties (all where none are named)."""
 
     name: str
     singleton: bool = False
     properties: tuple[str, ...] = ()
 
 
-def merged(kinds: Iterable[Kind]) -> list[Kind]:
+def merged(kinds: Iterable[Selection]) -> list[Selection]:
     """Make one of several that name the same object: to be read with the properties of each."""
-    found: dict[str, Kind] = {}
+    found: dict[str, Selection] = {}
     for kind in kinds:
         other = found.get(kind.name, kind)
         properties = tuple(dict.fromkeys((*other.properties, *kind.properties)))
@@ -231,7 +231,7 @@ class JmapApi:
         return TargetUnreadable(self.connection.problem(error.summary, error.hint or "look at the server's log"))
 
     # --------------------------------------------------------------------------------------------------------- reading
-    def read(self, kinds: Iterable[Kind], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
+    def read(self, kinds: Iterable[Selection], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Read all objects of some kinds whole, or not at all: a listing cut short raises `TargetUnreadable`.
 
         ``lenient`` leaves out kinds that the server does not know, or does not let us read, and spares no request:
@@ -296,7 +296,7 @@ class _Call:
 class _Listing:
     """What is known of one kind while it is read."""
 
-    kind: Kind
+    kind: Selection
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     ids: dict[str, None] = field(default_factory=dict)  # in the server's order, each once
     total: int = 0

@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
 from reconciler.resources import Setting
-from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, Registry, merged
+from reconciler.targets.stalwart.jmap.api import JmapApi, Registry, Selection, merged
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw, ResourceKind
 from reconciler.targets.stalwart.jmap.raw_objects import Names
 from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
@@ -50,11 +50,11 @@ def declarable(kinds: Sequence[ResourceKind]) -> tuple[str, ...]:
     return tuple(name for name in objects.names() if name not in {*_INSTALLATION, *_DOWNLOADED, *ours})
 
 
-def everything(kinds: Sequence[ResourceKind]) -> list[Kind]:
+def everything(kinds: Sequence[ResourceKind]) -> list[Selection]:
     """List all that an import reads, whole but for what is costly or secret."""
     ours = merged(item for kind in kinds for item in (*kind.reads(WORDS), *kind.surveyed))
-    whole = [Kind(name, objects.is_singleton(name)) for name in declarable(kinds)]
-    named = [Kind(name, properties=("id",)) for name in _UNDECLARED]
+    whole = [Selection(name, objects.is_singleton(name)) for name in declarable(kinds)]
+    named = [Selection(name, properties=("id",)) for name in _UNDECLARED]
     return list({item.name: item for item in (*ours, *whole, *named)}.values())
 
 

@@ -11,7 +11,7 @@ from reconciler.names import domain_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import LATE, RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.survey import Omissions, fit
@@ -28,9 +28,9 @@ class DomainKind(ResourceKind):
 
     resource, unique = Domain, "a name is one domain's, or the alias of one: remove it there first"
     objects = (
-        Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
+        Selection("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
     )  # not its zone file, which is computed
-    surveyed = (Kind("Domain", properties=tuple(_PLAIN)),)
+    surveyed = (Selection("Domain", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all domains."""

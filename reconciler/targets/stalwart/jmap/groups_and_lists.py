@@ -11,7 +11,7 @@ from reconciler.resources import Group, Live, MailingList
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap import addresses
 from reconciler.targets.stalwart.jmap.addresses import Transfers
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.survey import Omissions
@@ -32,8 +32,8 @@ class GroupKind(ResourceKind):
     """Groups. Who belongs to one is said, and written, at the account."""
 
     resource, unique = Group, addresses.UNIQUE
-    objects = (Kind("Account", properties=_READ), Kind("Domain", properties=("name",)))
-    surveyed = (Kind("Account", properties=tuple(_PLAIN)),)
+    objects = (Selection("Account", properties=_READ), Selection("Domain", properties=("name",)))
+    surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all groups, under their addresses."""
@@ -88,7 +88,7 @@ class MailingListKind(ResourceKind):
     """Mailing lists. A recipient that is no address gets nothing, is no member, and stays."""
 
     resource, unique = MailingList, addresses.UNIQUE
-    objects = (Kind(_OBJECT, properties=_LIST_READ), Kind("Domain", properties=("name",)))
+    objects = (Selection(_OBJECT, properties=_LIST_READ), Selection("Domain", properties=("name",)))
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all lists, under their addresses."""

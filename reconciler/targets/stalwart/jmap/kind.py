@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from reconciler.resources import Account, Live, Resource, SecretRef, Unreadable, Verdict
 from reconciler.target import Change, Progress, Report, Reveal
-from reconciler.targets.stalwart.jmap.api import Kind, Registry
+from reconciler.targets.stalwart.jmap.api import Registry, Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
@@ -169,8 +169,8 @@ class ResourceKind:
     """
 
     resource: ClassVar[type[Resource]]
-    objects: ClassVar[tuple[Kind, ...]] = ()
-    surveyed: ClassVar[tuple[Kind, ...]] = ()
+    objects: ClassVar[tuple[Selection, ...]] = ()
+    surveyed: ClassVar[tuple[Selection, ...]] = ()
     in_force_by: ClassVar[Effect | None] = None
     unique: ClassVar[str] = "plan again: it was made meanwhile"
     """What to do where the server has another one of this name."""
@@ -179,7 +179,7 @@ class ResourceKind:
         """Whether a resource is one of this kind."""
         return isinstance(resource, self.resource)
 
-    def reads(self, wanted: Sequence[Resource]) -> Iterable[Kind]:
+    def reads(self, wanted: Sequence[Resource]) -> Iterable[Selection]:
         """Name the objects and properties to be read for what is wanted; one that others name, too, is read once."""
         del wanted
         return self.objects

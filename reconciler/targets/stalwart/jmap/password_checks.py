@@ -82,7 +82,7 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class LoginRecord:
     """What is known of one account's password.
 
     ``fingerprint`` is the HMAC-SHA256 of the value under ``key``. ``since`` is when it came into its state, ``tried``
@@ -99,14 +99,14 @@ class Record:
     container: str = ""
 
     @classmethod
-    def of(cls, state: State, value: str, since: datetime, container: str, earlier: Record | None) -> Record:
+    def of(cls, state: State, value: str, since: datetime, container: str, earlier: LoginRecord | None) -> LoginRecord:
         """Make a record; when a login was tried and refused before that stays known."""
         key = base64.b64encode(os.urandom(16)).decode()
         tried, refused = (earlier.tried, earlier.refused) if earlier else (None, None)
         return cls(state, key, _fingerprint(key, value), since, tried, refused, container)
 
     @classmethod
-    def read(cls, item: Mapping[str, Any]) -> Record:
+    def read(cls, item: Mapping[str, Any]) -> LoginRecord:
         """Read it from JSON. Raises KeyError, TypeError or ValueError for what is none."""
         texts = {name: item[name] for name in ("key", "fingerprint", "container")}
         if not all(isinstance(text, str) for text in texts.values()):
@@ -155,7 +155,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Records:
+class LoginRecords:
     """The records of one server in the data directory, by address. Other servers' are kept; others may write too."""
 
     def __init__(self, file: Path | None, server: str) -> None:
@@ -163,7 +163,7 @@ class Records:
         self.file, self.server = file, server
         self.problem: Problem | None = None
         self._changed: set[str] = set()
-        self._known: dict[str, Record] = {}
+        self._known: dict[str, LoginRecord] = {}
         damaged = False
         try:
             items = self._read().get(server, {})
@@ -178,11 +178,11 @@ class Records:
             hint = "nothing has to be done: what can't be read is left out when it is next written"
             self.problem = self._warning("is damaged, so it is not known of all passwords when they were checked", hint)
 
-    def get(self, account: str) -> Record | None:
+    def get(self, account: str) -> LoginRecord | None:
         """Return what is known of an account."""
         return self._known.get(account)
 
-    def put(self, account: str, record: Record) -> None:
+    def put(self, account: str, record: LoginRecord) -> None:
         """Remember it until it is saved."""
         self._known[account] = record
         self._changed.add(account)
@@ -238,12 +238,12 @@ class Records:
         return Problem(str(self.file), summary, hint, Severity.WARNING)
 
 
-def _records(items: Mapping[str, Any]) -> dict[str, Record]:
+def _records(items: Mapping[str, Any]) -> dict[str, LoginRecord]:
     """Read the records that can be read; one that is damaged costs no other one."""
     found = {}
     for account, item in items.items():
         with suppress(*_DAMAGED):
-            found[account] = Record.read(item)
+            found[account] = LoginRecord.read(item)
     return found
 
 
@@ -269,7 +269,7 @@ class PasswordChecks:
         self, file: Path | None = None, server: str = "", due: timedelta | None = None, clock: Clock = _now
     ) -> None:
         """Read what is known of the server at this URL."""
-        self._records = Records(file, server.rstrip("/"))
+        self._records = LoginRecords(file, server.rstrip("/"))
         self._where = f"Stalwart at {self._records.server}"
         self._due, self._clock = due, clock
         self._accepted: set[str] = set()  # in this run
@@ -365,7 +365,7 @@ class PasswordChecks:
         self._unknown[account] = why, None
         return Unreadable(why.value)
 
-    def _same(self, account: str, value: str, container: str) -> Record | None:
+    def _same(self, account: str, value: str, container: str) -> LoginRecord | None:
         """Return the record of an account if it is about this value and this container."""
         record = self._records.get(account)
         return record if record is not None and record.holds(value) and record.is_of(container) else None
@@ -422,8 +422,8 @@ class PasswordChecks:
         self._records.put(account, record if accepted else replace(record, refused=record.since))
         (self._accepted.add if accepted else self._accepted.discard)(account)
 
-    def _record(self, account: str, state: State, value: str, container: str) -> Record:
-        return Record.of(state, value, self._clock(), container, self._records.get(account))
+    def _record(self, account: str, state: State, value: str, container: str) -> LoginRecord:
+        return LoginRecord.of(state, value, self._clock(), container, self._records.get(account))
 
     def _stop(self, where: str, summary: str, hint: str) -> None:
         self._halt = Problem(where, f"no more passwords are tried in this run: it {summary}", hint, Severity.WARNING)

@@ -18,7 +18,7 @@ from reconciler.desired.objects import SINGLETON, TYPE, Misfit, Parts, Place, Ty
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable
 from reconciler.target import Change, Report, Reveal
-from reconciler.targets.stalwart.jmap.api import Kind, Registry
+from reconciler.targets.stalwart.jmap.api import Registry, Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
 from reconciler.targets.stalwart.work import unusable
@@ -34,7 +34,7 @@ class ObjectKind(ResourceKind):
         """Whether it is a property of an object from 0.16."""
         return isinstance(resource, Setting) and objects.place(resource) is not None
 
-    def reads(self, wanted: Sequence[Resource]) -> Iterator[Kind]:
+    def reads(self, wanted: Sequence[Resource]) -> Iterator[Selection]:
         """Yield the declared properties, and what names the objects and those they refer to."""
         declared: dict[str, set[str]] = defaultdict(set)
         for place in (objects.place(item) for item in wanted if isinstance(item, Setting)):
@@ -46,7 +46,7 @@ class ObjectKind(ResourceKind):
                     declared[referred].update(())
         for name, fields in declared.items():
             tag = {TYPE} if objects.variants(name) else set()
-            yield Kind(name, objects.is_singleton(name), tuple(sorted(fields | tag | set(_key_properties(name)))))
+            yield Selection(name, objects.is_singleton(name), tuple(sorted(fields | tag | set(_key_properties(name)))))
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield what is live of the wanted properties; of an object that is not there nothing."""

@@ -36,7 +36,7 @@ def kind_of(kinds: Sequence[ResourceKind], resource: Resource) -> ResourceKind |
     return next((kind for kind in kinds if kind.has(resource)), None)
 
 
-def read(api: JmapApi, kinds: Sequence[ResourceKind], wanted: Sequence[Resource]) -> Registry:
+def read_registry(api: JmapApi, kinds: Sequence[ResourceKind], wanted: Sequence[Resource]) -> Registry:
     """Read what concerns the kinds. Raises `TargetUnreadable`, or `Bootstrapping` in that mode."""
     try:
         return api.read(merged(item for kind in kinds for item in kind.reads(wanted)))
@@ -118,7 +118,9 @@ class Run:
         ``known`` is the registry as it was just read. Without it the server is read again, and changes are brought up
         to date: what is to be created may be there by now.
         """
-        registry = read(self.api, self.kinds, [change.resource for change in changes]) if known is None else known
+        registry = (
+            read_registry(self.api, self.kinds, [change.resource for change in changes]) if known is None else known
+        )
         self._begin(registry, changes, fresh=known is None)
         writes = list(self._writes(registry, changes))
         self.pending.note(item.change.address for item in self._all() if item.effects & _ACTIONS.keys())
@@ -239,7 +241,7 @@ class Run:
         if not lost:
             return
         try:
-            registry = read(self.api, self.kinds, [item.now.resource for item in lost])
+            registry = read_registry(self.api, self.kinds, [item.now.resource for item in lost])
         except (TargetUnreadable, Rejected):
             registry = None
         present = (

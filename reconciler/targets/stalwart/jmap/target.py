@@ -26,7 +26,7 @@ from reconciler.targets.stalwart.jmap.listener import ListenerKind, fresh_listen
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.jmap.pending import Pending
 from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
-from reconciler.targets.stalwart.jmap.run import Run, read, reading_of, unheard
+from reconciler.targets.stalwart.jmap.run import Run, read_registry, reading_of, unheard
 from reconciler.targets.stalwart.jmap.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.release import unknown_release
@@ -94,7 +94,7 @@ class StalwartJmap:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
             looking = pool.submit(look, self._docker)
-            registry = self._registry = read(JmapApi(connection), KINDS, wanted)
+            registry = self._registry = read_registry(JmapApi(connection), KINDS, wanted)
             found = looking.result()
         container = found.container
         self._container = container.id if container else ""

@@ -35,7 +35,7 @@ from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged
+from reconciler.targets.stalwart.jmap.api import JmapApi, Selection, merged
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, run
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
@@ -71,7 +71,7 @@ class World:
         return self.secrets[ref.name]
 
     def read(self, wanted: list[Resource]) -> dict[str, Any]:
-        return self.api.read(merged([Kind("Domain", properties=("name",)), *reads(wanted)]))
+        return self.api.read(merged([Selection("Domain", properties=("name",)), *reads(wanted)]))
 
     def reading(self, wanted: Sequence[Resource]) -> Reading:
         registry = self.read(list(wanted))
@@ -85,7 +85,9 @@ class World:
     def plan(self, *wanted: Resource) -> Plan:
         self.reports.clear()
         live = [item for item in self.live(wanted) if _is_of(item, wanted)]
-        live += [Live(Domain(item["name"])) for item in self.api.read([Kind("Domain", properties=("name",))])["Domain"]]
+        live += [
+            Live(Domain(item["name"])) for item in self.api.read([Selection("Domain", properties=("name",))])["Domain"]
+        ]
         seen = Observation("stalwart", live=live, problems=tuple(self.reports), generation="jmap")
         return diff(Desired(wanted), {"stalwart": seen}, stack="t")
 
@@ -116,7 +118,7 @@ class World:
 
     def get(self, kind: str, /, **wanted: Any) -> Any:
         """Read objects over the wire; those whose properties are as said, or the singleton."""
-        found = self.api.read([Kind(kind, singleton=not wanted)])[kind]
+        found = self.api.read([Selection(kind, singleton=not wanted)])[kind]
         found = [item for item in found if all(item[key] == value for key, value in wanted.items())]
         return found[0] if len(found) == 1 else found
 
@@ -126,7 +128,7 @@ class World:
         return response.arguments
 
 
-def reads(wanted: Sequence[Resource]) -> list[Kind]:
+def reads(wanted: Sequence[Resource]) -> list[Selection]:
     return merged(item for kind in KINDS for item in kind.reads(wanted))
 
 
@@ -320,7 +322,7 @@ def test_raw_objects_arrive_in_the_server_s_own_encoding(world):
     assert world.get("MtaStageData")["maxMessageSize"] == expression
     route = world.get("MtaRoute", name="relay")
     assert (route["@type"], route["port"], route["implicitTls"]) == ("Relay", 465, True)
-    assert {item["name"] for item in world.api.read([Kind("MtaRoute")])["MtaRoute"]} >= {"relay", "local", "mx"}
+    assert {item["name"] for item in world.api.read([Selection("MtaRoute")])["MtaRoute"]} >= {"relay", "local", "mx"}
 
 
 def test_only_what_is_declared_is_compared_and_written(world):
