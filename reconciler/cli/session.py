@@ -237,8 +237,10 @@ class Session:
 
     def plan(self, stack: Stack) -> Plan:
         """Observe and plan."""
+        from reconciler.reconcile import make_plan
+
         self.console.step("Observing")
-        plan = stack.plan()
+        plan = make_plan(stack)
         self.console.done()
         return plan
 

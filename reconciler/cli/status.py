@@ -28,7 +28,7 @@ def command(session: Session) -> int:
 
     stack = session.stack()
     plan = session.plan(stack)
-    systems = {target: _standing(plan, target) for target in stack.targets}
+    systems = {target: _standing(plan, target) for target in stack.chosen}
     last, damage = _last(session, plan.stack)
     holder = stack.lease().holder()
     document = json.problems([*plan.problems, *damage]) | {
