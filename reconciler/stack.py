@@ -31,21 +31,19 @@ from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
 from reconciler.names import host
-from reconciler.observe.nameservers import look
-from reconciler.observe.providers import Providers
 from reconciler.plan import Desired
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets import PublicHalves, Secrets, public_half
-from reconciler.settings import Settings
+from reconciler.settings import TARGETS, Settings
 from reconciler.target import Observations, Progress, Target
 
 if TYPE_CHECKING:
     from reconciler.dkim.findings import Standing
     from reconciler.dkim.rotation import KeyFacts, Needs
+    from reconciler.observe.providers import Providers
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
-TARGETS = ("stalwart", "cloudflare", "compose")
 _HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
 
 
@@ -106,7 +104,6 @@ class Stack:
         named = (ref for _, ref in references(self.spec))
         self.secrets = Secrets(directory.path, settings.environ, directory.text, named)
         self._halves = PublicHalves(self.secrets)
-        self._providers = Providers(self.secrets, settings.brevo_base_url, progress)
 
     @functools.cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -142,6 +139,12 @@ class Stack:
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
         )
         return desire(self.spec, observed, facts, self.choice.adopt, declared=self._records)
+
+    @functools.cached_property
+    def _providers(self) -> Providers:
+        from reconciler.observe.providers import Providers
+
+        return Providers(self.secrets, self.settings.brevo_base_url, self.progress)
 
     @functools.cached_property
     def _records(self) -> Sequence[Record]:
@@ -186,7 +189,11 @@ class Stack:
 
     def look(self, questions: Collection[Question]) -> Answers:
         """Ask the authoritative name servers."""
-        return look(questions, nameservers=self.settings.nameservers, progress=self.progress) if questions else {}
+        if not questions:
+            return {}
+        from reconciler.observe.nameservers import look
+
+        return look(questions, nameservers=self.settings.nameservers, progress=self.progress)
 
     # ------------------------------------------------------------------------------------------------------- dkim
     def signatures(self, wanted: Iterable[Resource]) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
@@ -220,7 +227,7 @@ class Stack:
             )
             if server is not None:
                 problems = tuple(item for item in problems if item.where.startswith("dkim"))
-        asked = standing.questions(self.spec, server)
+        asked = standing.key_questions(self.spec, server)
         self.progress("Asking the name servers")
         # Private keys are Stalwart's secrets: without that target none is read.
         half = functools.partial(public_half, self.secrets) if "stalwart" in self.chosen else None

@@ -25,7 +25,7 @@ from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import UNKNOWN, Account, Live, Observation, Resource, Same, SecretRef, Signature
-from reconciler.settings import Settings
+from reconciler.settings import TARGETS, Settings
 from reconciler.target import Change, Outcome, Status
 
 
@@ -161,7 +161,7 @@ class Wishing(Connected):
     def __init__(
         self,
         wish: Any,
-        names: Sequence[str] = stack.TARGETS,
+        names: Sequence[str] = TARGETS,
         *,
         policy: Policy | None = None,
         only: Sequence[str] = (),

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from reconciler.dkim.making import NewKey, Rotation
     from reconciler.stack import Stack
 
-ALGORITHMS = ("ed25519", "rsa")
-STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
-RECIPIENT_HELP = "Who can decrypt a new age file or sops file; repeatable."
+_ALGORITHMS = ("ed25519", "rsa")
+_STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
+_RECIPIENT_HELP = "Who can decrypt a new age file or sops file; repeatable."
 
 
 class _InOrder(click.Group):
@@ -41,7 +41,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
 @session.command
-def list_(session: Session, *, domains: tuple[str, ...]) -> int:
+def _list(session: Session, *, domains: tuple[str, ...]) -> int:
     """Show each key: its stage, whether the server signs with it, whether every name server publishes it.
 
     Shows the keys of every DOMAIN that is declared or that Stalwart has, or of the given ones. What is wrong stands
@@ -106,13 +106,13 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
 # -------------------------------------------------------------------------------------------------------- generate
 @command.command("generate")
 @click.argument("domain")
-@click.option("--algorithm", type=click.Choice(ALGORITHMS), help="The first of both that the domain has no key of.")
+@click.option("--algorithm", type=click.Choice(_ALGORITHMS), help="The first of both that the domain has no key of.")
 @click.option("--selector", metavar="S", help="The key's name in DNS (such as ed202611).")
-@click.option("--store", "where", metavar="WHERE", help=STORE_HELP)
-@click.option("--recipient", "recipients", multiple=True, metavar="R", help=RECIPIENT_HELP)
+@click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
+@click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @click.option("--pending", is_flag=True, help="Only publish it for now, also where no other key signs.")
 @session.command
-def generate(
+def _generate(
     session: Session,
     *,
     domain: str,
@@ -207,7 +207,7 @@ def _at(entries: Any, algorithm: str, *stages: str) -> list[Key]:
 
 
 def _missing(domain: str, entries: Any) -> str:
-    for algorithm in ALGORITHMS:
+    for algorithm in _ALGORITHMS:
         if not _at(entries, algorithm, "active", "pending"):
             return algorithm
     hint = f"`reconciler dkim rotate {domain}` replaces them; or name one with --algorithm"
@@ -265,11 +265,11 @@ def _key_document(session: Session, key: NewKey, stage: str, file: str) -> dict[
 # ---------------------------------------------------------------------------------------------------------- rotate
 @command.command("rotate")
 @click.argument("domain")
-@click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
-@click.option("--store", "where", metavar="WHERE", help=STORE_HELP)
-@click.option("--recipient", "recipients", multiple=True, metavar="R", help=RECIPIENT_HELP)
+@click.option("--algorithm", type=click.Choice(_ALGORITHMS), help="Only keys of this one (both).")
+@click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
+@click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @session.command
-def rotate(
+def _rotate(
     session: Session, *, domain: str, algorithm: str | None, where: str | None, recipients: tuple[str, ...]
 ) -> int:
     """Write the next stage of DOMAIN's keys, where it is due, and say when the one after is.
