@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from reconciler import guards
 from reconciler.address import Address
+from reconciler.desired.load import declaration
 from reconciler.guards.evidence import Evidence
-from reconciler.plan import Plan, diff, phases
+from reconciler.plan import Plan, addresses, diff, phases
 from reconciler.problem import Problem, ReconcilerError
+from reconciler.resources import UNMANAGED, Resource, Unreadable
 from reconciler.stack import Stack
 from reconciler.target import Change, Outcome, Status, Stopped
 
@@ -89,6 +91,86 @@ def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator
             near = get_close_matches(item, known, n=3, cutoff=0.8)
             hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan` names the addresses"
             yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)
+
+
+# ---------------------------------------------------------------------------------------------------- how it stands
+@dataclass(slots=True)
+class Fact:
+    """All that is known of one address.
+
+    ``place`` is where it is declared, ``untold`` the managed fields of which can't be told whether they are as wanted,
+    with what was seen of each.
+    """
+
+    address: str
+    place: str = ""
+    wanted: Resource | None = None
+    untold: tuple[tuple[str, Unreadable], ...] = ()
+    change: Change | None = None
+    adopted: bool = False
+    unmanaged: bool = False
+    unread: bool = False
+    problems: tuple[Problem, ...] = ()
+
+
+def facts(stack: Stack, plan: Plan) -> dict[str, Fact]:
+    """Gather what the directory, a plan and the systems know, by address."""
+    found: dict[str, Fact] = {}
+
+    def fact(address: str) -> Fact:
+        return found.setdefault(address, Fact(address))
+
+    planned = {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
+    for address, resource in _named(stack.desired().resources):
+        known = fact(planned.get(resource, address))
+        known.wanted, known.place = resource, declaration(stack.directory, resource.address)
+        known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
+    for address, wanted, live in plan.compared:
+        if wanted is not None and live is not None and address in found:
+            found[address].untold = tuple(_untold(wanted, live.resource))
+    for change in (*plan.changes, *plan.adopted):
+        known = fact(change.address)
+        known.change, known.adopted = change, change in plan.adopted
+        known.place = known.place or declaration(stack.directory, change.address)
+    for address in plan.unmanaged:
+        fact(address).unmanaged = True
+    for problem in plan.problems:
+        if problem.where in found:
+            found[problem.where].problems += (problem,)
+    return found
+
+
+def _named(resources: Iterable[Resource]) -> Iterator[tuple[str, Resource]]:
+    """Yield what is desired by address, as a plan names it."""
+    groups: dict[tuple[str, ...], list[Resource]] = {}
+    for resource in resources:
+        groups.setdefault(resource.group, []).append(resource)
+    for members in groups.values():
+        yield from zip(addresses(members), members, strict=True)
+
+
+def _untold(wanted: Resource, live: Resource) -> Iterator[tuple[str, Unreadable]]:
+    """Yield the managed fields whose live value can't be told, such as the password of an account."""
+    for name, want in wanted.values():
+        have = getattr(live, name)
+        if want is not UNMANAGED and isinstance(have, Unreadable):
+            yield name, have
+
+
+def standing(plan: Plan, target: str) -> tuple[str, tuple[str, ...]]:
+    """Say how a system stands: ``in_sync``, ``pending``, ``lost``, ``refused``, ``unreadable``; and what is unread."""
+
+    def of(scope: str) -> bool:
+        return (Address.parse(scope).target or scope) == target
+
+    unread = tuple(sorted(scope for scope in plan.unread if of(scope)))
+    if unread:
+        return "unreadable", unread
+    if target in plan.lost:
+        return "lost", ()
+    if any(of(problem.scope or problem.where) for problem in plan.refused):
+        return "refused", ()
+    return ("pending" if any(change.target == target for change in plan.pending) else "in_sync"), ()
 
 
 # ---------------------------------------------------------------------------------------------------------- apply
