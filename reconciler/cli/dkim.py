@@ -11,7 +11,8 @@ import click
 
 from reconciler.cli import session
 from reconciler.cli.session import Session, common
-from reconciler.problem import Problem, ReconcilerError, Refused, Severity
+from reconciler.keys import ALGORITHMS
+from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from reconciler.dkim.making import NewKey, Rotation
     from reconciler.stack import Stack
 
-_ALGORITHMS = ("ed25519", "rsa")
 _STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
 _RECIPIENT_HELP = "Who can decrypt a new age file or sops file; repeatable."
 
@@ -106,7 +106,7 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
 # -------------------------------------------------------------------------------------------------------- generate
 @command.command("generate")
 @click.argument("domain")
-@click.option("--algorithm", type=click.Choice(_ALGORITHMS), help="The first of both that the domain has no key of.")
+@click.option("--algorithm", type=click.Choice(ALGORITHMS), help="The first of both that the domain has no key of.")
 @click.option("--selector", metavar="S", help="The key's name in DNS (such as ed202611).")
 @click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
 @click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
@@ -128,15 +128,14 @@ def _generate(
     Nothing is overwritten, and nothing but files is written. A run that was killed is ended by running it again.
     """
     from reconciler.desired.edit import edit
-    from reconciler.dkim.making import Order, make
+    from reconciler.dkim.making import Order, make, next_algorithm, next_stage
 
     _check_selector(selector)
     directory = session.directory()
     name = _as_written(directory.spec, domain)
-    entries = directory.spec.dkim.get(name, ())
-    algorithm = algorithm or _missing(name, entries)
-    stage = "pending" if pending or _at(entries, algorithm, "active") else "active"
-    _check_room(name, entries, algorithm)
+    algorithm = algorithm or next_algorithm(directory.spec, name)
+    stage = next_stage(directory.spec, name, algorithm)
+    stage = "pending" if pending else stage
     session.console.step(f"Making a key for {name}")
     with session.stop.writing():
         order = Order(name, algorithm, selector, where, recipients)
@@ -202,28 +201,8 @@ def _check_selector(selector: str | None) -> None:
         raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
 
 
-def _at(entries: Any, algorithm: str, *stages: str) -> list[Key]:
-    return [key for key in entries if key.algorithm == algorithm and key.stage in stages]
-
-
-def _missing(domain: str, entries: Any) -> str:
-    for algorithm in _ALGORITHMS:
-        if not _at(entries, algorithm, "active", "pending"):
-            return algorithm
-    hint = f"`reconciler dkim rotate {domain}` replaces them; or name one with --algorithm"
-    raise ReconcilerError(Problem(f"dkim.{domain}", "has a key of each algorithm", hint))
-
-
-def _check_room(domain: str, entries: Any, algorithm: str) -> None:
-    """Refuse a second key that waits: only one can take over."""
-    for key in _at(entries, algorithm, "pending"):
-        hint = f"`reconciler dkim rotate {domain}` lets it take over; or delete its entry"
-        where = f"dkim/{domain}/{key.selector}"
-        raise Refused(Problem(where, f"is pending already, as the next {algorithm} key", hint, Severity.REFUSED))
-
-
 def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
-    from reconciler.dkim.making import cares, publishes
+    from reconciler.dkim.making import cares, lacks_rsa, publishes
 
     published = "That publishes it." if publishes(spec, key.domain) else "Publish it, too."
     then = "The server signs with it at once."
@@ -237,7 +216,7 @@ def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
         "Now: `reconciler plan`, commit, `reconciler apply`.",
         f"{published} {then}",
     ]
-    if not _at(spec.dkim[key.domain], "rsa", "active", "pending"):
+    if lacks_rsa(spec, key.domain):
         lines += [
             "",
             "Microsoft and Yahoo do not verify Ed25519, so the domain needs an RSA key, too:",
@@ -265,7 +244,7 @@ def _key_document(session: Session, key: NewKey, stage: str, file: str) -> dict[
 # ---------------------------------------------------------------------------------------------------------- rotate
 @command.command("rotate")
 @click.argument("domain")
-@click.option("--algorithm", type=click.Choice(_ALGORITHMS), help="Only keys of this one (both).")
+@click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
 @click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
 @click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @session.command
