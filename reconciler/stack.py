@@ -321,7 +321,7 @@ def _chosen(spec: Spec, wanted: Sequence[str]) -> tuple[str, ...]:
     declared = tuple(name for name in TARGETS if getattr(spec.targets, name))
     for name in sorted(set(wanted) - set(declared)):
         raise ReconcilerError(_undeclared(spec, name))
-    return tuple(wanted) or declared
+    return tuple(name for name in declared if not wanted or name in wanted)
 
 
 def _undeclared(spec: Spec, name: str) -> Problem:

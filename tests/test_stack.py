@@ -41,6 +41,14 @@ def test_drift_is_what_the_directory_did_not_cause(stack, last, drift):
     assert len(make_plan(stack).drift) == drift
 
 
+def test_targets_are_chosen_once_and_in_the_order_of_all(tmp_path):
+    compose = "compose: {file: ../docker-compose.yml}"
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY.replace("targets: {", f"targets: {{{compose}, "))
+    choice = Choice(("compose", "cloudflare", "compose"))
+    made = Connected(load(tmp_path), Settings.read({}, tmp_path, tmp_path / "data"), choice)
+    assert made.chosen == ("cloudflare", "compose")
+
+
 def test_a_choice_survives_being_saved():
     choice = Choice(("cloudflare",), ("dns/mana.how/A/mail",), ("dns/mana.how/A/mail",), 3, check_passwords=True)
     assert Choice.saved(json.loads(json.dumps(choice.as_dict()))) == choice
