@@ -11,7 +11,7 @@ from reconciler import keys
 from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
-from reconciler.dkim.findings import Agrees, Defect, Finding, Mismatch, Shown, Signing, Standing, Verdict, judge
+from reconciler.dkim.findings import Agrees, Defect, Finding, KeyReading, Mismatch, Shown, Signing, Standing, judge
 from reconciler.dkim.rotation import RETIRING, free
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.dns.records import dkim_record
@@ -273,20 +273,20 @@ class _Key:
         defects = tuple(item.kind for item in reading.defects)
         return Shown(answer.server, reading.key, answer.values, defects, answer.unread, answer.alias)
 
-    def _reading(self, answer: Answer) -> Verdict:
+    def _reading(self, answer: Answer) -> KeyReading:
         """Read what a name server shows; a key that is not the expected one is a defect, too."""
         if answer.unread or not answer.values:
-            return Verdict()
+            return KeyReading()
         if len(answer.values) > 1:
             what = f"{len(answer.values)} TXT records stand at one name: which of them counts is undefined"
             hint = f"remove all TXT records of {self.host} but the key's own"
-            return Verdict(None, (Defect(Mismatch.SEVERAL_RECORDS, what, hint),))
+            return KeyReading(None, (Defect(Mismatch.SEVERAL_RECORDS, what, hint),))
         reading = judge(answer.values[0], self.algorithm)
         if None in (reading.key, self.key) or reading.key == self.key:
             return reading
         whose = "declared" if self.declared else "server's"
         what = f"another key is published than the {whose}"
-        return Verdict(reading.key, (*reading.defects, Defect(Mismatch.ANOTHER_KEY_PUBLISHED, what)))
+        return KeyReading(reading.key, (*reading.defects, Defect(Mismatch.ANOTHER_KEY_PUBLISHED, what)))
 
     def _published(self, shown: Sequence[Shown]) -> Iterator[Finding]:
         yield from self._unread(shown)
