@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from reconciler import journal
+from reconciler import journal, reconcile
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.reconcile import Effect
@@ -56,7 +56,7 @@ class Apply:
         entry = journal.entry(
             plan.stack,
             stack.settings.environ,
-            targets=tuple(stack.targets),
+            targets=stack.chosen,
             lost=tuple(sorted(plan.lost)),
             revision=plan.revision,
             desired_hash=plan.desired_hash,
@@ -72,7 +72,7 @@ class Apply:
         result: Effect | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            result = stack.apply(plan, hear, stopped)
+            result = reconcile.apply(stack, plan, hear, stopped)
         except ReconcilerError as error:
             problems = error.problems
         finally:

@@ -111,12 +111,14 @@ class Brief:
 class Resource:
     """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
 
-    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it.
+    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it. ``secretive`` are the
+    fields that may hold what lets somebody in.
     """
 
     target: ClassVar[str]
     kind: ClassVar[str]
     identity: ClassVar[tuple[str, ...]]
+    secretive: ClassVar[tuple[str, ...]] = ()
     marked: ClassVar[bool] = False
 
     @property
@@ -143,6 +145,13 @@ class Resource:
     def mailboxes(self) -> tuple[str, ...]:
         """The e-mail addresses whose mail it gets, as far as they are known."""
         return ()
+
+    @property
+    def secrets(self) -> Iterator[SecretRef]:
+        """The secrets that let somebody in, those of its possible values among them."""
+        for value in (getattr(self, name) for name in self.secretive):
+            for item in value if isinstance(value, tuple) else (value,):
+                yield from (item,) if isinstance(item, SecretRef) else item.refs if isinstance(item, SecretText) else ()
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
@@ -336,6 +345,7 @@ class Account(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "account"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    secretive: ClassVar[tuple[str, ...]] = ("password",)
 
     name: str
     login: str | Special = UNMANAGED
@@ -485,6 +495,7 @@ class Setting(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("word",)
+    secretive: ClassVar[tuple[str, ...]] = ("value",)
 
     word: str
     value: Any
@@ -581,6 +592,7 @@ class Variable(Resource):
     target: ClassVar[str] = "compose"
     kind: ClassVar[str] = "smtp"
     identity: ClassVar[tuple[str, ...]] = ("service", "name")
+    secretive: ClassVar[tuple[str, ...]] = ("running", "candidates")
 
     service: str
     name: str

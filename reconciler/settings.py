@@ -10,6 +10,8 @@ from pathlib import Path
 
 from reconciler.problem import Problem, ReconcilerError
 
+TARGETS = ("stalwart", "cloudflare", "compose")
+
 # What overrides the directory, and which target it matters to ("": all of them).
 OVERRIDES = {
     "RECONCILER_STATE": "",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.stack import Choice, Stack
     from reconciler.target import Outcome
 
-PARTIAL = 6
+_PARTIAL = 6
 
 
 @click.command()
@@ -126,7 +126,7 @@ def _carry_out(session: Session, apply: Apply, plan: Plan) -> int:
     if ending.result is not None:
         report.print(ending.word, ending.id, ending.result.after)
     session.stop.check()
-    return {"done": 0, "failed": 1}.get(ending.word, PARTIAL)
+    return {"done": 0, "failed": 1}.get(ending.word, _PARTIAL)
 
 
 class _Report:

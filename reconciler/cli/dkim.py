@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli import session
 from reconciler.cli.session import Session, common
-from reconciler.problem import Problem, ReconcilerError, Refused, Severity
+from reconciler.keys import ALGORITHMS
+from reconciler.problem import Problem, ReconcilerError, Severity
 
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
     from reconciler.desired.spec.mail import Key
     from reconciler.dkim.findings import Standing
     from reconciler.dkim.making import NewKey, Rotation
-    from reconciler.dkim.rotation import KeyFacts, Needs
-    from reconciler.dns.publication import Answers, Look, Question
-    from reconciler.resources import Signature
     from reconciler.stack import Stack
 
-ALGORITHMS = ("ed25519", "rsa")
-STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
-RECIPIENT_HELP = "Who can decrypt a new age file or sops file; repeatable."
+_STORE_HELP = "file:FOLDER, age:FOLDER or sops:FILE (where the other keys are, else file:../secrets)."
+_RECIPIENT_HELP = "Who can decrypt a new age file or sops file; repeatable."
 
 
 class _InOrder(click.Group):
@@ -45,7 +41,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
 @session.command
-def list_(session: Session, *, domains: tuple[str, ...]) -> int:
+def _list(session: Session, *, domains: tuple[str, ...]) -> int:
     """Show each key: its stage, whether the server signs with it, whether every name server publishes it.
 
     Shows the keys of every DOMAIN that is declared or that Stalwart has, or of the given ones. What is wrong stands
@@ -55,37 +51,21 @@ def list_(session: Session, *, domains: tuple[str, ...]) -> int:
     Ends with 0, whatever it finds, or 1 where Stalwart or a name server could not be asked.
     """
     stack = _stack(session)
-    server, problems = _held(stack)
-    found = _chosen(stack.standings(server), domains, readable=server is not None)
+    found, problems, readable = stack.standings()
+    found = _chosen(found, domains, readable=readable)
     session.console.done()
-    complete = (server is not None or "stalwart" not in stack.targets) and not any(item.unread for item in found)
+    complete = (readable or "stalwart" not in stack.chosen) and not any(item.unread for item in found)
     _show(session, found, problems, complete=complete)
     return 0 if complete else 1
 
 
-def _stack(session: Session) -> Stack:
+def _stack(session: Session, directory: Directory | None = None) -> Stack:
     """Connect to Stalwart alone where it takes part: the rest is asked of the name servers."""
     from reconciler.stack import Choice
 
-    directory, chosen = session.directory(), session.options.target
+    directory, chosen = directory or session.directory(), session.options.target
     takes_part = directory.spec.targets.stalwart is not None and (not chosen or "stalwart" in chosen)
     return session.stack(directory, Choice(("stalwart",)) if takes_part else None)
-
-
-def _held(stack: Stack) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
-    """Return what Stalwart has, and what it reports of it; None where it is no target or can't be read."""
-    from reconciler.resources import UNKNOWN, Signature
-
-    if "stalwart" not in stack.targets:
-        hint = "declare targets.stalwart, or leave --target out"
-        return None, (Problem("Stalwart", "was not asked: it is no target here", hint, Severity.WARNING),)
-    # Without the keys' halves: whether they could be written is a matter for `plan`.
-    desired = (item for item in stack.desired().resources if isinstance(item, Signature))
-    wanted = [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
-    held, problems = stack.signatures(wanted)
-    if held is None:
-        return None, problems
-    return held, tuple(item for item in problems if item.where.startswith("dkim"))
 
 
 def _chosen(found: tuple[Standing, ...], domains: Sequence[str], *, readable: bool) -> tuple[Standing, ...]:
@@ -128,11 +108,11 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
 @click.argument("domain")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="The first of both that the domain has no key of.")
 @click.option("--selector", metavar="S", help="The key's name in DNS (such as ed202611).")
-@click.option("--store", "where", metavar="WHERE", help=STORE_HELP)
-@click.option("--recipient", "recipients", multiple=True, metavar="R", help=RECIPIENT_HELP)
+@click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
+@click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @click.option("--pending", is_flag=True, help="Only publish it for now, also where no other key signs.")
 @session.command
-def generate(
+def _generate(
     session: Session,
     *,
     domain: str,
@@ -148,19 +128,18 @@ def generate(
     Nothing is overwritten, and nothing but files is written. A run that was killed is ended by running it again.
     """
     from reconciler.desired.edit import edit
-    from reconciler.dkim.making import Order, make
+    from reconciler.dkim.making import Order, make, next_algorithm, next_stage
 
     _check_selector(selector)
     directory = session.directory()
     name = _as_written(directory.spec, domain)
-    entries = directory.spec.dkim.get(name, ())
-    algorithm = algorithm or _missing(name, entries)
-    stage = "pending" if pending or _at(entries, algorithm, "active") else "active"
-    _check_room(name, entries, algorithm)
+    algorithm = algorithm or next_algorithm(directory.spec, name)
+    stage = next_stage(directory.spec, name, algorithm)
+    stage = "pending" if pending else stage
     session.console.step(f"Making a key for {name}")
     with session.stop.writing():
         order = Order(name, algorithm, selector, where, recipients)
-        key = make(directory, order, session.settings.environ, session.settings.today, _inquiry(session))
+        key = make(directory, order, session.settings.environ, session.settings.today, _stack(session, directory).look)
         made = edit(directory, [key.entry(stage, session.settings.today)])
         made.write()
     session.console.done()
@@ -209,16 +188,6 @@ def _unknown(domain: str, known: Sequence[str], hint: str, summary: str) -> Reco
     return ReconcilerError(Problem(domain, summary, near(_domain_name(domain), known) or hint))
 
 
-def _inquiry(session: Session) -> Look:
-    """Return how to ask the name servers, which is told while it lasts."""
-    from reconciler.observe import nameservers
-
-    def ask(questions: Collection[Question]) -> Answers:
-        return nameservers.look(questions, nameservers=session.settings.nameservers, progress=session.console.step)
-
-    return ask
-
-
 def _check_selector(selector: str | None) -> None:
     """Refuse what the directory could not hold, before a key is stored under it."""
     from pydantic import ValidationError
@@ -232,28 +201,8 @@ def _check_selector(selector: str | None) -> None:
         raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
 
 
-def _at(entries: Any, algorithm: str, *stages: str) -> list[Key]:
-    return [key for key in entries if key.algorithm == algorithm and key.stage in stages]
-
-
-def _missing(domain: str, entries: Any) -> str:
-    for algorithm in ALGORITHMS:
-        if not _at(entries, algorithm, "active", "pending"):
-            return algorithm
-    hint = f"`reconciler dkim rotate {domain}` replaces them; or name one with --algorithm"
-    raise ReconcilerError(Problem(f"dkim.{domain}", "has a key of each algorithm", hint))
-
-
-def _check_room(domain: str, entries: Any, algorithm: str) -> None:
-    """Refuse a second key that waits: only one can take over."""
-    for key in _at(entries, algorithm, "pending"):
-        hint = f"`reconciler dkim rotate {domain}` lets it take over; or delete its entry"
-        where = f"dkim/{domain}/{key.selector}"
-        raise Refused(Problem(where, f"is pending already, as the next {algorithm} key", hint, Severity.REFUSED))
-
-
 def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
-    from reconciler.dkim.making import cares, publishes
+    from reconciler.dkim.making import cares, lacks_rsa, publishes
 
     published = "That publishes it." if publishes(spec, key.domain) else "Publish it, too."
     then = "The server signs with it at once."
@@ -267,7 +216,7 @@ def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
         "Now: `reconciler plan`, commit, `reconciler apply`.",
         f"{published} {then}",
     ]
-    if not _at(spec.dkim[key.domain], "rsa", "active", "pending"):
+    if lacks_rsa(spec, key.domain):
         lines += [
             "",
             "Microsoft and Yahoo do not verify Ed25519, so the domain needs an RSA key, too:",
@@ -296,10 +245,10 @@ def _key_document(session: Session, key: NewKey, stage: str, file: str) -> dict[
 @command.command("rotate")
 @click.argument("domain")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
-@click.option("--store", "where", metavar="WHERE", help=STORE_HELP)
-@click.option("--recipient", "recipients", multiple=True, metavar="R", help=RECIPIENT_HELP)
+@click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
+@click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @session.command
-def rotate(
+def _rotate(
     session: Session, *, domain: str, algorithm: str | None, where: str | None, recipients: tuple[str, ...]
 ) -> int:
     """Write the next stage of DOMAIN's keys, where it is due, and say when the one after is.
@@ -317,11 +266,12 @@ def rotate(
     directory = session.directory()
     name, keys = _keys(directory, domain, algorithm)
     today = session.settings.today
-    seen, reasons = _seen(session, directory, name, rotation.needs(name, keys, today))
+    stack = _stack(session, directory)
+    seen, reasons = stack.key_facts(name, rotation.needs(name, keys, today))
     steps = rotation.steps(name, keys, today, seen)
     with session.stop.writing():
         run = Rotation(name, steps)
-        run.write(directory, where, recipients, environ=session.settings.environ, today=today, look=_inquiry(session))
+        run.write(directory, where, recipients, environ=session.settings.environ, today=today, look=stack.look)
     session.console.done()
     _report(session, directory, run, reasons)
     session.stop.check()
@@ -340,50 +290,6 @@ def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str
         hint = f"make one: {command}" + (f" --algorithm {algorithm}" if algorithm else "")
         raise ReconcilerError(Problem(f"dkim.{name}", summary, hint))
     return name, keys
-
-
-def _seen(session: Session, directory: Directory, domain: str, needs: Needs) -> tuple[KeyFacts, tuple[Problem, ...]]:
-    """Find out what the next steps depend on; the problems say why Stalwart could not be asked."""
-    from reconciler.dkim.rotation import KeyFacts
-
-    answers = _inquiry(session)(needs.questions)
-    halves = _halves(session, directory, needs.halves)
-    unknown = any(key.selector not in halves for key in needs.halves)
-    if not (needs.server or unknown):
-        return KeyFacts(answers, halves), ()
-    server, problems = _server(session, directory, domain)
-    return KeyFacts(answers, halves, server), problems
-
-
-def _halves(session: Session, directory: Directory, keys: Sequence[Key]) -> dict[str, str]:
-    """Derive the public halves that the YAML leaves out. A private key that can't be read here tells nothing."""
-    from reconciler.secrets import Secrets, public_half
-
-    secrets = Secrets(directory.path, session.settings.environ, directory.text)
-    named = ((key, key.private_key) for key in keys)
-    halves = {key.selector: public_half(secrets, ref, key.algorithm) for key, ref in named if ref is not None}
-    return {selector: half for selector, half in halves.items() if isinstance(half, str)}
-
-
-def _server(
-    session: Session, directory: Directory, domain: str
-) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
-    """Return the signatures that Stalwart has for a domain; None, and why, where it can't be asked."""
-    from reconciler.names import host
-    from reconciler.resources import Domain, Signature
-    from reconciler.stack import Choice
-
-    if session.options.target and "stalwart" not in session.options.target:
-        return None, (Problem("Stalwart", "was not asked: it is no target here", "leave --target out"),)
-    try:
-        stack = session.stack(directory, Choice(("stalwart",)))
-    except ReconcilerError as error:
-        return None, error.problems
-    wanted = [item for item in stack.desired().resources if isinstance(item, Domain | Signature)]
-    held, problems = stack.signatures(wanted)
-    if held is None:
-        return None, problems
-    return tuple(item for item in held if item.domain == host(domain)), ()
 
 
 def _report(session: Session, directory: Directory, run: Rotation, reasons: tuple[Problem, ...]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler.cli import session
-from reconciler.cli.session import TARGETS, Session
+from reconciler.cli.session import Session
+from reconciler.settings import TARGETS
 
 if TYPE_CHECKING:
     from reconciler.importing import Result

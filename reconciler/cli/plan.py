@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.plan import Plan
     from reconciler.stack import Choice
 
-PENDING = 2
+_PENDING = 2
 
 
 @click.command()
@@ -39,7 +39,7 @@ def command(session: Session, *, out: Path | None, detailed_exitcode: bool, **gi
     session.show(plan, choice)
     if out is not None:
         _save(session, plan, choice, out)
-    return exit_code(plan, PENDING if detailed_exitcode else 0)
+    return exit_code(plan, _PENDING if detailed_exitcode else 0)
 
 
 def exit_code(plan: Plan, pending: int) -> int:

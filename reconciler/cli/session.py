@@ -19,16 +19,15 @@ import click
 
 from reconciler.cli.console import Console
 from reconciler.problem import Problem
+from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
     from reconciler.journal import Journal
     from reconciler.plan import Plan
     from reconciler.report.text import Style
-    from reconciler.settings import Settings
     from reconciler.stack import Choice, Stack
 
-TARGETS = ("stalwart", "cloudflare", "compose")
 OUTPUTS = ("text", "json", "markdown")
 _META = "reconciler.options"
 
@@ -201,8 +200,6 @@ class Session:
     @functools.cached_property
     def settings(self) -> Settings:
         """What the environment and the options say together."""
-        from reconciler.settings import Settings
-
         return Settings.read(environ(), self.options.state, self.options.data)
 
     @property
@@ -237,8 +234,10 @@ class Session:
 
     def plan(self, stack: Stack) -> Plan:
         """Observe and plan."""
+        from reconciler.reconcile import make_plan
+
         self.console.step("Observing")
-        plan = stack.plan()
+        plan = make_plan(stack)
         self.console.done()
         return plan
 
@@ -255,13 +254,17 @@ class Session:
 
     def show(self, plan: Plan, choice: Choice) -> None:
         """Print a plan in the form that was asked for."""
-        from reconciler.report import json, markdown, text
-
         if self.console.output == "json":
+            from reconciler.report import json
+
             self.console.document(json.plan(plan, choice.as_dict()))
         elif self.console.output == "markdown":
+            from reconciler.report import markdown
+
             self.console.text(markdown.plan(plan, last_whole=self.last_whole(plan)))
         else:
+            from reconciler.report import text
+
             self.console.text(text.plan(plan, self.style, self.last_whole(plan)))
 
     def report(self, *problems: Problem) -> None:

@@ -19,7 +19,7 @@ from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
-from reconciler.desired.spec.stalwart import Network
+from reconciler.desired.spec.stalwart import NetworkEntry
 from reconciler.dns.records import dkim_record, record
 from reconciler.names import host, key_name
 from reconciler.plan import Desired
@@ -391,7 +391,7 @@ class _Derivation:
                     resolved = objects.with_secrets(value, partial(resolve, self.spec))
                     yield Setting(objects.word(name, entry, field_name), resolved)
 
-    def allowed(self, entry: str | Network) -> Iterator[AllowedIp]:
+    def allowed(self, entry: str | NetworkEntry) -> Iterator[AllowedIp]:
         """Yield the network an entry names, or the subnets of the compose network it names."""
         if isinstance(entry, str):
             yield AllowedIp(entry)

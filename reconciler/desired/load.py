@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from reconciler.address import Address
 from reconciler.desired import files
-from reconciler.desired.checks import Declared, Finding, check, near
+from reconciler.desired.checks import Declared, Finding, contradictions, near
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
@@ -90,7 +90,7 @@ def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directo
     ``overlay`` holds files as they are going to be, by their names in the directory: it counts in place of them.
     """
     mistakes: list[Mistake] = []
-    read = files.read(path, mistakes, overlay)
+    read = files.read_files(path, mistakes, overlay)
     lost = bool(mistakes)
     used, root, unread = _join_files(read, mistakes)
     places, spec = Places(root), None
@@ -204,7 +204,7 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
             spec = Spec.model_validate(values)
         except ValidationError:
             return None
-    found = (finding for finding in check(spec, declared) if complete or not finding.absent)
+    found = (finding for finding in contradictions(spec, declared) if complete or not finding.absent)
     mistakes.extend(_locate(finding, places, kept) for finding in found)
     return spec
 

@@ -139,30 +139,31 @@ class Defect:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class KeyReading:
     """A TXT value read as a key record: the public key as `keys.public_key` gives it, and what is wrong."""
 
     key: str | None = None
     defects: tuple[Defect, ...] = ()
 
 
-def judge(value: str, algorithm: str) -> Reading:
+def judge(value: str, algorithm: str) -> KeyReading:
     """Read a TXT value, its strings joined, that is to be a key of an algorithm."""
     record = keys.read(value)
     if record.doubled:
-        return Reading(None, (Defect(Mismatch.DOUBLED, "the record holds its value twice: it was pasted two times"),))
+        doubled = "the record holds its value twice: it was pasted two times"
+        return KeyReading(None, (Defect(Mismatch.DOUBLED, doubled),))
     if not record.is_key:
-        return Reading(None, (Defect(Mismatch.NO_KEY_RECORD, "what stands at the name is no DKIM key record"),))
+        return KeyReading(None, (Defect(Mismatch.NO_KEY_RECORD, "what stands at the name is no DKIM key record"),))
     if not record.public:
-        return Reading(None, (Defect(Mismatch.REVOKED, "the key is revoked (`p=` is empty)"),))
+        return KeyReading(None, (Defect(Mismatch.REVOKED, "the key is revoked (`p=` is empty)"),))
     defects = tuple(_defects(record, algorithm))
     try:
-        return Reading(keys.public_key(record.tag("k"), record.public), defects)
+        return KeyReading(keys.public_key(record.tag("k"), record.public), defects)
     except (ValueError, IndexError) as error:
         reason = error if isinstance(error, ValueError) else "is cut short"
         if record.tag("k") == algorithm:
             defects += (Defect(Mismatch.DAMAGED, f"the key in `p=` is damaged: it {reason}"),)
-        return Reading(None, defects)
+        return KeyReading(None, defects)
 
 
 def _defects(record: keys.KeyRecord, algorithm: str) -> Iterator[Defect]:

@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 
 from reconciler import keys
-from reconciler.dkim.rotation import free
 from reconciler.dns.publication import Publication, publication
 from reconciler.dns.records import dkim_record, policy
 from reconciler.dns.text import DKIM
@@ -104,6 +103,8 @@ def _needed_beside(
 
     The week counts from the day the directory says. It can't be right while the server does not sign as it says.
     """
+    from reconciler.dkim.rotation import free
+
     waiting = "leave it at `stage: retiring` until then"
     if record.host in signing:
         return f"its key signs until {heir.selector} takes over, in this very plan", "leave it at `stage: retiring`"

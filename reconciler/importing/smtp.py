@@ -294,7 +294,7 @@ def _templates(url: str) -> Iterator[str]:
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Fill a template as `desired.resources` does."""
+    """Fill a template as `desired.derivation` does."""
     from reconciler.desired import template
 
     parts = []

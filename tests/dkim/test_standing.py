@@ -485,7 +485,7 @@ def test_without_a_day_the_age_is_that_of_the_selector(selector: str, age: int |
 
 # ------------------------------------------------------------------------------------------------------------ which
 def test_every_name_is_asked_of_what_is_declared_and_what_the_server_has() -> None:
-    asked = agreement.questions(directory(ENTRY), (signature(selector="old"),))
+    asked = agreement.key_questions(directory(ENTRY), (signature(selector="old"),))
     assert asked == {Question(NAME, "TXT"), Question("old._domainkey.mana.how", "TXT")}
 
 

@@ -14,7 +14,7 @@ from reconciler.desired.spec.scalars import (
     Short,
     Text,
     Wrong,
-    Zone,
+    ZoneName,
     hidden,
     is_address,
     wrong,
@@ -150,4 +150,4 @@ class RecordEntry(Model):
         return value
 
 
-ZoneRecords = Annotated[dict[Zone, Annotated[tuple[RecordEntry, ...], List]], OpenMap]
+ZoneRecords = Annotated[dict[ZoneName, Annotated[tuple[RecordEntry, ...], List]], OpenMap]

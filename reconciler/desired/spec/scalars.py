@@ -146,10 +146,10 @@ def _host(value: str) -> str:
 
 
 DomainName = Annotated[Text, AfterValidator(_domain)]
-Zone = Annotated[Text, AfterValidator(_zone)]
+ZoneName = Annotated[Text, AfterValidator(_zone)]
 Email = Annotated[Text, AfterValidator(_email)]
 AccountName = Annotated[Text, AfterValidator(_account_name)]
-Host = Annotated[Text, AfterValidator(_host)]
+HostName = Annotated[Text, AfterValidator(_host)]
 EnvName = Annotated[
     Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "is no variable's name", "letters, digits and _, no digit first")
 ]
@@ -211,7 +211,7 @@ def _passwords(value: Any) -> tuple[SecretRef, ...]:
     return tuple(_secret(item) for item in value)
 
 
-Passwords = Annotated[
+SecretList = Annotated[
     tuple[SecretRef, ...],
     PlainValidator(_passwords),
     WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),

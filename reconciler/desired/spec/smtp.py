@@ -14,7 +14,7 @@ from reconciler.desired.spec.scalars import (
     AccountName,
     EnvName,
     Flag,
-    Host,
+    HostName,
     LinkEnd,
     List,
     Model,
@@ -35,7 +35,7 @@ from reconciler.resources import SecretRef
 class Provider(Model):
     """Who delivers mail: where, and as whom."""
 
-    host: Host | None = None
+    host: HostName | None = None
     port: Port | None = None
     account: AccountName | None = None
     username: Text | None = None

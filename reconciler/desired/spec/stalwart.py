@@ -52,15 +52,15 @@ class AutoBan(Model):
     scan: Rate = None
 
 
-class Network(Model):
+class NetworkEntry(Model):
     """A network of the compose project."""
 
     network: Text
 
 
-def _allowed_ip(value: Any) -> str | Network:
+def _allowed_ip(value: Any) -> str | NetworkEntry:
     if isinstance(value, dict):
-        return Network.model_validate(value)
+        return NetworkEntry.model_validate(value)
     try:
         ip_network(as_text(value), strict=False)
     except ValueError as error:
@@ -72,7 +72,7 @@ def _allowed_ip(value: Any) -> str | Network:
 
 
 AllowedIpEntry = Annotated[
-    str | Network,
+    str | NetworkEntry,
     PlainValidator(_allowed_ip),
     WithJsonSchema(
         {

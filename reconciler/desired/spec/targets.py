@@ -10,11 +10,11 @@ from reconciler.desired.spec.scalars import (
     Flag,
     List,
     Model,
-    Passwords,
     SecretIfAny,
+    SecretList,
     SecretName,
     Text,
-    Zone,
+    ZoneName,
     matching,
     one_or_many,
     wrong,
@@ -43,7 +43,7 @@ class StalwartTarget(Model):
 
     url: Url
     username: Text
-    password: Passwords
+    password: SecretList
     container: Text | None = None
     recovery: SecretIfAny = None
     generation: Literal["rest", "jmap"] | None = None
@@ -62,7 +62,7 @@ class CloudflareTarget(Model):
 
     token: SecretName
     base_url: Url | None = None
-    zones: Annotated[tuple[Zone, ...], List] | None = None
+    zones: Annotated[tuple[ZoneName, ...], List] | None = None
 
     @field_validator("base_url")
     @classmethod

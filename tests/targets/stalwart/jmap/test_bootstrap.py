@@ -15,6 +15,7 @@ from reconciler.desired import objects
 from reconciler.desired.load import load
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity, TargetUnreadable
+from reconciler.reconcile import apply, make_plan
 from reconciler.resources import Account, Domain, Listener, SecretRef, Setting
 from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
@@ -716,7 +717,7 @@ def test_one_run_of_the_program_takes_a_server_from_nothing_to_its_desired_state
 
     machine.engine.on_restart = restart
     run = Stack(load(state), Settings.read(environ, state, data))
-    result = run.apply(run.plan())
+    result = apply(run, make_plan(run))
     assert result.proven, result.after
     assert {item.status for item in result.outcomes} == {Status.DONE}
     assert machine.fake.hostname == "mail.mana.how"
