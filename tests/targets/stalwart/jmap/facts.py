@@ -13,12 +13,13 @@ from reconciler.targets.stalwart.jmap.api import JmapApi
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
 from reconciler.targets.stalwart.jmap.objects import Names
 from reconciler.targets.stalwart.jmap.target import reading_of
+from reconciler.url import parse
 
 
 def registry(url, user, password):
     """Read everything that a survey reads."""
     login = Login(user, [SecretRef("argument", "password")], mode=Mode.JMAP)
-    with Connection(url, login, lambda _: password, lambda _: None) as connection:
+    with Connection(parse(url), login, lambda _: password, lambda _: None) as connection:
         return JmapApi(connection).read(jmap_survey.reads(), lenient=True)
 
 
