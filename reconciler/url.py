@@ -17,7 +17,8 @@ Admits = Callable[[IP], bool]
 """Whether a connection may go to what a name resolved to."""
 
 _CONTAINER_NETWORKS = IPv4Network("172.16.0.0/12")  # Docker's default pool; 10/8 and 192.168/16 are also people's LANs
-_PORTS = {"http": 80, "https": 443, "tcp": 2375, "ssh": 22}  # the last two are Docker's
+SSH_PORT = 22
+_PORTS = {"http": 80, "https": 443, "tcp": 2375, "ssh": SSH_PORT}  # the last two are Docker's
 _WEB = ("http", "https")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@]*)(?::(?P<port>.*))?", re.DOTALL)
