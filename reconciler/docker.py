@@ -1,30 +1,50 @@
-"""The Docker Engine: one client, what goes wrong as problems of ours, and the few calls that targets make."""
+"""The Docker Engine: the few calls that targets make, and what goes wrong as problems of ours.
+
+Its API is asked without a version, which is the newest that an engine has. Docker's own package has no end to its
+waits, and reads whatever an engine answers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import socket
+import ssl
 import subprocess
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
+from reconciler import http, url
+from reconciler.deadline import Deadline
+from reconciler.http import Bounds
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.url import is_loopback
+from reconciler.url import Address
 
 if TYPE_CHECKING:
-    import docker
+    import httpx
 
-# Functions import `docker` itself and none of its modules. It imports itself in circles, and two targets import it at
-# the same time in two threads: two ways into the circle end in a deadlock of Python's import locks.
 _TIMEOUT = 30  # seconds for one call to the engine
+_LARGEST = 64 << 20  # bytes of an answer; what is told of a thousand containers is 5 MiB
+_LOG = 16 << 20  # bytes of a log
 _MISSING = 404
+_SOCKET = "unix:///var/run/docker.sock"
+_LOCAL = Address("http", "localhost", 80)  # what a request down a socket calls its host
+_FRAME = 8  # bytes before each piece of a log: the stream, three zeros, the length
 
 
-class NotThere(TargetUnreadable):
+class Declined(TargetUnreadable):
+    """The engine answers, and says no."""
+
+
+class NotThere(Declined):
     """The engine answers, and has not what was asked for."""
 
 
@@ -32,14 +52,18 @@ class Client:
     """The engine behind ``host``, as in ``DOCKER_HOST``, or behind Docker's current context. Use it as a context.
 
     ``scope`` is what its problems block. Nothing is asked before the first call; every call raises `TargetUnreadable`,
-    `NotThere` where a container is missing. Containers are told by id or name.
+    `NotThere` where a container is missing. Containers are told by id or name. A call is over within ``timeout``
+    seconds, whatever the engine does.
     """
 
     def __init__(self, host: str | None, scope: str, timeout: int = _TIMEOUT) -> None:
         self.scope = scope
-        self.host = host or _context_host(scope)
-        self._timeout = timeout
-        self._client: docker.APIClient | None = None
+        self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
+        self._bounds = Bounds(_LARGEST, timeout)
+        self._client: httpx.Client | None = None
+        self._lock = threading.Lock()
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self._finish = weakref.finalize(self, _end, self._programs)
 
     def __enter__(self) -> Self:
         return self
@@ -48,74 +72,109 @@ class Client:
         if self._client is not None:
             self._client.close()
             self._client = None
+        _end(self._programs)
+
+    @property
+    def address(self) -> Address | None:
+        """Where the engine is; None for one behind a socket. Raises `TargetUnreadable`."""
+        if self.host.startswith("unix://"):
+            return None
+        text = self.host if "://" in self.host else f"tcp://{self.host}"
+        try:
+            return url.parse(text, ("tcp", "http", "https", "ssh"))
+        except url.NoAddress as error:
+            hint = "write DOCKER_HOST like unix:///var/run/docker.sock, tcp://127.0.0.1:2375 or ssh://user@server"
+            raise TargetUnreadable(Problem("DOCKER_HOST", error.summary, hint, scope=self.scope)) from None
 
     @property
     def remote(self) -> bool:
         """Whether the engine runs on another machine, where our paths and loopback mean nothing."""
-        parts = urlsplit(self.host)
-        if parts.scheme in ("tcp", "http", "https"):
-            return not is_loopback(parts.hostname or "")
-        return bool(self.host) and parts.scheme not in ("unix", "npipe")
+        address = self.address
+        return address is not None and (address.scheme == "ssh" or not address.is_loopback)
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """Return what the engine tells of a container."""
-        with self.reaching() as client:
-            return dict(client.inspect_container(container))
+        with self.understanding():
+            return dict(self.get(f"/containers/{_named(container)}/json"))
 
     def archive(self, container: str, path: str, largest: int) -> bytes | None:
         """Return the beginning of the archive (tar) of a file or directory in a container; None where there is none.
 
-        The engine compresses for who accepts it (field.md, L17). The package's own call can't let go of an archive of
-        gigabytes before its end.
+        The engine compresses for who accepts it (field.md, L17).
         """
-        with self.reaching() as client:
-            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-            plain = {"Accept-Encoding": "identity"}
-            with client.get(url, params={"path": path}, headers=plain, stream=True, timeout=self._timeout) as response:
-                if response.status_code == _MISSING:
-                    return None
-                response.raise_for_status()
-                return bytes(response.raw.read(largest))
+        with contextlib.suppress(NotThere):
+            asked = {"params": {"path": path}, "headers": {"Accept-Encoding": "identity"}}
+            bounds = replace(self._bounds, largest=largest, cut=True)
+            return self.ask("GET", f"/containers/{_named(container)}/archive", bounds, **asked).body
+        return None
 
     def log(self, container: str, lines: int, since: datetime | None = None) -> str:
         """Return the last lines that a container printed, ``since`` a time (UTC, without a zone)."""
-        with self.reaching() as client:
-            return str(client.logs(container, tail=lines, since=since).decode(errors="replace"))
+        raw = bool(self.inspect(container)["Config"].get("Tty"))
+        params: dict[str, Any] = {"stdout": 1, "stderr": 1, "tail": lines}
+        if since is not None:
+            params["since"] = int(since.replace(tzinfo=UTC).timestamp())
+        bounds = replace(self._bounds, largest=_LOG, cut=True)
+        body = self.ask("GET", f"/containers/{_named(container)}/logs", bounds, params=params).body
+        return (body if raw else b"".join(_pieces(body))).decode(errors="replace")
 
     def restart(self, container: str, stop: int) -> None:
         """Restart a container, which gets ``stop`` seconds to end; returns when it has been started again."""
-        with self.reaching() as client:
-            client.restart(container, timeout=stop)
+        bounds = replace(self._bounds, seconds=self._bounds.seconds + stop)
+        self.ask("POST", f"/containers/{_named(container)}/restart", bounds, params={"t": stop})
+
+    # ------------------------------------------------------------------------------------------------------- the wire
+    def get(self, path: str, **params: Any) -> Any:
+        """Ask for JSON. Raises `TargetUnreadable`."""
+        return self._json(self.ask("GET", path, params=params))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Send JSON, and return what is answered to it; None for an answer that says nothing."""
+        answer = self.ask("POST", path, json=body)
+        return self._json(answer) if answer.content_type.startswith("application/json") else None
+
+    def ask(self, method: str, path: str, bounds: Bounds | None = None, **request: Any) -> http.Answer:
+        """Send one request. Raises `TargetUnreadable`."""
+        try:
+            answer = http.exchange(self._connected(), method, path, bounds=bounds, **request)
+        except (http.Unanswered, OSError) as error:  # the latter of a certificate's files
+            raise self.unreachable(_cause(error)) from error
+        if answer.status < 400:  # noqa: PLR2004 (HTTP)
+            return answer
+        kind = NotThere if answer.status == _MISSING else Declined
+        said = answer.word("message") or f"HTTP {answer.status}"
+        raise kind(self._problem(f"refuses: {said[:500]}"))
 
     @contextlib.contextmanager
-    def reaching(self) -> Iterator[Any]:
-        """Yield the package's client, and turn what goes wrong into a problem."""
-        import docker
-        import requests
-
+    def understanding(self) -> Iterator[None]:
+        """Turn what is wrong with an answer into a problem: any is believed."""
         try:
-            yield self._connect()
-        except docker.errors.NotFound as error:
-            raise NotThere(self._problem(f"refuses: {error.explanation or error}")) from error
-        except docker.errors.APIError as error:
-            raise self.unreachable(f"refuses: {error.explanation or error}") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-            raise self.unreachable(_cause(error)) from error
-        except (LookupError, TypeError, AttributeError) as error:  # the package trusts every answer
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise self.unreachable("answers what can't be understood") from error
 
-    def _connect(self) -> docker.APIClient:
-        import docker
-        from docker.utils import kwargs_from_env  # it is there by now
+    def _json(self, answer: http.Answer) -> Any:
+        body = answer.json()
+        if body is None:
+            raise self.unreachable("answers what can't be understood")
+        return body
 
-        if self._client is None:
-            ssh = self.host.startswith("ssh://")  # by the ssh program, which knows the user's keys and configuration
-            host = _with_port(self.host) if ssh else self.host
-            if ssh:
-                _keep_environment_from_ssh()
-            settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
-            self._client = docker.APIClient(**settings, version="auto", timeout=self._timeout, use_ssh_client=ssh)
-        return self._client
+    def _connected(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._made(self.address)
+            return self._client
+
+    def _made(self, address: Address | None) -> httpx.Client:
+        """Make the client. Whom to ask is the environment's choice, which says by tcp:// that the way is safe."""
+        if address is None:
+            return http.client(_LOCAL, self._bounds, dial=_down_socket(self.host.removeprefix("unix://")))
+        if address.scheme == "ssh":
+            return http.client(_LOCAL, self._bounds, dial=_over_ssh(address, self._programs))
+        keys = bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
+        tls = address.tls or (address.scheme == "tcp" and keys)
+        target = replace(address, scheme="https" if tls else "http")
+        return http.client(target, self._bounds, trust=_trust if keys else None, admits=lambda _: True)
 
     def unreachable(self, cause: str) -> TargetUnreadable:
         """Make the error of an engine that does not do what it should."""
@@ -129,74 +188,115 @@ class Client:
         return Problem(f"Docker Engine {self.host}", cause, hint, scope=self.scope)
 
 
-def _cause(error: BaseException) -> str:
-    """Return the innermost cause: the `docker` package wraps it in up to five others."""
-    innermost = error
-    while innermost.__cause__ or innermost.__context__:
-        innermost = innermost.__cause__ or innermost.__context__ or innermost
-    return f"can't be reached: {getattr(innermost, 'strerror', None) or innermost}"
+def _named(container: str) -> str:
+    """Return a container's name or id as a part of a path. Raises `NotThere` for what names none."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", container):
+        raise NotThere(Problem("Docker Engine", "has no container of such a name", "correct the name"))
+    return container
+
+
+def _cause(error: Exception) -> str:
+    """Say why there is no answer, as the system calls it."""
+    if isinstance(error, http.Endless):
+        return f"answers without end: {error}"
+    system = http.cause(error, OSError)
+    return f"can't be reached: {getattr(system, 'strerror', None) or system or error}"
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """Yield what was printed, of a log that says before each piece on which stream."""
+    at = 0
+    while at + _FRAME <= len(body):
+        length = int.from_bytes(body[at + 4 : at + _FRAME], "big")
+        yield body[at + _FRAME : at + _FRAME + length]
+        at += _FRAME + length
+
+
+# -------------------------------------------------------------------------------------------------- ways to an engine
+def _trust() -> ssl.SSLContext:
+    """Trust the authority beside the key that we show, as the docker program does. Raises OSError."""
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+def _down_socket(path: str) -> http.Dial:
+    def dial(deadline: Deadline, _: Bounds) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(deadline.left())
+            connection.connect(path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return dial
+
+
+def _over_ssh(address: Address, programs: list[subprocess.Popen[bytes]]) -> http.Dial:
+    """Start the ssh program, which knows the user's keys and configuration, for each connection."""
+    user = ["-l", address.user] if address.user else []
+    port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration
+
+    def dial(_deadline: Deadline, _: Bounds) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                programs.append(
+                    subprocess.Popen(
+                        ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"],
+                        env=_ssh_environment(),
+                        stdin=theirs.fileno(),
+                        stdout=theirs.fileno(),
+                        process_group=0,  # an interrupt is ours to deal with
+                    )
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return ours
+
+    return dial
 
 
 def _ssh_environment() -> dict[str, str]:
+    """Give ssh what it needs: it would get our whole environment, secrets and all."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "SSH_AUTH_SOCK") if name in os.environ}
 
 
-def _keep_environment_from_ssh() -> None:
-    """Start the `docker` package's ssh with what it needs: it would get our whole environment, secrets and all."""
-    from docker.transport import sshconn
-
-    class Socket(sshconn.SSHSocket):
-        def connect(self, **_: object) -> None:  # type: ignore[override]
-            user = ["-l", self.user] if self.user else []
-            port = ["-p", self.port] if self.port else []
-            self.proc = subprocess.Popen(
-                ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"],
-                env=_ssh_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,  # an interrupt is ours to deal with
-            )
-
-        def close(self) -> None:
-            """End ssh, and close the socket that the package only pretends to use and leaves open."""
-            with contextlib.suppress(OSError):  # ssh may have gone by itself
-                super().close()
-            socket.socket.close(self)
-
-    if sshconn.SSHSocket.__name__ == "SSHSocket":
-        sshconn.SSHSocket = Socket  # type: ignore[misc]
-
-
-def _with_port(host: str) -> str:
-    """Add the port that the user's SSH configuration names: the `docker` package would insist on 22."""
-    parts = urlsplit(host)
-    if parts.port or not parts.hostname:
-        return host
-    try:
-        asked = ["ssh", "-G", "--", parts.hostname]
-        said = subprocess.run(
-            asked, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=_ssh_environment()
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):  # without the program connecting fails next, and says why
-        return host
-    port = re.search(r"^port (\d+)$", said, re.MULTILINE)
-    return f"ssh://{parts.netloc}:{port[1]}" if port else host
+def _end(programs: list[subprocess.Popen[bytes]]) -> None:
+    for program in programs:
+        program.kill()
+        program.wait()
+    programs.clear()
 
 
 def _context_host(scope: str) -> str:
     """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
 
-    The `docker` package does not know DOCKER_CONTEXT. Raises `TargetUnreadable` where that names none.
+    Raises `TargetUnreadable` where DOCKER_CONTEXT names none.
     """
-    import docker
-
-    name = os.environ.get("DOCKER_CONTEXT")
-    try:
-        context = docker.context.ContextAPI.get_context(name)
-    except (docker.errors.DockerException, OSError, ValueError):
-        context = None
-    if name and context is None:
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    asked = os.environ.get("DOCKER_CONTEXT")
+    name = asked or _told(folder / "config.json", "currentContext") or "default"
+    if name == "default":
+        return _SOCKET
+    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    host = _told(meta, "Endpoints", "docker", "Host")
+    if asked and not host:
         hint = "see docker context ls, or unset DOCKER_CONTEXT"
         raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope=scope))
-    host = getattr(context, "Host", None)
-    return str(host or "unix:///var/run/docker.sock").replace("http+unix://", "unix://")
+    return host or _SOCKET
+
+
+def _told(file: Path, *keys: str) -> str:
+    """Return a text out of a file of Docker's; empty where it is not there or says something else."""
+    try:
+        value = json.loads(file.read_bytes())
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return value if isinstance(value, str) else ""

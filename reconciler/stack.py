@@ -291,9 +291,8 @@ class Stack:
         return Cloudflare(
             stack=self.name,
             zones=sorted(zones),
-            tokens=[(item.token, item.zones) for item in declared],
-            base_url=self.settings.cloudflare_base_url
-            or next((item.base_url for item in declared if item.base_url), None),
+            tokens=[(item.token, item.zones, item.base_url) for item in declared],
+            base_url=self.settings.cloudflare_base_url,
             progress=self.progress,
         )
 

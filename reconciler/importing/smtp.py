@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from reconciler import url
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec.scalars import EnvName
 from reconciler.desired.spec.smtp import EnvValue, Link
@@ -105,10 +106,18 @@ def _of_variables(service: Service, prefix: str) -> Submission | None:
     values = {_role(name): value for name, value in environment.items() if name.startswith(prefix) and _role(name)}
     host, _, port = values.get("host", "").partition(":")
     port = values.get("port") or port or "587"
-    if not (host and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
+    if not (_is_host(host) and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
         return None
     insecure = values.get("insecure_tls", "false").lower() == "true"
     return Submission(service, prefix, host, int(port), values["username"], values["password"], not insecure)
+
+
+def _is_host(text: str) -> bool:
+    """Whether the directory may name it."""
+    try:
+        return bool(url.host(text))
+    except url.NoAddress:
+        return False
 
 
 def _of_url(service: Service, name: str) -> Submission | None:
@@ -117,10 +126,11 @@ def _of_url(service: Service, name: str) -> Submission | None:
         port = parts.port or _SUBMISSION[parts.scheme]
     except ValueError:
         return None
-    if not (parts.hostname and parts.username and parts.password):
+    host = parts.hostname or ""
+    if not (_is_host(host) and parts.username and parts.password):
         return None
     prefix = _prefix(name) if _MAIL.match(name) else name
-    return Submission(service, prefix, parts.hostname, port, unquote(parts.username), unquote(parts.password))
+    return Submission(service, prefix, host, port, unquote(parts.username), unquote(parts.password))
 
 
 # ------------------------------------------------------------------------------------------------- whose login is it?

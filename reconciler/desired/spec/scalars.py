@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from reconciler import url
 from reconciler.names import invisible, is_name
 from reconciler.resources import SecretRef
 
@@ -140,8 +141,10 @@ def _account_name(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[^\s/@]+", value) or (":" in value and not is_address(value)):
-        raise wrong("is no host", "write a name or an IP address alone; the port has a key of its own")
+    try:
+        url.host(value)
+    except url.NoAddress as error:
+        raise wrong(f"is no host: it {error.why}", f"{error.hint}; the port has a key of its own") from None
     return value
 
 

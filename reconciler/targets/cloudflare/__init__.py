@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
@@ -21,6 +21,14 @@ API = "https://api.cloudflare.com/client/v4"
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Token(NamedTuple):
+    """An API token, the zones it is for (None: all that no other names), and where alone it is sent."""
+
+    ref: SecretRef
+    zones: frozenset[str] | None
+    base_url: str
 
 
 @dataclass(slots=True)
@@ -42,8 +50,9 @@ class _Seen:
 class Cloudflare:
     """The zones of one stack at Cloudflare.
 
-    ``tokens`` are API tokens, each with the zones it is for (None: all that no other names). ``patience`` is how many
-    seconds one request may wait on Cloudflare's rate limit, ``timeout`` how many it may take.
+    ``tokens`` are API tokens, each with the zones it is for (None: all that no other names), and its base URL where it
+    has one. ``base_url`` holds in place of every one. ``patience`` is how many seconds one request may wait on
+    Cloudflare's rate limit, ``timeout`` how long it may be silent.
     """
 
     name = "cloudflare"
@@ -53,7 +62,7 @@ class Cloudflare:
         *,
         stack: str,
         zones: Sequence[str],
-        tokens: Sequence[tuple[SecretRef, Sequence[str] | None]],
+        tokens: Sequence[tuple[SecretRef, Sequence[str] | None] | tuple[SecretRef, Sequence[str] | None, str | None]],
         base_url: str | None = None,
         progress: Progress = lambda _: None,
         patience: float = 310.0,
@@ -61,16 +70,22 @@ class Cloudflare:
     ) -> None:
         self._stack = stack
         self._zones = list(dict.fromkeys(host(zone) for zone in zones))
-        self._tokens = [(ref, None if names is None else {host(name) for name in names}) for ref, names in tokens]
-        self._settings = ((base_url or API).rstrip("/"), progress, patience, timeout)
+        self._tokens = [
+            Token(
+                ref, None if names is None else frozenset(map(host, names)), base_url or (own[0] if own else "") or API
+            )
+            for ref, names, *own in tokens
+        ]
+        self._settings = (progress, patience, timeout)
         self._found: dict[str, Zone] = {}
-        self._opened: Line | None = None
+        self._lines: dict[str, Line] = {}
+        self._stop: Stopped = lambda: False
 
     def close(self) -> None:
         """Close the connections; they are also closed when the target goes."""
-        if self._opened is not None:
-            self._opened.http.close()
-            self._opened = None
+        for line in self._lines.values():
+            line.http.close()
+        self._lines.clear()
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:  # noqa: ARG002 (zones are read whole)
         """List every zone, all of them side by side; see `Target.observe`.
@@ -79,9 +94,9 @@ class Cloudflare:
         """
         seen = _Seen()
         sessions: list[tuple[Session, list[str]]] = []
-        for ref, zones in self._by_token(seen).items():
+        for token, zones in self._by_token(seen).items():
             try:
-                sessions.append((self._session(ref, reveal), zones))
+                sessions.append((self._session(token, reveal), zones))
             except Failure as failure:
                 seen.fail(zones, failure)
         found: list[tuple[Session, Zone]] = []
@@ -101,7 +116,7 @@ class Cloudflare:
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Write the changes, zone by zone, in as few atomic batches as there can be; see `Target.apply`."""
-        self._line().stop = stopped
+        self._stop = stopped
         zones: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
             zones[cast("Record", change.resource).zone].append(change)
@@ -115,32 +130,35 @@ class Cloudflare:
             else:
                 yield from Writing(session, zone, self._stack).run(members, stopped)
 
-    def _line(self) -> Line:
-        if self._opened is None:
-            self._opened = Line(*self._settings)
-            weakref.finalize(self, self._opened.http.close)
-        return self._opened
+    def _line(self, base_url: str) -> Line:
+        if base_url not in self._lines:
+            line = Line(base_url, *self._settings)
+            weakref.finalize(self, line.http.close)
+            self._lines[base_url] = line
+        self._lines[base_url].stop = self._stop
+        return self._lines[base_url]
 
-    def _session(self, ref: SecretRef, reveal: Reveal) -> Session:
+    def _session(self, token: Token, reveal: Reveal) -> Session:
+        line = self._line(token.base_url)  # before a secret is read: what is no address gets none
         try:
-            token = reveal(ref)
+            value = reveal(token.ref)
         except SecretUnreadable as error:
             hint = next((problem.hint for problem in error.problems if problem.hint), "")
-            raise Unsent(f"the token can't be read: {error}", hint or f"provide {ref}") from None
-        return Session(self._line(), ref, token)
+            raise Unsent(f"the token can't be read: {error}", hint or f"provide {token.ref}") from None
+        return Session(line, token.ref, value)
 
-    def _token(self, zone: str) -> SecretRef | None:
-        named = next((ref for ref, zones in self._tokens if zones is not None and zone in zones), None)
-        return named or next((ref for ref, zones in self._tokens if zones is None), None)
+    def _token(self, zone: str) -> Token | None:
+        named = next((item for item in self._tokens if item.zones is not None and zone in item.zones), None)
+        return named or next((item for item in self._tokens if item.zones is None), None)
 
-    def _by_token(self, seen: _Seen) -> dict[SecretRef, list[str]]:
-        groups: dict[SecretRef, list[str]] = defaultdict(list)
+    def _by_token(self, seen: _Seen) -> dict[Token, list[str]]:
+        groups: dict[Token, list[str]] = defaultdict(list)
         for zone in self._zones:
-            ref = self._token(zone)
-            if ref is None:
+            token = self._token(zone)
+            if token is None:
                 seen.fail([zone], Unsent("no token is for this zone", "name it in targets.cloudflare"))
             else:
-                groups[ref].append(zone)
+                groups[token].append(zone)
         return groups
 
     def _side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> list[R | Failure]:
@@ -156,7 +174,8 @@ class Cloudflare:
             try:
                 return list(pool.map(settle, items))
             except BaseException:
-                self._line().stopped.set()  # a signal came: nobody waits for a rate limit any more
+                for line in self._lines.values():
+                    line.stopped.set()  # a signal came: nobody waits for a rate limit any more
                 self.close()
                 raise
 
@@ -179,14 +198,14 @@ class Cloudflare:
         return find(asked)
 
     def _reach(self, name: str, reveal: Reveal) -> tuple[Session, Zone]:
-        ref = self._token(name)
-        if ref is None:
+        token = self._token(name)
+        if token is None:
             raise Unsent("no token is for this zone", "name it in targets.cloudflare")
-        session = self._session(ref, reveal)
+        session = self._session(token, reveal)
         if name not in self._found:
             found = find((session, [name]))
             if name not in found:
-                raise _unseen(name, ref)
+                raise _unseen(name, token.ref)
             self._found[name] = found[name]
         return session, self._found[name]
 

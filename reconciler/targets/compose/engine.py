@@ -6,13 +6,14 @@ That is decided in seconds, and never waited for in silence.
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.docker import Client, NotThere
+from reconciler.docker import Client, Declined, NotThere
 from reconciler.problem import TargetUnreadable
 
 PROJECT = "com.docker.compose.project"
@@ -96,21 +97,21 @@ class Engine(Client):
         Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
         for _ in range(_LISTINGS):
-            with contextlib.suppress(NotThere), self.reaching() as client:
-                found = client.containers(all=True, filters={"label": PROJECT})
+            with contextlib.suppress(NotThere), self.understanding():
+                found = self.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT]}))
                 return tuple(_container(item) for item in found)
             time.sleep(_PAUSE)
         raise self.unreachable("lists no containers, as it removes one after the other")
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
-        with self.reaching() as client:
-            return {item["Name"]: _subnets(item) for item in client.networks()}
+        with self.understanding():
+            return {item["Name"]: _subnets(item) for item in self.get("/networks")}
 
     def details(self, container: Container) -> Details | None:
         """Inspect a container; None when it has gone since it was listed."""
-        with contextlib.suppress(NotThere), self.reaching() as client:
-            return _details(client.inspect_container(container.id))
+        with contextlib.suppress(NotThere), self.understanding():
+            return _details(self.inspect(container.id))
         return None
 
     def check(self, container: Container, command: Sequence[str]) -> bool | None:
@@ -118,14 +119,13 @@ class Engine(Client):
 
         None where it can't be run: the image lacks its program.
         """
-        import docker
-
+        wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
         try:
-            with self.reaching() as client:
-                made = client.exec_create(container.id, list(command))
-                with contextlib.suppress(docker.errors.APIError):  # newer engines refuse to start what is not there
-                    client.exec_start(made["Id"])
-                code = client.exec_inspect(made["Id"]).get("ExitCode")
+            with self.understanding():
+                made = f"/exec/{self.post(f'/containers/{container.id}/exec', wanted)['Id']}"
+                with contextlib.suppress(Declined):  # newer engines refuse to start what is not there
+                    self.post(f"{made}/start", {"Detach": False, "Tty": False})
+                code = self.get(f"{made}/json").get("ExitCode")
         except TargetUnreadable:  # it hangs, or the container stopped under it: its state is looked at next
             return False
         return None if code in _NOT_RUN else code == 0

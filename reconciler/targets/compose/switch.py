@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from reconciler import url
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Login, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
@@ -138,7 +138,7 @@ class Switch:
             credentials = Credentials(login, login.username, self.values[login.password])
         except SecretUnreadable as error:
             return Proof(refused=error.problems[0])
-        door = (login.host, login.port)
+        door = (url.host(login.host), login.port)
         if door in self.target.routes:
             return prove(credentials, [self.target.routes[door]])
         project = self.snapshot.project
@@ -159,7 +159,7 @@ class Switch:
         container's own address leads nowhere on macOS, where the engine runs in a virtual machine.
         """
         containers = [item for service in named for item in self.snapshot.replicas(service)]
-        here = (urlsplit(self.engine.host).hostname if self.engine.remote else None) or "127.0.0.1"
+        here = self.engine.address.host if self.engine.remote and self.engine.address else "127.0.0.1"
         published = [item.ports[login.port] for item in containers if login.port in item.ports]
         inside = [] if self.engine.remote else [(ip, login.port) for item in containers for ip in item.addresses]
         return [(ip or here, port) for ip, port in published] + inside

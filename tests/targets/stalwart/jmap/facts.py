@@ -14,12 +14,13 @@ from reconciler.targets.stalwart.jmap.listener import ListenerKind
 from reconciler.targets.stalwart.jmap.raw_objects import Names
 from reconciler.targets.stalwart.jmap.run import reading_of
 from reconciler.targets.stalwart.jmap.target import KINDS
+from reconciler.url import parse
 
 
 def registry(url, user, password):
     """Read everything that a survey reads."""
     login = Login(user, [SecretRef("argument", "password")], mode=Mode.JMAP)
-    with Connection(url, login, lambda _: password, lambda _: None) as connection:
+    with Connection(parse(url), login, lambda _: password, lambda _: None) as connection:
         return JmapApi(connection).read(everything(KINDS), lenient=True)
 
 

@@ -21,6 +21,7 @@ from reconciler.targets.stalwart.jmap.api import (
 )
 from reconciler.targets.stalwart.jmap.batch import Write, run
 from reconciler.targets.stalwart.release import JMAP
+from reconciler.url import parse
 
 
 class Registry:
@@ -90,14 +91,17 @@ def registry():
 @pytest.fixture
 def api(registry):
     login = Login("admin", [SecretRef("env", "ADMIN")])
-    with Server(registry) as server, Connection(server.url, login, lambda _: "secret", lambda _: None) as connection:
+    with (
+        Server(registry) as server,
+        Connection(parse(server.url), login, lambda _: "secret", lambda _: None) as connection,
+    ):
         yield JmapApi(connection)
 
 
 def to(reply):
     """Return an API whose server always answers this."""
     login = Login("admin", [SecretRef("env", "ADMIN")])
-    return Server(lambda _: reply), lambda url: Connection(url, login, lambda _: "secret", lambda _: None)
+    return Server(lambda _: reply), lambda url: Connection(parse(url), login, lambda _: "secret", lambda _: None)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading

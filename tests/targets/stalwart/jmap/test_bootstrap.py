@@ -26,6 +26,7 @@ from reconciler.target import Status
 from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.container import CONFIG, DATA, Container, Docker, Mount, causes, unrecoverable
+from reconciler.url import parse
 
 from ..conftest import World  # noqa: TID252 (the fixtures of the folder above)
 
@@ -572,7 +573,7 @@ def test_an_environment_that_names_no_url_is_told(machine, url):
 
 def test_a_scheme_in_capitals_checks_the_certificate_too(machine):
     """Whoever answers must not be told a password; a context that checks nothing would let him."""
-    with Connection("HTTPS://mail.mana.how", Login("admin", ()), str, str) as connection:
+    with Connection(parse("HTTPS://mail.mana.how"), Login("admin", ()), str, str) as connection:
         assert connection._client._transport._pool._ssl_context.verify_mode is ssl.CERT_REQUIRED
 
 

@@ -23,6 +23,7 @@ from reconciler.target import Reason
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.password_checks import FILE, MOST_REFUSED, PasswordChecks, try_login
 from reconciler.targets.stalwart.passwords import hashed
+from reconciler.url import parse
 
 ADMIN = "rec0very-secret"
 GOOD, OTHER = "correct-Horse-7-battery", "another-Staple-8-table"
@@ -88,7 +89,7 @@ class Run:
     def observe(self):
         """Return the verdicts of all declared accounts, as an observation does."""
         world, login = self.world, Login("recovery", ())
-        with Connection(world.server.url, login, world.reveal, lambda _: None) as connection:
+        with Connection(parse(world.server.url), login, world.reveal, lambda _: None) as connection:
             attempt = partial(try_login, connection)
             verdicts = {
                 account: self.checks.verdict(account, ref(account), world.reveal, attempt, world.container)
@@ -387,7 +388,7 @@ def test_a_banned_address_tries_nothing_more(world):
 def test_an_answer_about_the_server_is_named(world):
     world.server.faults.append(Fault("GET", "/jmap/session", reply=Reply.of({}, 404)))
     with (
-        Connection(world.server.url, Login("recovery", ()), world.reveal, lambda _: None) as connection,
+        Connection(parse(world.server.url), Login("recovery", ()), world.reveal, lambda _: None) as connection,
         pytest.raises(TargetUnreadable, match="answers 404 to a login"),
     ):
         try_login(connection, NOREPLY, GOOD)

@@ -43,6 +43,7 @@ from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
 from reconciler.targets.stalwart.jmap.run import kind_of
 from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind
 from reconciler.targets.stalwart.jmap.target import KINDS as ALL
+from reconciler.url import parse
 
 TOKEN = "a-secret-token-of-the-relay"
 HEAD = """
@@ -153,7 +154,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     fake = Fake(environment={"STALWART_RECOVERY_ADMIN": "admin:adm1n-passw0rd"})
     secrets = {"ADMIN": "adm1n-passw0rd", "TOKEN": TOKEN}
     login = Login("admin", (SecretRef("env", "ADMIN"),))
-    with Server(fake) as server, Connection(server.url, login, lambda ref: secrets[ref.name], print) as connection:
+    with (
+        Server(fake) as server,
+        Connection(parse(server.url), login, lambda ref: secrets[ref.name], print) as connection,
+    ):
         world = World(fake, JmapApi(connection), tmp_path, secrets)
         world.call("x:Domain/set", {"create": {"d": {"name": "mana.how", "dkimManagement": {"@type": "Manual"}}}})
         yield world
