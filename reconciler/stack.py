@@ -230,13 +230,14 @@ class Stack:
 
     def _cloudflare(self) -> Target:
         from reconciler.targets.cloudflare import Cloudflare
+        from reconciler.targets.cloudflare.listing import Access
 
         declared = self.spec.targets.cloudflare
         zones = {*self.spec.dns, *(zone for provider in self.spec.smtp.providers.values() for zone in provider.dns)}
         return Cloudflare(
             stack=self.name,
             zones=sorted(zones),
-            tokens=[(item.token, item.zones) for item in declared],
+            tokens=[Access(item.token, item.zones, item.account, item.zone_id) for item in declared],
             base_url=self.settings.cloudflare_base_url
             or next((item.base_url for item in declared if item.base_url), None),
             progress=self.progress,

@@ -102,6 +102,7 @@ def desire(
         stays=frozenset(derivation.stays),
         notes=dict(derivation.notes(resources)),
         provided=derivation.provided().needed,
+        zones=frozenset(map(host, spec.dns)),
         problems=tuple(derivation.problems),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -13,9 +13,9 @@ from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Live, Observation, Record, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
-from reconciler.targets.cloudflare.listing import READ_ZONES, Zone, find, listing
+from reconciler.targets.cloudflare.listing import Access, Zone, find, listing
 from reconciler.targets.cloudflare.transport import Failure, Line, Session, Unsent
-from reconciler.targets.cloudflare.writing import EDIT_RECORDS, Writing
+from reconciler.targets.cloudflare.writing import Writing
 
 API = "https://api.cloudflare.com/client/v4"
 
@@ -42,8 +42,8 @@ class _Seen:
 class Cloudflare:
     """The zones of one stack at Cloudflare.
 
-    ``tokens`` are API tokens, each with the zones it is for (None: all that no other names). ``patience`` is how many
-    seconds one request may wait on Cloudflare's rate limit, ``timeout`` how many it may take.
+    ``tokens`` say which API token is for which zones. ``patience`` is how many seconds one request may wait on
+    Cloudflare's rate limit, ``timeout`` how many it may take.
     """
 
     name = "cloudflare"
@@ -53,7 +53,7 @@ class Cloudflare:
         *,
         stack: str,
         zones: Sequence[str],
-        tokens: Sequence[tuple[SecretRef, Sequence[str] | None]],
+        tokens: Sequence[Access],
         base_url: str | None = None,
         progress: Progress = lambda _: None,
         patience: float = 310.0,
@@ -61,7 +61,8 @@ class Cloudflare:
     ) -> None:
         self._stack = stack
         self._zones = list(dict.fromkeys(host(zone) for zone in zones))
-        self._tokens = [(ref, None if names is None else {host(name) for name in names}) for ref, names in tokens]
+        named = ((item, item.zones) for item in tokens)
+        self._tokens = [item._replace(zones=zones and frozenset(map(host, zones))) for item, zones in named]
         self._settings = ((base_url or API).rstrip("/"), progress, patience, timeout)
         self._found: dict[str, Zone] = {}
         self._opened: Line | None = None
@@ -89,7 +90,7 @@ class Cloudflare:
             if isinstance(answer, Failure):
                 seen.fail(zones, answer)
             else:
-                found += [(session, zone) for zone in self._sighted(session, zones, answer, seen)]
+                found += [(session, zone) for zone in self._sighted(zones, answer, seen)]
         for (_, zone), records in zip(found, self._side_by_side(_read, found), strict=True):
             if isinstance(records, Failure):
                 del self._found[zone.name]
@@ -129,18 +130,21 @@ class Cloudflare:
             raise Unsent(f"the token can't be read: {error}", hint or f"provide {ref}") from None
         return Session(self._line(), ref, token)
 
-    def _token(self, zone: str) -> SecretRef | None:
-        named = next((ref for ref, zones in self._tokens if zones is not None and zone in zones), None)
-        return named or next((ref for ref, zones in self._tokens if zones is None), None)
+    def _access(self, zone: str) -> Access:
+        """Return the token that is for a zone. Raises `Unsent` where none is."""
+        named = next((item for item in self._tokens if item.zones is not None and zone in item.zones), None)
+        found = named or next((item for item in self._tokens if item.zones is None), None)
+        if found is None:
+            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
+        return found
 
     def _by_token(self, seen: _Seen) -> dict[SecretRef, list[str]]:
         groups: dict[SecretRef, list[str]] = defaultdict(list)
         for zone in self._zones:
-            ref = self._token(zone)
-            if ref is None:
-                seen.fail([zone], Unsent("no token is for this zone", "name it in targets.cloudflare"))
-            else:
-                groups[ref].append(zone)
+            try:
+                groups[self._access(zone).token].append(zone)
+            except Unsent as failure:
+                seen.fail([zone], failure)
         return groups
 
     def _side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> list[R | Failure]:
@@ -160,51 +164,42 @@ class Cloudflare:
                 self.close()
                 raise
 
-    def _sighted(self, session: Session, zones: list[str], found: dict[str, Zone], seen: _Seen) -> Iterator[Zone]:
+    def _sighted(self, zones: list[str], found: Mapping[str, Sequence[Zone]], seen: _Seen) -> Iterator[Zone]:
         for name in zones:
-            zone = found.get(name)
-            if zone is None:
-                seen.fail([name], _unseen(name, session.ref))
+            try:
+                zone = self._access(name).choose(name, found.get(name, ()))
+            except Unsent as failure:
+                seen.fail([name], failure)
                 continue
             self._found[name] = zone
-            if zone.status not in ("active", ""):
-                seen.problems.append(_inactive(zone))
+            seen.problems += _unserved(zone)
             yield zone
 
-    def _find(self, asked: tuple[Session, list[str]]) -> dict[str, Zone]:
+    def _find(self, asked: tuple[Session, list[str]]) -> Mapping[str, Sequence[Zone]]:
         """Look zones up once: an id holds while this target lives, unless a listing fails."""
         _, zones = asked
         if all(name in self._found for name in zones):
-            return {name: self._found[name] for name in zones}
+            return {name: [self._found[name]] for name in zones}
         return find(asked)
 
     def _reach(self, name: str, reveal: Reveal) -> tuple[Session, Zone]:
-        ref = self._token(name)
-        if ref is None:
-            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
-        session = self._session(ref, reveal)
+        access = self._access(name)
+        session = self._session(access.token, reveal)
         if name not in self._found:
-            found = find((session, [name]))
-            if name not in found:
-                raise _unseen(name, ref)
-            self._found[name] = found[name]
+            self._found[name] = access.choose(name, find((session, [name])).get(name, ()))
         return session, self._found[name]
 
 
-def _unseen(name: str, ref: SecretRef) -> Failure:
-    return Unsent(
-        f"the token {ref} sees no zone of this name",
-        f"add {name} at Cloudflare, or give the token {READ_ZONES} and {EDIT_RECORDS} for it",
-    )
-
-
-def _inactive(zone: Zone) -> Problem:
-    return Problem(
-        f"dns/{zone.name}",
-        f"Cloudflare does not serve this zone: it is {zone.status}",
-        "set Cloudflare's name servers at the registrar; records can be kept before that",
-        Severity.WARNING,
-    )
+def _unserved(zone: Zone) -> Iterator[Problem]:
+    """Warn of a zone whose records nobody gets to see, or not from here."""
+    where = f"dns/{zone.name}"
+    if zone.status not in ("active", ""):
+        summary = f"Cloudflare does not serve this zone: it is {zone.status}"
+        hint = "set Cloudflare's name servers at the registrar; records can be kept before that"
+        yield Problem(where, summary, hint, Severity.WARNING)
+    if zone.type not in ("full", ""):
+        summary = f"is a zone of type {zone.type}: its records are kept elsewhere, and what is here counts in part only"
+        yield Problem(where, summary, "keep the records of mail where the zone's own are", Severity.WARNING)
 
 
 def _read(found: tuple[Session, Zone]) -> list[Live]:
