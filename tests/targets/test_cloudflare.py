@@ -1085,3 +1085,18 @@ def test_d8_a_zone_whose_records_are_kept_elsewhere_is_warned_of(world, type):
     (problem,) = world.observe().problems
     assert f"type {type}" in problem.summary
     assert problem.severity is Severity.WARNING
+
+
+# ---------------------------------------------------------------------------------------- the zone's own name servers
+def test_l9_name_servers_of_the_zone_that_bear_our_mark_are_seen_and_others_are_cloudflares(world):
+    ours = world.fake.add(ZONE, type="NS", name="@", content="ns1.example.net", ttl=300, comment="reconciler:main")
+    world.fake.add(ZONE, type="NS", name="@", content="ada.ns.cloudflare.com", ttl=86400)
+    assert [live.id for live in world.observe().live] == [ours]
+    world.apply([rec("A", "mail", "192.0.2.1")])
+    assert world.contents() == [("A", f"mail.{ZONE}", "192.0.2.1"), ("NS", ZONE, "ada.ns.cloudflare.com")]
+
+
+@pytest.mark.parametrize("name", ["mail", "*.dev", "_25._tcp", "-edge-", "0/25", "Bücher", "x" * 63])
+def test_d12_names_that_cloudflare_takes_are_taken(world, name):
+    world.apply([rec("TXT", name, "v=spf1 -all")])
+    assert len(world.fake.records(ZONE)) == 1
