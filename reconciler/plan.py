@@ -42,8 +42,8 @@ class Desired:
     they are never removed because they are absent. ``stays`` are addresses of what is left as it is, whatever it is,
     since what it should be can't be told. ``notes`` maps an address to what a person should know of a change there.
     ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``zones`` are those that
-    the directory declares: elsewhere nothing is removed because it is absent; None is all of them. ``problems`` are
-    what could not be derived.
+    the directory declares: elsewhere nothing is removed because it is absent; None is all of them. ``keyed`` are the
+    domains with a DKIM key. ``problems`` are what could not be derived.
     """
 
     resources: Sequence[Resource]
@@ -55,6 +55,7 @@ class Desired:
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
     zones: frozenset[str] | None = None
+    keyed: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from reconciler import guards
 from reconciler.address import Address
 from reconciler.dns.publication import Look
-from reconciler.guards.evidence import Evidence, Policy
+from reconciler.guards.evidence import Evidence, Past, Policy
 from reconciler.plan import Desired, Plan, diff, phases
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import Observation, Resource, SecretRef
@@ -25,7 +25,8 @@ class Work:
 
     ``desire`` is the function from what was observed (None before that) to what is desired. ``only`` narrows the plan
     to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``look`` asks the
-    authoritative name servers, where a guard has to know what they show; ``today`` is the day that guards count from.
+    authoritative name servers, where a guard has to know what they show; ``past`` tells which resources were applied
+    from here, and which of some were declared by commits. ``today`` is the day that guards count from.
     ``unexpected`` is told of exceptions that should not be.
     """
 
@@ -37,6 +38,7 @@ class Work:
     only: tuple[str, ...] = ()
     known_public: Callable[[], frozenset[SecretRef]] = frozenset
     look: Look = lambda _: {}
+    past: Callable[[Collection[Resource], Collection[Resource]], Past] = lambda _asked, _committed: Past()
     today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     unexpected: Callable[[Exception], None] = lambda _: None
 
@@ -106,7 +108,9 @@ def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
     plan = narrow(plan, work.only)
     evidence = Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
     asked = guards.questions(evidence)
-    evidence = replace(evidence, answers=work.look(asked) if asked else {})
+    evidence = replace(
+        evidence, answers=work.look(asked) if asked else {}, past=work.past(*guards.remembered(evidence))
+    )
     return replace(plan, problems=tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence)))))
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import reconcile
+from reconciler import past, reconcile
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -26,7 +26,7 @@ from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
-from reconciler.guards.evidence import Policy
+from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
@@ -112,6 +112,7 @@ class Stack:
             only=choice.only,
             known_public=functools.partial(_known_public, self.secrets),
             look=self.look,
+            past=self.past,
             today=settings.today,
             unexpected=unexpected,
         )
@@ -157,6 +158,18 @@ class Stack:
     def look(self, questions: Collection[Question]) -> Answers:
         """Ask the authoritative name servers."""
         return look(questions, nameservers=self.settings.nameservers, progress=self.progress) if questions else {}
+
+    def past(self, asked: Collection[Resource], committed: Collection[Resource]) -> Past:
+        """Tell which resources were applied from here, and of some whether commits declared them."""
+        if not asked:
+            return Past()
+        try:
+            applied = past.applied(self.journal.entries(), asked)
+        except ReconcilerError:  # it only adds words
+            applied = frozenset()
+        left = set(committed) - applied
+        text = past.commits(self.directory.path, self.settings.environ) if left else ""
+        return Past(applied, None if text is None else past.committed(text, left))
 
     def signatures(self, wanted: Iterable[Resource]) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
         """Return every signature that Stalwart has, and what it reports; None in place of them where it can't be read.

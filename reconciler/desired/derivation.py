@@ -103,6 +103,7 @@ def desire(
         notes=dict(derivation.notes(resources)),
         provided=derivation.provided().needed,
         zones=frozenset(map(host, spec.dns)),
+        keyed=frozenset(map(host, spec.dkim)),
         problems=tuple(derivation.problems),
     )
 
