@@ -52,8 +52,8 @@ def committed(text: str, asked: Collection[Resource]) -> frozenset[Resource]:
 
 
 def _declares(lower: str, squeezed: str, record: Record) -> bool:
-    key, _, below = record.name.partition("._domainkey")
-    if below != record.name and _names(lower, key):  # the record of a key follows from its selector
+    key, found, _ = record.name.partition("._domainkey")
+    if found and _names(lower, key):  # the record of a key follows from its selector
         return True
     values = [str(value) for _, value in record.data or () if isinstance(value, str)]
     value = max(values, key=len) if values else str(record.content)
