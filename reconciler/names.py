@@ -34,6 +34,14 @@ def is_name(text: str) -> bool:
     return True
 
 
+_PLAIN = re.compile(r"[a-z0-9_/-]{1,63}(\.[a-z0-9_/-]{1,63})*")  # with what RFC 2317 and RFC 8552 want
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name in its normal form holds nothing but what Cloudflare takes for one; a wildcard is none."""
+    return _PLAIN.fullmatch(name) is not None
+
+
 def relative(name: str, zone: str) -> str:
     """Write a name relative to its zone, ``@`` for the zone itself. Raises ValueError for one outside of it."""
     if name in ("@", ""):

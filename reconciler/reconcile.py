@@ -45,7 +45,11 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     unknown = _unknown(plan, only, {*desired.removed, *gone})
     plan = narrow(plan, only)
     evidence = Evidence(plan, desired, observations, stack.policy, stack.known_public, today=stack.settings.today)
-    evidence = replace(evidence, answers=stack.look(guards.questions(evidence)))
+    evidence = replace(
+        evidence,
+        answers=stack.look(guards.questions(evidence)),
+        past=stack.past(*guards.remembered(evidence)),
+    )
     problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence))))
     last, digest = stack.journal.last_whole(), stack.directory.digest
     unchanged = last is not None and last.desired_hash == digest

@@ -663,7 +663,8 @@ class Live:
     """A resource that exists. ``id`` is the system's own name for it; ``owner`` the stack whose mark it bears.
 
     ``fixed`` says why it can't be changed by us (Cloudflare's Email Routing records), ``detail`` what only the
-    target itself reads again when it applies a change.
+    target itself reads again when it applies a change. ``unread`` is whether its value could not be understood, so that
+    nobody knows what it is like; it is ``fixed``, too.
     """
 
     resource: Resource
@@ -671,6 +672,7 @@ class Live:
     owner: str | None = None
     fixed: str = ""
     detail: Any = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

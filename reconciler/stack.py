@@ -26,7 +26,7 @@ from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
-from reconciler.guards.evidence import Policy
+from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
@@ -195,6 +195,20 @@ class Stack:
 
         return look(questions, nameservers=self.settings.nameservers, progress=self.progress)
 
+    def past(self, asked: Collection[Resource], committed: Collection[Resource]) -> Past:
+        """Tell which resources were applied from here, and of some whether commits declared them."""
+        if not asked:
+            return Past()
+        from reconciler import past
+
+        try:
+            applied = past.applied(self.journal.entries(), asked)
+        except ReconcilerError:  # it only adds words
+            applied = frozenset()
+        left = set(committed) - applied
+        text = past.commits(self.directory.path, self.settings.environ) if left else ""
+        return Past(applied, None if text is None else past.committed(text, left))
+
     # ------------------------------------------------------------------------------------------------------- dkim
     def signatures(self, wanted: Iterable[Resource]) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
         """Return every signature that Stalwart has, and what it reports; None in place of them where it can't be read.
@@ -285,13 +299,14 @@ class Stack:
 
     def _cloudflare(self) -> Target:
         from reconciler.targets.cloudflare import Cloudflare
+        from reconciler.targets.cloudflare.listing import Access
 
         declared = self.spec.targets.cloudflare
         zones = {*self.spec.dns, *(zone for provider in self.spec.smtp.providers.values() for zone in provider.dns)}
         return Cloudflare(
             stack=self.name,
             zones=sorted(zones),
-            tokens=[(item.token, item.zones, item.base_url) for item in declared],
+            tokens=[Access(item.token, item.zones, item.account, item.zone_id, item.base_url) for item in declared],
             base_url=self.settings.cloudflare_base_url,
             progress=self.progress,
         )

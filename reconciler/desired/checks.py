@@ -289,7 +289,13 @@ def _records(spec: Spec) -> Iterator[Finding]:
             continue
         try:
             made = record(
-                zone, written.type, written.name, written.content, priority=written.priority, data=written.data
+                zone,
+                written.type,
+                written.name,
+                written.content,
+                priority=written.priority,
+                data=written.data,
+                proxied=written.proxied,
             )
             check_data(made)
         except InvalidRecord as error:

@@ -102,6 +102,8 @@ def desire(
         stays=frozenset(derivation.stays),
         notes=dict(derivation.notes(resources)),
         provided=derivation.provided().needed,
+        zones=frozenset(map(host, spec.dns)),
+        keyed=frozenset(map(host, spec.dkim)),
         problems=tuple(derivation.problems),
     )
 

@@ -5,6 +5,7 @@ A new type is a row of `TYPES`, and nothing else. What the parts of a type may h
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ def _number(value: Any) -> int:
 def _fraction(value: Any) -> Value:
     """Read a number that may have a fraction (LOC), with or without its unit; a whole one becomes an int."""
     number = float(str(value).removesuffix("m"))
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a number")
     return int(number) if number.is_integer() else repr(number)
 
 
@@ -88,6 +91,8 @@ def _ipv4(_zone: str, _name: str, content: str) -> str:
 
 def _ipv6(_zone: str, _name: str, content: str) -> str:
     try:
+        if "%" in content:  # an interface of one machine (RFC 4007), which Python takes
+            raise AddressValueError  # noqa: TRY301
         return str(IPv6Address(content))
     except AddressValueError:
         raise ValueError(f"{content!r} is no IPv6 address") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,10 +101,13 @@ def _publication(found: Found, key: Signature) -> tuple[Record | None, str, str]
     """
     if not isinstance(key.public_key, str) or not key.public_key:
         return None, "the server's key can't be read", "see what the server says of it"
-    zone = zone_of(key.domain, found.zones)
-    if zone is None:
-        return None, "", ""
-    wanted = dkim_record(zone, key.domain, key.selector, key.algorithm, key.public_key)
+    try:
+        zone = zone_of(key.domain, found.zones)
+        if zone is None:
+            return None, "", ""
+        wanted = dkim_record(zone, key.domain, key.selector, key.algorithm, key.public_key)
+    except ValueError as error:
+        return None, f"no record can publish it: {error}", "give it a selector and a domain that DNS can have"
     there = [(live, item) for live, item in found.records(zone) if item.host == wanted.host]
     if not there:
         return None, f"{wanted.host} is not published", "take the # away, and the next apply publishes it"
@@ -169,8 +172,11 @@ def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, 
     keys, closed = frozenset(derived), _closed(found)
     for zone in found.zones:
         mail, others = _split(found, zone, keys)
-        kept = [(live, item) for live, item in _without_doubles(mail, draft) if _reaches(item, closed, draft)]
-        content[zone] = [entry for live, item in kept if (entry := _record_entry(live, item, found, draft)) is not None]
+        kept = [(live, item) for live, item in _without_doubles(mail, draft) if _reaches(live, item, closed, draft)]
+        written = [(live, _record_entry(live, item, found, draft)) for live, item in kept]
+        content[zone] = [entry for _, entry in written if entry is not None]
+        _note_ours(found, mail, {live.id for live, entry in written if entry is not None}, draft)
+        _note_unread(found.zones[zone], draft)
         if others:
             shown = ", ".join(dict.fromkeys(f"{item.type} {item.name}" for _, item in others[:_SHOWN]))
             more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
@@ -182,12 +188,33 @@ def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, 
 def _split(
     found: Found, zone: str, derived: frozenset[Record]
 ) -> tuple[list[tuple[Live, Record]], list[tuple[Live, Record]]]:
-    """Part the records about mail from the others; in the order people read them."""
+    """Part the records about mail, and ours of any kind, from the others; in the order people read them.
+
+    What bears our mark and is not declared would be removed by the first plan.
+    """
     there = sorted(found.records(zone), key=lambda pair: (pair[1].name != "@", _reversed(pair[1].name), pair[1].type))
     hosts = _hosts(found, [item for name in found.zones for _, item in found.records(name)])
-    mail = [(live, item) for live, item in there if item not in derived and _concerns_mail(item, hosts)]
-    others = [(live, item) for live, item in there if item not in derived and not _concerns_mail(item, hosts)]
+    mail: list[tuple[Live, Record]] = []
+    others: list[tuple[Live, Record]] = []
+    for live, item in there:
+        if item not in derived:
+            (mail if live.owner == found.stack or _concerns_mail(item, hosts) else others).append((live, item))
     return mail, others
+
+
+def _note_ours(found: Found, mail: Iterable[tuple[Live, Record]], written: Collection[str], draft: Draft) -> None:
+    """Tell of what bears our mark and could not be written."""
+    for live, item in mail:
+        if live.owner == found.stack and live.id not in written:
+            summary = "bears our mark and is not in the directory: the first apply removes it"
+            hint = "declare it by hand, or take the mark out of its comment at Cloudflare"
+            draft.note(f"{item.address}[{head(item)}]", summary, hint)
+
+
+def _note_unread(lives: Iterable[Live], draft: Draft) -> None:
+    for live in lives:
+        if live.unread:
+            draft.note(live.resource.address, f"left out: {live.fixed}", "see it at Cloudflare; it stays as it is")
 
 
 def _reversed(name: str) -> list[str]:
@@ -317,9 +344,12 @@ def _closed(found: Found) -> dict[str, str]:
     return why
 
 
-def _reaches(item: Record, closed: Mapping[str, str], draft: Draft) -> bool:
-    """Whether a record is no MX, or one whose mail arrives; say why not."""
+def _reaches(live: Live, item: Record, closed: Mapping[str, str], draft: Draft) -> bool:
+    """Whether a record is no MX, or one whose mail arrives; say why not. An undeclared one of ours would be removed."""
     why = closed.get(str(item.content)) if item.type == "MX" else None
+    if why is not None and live.owner is not None:
+        draft.note(item.address, f"its host {item.content} is {why}", "correct that: until then plans are refused")
+        return True
     if why is not None:
         hint = "correct that at Cloudflare, and import again, or declare the MX by hand"
         draft.note(item.address, f"left out: its host {item.content} is {why}", hint)

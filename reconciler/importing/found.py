@@ -167,8 +167,9 @@ class Found:
         return self.request.container or (service.container if service and service.container else None)
 
     def records(self, zone: str) -> list[tuple[Live, Record]]:
-        """Return a zone's records."""
-        return [(live, live.resource) for live in self.zones.get(zone, ()) if isinstance(live.resource, Record)]
+        """Return a zone's records, without those that can't be understood."""
+        lives = (live for live in self.zones.get(zone, ()) if not live.unread)
+        return [(live, live.resource) for live in lives if isinstance(live.resource, Record)]
 
 
 def read(request: Request, settings: Settings, reveal: Reveal, progress: Progress) -> Found:
@@ -263,12 +264,13 @@ def _survey(
 
 def _zones(found: Found, settings: Settings, reveal: Reveal, progress: Progress) -> Mapping[str, Sequence[Live]]:
     from reconciler.targets.cloudflare import Cloudflare
+    from reconciler.targets.cloudflare.listing import Access
 
     zones = found.request.zones
     target = Cloudflare(
         stack=found.stack,
         zones=zones,
-        tokens=[(TOKEN, None)],
+        tokens=[Access(TOKEN)],
         base_url=settings.cloudflare_base_url,
         progress=progress,
     )

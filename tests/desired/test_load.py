@@ -448,6 +448,18 @@ RECORDS = [
     ),
     ("{type: SRV, name: _a._tcp, content: 0 0 99999 a}", "content: port of SRV: 99999 is not an unsigned 16-bit"),
     ("{type: TLSA, name: _25._tcp.a, content: 3 1 1 abc}", "content: TLSA: "),
+    ("{type: NS, name: '@', content: ns1.x.y}", "name: the zone's own NS are Cloudflare's"),
+    ("{type: A, name: 'a,b', content: 1.2.3.4}", "name: 'a,b' holds what no name at Cloudflare has"),
+    ("{type: A, name: " + ".".join(["x" * 60] * 5) + ", content: 1.2.3.4}", "name: "),
+    ("{type: A, name: " + ".".join(["x" * 62] * 4) + ", content: 1.2.3.4}", "253 are allowed"),
+    ("{type: CNAME, name: a, content: 'https://x.y/z'}", "content: 'https://x.y/z' is no host's name"),
+    ("{type: MX, name: a, content: 'mail.x.y:25', priority: 1}", "is no host's name"),
+    ("{type: SRV, name: _a._tcp, data: {priority: 0, weight: 0, port: 1, target: '*.x'}}", "data.target: '*.x' is no"),
+    ("{type: CNAME, name: a, content: a.m.h}", "content: is an alias of itself"),
+    ("{type: CNAME, name: a, content: '.'}", "is no host's name"),
+    ("{type: A, name: a, content: 10.0.0.1, proxied: true}", "a private address, which can't be proxied"),
+    ("{type: AAAA, name: a, content: 'fe80::1%eth0'}", "is no IPv6 address"),
+    ('{type: A, name: a, content: 1.2.3.4, comment: "a\\x1bb"}', "comment: holds a character that Cloudflare takes in"),
 ]
 
 

@@ -219,3 +219,14 @@ def test_what_does_not_fit_a_provider(tmp_path, provider, words):
 def test_only_the_ports_of_implicit_tls_begin_with_it():
     for preset in PRESETS.values():
         assert preset.port not in preset.implicit
+
+
+def test_l4_a_providers_records_alone_declare_no_zone(tmp_path: Path) -> None:
+    own = f"own: {{host: h.example, port: 587, {LOGIN}, dns: {{other.how: [{{type: TXT, name: '@', content: x}}]}}}}"
+    found = desired(tmp_path, f"provider: own, providers: {{{own}}}")
+    assert found.zones == {ZONE}
+    assert {item.zone for item in found.resources if isinstance(item, Record)} == {ZONE, "other.how"}
+    live = Live(record("other.how", "MX", "@", "mail.other.how", priority=1), "1", "mana")
+    plan = diff(found, {"cloudflare": Observation("cloudflare", [live])}, stack="mana")
+    assert not any(change.deletes for change in plan.changes)
+    assert plan.unmanaged == ("dns/other.how/MX/@",)

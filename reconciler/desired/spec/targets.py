@@ -52,11 +52,21 @@ class StalwartTarget(Model):
 
 
 class CloudflareTarget(Model):
-    """A Cloudflare token, and the zones it is for where there are several."""
+    """A Cloudflare token, the zones it is for where there are several, and which of several zones of one name."""
 
     token: SecretName
     base_url: Url | None = None
     zones: Annotated[tuple[ZoneName, ...], List] | None = None
+    account: Text | None = None
+    zone_id: Annotated[
+        Text, matching(r"[0-9a-f]{32}", "is no zone's id", "32 of 0-9 and a-f, as Cloudflare shows it")
+    ] | (None) = None
+
+    @model_validator(mode="after")
+    def _one_zone(self) -> Self:
+        if self.zone_id is not None and len(self.zones or ()) != 1:
+            raise wrong("is one zone's, and it is not said which", "name it: zones: [NAME]", "zone_id")
+        return self
 
     @field_validator("base_url")
     @classmethod

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.resources import Live, Observation, Record, Resource, SecretRef
+from reconciler.resources import Live, Observation, Record, Resource
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
-from reconciler.targets.cloudflare.listing import READ_ZONES, Zone, find, listing
+from reconciler.targets.cloudflare.listing import Access, Zone, find, listing
 from reconciler.targets.cloudflare.transport import Failure, Line, Session, Unsent
-from reconciler.targets.cloudflare.writing import EDIT_RECORDS, Writing
+from reconciler.targets.cloudflare.writing import Writing
 
 API = "https://api.cloudflare.com/client/v4"
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Token(NamedTuple):
-    """An API token, the zones it is for (None: all that no other names), and where alone it is sent."""
-
-    ref: SecretRef
-    zones: frozenset[str] | None
-    base_url: str
 
 
 @dataclass(slots=True)
@@ -50,9 +42,8 @@ class _Seen:
 class Cloudflare:
     """The zones of one stack at Cloudflare.
 
-    ``tokens`` are API tokens, each with the zones it is for (None: all that no other names), and its base URL where it
-    has one. ``base_url`` holds in place of every one. ``patience`` is how many seconds one request may wait on
-    Cloudflare's rate limit, ``timeout`` how long it may be silent.
+    ``tokens`` say which API token is for which zones, and where it is sent; ``base_url`` holds in place of every one's.
+    ``patience`` is how many seconds one request may wait on Cloudflare's rate limit, ``timeout`` how many it may take.
     """
 
     name = "cloudflare"
@@ -62,7 +53,7 @@ class Cloudflare:
         *,
         stack: str,
         zones: Sequence[str],
-        tokens: Sequence[tuple[SecretRef, Sequence[str] | None] | tuple[SecretRef, Sequence[str] | None, str | None]],
+        tokens: Sequence[Access],
         base_url: str | None = None,
         progress: Progress = lambda _: None,
         patience: float = 310.0,
@@ -71,10 +62,10 @@ class Cloudflare:
         self._stack = stack
         self._zones = list(dict.fromkeys(host(zone) for zone in zones))
         self._tokens = [
-            Token(
-                ref, None if names is None else frozenset(map(host, names)), base_url or (own[0] if own else "") or API
+            item._replace(
+                zones=item.zones and frozenset(map(host, item.zones)), base_url=base_url or item.base_url or API
             )
-            for ref, names, *own in tokens
+            for item in tokens
         ]
         self._settings = (progress, patience, timeout)
         self._found: dict[str, Zone] = {}
@@ -94,9 +85,9 @@ class Cloudflare:
         """
         seen = _Seen()
         sessions: list[tuple[Session, list[str]]] = []
-        for token, zones in self._by_token(seen).items():
+        for access, zones in self._by_token(seen).items():
             try:
-                sessions.append((self._session(token, reveal), zones))
+                sessions.append((self._session(access, reveal), zones))
             except Failure as failure:
                 seen.fail(zones, failure)
         found: list[tuple[Session, Zone]] = []
@@ -104,7 +95,7 @@ class Cloudflare:
             if isinstance(answer, Failure):
                 seen.fail(zones, answer)
             else:
-                found += [(session, zone) for zone in self._sighted(session, zones, answer, seen)]
+                found += [(session, zone) for zone in self._sighted(zones, answer, seen)]
         for (_, zone), records in zip(found, self._side_by_side(_read, found), strict=True):
             if isinstance(records, Failure):
                 del self._found[zone.name]
@@ -138,27 +129,32 @@ class Cloudflare:
         self._lines[base_url].stop = self._stop
         return self._lines[base_url]
 
-    def _session(self, token: Token, reveal: Reveal) -> Session:
-        line = self._line(token.base_url)  # before a secret is read: what is no address gets none
+    def _session(self, access: Access, reveal: Reveal) -> Session:
+        line = self._line(access.base_url or API)  # before a secret is read: what is no address gets none
         try:
-            value = reveal(token.ref)
+            value = reveal(access.token)
         except SecretUnreadable as error:
             hint = next((problem.hint for problem in error.problems if problem.hint), "")
-            raise Unsent(f"the token can't be read: {error}", hint or f"provide {token.ref}") from None
-        return Session(line, token.ref, value)
+            raise Unsent(f"the token can't be read: {error}", hint or f"provide {access.token}") from None
+        return Session(line, access.token, value)
 
-    def _token(self, zone: str) -> Token | None:
+    def _access(self, zone: str) -> Access:
+        """Return the token that is for a zone. Raises `Unsent` where none is."""
         named = next((item for item in self._tokens if item.zones is not None and zone in item.zones), None)
-        return named or next((item for item in self._tokens if item.zones is None), None)
+        found = named or next((item for item in self._tokens if item.zones is None), None)
+        if found is None:
+            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
+        return found
 
-    def _by_token(self, seen: _Seen) -> dict[Token, list[str]]:
-        groups: dict[Token, list[str]] = defaultdict(list)
+    def _by_token(self, seen: _Seen) -> dict[Access, list[str]]:
+        groups: dict[Access, list[str]] = defaultdict(list)
         for zone in self._zones:
-            token = self._token(zone)
-            if token is None:
-                seen.fail([zone], Unsent("no token is for this zone", "name it in targets.cloudflare"))
+            try:
+                access = self._access(zone)
+            except Unsent as failure:
+                seen.fail([zone], failure)
             else:
-                groups[token].append(zone)
+                groups[access._replace(zones=None, account=None, zone_id=None)].append(zone)
         return groups
 
     def _side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> list[R | Failure]:
@@ -179,51 +175,42 @@ class Cloudflare:
                 self.close()
                 raise
 
-    def _sighted(self, session: Session, zones: list[str], found: dict[str, Zone], seen: _Seen) -> Iterator[Zone]:
+    def _sighted(self, zones: list[str], found: Mapping[str, Sequence[Zone]], seen: _Seen) -> Iterator[Zone]:
         for name in zones:
-            zone = found.get(name)
-            if zone is None:
-                seen.fail([name], _unseen(name, session.ref))
+            try:
+                zone = self._access(name).choose(name, found.get(name, ()))
+            except Unsent as failure:
+                seen.fail([name], failure)
                 continue
             self._found[name] = zone
-            if zone.status not in ("active", ""):
-                seen.problems.append(_inactive(zone))
+            seen.problems += _unserved(zone)
             yield zone
 
-    def _find(self, asked: tuple[Session, list[str]]) -> dict[str, Zone]:
+    def _find(self, asked: tuple[Session, list[str]]) -> Mapping[str, Sequence[Zone]]:
         """Look zones up once: an id holds while this target lives, unless a listing fails."""
         _, zones = asked
         if all(name in self._found for name in zones):
-            return {name: self._found[name] for name in zones}
+            return {name: [self._found[name]] for name in zones}
         return find(asked)
 
     def _reach(self, name: str, reveal: Reveal) -> tuple[Session, Zone]:
-        token = self._token(name)
-        if token is None:
-            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
-        session = self._session(token, reveal)
+        access = self._access(name)
+        session = self._session(access, reveal)
         if name not in self._found:
-            found = find((session, [name]))
-            if name not in found:
-                raise _unseen(name, token.ref)
-            self._found[name] = found[name]
+            self._found[name] = access.choose(name, find((session, [name])).get(name, ()))
         return session, self._found[name]
 
 
-def _unseen(name: str, ref: SecretRef) -> Failure:
-    return Unsent(
-        f"the token {ref} sees no zone of this name",
-        f"add {name} at Cloudflare, or give the token {READ_ZONES} and {EDIT_RECORDS} for it",
-    )
-
-
-def _inactive(zone: Zone) -> Problem:
-    return Problem(
-        f"dns/{zone.name}",
-        f"Cloudflare does not serve this zone: it is {zone.status}",
-        "set Cloudflare's name servers at the registrar; records can be kept before that",
-        Severity.WARNING,
-    )
+def _unserved(zone: Zone) -> Iterator[Problem]:
+    """Warn of a zone whose records nobody gets to see, or not from here."""
+    where = f"dns/{zone.name}"
+    if zone.status not in ("active", ""):
+        summary = f"Cloudflare does not serve this zone: it is {zone.status}"
+        hint = "set Cloudflare's name servers at the registrar; records can be kept before that"
+        yield Problem(where, summary, hint, Severity.WARNING)
+    if zone.type not in ("full", ""):
+        summary = f"is a zone of type {zone.type}: its records are kept elsewhere, and what is here counts in part only"
+        yield Problem(where, summary, "keep the records of mail where the zone's own are", Severity.WARNING)
 
 
 def _read(found: tuple[Session, Zone]) -> list[Live]:
