@@ -30,6 +30,7 @@ from reconciler.resources import (
     Special,
     Unreadable,
 )
+from reconciler.secrecy import Withheld
 from reconciler.target import Action, Change, Reason, differences, update_actions
 
 
@@ -117,16 +118,21 @@ def _facts(change: Change) -> dict[str, list[str]]:
     return {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
 
 
+_UNTOLD: Mapping[type, str] = {
+    Different: "(another secret)",
+    Withheld: "(another value)",
+    Unreadable: "(can't be told)",
+}
+
+
 def public(value: Any) -> Any:
     """Return a field's value as it may be shown: a secret as its reference, a verdict as a word."""
     if isinstance(value, Same):
         return str(value.ref)
     if isinstance(value, SecretRef | SecretText):
         return str(value)
-    if isinstance(value, Different):
-        return "(another secret)"
-    if isinstance(value, Unreadable):
-        return "(can't be told)"
+    if isinstance(value, Different | Withheld | Unreadable):
+        return _UNTOLD[type(value)]
     if isinstance(value, Special):
         return repr(value)
     return value
@@ -134,7 +140,7 @@ def public(value: Any) -> Any:
 
 def sensitive(value: Any) -> bool:
     """Whether a field's value stands for a secret."""
-    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable)
+    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
 
 
 def addresses(slots: Sequence[Resource]) -> list[str]:
@@ -291,7 +297,7 @@ class _Diff:
         elif not foreign or self._adoptable(resource, live):
             self._update(resource, live, adopts=foreign)
         else:
-            self._conflict(resource, live, fields)
+            self._conflict(resource, live, differences(resource, live.resource.disclosed(resource)))
 
     def _waits_for_lost(self, resource: Resource) -> bool:
         """A record that derives from a key which a lost server does not show stays as it is."""

@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from reconciler.desired.derivation import (
 )
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
+from reconciler.desired.presets import public_values
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
 from reconciler.guards.evidence import Policy
@@ -311,6 +312,7 @@ class Stack:
             program=settings.compose,
             docker_host=settings.docker_host,
             routes=settings.routes,
+            public=public_values(self.spec.smtp, _logins(self.spec)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             progress=self.progress,
         )
@@ -337,6 +339,12 @@ def _setup(spec: Spec) -> Setup:
     fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
     hostname = spec.stalwart.hostname
     return Setup(host(hostname) if hostname else "", default_domain(spec) or "", fields)
+
+
+def _logins(spec: Spec) -> Iterator[str]:
+    """Yield the names that declared accounts log in with."""
+    for name, account in spec.accounts.items():
+        yield from (name, account_login(name, account))
 
 
 def _end(text: str) -> tuple[str, str]:

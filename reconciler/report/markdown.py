@@ -137,7 +137,7 @@ def _risky(change: Change) -> bool:
 
 def _row(change: Change) -> str:
     whole = change.before is None or change.deletes
-    what = values.brief(change.resource) if whole else ""
+    what = values.brief(change.shown) if whole else ""
     cells = [what] if what else [] if whole or change.restarts else values.transitions(change)
     texts = [_cell(text) for text in cells] + [escape(note) for note in change.notes]
     reason = str(change.reason).replace("_", " ")

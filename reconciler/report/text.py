@@ -133,7 +133,7 @@ def _with_fields(line: str, change: Change) -> list[str]:
     if change.restarts:
         return [line]
     if change.before is None or change.deletes:
-        brief = values.brief(change.resource)
+        brief = values.brief(change.shown)
         return [f"{line}  {brief}"] if brief else [line]
     fields = values.transitions(change)
     together = ", ".join(fields)
