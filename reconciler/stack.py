@@ -102,8 +102,9 @@ class Stack:
         self.spec, self.name = directory.spec, directory.spec.stack
         self.chosen = _chosen(self.spec, choice.targets)
         self.policy = _policy(self.spec, choice.allow_deletes)
-        named = (ref for _, ref in references(self.spec))
-        self.secrets = Secrets(directory.path, settings.environ, directory.text, named)
+        named = {ref: path for path, ref in references(self.spec)}
+        place = functools.partial(_place, directory, named)
+        self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
 
     @functools.cached_property
@@ -339,6 +340,11 @@ def _setup(spec: Spec) -> Setup:
     fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
     hostname = spec.stalwart.hostname
     return Setup(host(hostname) if hostname else "", default_domain(spec) or "", fields)
+
+
+def _place(directory: Directory, named: Mapping[SecretRef, tuple[str | int, ...]], ref: SecretRef) -> str:
+    """Name file and line of a reference; empty for one that the directory does not hold."""
+    return str(directory.places.of(*named[ref]) or "") if ref in named else ""
 
 
 def _logins(spec: Spec) -> Iterator[str]:
