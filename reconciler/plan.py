@@ -58,12 +58,20 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """A host that secrets of the directory go to, as ``SCHEME://HOST:PORT`` or ``HOST:PORT``, and their references."""
+
+    host: str
+    secrets: tuple[SecretRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
-    ``unchanged`` counts what is as it should be. ``compared`` is everything that was looked at: its address, what is
-    desired, and what is live.
+    ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``compared`` is
+    everything that was looked at: its address, what is desired, and what is live.
     """
 
     stack: str
@@ -79,6 +87,7 @@ class Plan:
     drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
     revision: str = ""
     desired_hash: str = ""
+    receivers: tuple[Receiver, ...] = ()
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
     @property

@@ -25,6 +25,7 @@ from reconciler.desired.derivation import (
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.presets import public_values
+from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
 from reconciler.guards.evidence import Policy
@@ -32,7 +33,7 @@ from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
 from reconciler.names import host
-from reconciler.plan import Desired
+from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets import PublicHalves, Secrets, public_half
@@ -258,6 +259,14 @@ class Stack:
         if held is None:
             return KeyFacts(answers, halves), problems
         return KeyFacts(answers, halves, tuple(item for item in held if item.domain == host(domain))), ()
+
+    @functools.cached_property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """The hosts that secrets of the directory go to."""
+        settings = self.settings
+        named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
+        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host}
+        return receivers(self.spec, self.chosen, named, settings.routes)
 
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:

@@ -34,6 +34,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "unread": sorted(plan.unread),
         "lost": sorted(plan.lost),
         "head": list(plan.head),
+        "receivers": [{"host": item.host, "secrets": list(map(str, item.secrets))} for item in plan.receivers],
         "unchanged": plan.unchanged,
         "summary": asdict(summary.counts(plan)),
         "options": dict(options or {}),

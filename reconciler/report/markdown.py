@@ -114,6 +114,7 @@ def _head(plan: Plan) -> Iterator[str]:
     if plan.revision:
         yield f"Revision {code(values.shorten(plan.revision))}\n"
     yield from (f"- {code(values.shorten(line))}" for line in plan.head[:_HEAD])
+    yield from (f"- {code(line)}" for line in summary.receivers(plan))  # none is left out: a reviewer has to see it
     yield ""
     yield escape(summary.conclusion(plan)[:1000])
 
