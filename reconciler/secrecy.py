@@ -93,17 +93,27 @@ def is_measure(key: str, text: str) -> bool:
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORDS = frozenset(
     (
-        *("apikey", "auth", "authorization", "bearer", "cookie", "cred", "credential", "credentials", "creds", "dsn"),
-        *("headers", "hmac", "jwt", "key", "keys", "licence", "license", "otp", "pass", "passphrase", "passwd"),
-        *("password", "passwords", "pin", "private", "psk", "pw", "pwd", "salt", "secret", "secrets", "token"),
-        *("tokens", "totp", "webhook"),
+        *("apikey", "authorization", "bearer", "cred", "credential", "credentials", "creds", "jwt", "otp"),
+        *("passphrase", "passwd", "password", "passwords", "private", "psk", "pwd", "secret", "secrets", "token"),
+        *("tokens", "totp"),
+    )
+)
+_LAST_WORDS = frozenset(  # before another word they tell what that is for: AUTH_METHOD, keyId
+    (
+        *("auth", "cookie", "cookies", "dsn", "headers", "hmac", "key", "keys", "licence", "license", "pass", "pin"),
+        *("pw", "salt", "signature", "webhook"),
     )
 )
 _ENDINGS = (
     *("accesskey", "apikey", "licensekey", "passphrase", "passwd", "password", "privatekey", "pwd", "secret"),
     *("secretkey", "token"),
 )
-_PLACES = frozenset({"file", "path", "dir", "directory"})
+_ASIDE = frozenset(  # of a secret, and no secret
+    (
+        *("dir", "directory", "enabled", "expiry", "file", "length", "lifetime", "method", "path", "policy", "ttl"),
+        *("type", "mechanism", "mechanisms"),
+    )
+)
 _PLAIN_WORDS = frozenset({"none", "null", "plain", "login", "cram-md5", "xoauth2", "starttls", "tls", "ssl", "auto"})
 _MARKS = re.compile(
     r"PRIVATE KEY|AGE-SECRET-KEY-|^\$[\w-]+\$|^\{[\w.-]+\}\S|^_[./0-9A-Za-z]{19}$|\b(basic|bearer|token) +\S"
@@ -127,12 +137,11 @@ def is_secret_name(name: str) -> bool:
     Of a name with dots the last part decides that is no number.
     """
     last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "")
-    words = [word.lower() for word in _WORD.findall(last)]
-    if words[-1:] and words[-1] in _PLACES:
+    words = [word.lower() for word in _WORD.findall(last) if not word.isdigit() and word != "v"]
+    counted = words == ["key"] and "." in name  # what a rate limit goes by
+    if not words or words[-1] in _ASIDE or words[-2:] == ["public", "key"] or counted:
         return False
-    if words[-2:] == ["public", "key"]:
-        return False
-    return any(word in _SECRET_WORDS or word.endswith(_ENDINGS) for word in words)
+    return words[-1] in _LAST_WORDS or any(word in _SECRET_WORDS or word.endswith(_ENDINGS) for word in words)
 
 
 def is_secret_form(text: str) -> bool:
@@ -150,7 +159,7 @@ def _is_random(run: str) -> bool:
     return len(run) >= _LONGEST or (len(parts) > 3 and len(run) / len(parts) < most)  # noqa: PLR2004 (IPv4, Base64)
 
 
-def is_secret(name: str, text: str) -> bool:
+def looks_secret(name: str, text: str) -> bool:
     """Whether a value found under a name is one that the directory must only refer to."""
     if not text or _SWITCH.fullmatch(text) or text.lower() in _PLAIN_WORDS:
         return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from reconciler.resources import Record
 
 if TYPE_CHECKING:
-    from reconciler.desired.spec.smtp import Provider, Smtp
+    from reconciler.desired.spec.smtp import Smtp
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ IMPLICIT_TLS = frozenset({465, 2465, 8465}.union(*(preset.implicit for preset in
 """Ports that begin with TLS: RFC 8314 section 3.3, and what Amazon SES and the presets offer beside it."""
 
 
-def has_secret_username(provider: Provider) -> bool:
+def has_secret_username(preset: str | None, host: str | None) -> bool:
     """Whether a provider's user name is a key as its password is: Postmark's token, Amazon SES' access key."""
-    preset = PRESETS.get(provider.preset or "", Preset(""))
-    host = (provider.host or preset.host).lower()
+    known = PRESETS.get(preset or "", Preset(host or ""))
     keyed = {item.host for item in PRESETS.values() if item.secret_username}
-    return preset.secret_username or host in keyed or fnmatchcase(host, "email-smtp*.amazonaws.com*")
+    name = (host or known.host).lower()
+    return known.secret_username or name in keyed or fnmatchcase(name, "email-smtp*.amazonaws.com*")
 
 
 def public_values(smtp: Smtp, logins: Iterable[str]) -> frozenset[str]:
@@ -85,6 +85,6 @@ def public_values(smtp: Smtp, logins: Iterable[str]) -> frozenset[str]:
     hosts = {provider.host for provider in smtp.providers.values()} | {preset.host for preset in PRESETS.values()}
     ports = {str(provider.port) for provider in smtp.providers.values() if provider.port} | {"25", "587", "2525"}
     ports |= {str(port) for port in IMPLICIT_TLS}
-    names = {provider.username for provider in smtp.providers.values() if not has_secret_username(provider)}
+    names = {it.username for it in smtp.providers.values() if not has_secret_username(it.preset, it.host)}
     ends = {f"{host}:{port}" for host in hosts for port in ports}
     return frozenset(item for item in {*hosts, *ports, *ends, *names, *logins} if isinstance(item, str))
