@@ -30,6 +30,7 @@ from reconciler.resources import (
     Special,
     Unreadable,
 )
+from reconciler.secrecy import Withheld
 from reconciler.target import Action, Change, Reason, differences, update_actions
 
 
@@ -60,12 +61,20 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """A host that secrets of the directory go to, as ``SCHEME://HOST:PORT`` or ``HOST:PORT``, and their references."""
+
+    host: str
+    secrets: tuple[SecretRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
-    ``unchanged`` counts what is as it should be. ``compared`` is everything that was looked at: its address, what is
-    desired, and what is live.
+    ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``compared`` is
+    everything that was looked at: its address, what is desired, and what is live.
     """
 
     stack: str
@@ -81,6 +90,7 @@ class Plan:
     drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
     revision: str = ""
     desired_hash: str = ""
+    receivers: tuple[Receiver, ...] = ()
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
     @property
@@ -120,16 +130,21 @@ def _facts(change: Change) -> dict[str, list[str]]:
     return {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
 
 
+_UNTOLD: Mapping[type, str] = {
+    Different: "(another secret)",
+    Withheld: "(another value)",
+    Unreadable: "(can't be told)",
+}
+
+
 def public(value: Any) -> Any:
     """Return a field's value as it may be shown: a secret as its reference, a verdict as a word."""
     if isinstance(value, Same):
         return str(value.ref)
     if isinstance(value, SecretRef | SecretText):
         return str(value)
-    if isinstance(value, Different):
-        return "(another secret)"
-    if isinstance(value, Unreadable):
-        return "(can't be told)"
+    if isinstance(value, Different | Withheld | Unreadable):
+        return _UNTOLD[type(value)]
     if isinstance(value, Special):
         return repr(value)
     return value
@@ -137,7 +152,7 @@ def public(value: Any) -> Any:
 
 def sensitive(value: Any) -> bool:
     """Whether a field's value stands for a secret."""
-    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable)
+    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
 
 
 def addresses(slots: Sequence[Resource]) -> list[str]:
@@ -300,7 +315,7 @@ class _Diff:
         elif not foreign or self._adoptable(resource, live):
             self._update(resource, live, adopts=foreign)
         else:
-            self._conflict(resource, live, fields)
+            self._conflict(resource, live, differences(resource, live.resource.disclosed(resource)))
 
     def _waits_for_lost(self, resource: Resource) -> bool:
         """A record that derives from a key which a lost server does not show stays as it is."""

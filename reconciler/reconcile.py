@@ -59,6 +59,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
         problems=problems,
         revision=stack.revision,
         desired_hash=digest,
+        receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
-from reconciler.names import key_name
+from reconciler.names import is_name, key_name
 from reconciler.problem import Problem
+from reconciler.secrecy import Withheld, disclosed, is_measure
 
 
 class Special(enum.Enum):
@@ -112,7 +113,8 @@ class Resource:
     """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
 
     ``marked`` is whether our mark tells whose a live one is: only then may absence remove it. ``secretive`` are the
-    fields that may hold what lets somebody in.
+    fields that may hold what lets somebody in, ``public`` those that may be shown of a live one whatever they hold,
+    beside its identity: addresses, names, what DNS publishes.
     """
 
     target: ClassVar[str]
@@ -120,6 +122,7 @@ class Resource:
     identity: ClassVar[tuple[str, ...]]
     secretive: ClassVar[tuple[str, ...]] = ()
     marked: ClassVar[bool] = False
+    public: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def address(self) -> str:
@@ -152,6 +155,19 @@ class Resource:
         for value in (getattr(self, name) for name in self.secretive):
             for item in value if isinstance(value, tuple) else (value,):
                 yield from (item,) if isinstance(item, SecretRef) else item.refs if isinstance(item, SecretText) else ()
+
+    def disclosed(self, desired: Resource | None) -> Self:
+        """Return a live one as it may be shown beside what is desired of it; what is not public is withheld."""
+        kept = {*self.identity, *self.public}
+        beside = desired if type(desired) is type(self) else None
+        values = {name: getattr(self, name) for name in compared_fields(type(self)) if name not in kept}
+        shown = {name: disclosed(value, getattr(beside, name, None), self.harmless) for name, value in values.items()}
+        changed = {name: value for name, value in shown.items() if value is not values[name]}
+        return replace(self, **changed) if changed else self
+
+    def harmless(self, text: str) -> bool:  # noqa: ARG002 (kinds differ in what they know)
+        """Whether a live text that is no public field's may be shown all the same, by its form."""
+        return False
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
@@ -206,6 +222,7 @@ class Record(Resource):
     kind: ClassVar[str] = "dns"
     identity: ClassVar[tuple[str, ...]] = ("zone", "type", "name")
     marked: ClassVar[bool] = True
+    public: ClassVar[frozenset[str]] = frozenset({"content", "data"})
 
     zone: str
     type: str
@@ -260,6 +277,7 @@ class Domain(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "domain"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"catch_all", "aliases"})
 
     name: str
     manual: bool | Special = UNMANAGED
@@ -298,6 +316,7 @@ class Group(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "group"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"aliases"})
 
     name: str
     description: str | Special | None = UNMANAGED
@@ -346,6 +365,7 @@ class Account(Resource):
     kind: ClassVar[str] = "account"
     identity: ClassVar[tuple[str, ...]] = ("name",)
     secretive: ClassVar[tuple[str, ...]] = ("password",)
+    public: ClassVar[frozenset[str]] = frozenset({"login", "email", "roles", "aliases", "groups"})
 
     name: str
     login: str | Special = UNMANAGED
@@ -402,6 +422,7 @@ class MailingList(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "list"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"aliases", "members"})
 
     name: str
     description: str | Special | None = UNMANAGED
@@ -444,6 +465,7 @@ class Signature(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "dkim"
     identity: ClassVar[tuple[str, ...]] = ("domain", "selector")
+    public: ClassVar[frozenset[str]] = frozenset({"algorithm", "public_key"})
 
     domain: str
     selector: str
@@ -506,6 +528,13 @@ class Setting(Resource):
         """``stalwart/WORD``."""
         return f"stalwart/{self.word}"
 
+    def harmless(self, text: str) -> bool:
+        """Whether it is an amount; a neutral word may be a host name, too. From 0.16 the server's types decide."""
+        prefix, _, key = self.word.partition("/")
+        if prefix in ("hostname", "default_domain"):
+            return "." in text and is_name(text)
+        return prefix != "objects" and is_measure(key, text)
+
     def brief(self) -> Iterator[Brief]:
         """Its value."""
         yield Brief("", "", self.value)
@@ -541,6 +570,7 @@ class Listener(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"bind", "protocol"})
 
     name: str
     bind: tuple[str, ...]
@@ -572,7 +602,7 @@ class Login:
 
     host: str
     port: int
-    username: str | Special
+    username: str | SecretRef | Special
     password: SecretRef
     verify_tls: bool
     account: str | None = None
@@ -596,8 +626,8 @@ class Variable(Resource):
 
     service: str
     name: str
-    running: str | Secret | Verdict | Special | None
-    configured: str | Secret | Verdict | Special | None
+    running: str | Secret | Verdict | Withheld | Special | None
+    configured: str | Secret | Verdict | Withheld | Special | None
     login: Login | None = field(default=None, compare=False)
     candidates: tuple[Secret, ...] = field(default=(), compare=False)
     clear: tuple[SecretRef, ...] = field(default=(), compare=False)

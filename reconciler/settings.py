@@ -25,6 +25,7 @@ OVERRIDES = {
     "RECONCILER_NAMESERVERS": "",
     "RECONCILER_TODAY": "",
     "RECONCILER_ROUTES": "compose",
+    "RECONCILER_SECRETS": "",
 }
 
 

@@ -6,7 +6,7 @@ import functools
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ from reconciler.desired.derivation import (
 )
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
+from reconciler.desired.presets import public_values
+from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
 from reconciler.guards.evidence import Past, Policy
@@ -31,7 +33,7 @@ from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
 from reconciler.names import host
-from reconciler.plan import Desired
+from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets import PublicHalves, Secrets, public_half
@@ -101,8 +103,9 @@ class Stack:
         self.spec, self.name = directory.spec, directory.spec.stack
         self.chosen = _chosen(self.spec, choice.targets)
         self.policy = _policy(self.spec, choice.allow_deletes)
-        named = (ref for _, ref in references(self.spec))
-        self.secrets = Secrets(directory.path, settings.environ, directory.text, named)
+        named = {ref: path for path, ref in references(self.spec)}
+        place = functools.partial(_place, directory, named)
+        self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
 
     @functools.cached_property
@@ -271,6 +274,14 @@ class Stack:
             return KeyFacts(answers, halves), problems
         return KeyFacts(answers, halves, tuple(item for item in held if item.domain == host(domain))), ()
 
+    @functools.cached_property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """The hosts that secrets of the directory go to."""
+        settings = self.settings
+        named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
+        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host}
+        return receivers(self.spec, self.chosen, named, settings.routes)
+
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
         from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, Stalwart
@@ -326,6 +337,7 @@ class Stack:
             program=settings.compose,
             docker_host=settings.docker_host,
             routes=settings.routes,
+            public=public_values(self.spec.smtp, _logins(self.spec)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             progress=self.progress,
         )
@@ -352,6 +364,17 @@ def _setup(spec: Spec) -> Setup:
     fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
     hostname = spec.stalwart.hostname
     return Setup(host(hostname) if hostname else "", default_domain(spec) or "", fields)
+
+
+def _place(directory: Directory, named: Mapping[SecretRef, tuple[str | int, ...]], ref: SecretRef) -> str:
+    """Name file and line of a reference; empty for one that the directory does not hold."""
+    return str(directory.places.of(*named[ref]) or "") if ref in named else ""
+
+
+def _logins(spec: Spec) -> Iterator[str]:
+    """Yield the names that declared accounts log in with."""
+    for name, account in spec.accounts.items():
+        yield from (name, account_login(name, account))
 
 
 def _end(text: str) -> tuple[str, str]:

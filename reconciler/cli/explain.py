@@ -88,7 +88,7 @@ def _live(fact: Fact) -> str:
     if fact.unread:
         return "could not be read"
     if fact.change is not None:
-        return (values.brief(fact.change.before.resource) or "is there") if fact.change.before else "is not there"
+        return (values.brief(fact.change.live) or "is there") if fact.change.live else "is not there"
     if fact.unmanaged:
         return "is there"
     return "differs" if fact.problems else "as wanted"

@@ -441,7 +441,9 @@ class _Derivation:
         if provider.account is None:
             if provider.username is None or provider.password is None:
                 raise AssertionError(service)  # the spec's model demands both
-            return (make(username=provider.username, password=resolve(self.spec, provider.password)),)
+            named = provider.username
+            named = resolve(self.spec, named) if isinstance(named, SecretRef) else named  # a token, at some of them
+            return (make(username=named, password=resolve(self.spec, provider.password)),)
         account = self.spec.accounts[provider.account]
         if account.password is None:
             where = f"smtp/{service}"
@@ -568,8 +570,9 @@ def _filled(text: str, login: Login | None) -> str | Secret:
 def _slot(slot: template.Slot, login: Login | None) -> str | SecretPart:
     if login is None:
         raise AssertionError(slot.name)  # only a template without slots is filled without a login
-    if slot.name == "password":
-        return SecretPart(login.password, slot.escape)
+    secret = {"password": login.password, "username": login.username}.get(slot.name)
+    if isinstance(secret, SecretRef):
+        return SecretPart(secret, slot.escape)
     values = {
         "host": login.host,
         "port": str(login.port),

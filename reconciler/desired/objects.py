@@ -279,7 +279,9 @@ def _boolean(_: Type, value: Any) -> bool:
     return found
 
 
-def _text(_: Type, value: Any) -> str:
+def _text(kind: Type, value: Any) -> str | SecretRef:
+    if isinstance(value, dict) and len(value) == 1 and value.keys() <= _REFERENCE_KEYS:
+        return _secret(kind, value)  # a URL or a header may hold one
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):
@@ -407,6 +409,8 @@ def _set(kind: Type, value: Any) -> tuple[Any, ...]:
     if kind.item is None:
         raise AssertionError(kind)
     items = {_item(kind.item, item, index) for index, item in enumerate(_items(value))}
+    if any(isinstance(item, SecretRef) for item in items):
+        raise Misfit("is a set, in which no reference can stand", "write the values themselves")
     return tuple(sorted(items))
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from reconciler import url
-from reconciler.desired.presets import PRESETS
+from reconciler.desired.presets import PRESETS, has_secret_username
 from reconciler.desired.spec.scalars import EnvName
 from reconciler.desired.spec.smtp import EnvValue, Link
 from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
+from reconciler.secrecy import looks_secret
 
 if TYPE_CHECKING:
     from reconciler.targets.compose.snapshot import Service
@@ -30,8 +31,6 @@ _ROLES = {
 }
 _MAIL = re.compile(r"(?:[A-Z0-9]+_)*?(?:SMTP|MAILER|EMAIL|MAIL)")
 _URL = re.compile(r"(smtps?)://([^@/]*)@([^/?#]*)(.*)", re.DOTALL)
-_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE")
-_PASSWORD_IN_URL = re.compile(r"://[^\s/@]*:[^\s@]*@")
 _SUBMISSION = {"smtp": 587, "smtps": 465}  # where a URL names no port (RFC 8314 section 3.3)
 _SHORTEST_KEY = 8  # characters; shorter values agree by chance
 
@@ -252,7 +251,10 @@ def _provider(name: str, item: Submission, draft: Draft) -> dict[str, Any]:
     if item.account is not None:
         where["account"] = Noted(item.account, beside="its password, and the login that the server's version wants")
     else:
-        where |= {"username": item.username, "password": draft.keep(f"smtp.{name}", item.password)}
+        username: str | SecretRef = item.username
+        if has_secret_username(preset, item.host):
+            username = draft.keep(f"smtp.{name}.username", item.username)
+        where |= {"username": username, "password": draft.keep(f"smtp.{name}", item.password)}
     return where if item.verify_tls else where | {"verify_tls": Noted(value=False, beside="as the services have it")}
 
 
@@ -289,8 +291,8 @@ def _value(name: str, value: str, item: Submission, draft: Draft) -> str | Secre
         template = next((text for text in _templates(value) if _fill(text, values) == value), None)
         if template is not None:
             return template
-    if _SECRET.search(name) or item.password in value or _PASSWORD_IN_URL.search(value):
-        return draft.keep(f"{item.service.name}.{name}", value) if value else value
+    if looks_secret(name, value) or item.password in value:
+        return draft.keep(f"{item.service.name}.{name}", value)
     return value.replace("{", "{{").replace("}", "}}")
 
 

@@ -138,8 +138,8 @@ def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...]
 
 def _smtp_references(smtp: Smtp) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     for name, provider in smtp.providers.items():
-        for field, ref in (("password", provider.password), ("api_key", provider.api_key)):
-            if ref is not None:
+        for field in ("username", "password", "api_key"):
+            if isinstance(ref := getattr(provider, field), SecretRef):
                 yield ("smtp", "providers", name, field), ref
     for service, consumer in smtp.consumers.items():
         for variable, value in consumer.env.items():

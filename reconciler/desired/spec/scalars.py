@@ -227,6 +227,9 @@ def text_or_secret(value: Any) -> str | SecretRef:
 
 
 TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+TextOrSecret = Annotated[
+    str | SecretRef, PlainValidator(text_or_secret), WithJsonSchema({"anyOf": [TEXT_SCHEMA, SECRET_SCHEMA]})
+]
 
 
 # ---------------------------------------------------------------------------------------------------------- models

@@ -22,6 +22,7 @@ from reconciler.desired.spec.scalars import (
     Port,
     SecretIfAny,
     Text,
+    TextOrSecret,
     Wrong,
     empty_list,
     empty_map,
@@ -38,7 +39,7 @@ class Provider(Model):
     host: HostName | None = None
     port: Port | None = None
     account: AccountName | None = None
-    username: Text | None = None
+    username: TextOrSecret | None = None
     password: SecretIfAny = None
     verify_tls: Flag = True
     preset: Text | None = None

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace peri
 # Everything else stays outside: the environment wins over the env file, so that an SMTP_HOST of a daemon's own would
 # silently take its place. SSH_AUTH_SOCK is needed for DOCKER_HOST=ssh://.
 _PASSED = ("PATH", "HOME", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "SSH_AUTH_SOCK")
+_KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
+_QUOTED = re.compile(r"\"[^\"\n]*\"?|(?<!\w)'[^'\n]*'?|`[^`\n]*`?")
+_TELLING = 6  # characters of a part of a word that may be a secret of its own
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
 
@@ -130,9 +133,13 @@ class Program:
         return passed | ({"DOCKER_HOST": self.docker_host} if self.docker_host else {})
 
     def _failure(self, summary: str, output: str, secrets: Iterable[str] = ()) -> TargetUnreadable:
-        """Put Compose's words behind ours. It repeats values of the env file in some of them."""
-        hidden = [*secrets, *self._words()]
-        lines = [line.strip() for line in redact(output, hidden).splitlines() if line.strip()]
+        """Put Compose's words behind ours. In some of them it repeats values of its files, in quotes and bare."""
+        written = [_read(file) for file in self.files]
+        names = {name for text in (*written, _read(self.env_file)) for name in _KEY.findall(text)}
+        bare = (word for text in written for line in text.splitlines() for word in _value_words(line))
+        hidden = [*secrets, *self._words(), *(word for word in bare if word not in names)]
+        quoted = _QUOTED.sub(lambda found: found[0] if found[0].strip("\"'`") in names else '"…"', output)
+        lines = [line.strip() for line in redact(quoted, hidden).splitlines() if line.strip()]
         said = "; ".join(lines[-3:])[:500]
         where = ", ".join(str(file) for file in self.files)
         return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))
@@ -142,6 +149,21 @@ class Program:
             return list(EnvFile.read(self.env_file, "").words())
         except TargetUnreadable:
             return ()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _value_words(line: str) -> Iterator[str]:
+    """Yield what stands behind a line's key: whole, as Compose repeats it unescaped, its words, and their parts."""
+    value = "" if line.lstrip().startswith("#") else _KEY.sub("", line).strip()
+    yield from (text for text in (value.strip("\"'"), value.strip("\"'").replace("$$", "$")) if len(text) >= _TELLING)
+    for word in re.findall(r"[^\s\"'\\$={},\[\]]{4,}", value):
+        yield from (word, *(part for part in re.split("[:/@?+-]", word) if len(part) >= _TELLING))
 
 
 def _hint(said: str) -> str:

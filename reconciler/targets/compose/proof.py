@@ -15,7 +15,7 @@ from reconciler import url
 from reconciler.deadline import Deadline
 from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
-from reconciler.resources import Login
+from reconciler.resources import Login, SecretRef
 from reconciler.targets.compose.program import redact
 
 _API_KEY = "xkeysib-"  # of Brevo, whose SMTP keys begin with xsmtpsib-
@@ -192,13 +192,14 @@ def _encode(text: str) -> str:
 
 def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Proof:
     """Read the answer to AUTH, RFC 4954 section 6."""
-    secrets = (credentials.password, _encode(credentials.password))
-    said = redact(f"{code} {text.decode(errors='replace')}", secrets).replace("\n", " ")[:200]
+    named = credentials.login.username
+    hidden = (credentials.password, *([credentials.username] if isinstance(named, SecretRef) else []))
+    said = redact(f"{code} {text.decode(errors='replace')}", hidden).replace("\n", " ")[:200]
     if code == 235:  # noqa: PLR2004
         return Proof()
     if 400 <= code < 500:  # noqa: PLR2004 (a transient failure proves nothing)
         return Proof(note=f"the login at {where} could not be tried: {said}")
-    hint = f"check username and password of {credentials.login.account or credentials.username}; nothing was changed"
+    hint = f"check username and password of {credentials.login.account or named}; nothing was changed"
     return Proof(refused=Problem(where, f"the server refuses the login: {said}", hint))
 
 

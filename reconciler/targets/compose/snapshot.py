@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.problem import Problem, Refused, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
+from reconciler.secrecy import Public, Withheld, is_secret_name
 from reconciler.secrets import is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
@@ -243,13 +244,18 @@ class Values:
             declared=name in project.written.get(service, {}),
         )
 
-    def observed(self, view: View, why: str = "") -> Variable | None:
-        """Return the live variable: plain text, or of a secret the verdict only. None when it stands nowhere."""
+    def observed(self, view: View, public: Collection[str], why: str = "") -> Variable | None:
+        """Return the live variable; of a secret the verdict only. None when it stands nowhere.
+
+        What runs is a stranger's to us, whatever is declared: of a text that is not the declared one only what is
+        ``public`` may be shown, and under a name that tells of a secret not even that.
+        """
         if view.oldest is None and view.configured is None:
             return None
         wanted = view.wanted
         if not view.secret:
-            return Variable(wanted.service, wanted.name, view.oldest, view.configured)
+            running, configured = (_known(item, wanted, public) for item in (view.oldest, view.configured))
+            return Variable(wanted.service, wanted.name, running, configured)
         return Variable(
             wanted.service,
             wanted.name,
@@ -264,6 +270,12 @@ class Values:
             if value is not None and hmac.compare_digest(_bytes(value), _bytes(self[secret])):
                 return Same(secret)
         return Different()
+
+
+def _known(value: str | None, wanted: Variable, public: Collection[str]) -> str | Withheld | None:
+    if not value or value == wanted.running:
+        return value
+    return Public(value) if value in public and not is_secret_name(wanted.name) else Withheld(value)
 
 
 def _no_clear_value(wanted: Variable, ref: SecretRef) -> SecretUnreadable:

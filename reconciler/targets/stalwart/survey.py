@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -19,7 +18,6 @@ from reconciler.resources import (
     Setting,
     Signature,
 )
-from reconciler.secrets import is_crypt_hash
 from reconciler.targets.stalwart.connection import TARGET
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -36,8 +34,8 @@ class Survey:
     listeners that a fresh server does not have. ``hashes`` are passwords as stored by account name, ``private_keys``
     PEMs by the signature's address: 0.16 shows neither. ``settings`` (up to 0.15) are the raw keys that differ from a
     fresh server's, None where it has one that is not here; ``secrets`` those of them whose values are secrets.
-    ``objects`` (from 0.16) are the properties that differ. ``removed`` are the addresses of listeners that a fresh
-    server has and this one has not. ``omitted`` are warnings of what is there and is not in the rest.
+    ``objects`` (from 0.16) are the properties that differ, secrets among them `Withheld`. ``removed`` are the addresses
+    of listeners that a fresh server has and this one has not. ``omitted`` are warnings of what is not in the rest.
     """
 
     generation: str
@@ -132,17 +130,6 @@ def refuse_empty(where: str, live: Iterable[Live]) -> None:
 
 def _roles(account: Account) -> tuple[str, ...]:
     return account.roles if isinstance(account.roles, tuple) else ()
-
-
-_PRIVATE = re.compile(
-    r"PRIVATE KEY|\b(Basic|Bearer) \S|://[^/\s:@]+:[^/\s@]+@|(authorization|api-?key|token|secret)\"?: *\"?\w",
-    re.IGNORECASE,
-)
-
-
-def looks_secret(value: str) -> bool:
-    """Whether a value is a secret by its looks: a header or URL with a password, a private key, a hash."""
-    return bool(_PRIVATE.search(value)) or is_crypt_hash(value)
 
 
 # --------------------------------------------------------------------------------------------- what can be declared

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler.desired import objects
 from reconciler.desired.objects import TYPE, Type
 from reconciler.resources import Setting
+from reconciler.secrecy import Withheld, is_secret_form, looks_secret
+from reconciler.target import differences
 from reconciler.targets.stalwart.jmap.api import JmapApi, Registry, Selection, merged
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw, ResourceKind
 from reconciler.targets.stalwart.jmap.raw_objects import Names
 from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
 from reconciler.targets.stalwart.release import JMAP
-from reconciler.targets.stalwart.survey import Objects, Omissions, looks_secret
+from reconciler.targets.stalwart.survey import Objects, Omissions
 
 _UNDECLARED = {
     "Certificate": ("certificates", "put them on a new server, or let ACME get them"),
@@ -143,7 +145,7 @@ class Differing:
         for name in declarable(self._kinds):
             usual: Mapping[str, Raw] = JMAP.defaults()["objects"].get(name, {})
             for entry, items in self._names.entries(name).items():
-                if looks_secret(entry):
+                if is_secret_form(entry):
                     self._out.note(
                         name, "is known by a name or URL that holds a secret", "set it again on a new server"
                     )
@@ -168,9 +170,12 @@ class Differing:
                 continue
             if value is not NAMELESS and shortened(value) == usual.get(key) and not another:
                 continue
-            why = self._objection(name, entry, tag, key, value)
+            # What a name alone makes a secret may be no text, in which no reference can stand.
+            forms = [_withheld(value, key, rule) for rule in (looks_secret, lambda _, text: is_secret_form(text))]
+            tried = [(form, self._objection(name, entry, tag, key, form)) for form in forms]
+            form, why = next((item for item in tried if item[1] is None), tried[-1])
             if why is None:
-                made[key] = value
+                made[key] = form
             else:
                 self._out.note(f"{name} {entry} {key}", *why)
         return tag | made if made or another else {}
@@ -180,16 +185,23 @@ class Differing:
         again = "set it again on a new server"
         if value is NAMELESS:
             return "refers to what has no name to declare it by", again
-        if _MASK in json.dumps(value):
+        secrets: list[str] = []
+        told = _referring(value, secrets)
+        if _MASK in json.dumps([told, secrets]):
             return "holds a secret, which the server does not show", "declare it with a reference to the secret"
-        if looks_secret(json.dumps(value)):
+        values, wrong = objects.declared(name, entry, {**tag, key: told})
+        if (wrong or key not in values) and secrets:
             return "seems to hold a secret, which the directory must not", again
-        values, wrong = objects.declared(name, entry, {**tag, key: value})
         if wrong or key not in values:
             return "has a value that can't be declared", again
         setting = Setting(objects.word(name, entry, key), values[key])
-        seen = self._names.live([setting], self._out.tell, lambda *_: NOT_SHOWN)
-        return None if any(live.resource == setting for live in seen) else ("has a value that can't be compared", again)
+        names = Names(self._registry, lambda ref: secrets[int(getattr(ref, "name", 0))])
+        seen = names.live([setting], self._out.tell, lambda *_: NOT_SHOWN)
+        return (
+            None
+            if any(not differences(setting, live.resource) for live in seen)
+            else ("has a value that can't be compared", again)
+        )
 
     def _tell_of_missing(self, name: str, usual: Mapping[str, Raw]) -> None:
         """Tell of what a fresh server makes and this one has not."""
@@ -197,6 +209,29 @@ class Differing:
             return
         for entry in sorted(usual.keys() - self._names.entries(name).keys()):
             self._out.note(f"{name} {entry}", "is not there, and a new server makes it", "remove it again on that one")
+
+
+def _withheld(value: Any, name: str, secret: Callable[[str, str], bool]) -> Any:
+    """Return a value with its texts withheld that are secrets, by their form or by the name they stand under."""
+    if isinstance(value, dict):
+        values = {key: it if key == TYPE else _withheld(it, key, secret) for key, it in value.items()}
+        everything = name.lower().endswith("headers")  # whatever a header is called, its value may be one
+        return {key: Withheld(it) if everything and isinstance(it, str) else it for key, it in values.items()}
+    if isinstance(value, list):
+        return [_withheld(item, name, secret) for item in value]
+    return Withheld(value) if isinstance(value, str) and secret(name, value) else value
+
+
+def _referring(value: Any, secrets: list[str]) -> Any:
+    """Return a value with references in place of what is withheld, which is put into ``secrets`` by number."""
+    if isinstance(value, dict):
+        return {name: _referring(item, secrets) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_referring(item, secrets) for item in value]
+    if not isinstance(value, Withheld):
+        return value
+    secrets.append(value.value)
+    return {"env": str(len(secrets) - 1)}
 
 
 def _is_empty(value: Any) -> bool:

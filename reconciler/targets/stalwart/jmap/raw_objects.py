@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,16 @@ from typing import Any
 from reconciler.desired import objects
 from reconciler.desired.objects import SINGLETON, TYPE, Misfit, Parts, Place, Type
 from reconciler.problem import Problem, SecretUnreadable
-from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable
+from reconciler.resources import Different, Live, Resource, Same, SecretRef, Setting, Unreadable, Verdict
+from reconciler.secrecy import Public
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Registry, Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
 from reconciler.targets.stalwart.work import unusable
+
+_HARMLESS = frozenset({"date", "enum", "net"})
+"""Types of which no value can be a secret, as the directory reads them."""
 
 
 class ObjectKind(ResourceKind):
@@ -50,7 +55,7 @@ class ObjectKind(ResourceKind):
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield what is live of the wanted properties; of an object that is not there nothing."""
-        return Names(reading.registry).live(reading.of(Setting), reading.report, reading.secrets)
+        return Names(reading.registry, reading.reveal).live(reading.of(Setting), reading.report, reading.secrets)
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
         """Yield one write an object, those that others refer to first."""
@@ -113,8 +118,12 @@ def _referred(kind: Type, seen: frozenset[str]) -> Iterator[str]:
 class Names:
     """One reading of the registry: its objects by the names that people use, and the other way round."""
 
-    def __init__(self, registry: Registry) -> None:
-        """Name everything that was read. What the server names with an id is a name here from now on."""
+    def __init__(self, registry: Registry, reveal: Reveal | None = None) -> None:
+        """Name everything that was read. What the server names with an id is a name here from now on.
+
+        ``reveal`` is for secrets in texts, which the server shows.
+        """
+        self._reveal = reveal
         self._domains = {str(item["id"]): str(item.get("name")) for item in registry.get("Domain", ())}
         self._found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
         self._names: dict[tuple[str, str], str] = {}
@@ -171,7 +180,7 @@ class Names:
         for name, setting in fields.items():
             kind = objects.properties(place_of(setting).name, variant).get(name)
             if name == TYPE:
-                have = variant
+                have = Public(variant) if variant in objects.variants(place_of(setting).name) else variant
             elif kind is None or another:  # what the other type has is gone with it
                 have = None
             else:
@@ -179,7 +188,9 @@ class Names:
             yield Live(Setting(setting.word, have), id=str(item["id"]), detail=fields if another else None)
 
     def _seen(self, setting: Setting, kind: Type, value: Any, judge: SecretJudge) -> Any:
-        return _Comparison(setting.address, self._names, self._domains, judge).seen(kind, setting.value, value)
+        return _Comparison(setting.address, self._names, self._domains, judge, self._reveal).seen(
+            kind, setting.value, value
+        )
 
 
 def _report_ambiguous(name: str, entry: str, count: int, settings: Iterable[Setting], report: Report) -> None:
@@ -197,20 +208,34 @@ class _Comparison:
     names: Mapping[tuple[str, str], str]
     domains: Mapping[str, str]
     judge: SecretJudge
+    reveal: Reveal | None = None
 
     def seen(self, kind: Type, want: Any, value: Any) -> Any:
         """Return a live value in its one form, without any secret."""
         if value in (None, ""):
             return objects.EMPTY.get(kind.base)
-        if kind.base == "secret":
-            return self.judge(self.address, want) if isinstance(want, SecretRef) else Different()
+        if kind.base == "secret" or isinstance(want, SecretRef):
+            return self._secret(kind, want, str(value))
         if kind.base == "id":
             return self.domains.get(str(value)) if kind.of == "Domain" else self.names.get((kind.of, str(value)))
         if kind.base in ("object", "list", "set", "map") and isinstance(value, dict):
             return getattr(self, f"_{kind.base}")(kind, want, value)
         with contextlib.suppress(Misfit):
-            return objects.canonical(kind, value)
+            known = objects.canonical(kind, value)
+            return Public(known) if kind.base in _HARMLESS else known
         return str(value)
+
+    def _secret(self, kind: Type, want: Any, value: str) -> Verdict:
+        """Judge a secret: the server shows one only where it stands in a text."""
+        if not isinstance(want, SecretRef):
+            return Different()
+        try:
+            known = self.reveal(want) if self.reveal and kind.base != "secret" else None
+        except SecretUnreadable:
+            known = None
+        if known is None:
+            return self.judge(self.address, want)
+        return Same(want) if hmac.compare_digest(known.encode(), value.encode()) else Different()
 
     def _set(self, kind: Type, _: Any, value: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(sorted(str(self.seen(_item(kind), None, item)) for item in value))
@@ -376,9 +401,9 @@ class _Writing:
     def wire(self, kind: Type, value: Any) -> Any:
         """Return a value as JMAP has it: sets and lists are objects there (traps.md 4)."""
         made = value
+        if isinstance(value, SecretRef):
+            return self.reveal(value)
         match kind.base if value is not None else "":
-            case "secret":
-                made = self.reveal(value)
             case "id":
                 made = self._id(kind, value)
             case "net":

@@ -25,9 +25,10 @@ from reconciler.desired.raw_keys import (
 )
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import AllowedIp, Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
+from reconciler.secrecy import Public, looks_secret
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.kind import PENDING, Edit, Import, KeyKind, Keys, Reading, fresh, text_of
-from reconciler.targets.stalwart.survey import Omissions, looks_secret
+from reconciler.targets.stalwart.survey import Omissions
 
 _SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_domain"}  # other spellings of words
 _SHADOW = "server.hostname"  # where it is set, it is used in place of the hostname that we keep (config/network.rs)
@@ -49,7 +50,8 @@ class Settings(KeyKind[Setting]):
         shadow = reading.keys.get(_SHADOW)
         wanted = next((item.value for item in own if item.word == "hostname"), None)
         if shadow and wanted not in (None, shadow):
-            summary = f"{_SHADOW} = {shadow!r} in config.toml is used in its place"
+            known = Setting("hostname", shadow).disclosed(None).value
+            summary = f"{_SHADOW} = {known!r} in config.toml is used in its place"
             hint = (
                 f"remove the line `{_SHADOW} = ...` from config.toml and restart the container, or ask for "
                 f"DELETE /api/settings/{_SHADOW} and then GET /api/reload"
@@ -91,7 +93,7 @@ class Settings(KeyKind[Setting]):
 def _value(wanted: Setting, reading: Reading) -> Any:
     stored = reading.keys.get(raw_key(wanted))
     if stored is None and raw_key(wanted) in reading.leaving:
-        return "(in force until a reload)"
+        return Public("(in force until a reload)")
     if wanted.word in DEFAULT_RATES:
         return _rate(wanted, stored)
     if isinstance(wanted.value, SecretRef | SecretText):
@@ -177,7 +179,7 @@ def unlike_fresh(keys: Keys, waiting: Sequence[str], out: Omissions) -> tuple[di
         value = keys.get(key)
         if value == usual.get(key) or not _declarable(key, value, out):
             continue
-        if value and not value.startswith("%{") and (is_secret(key) or looks_secret(value)):
+        if value and not value.startswith("%{") and (is_secret(key) or looks_secret(key, value)):
             secrets[key] = value
         else:
             settings[key] = value
