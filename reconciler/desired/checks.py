@@ -364,26 +364,39 @@ def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]
 
 def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
     """Tell of what stands twice at one name, and of what can't stand beside another."""
-    same: dict[Resource, Path] = {}
+    same: dict[tuple[object, ...], Path] = {}
     policies: dict[MailPolicy, Path] = {}
     for path, item in found:
-        if item in same:
-            yield Finding(path, "is the same record as {other}", "keep one", same[item])
+        value = (item.type, item.content, item.priority, item.data)  # whatever its TTL, and whether it is proxied
+        if value in same:
+            yield Finding(path, "is the same record as {other}", "keep one", same[value])
             continue
-        same[item] = path
+        same[value] = path
         once = policy(item)
         if once in policies:
             summary = f"is a second {once.label} record at one name; the first is {{other}}"
             yield Finding(path, summary, once.remedy, policies[once])
         elif once:
             policies[once] = path
+    yield from _null_exchanges(found)
     for path, item in found:
         excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
         for other, it in excluded:
             summary = f"stands beside the {item.type} at {{other}}, which allows no {it.type} at its name"
-            yield Finding(other, summary, "keep one of them (RFC 1034 section 3.6.2)", path)
+            yield Finding(other, summary, "keep one of them", path)
         if excluded:
             return
+
+
+def _null_exchanges(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """An MX that says that no mail is taken stands alone (RFC 7505 section 3)."""
+    exchanges = [(path, item) for path, item in found if item.type == "MX"]
+    for path, item in exchanges if len(exchanges) > 1 else ():
+        if item.content == ".":
+            other = next(it for it, exchange in exchanges if exchange is not item)
+            yield Finding(
+                path, "says that no mail is taken, and the MX at {other} takes some", "keep one of them", other
+            )
 
 
 def _zones(spec: Spec) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ _PRIVATE = (
     *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
 )
+TEXT_LIMIT = 4096  # bytes of a TXT's strings, each with its length
 COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan
 AUTO_TTL = 1
 Data = tuple[tuple[str, types.Value], ...]
@@ -148,6 +149,8 @@ def check_data(record: Record) -> None:
     row = types.TYPES.get(record.type, types.OTHER)
     _check_name(record)
     _check_hosts(record, row)
+    if record.type == "TXT" and (size := text.size(str(record.content))) > TEXT_LIMIT:
+        raise InvalidRecord(f"takes {size} bytes, and {TEXT_LIMIT} are allowed", "content")
     if not row.parts and record.type != "OPENPGPKEY":
         return
     import dns.exception
@@ -184,6 +187,8 @@ def _check_hosts(record: Record, row: types.Type) -> None:
             continue
         if not is_plain(target):
             raise InvalidRecord(f"{target!r} is no host's name", *place)
+        if types.is_ipv4(target):
+            raise InvalidRecord(f"{target} is an address: make an A record, and name that", *place)
         if record.type == "CNAME" and target == record.host:
             raise InvalidRecord("is an alias of itself", *place)
     if record.proxied and row.divided and not row.points and _is_private(content):

@@ -80,8 +80,13 @@ _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
+def is_ipv4(text: str) -> bool:
+    """Whether a text is an IPv4 address in its one form."""
+    return _IPV4.fullmatch(text) is not None
+
+
 def _ipv4(_zone: str, _name: str, content: str) -> str:
-    if _IPV4.fullmatch(content):  # has one form only; thousands of them are read
+    if is_ipv4(content):  # has one form only; thousands of them are read
         return content
     try:
         return str(IPv4Address(content))
@@ -106,6 +111,11 @@ def _target(zone: str, _name: str, content: str) -> str:
 def _alias(name: str, other: str) -> bool:
     """An alias stands alone (RFC 1034 section 3.6.2); that of a zone is flattened, so that mail may be beside it."""
     return name != "@" or other in ("A", "AAAA", "CNAME")
+
+
+def _delegation(name: str, other: str) -> bool:
+    """Whoever delegates a name below the zone has nothing else to say there, but for DS (RFC 1034 section 4.2.1)."""
+    return name != "@" and other not in ("NS", "DS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +168,7 @@ TYPES: dict[str, Type] = {
     "LOC": Type(_LOC),
     "MX": Type(read=_target, prioritised=True, points=True, divided=True),
     "NAPTR": Type(_NAPTR | {"replacement": host}, quoted=("flags", "service", "regex")),
-    "NS": Type(read=_target, points=True),
+    "NS": Type(read=_target, points=True, excludes=_delegation),
     "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
     "PTR": Type(read=_target, points=True),
     "SMIMEA": Type(_TLSA),

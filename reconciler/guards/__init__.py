@@ -53,6 +53,6 @@ def remembered(evidence: Evidence) -> tuple[frozenset[Resource], frozenset[Resou
 
     Commits are many: they are read only where something goes, or would be made a second time.
     """
-    records = frozenset(change.resource for change in evidence.strangers())
+    records = frozenset(evidence.leaving().values())
     boxes = frozenset(evidence.undeclared())
     return boxes | records, records | (boxes if any(identity.heirs(evidence)) else frozenset())

@@ -55,8 +55,8 @@ _SHOWN = 12  # addresses that a warning lists
 def anothers_records(evidence: Evidence) -> Iterator[Problem]:
     """Records with our mark that this directory neither wrote nor ever declared are those of another with its name."""
     past, stack = evidence.past, evidence.plan.stack
-    unwritten = [change for change in evidence.strangers() if change.resource not in past.applied]
-    never = sorted(change.address for change in unwritten if change.resource not in (past.committed or ()))
+    unwritten = {address: item for address, item in evidence.leaving().items() if item not in past.applied}
+    never = sorted(address for address, item in unwritten.items() if item not in (past.committed or ()))
     if past.committed is not None and len(never) * 2 > len(unwritten):
         more = f" and {len(never) - _SHOWN} more" if len(never) > _SHOWN else ""
         summary = f"would go, and were never written or declared from here: {', '.join(never[:_SHOWN])}{more}"

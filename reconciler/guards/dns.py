@@ -47,7 +47,7 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
             continue
         for host in hosts.get(str(item.content), ()):
             where = f"dns/{host.zone}/{host.type}/{host.name}"
-            if host.type == "CNAME":
+            if host.type == "CNAME" and host.name != "@":  # the zone's own is flattened: addresses are what is seen
                 hint = "give it an A or AAAA record of its own, or let the MX name the alias's target"
                 yield refuse(where, f"is an alias, and the MX of {item.zone} names it", hint, item.scope)
             elif host.type in ("A", "AAAA") and host.proxied:

@@ -81,9 +81,14 @@ class Evidence:
         """The removals that follow from absence: what ``removed`` names was asked for."""
         return [item for item in self.plan.changes if item.deletes and item.reason is Reason.NOT_IN_DESIRED]
 
-    def strangers(self) -> list[Change]:
-        """The records that would go because they bear our mark and nobody declares them."""
-        return [change for change in self.deletions() if isinstance(change.resource, Record)]
+    def leaving(self) -> dict[str, Record]:
+        """The records that would go because they bear our mark, by address: nobody declares them, or another type."""
+        gone = ((change, change.before.resource) for change in self.plan.changes if change.before is not None)
+        return {
+            change.address if change.deletes else record.address: record
+            for change, record in gone
+            if isinstance(record, Record) and (change.after is None or change.resource.group != record.group)
+        }
 
     def undeclared(self) -> Iterator[Resource]:
         """Yield the accounts, groups and lists that are live, that nobody declares, and that stay."""

@@ -42,7 +42,7 @@ def left_behind(evidence: Evidence) -> Iterator[Problem]:
     for resource in evidence.undeclared():
         old, known = resource.address, evidence.past.knows(resource)
         heir = next((change.address for change in made if _alike(old, change.address)), "")
-        if heir and known:
+        if heir and (known or _slip(evidence, old, heir)):
             summary = f"would be a second, empty mailbox: {old} is no longer declared, and may be the same one"
             hint = f"to keep its mail: {_moved(old, heir)}; to destroy it: `removed: [{old}]`; to have both: {_BOTH}"
             yield refuse(heir, summary, hint, "stalwart")
@@ -53,6 +53,13 @@ def left_behind(evidence: Evidence) -> Iterator[Problem]:
         elif known:
             hint = f"to destroy it: `removed: [{old}]`; to rename it: {_moved(old, 'ADDRESS')}"
             yield warn(old, "was kept from here and is no longer declared: it stays as it is", hint)
+
+
+def _slip(evidence: Evidence, old: str, new: str) -> bool:
+    """Whether an address is most likely another one with a slip in its domain: that has neither zone nor key."""
+    known = {*(evidence.desired.zones or ()), *evidence.desired.keyed}
+    (mine, _, here), (theirs, _, there) = old.rpartition("@"), new.rpartition("@")
+    return mine == theirs and _covered(here, known) and not _covered(there, known)
 
 
 _BOTH = "declare both until the new one is there"

@@ -337,7 +337,7 @@ def _closed(found: Found) -> dict[str, str]:
     """Say of the hosts that no MX may name why: a plan with one would be refused."""
     why: dict[str, str] = {}
     for _, item in (pair for zone in found.zones for pair in found.records(zone)):
-        if item.type == "CNAME":
+        if item.type == "CNAME" and item.name != "@":
             why[item.host] = "an alias, which no MX may name (RFC 2181 section 10.3)"
         elif item.type in ("A", "AAAA") and item.proxied:
             why[item.host] = "proxied by Cloudflare, which takes no mail"

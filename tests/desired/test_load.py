@@ -460,6 +460,8 @@ RECORDS = [
     ("{type: A, name: a, content: 10.0.0.1, proxied: true}", "a private address, which can't be proxied"),
     ("{type: AAAA, name: a, content: 'fe80::1%eth0'}", "is no IPv6 address"),
     ('{type: A, name: a, content: 1.2.3.4, comment: "a\\x1bb"}', "comment: holds a character that Cloudflare takes in"),
+    ("{type: TXT, name: a, content: " + "x" * 4081 + "}", "content: takes 4098 bytes, and 4096 are allowed"),
+    ("{type: SRV, name: _a._tcp, content: 0 0 1 192.0.2.1}", "content: 192.0.2.1 is an address"),
 ]
 
 
@@ -493,6 +495,15 @@ def test_a_wrong_record(tmp_path: Path, text: str, what: str) -> None:
         (("type: TXT, name: _dmarc, content: v=DMARC1;p=none", "type: TXT, name: _dmarc, content: v=DMARC1"), "DMARC"),
         (("type: CNAME, name: a, content: b.c", "type: TXT, name: a, content: x"), "stands beside the CNAME"),
         (("type: CNAME, name: '@', content: b.c", "type: A, name: '@', content: 1.2.3.4"), "stands beside the CNAME"),
+        (
+            ("type: A, name: a, content: 1.2.3.4", "type: A, name: a, content: 1.2.3.4, proxied: true"),
+            "is the same record as",
+        ),
+        (("type: NS, name: a, content: b.c", "type: TXT, name: a, content: x"), "stands beside the NS"),
+        (
+            ("type: MX, name: a, content: '.'", "type: MX, name: a, content: b.c, priority: 10"),
+            "says that no mail is taken",
+        ),
     ],
 )
 def test_records_that_do_not_go_together(tmp_path: Path, texts: tuple[str, str], what: str) -> None:

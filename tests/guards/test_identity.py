@@ -128,3 +128,17 @@ def test_l7_a_mail_domain_without_zone_and_key_is_named(name, zones, keyed, hint
     found = recall([Domain(name)], zones=frozenset(zones), keyed=frozenset(keyed))
     assert said(found) == ([(f"domain/{name}", Severity.WARNING)] if hint else [])
     assert all(hint in item.hint for item in found)
+
+
+def test_l5_a_change_of_type_takes_anothers_record_away_too():
+    alias, address = record(ZONE, "CNAME", "a", "b.example"), host("a")
+    (problem,) = recall([alias], dns=ours(address))
+    assert (problem.where, problem.severity) == ("stack mana", Severity.WARNING)
+    assert "dns/mana.how/A/a" in problem.summary
+    assert recall([alias], dns=ours(address), past=Past(frozenset({address}))) == ()
+
+
+def test_l7_a_slip_in_the_domain_is_one_although_nothing_was_applied_yet():
+    more = {"zones": frozenset({"mana.how"}), "past": Past()}
+    assert refused(recall([box(NEW)], mail=[box(OLD)], **more)) == ["stalwart"]
+    assert refused(recall([box("postmaster@b.mana.how")], mail=[box(OLD)], **more)) == []
