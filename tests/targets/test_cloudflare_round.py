@@ -128,8 +128,8 @@ class Place:
         except InvalidDirectory:
             return None
 
-    def converges(self, records: list[Any]) -> None:
-        """Apply, and see it all again; take it away, and see nothing."""
+    def converges(self, *steps: list[Any]) -> None:
+        """Apply one after another, and see it all again; take it away, and see nothing."""
         url = f"{self.server.url}/client/v4"
         target = Cloudflare(stack="mana", zones=["mana.how"], tokens=[Access(TOKEN)], base_url=url)
 
@@ -138,7 +138,7 @@ class Place:
             return diff(Desired(wanted), {"cloudflare": seen}, stack="mana")
 
         try:
-            for wanted in (records, []):
+            for wanted in (*steps, []):
                 now = plan(wanted)
                 assert now.problems == ()
                 for phase in phases(now.changes):
@@ -169,3 +169,17 @@ def test_l9_what_validates_is_there_and_seen_again(place: Place, kind: str, data
     records = place.valid([entry, *delegation])
     if records is not None:
         place.converges(records)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_l9_what_follows_at_the_same_names_is_there_and_nothing_else(place: Place, data: st.DataObject) -> None:
+    steps = []
+    for _ in range(3):
+        step: list[dict[str, Any]] = []
+        for kind in data.draw(st.lists(st.sampled_from(sorted(TYPES)), max_size=6)):
+            entry = data.draw(entries(kind)) | {"name": data.draw(st.sampled_from(["@", "a", "*"]))}
+            if kind != "DS" and place.valid([*step, entry]) is not None:
+                step.append(entry)
+        steps.append(place.valid(step) or [])
+    place.converges(*steps)
