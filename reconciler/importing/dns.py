@@ -169,6 +169,7 @@ _PROVIDERS = re.compile(
 def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, Any]:
     """Return the entries of each zone; what is left out is said. ``derived`` are records of keys that are kept."""
     content: dict[str, Any] = {}
+    _note_mark(found, draft)
     keys, closed = frozenset(derived), _closed(found)
     for zone in found.zones:
         mail, others = _split(found, zone, keys)
@@ -200,6 +201,15 @@ def _split(
         if item not in derived:
             (mail if live.owner == found.stack or _concerns_mail(item, hosts) else others).append((live, item))
     return mail, others
+
+
+def _note_mark(found: Found, draft: Draft) -> None:
+    """Tell of a name that is in use: this directory was imported before, or another one has it and would lose all."""
+    ours = sum(live.owner == found.stack for lives in found.zones.values() for live in lives)
+    if ours and found.request.stack is None:
+        summary = f"{ours} record{'s bear' if ours > 1 else ' bears'} the mark of a stack of this name already"
+        hint = "if that is another directory's, import again with --stack and a name of its own"
+        draft.note(f"stack {found.stack}", summary, hint)
 
 
 def _note_ours(found: Found, mail: Iterable[tuple[Live, Record]], written: Collection[str], draft: Draft) -> None:

@@ -182,9 +182,10 @@ def read(request: Request, settings: Settings, reveal: Reveal, progress: Progres
     if request.compose is not None:
         progress("Reading the compose project")
         found = _with_project(found, settings, progress)
-    label = zones[0] if zones else (request.stalwart or "").partition("://")[2].partition(":")[0]
+    # A server is named whole: `mail` alone is what everybody's is called, and a stack's name has to be its own.
+    label = zones[0].partition(".")[0] if zones else (request.stalwart or "").partition("://")[2].partition(":")[0]
     project = found.project.project if found.project else ""
-    found = replace(found, stack=found.stack or stack_name(project, label.partition(".")[0]))
+    found = replace(found, stack=found.stack or stack_name(project, label))
     if request.stalwart is not None:
         progress("Reading Stalwart")
         found = replace(found, server=_server(found, settings, reveal, progress))

@@ -141,7 +141,8 @@ def test_l6_what_bears_our_mark_is_imported_whatever_it_is(parts: Parts, item: A
     draft, (type_, name, content, more) = parts.draft(), item
     [entry] = entries(parts, [parts.record(type_, name, content, owner="mana", **more)], draft)
     assert (entry["type"], entry["name"]) == (type_, name)
-    assert draft.notes == []
+    [note] = draft.notes
+    assert (note.where, note.summary) == ("stack mana", "1 record bears the mark of a stack of this name already")
 
 
 def test_l6_an_exchange_of_ours_is_imported_even_where_a_plan_then_refuses_it(parts: Parts) -> None:
