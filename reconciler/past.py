@@ -39,29 +39,22 @@ def applied(entries: Iterable[Entry], asked: Collection[Resource]) -> frozenset[
 
 def committed(text: str, asked: Collection[Resource]) -> frozenset[Resource]:
     """Return those that a text of YAML seems to declare, however it is written: by name and value, or by address."""
-    lower, squeezed = text.lower(), _squeezed(text)
+    words = frozenset(word.strip(":") for word in re.split(r"""[\s"'{}\[\],]+""", text.lower()))
+    squeezed = _squeezed(text)
     return frozenset(
         item
         for item in asked
-        if (
-            _declares(lower, squeezed, item)
-            if isinstance(item, Record)
-            else _names(lower, item.address.partition("/")[2])
-        )
+        if (_declares(words, squeezed, item) if isinstance(item, Record) else item.address.partition("/")[2] in words)
     )
 
 
-def _declares(lower: str, squeezed: str, record: Record) -> bool:
+def _declares(words: Collection[str], squeezed: str, record: Record) -> bool:
     key, found, _ = record.name.partition("._domainkey")
-    if found and _names(lower, key):  # the record of a key follows from its selector
+    if found and key in words:  # the record of a key follows from its selector
         return True
     values = [str(value) for _, value in record.data or () if isinstance(value, str)]
     value = max(values, key=len) if values else str(record.content)
-    return _squeezed(value)[:60] in squeezed and (record.name == "@" or _names(lower, record.name))
-
-
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.@-]){re.escape(name.lower())}(?![\w@-]|\.\w)", text) is not None
+    return _squeezed(value)[:60] in squeezed and (record.name == "@" or record.name in words)
 
 
 def _squeezed(text: str) -> str:

@@ -10,6 +10,7 @@ from reconciler.resources import Account, Domain, Group, MailingList
 from reconciler.target import Change
 
 _ALIKE = 0.85  # of two addresses, by difflib: one letter of seven
+_MANY = 10_000  # pairs of addresses that are compared letter by letter
 _NEAR = 0.75  # of two domains
 
 
@@ -38,10 +39,12 @@ def left_behind(evidence: Evidence) -> Iterator[Problem]:
     """Name what was ours and nobody declares any more, and what looks like it and would be made beside it, empty."""
     if evidence.plan.lost:
         return
-    made = list(heirs(evidence))
-    for resource in evidence.undeclared():
+    made, left = [change.address for change in heirs(evidence)], list(evidence.undeclared())
+    by_local = {_local(address): address for address in made}
+    few = made if len(made) * len(left) <= _MANY else ()
+    for resource in left:
         old, known = resource.address, evidence.past.knows(resource)
-        heir = next((change.address for change in made if _alike(old, change.address)), "")
+        heir = by_local.get(_local(old)) or next((address for address in few if _alike(old, address)), "")
         if heir and (known or _slip(evidence, old, heir)):
             summary = f"would be a second, empty mailbox: {old} is no longer declared, and may be the same one"
             hint = f"to keep its mail: {_moved(old, heir)}; to destroy it: `removed: [{old}]`; to have both: {_BOTH}"
@@ -69,13 +72,17 @@ def _moved(old: str, new: str) -> str:
     return f"`moved: [{{from: {old}, to: {new}}}]`"
 
 
+def _local(address: str) -> str:
+    """Return kind and local part of what two addresses have in common where only their domains differ."""
+    return address.rpartition("@")[0] or address
+
+
 def _alike(old: str, new: str) -> bool:
-    """Whether two addresses may be meant to be one: one kind, and one local part, or nearly the same as a whole."""
+    """Whether two addresses may be meant to be one: of one kind, and nearly the same."""
     from difflib import SequenceMatcher
 
     (kind, _, mine), (other, _, theirs) = old.partition("/"), new.partition("/")
-    same = mine.partition("@")[0] == theirs.partition("@")[0]
-    return kind == other and (same or SequenceMatcher(None, mine, theirs).ratio() >= _ALIKE)
+    return kind == other and SequenceMatcher(None, mine, theirs).ratio() >= _ALIKE
 
 
 def domain_unknown(evidence: Evidence) -> Iterator[Problem]:

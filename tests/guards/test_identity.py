@@ -142,3 +142,9 @@ def test_l7_a_slip_in_the_domain_is_one_although_nothing_was_applied_yet():
     more = {"zones": frozenset({"mana.how"}), "past": Past()}
     assert refused(recall([box(NEW)], mail=[box(OLD)], **more)) == ["stalwart"]
     assert refused(recall([box("postmaster@b.mana.how")], mail=[box(OLD)], **more)) == []
+
+
+def test_s2_many_undeclared_and_many_new_ones_are_compared_in_a_moment():
+    old = [box(f"user{index}@mana.how") for index in range(1500)]
+    new = [box(f"other{index}@mana.how") for index in range(1500)]
+    assert len(recall(new, mail=old, past=Past(frozenset(old)))) == len(old)
