@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.dns import text, types
@@ -211,6 +211,21 @@ def policy(record: Record) -> text.MailPolicy | None:
 def excludes(record: Record, other: Record) -> bool:
     """Whether a record allows none of the other's type beside it at its name."""
     return types.TYPES.get(record.type, types.OTHER).excludes(record.name, other.type)
+
+
+def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Record]:
+    """Return the records that answer for a name: its own, or those of the wildcard that stands for it (RFC 4592).
+
+    ``hosts`` maps full names to all that there is at each.
+    """
+    if name in hosts:
+        return hosts[name]
+    above = name
+    while not any(host == above or host.endswith(f".{above}") for host in hosts):
+        _, dot, above = above.partition(".")
+        if not dot:
+            return ()
+    return () if above == name else hosts.get(f"*.{above}", ())
 
 
 # ------------------------------------------------------------------------------------------------------- ownership

@@ -28,6 +28,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     accounts.account_goes,
     dns.second_policy,
     dns.exchange_reachable,
+    dns.service_reachable,
     dkim.selector_still_signs,
     dkim.selector_still_needed,
     dkim.takes_over_unpublished,

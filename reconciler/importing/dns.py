@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
-from reconciler.dns.records import AUTO_TTL, check_data, dkim_record, head, marked, policy, record
+from reconciler.dns.records import AUTO_TTL, answering, check_data, dkim_record, head, marked, policy, record
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -344,13 +344,17 @@ def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iter
 
 
 def _closed(found: Found) -> dict[str, str]:
-    """Say of the hosts that no MX may name why: a plan with one would be refused."""
-    why: dict[str, str] = {}
+    """Say of the hosts that an MX names, and that none may name, why: a plan with one would be refused."""
+    hosts: dict[str, list[Record]] = defaultdict(list)
     for _, item in (pair for zone in found.zones for pair in found.records(zone)):
-        if item.type == "CNAME" and item.name != "@":
-            why[item.host] = "an alias, which no MX may name (RFC 2181 section 10.3)"
-        elif item.type in ("A", "AAAA") and item.proxied:
-            why[item.host] = "proxied by Cloudflare, which takes no mail"
+        hosts[item.host].append(item)
+    why: dict[str, str] = {}
+    for name in {str(item.content) for there in hosts.values() for item in there if item.type == "MX"}:
+        for item in answering(hosts, name):
+            if item.type == "CNAME" and item.name != "@":
+                why[name] = "an alias, which no MX may name (RFC 2181 section 10.3)"
+            elif item.type in ("A", "AAAA") and item.proxied:
+                why[name] = "proxied by Cloudflare, which takes no mail"
     return why
 
 

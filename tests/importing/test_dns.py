@@ -123,6 +123,13 @@ def test_a_comment_that_cant_be_declared_is_nobodys(parts: Parts, comment: str) 
     assert "comment" not in entry
 
 
+def test_d5_an_exchange_that_only_a_proxied_wildcard_answers_for_is_left_out_and_said(parts: Parts) -> None:
+    draft = parts.draft()
+    zone = [parts.record("MX", "@", "in.mana.how", priority=1), parts.record("A", "*", "192.0.2.1", proxied=True)]
+    assert [entry["type"] for entry in entries(parts, zone, draft)] == ["A"]
+    assert "in.mana.how is proxied" in told(draft)
+
+
 def test_the_host_that_a_wildcard_serves(parts: Parts) -> None:
     zone = [parts.record("MX", "@", "in.mana.how", priority=1), parts.record("A", "*", "192.0.2.1")]
     assert len(entries(parts, zone, parts.draft())) == 2
