@@ -287,7 +287,8 @@ def _content(answer: httpcore.Response, bounds: Bounds) -> bytes:
             if bounds.cut:
                 break
             raise Endless("the answer is too large")
-    return bytes(content[: bounds.largest])
+    del content[bounds.largest :]
+    return bytes(content)
 
 
 def _coding(headers: Iterable[tuple[bytes, bytes]]) -> str:
