@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import importlib
+import io
+import json
 import socket
 import ssl
 import subprocess
+import tarfile
 import threading
 import time
 import tracemalloc
@@ -25,10 +29,15 @@ from reconciler.http import Bounds
 from reconciler.observe import providers
 from reconciler.problem import TargetUnreadable
 from reconciler.resources import SecretRef
+from reconciler.simulator.wire import Reply, Request, Server
 from reconciler.targets.cloudflare import Cloudflare, transport
+from reconciler.targets.cloudflare.listing import Access
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
+from reconciler.targets.stalwart.container import _config_file
+from reconciler.targets.stalwart.jmap.api import JmapApi, Selection
 from reconciler.url import parse
 
+LISTING = importlib.import_module("reconciler.targets.cloudflare.listing")
 SECRET = "canary-of-a-secret"
 LARGEST = 1 << 17
 SECONDS = 0.3
@@ -179,7 +188,7 @@ def _stalwart(url: str, _: Path) -> str:
 
 def _cloudflare(url: str, _: Path) -> str:
     target = Cloudflare(
-        stack="mana", zones=["mana.how"], tokens=[(SecretRef("env", "T"), None)], base_url=url, timeout=SECONDS / 2
+        stack="mana", zones=["mana.how"], tokens=[Access(SecretRef("env", "T"))], base_url=url, timeout=SECONDS / 2
     )
     try:
         seen = target.observe([], lambda _: SECRET)
@@ -309,6 +318,104 @@ def test_t11_no_redirect_is_followed(client: Callable[[str, Path], str], tmp_pat
     assert SECRET not in said
 
 
+# ------------------------------------------------------------------------------------------- answers without a last one
+def _asked_again(answer: Callable[[int], bytes]) -> tuple[Server, list[int]]:
+    """Make a server whose answers depend on how often it was asked."""
+    asked: list[int] = []
+
+    def reply(_: Request) -> Reply:
+        asked.append(1)
+        body = answer(len(asked))
+        return Reply(429 if b"Too Many" in body else 200, body, headers={"Retry-After": "0"})
+
+    return Server(reply), asked
+
+
+def _records(count: int) -> bytes:
+    one = {"id": f"r{count}", "type": "A", "name": "www.mana.how", "content": "192.0.2.1"}
+    zone = {"id": "z1", "name": "mana.how", "status": "active"}
+    total = 1 if count == 1 else 999_999
+    result = [zone if count == 1 else one]
+    return json.dumps({"success": True, "result": result, "result_info": {"total_count": total}}).encode()
+
+
+def test_t11_a_listing_without_a_last_page_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LISTING, "_LISTING", SECONDS)
+    server, asked = _asked_again(_records)
+    with server:
+        said = _cloudflare(server.url, Path())
+    assert "does not end" in said
+    assert len(asked) > 2
+
+
+def test_t11_a_listing_of_more_than_there_can_be_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LISTING, "_MOST", 1000)
+    server, asked = _asked_again(_records)
+    with server:
+        assert "does not end" in _cloudflare(server.url, Path())
+    assert len(asked) < 5
+
+
+def test_t11_jmap_objects_without_a_last_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.targets.stalwart.jmap.api._READING", SECONDS)
+
+    def reply(request: Request) -> Reply:
+        answers = []
+        for method, arguments, tag in json.loads(request.body)["methodCalls"]:
+            at = arguments.get("position", 0)
+            said = {"list": [{"id": item} for item in arguments.get("ids") or ()]}
+            if method.endswith("/query"):
+                said = {"ids": [f"i{at}"], "total": at + 2}
+            answers.append([method, said, tag])
+        return Reply.of({"methodResponses": answers})
+
+    login = Login("admin", (SecretRef("env", "A"),), mode=Mode.JMAP)
+    with (
+        Server(reply) as server,
+        Connection(parse(server.url), login, lambda _: SECRET, lambda _: None) as connection,
+        pytest.raises(TargetUnreadable, match="without end"),
+    ):
+        JmapApi(connection).read([Selection("Account"), Selection("Domain")])
+
+
+@pytest.mark.parametrize("client", ["stalwart", "cloudflare"])
+def test_t11_who_asks_to_come_back_at_once_for_ever_is_left(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.targets.stalwart.connection._PATIENCE", SECONDS)
+    body = json.dumps({"title": "Too Many Requests", "status": 429}).encode()
+    server, asked = _asked_again(lambda _: body)
+    began = time.monotonic()
+    with server:
+        if client == "stalwart":
+            login = Login("admin", (SecretRef("env", "A"),), mode=Mode.REST)
+            with Connection(parse(server.url), login, lambda _: SECRET, lambda _: None) as connection:
+                for call in (connection.detect, lambda: connection.send("GET", "/")):
+                    with pytest.raises(TargetUnreadable, match="rate of requests"):
+                        call()
+        else:
+            target = Cloudflare(
+                stack="mana",
+                zones=["mana.how"],
+                tokens=[Access(SecretRef("env", "T"))],
+                base_url=server.url,
+                patience=1,
+            )
+            assert target.observe([], lambda _: SECRET).unread
+            target.close()
+    assert time.monotonic() - began < 4
+    assert len(asked) < 99
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 50_000, "a = " + "{b=" * 5000, "[" + "a." * 9000 + "b]"])
+def test_t12_a_configuration_nested_without_end_is_not_understood(text: str) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("config.toml")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text.encode()))
+    found = _config_file("/x", packed.getvalue())
+    assert found is None or len(found.keys) < 2
+
+
 # ------------------------------------------------------------------------------------------------------------- proxies
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
@@ -413,7 +520,8 @@ def test_t6_a_base_url_is_its_own_token_s_alone() -> None:
     servers = [Wrong(lambda: whole(OK, b"{}"), socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
     urls = [f"http://127.0.0.1:{item.listener.getsockname()[1]}" for item in servers]
     refs = [SecretRef("env", name) for name in ("ONE", "TWO")]
-    tokens = [(refs[0], ["one.example"], urls[0]), (refs[1], ["two.example"], urls[1])]
+    zones = (["one.example"], ["two.example"])
+    tokens = [Access(ref, zone, base_url=url) for ref, zone, url in zip(refs, zones, urls, strict=True)]
     target = Cloudflare(stack="mana", zones=["one.example", "two.example"], tokens=tokens, timeout=SECONDS)
     target.observe([], lambda ref: f"token-{ref.name}")
     target.close()
