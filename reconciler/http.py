@@ -100,7 +100,7 @@ def exchange(client: httpx.Client, method: str, path: str, *, bounds: Bounds | N
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unsent(str(error) or type(error).__name__) from error
     headers = dict(response.headers)
-    return Answer(response.status_code, response.content, headers.get("content-type", ""), headers)
+    return Answer(response.status_code, response.content, headers.get("content-type", "")[:100], headers)
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON

@@ -32,6 +32,7 @@ from reconciler.resources import SecretRef
 from reconciler.simulator.wire import Reply, Request, Server
 from reconciler.targets.cloudflare import Cloudflare, transport
 from reconciler.targets.cloudflare.listing import Access
+from reconciler.targets.stalwart import Stalwart
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
 from reconciler.targets.stalwart.container import _config_file
 from reconciler.targets.stalwart.jmap.api import JmapApi, Selection
@@ -461,6 +462,30 @@ def test_t4_a_name_that_leads_elsewhere_gets_nothing_in_clear(monkeypatch: pytes
     said = _cloudflare(f"http://fake:{listener.getsockname()[1]}", Path())
     server.close()
     assert "leads to 192.0.2.1" in said
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("container", [None, "fake", "evil.example"])
+@pytest.mark.parametrize("url", ["http://fake:{}", "http://evil.example:{}", "http://FAKE:{}"])
+def test_t4_naming_a_container_opens_no_way_out(
+    url: str, container: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever writes the directory names the container, too: what the name leads to has the last word."""
+    listener = socket.create_server(("0.0.0.0", 0))
+    server = Wrong(lambda: whole(OK, b"{}"), listener)
+    port = listener.getsockname()[1]
+    public = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: public)
+    target = Stalwart(
+        url=url.format(port),
+        username="admin",
+        passwords=[SecretRef("env", "A")],
+        container=container,
+        docker_host=f"unix://{tmp_path}/none.sock",
+    )
+    [problem] = target.observe([], lambda _: SECRET).problems
+    server.close()
+    assert "leads to 192.0.2.1" in problem.summary or "unencrypted" in problem.summary
     assert server.asked == []
 
 
