@@ -53,12 +53,13 @@ class Client:
 
     ``scope`` is what its problems block. Nothing is asked before the first call; every call raises `TargetUnreadable`,
     `NotThere` where a container is missing. Containers are told by id or name. A call is over within ``timeout``
-    seconds, whatever the engine does.
+    seconds, whatever the engine does. Making one raises `TargetUnreadable` for a host that is none.
     """
 
     def __init__(self, host: str | None, scope: str, timeout: int = _TIMEOUT) -> None:
         self.scope = scope
         self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
+        self.address = self._parsed()
         self._bounds = Bounds(_LARGEST, timeout)
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
@@ -74,9 +75,8 @@ class Client:
             self._client = None
         _end(self._programs)
 
-    @property
-    def address(self) -> Address | None:
-        """Where the engine is; None for one behind a socket. Raises `TargetUnreadable`."""
+    def _parsed(self) -> Address | None:
+        """Return where the engine is; None for one behind a socket."""
         if self.host.startswith("unix://"):
             return None
         text = self.host if "://" in self.host else f"tcp://{self.host}"
@@ -89,8 +89,7 @@ class Client:
     @property
     def remote(self) -> bool:
         """Whether the engine runs on another machine, where our paths and loopback mean nothing."""
-        address = self.address
-        return address is not None and (address.scheme == "ssh" or not address.is_loopback)
+        return self.address is not None and (self.address.scheme == "ssh" or not self.address.is_loopback)
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """Return what the engine tells of a container."""

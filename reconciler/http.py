@@ -100,7 +100,7 @@ def exchange(client: httpx.Client, method: str, path: str, *, bounds: Bounds | N
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unsent(str(error) or type(error).__name__) from error
     headers = dict(response.headers)
-    return Answer(response.status_code, response.content, headers.get("content-type", ""), headers)
+    return Answer(response.status_code, response.content, headers.get("content-type", "")[:100], headers)
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON
@@ -287,7 +287,8 @@ def _content(answer: httpcore.Response, bounds: Bounds) -> bytes:
             if bounds.cut:
                 break
             raise Endless("the answer is too large")
-    return bytes(content[: bounds.largest])
+    del content[bounds.largest :]
+    return bytes(content)
 
 
 def _coding(headers: Iterable[tuple[bytes, bytes]]) -> str:

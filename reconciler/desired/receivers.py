@@ -66,8 +66,11 @@ def _to_compose(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Se
             where = f"{provider.host or preset.host}:{provider.port or preset.port}"
             yield where, [ref for ref in login if isinstance(ref, SecretRef)]
     engine = overrides.get("docker") or ""
-    if engine.partition("://")[0] in ("tcp", "ssh", "http", "https"):
-        yield _origin(engine), (ref for path, ref in references(spec) if path[0] == "smtp" and path[-1] != "api_key")
+    if engine and not engine.startswith(("unix://", "http+unix://")):
+        yield (
+            _origin(engine if "://" in engine else f"tcp://{engine}"),
+            (ref for path, ref in references(spec) if path[0] == "smtp" and path[-1] != "api_key"),
+        )
 
 
 def _origin(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from typing import Any, NamedTuple, cast
 from reconciler.dns.records import AUTO_TTL, InvalidRecord, owner, record
 from reconciler.names import host
 from reconciler.resources import Live, Record, SecretRef
-from reconciler.targets.cloudflare.transport import Session, Torn, Unsent
+from reconciler.targets.cloudflare.transport import Session, Torn, Unending, Unsent
 
 _PAGE = 5000  # records; the most that is served
 _ZONES_PAGE = 50
+_MOST, _LISTING = 1_000_000, 600.0  # records, and seconds, of one listing
 READ_ZONES = "Zone → Zone → Read"
 EDIT_RECORDS = "Zone → DNS → Edit"
 READ_RECORDS = "Zone → DNS → Read (Edit, to apply)"
@@ -117,9 +119,11 @@ def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], 
 def _pages(session: Session, path: str, right: str, what: str, size: int) -> Iterator[list[dict[str, Any]]]:
     """Yield a listing's pages until all that its total promises is there. Raises `Torn` where it is not."""
     seen: set[str] = set()
-    page, total = 0, None
+    page, total, until = 0, None, time.monotonic() + _LISTING
     while total is None or len(seen) < total:
         page += 1
+        if time.monotonic() > until or (total or 0) > _MOST:
+            raise Unending(f"{what} does not end: {len(seen)} of {total}", "check base_url, and proxies on the way")
         items, count, pages = _items(session.get(path, {"page": page, "per_page": size}, right), what)
         if total not in (None, count):
             raise Torn(f"{what} changed while it was read", "plan again")

@@ -165,7 +165,7 @@ class Session:
 
     def get(self, path: str, query: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Read, again after a throttling or a fault; ``right`` is what the token needs. Raises `Failure`."""
-        waited, tries, throttled = 0.0, 0, 0
+        began, tries, throttled = time.monotonic(), 0, 0
         while True:
             try:
                 return self._send("GET", path, right, query=query)
@@ -178,22 +178,20 @@ class Session:
                 if tries == _TRIES or self._line.stopped.is_set() or isinstance(error, Unending):
                     raise
                 pause = _PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
-            waited += pause
-            if waited > self._line.patience:
+            if time.monotonic() - began + pause > self._line.patience:
                 raise failure
             self._line.wait(pause, failure.summary)
 
     def post(self, path: str, body: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Write once; again only after a throttling, which is a refusal. Raises `Failure`."""
-        waited, throttled = 0.0, 0
+        began, throttled = time.monotonic(), 0
         while True:
             try:
                 return self._send("POST", path, right, body=body)
             except Throttled as error:
                 throttled += 1
                 pause = _pause(error, throttled)
-                waited += pause
-                if waited > self._line.patience:
+                if time.monotonic() - began + pause > self._line.patience:
                     raise
                 self._line.wait(pause, error.summary)
 

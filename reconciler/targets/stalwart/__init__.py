@@ -208,21 +208,21 @@ class Stalwart:
         return Connection(address, self._login, reveal, self._progress, trust=self._trust, admits=admits or anywhere)
 
     def _private(self, address: Address) -> url.Admits:
-        """Say where plain HTTP stays on this machine: loopback, the declared container, or its private network.
+        """Say where plain HTTP may lead: this machine, a private container network, those of the declared container.
 
-        Raises `TargetUnreadable` for any other address; a name may still lead only where that is so.
+        Raises `TargetUnreadable` for what leads elsewhere for certain; a name is held to it when it is connected to.
         """
-        if address.is_loopback:
+        if address.is_loopback or (url.ip(address.host) and address.may_go_plain()):
             return address.admits
         if self._docker is not None:
             with contextlib.suppress(DockerUnreachable):
                 container = self._docker.inspect()
-                named = address.host in {name.lower() for name in (self._docker.name, *container.aliases)}
                 found = url.ip(address.host)
-                if named or (_is_inside(container, found) if found else address.may_go_plain()):
-                    return functools.partial(_is_inside, container)
-            if address.host == self._docker.name.lower():
-                return address.admits
+                named = address.host in {name.lower() for name in (self._docker.name, *container.aliases)}
+                if named or (found and _is_inside(container, found)):
+                    return lambda ip: _is_inside(container, ip) or address.admits(ip)
+        if address.may_go_plain(self._docker.name if self._docker else None):
+            return address.admits
         raise TargetUnreadable(
             self._problem(
                 "would send the administrator's password unencrypted",

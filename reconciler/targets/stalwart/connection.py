@@ -294,16 +294,18 @@ class Connection:
         self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
     ) -> Answer:
         """Exchange, and wait where the rate limit says so: such a request was not carried out."""
-        waited = 0.0
+        until, times = time.monotonic() + _PATIENCE, 0
         while True:
             answer = self._exchange(method, path, params, body, credentials)
-            if answer.status != 429 or "Requests" not in answer.word("title") or waited >= _PATIENCE:  # noqa: PLR2004
+            if answer.status != 429 or "Requests" not in answer.word("title"):  # noqa: PLR2004 (HTTP)
+                return answer
+            times += 1
+            if time.monotonic() >= until or times > _PATIENCE:  # a server may ask for no pause at all, for ever
                 return answer
             asked = http.retry_after(answer.headers)
             pause = min(_PAUSE if asked is None else asked, _PATIENCE)
             self.progress(f"{self.where}: waiting {pause:.0f} s for its rate limit")
             time.sleep(pause)
-            waited += max(pause, 1.0)
 
     def _checked(self, answer: Answer) -> Answer:
         summary, hint = self._objection(answer)

@@ -6,6 +6,7 @@ is named in no answer at all, which is a failure too (jmap-0.16.md, section 0).
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from reconciler.targets.stalwart.release import JMAP, Release
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
 _PAGE = 5000  # ids of one query
+_MOST, _READING = 1_000_000, 600.0  # objects, and seconds, of one reading
 _USING = ("urn:ietf:params:jmap:core", "urn:stalwart:jmap")
 _SINGLETON = "singleton"
 
@@ -245,7 +247,10 @@ class JmapApi:
         due: deque[_Call] = deque(item.get() for item in listings.values())
         spare = 2 * CALLS - len(due) if len(due) + len(lists) > CALLS else CALLS - len(due)
         due.extend(item.query(0) for item in lists[: len(lists) if lenient else max(spare, 0)])
+        until = time.monotonic() + _READING
         while due:
+            if time.monotonic() > until or sum(len(item.ids) for item in lists) > _MOST:
+                raise TargetUnreadable(self.connection.problem("lists its objects without end", _STRANGE))
             batch = [due.popleft() for _ in range(min(CALLS, len(due)))]
             responses = self.call(*((call.method, call.arguments) for call in batch))
             for call, response in zip(batch, responses, strict=True):
