@@ -7,7 +7,7 @@ somebody typed in the wrong place. Only what is known to be harmless is shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -164,3 +164,11 @@ def looks_secret(name: str, text: str) -> bool:
     if not text or _SWITCH.fullmatch(text) or text.lower() in _PLAIN_WORDS:
         return False
     return is_secret_name(name) or is_secret_form(text)
+
+
+_QUOTED = re.compile(r"\"[^\"\n]*\"?|(?<!\w)'[^'\n]*'?|`[^`\n]*`?")
+
+
+def without_values(text: str, names: Container[str] = ()) -> str:
+    """Return what a program or server says without what it quotes, unless that is one of the known ``names``."""
+    return _QUOTED.sub(lambda found: found[0] if found[0].strip("\"'`") in names else '"…"', text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, TargetUnreadable
+from reconciler.secrecy import without_values
 from reconciler.targets.compose.envfile import EnvFile
 
 OLDEST = (2, 20)
@@ -21,7 +22,6 @@ _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace peri
 # silently take its place. SSH_AUTH_SOCK is needed for DOCKER_HOST=ssh://.
 _PASSED = ("PATH", "HOME", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "SSH_AUTH_SOCK")
 _KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
-_QUOTED = re.compile(r"\"[^\"\n]*\"?|(?<!\w)'[^'\n]*'?|`[^`\n]*`?")
 _TELLING = 6  # characters of a part of a word that may be a secret of its own
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
@@ -138,8 +138,8 @@ class Program:
         names = {name for text in (*written, _read(self.env_file)) for name in _KEY.findall(text)}
         bare = (word for text in written for line in text.splitlines() for word in _value_words(line))
         hidden = [*secrets, *self._words(), *(word for word in bare if word not in names)]
-        quoted = _QUOTED.sub(lambda found: found[0] if found[0].strip("\"'`") in names else '"…"', output)
-        lines = [line.strip() for line in redact(quoted, hidden).splitlines() if line.strip()]
+        told = redact(without_values(output, names), hidden)
+        lines = [line.strip() for line in told.splitlines() if line.strip()]
         said = "; ".join(lines[-3:])[:500]
         where = ", ".join(str(file) for file in self.files)
         return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.desired.raw_keys import in_config_file
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.secrecy import without_values
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, renewed
 from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import ConfigFile, Docker, look
@@ -288,7 +289,8 @@ def _objection(edit: Edit, ours: Mapping[str, str], foreign: Mapping[str, str]) 
                 hint = "the server has no default for it: write a value; what was there before is back in force"
             return Problem(address, f"the server does not take {key}: {text}", hint)
     for key, text in foreign.items():
-        summary = f"is stored but not in force: the server keeps its old settings because of {key}: {text}"
+        cause = f"{key}: {without_values(text)}"  # it may quote what somebody else wrote there
+        summary = f"is stored but not in force: the server keeps its old settings because of {cause}"
         return Problem(address, summary, _UNBLOCK.get(key, f"correct {key}, then run apply again"))
     return None
 
