@@ -1,14 +1,14 @@
 """The Docker Engine: the few calls that targets make, and what goes wrong as problems of ours.
 
-Its API is asked without a version, which is the newest that an engine has. Docker's own package has no end to its
-waits, and reads whatever an engine answers.
+The `docker` package speaks its API. By itself it has no end to its waits, reads whatever an engine answers, and gives
+ssh our whole environment: so its requests are carried by our one client, within bounds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import functools
+import io
 import os
 import re
 import socket
@@ -17,10 +17,11 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from reconciler import http, url
 from reconciler.deadline import Deadline
@@ -29,15 +30,21 @@ from reconciler.problem import Problem, TargetUnreadable
 from reconciler.url import Address
 
 if TYPE_CHECKING:
+    import docker
     import httpx
+    import requests
 
+# Functions import `docker` itself and none of its modules. It imports itself in circles, and two targets import it at
+# the same time in two threads: two ways into the circle end in a deadlock of Python's import locks.
 _TIMEOUT = 30  # seconds for one call to the engine
 _LARGEST = 64 << 20  # bytes of an answer; what is told of a thousand containers is 5 MiB
 _LOG = 16 << 20  # bytes of a log
-_MISSING = 404
 _SOCKET = "unix:///var/run/docker.sock"
 _LOCAL = Address("http", "localhost", 80)  # what a request down a socket calls its host
-_FRAME = 8  # bytes before each piece of a log: the stream, three zeros, the length
+_PLACE = "tcp://localhost:2375"  # what the package is told of where the engine is, for its URLs
+_OURS = ("content-encoding", "content-length", "transfer-encoding", "location")  # headers that our client deals with
+
+_allowed: ContextVar[Bounds] = ContextVar("allowed")
 
 
 class Declined(TargetUnreadable):
@@ -53,7 +60,8 @@ class Client:
 
     ``scope`` is what its problems block. Nothing is asked before the first call; every call raises `TargetUnreadable`,
     `NotThere` where a container is missing. Containers are told by id or name. A call is over within ``timeout``
-    seconds, whatever the engine does. Making one raises `TargetUnreadable` for a host that is none.
+    seconds, whatever the engine does; the first one takes a question for the engine's version besides. Making a client
+    raises `TargetUnreadable` for a host that is none.
     """
 
     def __init__(self, host: str | None, scope: str, timeout: int = _TIMEOUT) -> None:
@@ -61,7 +69,8 @@ class Client:
         self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
         self.address = self._parsed()
         self._bounds = Bounds(_LARGEST, timeout)
-        self._client: httpx.Client | None = None
+        self._client: docker.APIClient | None = None
+        self._carrier: _Carrier | None = None
         self._lock = threading.Lock()
         self._programs: list[subprocess.Popen[bytes]] = []
         self._finish = weakref.finalize(self, _end, self._programs)
@@ -70,9 +79,9 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = self._client = None
         _end(self._programs)
 
     def _parsed(self) -> Address | None:
@@ -93,76 +102,64 @@ class Client:
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """Return what the engine tells of a container."""
-        with self.understanding():
-            return dict(self.get(f"/containers/{_named(container)}/json"))
+        with self.reaching() as client:
+            return dict(client.inspect_container(_named(container)))
 
     def archive(self, container: str, path: str, largest: int) -> bytes | None:
         """Return the beginning of the archive (tar) of a file or directory in a container; None where there is none.
 
-        The engine compresses for who accepts it (field.md, L17).
+        The engine compresses for who accepts it (field.md, L17), which the package does not here.
         """
-        with contextlib.suppress(NotThere):
-            asked = {"params": {"path": path}, "headers": {"Accept-Encoding": "identity"}}
-            bounds = replace(self._bounds, largest=largest, cut=True)
-            return self.ask("GET", f"/containers/{_named(container)}/archive", bounds, **asked).body
+        with contextlib.suppress(NotThere), self.reaching(largest=largest, cut=True) as client:
+            pieces, _ = client.get_archive(_named(container), path)
+            return b"".join(pieces)
         return None
 
     def log(self, container: str, lines: int, since: datetime | None = None) -> str:
         """Return the last lines that a container printed, ``since`` a time (UTC, without a zone)."""
-        raw = bool(self.inspect(container)["Config"].get("Tty"))
-        params: dict[str, Any] = {"stdout": 1, "stderr": 1, "tail": lines}
-        if since is not None:
-            params["since"] = int(since.replace(tzinfo=UTC).timestamp())
-        bounds = replace(self._bounds, largest=_LOG, cut=True)
-        body = self.ask("GET", f"/containers/{_named(container)}/logs", bounds, params=params).body
-        return (body if raw else b"".join(_pieces(body))).decode(errors="replace")
+        with self.reaching(largest=_LOG, cut=True) as client:
+            return str(client.logs(_named(container), tail=lines, since=since).decode(errors="replace"))
 
     def restart(self, container: str, stop: int) -> None:
         """Restart a container, which gets ``stop`` seconds to end; returns when it has been started again."""
-        bounds = replace(self._bounds, seconds=self._bounds.seconds + stop)
-        self.ask("POST", f"/containers/{_named(container)}/restart", bounds, params={"t": stop})
+        with self.reaching() as client:
+            client.restart(_named(container), timeout=stop)
 
     # ------------------------------------------------------------------------------------------------------- the wire
-    def get(self, path: str, **params: Any) -> Any:
-        """Ask for JSON. Raises `TargetUnreadable`."""
-        return self._json(self.ask("GET", path, params=params))
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Send JSON, and return what is answered to it; None for an answer that says nothing."""
-        answer = self.ask("POST", path, json=body)
-        return self._json(answer) if answer.content_type.startswith("application/json") else None
-
-    def ask(self, method: str, path: str, bounds: Bounds | None = None, **request: Any) -> http.Answer:
-        """Send one request. Raises `TargetUnreadable`."""
+    @contextlib.contextmanager
+    def reaching(self, **bounds: Any) -> Iterator[docker.APIClient]:
+        """Yield the package's client, within `understanding`. ``bounds`` are fields of `Bounds` for its calls."""
+        outside = _allowed.set(self._bounds)
         try:
-            answer = http.exchange(self._connected(), method, path, bounds=bounds, **request)
-        except (http.Unanswered, OSError) as error:  # the latter of a certificate's files
-            raise self.unreachable(_cause(error)) from error
-        if answer.status < 400:  # noqa: PLR2004 (HTTP)
-            return answer
-        kind = NotThere if answer.status == _MISSING else Declined
-        said = answer.word("message") or f"HTTP {answer.status}"
-        raise kind(self._problem(f"refuses: {said[:500]}"))
+            with self.understanding():
+                client = self._connected()
+                _allowed.set(replace(self._bounds, **bounds))
+                yield client
+        finally:
+            _allowed.reset(outside)
 
     @contextlib.contextmanager
     def understanding(self) -> Iterator[None]:
-        """Turn what is wrong with an answer into a problem: any is believed."""
+        """Turn what goes wrong into a problem: the package believes any answer. Raises `TargetUnreadable`."""
+        import docker
+
         try:
             yield
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except docker.errors.APIError as error:
+            kind = NotThere if isinstance(error, docker.errors.NotFound) else Declined
+            raise kind(self._problem(f"refuses: {str(error.explanation)[:500]}")) from error
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise self.unreachable("answers what can't be understood") from error
+        except (http.Unanswered, docker.errors.DockerException, OSError) as error:  # the last of a certificate's files
+            raise self.unreachable(_cause(error)) from error
 
-    def _json(self, answer: http.Answer) -> Any:
-        body = answer.json()
-        if body is None:
-            raise self.unreachable("answers what can't be understood")
-        return body
-
-    def _connected(self) -> httpx.Client:
+    def _connected(self) -> docker.APIClient:
         with self._lock:
-            if self._client is None:
-                self._client = self._made(self.address)
-            return self._client
+            if self._carrier is None:
+                self._carrier = _Carrier(self._made(self.address))
+        if self._client is None:  # asked for by two threads at once it is made twice, rather than one after the other
+            self._client = _speaking(self._carrier, self._bounds.seconds)
+        return self._client
 
     def _made(self, address: Address | None) -> httpx.Client:
         """Make the client. Whom to ask is the environment's choice, which says by tcp:// that the way is safe."""
@@ -202,13 +199,76 @@ def _cause(error: Exception) -> str:
     return f"can't be reached: {getattr(system, 'strerror', None) or system or error}"
 
 
-def _pieces(body: bytes) -> Iterator[bytes]:
-    """Yield what was printed, of a log that says before each piece on which stream."""
-    at = 0
-    while at + _FRAME <= len(body):
-        length = int.from_bytes(body[at + 4 : at + _FRAME], "big")
-        yield body[at + _FRAME : at + _FRAME + length]
-        at += _FRAME + length
+# ---------------------------------------------------------------------------------------------------- Docker's package
+def _speaking(carrier: _Carrier, timeout: float) -> docker.APIClient:
+    """Make the package's client, which speaks the engine's own version of the API. Raises what its calls do."""
+    import docker
+
+    def made(version: str) -> docker.APIClient:
+        client = docker.APIClient(_PLACE, version, timeout=cast("int", timeout))
+        client.trust_env = False  # a .netrc may hold a login for any host
+        for scheme in ("http://", "https://"):
+            client.mount(scheme, cast("Any", carrier))
+        return client
+
+    lowest = made(docker.constants.MINIMUM_DOCKER_API_VERSION)  # type: ignore[attr-defined]
+    return made(str(lowest.version(api_version=False)["ApiVersion"]))
+
+
+class _Carrier:
+    """What carries the package's requests, a `requests.adapters.BaseAdapter`: our client, within its bounds."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def send(self, request: requests.PreparedRequest, timeout: float | None = None, **_: object) -> requests.Response:
+        """Carry out a request, which is over within ``timeout`` seconds. Raises `http.Unanswered`."""
+        bounds = _allowed.get()
+        if timeout is not None:  # longer for a restart
+            bounds = replace(bounds, seconds=timeout)
+        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers)}
+        answer = http.exchange(self._client, str(request.method), request.path_url, bounds=bounds, **sent)
+        return _response(request, answer)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _response(request: requests.PreparedRequest, answer: http.Answer) -> requests.Response:
+    """Return an answer as the package takes it: whole, unpacked, and leading nowhere else."""
+    import requests
+    import urllib3
+
+    headers = {name: value for name, value in answer.headers.items() if name not in _OURS}
+    response = requests.Response()
+    response.status_code, response.url, response.request = answer.status, str(request.url), request
+    response.headers = requests.structures.CaseInsensitiveDict(headers)
+    response.raw = urllib3.HTTPResponse(_Body(answer.body), headers, answer.status, preload_content=False)
+    response.encoding = "utf-8"
+    response.json = functools.partial(_json, answer)  # type: ignore[method-assign]
+    return response
+
+
+def _json(answer: http.Answer, **_: object) -> Any:
+    """Parse an answer with care. Raises ValueError."""
+    if answer.status >= 400:  # noqa: PLR2004 (HTTP)
+        return {"message": answer.word("message") or f"HTTP {answer.status}"}
+    body = answer.json()
+    if body is None:
+        raise ValueError("is no JSON")
+    return body
+
+
+class _Body(io.BytesIO):
+    """A body that is here already, which the package takes for a connection: it looks for its socket within."""
+
+    @property
+    def fp(self) -> Self:
+        """What would be read from."""
+        return self
+
+    raw = fp
 
 
 # -------------------------------------------------------------------------------------------------- ways to an engine
@@ -235,29 +295,30 @@ def _down_socket(path: str) -> http.Dial:
 
 
 def _over_ssh(address: Address, programs: list[subprocess.Popen[bytes]]) -> http.Dial:
-    """Start the ssh program, which knows the user's keys and configuration, for each connection."""
-    user = ["-l", address.user] if address.user else []
-    port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration
-
     def dial(_deadline: Deadline, _: Bounds) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                programs.append(
-                    subprocess.Popen(
-                        ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"],
-                        env=_ssh_environment(),
-                        stdin=theirs.fileno(),
-                        stdout=theirs.fileno(),
-                        process_group=0,  # an interrupt is ours to deal with
-                    )
-                )
+                programs.append(_ssh(address, theirs))
             except BaseException:
                 ours.close()
                 raise
         return ours
 
     return dial
+
+
+def _ssh(address: Address, end: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the ssh program, which knows the user's keys and configuration. Raises OSError."""
+    user = ["-l", address.user] if address.user else []
+    port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration
+    return subprocess.Popen(
+        ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"],
+        env=_ssh_environment(),
+        stdin=end.fileno(),
+        stdout=end.fileno(),
+        process_group=0,  # an interrupt is ours to deal with
+    )
 
 
 def _ssh_environment() -> dict[str, str]:
@@ -275,27 +336,19 @@ def _end(programs: list[subprocess.Popen[bytes]]) -> None:
 def _context_host(scope: str) -> str:
     """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
 
-    Raises `TargetUnreadable` where DOCKER_CONTEXT names none.
+    The package does not know DOCKER_CONTEXT, and without a configuration it would look for contexts in the folder that
+    we are in, which others may write. Raises `TargetUnreadable` where DOCKER_CONTEXT names none.
     """
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    asked = os.environ.get("DOCKER_CONTEXT")
-    name = asked or _told(folder / "config.json", "currentContext") or "default"
+    import docker
+
+    name, context = os.environ.get("DOCKER_CONTEXT"), None
     if name == "default":
         return _SOCKET
-    meta = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
-    host = _told(meta, "Endpoints", "docker", "Host")
-    if asked and not host:
-        hint = "see docker context ls, or unset DOCKER_CONTEXT"
+    if docker.utils.config.find_config_file():  # type: ignore[attr-defined]
+        with contextlib.suppress(Exception):  # what it raises for a file that can't be read is no more than that
+            context = docker.context.ContextAPI.get_context(name)
+    host = getattr(context, "Host", None)
+    if name and not host:
+        hint = "see docker context ls, and docker context use, or unset DOCKER_CONTEXT"
         raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope=scope))
-    return host or _SOCKET
-
-
-def _told(file: Path, *keys: str) -> str:
-    """Return a text out of a file of Docker's; empty where it is not there or says something else."""
-    try:
-        value = json.loads(file.read_bytes())
-        for key in keys:
-            value = value[key]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return value if isinstance(value, str) else ""
+    return str(host or _SOCKET)

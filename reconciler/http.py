@@ -255,7 +255,9 @@ class _Transport:
                 answer.close()
         except _errors() as error:
             raise unanswered(error, _now.deadline) from error
-        return httpx.Response(answer.status, headers=answer.headers, content=content, request=request)
+        # httpx would unpack again what is unpacked.
+        headers = [item for item in answer.headers if item[0].lower() != b"content-encoding"]
+        return httpx.Response(answer.status, headers=headers, content=content, request=request)
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -123,6 +123,16 @@ def test_an_answer_may_not_be_larger_than_its_bound_packed_or_not(server, client
             http.exchange(client, "GET", "/")
 
 
+@pytest.mark.parametrize("coding", [b"gzip", b"x-gzip", b"GZIP", b"identity, gzip"])
+def test_a_packed_answer_is_unpacked_once(server, client, coding: bytes) -> None:
+    for status, said in ((b"200 OK", b'{"title":"yes"}'), (b"403 No", b'{"title":"no"}')):
+        packed = gzip.compress(said)
+        head = b"HTTP/1.1 %s\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (status, coding, len(packed))
+        server.pieces = [head + packed]
+        answer = http.exchange(client, "GET", "/")
+        assert (answer.status, answer.body) == (int(status[:3]), said)
+
+
 def test_an_answer_that_drips_has_an_end(server, client) -> None:
     server.pieces, server.pause = [b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", *[b"x"] * 900], 0.05
     began = time.monotonic()

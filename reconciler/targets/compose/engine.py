@@ -6,14 +6,13 @@ That is decided in seconds, and never waited for in silence.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.docker import Client, Declined, NotThere
+from reconciler.docker import Client, NotThere
 from reconciler.problem import TargetUnreadable
 
 PROJECT = "com.docker.compose.project"
@@ -97,35 +96,35 @@ class Engine(Client):
         Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
         for _ in range(_LISTINGS):
-            with contextlib.suppress(NotThere), self.understanding():
-                found = self.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT]}))
+            with contextlib.suppress(NotThere), self.reaching() as client:
+                found = client.containers(all=True, filters={"label": PROJECT})
                 return tuple(_container(item) for item in found)
             time.sleep(_PAUSE)
         raise self.unreachable("lists no containers, as it removes one after the other")
 
     def networks(self) -> dict[str, tuple[str, ...]]:
         """Map the networks' names to their subnets."""
-        with self.understanding():
-            return {item["Name"]: _subnets(item) for item in self.get("/networks")}
+        with self.reaching() as client:
+            return {item["Name"]: _subnets(item) for item in client.networks()}
 
     def details(self, container: Container) -> Details | None:
         """Inspect a container; None when it has gone since it was listed."""
-        with contextlib.suppress(NotThere), self.understanding():
-            return _details(self.inspect(container.id))
+        with contextlib.suppress(NotThere), self.reaching() as client:
+            return _details(client.inspect_container(container.id))
         return None
 
     def check(self, container: Container, command: Sequence[str]) -> bool | None:
         """Run a health check's command in the container, as the engine would, and say whether it passes.
 
-        None where it can't be run: the image lacks its program.
+        None where it can't be run: the image lacks its program, which newer engines refuse to start. The package's own
+        call to start it would wait at a connection without end.
         """
-        wanted = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(command)}
         try:
-            with self.understanding():
-                made = f"/exec/{self.post(f'/containers/{container.id}/exec', wanted)['Id']}"
-                with contextlib.suppress(Declined):  # newer engines refuse to start what is not there
-                    self.post(f"{made}/start", {"Detach": False, "Tty": False})
-                code = self.get(f"{made}/json").get("ExitCode")
+            with self.reaching() as client:
+                made = client.exec_create(container.id, list(command))["Id"]
+                start = f"{client.base_url}/v{client.api_version}/exec/{made}/start"
+                client.post(start, json={"Detach": False, "Tty": False})
+                code = client.exec_inspect(made).get("ExitCode")
         except TargetUnreadable:  # it hangs, or the container stopped under it: its state is looked at next
             return False
         return None if code in _NOT_RUN else code == 0

@@ -103,7 +103,7 @@ class Container:
 
 
 class Docker:
-    """One container of one engine.
+    """One container of one engine. The `docker` package is imported when it is first asked.
 
     ``host`` is as in ``DOCKER_HOST``; None takes the environment's.
     """
