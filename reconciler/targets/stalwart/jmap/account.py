@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from reconciler.desired.objects import TYPE
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNMANAGED, Account, Different, Live, Resource, SecretRef, Special, Verdict
+from reconciler.secrets import schemes
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Connection, Credentials
@@ -103,6 +103,9 @@ class _Accounts:
         """Yield accounts, and report what stands in the way of those that are wanted."""
         for address, item in self._found.items():
             yield Live(self._account(address, item), id=str(item["id"]), detail=item)
+        for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
+            if isinstance(account.password, SecretRef):
+                passwords.revealed(account, account.password, self._reading.reveal, self._reading.report)
         for account in (*self._wanted.values(), *self._missing):
             for summary, hint in self._objections(account):
                 self._reading.report(Problem(account.address, summary, hint, scope=account.address))
@@ -286,14 +289,15 @@ class Passwords:
         value = passwords.revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
         if value is None or not isinstance(ref, SecretRef):
             return passwords.UNUSABLE
-        login = self.connection.login
+        login, clear = self.connection.login, schemes.clear(value)
         if address == login.name.lower():  # who we are was told by the server just now
-            if login.accepted == Credentials(login.name, value):
+            if login.accepted == Credentials(login.name, clear):
                 self.checks.answered(address, value, self.container, accepted=True)
-            elif Credentials(login.name, value).digest in login.refused:
+            elif Credentials(login.name, clear).digest in login.refused:
                 self.checks.answered(address, value, self.container, accepted=False)
-        attempt = functools.partial(try_login, self.connection)
-        return self.checks.verdict(address, ref, self.reveal, attempt, self.container)
+        return self.checks.verdict(
+            address, ref, self.reveal, lambda who, _: try_login(self.connection, who, clear), self.container
+        )
 
     def written(self, change: Change, domain: str) -> None:
         """Remember that a password was written; our own is tried first from the next request on."""

@@ -25,7 +25,7 @@ from typing import Any
 from reconciler import files
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, SecretRef, Unreadable, Verdict
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets.schemes import is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.stalwart.connection import Connection
 

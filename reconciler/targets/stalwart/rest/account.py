@@ -8,7 +8,8 @@ from typing import Any
 
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Different, Group, Live, Same, SecretRef, Unreadable, Verdict
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets import schemes
+from reconciler.secrets.schemes import is_crypt_hash
 from reconciler.target import Change
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
@@ -224,7 +225,8 @@ def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> 
         return passwords.UNUSABLE, None
     if stored is None:
         return Different(), None
-    if not is_crypt_hash(stored):
+    known = schemes.stored(stored)
+    if known is not None and not known[1]:
         summary, hint = "its password is stored in clear text on the server", "apply writes a hash in its place"
         return Different(), Problem(account.address, summary, hint, Severity.WARNING)
     same = passwords.matches(value, stored)
@@ -249,12 +251,17 @@ def _importable(account: Account, stored: Sequence[str], taken: Import) -> str |
         hint = "write a `password` for it: after a loss it is made without one"
         note(address, "has no password that could be imported", hint)
         return None
+    if schemes.stored(own[0]) is None:
+        summary = "its password is kept in a form that this server verifies no login with"
+        note(address, summary, "set another one on the server")
+        return None
+    value = schemes.importable(own[0])
     try:
-        passwords.check_password(own[0])
+        passwords.check_password(value)
     except ValueError as error:
         note(address, f"its password {error}", "set another one on the server")
         return None
-    if not is_crypt_hash(own[0]):
+    if not is_crypt_hash(value):
         hint = "it is imported with `enforce_password: false`: take that away, and apply writes a hash"
         note(address, "its password is stored in clear text, or as an unknown hash", hint)
-    return own[0]
+    return value
