@@ -12,7 +12,7 @@ import re
 
 _SALTED = r"[^$\s]+\$[^$\s]+"
 _ARGON2 = re.compile(rf"\$argon2(id|i|d)\$(v=\d+\$)?m=\d+,t=\d+,p=\d+(,[^$]*)?\${_SALTED}")
-_PBKDF2 = re.compile(rf"\$pbkdf2(-sha256|-sha512)?\$(v=\d+\$)?i=\d+(,l=\d+)?\${_SALTED}")
+_PBKDF2 = re.compile(rf"\$pbkdf2-sha(256|512)\$(v=\d+\$)?i=\d+(,l=\d+)?\${_SALTED}")
 _CRYPT = re.compile(
     r"\$6\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{86}"
     r"|\$5\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{43}"

@@ -59,7 +59,7 @@ def _verify_prefix(stored: str, given: str) -> bool:
         return _verify_argon2(stored, given)
     if stored.startswith(("$pbkdf2", "$scrypt")):
         return _verify_phc(stored, given)
-    if stored.startswith("$2"):
+    if stored.startswith(("$2a", "$2b", "$2y")):
         import bcrypt
 
         try:
@@ -90,7 +90,7 @@ def _verify_phc(stored: str, given: str) -> bool:
             memory = 256 * cost * block
             found = hashlib.scrypt(given.encode(), salt=raw, n=cost, r=block, p=lanes, maxmem=memory, dklen=len(digest))
         else:
-            algorithm = {"pbkdf2": "sha1", "pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}[name]
+            algorithm = {"pbkdf2-sha256": "sha256", "pbkdf2-sha512": "sha512"}[name]
             found = hashlib.pbkdf2_hmac(algorithm, given.encode(), raw, options["i"], len(digest))
     except (ValueError, KeyError):
         return False

@@ -274,7 +274,13 @@ REFUSED = [
         "{PBKDF2}$1$salt$5000$abc",
         "{NTLM}abc",
     ),
-    *("{SHA512}" + "0" * 128, "{SSHA512.HEX}00", "{PLAIN}", "$pbkdf2-sha256$29000$c2FsdA$aGFzaA"),
+    *(
+        "$pbkdf2$i=1000,l=20$c2FsdHNhbHQ$aGFzaGhhc2g",
+        "{SHA512}" + "0" * 128,
+        "{SSHA512.HEX}00",
+        "{PLAIN}",
+        "$pbkdf2-sha256$29000$c2FsdA$aGFzaA",
+    ),
 ]
 
 
