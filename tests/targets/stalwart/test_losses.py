@@ -1,10 +1,15 @@
 """What must not be lost: each row on a fake of each generation, by what is on the server afterwards."""
 
+from dataclasses import replace
+
 import bcrypt
 import pytest
 
+from reconciler import guards
+from reconciler.guards.evidence import Evidence, Policy
+from reconciler.plan import Desired, diff
 from reconciler.problem import Severity
-from reconciler.resources import Account, Domain
+from reconciler.resources import Account, Domain, Group, Listener, MailingList, Setting
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Status
@@ -92,3 +97,200 @@ def test_l12_a_live_password_that_logs_nobody_in_is_told_by_import(world):
     found = survey(world)
     assert "till@mana.how" not in found.hashes
     assert any("verifies no login" in text for text in told(found))
+
+
+# ------------------------------------------------------------------------------------------------- L2, our own access
+ADMIN_OLD = Account("admin", "admin", None, "Boss", ("admin",), password=ref("ADMIN"))
+ADMIN_NEW = Account("admin@mana.how", "admin", "admin@mana.how", "Boss", ("admin",), password=ref("ADMIN"))
+SECOND = person("boss", roles=("admin",), password=ref("NOREPLY"))
+
+
+def refusals(world, wanted, passwords=None, **more):
+    """Plan and guard as the program does; who is refused, by address."""
+    desired = Desired(tuple(wanted), **more)
+    seen = {"stalwart": world.observe(wanted)}
+    plan = diff(desired, seen, stack="mana")
+    policy = Policy(passwords=passwords or (ref("ADMIN"),))
+    return {
+        it.where: it for it in guards.check(Evidence(plan, desired, seen, policy)) if it.severity is Severity.REFUSED
+    }
+
+
+@pytest.fixture
+def settled(either):
+    """A server with its administrator and another one, who gets in as the first."""
+    admin = ADMIN_OLD if either.secrets.get("RECOVERY") is None else ADMIN_NEW
+    wanted = [DOMAIN, admin, SECOND]
+    assert {item.status for item in either.apply(wanted).values()} == {Status.DONE}
+    assert either.plan(wanted).pending == ()
+    return either, admin, wanted
+
+
+def test_l2_nothing_is_refused_that_leaves_us_in(settled):
+    world, admin, wanted = settled
+    more = replace(admin, description="Another", aliases=("root@mana.how",), roles=("admin", "user"))
+    if "RECOVERY" in world.secrets:
+        more = replace(more, roles=("admin",))
+    assert refusals(world, [DOMAIN, more, SECOND]) == {}
+    assert refusals(world, wanted, removed=frozenset({"account/boss@mana.how"})) == {}
+
+
+def test_l2_our_account_is_not_removed(settled):
+    world, admin, _ = settled
+    assert admin.address in refusals(world, [DOMAIN, SECOND], removed=frozenset({admin.address}))
+
+
+def test_l2_our_role_is_not_taken_away(settled):
+    world, admin, _ = settled
+    assert admin.address in refusals(world, [DOMAIN, replace(admin, roles=("user",)), SECOND])
+
+
+def test_l2_our_password_stays_one_that_we_try(settled):
+    world, admin, _ = settled
+    world.secrets["OTHER"] = "an0ther passw0rd"
+    changed = [DOMAIN, replace(admin, password=ref("OTHER")), SECOND]
+    found = refusals(world, changed)
+    assert "OTHER" in found[admin.address].summary
+    assert "an0ther" not in str(found)
+    assert refusals(world, changed, passwords=(ref("OTHER"), ref("ADMIN"))) == {}
+
+
+def test_l2_our_account_keeps_the_name_that_we_log_in_with(settled):
+    world, admin, _ = settled
+    if admin is ADMIN_OLD:
+        moved = replace(admin, login="root")
+        assert admin.address in refusals(world, [DOMAIN, moved, SECOND])
+        return
+    moved = replace(admin, name="root@mana.how", email="root@mana.how")
+    moves = {"moved": {admin.address: moved.address}}
+    assert moved.address in refusals(world, [DOMAIN, moved, SECOND], **moves)
+    assert refusals(world, [DOMAIN, replace(moved, aliases=("admin@mana.how",)), SECOND], **moves) == {}
+
+
+def test_l2_we_are_who_the_server_says(newer):
+    wanted = [DOMAIN, replace(ADMIN_NEW, aliases=("root@mana.how",)), SECOND]
+    newer.apply(wanted)
+    newer.connect(username="root@mana.how")
+    assert newer.observe(wanted).account == newer.observe(wanted).account != ""
+    assert ADMIN_NEW.address in refusals(newer, [DOMAIN, SECOND], removed=frozenset({ADMIN_NEW.address}))
+    assert ADMIN_NEW.address in refusals(newer, [DOMAIN, replace(ADMIN_NEW, aliases=()), SECOND])
+
+
+def test_l2_settings_that_lock_us_out_are_refused(world):
+    wanted = [DOMAIN, ADMIN_OLD, SECOND]
+    world.apply(wanted)
+    bad = Setting("settings/storage.directory", "ldap")
+    assert bad.address in refusals(world, [*wanted, bad])
+    secret = Setting("settings/authentication.fallback-admin.secret", "x")
+    assert refusals(world, [DOMAIN, secret], removed=frozenset()) == {}
+    with Fake(environment={"STALWART_ADMIN_PASSWORD": ADMIN}) as empty, Server(empty) as server:
+        new = World(empty, server, {"ADMIN": ADMIN})
+        assert secret.address in refusals(new, [DOMAIN, secret])
+
+
+def test_l2_objects_that_lock_us_out_are_refused(newer):
+    wanted = [DOMAIN, ADMIN_NEW, SECOND]
+    newer.apply(wanted)
+    role = Setting("objects/Role/System Administrator/enabledPermissions", ("authenticate",))
+    assert role.address in refusals(newer, [*wanted, role])
+    other = Setting("objects/Authentication/defaultUserRoleIds", ())
+    assert refusals(newer, [*wanted, other]) == {}
+
+
+def test_l2_the_last_door_is_not_closed(world):
+    wanted = [DOMAIN, ADMIN_OLD, SECOND]
+    world.apply(wanted)
+    listeners = [it.resource for it in world.observe(wanted).live if isinstance(it.resource, Listener)]
+    doors = frozenset(item.address for item in listeners if item.protocol == "http")
+    assert refusals(world, wanted, removed=doors).keys() == doors
+    assert refusals(world, wanted, removed=frozenset(sorted(doors)[1:])) == {}
+
+
+# ------------------------------------------------------------------------------------------ L3, a domain with something
+def test_l3_a_domain_stays_while_anything_lives_there(either):
+    extra = Domain("lists.example.com")
+    inside = [
+        Group("team@lists.example.com"),
+        MailingList("news@lists.example.com", members=("till@mana.how",)),
+        person("alias", aliases=("sales@lists.example.com",), password=ref("NOREPLY")),
+    ]
+    for item in inside:
+        wanted = [DOMAIN, extra, item]
+        assert {it.status for it in either.apply(wanted).values()} == {Status.DONE}
+        gone = {"removed": frozenset({extra.address})}
+        assert extra.address in refusals(either, [DOMAIN], **gone), item
+        stays = [DOMAIN, replace(item, aliases=())] if isinstance(item, Account) else [DOMAIN]
+        removed = frozenset({extra.address} | (set() if isinstance(item, Account) else {item.address}))
+        assert extra.address not in refusals(either, stays, removed=removed) or isinstance(item, Account)
+        outcomes = either.apply([DOMAIN, extra], removed=frozenset({item.address}))
+        assert {it.status for it in outcomes.values()} <= {Status.DONE}
+
+
+def test_l3_a_domain_stays_while_a_catch_all_takes_its_mail(either):
+    extra = Domain("lists.example.com", catch_all="till@mana.how")
+    till = person("till", password=ref("NOREPLY"))
+    either.apply([DOMAIN, extra, till])
+    gone = {"removed": frozenset({extra.address})}
+    assert extra.address in refusals(either, [DOMAIN, till], **gone)
+    either.apply([DOMAIN, replace(extra, catch_all=None), till])
+    assert refusals(either, [DOMAIN, till], **gone) == {}
+
+
+# ----------------------------------------------------------------------- L1, what refers to nothing; L16, names in twos
+@pytest.mark.parametrize(
+    "more", [{"groups": ("staff@mana.how",)}, {"roles": ("user", "newsletter")}, {"roles": ("x",)}]
+)
+def test_l1_an_account_is_made_without_what_the_server_does_not_know(either, more):
+    wanted = [DOMAIN, person("till", password=ref("NOREPLY"), **more)]
+    (problem,) = errors(either.plan(wanted).problems)
+    assert (problem.where, problem.scope) == ("account/till@mana.how", "")
+    assert {item.status for item in either.apply(wanted).values()} == {Status.DONE}
+    assert accepted(either, "till", "n0reply secret")
+    assert either.plan(wanted).changes == ()
+    assert errors(either.plan(wanted).problems) == [problem]
+
+
+def test_l1_a_member_that_nobody_is_gets_a_warning(either):
+    news = MailingList("news@mana.how", members=("gone@mana.how", "till+x@mana.how", "a@elsewhere.com"))
+    plan = either.plan([DOMAIN, person("till", password=ref("NOREPLY")), news])
+    said = [str(item) for item in plan.problems if item.where == news.address]
+    assert said == [] or ["gone@mana.how" in said[0], len(said)] == [True, 1]
+    either.apply([DOMAIN, person("till", password=ref("NOREPLY")), news])
+    (problem,) = [it for it in either.plan([DOMAIN, news]).problems if it.where == news.address]
+    assert "gone@mana.how" in problem.summary
+    assert [
+        it
+        for it in either.plan([replace(DOMAIN, catch_all="till@mana.how"), news]).problems
+        if it.where == news.address
+    ] == []
+
+
+def test_l16_a_role_is_found_exactly_first(newer):
+    keys = {name: newer.create("Role", description=name) for name in ("twin", "Twin")}
+    for name, key in keys.items():
+        wanted = [DOMAIN, person("till", roles=(name,), password=ref("NOREPLY"))]
+        assert {item.status for item in newer.apply(wanted).values()} == {Status.DONE}
+        assert [it["roles"]["roleIds"] for it in newer.objects("Account") if it["name"] == "till"] == [{key: True}]
+        assert newer.plan(wanted).changes == ()
+    (problem,) = errors(newer.plan([DOMAIN, person("x", roles=("TWIN",), password=ref("NOREPLY"))]).problems)
+    assert (problem.scope, "several" in problem.summary) == ("account/x@mana.how", True)
+
+
+def test_l16_a_role_that_is_alone_is_found_in_any_case(newer):
+    key = newer.create("Role", description="Helper")
+    wanted = [DOMAIN, person("till", roles=("helper",), password=ref("NOREPLY"))]
+    newer.apply(wanted)
+    assert [it["roles"]["roleIds"] for it in newer.objects("Account") if it["name"] == "till"] == [{key: True}]
+    assert newer.plan(wanted).changes == ()
+
+
+def test_l16_a_group_of_two_domains_is_no_group_by_its_local_part(either):
+    other = Domain("other.example.com")
+    groups = [Group("staff@mana.how"), Group("staff@other.example.com")]
+    either.apply([DOMAIN, other, *groups])
+    if "RECOVERY" in either.secrets:
+        found = errors(either.plan([DOMAIN, person("x", groups=("staff",), password=ref("NOREPLY"))]).problems)
+        assert ["several" in item.summary for item in found] == [True]
+    wanted = [DOMAIN, other, *groups, person("x", groups=("staff@other.example.com",), password=ref("NOREPLY"))]
+    assert {item.status for item in either.apply(wanted).values()} == {Status.DONE}
+    assert either.plan(wanted).changes == ()

@@ -37,7 +37,8 @@ the same gateway share ours."""
 
 _DAY = timedelta(days=1)
 _FRESH = timedelta(hours=1)  # an accepted login is noted again only after that
-_PATH = "/jmap/session"  # any account may ask for it, and with credentials it checks them (observed.md)
+SESSION = "/jmap/session"
+"""Tells any account who it is: with credentials it checks them (observed.md)."""
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another form raises
 
@@ -52,7 +53,7 @@ def try_login(connection: Connection, address: str, password: str) -> bool | Non
 
     Raises `TargetUnreadable` when no answer comes, or one that is about bans, limits or the server's health.
     """
-    answer = connection.ask_as(address, password, _PATH)
+    answer = connection.ask_as(address, password, SESSION)
     match answer.status:
         case 200 | 402:  # 402 asks for a one-time code, but only who knows the password
             return True

@@ -14,12 +14,14 @@ from reconciler.targets.stalwart.rest.principals import (
     Addressed,
     Means,
     Operation,
+    catch_alls,
     check_lengths,
     kept,
     own_emails,
     set_to,
     texts,
 )
+from reconciler.targets.stalwart.work import nobody_at
 
 
 class Groups(Addressed[Group]):
@@ -58,7 +60,11 @@ class MailingLists(Addressed[MailingList]):
             found = {_plain(text) for text in texts(item, "externalMembers")}
             found |= {_address(principals.get(name, {"name": name}), known) for name in names}
             yield Live(MailingList(**fields, members=tuple(found)), id=item["name"], detail=kept(item))
+        there = {address for item in reading.items for address in own_emails(item)}
+        caught = {entry[1:] for item in reading.items for entry in catch_alls(item)}
         for resource in reading.of(MailingList):
+            for problem in nobody_at(resource, there, reading.domains - caught, reading.wanted):
+                reading.report(problem)
             known = resource.members if isinstance(resource.members, tuple) else ()
             for address in sorted(lists.intersection(known)):
                 summary = f"its member {address} is a list, to which no list hands anything on"

@@ -37,7 +37,8 @@ class Reading:
     """What one server has, and what is wanted of it.
 
     ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``leaving`` what
-    is removed and in force until a reload. Secrets are revealed by ``reveal``, problems told to ``report``.
+    is removed and in force until a reload, ``roles`` those that were made there, None where that is not known. Secrets
+    are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Reading:
         stored: Keys,
         wanted: Sequence[Resource] = (),
         *,
+        roles: Collection[str] | None = None,
         reveal: Reveal = lambda _: "",
         report: Report = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         waiting = frozenset(pending(stored))
-        self.items, self.wanted = items, wanted
+        self.items, self.wanted, self.roles = items, wanted, roles
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
         self.keys = {key: value for key, value in stored.items() if key not in waiting}
         self.leaving = waiting - stored.keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -24,9 +24,15 @@ Operation = dict[str, Any]
 class Means:
     """What the changes of one apply are written with: hashes of passwords, and who is called what on the server."""
 
-    def __init__(self, hashes: Hashes, changes: Sequence[Change], listing: Callable[[], Sequence[Item]]) -> None:
-        """Take note of the logins that are wanted; ``listing`` reads the directory, when it is first needed."""
-        self.hashes, self._listing = hashes, listing
+    def __init__(
+        self,
+        hashes: Hashes,
+        changes: Sequence[Change],
+        listing: Callable[[], Sequence[Item]],
+        roles: Callable[[], Collection[str] | None],
+    ) -> None:
+        """Take note of the logins that are wanted; the directory and its ``roles`` are read when first needed."""
+        self.hashes, self._listing, self._roles = hashes, listing, functools.cache(roles)
         self._logins = {change.after.login for change in changes if isinstance(change.after, Account)}
         found = [(change.before, change.after) for change in changes if isinstance(change.after, Group)]
         self._groups = {address: before.id for before, after in found if before for address in emails(after)}
@@ -50,6 +56,25 @@ class Means:
         """Return the server's names of groups that are named by address or name; what is not there is left out."""
         known = named(self._items) | self._groups if names else {}
         return [known[name] for name in names if name in known]
+
+    def roles(self, names: Sequence[str]) -> list[str]:
+        """Return roles as the server has them; what it does not know is left out, and nothing is a user."""
+        made = self._roles() if asks(names) else None
+        return [name.lower() for name in names if not unknown_role(name, made)] or ["user"]
+
+
+ROLES = frozenset({"user", "admin", "tenant-admin"})
+"""The roles that a server up to 0.15 has by itself."""
+
+
+def asks(names: Iterable[str]) -> bool:
+    """Whether some of these roles have to be made first."""
+    return not {name.lower() for name in names} <= ROLES
+
+
+def unknown_role(name: str, made: Collection[str] | None) -> bool:
+    """Whether the server certainly has no such role; ``made`` are those that it has besides its own, if known."""
+    return made is not None and name.lower() not in ROLES and name.lower() not in made
 
 
 class Principal(Kind[R]):
@@ -203,7 +228,21 @@ def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]
     declared = {group.name: name for name, group in matched(groups, list(wanted)).items()}
     addresses = {address: str(item["name"]) for item in groups for address in reversed(own_emails(item))}
     names = {str(item["name"]): str(item["name"]) for item in groups}
-    return {local_part(address): name for address, name in addresses.items()} | names | addresses | declared
+    return (
+        {part: found[0] for part, found in _by_part(addresses).items() if len(found) == 1}
+        | names
+        | addresses
+        | declared
+    )
+
+
+def _by_part(addresses: Mapping[str, str]) -> dict[str, list[str]]:
+    """Map the local parts of groups' addresses to the groups' names: one that several have names none of them."""
+    found: dict[str, list[str]] = {}
+    for address, name in addresses.items():
+        names = found.setdefault(local_part(address), [])
+        names += [] if name in names else [name]
+    return found
 
 
 def matched(items: Sequence[Item], wanted: Sequence[A]) -> dict[str, A]:

@@ -35,7 +35,7 @@ class Run:
     ) -> None:
         """Make the hashes that the changes send; nothing is sent yet."""
         self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
-        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals)
+        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals, api.roles)
         self._put_off: list[tuple[Principal[Any], Item]] = []
         self._down: Problem | None = None
         self._failed: set[str] = set()
