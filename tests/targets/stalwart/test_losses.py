@@ -15,7 +15,7 @@ from reconciler.simulator.wire import Server
 from reconciler.target import Status
 
 from .conftest import ADMIN, World, ref
-from .imported import plan_after, survey, told
+from .imported import plan_after, resources, survey, told
 
 DOMAIN = Domain("mana.how")
 MIGRATED = "{BLF-CRYPT}" + bcrypt.hashpw(b"an 0ld passw0rd", bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$")
@@ -294,3 +294,129 @@ def test_l16_a_group_of_two_domains_is_no_group_by_its_local_part(either):
     wanted = [DOMAIN, other, *groups, person("x", groups=("staff@other.example.com",), password=ref("NOREPLY"))]
     assert {item.status for item in either.apply(wanted).values()} == {Status.DONE}
     assert either.plan(wanted).changes == ()
+
+
+# -------------------------------------------------------------- L11, what can't be said; L15, domains that are not here
+def aliases(world, name="alice"):
+    """The addresses of an account beside its first, as the server has them."""
+    if "RECOVERY" not in world.secrets:
+        return sorted(world.principal(name)["emails"][1:])
+    (item,) = [it for it in world.objects("Account") if it["name"] == name]
+    return sorted(alias["name"] for alias in item["aliases"].values())
+
+
+def test_l11_one_address_that_can_t_be_said_costs_no_other_one(world):
+    world.make(type="domain", name="mana.how")
+    world.make(type="domain", name="old.example.com")
+    odd = ["alice@mana.how", "al@mana.how", "@mana.how", "a(b)@mana.how", "x@old.example.com"]
+    world.make(type="individual", name="alice", emails=odd, roles=["user"], secrets=["x"])
+    world.call("DELETE", "/api/principal/old.example.com")
+    found = survey(world)
+    (account,) = resources(found, Account).values()
+    assert account.aliases == ("al@mana.how",)
+    assert resources(found, Domain)["domain/mana.how"].catch_all == "alice@mana.how"
+    plan, wanted = plan_after(world, found)
+    assert [change.address for change in plan.changes if "password" not in change.fields] == []
+    more = [replace(it, aliases=("al@mana.how", "ali@mana.how")) if isinstance(it, Account) else it for it in wanted]
+    world.apply(more)
+    assert aliases(world) == sorted([*odd[1:], "ali@mana.how"])
+    moved = [replace(it, name="ally@mana.how", email="ally@mana.how") if isinstance(it, Account) else it for it in more]
+    moved = [replace(it, catch_all="ally@mana.how") if isinstance(it, Domain) else it for it in moved]
+    world.apply(moved, moved={"account/alice@mana.how": "account/ally@mana.how"})
+    assert world.principal("alice")["emails"][0] == "ally@mana.how"
+    assert aliases(world) == sorted([*odd[1:], "ali@mana.how"])
+
+
+def test_l11_members_that_can_t_be_said_stay(world):
+    world.make(type="domain", name="mana.how")
+    world.make(type="list", name="news", emails=["news@mana.how"], externalMembers=["a@x.example.com", "nobody"])
+    found = survey(world)
+    (news,) = resources(found, MailingList).values()
+    assert news.members == ("a@x.example.com",)
+    plan, wanted = plan_after(world, found)
+    assert plan.changes == ()
+    more = [replace(it, members=("b@x.example.com",)) if isinstance(it, MailingList) else it for it in wanted]
+    assert [str(item.problem) for item in world.apply(more).values() if item.problem] == []
+    assert sorted(world.principal("news")["externalMembers"]) == ["b@x.example.com", "nobody"]
+
+
+def test_l15_a_domain_that_the_server_has_not_is_not_made_by_an_import(world):
+    world.make(type="domain", name="mana.how")
+    world.make(type="domain", name="other.example.com")
+    world.make(type="individual", name="alice", emails=["alice@mana.how", "al@other.example.com"], roles=["user"])
+    world.make(type="individual", name="bob", emails=["bob@other.example.com", "bob@mana.how"], roles=["user"])
+    world.make(type="group", name="crew", emails=["crew@other.example.com", "crew@mana.how"], roles=["user"])
+    world.make(type="list", name="news", emails=["news@other.example.com"])
+    world.call("DELETE", "/api/principal/other.example.com")
+    found = survey(world)
+    assert "other.example.com" not in str([item.resource for item in found.live])
+    assert resources(found, Account)["account/bob"].aliases == ("bob@mana.how",)
+    assert sum("does not have" in text for text in told(found)) >= 3
+    plan, _ = plan_after(world, found)
+    assert plan.changes == ()
+
+
+# ----------------------------------------------------------------------------------- L14, a list of settings is one value
+RELAY = "session.rcpt.relay"
+
+
+def entries(**values):
+    return [
+        Setting(f"settings/{RELAY}.{key.removeprefix('n').replace('_', '.')}", value) for key, value in values.items()
+    ]
+
+
+def stored(world, prefix=RELAY):
+    found = world.call("GET", f"/api/settings/keys?prefixes={prefix}&keys=")["data"]
+    return {key.removeprefix(f"{prefix}."): value for key, value in found.items()}
+
+
+def test_l14_what_is_taken_out_of_a_list_goes(world):
+    long = entries(
+        n0_if="rcpt_domain = 'a'", n0_then="true", n1_if="rcpt_domain = 'b'", n1_then="true", n2_else="false"
+    )
+    assert {item.status for item in world.apply(long).values()} == {Status.DONE}
+    assert world.plan(long).changes == ()
+    short = entries(n0_if="rcpt_domain = 'a'", n0_then="true", n1_else="false")
+    assert {item.status for item in world.apply(short).values()} == {Status.DONE}
+    assert stored(world) == {"0.if": "rcpt_domain = 'a'", "0.then": "true", "1.else": "false"}
+    assert world.plan(short).changes == ()
+
+
+def test_l14_a_list_that_only_gets_shorter_is_a_change(world):
+    listed = [Setting(f"settings/report.analysis.addresses.{n}", f"{n}@mana.how") for n in range(3)]
+    world.apply(listed)
+    outcomes = world.apply(listed[:2])
+    assert {item.status for item in outcomes.values()} == {Status.DONE}
+    assert stored(world, "report.analysis.addresses") == {"0": "0@mana.how", "1": "1@mana.how"}
+    assert world.plan(listed[:2]).changes == ()
+
+
+def test_l14_a_broken_list_is_taken_back_and_named(world):
+    good = entries(n0_if="rcpt_domain = 'a'", n0_then="true", n1_else="false")
+    world.apply(good)
+    before = stored(world)
+    broken = [*entries(n0_else="true", n1_else="false"), Setting("settings/queue.limiter.inbound.ip.rate", "51/1s")]
+    outcomes = world.apply(broken)
+    failed = {address for address, item in outcomes.items() if item.status is not Status.DONE}
+    assert failed
+    assert all(address.startswith(f"stalwart/settings/{RELAY}") for address in failed)
+    assert stored(world) == before
+    assert stored(world, "queue.limiter.inbound.ip")["rate"] == "51/1s"
+    assert world.plan([*good, broken[-1]]).changes == ()
+
+
+def test_l14_a_yaml_list_is_written_whole():
+    from reconciler.desired.spec.stalwart import Stalwart
+
+    entry = {
+        RELAY: [{"if": "rcpt_domain = 'a'", "then": "true"}, {"else": "false"}],
+        "report.analysis.addresses": ["a", "b"],
+    }
+    assert Stalwart.model_validate({"settings": entry}).settings == {
+        f"{RELAY}.0000.if": "rcpt_domain = 'a'",
+        f"{RELAY}.0000.then": "true",
+        f"{RELAY}.0001.else": "false",
+        "report.analysis.addresses.0000": "a",
+        "report.analysis.addresses.0001": "b",
+    }

@@ -185,7 +185,15 @@ class Accounts(Principal[Account]):
                 taken.hashes |= {account.name: password} if password else {}
                 quota = account.quota or None  # 0 is none, and nothing else that could be declared
                 compared = password is None or is_crypt_hash(password)
-                yield replace(item, resource=replace(account, enforce_password=compared, quota=quota))
+                name, email = account.name, account.email
+                if isinstance(email, str) and email.rpartition("@")[2] not in taken.domains:
+                    taken.out.note(name, "has its address in a domain that the server does not have", _BY_LOGIN)
+                    if "@" in item.id:
+                        continue
+                    name, email = item.id, UNMANAGED
+                    taken.hashes |= {name: password} if password else {}
+                account = replace(account, name=name, email=email, enforce_password=compared, quota=quota)
+                yield replace(item, resource=account)
 
 
 def asks_for_roles(wanted: Iterable[Resource]) -> bool:
@@ -272,6 +280,9 @@ def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> 
         problem = Problem(account.address, summary, hint, Severity.WARNING)
         return Unreadable("this kind of hash can't be verified"), problem
     return Same(ref) if same else Different(), None
+
+
+_BY_LOGIN = "it gets no mail: the account is imported by its login, if that is a bare name, without that address"
 
 
 def _importable(account: Account, stored: Sequence[str], taken: Import) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from reconciler.desired.raw_keys import LOCAL_KEYS, in_config_file
+from reconciler.desired.raw_keys import LOCAL_KEYS, in_config_file, list_of
 from reconciler.resources import Live, Resource
 from reconciler.target import Change, Progress, Report, Reveal
 from reconciler.targets.stalwart.container import Container
@@ -78,6 +78,11 @@ class Import:
     private_keys: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
 
+    @property
+    def domains(self) -> frozenset[str]:
+        """The names of the server's domains."""
+        return frozenset(item["name"] for item in self.items if item.get("type") == "domain")
+
 
 class Kind(Generic[R]):
     """One kind: how what is live becomes a resource, and what an import takes of it."""
@@ -86,6 +91,11 @@ class Kind(Generic[R]):
 
     def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
         """Name the single keys that hold what is live of it."""
+        del wanted
+        return ()
+
+    def below(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name what, besides its `prefixes`, the keys lie below that hold what is live of it."""
         del wanted
         return ()
 
@@ -121,6 +131,11 @@ class Edit:
     def touched(self) -> frozenset[str]:
         """Everything that is not as before afterwards."""
         return frozenset((*self.drop, *self.written))
+
+    def concerns(self, key: str) -> bool:
+        """Whether what the server says of a key is about this edit: its own key, or the list that one of them is in."""
+        name = list_of(key) or key
+        return key in self.touched or any(list_of(own) == name for own in self.touched)
 
     @property
     def noted(self) -> tuple[str, ...]:

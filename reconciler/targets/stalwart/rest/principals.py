@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from reconciler.resources import UNMANAGED, Account, Group, MailingList, Resource
+from reconciler.resources import UNMANAGED, Account, Group, Live, MailingList, Resource
 from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
-from reconciler.targets.stalwart.rest.kind import Item, Kind, R, Reading
+from reconciler.targets.stalwart.rest.kind import Import, Item, Kind, R, Reading
+from reconciler.targets.stalwart.survey import is_sayable
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
@@ -175,8 +176,8 @@ def emails_after(before: Resource, after: Resource) -> list[str]:
 def mended(change: Change) -> Iterator[Operation]:
     """Yield the operations that give something its addresses.
 
-    They are added and removed one by one, so that catch-alls and addresses of domains that are gone stay. Only the
-    primary one has a position: where it changes, all are set.
+    They are added and removed one by one, so that catch-alls, addresses of domains that are gone and those that nobody
+    can say stay. Only the primary one has a position: where it changes, all are set.
     """
     if change.before is None or change.after is None:
         return
@@ -184,7 +185,9 @@ def mended(change: Change) -> Iterator[Operation]:
     if have[:1] == want[:1]:
         yield from members("emails", have, want)
     else:
-        yield set_to("emails", [*want, *catch_alls(change.before.detail)])
+        known = {*have, *want}
+        others = [text for text in texts(change.before.detail, "emails") if text.lower() not in known]
+        yield set_to("emails", [*want, *others])
 
 
 def released(change: Change) -> list[Operation]:
@@ -209,17 +212,19 @@ def catch_alls(item: Item) -> tuple[str, ...]:
 
 def kept(item: Item) -> Item:
     """Return what of a principal its writer reads again. No secret is in it."""
-    return {name: texts(item, name) for name in ("emails", "members")}
+    return {name: texts(item, name) for name in ("emails", "members", "externalMembers")}
 
 
 def aliases_of(item: Item, primary: str | None, reading: Reading, wanted: Resource | None) -> tuple[str, ...]:
     """Return the addresses of a principal beside the primary one.
 
-    One of a domain that the server does not have gets no mail: it is there only where it is wanted.
+    One of a domain that the server does not have gets no mail, and one that the directory has no words for is nobody's
+    to change: they are there only where they are wanted.
     """
     known = emails(wanted)
-    found = (text for text in own_emails(item) if text != primary)
-    return tuple(sorted({text for text in found if text.rpartition("@")[2] in reading.domains or text in known}))
+    found = {text for text in own_emails(item) if text != primary}
+    usual = {text for text in found if text.rpartition("@")[2] in reading.domains and is_sayable(text)}
+    return tuple(sorted(usual | found.intersection(known)))
 
 
 def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]:
@@ -305,6 +310,22 @@ class Addressed(Principal[A]):
             operations += mended(change)
         check_lengths(operations)
         return operations
+
+    def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
+        """Yield those whose address is in a domain that the server has: importing others would make it there."""
+        domains = taken.domains
+        for item in live:
+            if isinstance(item.resource, Group | MailingList) and not _is_at_home(item.resource.name, domains):
+                taken.out.note(item.resource.address, "lies in a domain that the server does not have", _FOREIGN)
+            else:
+                yield item
+
+
+_FOREIGN = "it gets no mail and is left out: make the domain on the server, or remove it there"
+
+
+def _is_at_home(name: str, domains: Collection[str]) -> bool:
+    return "@" not in name or name.rpartition("@")[2] in domains
 
 
 def texts(item: Item, name: str) -> list[str]:

@@ -175,4 +175,5 @@ def _query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, .
     """Return prefixes and single keys that hold what is live of all kinds, in one request."""
     items = list(resources)
     single = {PENDING, *(key for kind in KINDS for key in kind.single(items))}
-    return tuple(prefix for kind in _KEYS.values() for prefix in kind.prefixes), tuple(sorted(single))
+    prefixes = {prefix for kind in _KEYS.values() for prefix in (*kind.prefixes, *kind.below(items))}
+    return tuple(sorted(prefixes)), tuple(sorted(single))
