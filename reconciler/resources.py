@@ -485,6 +485,10 @@ class Signature(Resource):
     in_force: bool = True
     since: dt.date | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        """A selector is a name of DNS, which has no case."""
+        _normalise(self, selector=self.selector.lower())
+
     @property
     def address(self) -> str:
         """``dkim/DOMAIN/SELECTOR``."""

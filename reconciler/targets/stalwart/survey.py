@@ -119,7 +119,9 @@ def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omiss
             what = f"its {name} {_shown(part)}" if parts is value else f"its {name}"
             omissions.note(bare.address, f"{what} can't be declared ({why})", hint)
     left = tuple(part for part in parts if wrong[part] is None)
-    return left if parts is value else (left[0] if left else UNMANAGED)
+    if not left and parts:
+        return UNMANAGED
+    return left if parts is value else left[0]
 
 
 def _shown(part: Any) -> str:

@@ -1,15 +1,18 @@
 """What must not be lost: each row on a fake of each generation, by what is on the server afterwards."""
 
+import re
 from dataclasses import replace
 
 import bcrypt
 import pytest
 
 from reconciler import guards
+from reconciler.desired.spec.mail import Key
 from reconciler.guards.evidence import Evidence, Policy
+from reconciler.keys import private_pem, public_half
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity
-from reconciler.resources import Account, Domain, Group, Listener, MailingList, Setting
+from reconciler.resources import Account, Domain, Group, Listener, MailingList, Setting, Signature
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Status
@@ -356,7 +359,7 @@ def test_l15_a_domain_that_the_server_has_not_is_not_made_by_an_import(world):
     assert plan.changes == ()
 
 
-# ----------------------------------------------------------------------------------- L14, a list of settings is one value
+# ---------------------------------------------------------------------------- L14, a list of settings is one value
 RELAY = "session.rcpt.relay"
 
 
@@ -420,3 +423,98 @@ def test_l14_a_yaml_list_is_written_whole():
         "report.analysis.addresses.0000": "a",
         "report.analysis.addresses.0001": "b",
     }
+
+
+# -------------------------------------------------------------------------------- L13, signatures with ids of one's own
+def stored_signature(world, key, name, selector, algorithm):
+    pem = private_pem(algorithm, world.secrets[key])
+    parts = {"algorithm": f"{algorithm}-sha256", "domain": "mana.how", "selector": selector, "private-key": pem}
+    world.store({f"signature.{name}.{part}": value for part, value in parts.items()})
+
+
+def declared_signature(world, key, selector, algorithm):
+    return Signature("mana.how", selector, algorithm, public_half(algorithm, world.secrets[key]), private_key=ref(key))
+
+
+def signing(world):
+    """The selectors that sign mail from the domain, by the rule that is in force, as the server sees it."""
+    rule = world.fake.core.sign
+    names = [name for _, value in rule for name in re.findall(r"'([^']+)'", value)]
+    return sorted(it.selector for name, it in world.fake.core.signatures.items() if name in names)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_l13_signatures_with_ids_of_one_s_own_sign_and_come_back(world, single):
+    world.make(type="domain", name="mana.how")
+    stored_signature(world, "RSA", "rsa", "rsa_default", "rsa")
+    stored_signature(world, "ED", "ed25519", "ED2024", "ed25519")
+    stored_signature(world, "ED2", "spare", "spare", "ed25519")
+    rule = {"auth.dkim.sign": "['rsa', 'ed25519']"}
+    if not single:
+        rule = {
+            "auth.dkim.sign.0.if": "is_local_domain('*', sender_domain)",
+            "auth.dkim.sign.0.then": "['rsa', 'ed25519']",
+            "auth.dkim.sign.1.else": "false",
+        }
+    world.store(rule)
+    world.call("GET", "/api/reload")
+    wanted = [
+        DOMAIN,
+        declared_signature(world, "RSA", "rsa_default", "rsa"),
+        declared_signature(world, "ED", "ED2024", "ed25519"),
+    ]
+    assert world.plan(wanted).changes == ()
+    found = survey(world)
+    assert resources(found, Signature).keys() == {"dkim/mana.how/rsa_default", "dkim/mana.how/ed2024"}
+    plan, _ = plan_after(world, found)
+    assert plan.changes == ()
+    before = signing(world)
+    with Fake(environment={"STALWART_ADMIN_PASSWORD": ADMIN}) as empty, Server(empty) as server:
+        new = World(empty, server, {"ADMIN": ADMIN} | world.secrets)
+        plan, again = plan_after(new, found)
+        assert {item.status for item in new.target.apply(plan.changes, new.reveal)} == {Status.DONE}
+        assert [name.lower() for name in before] == signing(new) == ["ed2024", "rsa_default"]
+        assert new.plan(again).changes == ()
+
+
+def test_l13_an_active_key_that_no_rule_names_is_an_error_with_a_hint_that_works(world):
+    rule = {"0.if": "sender_domain = 'other.example.com'", "0.then": "['mine']", "1.else": "false"}
+    world.make(type="domain", name="mana.how")
+    world.store({f"auth.dkim.sign.{key}": value for key, value in rule.items()})
+    world.call("GET", "/api/reload")
+    wanted = [DOMAIN, declared_signature(world, "ED", "ed2026", "ed25519")]
+    (problem,) = errors(world.plan(wanted).problems)
+    assert (problem.where, problem.scope) == ("dkim/mana.how/ed2026", "dkim/mana.how/ed2026")
+    assert all(f"auth.dkim.sign.{key}: null" in problem.hint for key in rule)
+    cleared = [Setting(f"settings/auth.dkim.sign.{key}", None) for key in rule]
+    assert {item.status for item in world.apply([*wanted, *cleared]).values()} == {Status.DONE}
+    assert world.plan([*wanted, *cleared]).changes == ()
+    assert stored(world, "auth.dkim") == {}
+
+
+def test_l13_a_key_takes_an_id_that_the_rule_names(world):
+    rule = [Setting("settings/auth.dkim.sign", "['mine-rsa', 'mine-ed25519']")]
+    wanted = [
+        DOMAIN,
+        *rule,
+        declared_signature(world, "ED", "ed2026", "ed25519"),
+        declared_signature(world, "RSA", "rsa2026", "rsa"),
+    ]
+    assert {item.status for item in world.apply(wanted).values()} == {Status.DONE}
+    assert signing(world) == ["ed2026", "rsa2026"]
+    assert world.plan(wanted).changes == ()
+    turned = [DOMAIN, *rule, declared_signature(world, "ED2", "ed2027", "ed25519"), wanted[-1]]
+    world.apply(turned)
+    assert signing(world) == ["ed2027", "rsa2026"]
+    assert world.plan(turned).changes == ()
+
+
+@pytest.mark.parametrize("selector", ["rsa_default", "ED2024", "_a", "a.b_c", "x" * 63])
+def test_l13_any_selector_that_dns_allows_can_be_said(selector):
+    assert Key.model_validate({"selector": selector, "algorithm": "rsa"}).selector == selector.lower()
+
+
+@pytest.mark.parametrize("selector", ["", "-a", "a b", "a..b", "x" * 64, "ä"])
+def test_l13_what_is_no_label_is_no_selector(selector):
+    with pytest.raises(ValueError, match="selector"):
+        Key.model_validate({"selector": selector, "algorithm": "rsa"})
