@@ -116,8 +116,8 @@ def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omiss
     hint = "change them on the server, or leave them: nothing touches them, and a restore does not know them"
     for part, why in wrong.items():
         if why is not None:
-            what = f"its {name} {_shown(part)}" if parts is value else f"its {name}"
-            omissions.note(bare.address, f"{what} can't be declared ({why})", hint)
+            shown = f": {_shown(part)}" if parts is value else ""
+            omissions.note(bare.address, f"its {name} can't be declared ({why}){shown}", hint)
     left = tuple(part for part in parts if wrong[part] is None)
     if not left and parts:
         return UNMANAGED

@@ -81,6 +81,9 @@ class DomainKind(ResourceKind):
         for item in reading.items("Domain"):
             name = str(item.get("name"))
             out.options(name, item, _PLAIN)
+            for alias in sorted(it for it in item.get("aliases") or () if not is_name(it)):
+                hint = "change it on the server, or leave it: nothing touches it, and a restore does not know it"
+                out.note(f"domain/{name}", f"its aliases can't be declared (is no domain name): {alias[:80]!r}", hint)
             if (item.get("subAddressing") or {}).get(TYPE) == "Custom":
                 out.note(name, "its subAddressing is a rule, which can't be declared", "set it again on a new server")
             if found := list(_automatic(item)):
@@ -89,8 +92,9 @@ class DomainKind(ResourceKind):
                 out.note(name, f"the server manages its {what} by itself, and a plan says so", hint)
         for fitting in fit(live, "jmap", out):
             domain = fitting.resource
-            if isinstance(domain, Domain) and domain.sub_addressing is None:
-                domain = replace(domain, sub_addressing=UNMANAGED)
+            if isinstance(domain, Domain):
+                how = UNMANAGED if domain.sub_addressing is None else domain.sub_addressing
+                domain = replace(domain, sub_addressing=how, aliases=domain.aliases or UNMANAGED)
             yield replace(fitting, resource=domain)
 
 
