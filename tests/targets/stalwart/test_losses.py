@@ -63,6 +63,12 @@ def test_l12_a_hash_that_logs_nobody_in_is_told_by_the_plan(either, value):
     assert (problem.scope, value in str(problem)) == ("account/till@mana.how", False)
 
 
+def test_l12_a_hash_that_only_one_generation_knows_is_told(newer):
+    newer.secrets["P"] = "{CRYPT}_J9..rasmBYk8r9AiWNc"
+    (problem,) = errors(newer.plan([DOMAIN, person("till", password=ref("P"))]).problems)
+    assert (problem.scope, "BSDi" in problem.summary) == ("account/till@mana.how", True)
+
+
 def test_l12_a_clear_value_is_unwrapped_and_its_administrator_stays_in(world):
     world.secrets |= {"P": "{PLAIN}x {SHA}", "ADMIN": "{PLAIN}" + ADMIN}
     admin = Account("admin", "admin", None, roles=("admin",), password=ref("ADMIN"))

@@ -105,7 +105,7 @@ class _Accounts:
             yield Live(self._account(address, item), id=str(item["id"]), detail=item)
         for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
             if isinstance(account.password, SecretRef):
-                passwords.revealed(account, account.password, self._reading.reveal, self._reading.report)
+                _revealed(account, account.password, self._reading.reveal, self._reading.report)
         for account in (*self._wanted.values(), *self._missing):
             for summary, hint in self._objections(account):
                 self._reading.report(Problem(account.address, summary, hint, scope=account.address))
@@ -176,6 +176,19 @@ class _Accounts:
         return "" if name in ROLES else self._ids.role(name)
 
 
+_BSDI = "is a hash of BSDi's crypt, which Stalwart from 0.16 takes for a clear value"
+
+
+def _revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
+    """Reveal a wanted password; None, and reported, where this generation can't be given it (tried on 0.16.18)."""
+    value = passwords.revealed(account, ref, reveal, report)
+    if value is None or not (schemes.is_crypt_hash(value) and schemes.clear(value).startswith("_")):
+        return value
+    hint = "set a new password, or give the clear value"
+    report(Problem(account.address, f"its password {ref} {_BSDI}", hint, scope=account.address))
+    return None
+
+
 _WITHOUT = "until then the account is kept without it"
 
 
@@ -242,7 +255,14 @@ class _Writing:
 
     def _credential(self, account: Account, ref: SecretRef) -> dict[str, Any]:
         """Return a hash, which the server stores as it is; a clear value would have to pass its strength test."""
-        return {"@type": "Password", "secret": self._hashes.of(account, ref)}
+        return {"@type": "Password", "secret": self._hash(account, ref)}
+
+    def _hash(self, account: Account, ref: SecretRef) -> str:
+        """Return what is written. Raises ValueError, without the value, for what the server would hash again."""
+        made = self._hashes.of(account, ref)
+        if made.startswith("_"):
+            raise ValueError(f"the password {ref} {_BSDI}")
+        return made
 
     def _roles(self, names: Sequence[str]) -> dict[str, Any]:
         """Return roles as they are written: what the server does not know is left out, and nothing is a user."""
@@ -293,7 +313,7 @@ class _Writing:
         """Return the patch of the password alone: other credentials are the person's own, and read masked."""
         key = _password_key(stored)
         if key is not None:
-            return {f"credentials/{key}/secret": self._hashes.of(account, ref)}
+            return {f"credentials/{key}/secret": self._hash(account, ref)}
         free = max((int(item) for item in stored.get("credentials") or {}), default=-1) + 1
         return {f"credentials/{free}": self._credential(account, ref)}
 
@@ -348,7 +368,7 @@ class Passwords:
     def verdict(self, account: Account, address: str) -> Verdict:
         """Judge a wanted account's password; one that can't be read or stored is reported."""
         ref = account.password
-        value = passwords.revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
+        value = _revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
         if value is None or not isinstance(ref, SecretRef):
             return passwords.UNUSABLE
         login, clear = self.connection.login, schemes.clear(value)
