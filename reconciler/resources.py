@@ -350,6 +350,10 @@ class Group(Resource):
         yield from self.unusual("description", "aliases")
 
 
+BUILT_IN = frozenset({"user", "admin"})
+"""The roles that every server has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account(Resource):
     """A login of Stalwart with its mailbox, or an administrator without an address.
@@ -379,8 +383,13 @@ class Account(Resource):
     enforce_password: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
-        """Addresses and logins are stored in lower case (observed.md); roles, aliases and groups have no order."""
-        lists = {name: _sorted(getattr(self, name)) for name in ("roles", "aliases", "groups")}
+        """Addresses and logins are stored in lower case (observed.md); lists have no order.
+
+        Roles of one's own keep their case: from 0.16 two may differ by it alone.
+        """
+        lists = {name: _sorted(getattr(self, name)) for name in ("aliases", "groups")}
+        if isinstance(self.roles, tuple):
+            lists["roles"] = tuple(sorted(role.lower() if role.lower() in BUILT_IN else role for role in self.roles))
         _normalise(self, name=self.name.lower(), login=_lower(self.login), email=_lower(self.email), **lists)
 
     @property
@@ -475,6 +484,10 @@ class Signature(Resource):
     private_key: SecretRef | None = field(default=None, compare=False)
     in_force: bool = True
     since: dt.date | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """A selector is a name of DNS, which has no case."""
+        _normalise(self, selector=self.selector.lower())
 
     @property
     def address(self) -> str:
@@ -712,7 +725,8 @@ class Observation:
     ``unread`` names the scopes whose listing failed or can't be trusted: nothing is planned there. ``lost`` says that
     the system answered, its listing is complete, and nothing that is declared is there. ``head`` is what the plan's
     head says of the system; ``generation`` is ``rest`` or ``jmap`` for Stalwart; ``networks`` maps a compose network
-    to its subnets. ``cause`` explains a loss where it can be seen.
+    to its subnets. ``cause`` explains a loss where it can be seen. ``account`` is the `Live.id` of the account that
+    the reconciler itself gets in as, as the server has it; ``login`` the name that got in, empty where a key did.
     """
 
     target: str
@@ -724,6 +738,8 @@ class Observation:
     cause: tuple[Problem, ...] = ()
     generation: str | None = None
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    account: str = ""
+    login: str = ""
 
     @property
     def complete(self) -> bool:

@@ -389,6 +389,7 @@ def _policy(spec: Spec, allow_deletes: int | None) -> Policy:
         allow_deletes=allow_deletes,
         prune=spec.policy.prune.dns == "owned",
         administrator=_administrator(spec, server.username) if server else "",
+        passwords=tuple(resolve(spec, item) for item in server.password) if server else (),
     )
 
 

@@ -517,6 +517,7 @@ def _address(text: str) -> str:
     if address.kind not in (*boxes, Domain.kind, Signature.kind) or not address.parts:
         return text
     first, *more = address.parts
+    more = list(map(str.lower, more)) if address.kind == Signature.kind else more
     try:
         return str(replace(address, parts=(_mailbox(first) if address.kind in boxes else host(first), *more)))
     except ValueError:

@@ -108,6 +108,18 @@ def in_config_file(key: str, patterns: Iterable[str] = LOCAL_KEYS) -> bool:
     return any(fnmatchcase(key, item) for item in patterns)
 
 
+_ENTRY = re.compile(r"(.+)\.\d+(\.(if|then|else))?")
+
+
+def list_of(key: str) -> str:
+    """Name the list that a raw key is an entry of, as ``session.rcpt.relay.0.if`` of ``session.rcpt.relay``; or "".
+
+    The server reads such a list whole, and takes none of its settings where it is broken.
+    """
+    entry = _ENTRY.fullmatch(key)
+    return entry[1] if entry else ""
+
+
 def raw_key(resource: Setting) -> str:
     """Return the key that a word or ``settings/KEY`` is stored under up to 0.15."""
     return WORD_KEYS.get(resource.word) or resource.word.removeprefix("settings/")

@@ -26,6 +26,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     accounts.domain_taken,
     accounts.group_in_use,
     accounts.account_goes,
+    accounts.own_access,
     dns.second_policy,
     dns.exchange_reachable,
     dns.service_reachable,

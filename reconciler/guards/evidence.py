@@ -30,13 +30,14 @@ class Policy:
     """How far a plan may go.
 
     ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
-    is the login that the reconciler itself uses.
+    is the login that the reconciler itself uses, ``passwords`` where the passwords are that it tries with it.
     """
 
     max_deletes: int = 3
     allow_deletes: int | None = None
     prune: bool = True
     administrator: str = ""
+    passwords: tuple[SecretRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,17 +19,6 @@ from reconciler.secrets.allowed import VARIABLE, Allowed
 from reconciler.secrets.redaction import Fence
 from reconciler.secrets.sops import Sops
 from reconciler.target import Reveal
-
-_HASHES = re.compile(
-    r"\$[56]\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{43,86}"
-    r"|\$2[abxy]\$\d\d\$[./0-9A-Za-z]{53}"
-    r"|\$argon2(id|i|d)\$(v=\d+\$)?m=\d+,t=\d+,p=\d+(,[^$]*)?\$[^$\s]+\$[^$\s]+"
-    r"|\$(pbkdf2[-\w]*|scrypt)\$[^$\s]+\$[^$\s]+\$[^$\s]+"
-    r"|\$1\$[^$\s]{0,8}\$[./0-9A-Za-z]{22}"
-    r"|\$sha1\$\d+\$[^$\s]+\$[./0-9A-Za-z]{28}"
-    r"|\{(S?SHA(224|256|384|512)?|MD5|CRYPT|ARGON2\w*|PBKDF2[-\w]*)\}\S+",
-    re.IGNORECASE,
-)
 
 
 class Secrets:
@@ -165,11 +153,6 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
         return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
     except ValueError as error:
         return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
-
-
-def is_crypt_hash(text: str) -> bool:
-    """Whether a text is the hash of a password, as Stalwart stores it (0.15: directory/core/secret.rs)."""
-    return _HASHES.fullmatch(text) is not None
 
 
 def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:

@@ -379,7 +379,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("dkim: {m.h: [{selector: a, algorithm: rsa}, {selector: b, algorithm: rsa}]}", "a second active rsa key"),
         ("dkim: {m.h: [{selector: a, algorithm: rsa, stage: retiring}]}", "public_key: is missing"),
         ("dkim: {m.h: [{selector: a, algorithm: rsa, since: 2026-13-01}]}", "must be a day"),
-        ("dkim: {m.h: [{selector: a_b, algorithm: rsa}]}", "is no selector"),
+        ("dkim: {m.h: [{selector: a..b, algorithm: rsa}]}", "is no selector"),
         ("dkim: {m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: a._domainkey, content: x}]}", "is the record of the DKIM key at a.yaml:3:14"),  # noqa: E501
         ("dkim: {s.m.h: [{selector: a, algorithm: rsa}]}\ndns: {m.h: [{type: TXT, name: A._domainkey.s, content: x}]}", "is the record of the DKIM key"),  # noqa: E501
         ("stalwart: {settings: {lookup.default.hostname: x}}", "has a word of its own: stalwart.hostname"),

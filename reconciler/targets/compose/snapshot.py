@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.problem import Problem, Refused, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
 from reconciler.secrecy import Public, Withheld, is_secret_name
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets.schemes import clear, is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
@@ -222,7 +222,7 @@ class Values:
         value = wanted.running
         secrets = _secrets(wanted)
         for ref in wanted.clear:
-            if is_crypt_hash(self[ref]):
+            if is_crypt_hash(self[ref]) or clear(self[ref]) != self[ref]:
                 raise _no_clear_value(wanted, ref)
         texts = tuple(dict.fromkeys(self[item] for item in secrets)) or ((value,) if isinstance(value, str) else ())
         return self._view(snapshot, wanted, texts)
@@ -279,10 +279,14 @@ def _known(value: str | None, wanted: Variable, public: Collection[str]) -> str 
 
 
 def _no_clear_value(wanted: Variable, ref: SecretRef) -> SecretUnreadable:
-    """Make the error for a password of which only the hash is known (contract: a hash can't feed a consumer)."""
+    """Make the error for a password that is not as one types it (contract: a hash can't feed a consumer)."""
     hint = f"let {ref} hold the clear value: the mail server gets a hash of it all the same"
     return SecretUnreadable(
-        Problem(wanted.address, f"the password {ref} is a hash, with which {wanted.service} can't log in", hint)
+        Problem(
+            wanted.address,
+            f"the password {ref} is a hash, or begins with {{PLAIN}}, with which {wanted.service} can't log in",
+            hint,
+        )
     )
 
 

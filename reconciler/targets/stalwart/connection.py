@@ -18,6 +18,7 @@ from reconciler import http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import SecretRef
+from reconciler.secrets.schemes import clear
 from reconciler.target import Progress, Reveal
 from reconciler.url import Address, Admits
 
@@ -158,7 +159,7 @@ class Login:
         return declared
 
     def _declared(self, ref: SecretRef, reveal: Reveal) -> Credentials:
-        return Credentials(self.name, reveal(ref))
+        return Credentials(self.name, clear(reveal(ref)))
 
     def _recovered(self, reveal: Reveal) -> Credentials | None:
         if self.recovery is None:

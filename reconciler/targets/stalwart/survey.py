@@ -82,7 +82,7 @@ class Omissions:
 
 def _listed(names: Sequence[str]) -> str:
     """Name a few, and count the others: what comes from the server is shown in one line."""
-    shown = [" ".join(name.split())[:80] for name in dict.fromkeys(names)]
+    shown = [_shown(name) for name in dict.fromkeys(names)]
     more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
     return f"{', '.join(shown[:_NAMED])}{more}:"
 
@@ -92,28 +92,54 @@ _OPTIONAL = ("aliases", "quota", "description", "groups", "members", "catch_all"
 
 
 def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator[Live]:
-    """Yield what the directory has words for, and note the rest."""
+    """Yield what the directory has words for, and note the rest: one value that can't be said costs no other one."""
     for item in live:
         resource = item.resource
         why = unfit(resource, generation)
-        optional = [name for name in _OPTIONAL if why is not None and hasattr(resource, name)]
-        bare = replace(resource, **dict.fromkeys(optional, UNMANAGED))
         if why is None:
             yield item
-        elif optional and unfit(bare, generation) is None:
-            kept: dict[str, Any] = {}
-            for name in optional:
-                part = {name: getattr(resource, name)}
-                wrong = unfit(replace(bare, **part), generation)
-                kept |= part if wrong is None else {}
-                if wrong is not None:
-                    summary = f"its {name} can't be declared ({wrong})"
-                    hint = "change them on the server, or leave them: nothing touches them, and a restore does not "
-                    omissions.note(resource.address, summary, f"{hint}know them")
-            yield replace(item, resource=replace(bare, **kept))
-        else:
+            continue
+        optional = [name for name in _OPTIONAL if hasattr(resource, name)]
+        bare = replace(resource, **dict.fromkeys(optional, UNMANAGED))
+        if unfit(bare, generation) is not None:
             hint = "rename it on the server, or leave it as it is: nothing touches it"
             omissions.note(resource.address, f"can't be declared: its name, or part of it, {why}", hint)
+            continue
+        kept = {name: _sayable(bare, name, getattr(resource, name), generation, omissions) for name in optional}
+        yield replace(item, resource=replace(bare, **kept))
+
+
+def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omissions) -> Any:
+    """Return what of one value the directory has words for, and note the rest."""
+    parts = value if isinstance(value, tuple) else (value,)
+    wrong = {part: unfit(replace(bare, **{name: (part,) if parts is value else part}), generation) for part in parts}
+    hint = "change them on the server, or leave them: nothing touches them, and a restore does not know them"
+    for part, why in wrong.items():
+        if why is not None:
+            shown = f": {_shown(part)}" if parts is value else ""
+            omissions.note(bare.address, f"its {name} can't be declared ({why}){shown}", hint)
+    left = tuple(part for part in parts if wrong[part] is None)
+    if not left and parts:
+        return UNMANAGED
+    return left if parts is value else left[0]
+
+
+def _shown(part: Any) -> str:
+    return " ".join(str(part).split())[:80]
+
+
+@functools.cache
+def is_sayable(address: str) -> bool:
+    """Whether the directory has words for an e-mail address: one that it has not is nobody's to change."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from reconciler.desired.spec.scalars import Email
+
+    try:
+        TypeAdapter[Any](Email).validate_python(address)
+    except ValidationError:
+        return False
+    return address.isascii()
 
 
 def refuse_empty(where: str, live: Iterable[Live]) -> None:

@@ -15,7 +15,7 @@ from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import Raw, Reading, ResourceKind
 from reconciler.targets.stalwart.survey import Omissions
-from reconciler.targets.stalwart.work import unusable
+from reconciler.targets.stalwart.work import nobody_at, unusable
 
 _READ = ("@type", "name", "domainId", "memberGroupIds", "aliases", "description")
 _PLAIN: Raw = {
@@ -97,6 +97,13 @@ class MailingListKind(ResourceKind):
             members = tuple({found for it in item.get("recipients") or {} if (found := _member(it))})
             resource = MailingList(address, item.get("description") or None, aliases, members)
             yield Live(resource, id=str(item["id"]), detail=item)
+        owners = [*reading.items("Account"), *reading.items(_OBJECT)]
+        there = {reading.ids.address(it) for it in owners}
+        there |= {address for it in owners for address in addresses.aliases_in(it, reading.ids)}
+        domains = {str(it["name"]) for it in reading.items("Domain") if not it.get("catchAllAddress")}
+        for wanted in reading.of(MailingList):
+            for problem in nobody_at(wanted, there, domains, reading.wanted):
+                reading.report(problem)
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write | Unwritable]:
         """Create, change, or destroy; recipients are written whole, as the server compares them letter by letter."""

@@ -25,7 +25,7 @@ from typing import Any
 from reconciler import files
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, SecretRef, Unreadable, Verdict
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets.schemes import is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.stalwart.connection import Connection
 
@@ -37,7 +37,8 @@ the same gateway share ours."""
 
 _DAY = timedelta(days=1)
 _FRESH = timedelta(hours=1)  # an accepted login is noted again only after that
-_PATH = "/jmap/session"  # any account may ask for it, and with credentials it checks them (observed.md)
+SESSION = "/jmap/session"
+"""Tells any account who it is: with credentials it checks them (observed.md)."""
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another form raises
 
@@ -52,7 +53,7 @@ def try_login(connection: Connection, address: str, password: str) -> bool | Non
 
     Raises `TargetUnreadable` when no answer comes, or one that is about bans, limits or the server's health.
     """
-    answer = connection.ask_as(address, password, _PATH)
+    answer = connection.ask_as(address, password, SESSION)
     match answer.status:
         case 200 | 402:  # 402 asks for a one-time code, but only who knows the password
             return True

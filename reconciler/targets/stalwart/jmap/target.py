@@ -12,7 +12,7 @@ from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look, unrecoverable, version
-from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, unknown_administrator
+from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, login_name, unknown_administrator, whose
 from reconciler.targets.stalwart.jmap.api import (
     Bootstrapping,
     JmapApi,
@@ -115,6 +115,8 @@ class StalwartJmap:
             lost=lost,
             cause=causes(container, "jmap") if lost and container else (),
             generation="jmap",
+            account=whose(connection, reading),
+            login=login_name(connection, reading),
         )
 
     # --------------------------------------------------------------------------------------------------------- apply

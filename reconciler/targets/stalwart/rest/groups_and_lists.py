@@ -14,12 +14,16 @@ from reconciler.targets.stalwart.rest.principals import (
     Addressed,
     Means,
     Operation,
+    catch_alls,
     check_lengths,
     kept,
+    members,
     own_emails,
     set_to,
     texts,
 )
+from reconciler.targets.stalwart.survey import is_sayable
+from reconciler.targets.stalwart.work import nobody_at
 
 
 class Groups(Addressed[Group]):
@@ -57,8 +61,13 @@ class MailingLists(Addressed[MailingList]):
             names = texts(item, "members")
             found = {_plain(text) for text in texts(item, "externalMembers")}
             found |= {_address(principals.get(name, {"name": name}), known) for name in names}
+            found = {text for text in found if is_sayable(text) or text in known}
             yield Live(MailingList(**fields, members=tuple(found)), id=item["name"], detail=kept(item))
+        there = {address for item in reading.items for address in own_emails(item)}
+        caught = {entry[1:] for item in reading.items for entry in catch_alls(item)}
         for resource in reading.of(MailingList):
+            for problem in nobody_at(resource, there, reading.domains - caught, reading.wanted):
+                reading.report(problem)
             known = resource.members if isinstance(resource.members, tuple) else ()
             for address in sorted(lists.intersection(known)):
                 summary = f"its member {address} is a list, to which no list hands anything on"
@@ -80,7 +89,11 @@ class MailingLists(Addressed[MailingList]):
             operations += [
                 {"action": "removeItem", "field": "members", "value": name} for name in change.before.detail["members"]
             ]
-            operations.append(set_to("externalMembers", list(after.members)))
+            held = [text for text in change.before.detail["externalMembers"] if is_sayable(_plain(text))]
+            if len(held) < len(change.before.detail["externalMembers"]):  # what is no address stays, and can't be set
+                operations += members("externalMembers", held, after.members)
+            else:
+                operations.append(set_to("externalMembers", list(after.members)))
             check_lengths(operations)
         return operations
 

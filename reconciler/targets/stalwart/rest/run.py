@@ -36,7 +36,7 @@ class Run:
     ) -> None:
         """Make the hashes that the changes send; nothing is sent yet."""
         self._api, self._reveal, self._docker, self._progress = api, reveal, docker, progress
-        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals)
+        self._means = Means(Hashes(changes, reveal, progress), changes, api.principals, api.roles)
         self._put_off: list[tuple[Principal[Any], Item]] = []
         self._down: Problem | None = None
         self._failed: set[str] = set()
@@ -244,8 +244,8 @@ class Run:
         A bad value of ours is taken back, so that the others get in force.
         """
         errors = self._api.reload()
-        bad = [edit for edit in edits if any(key in edit.touched for key in errors)]
-        ours = {key: text for key, text in errors.items() if any(key in edit.touched for edit in bad)}
+        bad = [edit for edit in edits if any(map(edit.concerns, errors))]
+        ours = {key: text for key, text in errors.items() if any(edit.concerns(key) for edit in bad)}
         if bad:
             self._take_back(bad, before)
             errors = self._api.reload()
@@ -283,7 +283,7 @@ def _objection(edit: Edit, ours: Mapping[str, str], foreign: Mapping[str, str]) 
     """Say what keeps an edit from being in force."""
     address = edit.change.address
     for key, text in ours.items():
-        if key in edit.touched:
+        if edit.concerns(key):
             hint = "correct the value; what was there before is back in force"
             if key in edit.drop and key not in edit.put:  # such as the rates that a first start writes
                 hint = "the server has no default for it: write a value; what was there before is back in force"

@@ -6,7 +6,8 @@ import functools
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +21,7 @@ from reconciler.desired.raw_keys import (
     ban_rate,
     is_known,
     is_secret,
+    list_of,
     raw_key,
     word_of,
 )
@@ -41,12 +43,18 @@ class Settings(KeyKind[Setting]):
 
     def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
         """Name the keys that are wanted."""
-        return (_SHADOW, *(raw_key(item) for item in wanted if isinstance(item, Setting) and place(item) is None))
+        return (_SHADOW, *(key for item in _own(wanted) if not list_of(key := raw_key(item))))
+
+    def below(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name the lists that are wanted: each is one value, and what else is in it goes."""
+        return {name for item in _own(wanted) if (name := list_of(raw_key(item)))}
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield the wanted ones. While the generation is not known, what only 0.16 has is asked for, too."""
         own = [item for item in reading.of(Setting) if place(item) is None]
-        yield from (Live(Setting(item.word, _value(item, reading)), id=raw_key(item)) for item in own)
+        strays = _strays({raw_key(item) for item in own}, reading)
+        for item in own:
+            yield _with_strays(Live(Setting(item.word, _value(item, reading)), id=raw_key(item)), strays)
         shadow = reading.keys.get(_SHADOW)
         wanted = next((item.value for item in own if item.word == "hostname"), None)
         if shadow and wanted not in (None, shadow):
@@ -59,19 +67,20 @@ class Settings(KeyKind[Setting]):
             reading.report(Problem("stalwart/hostname", summary, hint))
 
     def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
-        """Write its key, or remove it where it is not to be set."""
-        del before, others
+        """Write its key, or remove it where it is not to be set; what else is in its list goes."""
+        del others
         setting = change.resource
         if not isinstance(setting, Setting):
             raise TypeError(change.address)
         key, value = raw_key(setting), setting.value
+        strays = tuple(it for it in (change.before.detail or () if change.before else ()) if it in before)
         if change.after is None or value is None:
-            return Edit(change, drop=(key,))
+            return Edit(change, drop=(key, *strays))
         if isinstance(value, SecretRef | SecretText):
-            return Edit(change, put={key: reveal(value)})
+            return Edit(change, strays, put={key: reveal(value)})
         if setting.word in DEFAULT_RATES and ban_rate(value) == "off":
             return Edit(change, put={key: "false"})
-        return Edit(change, put={key: text_of(value)})
+        return Edit(change, strays, put={key: text_of(value)})
 
     def in_database(self, resource: Setting) -> Iterable[str]:
         """Name its key."""
@@ -88,6 +97,31 @@ class Settings(KeyKind[Setting]):
             shadow = taken.keys.get(_SHADOW) if getattr(item.resource, "word", "") == "hostname" else None
             if value is not None and shadow in (None, value):
                 yield item
+
+
+def _own(wanted: Sequence[Resource]) -> Iterator[Setting]:
+    yield from (item for item in wanted if isinstance(item, Setting) and place(item) is None)
+
+
+def _strays(wanted: Collection[str], reading: Reading) -> dict[str, tuple[str, ...]]:
+    """Map the wanted lists to the keys in them that nobody wants."""
+    found: dict[str, tuple[str, ...]] = {name: () for key in wanted if (name := list_of(key))}
+    for key in sorted(reading.keys.keys() - wanted):
+        if (name := list_of(key)) in found:
+            found[name] = (*found[name], key)
+    return found
+
+
+def _with_strays(live: Live, strays: Mapping[str, tuple[str, ...]]) -> Live:
+    """Let an entry of a list that has more than what is wanted differ: with it goes the rest."""
+    name = list_of(live.id)
+    more = strays.get(name, ())
+    if not more or not isinstance(live.resource, Setting):
+        return live
+    value = live.resource.value
+    listed = ", ".join(key.removeprefix(f"{name}.") for key in more)
+    told = f"{value}, and in this list {listed} besides" if isinstance(value, str) else Different()
+    return replace(live, resource=replace(live.resource, value=told), detail=more)
 
 
 def _value(wanted: Setting, reading: Reading) -> Any:

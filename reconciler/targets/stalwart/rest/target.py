@@ -8,12 +8,12 @@ from typing import Any
 
 from reconciler.desired.raw_keys import WORD_KEYS
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.resources import Observation, Resource, Setting
+from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import Accounts
+from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.domain import Domains
 from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
@@ -72,7 +72,8 @@ class StalwartRest:
             api = RestApi(connection)
             items, stored = api.principals(), api.keys(*_query(wanted))
             report, progress = problems.append, self._progress
-            reading = Reading(items, stored, wanted, reveal=reveal, report=report, progress=progress)
+            roles = api.roles() if asks_for_roles(wanted) else None
+            reading = Reading(items, stored, wanted, roles=roles, reveal=reveal, report=report, progress=progress)
             live = [item for kind in KINDS for item in kind.live(reading)]
             host = looking.result()
         live = with_open(live, wanted, connection.host, host.container)
@@ -82,6 +83,8 @@ class StalwartRest:
                 keys = overridden(kind, host.file.keys, item)
                 problems += [override(item.address, key, host.file) for key in keys]
         lost = is_lost(wanted, live)
+        login = connection.login.username.lower()
+        ours = [it.id for it in live if isinstance(it.resource, Account) and it.id == login]
         return Observation(
             TARGET,
             live=live,
@@ -90,6 +93,8 @@ class StalwartRest:
             lost=lost,
             cause=causes(host.container) if lost and host.container else (),
             generation="rest",
+            account=next(iter(ours), ""),
+            login=login,
         )
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
@@ -170,4 +175,5 @@ def _query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, .
     """Return prefixes and single keys that hold what is live of all kinds, in one request."""
     items = list(resources)
     single = {PENDING, *(key for kind in KINDS for key in kind.single(items))}
-    return tuple(prefix for kind in _KEYS.values() for prefix in kind.prefixes), tuple(sorted(single))
+    prefixes = {prefix for kind in _KEYS.values() for prefix in (*kind.prefixes, *kind.below(items))}
+    return tuple(sorted(prefixes)), tuple(sorted(single))
