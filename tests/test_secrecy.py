@@ -9,7 +9,7 @@ import string
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.plan import Desired, diff
@@ -40,7 +40,7 @@ def sides(name: str, value: str) -> list[tuple[Resource, Resource | None]]:
     plain = ["", "587", "true", "a-b.example", "https://example.com"]
     variables = [(Variable("app", name, value, value), Variable("app", name, item, item)) for item in plain]
     words = [f"settings/{name}", f"objects/Http/{name}", f"objects/MtaRoute/relay/{name}"]
-    settings = [(Setting(word, value), Setting(word, item)) for word in words for item in (*plain, None, 5)]
+    keys = [(Setting(word, value), Setting(word, item)) for word in words for item in (*plain, None, 5)]
     nested = [(Setting(words[1], {name: value, "a": (value, value)}), Setting(words[1], {name: "x", "a": ("b",)}))]
     described = [
         Account("a@mana.how", description=value),
@@ -51,7 +51,7 @@ def sides(name: str, value: str) -> list[tuple[Resource, Resource | None]]:
     record = Record("mana.how", "A", "www", "192.0.2.1", comment=value)
     return [
         *variables,
-        *settings,
+        *keys,
         *nested,
         *((item, type(item)(item.name, description="other")) for item in described),
         (record, Record("mana.how", "A", "www", "192.0.2.2", comment="other")),
@@ -66,6 +66,7 @@ def leaks(value: str, output: str) -> bool:
     return any(form in output for form in forms)
 
 
+@settings(deadline=None)
 @given(NAMES, VALUES)
 def test_t2_no_live_text_of_any_kind_is_in_any_form_of_a_plan(name: str, value: str) -> None:
     said = "another value, true, 587, a-b.example https://example.com stalwart objects settings smtp app mana.how other"
