@@ -147,7 +147,7 @@ class Client:
             yield
         except docker.errors.APIError as error:
             kind = NotThere if isinstance(error, docker.errors.NotFound) else Declined
-            raise kind(self._problem(f"refuses: {str(error.explanation)[:500]}")) from error
+            raise kind(self._problem(f"refuses: {http.short(str(error.explanation))}")) from error
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise self.unreachable("answers what can't be understood") from error
         except (http.Unanswered, docker.errors.DockerException, OSError) as error:  # the last of a certificate's files

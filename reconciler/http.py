@@ -97,8 +97,8 @@ def exchange(client: httpx.Client, method: str, path: str, *, bounds: Bounds | N
     extensions = {"bounds": bounds} if bounds else None
     try:
         response = client.request(method, path, follow_redirects=False, extensions=extensions, **request)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unsent(str(error) or type(error).__name__) from error
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of what no header may hold
+        raise Unsent(f"can't be asked: {type(error).__name__}") from None
     headers = dict(response.headers)
     return Answer(response.status_code, response.content, headers.get("content-type", "")[:100], headers)
 
@@ -328,7 +328,15 @@ def unanswered(error: BaseException, deadline: Deadline | None = None) -> Unansw
         return Unsent(str(error) or type(error).__name__)
     if isinstance(error, TooMuch) or (deadline is not None and deadline.received and deadline.over):
         return Endless("the answer does not end")
-    return Lost(str(error) or type(error).__name__)
+    text = str(error) or type(error).__name__
+    if isinstance(error, httpcore.ProtocolError) and not text.startswith("Server disconnected"):
+        text = "it is no HTTP, or breaks off"  # the error quotes it, and it may be our own request
+    return Lost(text)
+
+
+def short(text: str, most: int = 500) -> str:
+    """Return what a server said, whole or not at all: half of a secret is not known for one."""
+    return text if len(text) <= most else f"a text of {len(text)} characters"
 
 
 def timed_out(error: Unanswered) -> bool:

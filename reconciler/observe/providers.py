@@ -150,7 +150,7 @@ def _key(ref: SecretRef, reveal: Reveal) -> str:
 def _refused(url: str, ref: SecretRef, status: int, answer: Any) -> _Failed:
     """Say why Brevo refused, and what helps: a key is tried once, as who guesses is locked out."""
     said = str(answer.get("message") or "") if isinstance(answer, dict) else ""
-    summary = f"GET {url}: {_NAME} answers {status}{f': {said[:300]}' if said else ''}"
+    summary = f"GET {url}: {_NAME} answers {status}{f': {http.short(said, 300)}' if said else ''}"
     if status not in (401, 403):
         return _Failed(summary, _ON_THE_WAY, final=False)
     if "IP address" in said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import gzip
@@ -317,6 +318,44 @@ def test_t11_no_redirect_is_followed(client: Callable[[str, Path], str], tmp_pat
     elsewhere.close()
     assert elsewhere.asked == []
     assert SECRET not in said
+
+
+class Echo(Wrong):
+    """A server that says what it was asked, in a place where it can't be."""
+
+    def __init__(self, frame: bytes, listener: socket.socket) -> None:
+        self.frame = frame
+        super().__init__(lambda: (), listener)
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            connection.sendall(self.frame % connection.recv(1 << 16).replace(b"\r\n", b" "))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("client", [_stalwart, _cloudflare, _brevo, _docker_tcp])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(
+            b"%s\r\n\r\n",
+            b"HTTP/1.1 %s\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n%s\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nA%s: b\r\n\r\n",
+        ),
+        *(b"HTTP/1.1 302 Away\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 100 %s\r\n\r\n"),
+    ],
+)
+def test_t11_what_is_no_answer_is_not_repeated(
+    frame: bytes, client: Callable[[str, Path], str], tmp_path: Path
+) -> None:
+    server = Echo(frame, socket.create_server(("127.0.0.1", 0)))
+    said = client(f"http://127.0.0.1:{server.listener.getsockname()[1]}", tmp_path)
+    server.close()
+    encoded = base64.b64encode(f"admin:{SECRET}".encode()).decode()
+    for part in (SECRET, encoded, encoded[:12], SECRET[:12]):
+        assert part not in said, said
 
 
 # ------------------------------------------------------------------------------------------- answers without a last one

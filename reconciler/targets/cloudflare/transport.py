@@ -238,7 +238,7 @@ class Session:
         told = list(leaves(errors))
         codes = frozenset(code for code, _ in told)
         text = "; ".join(f"{message} ({code})" for code, message in dict(told).items())
-        text = (text or f"HTTP {status}, and no reason is given").replace(self._token, "(the token)")[:500]
+        text = http.short((text or f"HTTP {status}, and no reason is given").replace(self._token, "(the token)"))
         if told and (status in (401, 403) or codes & TOKEN_CODES):
             return Refused(what, text, self._remedy(codes, text, right), codes, final=True)
         return Refused(what, text, _advice(codes), codes, final=bool(codes & ROUTE_CODES) or not told)

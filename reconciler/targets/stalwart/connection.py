@@ -20,7 +20,7 @@ from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import SecretRef
 from reconciler.secrets.schemes import clear
 from reconciler.target import Progress, Reveal
-from reconciler.url import Address, Admits
+from reconciler.url import Address, Admits, NoAddress, parse
 
 TARGET = "stalwart"
 _PROBE = "/.well-known/oauth-protected-resource"
@@ -326,8 +326,10 @@ class Connection:
             case 429:
                 return "limits the rate of requests", "wait a minute"
             case status if 300 <= status < 400:  # noqa: PLR2004 (HTTP)
-                place = answer.headers.get("location", "elsewhere")[:200]
-                return f"redirects to {place}, which is not followed", "write the API's own address as url"
+                return (
+                    f"redirects to {_place(answer.headers.get('location', ''))}, which is not followed",
+                    "write the API's own address as url",
+                )
             case 502 | 503 | 504:
                 return f"answers {answer.status}", _DOWN
         return "", ""
@@ -428,6 +430,15 @@ def _is_silence(error: Exception) -> bool:
     if any(http.cause(error, kind) for kind in (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
         return True
     return str(error).startswith("Server disconnected")  # httpcore has one exception for this and for what is no HTTP
+
+
+def _place(location: str) -> str:
+    """Name the host that an answer sends us to; the rest of what it says there may be our own request."""
+    try:
+        there = parse(location.partition("?")[0])
+    except NoAddress:
+        return "another path" if location.startswith("/") else "elsewhere"
+    return f"{there.scheme}://{there.authority}/"
 
 
 def _tls(error: ssl.SSLError) -> tuple[str, str]:
