@@ -137,9 +137,12 @@ def matches(value: str, stored: str) -> bool | None:
     """Whether a desired password, clear or a hash, is the stored one; None when verifying it would cost too much.
 
     A hash is compared as text. A clear value is verified against the stored hash, whose salt is random. What no server
-    verifies is nobody's password. Raises ValueError as `reconciler.secrets.schemes.understood`.
+    verifies is nobody's password, and a value that only looks like a hash is taken as one types it.
     """
-    wanted, is_hash = schemes.understood(value)
+    try:
+        wanted, is_hash = schemes.understood(value)
+    except ValueError:
+        wanted, is_hash = value, False
     known = schemes.stored(stored)
     if known is None:
         return False

@@ -131,15 +131,22 @@ def _shown(part: Any) -> str:
 @functools.cache
 def is_sayable(address: str) -> bool:
     """Whether the directory has words for an e-mail address: one that it has not is nobody's to change."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from reconciler.desired.spec.scalars import Email
+    from pydantic import ValidationError
 
     try:
-        TypeAdapter[Any](Email).validate_python(address)
+        _emails().validate_python(address)
     except ValidationError:
         return False
     return address.isascii()
+
+
+@functools.cache
+def _emails() -> Any:
+    from pydantic import TypeAdapter
+
+    from reconciler.desired.spec.scalars import Email
+
+    return TypeAdapter[Any](Email)
 
 
 def refuse_empty(where: str, live: Iterable[Live]) -> None:

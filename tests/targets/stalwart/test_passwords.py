@@ -338,3 +338,8 @@ def test_l12_hashes_of_old_crypts_are_verified_and_come_back():
     assert passwords.hashed(schemes.importable(old)) == old
     assert passwords.matches(schemes.importable(old), old) is True
     assert passwords.hashed(schemes.importable(older)) == older
+
+
+def test_l12_a_clear_value_that_only_looks_like_a_hash_is_compared_as_it_is_typed():
+    assert passwords.matches("{SHA384}x", passwords.hashed("{PLAIN}{SHA384}x")) is True
+    assert passwords.matches("{SHA384}x", passwords.hashed("x")) is False

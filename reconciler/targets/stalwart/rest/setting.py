@@ -6,7 +6,7 @@ import functools
 import hmac
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -54,7 +54,8 @@ class Settings(KeyKind[Setting]):
         own = [item for item in reading.of(Setting) if place(item) is None]
         strays = _strays({raw_key(item) for item in own}, reading)
         for item in own:
-            yield _with_strays(Live(Setting(item.word, _value(item, reading)), id=raw_key(item)), strays)
+            live = Live(Setting(item.word, _value(item, reading)), id=raw_key(item))
+            yield _with_strays(live, item, strays.get(list_of(live.id), ()))
         shadow = reading.keys.get(_SHADOW)
         wanted = next((item.value for item in own if item.word == "hostname"), None)
         if shadow and wanted not in (None, shadow):
@@ -112,16 +113,16 @@ def _strays(wanted: Collection[str], reading: Reading) -> dict[str, tuple[str, .
     return found
 
 
-def _with_strays(live: Live, strays: Mapping[str, tuple[str, ...]]) -> Live:
+def _with_strays(live: Live, wanted: Setting, strays: Sequence[str]) -> Live:
     """Let an entry of a list that has more than what is wanted differ: with it goes the rest."""
-    name = list_of(live.id)
-    more = strays.get(name, ())
-    if not more or not isinstance(live.resource, Setting):
+    if not strays:
         return live
-    value = live.resource.value
-    listed = ", ".join(key.removeprefix(f"{name}.") for key in more)
-    told = f"{value}, and in this list {listed} besides" if isinstance(value, str) else Different()
-    return replace(live, resource=replace(live.resource, value=told), detail=more)
+    setting: Any = live.resource
+    if isinstance(setting.value, Same) or (wanted.value is not None and setting.value == wanted.value):
+        listed = ", ".join(key.removeprefix(f"{list_of(live.id)}.") for key in strays)
+        told = Public(f"{wanted.value}, and in this list {listed} besides")  # no value that is only live
+        setting = replace(setting, value=told)
+    return replace(live, resource=setting, detail=tuple(strays))
 
 
 def _value(wanted: Setting, reading: Reading) -> Any:
