@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from reconciler import process
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.url import is_loopback
 
@@ -137,10 +138,6 @@ def _cause(error: BaseException) -> str:
     return f"can't be reached: {getattr(innermost, 'strerror', None) or innermost}"
 
 
-def _ssh_environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "SSH_AUTH_SOCK") if name in os.environ}
-
-
 def _keep_environment_from_ssh() -> None:
     """Start the `docker` package's ssh with what it needs: it would get our whole environment, secrets and all."""
     from docker.transport import sshconn
@@ -149,19 +146,19 @@ def _keep_environment_from_ssh() -> None:
         def connect(self, **_: object) -> None:  # type: ignore[override]
             user = ["-l", self.user] if self.user else []
             port = ["-p", self.port] if self.port else []
-            self.proc = subprocess.Popen(
-                ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"],
-                env=_ssh_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,  # an interrupt is ours to deal with
-            )
+            command = ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"]
+            try:
+                self.proc = process.spawn(process.SSH, command, os.environ, heard=True)
+            except process.CannotRun as error:
+                raise OSError(errno.ENOENT, f"ssh {error.why}") from None
 
         def close(self) -> None:
             """End ssh, and close the socket that the package only pretends to use and leaves open."""
             with contextlib.suppress(OSError):  # ssh may have gone by itself
                 super().close()
             socket.socket.close(self)
+            if self.proc:
+                process.forget(self.proc)
 
     if sshconn.SSHSocket.__name__ == "SSHSocket":
         sshconn.SSHSocket = Socket  # type: ignore[misc]
@@ -174,10 +171,8 @@ def _with_port(host: str) -> str:
         return host
     try:
         asked = ["ssh", "-G", "--", parts.hostname]
-        said = subprocess.run(
-            asked, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=_ssh_environment()
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):  # without the program connecting fails next, and says why
+        said = process.run(process.SSH, asked, os.environ, limit=_TIMEOUT).output
+    except process.CannotRun:  # without the program connecting fails next, and says why
         return host
     port = re.search(r"^port (\d+)$", said, re.MULTILINE)
     return f"ssh://{parts.netloc}:{port[1]}" if port else host

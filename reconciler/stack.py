@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import reconcile
+from reconciler import git, reconcile
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.resources import (
@@ -122,9 +119,14 @@ class Stack:
         return {name: makers[name]() for name in TARGETS if name in names}
 
     @functools.cached_property
+    def _commit(self) -> git.Revision:
+        """Git, which is asked now and answers while the systems are observed."""
+        return git.Revision(self.directory.path, self.directory.files, self.settings.environ)
+
+    @property
     def revision(self) -> str:
-        """The commit the directory is at, as `revision` names it."""
-        return revision(self.directory.path)
+        """The commit the directory is at, ``+`` behind it where a file of it differs; empty without git."""
+        return self._commit.name()
 
     @property
     def journal(self) -> Journal:
@@ -181,7 +183,12 @@ class Stack:
 
     def plan(self) -> Plan:
         """Observe, compare and guard. Writes nothing anywhere."""
-        return self._told(reconcile.make_plan(self._work))
+        commit = self._commit
+        try:
+            made = reconcile.make_plan(self._work)
+        finally:
+            commit.name()
+        return self._told(made)
 
     def apply(
         self, plan: Plan, listen: Callable[[Outcome], None] = lambda _: None, stopped: Stopped = lambda: False
@@ -305,23 +312,3 @@ def _administrator(spec: Spec, username: str) -> str:
 
 def _known_public(secrets: Secrets) -> frozenset[SecretRef]:
     return frozenset(ref for ref, digest in secrets.revealed().items() if digest in PUBLIC_SECRETS)
-
-
-def revision(path: Path) -> str:
-    """Name the commit the directory is at, ``+`` behind it when files differ from it; empty without git.
-
-    Git gets nothing of our environment, which holds secrets, but what it needs to run.
-    """
-    passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(path), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-            env=passed,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -11,15 +11,15 @@ import errno
 import json
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, ReconcilerError, Refused
+from reconciler.process import Ended
 from reconciler.resources import SecretRef
 from reconciler.secrets import Secrets, age, unreadable
 from reconciler.secrets.sops import OLDEST_WRITING, Sops, in_clear
@@ -28,7 +28,6 @@ _HINT = "write file:FOLDER, age:FOLDER or sops:FILE"
 _NAME = re.compile(r"[^\W_][^\s/\[\]\"'\\\0]{0,199}")  # a file's name, and a step of sops's path to a key
 _YAML = (".yaml", ".yml")
 _NO_RULE = "has no creation rules"
-_IGNORED, _NOT_IGNORED = 0, 1  # what git check-ignore ends with
 _IGNORED_IN_CLEAR = b"*\n!*.age\n!*.sops.*\n"  # what is encrypted may lie beside, for git to keep
 
 
@@ -164,21 +163,12 @@ class _Files(_Folder):
                 files.create(folder / ".gitignore", _IGNORED_IN_CLEAR)
 
     def _check_ignored(self, path: Path) -> None:
-        """Refuse a path that git would commit. Git gets nothing of our environment but what it needs to run."""
-        real = path.parent.resolve() / path.name
-        if not any((above / ".git").exists() for above in real.parents):
+        """Refuse a path that git would commit."""
+        ignored = git.ignores(path, self.environ)
+        if ignored:
             return
-        passed = {key: self.environ[key] for key in ("PATH", "HOME", "XDG_CONFIG_HOME") if key in self.environ}
-        command = ["git", "-C", str(real.parent), "check-ignore", "--quiet", "--", str(real)]
-        try:
-            done = subprocess.run(command, env=passed, capture_output=True, check=False, timeout=30)
-            status = done.returncode
-        except (OSError, subprocess.TimeoutExpired):
-            status = -1
-        if status == _IGNORED:
-            return
-        why = "git would commit it" if status == _NOT_IGNORED else "git does not say whether it would commit it"
-        hint = f"write a line with * into {real.parent / '.gitignore'}, or use a folder that is not there yet"
+        why = "git does not say whether it would commit it" if ignored is None else "git would commit it"
+        hint = f"write a line with * into {path.parent.resolve() / '.gitignore'}, or use a folder that is not there yet"
         self._refuse(f"secrets would lie there in clear, and {why}", hint)
 
 
@@ -247,16 +237,16 @@ class _SopsFile(_Base):
             done = self._encrypt(given, self._recipients)
         else:
             done = self._encrypt(given)
-            if _NO_RULE in done.stderr:
+            if _NO_RULE in done.complaint:
                 done = self._encrypt(given, _own_recipients(self.environ))
-        if done.returncode:
+        if done.status:
             hint = "see whether a rule in .sops.yaml is for this file, and whether its recipients are right"
-            raise CannotRead(f"sops can't encrypt it (it ended with {done.returncode})", hint)
-        sealed = done.stdout.encode()
+            raise CannotRead(f"sops can't encrypt it (it ended with {done.status})", hint)
+        sealed = done.said
         self._check_sealed(sealed, name)
         return sealed
 
-    def _encrypt(self, given: str, recipients: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    def _encrypt(self, given: str, recipients: Sequence[str] = ()) -> Ended:
         rules = ("--config", os.devnull) if recipients else ()
         kind = "json" if self._path.suffix == ".json" else "yaml"
         form = ("--input-type", "json", "--output-type", kind, "--filename-override", str(self._path))
@@ -288,8 +278,8 @@ class _SopsFile(_Base):
         arguments = ("set", "--value-stdin", str(copy), f'["{name}"]')
         given = json.dumps(text)
         done = Sops(self.environ).run(*arguments, folder=self._path.parent, given=given, oldest=OLDEST_WRITING)
-        if done.returncode:
-            summary = f"sops can't add it to {self._path} (it ended with {done.returncode})"
+        if done.status:
+            summary = f"sops can't add it to {self._path} (it ended with {done.status})"
             raise CannotRead(summary, f"run `sops edit {self._path}` to see what it says")
 
     def _check_sealed(self, content: bytes, name: str) -> None:
