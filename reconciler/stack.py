@@ -199,7 +199,8 @@ class Stack:
 
     def _told(self, plan: Plan) -> Plan:
         """Add what the environment overrides, which revision it is, and what changed without the directory."""
-        last = self.journal.last_whole()
+        log = self.journal
+        last = log.last_whole()
         unchanged = last is not None and last.desired_hash == self.directory.digest
         return replace(
             plan,
@@ -207,6 +208,7 @@ class Stack:
             revision=self.revision,
             desired_hash=self.directory.digest,
             drift=tuple(change.address for change in plan.changes) if unchanged else (),
+            problems=(*plan.problems, *((log.problem,) if log.problem else ())),
         )
 
     # ---------------------------------------------------------------------------------------------------- targets

@@ -150,7 +150,7 @@ class _Files(_Folder):
         if path.suffix in _YAML:
             self._refuse(f"{name} would be read as YAML", "choose a name that does not end like that")
         self._prepare(path.parent)
-        for each in (path, path.with_name(f".x-{path.name}")):  # the second is how a file begins its life on macOS
+        for each in (path, path.with_name(f".new-{path.name}")):  # the second is how a file begins its life on macOS
             self._check_ignored(each)
         files.create(path, f"{text}\n".encode())
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from reconciler import files
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Login, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
@@ -209,8 +207,14 @@ class Switch:
 
     def _try_out(self, file: EnvFile, views: Sequence[View]) -> None:
         """Let Compose read the new content before the real file is touched. Raises `TargetUnreadable`."""
-        with _temporary(file.content) as path:
-            answer = self.program.config(env_file=path, secrets=self.values.revealed)
+        try:
+            with files.on_trial(file.path.resolve(), file.content) as path:
+                answer = self.program.config(env_file=path, secrets=self.values.revealed)
+        except OSError as error:
+            summary = f"the new content can't be tried: {error.strerror}; nothing was changed"
+            raise TargetUnreadable(
+                Problem(str(file.path), summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR")
+            ) from None
         services = answer.get("services") or {}
         for view in views:
             if effective_environment(services.get(view.wanted.service)).get(view.wanted.name) not in view.texts:
@@ -318,27 +322,3 @@ def _put_back(former: EnvFile, after: EnvFile, group: Sequence[_Service]) -> Env
         former = now.having(kept | {name: value for name, value in former.ours.items() if name in mine})
     now.replace_on_disk(former)
     return former
-
-
-@contextlib.contextmanager
-def _temporary(content: bytes) -> Iterator[Path]:
-    """Yield a file that only we can read, for as long as the context lasts. Raises `TargetUnreadable`."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix="reconciler-", suffix=".env")  # mode 0600
-    except OSError as error:
-        raise _no_room(error) from None
-    path = Path(name)
-    try:
-        try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                file.write(content)
-        except OSError as error:
-            raise _no_room(error) from None
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _no_room(error: OSError) -> TargetUnreadable:
-    summary = f"no temporary file can be written: {error.strerror}; nothing was changed"
-    return TargetUnreadable(Problem("compose", summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR"))
