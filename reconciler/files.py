@@ -260,9 +260,16 @@ def _taken(name: Path) -> int:
         os.close(descriptor)
 
 
+def sweep_for(path: Path) -> None:
+    """Remove what a kill has left of a file that is replaced, wherever it was made."""
+    for above in (path.parent, path.parent.parent):
+        sweep(above / FOLDER)
+
+
 def sweep(folder: Path) -> None:
     """Remove from a folder of ours what a kill has left there; what is being written stays."""
     try:
+        check_own(folder)
         begun = [Path(item.path) for item in os.scandir(folder) if item.name.startswith(_BEGUN)]
     except OSError:
         return

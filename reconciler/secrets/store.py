@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol
@@ -261,9 +260,7 @@ class _SopsFile(_Base):
         before = Sops(self.environ).decrypt(self._path)
         if name in before.tree:
             raise FileExistsError
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, self._path.name)
-            files.create(copy, before.raw)
+        with files.aside(self._path, before.raw) as copy:
             # The first value is no secret: a rule of the file may leave this key in clear.
             self._set(copy, name, "reconciler")
             self._check_sealed(copy.read_bytes(), name)

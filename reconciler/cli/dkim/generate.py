@@ -45,22 +45,22 @@ def command(
     It is active where no other key of its algorithm signs, else pending: `reconciler dkim rotate` lets it take over.
     Nothing is overwritten, and nothing but files is written. A run that was killed is ended by running it again.
     """
-    from reconciler.desired.edit import edit
+    from reconciler.desired.edit import edit, editing
     from reconciler.dkim.making import Order, make
 
     _check_selector(selector)
-    directory = session.directory()
-    name = _domain(directory.spec, domain)
-    entries = directory.spec.dkim.get(name, ())
-    algorithm = algorithm or _missing(name, entries)
-    stage = "pending" if pending or _at(entries, algorithm, "active") else "active"
-    _check_room(name, entries, algorithm)
-    session.console.step(f"Making a key for {name}")
-    with session.stop.writing():
-        order = Order(name, algorithm, selector, where, recipients)
-        key = make(directory, order, session.settings.environ, session.settings.today, inquiry(session))
-        made = edit(directory, [key.entry(stage, session.settings.today)])
-        made.write()
+    with editing(session.settings.state) as directory:
+        name = _domain(directory.spec, domain)
+        entries = directory.spec.dkim.get(name, ())
+        algorithm = algorithm or _missing(name, entries)
+        stage = "pending" if pending or _at(entries, algorithm, "active") else "active"
+        _check_room(name, entries, algorithm)
+        session.console.step(f"Making a key for {name}")
+        with session.stop.writing():
+            order = Order(name, algorithm, selector, where, recipients)
+            key = make(directory, order, session.settings.environ, session.settings.today, inquiry(session))
+            made = edit(directory, [key.entry(stage, session.settings.today)])
+            made.write()
     session.console.done()
     file = next(iter(made.files))
     said = _said(key, stage, file, made.directory.spec)

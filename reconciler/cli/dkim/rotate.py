@@ -38,17 +38,18 @@ def command(
     Ends with 0, or 1 where a name server, or Stalwart, had to be asked and could not be: nothing is written then for
     that algorithm.
     """
+    from reconciler.desired.edit import editing
     from reconciler.dkim import rotation
     from reconciler.dkim.making import Rotation
 
-    directory = session.directory()
-    name, keys = _keys(directory, domain, algorithm)
-    today = session.settings.today
-    seen, reasons = _seen(session, directory, name, rotation.needs(name, keys, today))
-    steps = rotation.steps(name, keys, today, seen)
-    with session.stop.writing():
-        run = Rotation(name, steps)
-        run.write(directory, where, recipients, environ=session.settings.environ, today=today, look=inquiry(session))
+    with editing(session.settings.state) as directory:
+        name, keys = _keys(directory, domain, algorithm)
+        today, environ = session.settings.today, session.settings.environ
+        seen, reasons = _seen(session, directory, name, rotation.needs(name, keys, today))
+        steps = rotation.steps(name, keys, today, seen)
+        with session.stop.writing():
+            run = Rotation(name, steps)
+            run.write(directory, where, recipients, environ=environ, today=today, look=inquiry(session))
     session.console.done()
     _report(session, directory, run, reasons)
     session.stop.check()

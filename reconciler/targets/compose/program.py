@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
-from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.envfile import EnvFile, check_place
 
 OLDEST = (2, 20)
 _READ_TIMEOUT = 60.0  # seconds; 0.3 is usual
@@ -73,6 +73,11 @@ class Program:
             raise self._failure("compose config answers no JSON object", "")
         return answer
 
+    def read_env_file(self, stack: str) -> EnvFile:
+        """Read the env file. Raises `TargetUnreadable`, also where it is not the project's own."""
+        check_place(self.env_file, self.files)
+        return EnvFile.read(self.env_file, stack)
+
     def up(self, services: Sequence[str], secrets: Iterable[str]) -> None:
         """Bring services up with what the files say now: these alone, nothing built or pulled.
 
@@ -89,10 +94,12 @@ class Program:
         return [*self.command, *files, "--env-file", str(env_file), *(["-p", self.project] if self.project else [])]
 
     def _check_files(self) -> None:
+        """Raise `TargetUnreadable` before Compose is shown a file that it should not read."""
         for file in self.files:
             if not file.is_file():
                 hint = "correct targets.compose.file"
                 raise TargetUnreadable(Problem(str(file), "the compose file does not exist", hint, scope="compose"))
+        self.read_env_file("")
 
     def _run(self, arguments: Sequence[str], limit: float) -> Ended:
         host = {"DOCKER_HOST": self.docker_host} if self.docker_host else {}

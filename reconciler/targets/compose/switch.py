@@ -178,9 +178,8 @@ class Switch:
     def _switch(self, group: Sequence[_Service]) -> None:
         """Switch services that belong together; on failure bring all of them back."""
         views = [view for service in group for view in service.views]
-        before = self.snapshot.env_file
         try:
-            after = self._write(views)
+            before, after = self._write(views)
         except TargetUnreadable as error:
             for service in group:
                 service.problem = error.problems[0]
@@ -193,17 +192,21 @@ class Switch:
             if service.name in stale and not wrong:
                 service.notes.append(f"{service.name} was recreated and has the new values")
 
-    def _write(self, views: Sequence[View]) -> EnvFile:
-        """Write what the files don't say yet, once Compose agrees that they then do."""
+    def _write(self, views: Sequence[View]) -> tuple[EnvFile, EnvFile]:
+        """Write what the files don't say yet, once Compose agrees that they then do; return the file before and after.
+
+        Nobody else of us writes it meanwhile: two stacks may share it.
+        """
         before = self.snapshot.env_file
         values = {view.variable: view.texts[0] for view in views if view.misconfigured}
         if not values:
-            return before
-        after = before.having(before.ours | values)
-        self._try_out(after, views)
-        before.replace_on_disk(after)
+            return before, before
+        with before.held() as now:
+            after = now.having(now.ours | values)
+            self._try_out(after, views)
+            now.replace_on_disk(after)
         self.snapshot = replace(self.snapshot, env_file=after)
-        return after
+        return now, after
 
     def _try_out(self, file: EnvFile, views: Sequence[View]) -> None:
         """Let Compose read the new content before the real file is touched. Raises `TargetUnreadable`."""
@@ -315,10 +318,10 @@ class Switch:
 
 def _put_back(former: EnvFile, after: EnvFile, group: Sequence[_Service]) -> EnvFile:
     """Restore the former file, or only our values in it where somebody has changed it since."""
-    now = EnvFile.read(after.path, after.stack)
-    if now.content != after.content:
-        mine = {view.variable for service in group for view in service.views}
-        kept = {name: value for name, value in now.ours.items() if name not in mine}
-        former = now.having(kept | {name: value for name, value in former.ours.items() if name in mine})
-    now.replace_on_disk(former)
+    with after.held(as_it_was=False) as now:
+        if now.content != after.content:
+            mine = {view.variable for service in group for view in service.views}
+            kept = {name: value for name, value in now.ours.items() if name not in mine}
+            former = now.having(kept | {name: value for name, value in former.ours.items() if name in mine})
+        now.replace_on_disk(former)
     return former
