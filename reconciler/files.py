@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})  # what
 _NO_RENAME = frozenset({errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV})  # EBUSY: a file that is bind-mounted
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _PATIENCE = 60.0  # seconds to wait for a lock: what is done under one takes a second, sops with a key far away more
+_HELD: set[tuple[int, int, int, int]] = set()  # process, thread, device and number of what is locked by us
 _LOOK = 0.02  # seconds between two looks at a lock
 
 
@@ -368,19 +370,28 @@ def lock(descriptor: int, wait: float = 0.0, *, shared: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: float = _PATIENCE) -> Iterator[int]:
+def locked(path: Path, wait: float = _PATIENCE, *, again: bool = False) -> Iterator[int]:
     """Hold the lock of a file or folder that is there, and yield its descriptor. Raises as `lock` does.
 
     What has the name when the lock is taken is what is locked: a file may be replaced while its lock is waited for.
+    With ``again`` a thread that holds it already holds it on.
     """
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        mine = (os.getpid(), threading.get_ident(), status.st_dev, status.st_ino)
+        known = mine in _HELD
+        held = again and known
         try:
-            lock(descriptor, wait)
+            if not held:
+                lock(descriptor, wait)
             if has_name(descriptor, path):
+                _HELD.add(mine)
                 yield descriptor
                 return
         finally:
+            if not known:
+                _HELD.discard(mine)
             os.close(descriptor)
 
 

@@ -55,6 +55,7 @@ def open_store(where: str, directory: Path, environ: Mapping[str, str], recipien
     kind, _, place = where.partition(":")
     if not place or "\0" in place or "\n" in place or (kind == "sops" and "#" in place):
         raise ReconcilerError(Problem(where or "store", "is no place for secrets", _HINT))
+    _check_inside(where, directory, place)
     if kind == "file":
         return _Files(where, place, directory, environ)
     if kind == "age":
@@ -64,8 +65,24 @@ def open_store(where: str, directory: Path, environ: Mapping[str, str], recipien
     raise ReconcilerError(Problem(where, "is no place for secrets", _HINT))
 
 
+def _check_inside(where: str, directory: Path, place: str) -> None:
+    """Refuse a relative place outside the repository, where `..` or a link in it may lead; an absolute one is chosen.
+
+    Without a repository it is the folder that the directory lies in.
+    """
+    top = git.checkout(directory) or directory.resolve().parent
+    if not PurePosixPath(place).is_absolute() and not (directory / place).resolve().is_relative_to(top):
+        hint = "keep secrets in the repository, or name the place in full: --store file:/FOLDER"
+        raise Refused(Problem(where, f"leads out of {top}, so nothing is written there", hint))
+
+
 def store_of(ref: SecretRef) -> str | None:
-    """Return the ``where`` of the store that a reference leads into; None where nothing can be put."""
+    """Return the ``where`` of the store that a reference leads into; None where nothing can be put.
+
+    Nothing is put into a place that the directory names in full: see `open_store`.
+    """
+    if PurePosixPath(ref.name).is_absolute():
+        return None
     if ref.source in {"file", "age"}:
         return f"{ref.source}:{PurePosixPath(ref.name).parent}"
     return f"sops:{ref.name.partition('#')[0]}" if ref.source == "sops" else None
@@ -223,7 +240,7 @@ class _SopsFile(_Base):
 
     def _add(self, name: str, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(self._path.parent):
+        with files.locked(self._path.parent, again=True):  # whoever edits the directory may hold it
             if self._path.exists():
                 files.replace(self._path, self._with(name, text))
             else:

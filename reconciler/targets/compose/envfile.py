@@ -176,7 +176,7 @@ class EnvFile:
         """
         with contextlib.ExitStack() as lock:
             try:
-                lock.enter_context(files.locked(self.path.resolve()))
+                lock.enter_context(files.locked(self.path.resolve().parent))
             except OSError as error:
                 raise self._unwritable(error.strerror or type(error).__name__, "try again") from None
             now = EnvFile.read(self.path, self.stack)
