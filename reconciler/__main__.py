@@ -36,7 +36,7 @@ atexit.register(gc.freeze)
 for _module in (
     # Pydantic's search for plugins, which reads the metadata of every installed package, and finds none.
     _Deferred("pydantic.plugin._loader", __path__=None, get_plugins=tuple),
-    _Deferred("paramiko"),  # docker imports it, and needs it for ssh:// alone
+    _Deferred("paramiko"),  # docker imports it where it is there, for an ssh:// of its own
     _Deferred("asyncio"),  # cloudflare needs it for what awaits, and nothing here does
     _Deferred("distro"),  # cloudflare would tell what distribution this is
     _Deferred("cloudflare.types"),  # its models, of which its generic calls need none but that of an error

@@ -1,31 +1,58 @@
-"""The Docker Engine: one client, what goes wrong as problems of ours, and the few calls that targets make."""
+"""The Docker Engine: the few calls that targets make, and what goes wrong as problems of ours.
+
+The `docker` package speaks its API. By itself it has no end to its waits, reads whatever an engine answers, and gives
+ssh our whole environment: so its requests are carried by our one client, within bounds.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import io
 import os
 import re
 import socket
+import ssl
+import subprocess
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from reconciler import process
+from reconciler import http, process, url
+from reconciler.deadline import Deadline
+from reconciler.http import Bounds
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.url import is_loopback
+from reconciler.url import Address
 
 if TYPE_CHECKING:
     import docker
+    import httpx
+    import requests
 
 # Functions import `docker` itself and none of its modules. It imports itself in circles, and two targets import it at
 # the same time in two threads: two ways into the circle end in a deadlock of Python's import locks.
 _TIMEOUT = 30  # seconds for one call to the engine
-_MISSING = 404
+_LARGEST = 64 << 20  # bytes of an answer; what is told of a thousand containers is 5 MiB
+_LOG = 16 << 20  # bytes of a log
+_SOCKET = "unix:///var/run/docker.sock"
+_LOCAL = Address("http", "localhost", 80)  # what a request down a socket calls its host
+_PLACE = "tcp://localhost:2375"  # what the package is told of where the engine is, for its URLs
+_OURS = ("content-encoding", "content-length", "transfer-encoding", "location")  # headers that our client deals with
+
+_allowed: ContextVar[Bounds] = ContextVar("allowed")
 
 
-class NotThere(TargetUnreadable):
+class Declined(TargetUnreadable):
+    """The engine answers, and says no."""
+
+
+class NotThere(Declined):
     """The engine answers, and has not what was asked for."""
 
 
@@ -33,90 +60,118 @@ class Client:
     """The engine behind ``host``, as in ``DOCKER_HOST``, or behind Docker's current context. Use it as a context.
 
     ``scope`` is what its problems block. Nothing is asked before the first call; every call raises `TargetUnreadable`,
-    `NotThere` where a container is missing. Containers are told by id or name.
+    `NotThere` where a container is missing. Containers are told by id or name. A call is over within ``timeout``
+    seconds, whatever the engine does; the first one takes a question for the engine's version besides. Making a client
+    raises `TargetUnreadable` for a host that is none.
     """
 
     def __init__(self, host: str | None, scope: str, timeout: int = _TIMEOUT) -> None:
         self.scope = scope
-        self.host = host or _context_host(scope)
-        self._timeout = timeout
+        self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
+        self.address = self._parsed()
+        self._bounds = Bounds(_LARGEST, timeout)
         self._client: docker.APIClient | None = None
+        self._carrier: _Carrier | None = None
+        self._lock = threading.Lock()
+        self._programs: list[subprocess.Popen[bytes]] = []
+        self._finish = weakref.finalize(self, _end, self._programs)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = self._client = None
+        _end(self._programs)
+
+    def _parsed(self) -> Address | None:
+        """Return where the engine is; None for one behind a socket."""
+        if self.host.startswith("unix://"):
+            return None
+        text = self.host if "://" in self.host else f"tcp://{self.host}"
+        try:
+            return url.parse(text, ("tcp", "http", "https", "ssh"))
+        except url.NoAddress as error:
+            hint = "write DOCKER_HOST like unix:///var/run/docker.sock, tcp://127.0.0.1:2375 or ssh://user@server"
+            raise TargetUnreadable(Problem("DOCKER_HOST", error.summary, hint, scope=self.scope)) from None
 
     @property
     def remote(self) -> bool:
         """Whether the engine runs on another machine, where our paths and loopback mean nothing."""
-        parts = urlsplit(self.host)
-        if parts.scheme in ("tcp", "http", "https"):
-            return not is_loopback(parts.hostname or "")
-        return bool(self.host) and parts.scheme not in ("unix", "npipe")
+        return self.address is not None and (self.address.scheme == "ssh" or not self.address.is_loopback)
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """Return what the engine tells of a container."""
         with self.reaching() as client:
-            return dict(client.inspect_container(container))
+            return dict(client.inspect_container(_named(container)))
 
     def archive(self, container: str, path: str, largest: int) -> bytes | None:
         """Return the beginning of the archive (tar) of a file or directory in a container; None where there is none.
 
-        The engine compresses for who accepts it (field.md, L17). The package's own call can't let go of an archive of
-        gigabytes before its end.
+        The engine compresses for who accepts it (field.md, L17), which the package does not here.
         """
-        with self.reaching() as client:
-            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-            plain = {"Accept-Encoding": "identity"}
-            with client.get(url, params={"path": path}, headers=plain, stream=True, timeout=self._timeout) as response:
-                if response.status_code == _MISSING:
-                    return None
-                response.raise_for_status()
-                return bytes(response.raw.read(largest))
+        with contextlib.suppress(NotThere), self.reaching(largest=largest, cut=True) as client:
+            pieces, _ = client.get_archive(_named(container), path)
+            return b"".join(pieces)
+        return None
 
     def log(self, container: str, lines: int, since: datetime | None = None) -> str:
         """Return the last lines that a container printed, ``since`` a time (UTC, without a zone)."""
-        with self.reaching() as client:
-            return str(client.logs(container, tail=lines, since=since).decode(errors="replace"))
+        with self.reaching(largest=_LOG, cut=True) as client:
+            return str(client.logs(_named(container), tail=lines, since=since).decode(errors="replace"))
 
     def restart(self, container: str, stop: int) -> None:
         """Restart a container, which gets ``stop`` seconds to end; returns when it has been started again."""
         with self.reaching() as client:
-            client.restart(container, timeout=stop)
+            client.restart(_named(container), timeout=stop)
+
+    # ------------------------------------------------------------------------------------------------------- the wire
+    @contextlib.contextmanager
+    def reaching(self, **bounds: Any) -> Iterator[docker.APIClient]:
+        """Yield the package's client, within `understanding`. ``bounds`` are fields of `Bounds` for its calls."""
+        outside = _allowed.set(self._bounds)
+        try:
+            with self.understanding():
+                client = self._connected()
+                _allowed.set(replace(self._bounds, **bounds))
+                yield client
+        finally:
+            _allowed.reset(outside)
 
     @contextlib.contextmanager
-    def reaching(self) -> Iterator[Any]:
-        """Yield the package's client, and turn what goes wrong into a problem."""
+    def understanding(self) -> Iterator[None]:
+        """Turn what goes wrong into a problem: the package believes any answer. Raises `TargetUnreadable`."""
         import docker
-        import requests
 
         try:
-            yield self._connect()
-        except docker.errors.NotFound as error:
-            raise NotThere(self._problem(f"refuses: {error.explanation or error}")) from error
+            yield
         except docker.errors.APIError as error:
-            raise self.unreachable(f"refuses: {error.explanation or error}") from error
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-            raise self.unreachable(_cause(error)) from error
-        except (LookupError, TypeError, AttributeError) as error:  # the package trusts every answer
+            kind = NotThere if isinstance(error, docker.errors.NotFound) else Declined
+            raise kind(self._problem(f"refuses: {str(error.explanation)[:500]}")) from error
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise self.unreachable("answers what can't be understood") from error
+        except (http.Unanswered, docker.errors.DockerException, OSError) as error:  # the last of a certificate's files
+            raise self.unreachable(_cause(error)) from error
 
-    def _connect(self) -> docker.APIClient:
-        import docker
-        from docker.utils import kwargs_from_env  # it is there by now
-
-        if self._client is None:
-            ssh = self.host.startswith("ssh://")  # by the ssh program, which knows the user's keys and configuration
-            host = _with_port(self.host) if ssh else self.host
-            if ssh:
-                _keep_environment_from_ssh()
-            settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": host})
-            self._client = docker.APIClient(**settings, version="auto", timeout=self._timeout, use_ssh_client=ssh)
+    def _connected(self) -> docker.APIClient:
+        with self._lock:
+            if self._carrier is None:
+                self._carrier = _Carrier(self._made(self.address))
+        if self._client is None:  # asked for by two threads at once it is made twice, rather than one after the other
+            self._client = _speaking(self._carrier, self._bounds.seconds)
         return self._client
+
+    def _made(self, address: Address | None) -> httpx.Client:
+        """Make the client. Whom to ask is the environment's choice, which says by tcp:// that the way is safe."""
+        if address is None:
+            return http.client(_LOCAL, self._bounds, dial=_down_socket(self.host.removeprefix("unix://")))
+        if address.scheme == "ssh":
+            return http.client(_LOCAL, self._bounds, dial=_over_ssh(address, self._programs))
+        keys = bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
+        tls = address.tls or (address.scheme == "tcp" and keys)
+        target = replace(address, scheme="https" if tls else "http")
+        return http.client(target, self._bounds, trust=_trust if keys else None, admits=lambda _: True)
 
     def unreachable(self, cause: str) -> TargetUnreadable:
         """Make the error of an engine that does not do what it should."""
@@ -130,68 +185,165 @@ class Client:
         return Problem(f"Docker Engine {self.host}", cause, hint, scope=self.scope)
 
 
-def _cause(error: BaseException) -> str:
-    """Return the innermost cause: the `docker` package wraps it in up to five others."""
-    innermost = error
-    while innermost.__cause__ or innermost.__context__:
-        innermost = innermost.__cause__ or innermost.__context__ or innermost
-    return f"can't be reached: {getattr(innermost, 'strerror', None) or innermost}"
+def _named(container: str) -> str:
+    """Return a container's name or id as a part of a path. Raises `NotThere` for what names none."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", container):
+        raise NotThere(Problem("Docker Engine", "has no container of such a name", "correct the name"))
+    return container
 
 
-def _keep_environment_from_ssh() -> None:
-    """Start the `docker` package's ssh with what it needs: it would get our whole environment, secrets and all."""
-    from docker.transport import sshconn
+def _cause(error: Exception) -> str:
+    """Say why there is no answer, as the system calls it."""
+    if isinstance(error, http.Endless):
+        return f"answers without end: {error}"
+    system = http.cause(error, OSError)
+    return f"can't be reached: {getattr(system, 'strerror', None) or system or error}"
 
-    class Socket(sshconn.SSHSocket):
-        def connect(self, **_: object) -> None:  # type: ignore[override]
-            user = ["-l", self.user] if self.user else []
-            port = ["-p", self.port] if self.port else []
-            command = ["ssh", *user, *port, "--", self.host, "docker system dial-stdio"]
+
+# ---------------------------------------------------------------------------------------------------- Docker's package
+def _speaking(carrier: _Carrier, timeout: float) -> docker.APIClient:
+    """Make the package's client, which speaks the engine's own version of the API. Raises what its calls do."""
+    import docker
+
+    def made(version: str) -> docker.APIClient:
+        client = docker.APIClient(_PLACE, version, timeout=cast("int", timeout))
+        client.trust_env = False  # a .netrc may hold a login for any host
+        for scheme in ("http://", "https://"):
+            client.mount(scheme, cast("Any", carrier))
+        return client
+
+    lowest = made(docker.constants.MINIMUM_DOCKER_API_VERSION)  # type: ignore[attr-defined]
+    return made(str(lowest.version(api_version=False)["ApiVersion"]))
+
+
+class _Carrier:
+    """What carries the package's requests, a `requests.adapters.BaseAdapter`: our client, within its bounds."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def send(self, request: requests.PreparedRequest, timeout: float | None = None, **_: object) -> requests.Response:
+        """Carry out a request, which is over within ``timeout`` seconds. Raises `http.Unanswered`."""
+        bounds = _allowed.get()
+        if timeout is not None:  # longer for a restart
+            bounds = replace(bounds, seconds=timeout)
+        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers)}
+        answer = http.exchange(self._client, str(request.method), request.path_url, bounds=bounds, **sent)
+        return _response(request, answer)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+def _response(request: requests.PreparedRequest, answer: http.Answer) -> requests.Response:
+    """Return an answer as the package takes it: whole, unpacked, and leading nowhere else."""
+    import requests
+    import urllib3
+
+    headers = {name: value for name, value in answer.headers.items() if name not in _OURS}
+    response = requests.Response()
+    response.status_code, response.url, response.request = answer.status, str(request.url), request
+    response.headers = requests.structures.CaseInsensitiveDict(headers)
+    response.raw = urllib3.HTTPResponse(_Body(answer.body), headers, answer.status, preload_content=False)
+    response.encoding = "utf-8"
+    response.json = functools.partial(_json, answer)  # type: ignore[method-assign]
+    return response
+
+
+def _json(answer: http.Answer, **_: object) -> Any:
+    """Parse an answer with care. Raises ValueError."""
+    if answer.status >= 400:  # noqa: PLR2004 (HTTP)
+        return {"message": answer.word("message") or f"HTTP {answer.status}"}
+    body = answer.json()
+    if body is None:
+        raise ValueError("is no JSON")
+    return body
+
+
+class _Body(io.BytesIO):
+    """A body that is here already, which the package takes for a connection: it looks for its socket within."""
+
+    @property
+    def fp(self) -> Self:
+        """What would be read from."""
+        return self
+
+    raw = fp
+
+
+# -------------------------------------------------------------------------------------------------- ways to an engine
+def _trust() -> ssl.SSLContext:
+    """Trust the authority beside the key that we show, as the docker program does. Raises OSError."""
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+def _down_socket(path: str) -> http.Dial:
+    def dial(deadline: Deadline, _: Bounds) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(deadline.left())
+            connection.connect(path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return dial
+
+
+def _over_ssh(address: Address, programs: list[subprocess.Popen[bytes]]) -> http.Dial:
+    def dial(_deadline: Deadline, _: Bounds) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
             try:
-                self.proc = process.spawn(process.SSH, command, os.environ, heard=True)
-            except process.CannotRun as error:
-                raise OSError(errno.ENOENT, f"ssh {error.why}") from None
+                programs.append(_ssh(address, theirs))
+            except BaseException:
+                ours.close()
+                raise
+        return ours
 
-        def close(self) -> None:
-            """End ssh, and close the socket that the package only pretends to use and leaves open."""
-            with contextlib.suppress(OSError):  # ssh may have gone by itself
-                super().close()
-            socket.socket.close(self)
-            if self.proc:
-                process.forget(self.proc)
-
-    if sshconn.SSHSocket.__name__ == "SSHSocket":
-        sshconn.SSHSocket = Socket  # type: ignore[misc]
+    return dial
 
 
-def _with_port(host: str) -> str:
-    """Add the port that the user's SSH configuration names: the `docker` package would insist on 22."""
-    parts = urlsplit(host)
-    if parts.port or not parts.hostname:
-        return host
+def _ssh(address: Address, end: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the ssh program, which knows the user's keys and configuration. Raises OSError."""
+    user = ["-l", address.user] if address.user else []
+    port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration
+    command = ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"]
     try:
-        asked = ["ssh", "-G", "--", parts.hostname]
-        said = process.run(process.SSH, asked, os.environ, limit=_TIMEOUT).output
-    except process.CannotRun:  # without the program connecting fails next, and says why
-        return host
-    port = re.search(r"^port (\d+)$", said, re.MULTILINE)
-    return f"ssh://{parts.netloc}:{port[1]}" if port else host
+        return process.spawn(process.SSH, command, os.environ, end=end.fileno())
+    except process.CannotRun as error:
+        raise OSError(errno.ENOENT, f"ssh {error.why}") from None
+
+
+def _end(programs: list[subprocess.Popen[bytes]]) -> None:
+    for program in programs:
+        process.kill(program)
+        program.wait()
+        process.forget(program)
+    programs.clear()
 
 
 def _context_host(scope: str) -> str:
     """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
 
-    The `docker` package does not know DOCKER_CONTEXT. Raises `TargetUnreadable` where that names none.
+    The package does not know DOCKER_CONTEXT, and without a configuration it would look for contexts in the folder that
+    we are in, which others may write. Raises `TargetUnreadable` where DOCKER_CONTEXT names none.
     """
     import docker
 
-    name = os.environ.get("DOCKER_CONTEXT")
-    try:
-        context = docker.context.ContextAPI.get_context(name)
-    except (docker.errors.DockerException, OSError, ValueError):
-        context = None
-    if name and context is None:
-        hint = "see docker context ls, or unset DOCKER_CONTEXT"
-        raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope=scope))
+    name, context = os.environ.get("DOCKER_CONTEXT"), None
+    if name == "default":
+        return _SOCKET
+    if docker.utils.config.find_config_file():  # type: ignore[attr-defined]
+        with contextlib.suppress(Exception):  # what it raises for a file that can't be read is no more than that
+            context = docker.context.ContextAPI.get_context(name)
     host = getattr(context, "Host", None)
-    return str(host or "unix:///var/run/docker.sock").replace("http+unix://", "unix://")
+    if name and not host:
+        hint = "see docker context ls, and docker context use, or unset DOCKER_CONTEXT"
+        raise TargetUnreadable(Problem("DOCKER_CONTEXT", f"there is no Docker context {name}", hint, scope=scope))
+    return str(host or _SOCKET)

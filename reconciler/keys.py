@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+ALGORITHMS = ("ed25519", "rsa")
+
 # SubjectPublicKeyInfo of an RSA key is this AlgorithmIdentifier (RFC 8017 A.1: rsaEncryption, NULL) and a BIT STRING.
 _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 

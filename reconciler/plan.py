@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.address import Address
-from reconciler.dns.records import head, marked, policy
+from reconciler.dns.records import excludes, head, marked, policy
 from reconciler.dns.types import OTHER, TYPES
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -30,6 +30,7 @@ from reconciler.resources import (
     Special,
     Unreadable,
 )
+from reconciler.secrecy import Withheld
 from reconciler.target import Action, Change, Reason, differences, update_actions
 
 
@@ -41,8 +42,9 @@ class Desired:
     addresses that are taken over although they differ. ``kept`` are the groups of records of declared selectors:
     they are never removed because they are absent. ``stays`` are addresses of what is left as it is, whatever it is,
     since what it should be can't be told. ``notes`` maps an address to what a person should know of a change there.
-    ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``problems``
-    are what could not be derived.
+    ``provided`` maps a published SMTP provider to the records that mail sent through it needs. ``zones`` are those that
+    the directory declares: elsewhere nothing is removed because it is absent; None is all of them. ``keyed`` are the
+    domains with a DKIM key. ``problems`` are what could not be derived.
     """
 
     resources: Sequence[Resource]
@@ -53,7 +55,17 @@ class Desired:
     stays: frozenset[str] = frozenset()
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     provided: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    zones: frozenset[str] | None = None
+    keyed: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A host that secrets of the directory go to, as ``SCHEME://HOST:PORT`` or ``HOST:PORT``, and their references."""
+
+    host: str
+    secrets: tuple[SecretRef, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +73,8 @@ class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
-    ``unchanged`` counts what is as it should be. ``compared`` is everything that was looked at: its address, what is
-    desired, and what is live.
+    ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``compared`` is
+    everything that was looked at: its address, what is desired, and what is live.
     """
 
     stack: str
@@ -78,6 +90,7 @@ class Plan:
     drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
     revision: str = ""
     desired_hash: str = ""
+    receivers: tuple[Receiver, ...] = ()
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
     @property
@@ -117,16 +130,21 @@ def _facts(change: Change) -> dict[str, list[str]]:
     return {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
 
 
+_UNTOLD: Mapping[type, str] = {
+    Different: "(another secret)",
+    Withheld: "(another value)",
+    Unreadable: "(can't be told)",
+}
+
+
 def public(value: Any) -> Any:
     """Return a field's value as it may be shown: a secret as its reference, a verdict as a word."""
     if isinstance(value, Same):
         return str(value.ref)
     if isinstance(value, SecretRef | SecretText):
         return str(value)
-    if isinstance(value, Different):
-        return "(another secret)"
-    if isinstance(value, Unreadable):
-        return "(can't be told)"
+    if isinstance(value, Different | Withheld | Unreadable):
+        return _UNTOLD[type(value)]
     if isinstance(value, Special):
         return repr(value)
     return value
@@ -134,7 +152,7 @@ def public(value: Any) -> Any:
 
 def sensitive(value: Any) -> bool:
     """Whether a field's value stands for a secret."""
-    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable)
+    return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
 
 
 def addresses(slots: Sequence[Resource]) -> list[str]:
@@ -206,7 +224,7 @@ class _Diff:
         creates, spare = self._compare()
         creates, spare = self._moved(creates, spare)
         creates, spare = self._retyped(creates, spare)
-        for resource in creates:
+        for resource in self._unobstructed(creates, spare):
             self._create(resource)
         for live in spare:
             self._leave_or_delete(live)
@@ -246,9 +264,15 @@ class _Diff:
     def _owned(self) -> dict[str, int]:
         owned: dict[str, int] = defaultdict(int)
         for live in self.live:
-            if live.owner == self.stack:
+            if self._ours(live):
                 owned[live.resource.scope] += 1
         return dict(owned)
+
+    def _ours(self, live: Live) -> bool:
+        """Whether absence may remove it: it bears our mark, and stands in a zone that is declared."""
+        zone = live.resource.zone if isinstance(live.resource, Record) else None
+        declared = zone is None or self.desired.zones is None or zone in self.desired.zones
+        return live.owner == self.stack and not live.fixed and declared
 
     def _compare(self) -> tuple[list[Resource], list[Live]]:
         """Pair what belongs together, note what differs, and return what is left on either side."""
@@ -260,7 +284,7 @@ class _Diff:
         creates: list[Resource] = []
         spare: list[Live] = []
         for resources, lives in groups.values():
-            pairing = _pair(resources, lives, self.stack)
+            pairing = _pair(resources, lives, self._ours)
             self._name(pairing)
             for resource, live in pairing.pairs:
                 self._paired(resource, live)
@@ -283,7 +307,7 @@ class _Diff:
         fields = differences(resource, live.resource)
         if self._waits_for_lost(resource):
             return
-        foreign = resource.marked and live.owner != self.stack
+        foreign = resource.marked and (live.owner != self.stack or bool(live.fixed))
         if not fields:
             self.unchanged += 1
             if foreign:
@@ -291,7 +315,7 @@ class _Diff:
         elif not foreign or self._adoptable(resource, live):
             self._update(resource, live, adopts=foreign)
         else:
-            self._conflict(resource, live, fields)
+            self._conflict(resource, live, differences(resource, live.resource.disclosed(resource)))
 
     def _waits_for_lost(self, resource: Resource) -> bool:
         """A record that derives from a key which a lost server does not show stays as it is."""
@@ -371,6 +395,27 @@ class _Diff:
             self._add(Change(self.names[id(resource)], actions, Reason.DIFFERS, live, resource))
         return remaining, [live for live in spare if id(live) not in used]
 
+    def _unobstructed(self, creates: list[Resource], spare: list[Live]) -> Iterator[Resource]:
+        """Leave out, and tell of, what something that stays does not let stand beside it at its name."""
+        staying: dict[tuple[str, str], list[Live]] = defaultdict(list)
+        for live in spare:
+            if isinstance(live.resource, Record) and not self._absent(live):
+                staying[live.resource.zone, live.resource.name].append(live)
+        for resource in creates:
+            beside = staying.get((resource.zone, resource.name), ()) if isinstance(resource, Record) else ()
+            rival = next((live for live in beside if _clash(resource, live)), None)
+            if rival is None:
+                yield resource
+            else:
+                self._obstructed(resource, rival)
+
+    def _obstructed(self, resource: Resource, rival: Live) -> None:
+        address = self.names[id(rival.resource)]
+        summary = f"can't be made beside {address}, which stays"
+        summary += f": {rival.fixed}" if rival.fixed else ""
+        hint = "remove that one at Cloudflare first, if it should go, or give this one another name"
+        self.problems.append(Problem(self.names[id(resource)], summary, hint, Severity.REFUSED, resource.scope))
+
     def _goes(self, live: Live) -> bool:
         """Whether a live resource that nothing desired matches is to be deleted in this run."""
         return not self.lost and self._absent(live)
@@ -379,9 +424,7 @@ class _Diff:
         """Whether a live resource that nothing desired matches should not be there."""
         if not live.resource.marked:
             return live.resource.address in self.desired.removed and not self._only_signer(live.resource)
-        return (
-            self.prune and live.owner == self.stack and not live.fixed and live.resource.group not in self.desired.kept
-        )
+        return self.prune and self._ours(live) and live.resource.group not in self.desired.kept
 
     def _only_signer(self, resource: Resource) -> bool:
         """Whether a key has to go on signing, since the one that is to take over can't be planned."""
@@ -436,11 +479,11 @@ def _uncompared(resource: Resource, live: Live) -> Live:
     return replace(live, resource=replace(live.resource, password=Different()))
 
 
-def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
+def _pair(resources: list[Resource], lives: list[Live], ours: Callable[[Live], bool]) -> _Pairing:
     """Pair the members of one group: equals first, then the same value, then ours in order, then what is nobody's."""
-    if len(resources) == len(lives) == 1 and (not resources[0].marked or lives[0].owner == stack):
+    if len(resources) == len(lives) == 1 and (not resources[0].marked or ours(lives[0])):
         return _Pairing([(resources[0], lives[0])], [], [])
-    ranked = sorted(lives, key=lambda live: (live.owner != stack, live.owner is not None))  # ours, nobody's, others'
+    ranked = sorted(lives, key=lambda live: (not ours(live), live.owner is not None))  # ours, nobody's, others'
     pairs: list[tuple[Resource, Live]] = []
 
     def match(agrees: Callable[[Resource, Live], bool]) -> None:
@@ -453,9 +496,18 @@ def _pair(resources: list[Resource], lives: list[Live], stack: str) -> _Pairing:
 
     match(lambda resource, live: not differences(resource, live.resource))
     match(lambda resource, live: _value(resource) == _value(live.resource))
-    match(lambda resource, live: not resource.marked or live.owner == stack)
+    match(lambda resource, live: not resource.marked or ours(live))
     match(lambda resource, live: isinstance(resource, Record) and _excludes(resource, live.resource))
     return _Pairing(pairs, resources, ranked)
+
+
+def _clash(resource: Resource, live: Live) -> bool:
+    """Whether the API would refuse a record beside one that is live at its name, whatever that is."""
+    other = live.resource
+    if not isinstance(resource, Record) or not isinstance(other, Record):
+        return False
+    unknown = live.unread and other.type == resource.type  # it may say the same
+    return unknown or excludes(resource, other) or excludes(other, resource)
 
 
 def _excludes(resource: Record, live: Resource) -> bool:

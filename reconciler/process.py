@@ -220,9 +220,11 @@ def spawn(
     folder: Path | str = "/",
     *,
     fed: bool = True,
-    heard: bool = False,
+    end: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program with pipes to it: its input is empty unless it is ``fed``, its complaints are ours if ``heard``.
+    """Start a program with pipes to it, its input empty unless it is ``fed``.
+
+    With ``end`` that descriptor is its input and output, and what it complains of is printed.
 
     `forget` it once it has ended. Raises `CannotRun`.
     """
@@ -232,9 +234,9 @@ def spawn(
     try:
         process = subprocess.Popen(
             [str(Path(program).absolute()), *command[1:]],
-            stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=None if heard else subprocess.PIPE,
+            stdin=end if end is not None else subprocess.PIPE if fed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if end is None else end,
+            stderr=None if end is not None else subprocess.PIPE,
             cwd=folder,
             env=environment(kind, environ),
             start_new_session=True,

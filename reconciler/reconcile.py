@@ -1,44 +1,19 @@
-"""The one interface to a system, and the way from observing to an empty second plan."""
+"""The way of one stack from observing to a plan, and from an approved plan to an empty second one."""
 
 from __future__ import annotations
 
-import datetime as dt
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from reconciler import guards
 from reconciler.address import Address
-from reconciler.dns.publication import Look
-from reconciler.guards.evidence import Evidence, Policy
-from reconciler.plan import Desired, Plan, diff, phases
+from reconciler.desired.load import declaration
+from reconciler.guards.evidence import Evidence
+from reconciler.plan import Plan, addresses, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.resources import Observation, Resource, SecretRef
-from reconciler.target import Change, Observations, Outcome, Reveal, Status, Stopped, Target
-
-_HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Everything one reconciliation needs: what should be, the systems, and how far it may go.
-
-    ``desire`` is the function from what was observed (None before that) to what is desired. ``only`` narrows the plan
-    to addresses. ``known_public`` names the secrets read so far whose value everybody knows. ``look`` asks the
-    authoritative name servers, where a guard has to know what they show; ``today`` is the day that guards count from.
-    ``unexpected`` is told of exceptions that should not be.
-    """
-
-    stack: str
-    desire: Callable[[Observations | None], Desired]
-    targets: Mapping[str, Target]
-    reveal: Reveal
-    policy: Policy = field(default_factory=Policy)
-    only: tuple[str, ...] = ()
-    known_public: Callable[[], frozenset[SecretRef]] = frozenset
-    look: Look = lambda _: {}
-    today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
-    unexpected: Callable[[Exception], None] = lambda _: None
+from reconciler.resources import UNMANAGED, Resource, Unreadable
+from reconciler.stack import Stack
+from reconciler.target import Change, Outcome, Status, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,52 +37,33 @@ class Effect:
 
 
 # ----------------------------------------------------------------------------------------------------------- plan
-def observe(work: Work, wanted: Iterable[Resource]) -> dict[str, Observation]:
-    """Observe all targets side by side; a target that fails is unread, the others go on."""
-    resources = tuple(wanted)
-
-    found: dict[str, Observation] = {}
-
-    def one(target: Target) -> None:
-        try:
-            seen = target.observe([item for item in resources if item.target == target.name], work.reveal)
-        except ReconcilerError as error:
-            seen = Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
-        except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not stop the other targets)
-            seen = Observation(target.name, unread=frozenset({target.name}), problems=(_bug(work, target.name, error),))
-        found[target.name] = seen
-
-    if len(work.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
-        one(*work.targets.values())
-        return found
-    # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
-    threads = [threading.Thread(target=one, args=(target,), daemon=True) for target in work.targets.values()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(_HEEDED)
-    return {name: found[name] for name in work.targets}
-
-
-def _bug(work: Work, where: str, error: Exception) -> Problem:
-    """Make a problem of an exception that should not be. Its text is not shown: it may quote anything."""
-    work.unexpected(error)
-    summary = f"this is a bug: {type(error).__name__} while working with {where}"
-    return Problem(where, summary, "run it again with -v and report what it prints", scope=where)
-
-
-def make_plan(work: Work, gone: Collection[str] = ()) -> Plan:
+def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     """Observe, compare and guard. Writes nothing anywhere. ``gone`` are addresses that were there a moment ago."""
-    observations = observe(work, work.desire(None).resources)
-    desired = work.desire(observations)
-    plan = diff(desired, observations, stack=work.stack, prune=work.policy.prune)
-    unknown = _unknown(plan, work.only, {*desired.removed, *gone})
-    plan = narrow(plan, work.only)
-    evidence = Evidence(plan, desired, observations, work.policy, work.known_public(), today=work.today)
-    asked = guards.questions(evidence)
-    evidence = replace(evidence, answers=work.look(asked) if asked else {})
-    return replace(plan, problems=tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence)))))
+    observations = stack.observe(stack.desired().resources)
+    desired, only = stack.desired(observations), stack.choice.only
+    plan = diff(desired, observations, stack=stack.name, prune=stack.policy.prune)
+    unknown = _unknown(plan, only, {*desired.removed, *gone})
+    plan = narrow(plan, only)
+    evidence = Evidence(plan, desired, observations, stack.policy, stack.known_public, today=stack.settings.today)
+    evidence = replace(
+        evidence,
+        answers=stack.look(guards.questions(evidence)),
+        past=stack.past(*guards.remembered(evidence)),
+    )
+    log, digest = stack.journal, stack.directory.digest
+    last = log.last_whole()
+    damage = (log.problem,) if log.problem else ()
+    problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
+    unchanged = last is not None and last.desired_hash == digest
+    return replace(
+        plan,
+        head=(*stack.settings.shown(stack.chosen), *plan.head),
+        problems=problems,
+        revision=stack.revision,
+        desired_hash=digest,
+        receivers=stack.receivers,
+        drift=tuple(change.address for change in plan.changes) if unchanged else (),
+    )
 
 
 def narrow(plan: Plan, only: Sequence[str]) -> Plan:
@@ -144,30 +100,111 @@ def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator
             yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)
 
 
+# ---------------------------------------------------------------------------------------------------- how it stands
+@dataclass(slots=True)
+class Fact:
+    """All that is known of one address.
+
+    ``place`` is where it is declared, ``untold`` the managed fields of which can't be told whether they are as wanted,
+    with what was seen of each.
+    """
+
+    address: str
+    place: str = ""
+    wanted: Resource | None = None
+    untold: tuple[tuple[str, Unreadable], ...] = ()
+    change: Change | None = None
+    adopted: bool = False
+    unmanaged: bool = False
+    unread: bool = False
+    problems: tuple[Problem, ...] = ()
+
+
+def facts(stack: Stack, plan: Plan) -> dict[str, Fact]:
+    """Gather what the directory, a plan and the systems know, by address."""
+    found: dict[str, Fact] = {}
+
+    def fact(address: str) -> Fact:
+        return found.setdefault(address, Fact(address))
+
+    planned = {item.resource: item.address for item in (*plan.changes, *plan.adopted)}
+    for address, resource in _named(stack.desired().resources):
+        known = fact(planned.get(resource, address))
+        known.wanted, known.place = resource, declaration(stack.directory, resource.address)
+        known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
+    for address, wanted, live in plan.compared:
+        if wanted is not None and live is not None and address in found:
+            found[address].untold = tuple(_untold(wanted, live.resource))
+    for change in (*plan.changes, *plan.adopted):
+        known = fact(change.address)
+        known.change, known.adopted = change, change in plan.adopted
+        known.place = known.place or declaration(stack.directory, change.address)
+    for address in plan.unmanaged:
+        fact(address).unmanaged = True
+    for problem in plan.problems:
+        if problem.where in found:
+            found[problem.where].problems += (problem,)
+    return found
+
+
+def _named(resources: Iterable[Resource]) -> Iterator[tuple[str, Resource]]:
+    """Yield what is desired by address, as a plan names it."""
+    groups: dict[tuple[str, ...], list[Resource]] = {}
+    for resource in resources:
+        groups.setdefault(resource.group, []).append(resource)
+    for members in groups.values():
+        yield from zip(addresses(members), members, strict=True)
+
+
+def _untold(wanted: Resource, live: Resource) -> Iterator[tuple[str, Unreadable]]:
+    """Yield the managed fields whose live value can't be told, such as the password of an account."""
+    for name, want in wanted.values():
+        have = getattr(live, name)
+        if want is not UNMANAGED and isinstance(have, Unreadable):
+            yield name, have
+
+
+def standing(plan: Plan, target: str) -> tuple[str, tuple[str, ...]]:
+    """Say how a system stands: ``in_sync``, ``pending``, ``lost``, ``refused``, ``unreadable``; and what is unread."""
+
+    def of(scope: str) -> bool:
+        return (Address.parse(scope).target or scope) == target
+
+    unread = tuple(sorted(scope for scope in plan.unread if of(scope)))
+    if unread:
+        return "unreadable", unread
+    if target in plan.lost:
+        return "lost", ()
+    if any(of(problem.scope or problem.where) for problem in plan.refused):
+        return "refused", ()
+    return ("pending" if any(change.target == target for change in plan.pending) else "in_sync"), ()
+
+
 # ---------------------------------------------------------------------------------------------------------- apply
 def apply(
-    work: Work,
+    stack: Stack,
     plan: Plan,
     listen: Callable[[Outcome], None] = lambda _: None,
     stopped: Stopped = lambda: False,
 ) -> Effect:
     """Carry out an approved plan, phase by phase, then observe and plan again: an empty plan is the proof.
 
-    Values that the server chooses become known after the first pass; a second one then makes the changes that waited
-    for them, and no other. ``listen`` hears each outcome as it happens; ``stopped`` is asked between writes.
+    `reconciler.applying` does it with lease and journal. Values that the server chooses become known after the first
+    pass; a second one then makes the changes that waited for them, and no other. ``listen`` hears each outcome as it
+    happens; ``stopped`` is asked between writes.
     """
     outcomes: list[Outcome] = []
 
     def run(changes: Iterable[Change]) -> None:
-        for outcome in _run(work, list(changes), outcomes, stopped):
+        for outcome in _run(stack, list(changes), outcomes, stopped):
             outcomes.append(outcome)
             listen(outcome)
 
     run(change for change in (*plan.changes, *plan.adopted) if not change.waits)
     waiting = {change.address: change for change in plan.changes if change.waits}
     if waiting and not stopped():
-        run(_now_known(make_plan(work), waiting))
-    return Effect(plan, tuple(outcomes), make_plan(work, gone={change.address for change in plan.changes}))
+        run(_now_known(make_plan(stack), waiting))
+    return Effect(plan, tuple(outcomes), make_plan(stack, gone={change.address for change in plan.changes}))
 
 
 def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:
@@ -178,7 +215,7 @@ def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:
             yield change
 
 
-def _run(work: Work, changes: Sequence[Change], earlier: Sequence[Outcome], stopped: Stopped) -> Iterator[Outcome]:
+def _run(stack: Stack, changes: Sequence[Change], earlier: Sequence[Outcome], stopped: Stopped) -> Iterator[Outcome]:
     failed = {item.change.address for item in earlier if item.status is not Status.DONE}
     for phase in phases(changes):
         ready = []
@@ -189,20 +226,20 @@ def _run(work: Work, changes: Sequence[Change], earlier: Sequence[Outcome], stop
                 failed.add(change.address)
             else:
                 ready.append(change)
-        for outcome in _phase(work, ready, stopped):
+        for outcome in _phase(stack, ready, stopped):
             if outcome.status is not Status.DONE:
                 failed.add(outcome.change.address)
             yield outcome
 
 
-def _phase(work: Work, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
+def _phase(stack: Stack, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
     """Hand one phase to its target; every change gets exactly one outcome, whatever happens."""
     if not changes:
         return
     left = {id(change): change for change in changes}
     if not stopped():
         try:
-            for outcome in work.targets[changes[0].target].apply(changes, work.reveal, stopped):
+            for outcome in stack.targets[changes[0].target].apply(changes, stack.secrets, stopped):
                 left.pop(id(outcome.change), None)
                 yield outcome
         except ReconcilerError as error:
@@ -210,7 +247,7 @@ def _phase(work: Work, changes: Sequence[Change], stopped: Stopped) -> Iterator[
                 yield Outcome(change, Status.FAILED, error.problems[0] if error.problems else None)
             return
         except Exception as error:  # noqa: BLE001 (as in observe: the other phases go on)
-            problem = _bug(work, changes[0].target, error)
+            problem = stack.bug(changes[0].target, error)
             yield from (Outcome(change, Status.UNKNOWN, problem) for change in left.values())
             return
     for change in left.values():

@@ -10,11 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
-from reconciler.dns.names import key_name
+from reconciler.names import is_name, key_name
 from reconciler.problem import Problem
+from reconciler.secrecy import Withheld, disclosed, is_measure
 
 
 class Special(enum.Enum):
@@ -111,13 +112,17 @@ class Brief:
 class Resource:
     """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
 
-    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it.
+    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it. ``secretive`` are the
+    fields that may hold what lets somebody in, ``public`` those that may be shown of a live one whatever they hold,
+    beside its identity: addresses, names, what DNS publishes.
     """
 
     target: ClassVar[str]
     kind: ClassVar[str]
     identity: ClassVar[tuple[str, ...]]
+    secretive: ClassVar[tuple[str, ...]] = ()
     marked: ClassVar[bool] = False
+    public: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def address(self) -> str:
@@ -143,6 +148,26 @@ class Resource:
     def mailboxes(self) -> tuple[str, ...]:
         """The e-mail addresses whose mail it gets, as far as they are known."""
         return ()
+
+    @property
+    def secrets(self) -> Iterator[SecretRef]:
+        """The secrets that let somebody in, those of its possible values among them."""
+        for value in (getattr(self, name) for name in self.secretive):
+            for item in value if isinstance(value, tuple) else (value,):
+                yield from (item,) if isinstance(item, SecretRef) else item.refs if isinstance(item, SecretText) else ()
+
+    def disclosed(self, desired: Resource | None) -> Self:
+        """Return a live one as it may be shown beside what is desired of it; what is not public is withheld."""
+        kept = {*self.identity, *self.public}
+        beside = desired if type(desired) is type(self) else None
+        values = {name: getattr(self, name) for name in compared_fields(type(self)) if name not in kept}
+        shown = {name: disclosed(value, getattr(beside, name, None), self.harmless) for name, value in values.items()}
+        changed = {name: value for name, value in shown.items() if value is not values[name]}
+        return replace(self, **changed) if changed else self
+
+    def harmless(self, text: str) -> bool:  # noqa: ARG002 (kinds differ in what they know)
+        """Whether a live text that is no public field's may be shown all the same, by its form."""
+        return False
 
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
@@ -197,6 +222,7 @@ class Record(Resource):
     kind: ClassVar[str] = "dns"
     identity: ClassVar[tuple[str, ...]] = ("zone", "type", "name")
     marked: ClassVar[bool] = True
+    public: ClassVar[frozenset[str]] = frozenset({"content", "data"})
 
     zone: str
     type: str
@@ -251,6 +277,7 @@ class Domain(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "domain"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"catch_all", "aliases"})
 
     name: str
     manual: bool | Special = UNMANAGED
@@ -289,6 +316,7 @@ class Group(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "group"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"aliases"})
 
     name: str
     description: str | Special | None = UNMANAGED
@@ -322,6 +350,10 @@ class Group(Resource):
         yield from self.unusual("description", "aliases")
 
 
+BUILT_IN = frozenset({"user", "admin"})
+"""The roles that every server has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account(Resource):
     """A login of Stalwart with its mailbox, or an administrator without an address.
@@ -336,6 +368,8 @@ class Account(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "account"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    secretive: ClassVar[tuple[str, ...]] = ("password",)
+    public: ClassVar[frozenset[str]] = frozenset({"login", "email", "roles", "aliases", "groups"})
 
     name: str
     login: str | Special = UNMANAGED
@@ -349,8 +383,13 @@ class Account(Resource):
     enforce_password: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
-        """Addresses and logins are stored in lower case (observed.md); roles, aliases and groups have no order."""
-        lists = {name: _sorted(getattr(self, name)) for name in ("roles", "aliases", "groups")}
+        """Addresses and logins are stored in lower case (observed.md); lists have no order.
+
+        Roles of one's own keep their case: from 0.16 two may differ by it alone.
+        """
+        lists = {name: _sorted(getattr(self, name)) for name in ("aliases", "groups")}
+        if isinstance(self.roles, tuple):
+            lists["roles"] = tuple(sorted(role.lower() if role.lower() in BUILT_IN else role for role in self.roles))
         _normalise(self, name=self.name.lower(), login=_lower(self.login), email=_lower(self.email), **lists)
 
     @property
@@ -392,6 +431,7 @@ class MailingList(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "list"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"aliases", "members"})
 
     name: str
     description: str | Special | None = UNMANAGED
@@ -434,6 +474,7 @@ class Signature(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "dkim"
     identity: ClassVar[tuple[str, ...]] = ("domain", "selector")
+    public: ClassVar[frozenset[str]] = frozenset({"algorithm", "public_key"})
 
     domain: str
     selector: str
@@ -443,6 +484,10 @@ class Signature(Resource):
     private_key: SecretRef | None = field(default=None, compare=False)
     in_force: bool = True
     since: dt.date | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """A selector is a name of DNS, which has no case."""
+        _normalise(self, selector=self.selector.lower())
 
     @property
     def address(self) -> str:
@@ -485,6 +530,7 @@ class Setting(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("word",)
+    secretive: ClassVar[tuple[str, ...]] = ("value",)
 
     word: str
     value: Any
@@ -494,6 +540,13 @@ class Setting(Resource):
     def address(self) -> str:
         """``stalwart/WORD``."""
         return f"stalwart/{self.word}"
+
+    def harmless(self, text: str) -> bool:
+        """Whether it is an amount; a neutral word may be a host name, too. From 0.16 the server's types decide."""
+        prefix, _, key = self.word.partition("/")
+        if prefix in ("hostname", "default_domain"):
+            return "." in text and is_name(text)
+        return prefix != "objects" and is_measure(key, text)
 
     def brief(self) -> Iterator[Brief]:
         """Its value."""
@@ -530,6 +583,7 @@ class Listener(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    public: ClassVar[frozenset[str]] = frozenset({"bind", "protocol"})
 
     name: str
     bind: tuple[str, ...]
@@ -561,7 +615,7 @@ class Login:
 
     host: str
     port: int
-    username: str | Special
+    username: str | SecretRef | Special
     password: SecretRef
     verify_tls: bool
     account: str | None = None
@@ -581,11 +635,12 @@ class Variable(Resource):
     target: ClassVar[str] = "compose"
     kind: ClassVar[str] = "smtp"
     identity: ClassVar[tuple[str, ...]] = ("service", "name")
+    secretive: ClassVar[tuple[str, ...]] = ("running", "candidates")
 
     service: str
     name: str
-    running: str | Secret | Verdict | Special | None
-    configured: str | Secret | Verdict | Special | None
+    running: str | Secret | Verdict | Withheld | Special | None
+    configured: str | Secret | Verdict | Withheld | Special | None
     login: Login | None = field(default=None, compare=False)
     candidates: tuple[Secret, ...] = field(default=(), compare=False)
     clear: tuple[SecretRef, ...] = field(default=(), compare=False)
@@ -651,7 +706,8 @@ class Live:
     """A resource that exists. ``id`` is the system's own name for it; ``owner`` the stack whose mark it bears.
 
     ``fixed`` says why it can't be changed by us (Cloudflare's Email Routing records), ``detail`` what only the
-    target itself reads again when it applies a change.
+    target itself reads again when it applies a change. ``unread`` is whether its value could not be understood, so that
+    nobody knows what it is like; it is ``fixed``, too.
     """
 
     resource: Resource
@@ -659,6 +715,7 @@ class Live:
     owner: str | None = None
     fixed: str = ""
     detail: Any = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -668,7 +725,8 @@ class Observation:
     ``unread`` names the scopes whose listing failed or can't be trusted: nothing is planned there. ``lost`` says that
     the system answered, its listing is complete, and nothing that is declared is there. ``head`` is what the plan's
     head says of the system; ``generation`` is ``rest`` or ``jmap`` for Stalwart; ``networks`` maps a compose network
-    to its subnets. ``cause`` explains a loss where it can be seen.
+    to its subnets. ``cause`` explains a loss where it can be seen. ``account`` is the `Live.id` of the account that
+    the reconciler itself gets in as, as the server has it; ``login`` the name that got in, empty where a key did.
     """
 
     target: str
@@ -680,6 +738,8 @@ class Observation:
     cause: tuple[Problem, ...] = ()
     generation: str | None = None
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    account: str = ""
+    login: str = ""
 
     @property
     def complete(self) -> bool:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler import url
 from reconciler.problem import Problem, ReconcilerError
+
+TARGETS = ("stalwart", "cloudflare", "compose")
 
 # What overrides the directory, and which target it matters to ("": all of them).
 OVERRIDES = {
@@ -22,6 +25,7 @@ OVERRIDES = {
     "RECONCILER_NAMESERVERS": "",
     "RECONCILER_TODAY": "",
     "RECONCILER_ROUTES": "compose",
+    "RECONCILER_SECRETS": "",
 }
 
 
@@ -90,7 +94,8 @@ def _today(text: str) -> dt.date:
 def _url(environ: Mapping[str, str], name: str) -> str | None:
     """Read a URL that will be shown; raises `ReconcilerError`, which does not repeat it, where it holds a password."""
     text = environ.get(name, "")
-    if "@" in text and ":" in text.rpartition("@")[0].partition("://")[2]:
+    login = text.rpartition("@")[0].partition("://")[2]
+    if "@" in text and (":" in login or not text.lower().startswith("ssh://")):  # a name alone may be a token
         problem = Problem(name, "holds a password, and URLs are shown", "leave it out: the directory says where it is")
         raise ReconcilerError(problem)
     return text or None
@@ -99,8 +104,8 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
 def _route(text: str) -> tuple[tuple[str, int], tuple[str, int]]:
     """Read ``HOST:PORT=HOST:PORT``; raises `ReconcilerError`."""
     try:
-        (host, port), (there, at) = (side.rsplit(":", 1) for side in text.split("="))
-        return (host, int(port)), (there, int(at))
+        host, there = text.split("=")
+        return url.endpoint(host), url.endpoint(there)
     except ValueError:
         problem = Problem("RECONCILER_ROUTES", f"{text!r} is no route", "write smtp.example:587=127.0.0.1:2525")
         raise ReconcilerError(problem) from None

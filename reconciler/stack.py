@@ -1,17 +1,16 @@
-"""One stack, from a directory and the environment to observing, planning and applying."""
+"""One stack: a directory, the environment, the systems that both name, and what is asked of them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import git, reconcile
-from reconciler.desired.load import Directory
-from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
-from reconciler.desired.resources import (
+from reconciler import git
+from reconciler.desired.derivation import (
     Facts,
     account_login,
     default_domain,
@@ -21,28 +20,31 @@ from reconciler.desired.resources import (
     resolve,
     zone_records,
 )
+from reconciler.desired.load import Directory
+from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
+from reconciler.desired.presets import public_values
+from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
-from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Question
-from reconciler.guards.evidence import Policy
+from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
 from reconciler.lease import Lease
-from reconciler.observe.nameservers import look
-from reconciler.observe.providers import Providers
-from reconciler.plan import Desired, Plan
-from reconciler.problem import Problem, ReconcilerError
-from reconciler.reconcile import Effect, Work
-from reconciler.resources import Observation, Record, Resource, SecretRef, Signature
+from reconciler.names import host
+from reconciler.plan import Desired, Receiver
+from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets import PublicHalves, Secrets, public_half
-from reconciler.settings import Settings
-from reconciler.target import Observations, Outcome, Progress, Stopped, Target
+from reconciler.settings import TARGETS, Settings
+from reconciler.target import Observations, Progress, Target
 
 if TYPE_CHECKING:
-    from reconciler.dkim.verdict import Standing
+    from reconciler.dkim.findings import Standing
+    from reconciler.dkim.rotation import KeyFacts, Needs
+    from reconciler.observe.providers import Providers
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
-TARGETS = ("stalwart", "cloudflare", "compose")
+_HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,9 @@ class Stack:
     """One stack: a directory, an environment, and the systems both name. Commands and a daemon work with it.
 
     Nothing is connected and no secret is read before they are needed; what was derived from secrets and what providers
-    answered is remembered as long as the object lives. ``progress`` hears what is waited for, ``unexpected`` of
-    exceptions that should not be. Making one raises `ReconcilerError` for a target that is not declared.
+    answered is remembered as long as the object lives. ``chosen`` names the targets that take part, ``policy`` is how
+    far a plan may go. ``progress`` hears what is waited for, ``unexpected`` of exceptions that should not be. Making
+    one raises `ReconcilerError` for a target that is not declared.
     """
 
     def __init__(
@@ -93,25 +96,20 @@ class Stack:
         progress: Progress = lambda _: None,
         unexpected: Callable[[Exception], None] = lambda _: None,
     ) -> None:
-        self.directory, self.settings, self.choice, self.progress = directory, settings, choice, progress
+        self.directory, self.settings, self.choice = directory, settings, choice
+        self.progress, self.unexpected = progress, unexpected
         self.spec, self.name = directory.spec, directory.spec.stack
-        named = (ref for _, ref in references(self.spec))
-        self.secrets = Secrets(directory.path, settings.environ, directory.text, named)
-        self.targets = self.connect(_chosen(self.spec, choice.targets))
+        self.chosen = _chosen(self.spec, choice.targets)
+        self.policy = _policy(self.spec, choice.allow_deletes)
+        named = {ref: path for path, ref in references(self.spec)}
+        place = functools.partial(_place, directory, named)
+        self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
-        self._providers = Providers(self.secrets, settings.brevo_base_url, progress)
-        self._work = Work(
-            stack=self.name,
-            desire=self.desired,
-            targets=self.targets,
-            reveal=self.secrets,
-            policy=_policy(self.spec, choice.allow_deletes),
-            only=choice.only,
-            known_public=functools.partial(_known_public, self.secrets),
-            look=self.look,
-            today=settings.today,
-            unexpected=unexpected,
-        )
+
+    @functools.cached_property
+    def targets(self) -> Mapping[str, Target]:
+        """The systems that take part, by name."""
+        return self.connect(self.chosen)
 
     def connect(self, names: Collection[str]) -> Mapping[str, Target]:
         """Make the targets of these names; the modules are imported only for those that take part."""
@@ -139,9 +137,9 @@ class Stack:
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
-        keyed = {"stalwart", "cloudflare"} & set(self.targets)
+        keyed = {"stalwart", "cloudflare"} & set(self.chosen)
         refs = private_keys(self.spec, check="stalwart" in (observed or {})) if keyed else ()
-        asked = provider_questions(self.spec) if "cloudflare" in self.targets else None
+        asked = provider_questions(self.spec) if "cloudflare" in self.chosen else None
         facts = Facts(
             {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs},
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
@@ -149,17 +147,81 @@ class Stack:
         return desire(self.spec, observed, facts, self.choice.adopt, declared=self._records)
 
     @functools.cached_property
+    def _providers(self) -> Providers:
+        from reconciler.observe.providers import Providers
+
+        return Providers(self.secrets, self.settings.brevo_base_url, self.progress)
+
+    @functools.cached_property
     def _records(self) -> Sequence[Record]:
         return zone_records(self.spec)
 
     def observe(self, wanted: Iterable[Resource]) -> dict[str, Observation]:
-        """Observe all targets side by side, with what is wanted of them."""
-        return reconcile.observe(self._work, wanted)
+        """Observe all targets side by side, with what is wanted; a target that fails is unread, the others go on."""
+        resources, found = tuple(wanted), dict[str, Observation]()
+        commit = self._commit
+        try:
+            self._observe(resources, found)
+        finally:
+            commit.name()
+        return {name: found[name] for name in self.targets}
+
+    def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:
+        def one(target: Target) -> None:
+            try:
+                seen = target.observe([item for item in resources if item.target == target.name], self.secrets)
+            except ReconcilerError as error:
+                seen = Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
+            except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not stop the other targets)
+                problem = self.bug(target.name, error)
+                seen = Observation(target.name, unread=frozenset({target.name}), problems=(problem,))
+            found[target.name] = seen
+
+        if len(self.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
+            one(*self.targets.values())
+            return
+        # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
+        threads = [threading.Thread(target=one, args=(target,), daemon=True) for target in self.targets.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(_HEEDED)
+
+    def bug(self, where: str, error: Exception) -> Problem:
+        """Make a problem of an exception that should not be. Its text is not shown: it may quote anything."""
+        self.unexpected(error)
+        summary = f"this is a bug: {type(error).__name__} while working with {where}"
+        return Problem(where, summary, "run it again with -v and report what it prints", scope=where)
+
+    @property
+    def known_public(self) -> frozenset[SecretRef]:
+        """Name the secrets read so far whose value everybody knows."""
+        return frozenset(ref for ref, digest in self.secrets.revealed().items() if digest in PUBLIC_SECRETS)
 
     def look(self, questions: Collection[Question]) -> Answers:
         """Ask the authoritative name servers."""
-        return look(questions, nameservers=self.settings.nameservers, progress=self.progress) if questions else {}
+        if not questions:
+            return {}
+        from reconciler.observe.nameservers import look
 
+        return look(questions, nameservers=self.settings.nameservers, progress=self.progress)
+
+    def past(self, asked: Collection[Resource], committed: Collection[Resource]) -> Past:
+        """Tell which resources were applied from here, and of some whether commits declared them."""
+        if not asked:
+            return Past()
+        from reconciler import past
+
+        try:
+            applied = past.applied(self.journal.entries(), asked)
+        except ReconcilerError:  # it only adds words
+            applied = frozenset()
+        left = set(committed) - applied
+        text = past.commits(self.directory.path, self.settings.environ) if left else ""
+        return Past(applied, None if text is None else past.committed(text, left))
+
+    # ------------------------------------------------------------------------------------------------------- dkim
     def signatures(self, wanted: Iterable[Resource]) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:
         """Return every signature that Stalwart has, and what it reports; None in place of them where it can't be read.
 
@@ -171,50 +233,68 @@ class Stack:
             return None, seen.problems
         return tuple(live.resource for live in seen.live if isinstance(live.resource, Signature)), seen.problems
 
-    def standings(self, server: Sequence[Signature] | None) -> tuple[Standing, ...]:
-        """Say of each key how directory, mail server and name servers agree; ``server`` is None where it is unread."""
+    def standings(self) -> tuple[tuple[Standing, ...], tuple[Problem, ...], bool]:
+        """Say of each key how directory, mail server and name servers agree.
+
+        The problems are what Stalwart reports of its keys, or why it was not asked; last comes whether it was read.
+        """
         from reconciler.dkim import standing
 
-        asked = standing.questions(self.spec, server)
+        server: tuple[Signature, ...] | None = None
+        hint = "declare targets.stalwart, or leave --target out"
+        problems: tuple[Problem, ...] = (
+            Problem("Stalwart", "was not asked: it is no target here", hint, Severity.WARNING),
+        )
+        if "stalwart" in self.chosen:
+            # Without the keys' halves: whether they could be written is a matter for a plan.
+            desired = (item for item in self.desired().resources if isinstance(item, Signature))
+            server, problems = self.signatures(
+                [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
+            )
+            if server is not None:
+                problems = tuple(item for item in problems if item.where.startswith("dkim"))
+        asked = standing.key_questions(self.spec, server)
         self.progress("Asking the name servers")
         # Private keys are Stalwart's secrets: without that target none is read.
-        half = functools.partial(public_half, self.secrets) if "stalwart" in self.targets else None
-        return standing.standings(self.spec, server, self.look(asked), self.settings.today, half)
+        half = functools.partial(public_half, self.secrets) if "stalwart" in self.chosen else None
+        found = standing.standings(self.spec, server, self.look(asked), self.settings.today, half)
+        return found, problems, server is not None
 
-    def plan(self) -> Plan:
-        """Observe, compare and guard. Writes nothing anywhere."""
-        commit = self._commit
-        try:
-            made = reconcile.make_plan(self._work)
-        finally:
-            commit.name()
-        return self._told(made)
+    def key_facts(self, domain: str, needs: Needs) -> tuple[KeyFacts, tuple[Problem, ...]]:
+        """Find out what the next steps of a domain's rotation depend on, and why Stalwart could not be asked.
 
-    def apply(
-        self, plan: Plan, listen: Callable[[Outcome], None] = lambda _: None, stopped: Stopped = lambda: False
-    ) -> Effect:
-        """Carry out an approved plan and plan again; `reconciler.apply` does it with lease and journal."""
-        result = reconcile.apply(self._work, plan, listen, stopped)
-        return replace(result, after=self._told(result.after))
+        A private key that can't be read here tells nothing. Stalwart is asked only where that decides something.
+        """
+        from reconciler.dkim.rotation import KeyFacts
 
-    def _told(self, plan: Plan) -> Plan:
-        """Add what the environment overrides, which revision it is, and what changed without the directory."""
-        log = self.journal
-        last = log.last_whole()
-        unchanged = last is not None and last.desired_hash == self.directory.digest
-        return replace(
-            plan,
-            head=(*self.settings.shown(tuple(self.targets)), *plan.head),
-            revision=self.revision,
-            desired_hash=self.directory.digest,
-            drift=tuple(change.address for change in plan.changes) if unchanged else (),
-            problems=(*plan.problems, *((log.problem,) if log.problem else ())),
-        )
+        answers = self.look(needs.questions)
+        named = ((key, key.private_key) for key in needs.halves)
+        derived = {key.selector: public_half(self.secrets, ref, key.algorithm) for key, ref in named if ref is not None}
+        halves = {selector: half for selector, half in derived.items() if isinstance(half, str)}
+        if not needs.server and all(key.selector in halves for key in needs.halves):
+            return KeyFacts(answers, halves), ()
+        if "stalwart" not in self.chosen:
+            missing = self.spec.targets.stalwart is None
+            absent = Problem("Stalwart", "was not asked: it is no target here", "leave --target out")
+            return KeyFacts(answers, halves), (_undeclared(self.spec, "stalwart") if missing else absent,)
+        wanted = [item for item in self.desired().resources if isinstance(item, Domain | Signature)]
+        held, problems = self.signatures(wanted)
+        if held is None:
+            return KeyFacts(answers, halves), problems
+        return KeyFacts(answers, halves, tuple(item for item in held if item.domain == host(domain))), ()
+
+    @functools.cached_property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """The hosts that secrets of the directory go to."""
+        settings = self.settings
+        named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
+        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host}
+        return receivers(self.spec, self.chosen, named, settings.routes)
 
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
         from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, Stalwart
-        from reconciler.targets.stalwart.jmap.passwords import FILE, PasswordChecks
+        from reconciler.targets.stalwart.jmap.password_checks import FILE, PasswordChecks
 
         target, settings, due = self.spec.targets.stalwart, self.settings, self.choice.check_passwords
         if target is None:
@@ -239,15 +319,15 @@ class Stack:
 
     def _cloudflare(self) -> Target:
         from reconciler.targets.cloudflare import Cloudflare
+        from reconciler.targets.cloudflare.listing import Access
 
         declared = self.spec.targets.cloudflare
         zones = {*self.spec.dns, *(zone for provider in self.spec.smtp.providers.values() for zone in provider.dns)}
         return Cloudflare(
             stack=self.name,
             zones=sorted(zones),
-            tokens=[(item.token, item.zones) for item in declared],
-            base_url=self.settings.cloudflare_base_url
-            or next((item.base_url for item in declared if item.base_url), None),
+            tokens=[Access(item.token, item.zones, item.account, item.zone_id, item.base_url) for item in declared],
+            base_url=self.settings.cloudflare_base_url,
             progress=self.progress,
         )
 
@@ -266,6 +346,7 @@ class Stack:
             program=settings.compose,
             docker_host=settings.docker_host,
             routes=settings.routes,
+            public=public_values(self.spec.smtp, _logins(self.spec)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             progress=self.progress,
         )
@@ -273,12 +354,15 @@ class Stack:
 
 def _chosen(spec: Spec, wanted: Sequence[str]) -> tuple[str, ...]:
     declared = tuple(name for name in TARGETS if getattr(spec.targets, name))
-    missing = sorted(set(wanted) - set(declared))
-    if missing:
-        known = ", ".join(declared) or "none"
-        hint = f"declare targets.{missing[0]} in the directory; declared: {known}"
-        raise ReconcilerError(Problem(f"--target {missing[0]}", "the directory declares no such target", hint))
-    return tuple(wanted) or declared
+    for name in sorted(set(wanted) - set(declared)):
+        raise ReconcilerError(_undeclared(spec, name))
+    return tuple(name for name in declared if not wanted or name in wanted)
+
+
+def _undeclared(spec: Spec, name: str) -> Problem:
+    known = ", ".join(item for item in TARGETS if getattr(spec.targets, item)) or "none"
+    hint = f"declare targets.{name} in the directory; declared: {known}"
+    return Problem(f"--target {name}", "the directory declares no such target", hint)
 
 
 def _setup(spec: Spec) -> Setup:
@@ -289,6 +373,17 @@ def _setup(spec: Spec) -> Setup:
     fields = {name: with_secrets(value, functools.partial(resolve, spec)) for name, value in own.items()}
     hostname = spec.stalwart.hostname
     return Setup(host(hostname) if hostname else "", default_domain(spec) or "", fields)
+
+
+def _place(directory: Directory, named: Mapping[SecretRef, tuple[str | int, ...]], ref: SecretRef) -> str:
+    """Name file and line of a reference; empty for one that the directory does not hold."""
+    return str(directory.places.of(*named[ref]) or "") if ref in named else ""
+
+
+def _logins(spec: Spec) -> Iterator[str]:
+    """Yield the names that declared accounts log in with."""
+    for name, account in spec.accounts.items():
+        yield from (name, account_login(name, account))
 
 
 def _end(text: str) -> tuple[str, str]:
@@ -303,6 +398,7 @@ def _policy(spec: Spec, allow_deletes: int | None) -> Policy:
         allow_deletes=allow_deletes,
         prune=spec.policy.prune.dns == "owned",
         administrator=_administrator(spec, server.username) if server else "",
+        passwords=tuple(resolve(spec, item) for item in server.password) if server else (),
     )
 
 
@@ -310,7 +406,3 @@ def _administrator(spec: Spec, username: str) -> str:
     """Name the declared account that the reconciler logs in as, if it is one."""
     names = (name for name, account in spec.accounts.items() if username in (name, account_login(name, account)))
     return next(names, username)
-
-
-def _known_public(secrets: Secrets) -> frozenset[SecretRef]:
-    return frozenset(ref for ref, digest in secrets.revealed().items() if digest in PUBLIC_SECRETS)

@@ -65,21 +65,27 @@ class Change:
     what is desired: it follows from the two, and whoever writes a change goes by it. ``needs`` are the addresses of
     changes without which this one must not happen. ``adopts`` says that the live resource is nobody's and becomes
     ours (Cloudflare: our mark is set in its comment).
+
+    ``live`` is what may be shown of ``before``, and so are the live values in ``fields``: whoever tells a person of a
+    change goes by these. Only targets, who need it to write, look at ``before`` itself.
     """
 
     address: str
     actions: tuple[Action, ...]
     reason: Reason
-    before: Live | None = None
+    before: Live | None = field(default=None, repr=False)
     after: Resource | None = None
     needs: frozenset[str] = frozenset()
     adopts: bool = False
     notes: tuple[str, ...] = ()
+    live: Resource | None = field(init=False, compare=False)
     fields: Mapping[str, tuple[Any, Any]] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Compare once."""
-        object.__setattr__(self, "fields", _fields(self.before.resource if self.before else None, self.after))
+        """Compare once, with what may be shown."""
+        live = self.before.resource.disclosed(self.after) if self.before else None
+        object.__setattr__(self, "live", live)
+        object.__setattr__(self, "fields", _fields(live, self.after))
 
     @property
     def resource(self) -> Resource:
@@ -89,6 +95,11 @@ class Change:
         if self.before is None:
             raise AssertionError(self.address)
         return self.before.resource
+
+    @property
+    def shown(self) -> Resource:
+        """The same, as it may be shown."""
+        return self.resource if self.live is None or self.after is not None else self.live
 
     @property
     def target(self) -> str:

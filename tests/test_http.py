@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from reconciler import http
+from reconciler.url import parse
 
-BOUNDS = http.Bounds(1000, 0.5)
+BOUNDS = http.Bounds(1000, seconds=0.5, silence=0.3)
 
 
 class Server:
@@ -68,26 +69,26 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client() -> Iterator[httpx.Client]:
-    each = httpx.Limits(max_keepalive_connections=0)  # the server closes after each answer, now or a moment later
-    with httpx.Client(timeout=0.3, trust_env=False, limits=each) as made:
+def client(server) -> Iterator[httpx.Client]:
+    with http.client(parse(server.url), BOUNDS, headers={"connection": "close"}) as made:
         yield made
 
 
 def test_an_answer_is_an_answer_whatever_its_status_and_no_redirect_is_followed(server, client) -> None:
     server.pieces = [b"HTTP/1.1 307 Temporary\r\nLocation: /elsewhere\r\nContent-Length: 13\r\n\r\n", b'{"title":"no"}']
-    answer = http.exchange(client, BOUNDS, "POST", server.url, content=b"{}")
+    answer = http.exchange(client, "POST", "/", content=b"{}")
     assert (answer.status, answer.headers["location"], server.asked) == (307, "/elsewhere", 1)
     assert answer.json() is None, "an answer cut short is none"
     server.pieces = [b"HTTP/1.1 404 No\r\nContent-Length: 14\r\n\r\n", b'{"title":"no"}']
-    assert http.exchange(client, BOUNDS, "GET", server.url).word("title") == "no"
+    assert http.exchange(client, "GET", "/").word("title") == "no"
 
 
-def test_where_nobody_listens_nothing_was_sent(client) -> None:
+def test_where_nobody_listens_nothing_was_sent() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(http.Unsent) as caught:
-            http.exchange(client, BOUNDS, "POST", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        address = parse(f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with http.client(address, BOUNDS) as client, pytest.raises(http.Unsent) as caught:
+            http.exchange(client, "POST", "/")
     assert not http.timed_out(caught.value)
     assert http.cause(caught.value, ConnectionRefusedError)
 
@@ -98,14 +99,14 @@ def test_where_nobody_listens_nothing_was_sent(client) -> None:
 def test_what_breaks_off_may_have_been_carried_out(server, client, pieces) -> None:
     server.pieces = pieces
     with pytest.raises(http.Lost):
-        http.exchange(client, BOUNDS, "POST", server.url)
+        http.exchange(client, "POST", "/")
     assert server.asked == 1, "nothing is sent twice"
 
 
 def test_silence_is_a_lost_answer_that_timed_out(server, client) -> None:
     server.pieces, server.pause = [b"HTTP/1.1 200 OK\r\n"], 1.0
     with pytest.raises(http.Lost) as caught:
-        http.exchange(client, BOUNDS, "GET", server.url)
+        http.exchange(client, "GET", "/")
     assert http.timed_out(caught.value)
 
 
@@ -119,14 +120,24 @@ def test_an_answer_may_not_be_larger_than_its_bound_packed_or_not(server, client
     ):
         server.pieces = [b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n", content]
         with pytest.raises(http.Endless):
-            http.exchange(client, BOUNDS, "GET", server.url)
+            http.exchange(client, "GET", "/")
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"x-gzip", b"GZIP", b"identity, gzip"])
+def test_a_packed_answer_is_unpacked_once(server, client, coding: bytes) -> None:
+    for status, said in ((b"200 OK", b'{"title":"yes"}'), (b"403 No", b'{"title":"no"}')):
+        packed = gzip.compress(said)
+        head = b"HTTP/1.1 %s\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (status, coding, len(packed))
+        server.pieces = [head + packed]
+        answer = http.exchange(client, "GET", "/")
+        assert (answer.status, answer.body) == (int(status[:3]), said)
 
 
 def test_an_answer_that_drips_has_an_end(server, client) -> None:
     server.pieces, server.pause = [b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", *[b"x"] * 900], 0.05
     began = time.monotonic()
     with pytest.raises(http.Endless):
-        http.exchange(client, BOUNDS, "GET", server.url)
+        http.exchange(client, "GET", "/")
     assert time.monotonic() - began < 5
 
 

@@ -21,7 +21,7 @@ from reconciler.problem import LeaseHeld, ReconcilerError, Severity
 from reconciler.report.json import load as load_plan
 from reconciler.stack import Choice
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator
-from reconciler.targets.stalwart.jmap.passwords import Records
+from reconciler.targets.stalwart.jmap.password_checks import LoginRecords
 from reconciler.targets.stalwart.jmap.pending import Pending
 
 SERVER = "https://mail.example"
@@ -56,7 +56,7 @@ WHOLE: dict[str, Any] = {
 
 
 def passwords(path: Path) -> list[Any]:
-    records = Records(path, SERVER)
+    records = LoginRecords(path, SERVER)
     records.get("a@b")
     records.refused_since(records._known["a@b"].since) if "a@b" in records._known else None
     return [records.problem]
@@ -229,7 +229,7 @@ def test_t10_a_link_in_place_of_the_data_directory_is_not_followed(tmp_path: Pat
     assert log.begin(journal.entry("mana", {})) is not None
     assert log.last_whole() is None
     assert log.problem is not None
-    records = Records(data / "passwords.json", SERVER)
+    records = LoginRecords(data / "passwords.json", SERVER)
     assert records.get("a@b") is None
     assert records.problem is not None
     Pending(data / "pending.json", SERVER).note(["stalwart/hostname"])

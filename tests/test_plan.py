@@ -416,3 +416,62 @@ def test_accounts_come_to_rest_and_only_named_ones_go(wanted, server, gone, lost
     second = plan(wanted, stalwart(*after), removed=removed)
     assert second.changes == ()
     assert first.fingerprint == plan(wanted[::-1], stalwart(*server[::-1], lost=lost), removed=removed).fingerprint
+
+
+# ------------------------------------------------------------------------------- zones, marks, what can't be understood
+SPF = record(ZONE, "TXT", "@", "v=spf1 mx -all")
+CODE = record(ZONE, "TXT", "@", "brevo-code:abc")
+
+
+@pytest.mark.parametrize(
+    "live", [[SPF], [SPF, CODE], [SPF, CODE, record(ZONE, "MX", "@", "mail.mana.how", priority=10)]]
+)
+def test_l4_where_only_a_provider_has_records_nothing_else_of_ours_is_touched(live):
+    result = plan([CODE], cloudflare(*(ours(item, str(index)) for index, item in enumerate(live))), zones=frozenset())
+    assert [item.actions for item in result.changes] == ([] if CODE in live else [(Action.CREATE,)])
+    assert len(result.unmanaged) == len([item for item in live if item != CODE])
+    assert result.owned == {}
+
+
+def test_l4_a_change_of_type_in_a_zone_that_is_not_declared_removes_nothing():
+    alias = record(ZONE, "CNAME", "mail", "b1.brevo.com")
+    result = plan([alias], cloudflare(ours(record(ZONE, "A", "mail", "192.0.2.1"))), zones=frozenset({"other.how"}))
+    assert result.changes == ()
+    assert "can't be made beside dns/mana.how/A/mail, which stays" in result.refused[0].summary
+
+
+def test_l4_a_providers_own_record_still_follows_it():
+    old, new = (record(ZONE, "CNAME", "b1._domainkey", f"{name}.brevo.com") for name in ("old", "new"))
+    (change,) = plan([new], cloudflare(ours(old)), zones=frozenset()).changes
+    assert change.fields == {"content": ("old.brevo.com", "new.brevo.com")}
+
+
+def unread(resource, owner=None):
+    return Live(resource, "1", owner, "it can't be understood", unread=True)
+
+
+@pytest.mark.parametrize("owner", [None, "mana", "other"])
+@pytest.mark.parametrize("type", ["SRV", "CAA", "MX", "A", "TXT"])
+def test_l10_what_cant_be_understood_is_unmanaged_and_blocks_what_may_be_the_same(owner, type):
+    live = unread(replace(record(ZONE, "A", "x", "192.0.2.1"), type=type, content="None"), owner)
+    assert plan([], cloudflare(live)).changes == ()
+    assert plan([], cloudflare(live)).unmanaged == (f"dns/mana.how/{type}/x",)
+    contents = {
+        "SRV": "0 0 1 a.b",
+        "CAA": '0 issue "a.b"',
+        "MX": "1 a.b",
+        "A": "192.0.2.2",
+        "TXT": "text",
+    }
+    result = plan([record(ZONE, type, "x", contents[type])], cloudflare(live))
+    assert result.changes == result.adopted == ()
+    assert "it can't be understood" in result.refused[0].summary
+    assert plan([record(ZONE, "SSHFP", "x", "1 1 " + "ab" * 20)], cloudflare(live)).refused == ()
+    assert plan([record(ZONE, "CNAME", "x", "a.b")], cloudflare(live)).refused != () or type not in ("A", "MX")
+
+
+def test_what_an_alias_allows_beside_it_is_told_before_it_is_sent():
+    alias = Live(record(ZONE, "CNAME", "mail", "a.example"), "1")
+    result = plan([record(ZONE, "A", "mail", "192.0.2.1")], cloudflare(alias))
+    assert result.changes == ()
+    assert "can't be made beside dns/mana.how/CNAME/mail, which stays" in result.refused[0].summary

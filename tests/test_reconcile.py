@@ -1,63 +1,29 @@
-"""From observing to an empty second plan, with targets that keep their world in memory."""
+"""From observing to an empty second plan, with systems in memory."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from systems import Wishing
 
 from reconciler.dns.records import record
 from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.reconcile import Work, apply, make_plan
+from reconciler.reconcile import apply, make_plan
 from reconciler.resources import (
     UNKNOWN,
     Account,
     Domain,
     Live,
     Login,
-    Observation,
+    Record,
     SecretRef,
     Signature,
     Variable,
 )
-from reconciler.target import Outcome, Status
+from reconciler.target import Status
 
 ZONE = "mana.how"
 SECRET = SecretRef("env", "PASSWORD")
-
-
-class World:
-    """A system in memory. ``fails`` are addresses that can't be changed, ``down`` makes it unreadable."""
-
-    def __init__(self, name, *live):
-        self.name, self.live, self.fails, self.down, self.calls = name, list(live), set(), False, []
-
-    def observe(self, wanted, reveal):
-        if self.down:
-            raise TargetUnreadable(Problem(self.name, "is down", "start it", scope=self.name))
-        return Observation(self.name, tuple(self.live))
-
-    def apply(self, changes, reveal, stopped):
-        self.calls.append([change.address for change in changes])
-        for change in changes:
-            if stopped():
-                return
-            if change.address in self.fails:
-                yield Outcome(change, Status.FAILED, Problem(change.address, "refused", "look"))
-                continue
-            if change.before in self.live:
-                self.live.remove(change.before)
-            if change.after is not None:
-                self.live.append(Live(self.made(change.after), "x", "mana"))
-            yield Outcome(change, Status.DONE)
-
-    def made(self, resource):
-        return replace(resource, public_key="NEWKEY") if isinstance(resource, Signature) else resource
-
-
-def work(targets, desire, **more):
-    wish = desire if callable(desire) else lambda _: Desired(desire)
-    return Work("mana", wish, {target.name: target for target in targets}, reveal=str, **more)
 
 
 def stack():
@@ -70,12 +36,8 @@ def stack():
     ]
 
 
-def worlds():
-    return [World("cloudflare"), World("stalwart"), World("compose")]
-
-
 def test_an_apply_ends_with_an_empty_plan():
-    job = work(worlds(), stack())
+    job = Wishing(stack())
     result = apply(job, make_plan(job))
     assert [item.status for item in result.outcomes] == [Status.DONE] * 4
     assert result.proven
@@ -83,9 +45,8 @@ def test_an_apply_ends_with_an_empty_plan():
 
 
 def test_a_target_that_is_down_leaves_the_others_going():
-    cloudflare, stalwart, compose = worlds()
-    cloudflare.down = True
-    job = work([cloudflare, stalwart, compose], stack())
+    job = Wishing(stack())
+    job.world.turn(down=["cloudflare"])
     plan = make_plan(job)
     assert not plan.complete
     assert {item.target for item in plan.changes} == {"stalwart", "compose"}
@@ -93,9 +54,8 @@ def test_a_target_that_is_down_leaves_the_others_going():
 
 
 def test_a_failure_skips_only_what_needs_it():
-    targets = worlds()
-    targets[1].fails.add("account/a@mana.how")
-    job = work(targets, stack())
+    job = Wishing(stack())
+    job.world.turn(fail=["account/a@mana.how"])
     states = {item.change.address: item.status for item in apply(job, make_plan(job)).outcomes}
     assert states == {
         "dns/mana.how/A/mail": Status.DONE,
@@ -106,9 +66,8 @@ def test_a_failure_skips_only_what_needs_it():
 
 
 def test_dns_being_refused_does_not_delay_the_mail_server():
-    targets = worlds()
-    targets[0].fails.add("dns/mana.how/A/mail")
-    job = work(targets, stack())
+    job = Wishing(stack())
+    job.world.turn(fail=["dns/mana.how/A/mail"])
     done = [item.change.target for item in apply(job, make_plan(job)).outcomes if item.status is Status.DONE]
     assert done == ["stalwart", "stalwart", "compose"]
 
@@ -122,16 +81,16 @@ def key_of_the_server(observations):
 
 
 def test_a_value_the_server_chooses_is_published_in_a_second_pass():
-    cloudflare, stalwart, _ = worlds()
-    stalwart.live.append(Live(Domain("other.how")))
-    job = work([cloudflare, stalwart], key_of_the_server)
+    job = Wishing(key_of_the_server, names=("cloudflare", "stalwart"))
+    job.world.put(Domain("other.how"))
     result = apply(job, make_plan(job))
     assert result.proven
-    assert "NEWKEY" in cloudflare.live[0].resource.content
+    (published,) = [item.resource for item in job.world.live if isinstance(item.resource, Record)]
+    assert "NEWKEY" in published.content
 
 
 def test_only_narrows_to_an_address_and_what_it_needs():
-    job = replace(work(worlds(), stack()), only=("smtp/notify",))
+    job = Wishing(stack(), only=("smtp/notify",))
     assert {item.address for item in make_plan(job).changes} == {
         "smtp/notify/SMTP_USER",
         "account/a@mana.how",
@@ -141,40 +100,38 @@ def test_only_narrows_to_an_address_and_what_it_needs():
 
 def test_a_stop_is_heard_between_writes():
     heard = []
-    job = work(worlds(), stack())
+    job = Wishing(stack())
     result = apply(job, make_plan(job), heard.append, lambda: bool(heard))
     assert [item.status for item in result.outcomes] == [Status.DONE] + [Status.SKIPPED] * 3
 
 
 def test_a_target_that_raises_fails_its_changes_and_not_the_others():
-    targets = worlds()
-
     def broken(changes, reveal, stopped):
         raise TargetUnreadable(Problem("cloudflare", "went away", "try again"))
         yield
 
-    targets[0].apply = broken
-    job = work(targets, stack())
+    job = Wishing(stack())
+    job.targets["cloudflare"].apply = broken
     states = [item.status for item in apply(job, make_plan(job)).outcomes]
     assert states == [Status.FAILED, Status.DONE, Status.DONE, Status.DONE]
 
 
 def test_every_change_gets_one_outcome_even_if_a_target_forgets_some():
-    targets = worlds()
-    targets[1].apply = lambda changes, reveal, stopped: iter(())
-    job = work(targets, stack())
+    job = Wishing(stack())
+    job.targets["stalwart"].apply = lambda changes, reveal, stopped: iter(())
     plan = make_plan(job)
     assert len(apply(job, plan).outcomes) == len(plan.changes)
 
 
 def test_guards_judge_the_plan():
     live = [Live(record(ZONE, "A", f"h{i}", "192.0.2.1"), str(i), "mana") for i in range(9)]
-    job = work([World("cloudflare", *live)], [stack()[1]], policy=Policy(max_deletes=3))
+    job = Wishing([stack()[1]], names=("cloudflare",), policy=Policy(max_deletes=3))
+    job.world.live = live
     assert not make_plan(job).applyable
 
 
 def test_an_address_that_nothing_has_is_an_error_and_not_nothing_to_do():
-    job = replace(work(worlds(), stack()), only=("account/b@mana.how",))
+    job = Wishing(stack(), only=("account/b@mana.how",))
     plan = make_plan(job)
     assert plan.changes == ()
     assert [(item.where, item.hint) for item in plan.errors] == [
@@ -184,7 +141,7 @@ def test_an_address_that_nothing_has_is_an_error_and_not_nothing_to_do():
 
 def test_what_only_asked_to_remove_is_gone_and_that_is_no_error():
     gone = record(ZONE, "A", "old", "192.0.2.9")
-    target = World("cloudflare", Live(gone, "1", "mana"))
-    job = replace(work([target], []), only=(gone.address,))
+    job = Wishing([], names=("cloudflare",), only=(gone.address,))
+    job.world.put(gone, "mana")
     result = apply(job, make_plan(job))
-    assert (result.proven, result.after.errors, target.live) == (True, (), [])
+    assert (result.proven, result.after.errors, job.world.live) == (True, (), [])

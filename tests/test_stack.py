@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from systems import Connected, World
 
 from reconciler import journal
 from reconciler.desired.load import load
-from reconciler.resources import Observation
+from reconciler.reconcile import make_plan
 from reconciler.settings import Settings
-from reconciler.stack import Choice, Stack
+from reconciler.stack import Choice
 
 DIRECTORY = """\
 version: 1
@@ -20,24 +21,12 @@ dns: {mana.how: [{type: A, name: mail, content: 192.0.2.1}]}
 """
 
 
-class Empty:
-    """A system without anything."""
-
-    name = "cloudflare"
-
-    def observe(self, wanted, reveal):
-        return Observation(self.name)
-
-
-class InMemory(Stack):
-    def connect(self, names):
-        return {name: Empty() for name in names}
-
-
 @pytest.fixture
 def stack(tmp_path):
     (tmp_path / "reconciler.yaml").write_text(DIRECTORY)
-    return InMemory(load(tmp_path), Settings.read({}, tmp_path, tmp_path / "data"))
+    made = Connected(load(tmp_path), Settings.read({}, tmp_path, tmp_path / "data"))
+    made.world = World()
+    return made
 
 
 @pytest.mark.parametrize(("last", "drift"), [("this one", 1), ("another", 0), (None, 0)])
@@ -49,7 +38,15 @@ def test_drift_is_what_the_directory_did_not_cause(stack, last, drift):
         )
         stack.journal.begin(entry)
         stack.journal.end(entry, "done", [], whole=True)
-    assert len(stack.plan().drift) == drift
+    assert len(make_plan(stack).drift) == drift
+
+
+def test_targets_are_chosen_once_and_in_the_order_of_all(tmp_path):
+    compose = "compose: {file: ../docker-compose.yml}"
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY.replace("targets: {", f"targets: {{{compose}, "))
+    choice = Choice(("compose", "cloudflare", "compose"))
+    made = Connected(load(tmp_path), Settings.read({}, tmp_path, tmp_path / "data"), choice)
+    assert made.chosen == ("cloudflare", "compose")
 
 
 def test_a_choice_survives_being_saved():

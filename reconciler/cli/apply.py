@@ -11,18 +11,17 @@ import click
 
 from reconciler import files
 from reconciler.cli import session
-from reconciler.cli.options import choices
-from reconciler.cli.session import Session
+from reconciler.cli.session import Session, choices
 from reconciler.problem import Problem, ReconcilerError, Refused
 
 if TYPE_CHECKING:
-    from reconciler.apply import Apply
+    from reconciler.applying import Apply
     from reconciler.plan import Plan
     from reconciler.report.json import Saved
     from reconciler.stack import Choice, Stack
     from reconciler.target import Outcome
 
-PARTIAL = 6
+_PARTIAL = 6
 _LARGEST = 256 << 20  # bytes of a saved plan
 
 
@@ -39,7 +38,7 @@ def command(session: Session, *, file: Path | None, yes: bool, **given: Any) -> 
     Ends with 0, 1 where nothing was done, 4 where a guard refuses the plan or a saved one is stale, 5 where another
     reconciler holds the lease, or 6 where it was applied in part.
     """
-    from reconciler.apply import Apply
+    from reconciler.applying import Apply
     from reconciler.stack import Choice
 
     choice = Choice(session.options.target, **given)
@@ -83,7 +82,7 @@ def _chosen(saved: Saved, file: Path | None) -> Choice:
 
 def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -> Plan:
     """Show the plan and return it once it may be applied. Raises `Refused`, or ReconcilerError without a yes."""
-    from reconciler.apply import still_true
+    from reconciler.applying import still_true
     from reconciler.report import json
 
     plan = session.plan(stack)
@@ -120,7 +119,7 @@ def _ask(session: Session, plan: Plan) -> None:
 
 # ------------------------------------------------------------------------------------------------------ the apply
 def _carry_out(session: Session, apply: Apply, plan: Plan) -> int:
-    from reconciler.apply import Reporter
+    from reconciler.applying import Reporter
     from reconciler.report import text
 
     report = _Report(session, plan, apply.stack.choice)
@@ -131,7 +130,7 @@ def _carry_out(session: Session, apply: Apply, plan: Plan) -> int:
     if ending.result is not None:
         report.print(ending.word, ending.id, ending.result.after)
     session.stop.check()
-    return {"done": 0, "failed": 1}.get(ending.word, PARTIAL)
+    return {"done": 0, "failed": 1}.get(ending.word, _PARTIAL)
 
 
 class _Report:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import options, session
+from reconciler.cli import session
 from reconciler.cli.session import Session
+from reconciler.settings import TARGETS
 
 if TYPE_CHECKING:
     from reconciler.importing import Result
@@ -58,7 +59,7 @@ def _said(session: Session, result: Result) -> str:
 
     style = session.style
     width = max(map(len, result.files))
-    lines = [values.escape(line) for line in session.settings.shown(options.TARGETS)]
+    lines = [values.escape(line) for line in session.settings.shown(TARGETS)]
     lines += [style.title(f"Written to {values.escape(str(result.out))}:")]
     lines += [f"  {name.ljust(width)}  {values.escape(what)}" for name, what in result.files.items()]
     if result.secrets:

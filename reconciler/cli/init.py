@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +18,18 @@ from reconciler.problem import Problem, ReconcilerError
 
 
 @click.command()
+@click.option("--stack", metavar="NAME", help="What it is called: the mark of its records. Default: a name of its own.")
 @session.command
-def command(session: Session) -> None:
+def command(session: Session, stack: str | None) -> None:
     """Write a small directory to start from. Nothing that exists is changed."""
     from reconciler.desired import starter
     from reconciler.report import values
 
-    root, contents = session.settings.state, starter.files()
+    root = session.settings.state
+    if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):
+        raise ReconcilerError(Problem("--stack", "is no stack's name", "1 to 24 of a-z, 0-9 and -"))
+    stack = stack or starter.own_name(root.resolve(), platform.node())
+    contents = starter.files(stack)
     with _held(root):
         taken = [name for name in contents if os.path.lexists(root / name)]
         if taken or any(root.glob("*.yaml")):
@@ -30,8 +37,8 @@ def command(session: Session) -> None:
             raise ReconcilerError(Problem(str(root), summary, "name another with --state, or edit that one"))
         written = [_write(root / name, text) for name, text in contents.items()]
     listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
-    said = f"Written:\n{listed}\n\nEdit them, export the secrets they name, then: reconciler plan"
-    session.console.result(said, {"format_version": "1.0", "written": [str(path) for path in written]})
+    said = f"Written, as the stack {stack}:\n{listed}\n\nEdit them, export the secrets they name, then: reconciler plan"
+    session.console.result(said, {"format_version": "1.0", "stack": stack, "written": [str(path) for path in written]})
 
 
 @contextlib.contextmanager

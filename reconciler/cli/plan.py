@@ -10,15 +10,14 @@ import click
 
 from reconciler import files
 from reconciler.cli import session
-from reconciler.cli.options import choices
-from reconciler.cli.session import Session
+from reconciler.cli.session import Session, choices
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.plan import Plan
     from reconciler.stack import Choice
 
-PENDING = 2
+_PENDING = 2
 
 
 @click.command()
@@ -41,7 +40,7 @@ def command(session: Session, *, out: Path | None, detailed_exitcode: bool, **gi
     session.show(plan, choice)
     if out is not None:
         _save(session, plan, choice, out)
-    return exit_code(plan, PENDING if detailed_exitcode else 0)
+    return exit_code(plan, _PENDING if detailed_exitcode else 0)
 
 
 def exit_code(plan: Plan, pending: int) -> int:

@@ -15,6 +15,6 @@ def command(session: Session) -> None:
 
     Editors take it for completion and checks.
     """
-    from reconciler.desired.schema import schema
+    from reconciler.desired.spec import schema
 
     session.console.document(schema())

@@ -3,33 +3,122 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from reconciler.cli import options
 from reconciler.cli.console import Console
 from reconciler.problem import Problem
+from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
     from reconciler.journal import Journal
     from reconciler.plan import Plan
     from reconciler.report.text import Style
-    from reconciler.settings import Settings
     from reconciler.stack import Choice, Stack
 
-# SIGINT and SIGTERM end us at once where nothing is written, between two writes where something is.
-_CODES = 128  # a shell's convention: 130 for SIGINT, 143 for SIGTERM
+OUTPUTS = ("text", "json", "markdown")
+_META = "reconciler.options"
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+# --------------------------------------------------------------------------------------------------------- options
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says, wherever on it."""
+
+    state: Path | None = None
+    data: Path | None = None
+    target: tuple[str, ...] = ()
+    output: str = "text"
+    no_color: bool = False
+    verbose: bool = False
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Options:
+        """Gather them from a context."""
+        return cls(**ctx.meta.get(_META, {}))
+
+    def colour(self, environ: Mapping[str, str], *, terminal: bool) -> bool:
+        """Whether to colour (https://no-color.org: any value but the empty one switches off)."""
+        return terminal and not (self.no_color or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
+
+
+def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Remember a value in the meta data, which a command shares with its group: the one behind the command wins."""
+    stored: dict[str, Any] = ctx.meta.setdefault(_META, {})
+    name = str(param.name)
+    if value in (None, False, ()):
+        return
+    stored[name] = (*stored.get(name, ()), *value) if isinstance(value, tuple) else value
+
+
+_QUIET: dict[str, Any] = {"expose_value": False, "callback": _store}
+
+
+def common(decorated: Decorated) -> Decorated:
+    """Add the options to a command or a group."""
+    directory = click.Path(path_type=Path)
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Show all of a list, log each step.", **_QUIET),
+        click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same.", **_QUIET),
+        click.option("--output", type=click.Choice(OUTPUTS), help="How results are printed (text).", **_QUIET),
+        click.option(
+            "--target", type=click.Choice(TARGETS), multiple=True, help="This system only; repeatable.", **_QUIET
+        ),
+        click.option("--data", type=directory, help="Journal, lease, caches (.reconciler beside the state).", **_QUIET),
+        click.option("--state", type=directory, help="The directory of YAML (desired-state).", **_QUIET),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a plan is narrowed to or widened by to a command."""
+    for option in (
+        click.option(
+            "--check-passwords",
+            is_flag=True,
+            help="Log in once as each account (Stalwart from 0.16 shows no password).",
+        ),
+        click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
+        click.option(
+            "--adopt", multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
+        ),
+        click.option("--only", multiple=True, metavar="ADDRESS", help="This resource, and what it needs; repeatable."),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+def wants_json(args: list[str]) -> bool:
+    """Whether JSON was asked for on a command line that may be wrong: its error is then JSON too."""
+    pairs = itertools.pairwise(args)
+    return "--output=json" in args or any(pair == ("--output", "json") for pair in pairs)
+
+
+def environ() -> Mapping[str, str]:
+    """Return the environment, which secrets and overrides come from."""
+    return os.environ
+
+
+# --------------------------------------------------------------------------------------------------------- signals
+# SIGINT and SIGTERM end us at once where nothing is written, between two writes where something is.
+_CODES = 128  # a shell's convention: 130 for SIGINT, 143 for SIGTERM
 
 
 class Interrupted(BaseException):  # like KeyboardInterrupt: `except Exception` must not swallow it
@@ -93,26 +182,25 @@ class Stop:
                 signal.signal(number, handler)
 
 
+# ------------------------------------------------------------------------------------------------------ one call
 class Session:
     """One call of the program."""
 
     def __init__(self, stop: Stop, *, as_json: bool = False) -> None:
         self.stop = stop
-        self.options = options.Options()
+        self.options = Options()
         self.console = Console("json" if as_json else "text")
 
-    def configure(self, chosen: options.Options) -> None:
+    def configure(self, chosen: Options) -> None:
         """Take the options as they are known once the command line is read."""
-        colour = chosen.colour(options.environ(), terminal=sys.stdout.isatty())
+        colour = chosen.colour(environ(), terminal=sys.stdout.isatty())
         self.options = chosen
         self.console = Console(chosen.output, colour=colour, verbose=chosen.verbose)
 
     @functools.cached_property
     def settings(self) -> Settings:
         """What the environment and the options say together."""
-        from reconciler.settings import Settings
-
-        return Settings.read(options.environ(), self.options.state, self.options.data)
+        return Settings.read(environ(), self.options.state, self.options.data)
 
     @property
     def style(self) -> Style:
@@ -146,8 +234,10 @@ class Session:
 
     def plan(self, stack: Stack) -> Plan:
         """Observe and plan."""
+        from reconciler.reconcile import make_plan
+
         self.console.step("Observing")
-        plan = stack.plan()
+        plan = make_plan(stack)
         self.console.done()
         return plan
 
@@ -164,13 +254,17 @@ class Session:
 
     def show(self, plan: Plan, choice: Choice) -> None:
         """Print a plan in the form that was asked for."""
-        from reconciler.report import json, markdown, text
-
         if self.console.output == "json":
+            from reconciler.report import json
+
             self.console.document(json.plan(plan, choice.as_dict()))
         elif self.console.output == "markdown":
+            from reconciler.report import markdown
+
             self.console.text(markdown.plan(plan, last_whole=self.last_whole(plan)))
         else:
+            from reconciler.report import text
+
             self.console.text(text.plan(plan, self.style, self.last_whole(plan)))
 
     def report(self, *problems: Problem) -> None:
@@ -190,7 +284,7 @@ def command(function: Function) -> Function:
     @functools.wraps(function)
     def body(ctx: click.Context, /, **parameters: Any) -> Any:
         session: Session = ctx.obj
-        session.configure(options.Options.of(ctx))
+        session.configure(Options.of(ctx))
         return function(session, **parameters)
 
-    return cast("Function", options.common(click.pass_context(body)))
+    return cast("Function", common(click.pass_context(body)))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import options, session
-from reconciler.cli.session import Session
+from reconciler.cli import session
+from reconciler.cli.session import Session, environ
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _secrets(directory: Directory, project: Project | None) -> dict[str, str]:
 
     from reconciler.desired.spec import references
 
-    known = {**(project.variables() if project else {}), **options.environ()}
+    known = {**(project.variables() if project else {}), **environ()}
     names = sorted({ref.name for _, ref in references(directory.spec) if ref.source == "env"})
     values = {name: known.get(name) or secrets.token_urlsafe(24).lstrip("-_") for name in names}
     server = directory.spec.targets.stalwart
@@ -115,7 +115,7 @@ def _words(stage: Stage, values: dict[str, str]) -> Iterator[str]:
     import shlex
 
     yield "# The simulator runs. In another shell, in a copy of your directory:"
-    known = options.environ()
+    known = environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}
     yield from (f"export {name}={shlex.quote(value)}" for name, value in exports.items())
     yield "# and then: reconciler plan. Ctrl-C ends it; nothing of it stays."

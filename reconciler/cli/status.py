@@ -28,7 +28,7 @@ def command(session: Session) -> int:
 
     stack = session.stack()
     plan = session.plan(stack)
-    systems = {target: _standing(plan, target) for target in stack.targets}
+    systems = {target: _standing(plan, target) for target in stack.chosen}
     last, damage = _last(session, plan.stack)
     holder = stack.lease().holder()
     told = {item.where for item in damage}
@@ -47,17 +47,12 @@ def command(session: Session) -> int:
 
 
 def _standing(plan: Plan, target: str) -> dict[str, Any]:
-    """Say how one system stands: ``in_sync``, ``pending``, ``lost``, ``refused`` or ``unreadable``."""
-    from reconciler.report import summary
+    from reconciler.reconcile import standing
 
+    state, unread = standing(plan, target)
     pending = sum(change.target == target for change in plan.pending)
-    unread = sorted(scope for scope in plan.unread if summary.target_of(scope) == target)
-    refused = any(summary.target_of(problem.scope or problem.where) == target for problem in plan.refused)
-    word = "pending" if pending else "in_sync"
-    for name, holds in (("refused", refused), ("lost", target in plan.lost), ("unreadable", unread)):
-        word = name if holds else word
     restarts = sum(change.target == target for change in plan.changes if change.restarts)
-    return {"state": word, "pending": pending, "restarts": restarts, "unread": unread}
+    return {"state": state, "pending": pending, "restarts": restarts, "unread": list(unread)}
 
 
 def _last(session: Session, stack: str) -> tuple[Entry | None, list[Problem]]:

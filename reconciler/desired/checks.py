@@ -14,9 +14,9 @@ from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry
 from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Path
-from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
 from reconciler.dns.text import MailPolicy
+from reconciler.names import domain_name, key_name
 from reconciler.resources import Record as Resource
 
 
@@ -45,22 +45,22 @@ class Declared:
     providers: Collection[str]
 
 
-def check(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """Yield everything that does not fit together."""
-    yield from logins(spec)
-    yield from addresses(spec)
-    yield from memberships(spec)
-    yield from accounts(spec, declared)
-    yield from providers(spec, declared)
-    yield from presets(spec)
-    yield from variables(spec)
-    yield from signatures(spec)
-    yield from records(spec)
-    yield from zones(spec)
-    yield from networks(spec)
-    yield from domains(spec, declared)
-    yield from domain_aliases(spec, declared)
-    yield from lifecycle(spec, declared)
+    yield from _logins(spec)
+    yield from _addresses_once(spec)
+    yield from _memberships(spec)
+    yield from _accounts(spec, declared)
+    yield from _providers(spec, declared)
+    yield from _presets(spec)
+    yield from _variables(spec)
+    yield from _signatures(spec)
+    yield from _records(spec)
+    yield from _zones(spec)
+    yield from _networks(spec)
+    yield from _domains_declared(spec, declared)
+    yield from _domain_aliases(spec, declared)
+    yield from _lifecycle(spec, declared)
 
 
 def near(name: str, known: Iterable[str], verb: str = "did you mean") -> str:
@@ -72,7 +72,7 @@ def near(name: str, known: Iterable[str], verb: str = "did you mean") -> str:
 
 
 # -------------------------------------------------------------------------------------------------------- accounts
-def logins(spec: Spec) -> Iterator[Finding]:
+def _logins(spec: Spec) -> Iterator[Finding]:
     """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal)."""
     seen: dict[str, Path] = {}
     for name, account in spec.accounts.items():
@@ -93,7 +93,7 @@ def _share_login(spec: Spec, *paths: Path) -> bool:
     return len(names) == len(paths) and len({_login(name, spec.accounts[name]) for name in names}) == 1
 
 
-def addresses(spec: Spec) -> Iterator[Finding]:
+def _addresses_once(spec: Spec) -> Iterator[Finding]:
     """Mail for an address goes to one account, group or list."""
     seen: dict[str, Path] = {}
     for path, address in _addresses(spec):
@@ -118,7 +118,7 @@ def _mailbox(address: str) -> str:
     return f"{local}@{domain_name(domain)}".lower() if at else address.lower()
 
 
-def memberships(spec: Spec) -> Iterator[Finding]:
+def _memberships(spec: Spec) -> Iterator[Finding]:
     """One belongs to groups, and neither server passes mail on from list to list (tried on 0.15.5 and 0.16.18)."""
     owners: dict[str, Path] = {}
     for path, address in _addresses(spec):
@@ -139,7 +139,7 @@ def memberships(spec: Spec) -> Iterator[Finding]:
                 yield Finding(("lists", name, "members", index), summary, "write that one's members here", other)
 
 
-def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def _accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """What refers to an account must find one, with a password."""
     named = [(path, ref.name) for path, ref in references(spec) if ref.source == "account"]
     for name, provider in spec.smtp.providers.items():
@@ -159,7 +159,7 @@ def accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
             yield Finding(path, f"the account {name} at {{other}} has no password", hint, ("accounts", name))
 
 
-def domains(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def _domains_declared(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """The default domain must be one that exists."""
     known = {domain.lower() for domain, path in _domains(spec, declared) if path[0] != "stalwart"}
     known |= {domain.lower() for domain in spec.dkim}
@@ -178,7 +178,7 @@ def domains(spec: Spec, declared: Declared) -> Iterator[Finding]:
             seen.setdefault(key, (field, domain))
 
 
-def domain_aliases(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def _domain_aliases(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """An alias of a domain is no domain of its own, and one domain's only."""
     own: dict[str, Path] = {}
     for domain, place in _domains(spec, declared):
@@ -197,7 +197,7 @@ def domain_aliases(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 
 # ------------------------------------------------------------------------------------------------------------ smtp
-def providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def _providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """Every consumer's provider must be declared."""
     chosen: list[tuple[Path, str]] = [
         (("smtp", "consumers", service, "provider"), consumer.provider)
@@ -214,7 +214,7 @@ def providers(spec: Spec, declared: Declared) -> Iterator[Finding]:
         yield from _orphans(spec)
 
 
-def presets(spec: Spec) -> Iterator[Finding]:
+def _presets(spec: Spec) -> Iterator[Finding]:
     """An API is known of some presets only, and a preset's server knows no login of ours."""
     known = ", ".join(f"preset: {name}" for name, preset in PRESETS.items() if preset.has_api)
     for name, provider in spec.smtp.providers.items():
@@ -244,7 +244,7 @@ def _templates(consumer: Consumer) -> Iterator[str]:
             yield variable
 
 
-def variables(spec: Spec) -> Iterator[Finding]:
+def _variables(spec: Spec) -> Iterator[Finding]:
     """A variable is set in one place only."""
     seen: dict[str, Path] = {}
     for service, consumer in spec.smtp.consumers.items():
@@ -259,7 +259,7 @@ def variables(spec: Spec) -> Iterator[Finding]:
 
 
 # ----------------------------------------------------------------------------------------------------- keys and DNS
-def signatures(spec: Spec) -> Iterator[Finding]:
+def _signatures(spec: Spec) -> Iterator[Finding]:
     """A selector stands once, and one key of an algorithm signs (a second would leave the choice to chance)."""
     for domain, keys in spec.dkim.items():
         selectors: dict[str, Path] = {}
@@ -279,7 +279,7 @@ def signatures(spec: Spec) -> Iterator[Finding]:
             active.setdefault(key.algorithm, path)
 
 
-def records(spec: Spec) -> Iterator[Finding]:
+def _records(spec: Spec) -> Iterator[Finding]:
     """Every record must make sense in its zone and beside the others of its name."""
     names: defaultdict[tuple[str, str], list[tuple[Path, Resource]]] = defaultdict(list)
     wrong_zones = set[Path]()
@@ -289,7 +289,13 @@ def records(spec: Spec) -> Iterator[Finding]:
             continue
         try:
             made = record(
-                zone, written.type, written.name, written.content, priority=written.priority, data=written.data
+                zone,
+                written.type,
+                written.name,
+                written.content,
+                priority=written.priority,
+                data=written.data,
+                proxied=written.proxied,
             )
             check_data(made)
         except InvalidRecord as error:
@@ -358,29 +364,42 @@ def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]
 
 def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
     """Tell of what stands twice at one name, and of what can't stand beside another."""
-    same: dict[Resource, Path] = {}
+    same: dict[tuple[object, ...], Path] = {}
     policies: dict[MailPolicy, Path] = {}
     for path, item in found:
-        if item in same:
-            yield Finding(path, "is the same record as {other}", "keep one", same[item])
+        value = (item.type, item.content, item.priority, item.data)  # whatever its TTL, and whether it is proxied
+        if value in same:
+            yield Finding(path, "is the same record as {other}", "keep one", same[value])
             continue
-        same[item] = path
+        same[value] = path
         once = policy(item)
         if once in policies:
             summary = f"is a second {once.label} record at one name; the first is {{other}}"
             yield Finding(path, summary, once.remedy, policies[once])
         elif once:
             policies[once] = path
+    yield from _null_exchanges(found)
     for path, item in found:
         excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
         for other, it in excluded:
             summary = f"stands beside the {item.type} at {{other}}, which allows no {it.type} at its name"
-            yield Finding(other, summary, "keep one of them (RFC 1034 section 3.6.2)", path)
+            yield Finding(other, summary, "keep one of them", path)
         if excluded:
             return
 
 
-def zones(spec: Spec) -> Iterator[Finding]:
+def _null_exchanges(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """An MX that says that no mail is taken stands alone (RFC 7505 section 3)."""
+    exchanges = [(path, item) for path, item in found if item.type == "MX"]
+    for path, item in exchanges if len(exchanges) > 1 else ():
+        if item.content == ".":
+            other = next(it for it, exchange in exchanges if exchange is not item)
+            yield Finding(
+                path, "says that no mail is taken, and the MX at {other} takes some", "keep one of them", other
+            )
+
+
+def _zones(spec: Spec) -> Iterator[Finding]:
     """Each zone is written with one token, so that it is clear which."""
     tokens, seen = spec.targets.cloudflare, dict[str, Path]()
     for index, token in enumerate(tokens):
@@ -400,7 +419,7 @@ def zones(spec: Spec) -> Iterator[Finding]:
 
 
 # ------------------------------------------------------------------------------------------------ server, lifecycle
-def networks(spec: Spec) -> Iterator[Finding]:
+def _networks(spec: Spec) -> Iterator[Finding]:
     """A network stands once; a compose network needs the compose project."""
     seen: dict[str, Path] = {}
     for index, entry in enumerate(spec.stalwart.allowed_ips):
@@ -415,7 +434,7 @@ def networks(spec: Spec) -> Iterator[Finding]:
         seen.setdefault(key, path)
 
 
-def lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
+def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """What goes is not declared; what moves arrives at what is; what is taken over is declared."""
     known = _known(spec, declared)
     for index, address in enumerate(spec.removed):

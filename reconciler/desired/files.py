@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from reconciler.desired.yaml import Mistake, Place, printable
 
-MAX_BYTES = 1 << 20
+LARGEST = 1 << 20
 MAX_ENTRIES = 10_000  # files and directories that are looked at
 
 
@@ -31,7 +31,9 @@ class _Walk:
     above: list[str] = field(default_factory=list)  # real paths of the directories we are in
 
 
-def read(directory: Path, mistakes: list[Mistake], overlay: Mapping[str, bytes] = MappingProxyType({})) -> list[File]:
+def read_files(
+    directory: Path, mistakes: list[Mistake], overlay: Mapping[str, bytes] = MappingProxyType({})
+) -> list[File]:
     """Read every YAML file of a directory and its sub-directories, by name; dot files are left out.
 
     ``overlay`` holds files as they are going to be: it counts in place of what is there, new names beside it.
@@ -107,7 +109,7 @@ def _read(walk: _Walk, name: str, path: str) -> File | None:
             return None
         # Without O_NONBLOCK a pipe that took the file's place meanwhile would hold us for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123
-            content = stream.read(MAX_BYTES + 1) if os.fstat(stream.fileno()).st_size <= MAX_BYTES else None
+            content = stream.read(LARGEST + 1) if os.fstat(stream.fileno()).st_size <= LARGEST else None
     except OSError as error:
         _mistake(walk, name, f"can't be read: {error.strerror}", "give us the right to read it, or remove it")
         return None
@@ -116,7 +118,7 @@ def _read(walk: _Walk, name: str, path: str) -> File | None:
 
 def _sized(walk: _Walk, name: str, content: bytes | None) -> File | None:
     """Make a file of what was read; None, for more than was read, is too much."""
-    if content is None or len(content) > MAX_BYTES:
+    if content is None or len(content) > LARGEST:
         _mistake(walk, name, "is larger than 1 MiB", "spread it over several files")
         return None
     return File(printable(name, 400), content)

@@ -13,15 +13,17 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.address import Address
 from reconciler.desired import files
-from reconciler.desired.checks import Declared, Finding, check, near
+from reconciler.desired.checks import Declared, Finding, contradictions, near
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
 from reconciler.desired.yaml import Path as Steps
+from reconciler.names import relative
 from reconciler.problem import InvalidDirectory
 
-__all__ = ["Directory", "Place", "Places", "load"]
+__all__ = ["Directory", "Place", "Places", "declaration", "load"]
 
 # Maps whose entries may be spread over files, and `smtp`, which holds two of them.
 _MAPS = frozenset((name,) for name, declared in Spec.model_fields.items() if isinstance(declared.default, dict))
@@ -88,7 +90,7 @@ def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directo
     ``overlay`` holds files as they are going to be, by their names in the directory: it counts in place of them.
     """
     mistakes: list[Mistake] = []
-    read = files.read(path, mistakes, overlay)
+    read = files.read_files(path, mistakes, overlay)
     lost = bool(mistakes)
     used, root, unread = _join_files(read, mistakes)
     places, spec = Places(root), None
@@ -202,7 +204,7 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
             spec = Spec.model_validate(values)
         except ValidationError:
             return None
-    found = (finding for finding in check(spec, declared) if complete or not finding.absent)
+    found = (finding for finding in contradictions(spec, declared) if complete or not finding.absent)
     mistakes.extend(_locate(finding, places, kept) for finding in found)
     return spec
 
@@ -304,3 +306,69 @@ def _original(path: Steps, kept: dict[Steps, list[int]]) -> Steps:
         if path[:depth] == container and len(path) > depth:
             path = (*container, positions[int(path[depth])], *path[depth + 1 :])
     return path
+
+
+# ------------------------------------------------------------------------------- from an address to where it stands
+def declaration(directory: Directory, address: str) -> str:
+    """Name file and line, of several candidates all; empty where the directory says nothing of that address."""
+    found = [directory.places.of(*path) for path in dict.fromkeys(_paths(directory.spec, address))]
+    return ", ".join(dict.fromkeys(str(item) for item in found if item is not None))
+
+
+def _paths(spec: Spec, address: str) -> Iterator[Steps]:
+    named = Address.parse(address)
+    match named.kind, named.parts:
+        case "account" | "group" | "list" as kind, [name]:
+            yield f"{kind}s", name
+        case "domain", [name]:
+            yield from _domain(spec, name)
+        case "dkim", [domain, selector]:
+            yield from _key(spec, domain, selector)
+        case "dns", [zone, type, name]:
+            yield from _record(spec, zone, type, name)
+        case "smtp", [service, name]:
+            yield from _variable(spec, service, name)
+        case "stalwart", ["allowed_ips", *_]:  # a network is an entry of a list
+            yield "stalwart", "allowed_ips"
+        case "stalwart", words:
+            yield ("stalwart", *words)
+
+
+def _domain(spec: Spec, name: str) -> Iterator[Steps]:
+    """A domain follows from what is at home in it: its entry, the setting, the first account, group, list, or a key."""
+    if name in spec.domains:
+        yield "domains", name
+    if spec.stalwart.default_domain == name:
+        yield "stalwart", "default_domain"
+    homes = [("accounts", key) for key in spec.accounts]
+    homes += [("groups", key) for key in spec.groups] + [("lists", key) for key in spec.lists]
+    yield from [home for home in homes if home[1].endswith(f"@{name}")][:1]
+    if name in spec.dkim:
+        yield "dkim", name
+
+
+def _key(spec: Spec, domain: str, selector: str) -> Iterator[Steps]:
+    for index, key in enumerate(spec.dkim.get(domain, ())):
+        if key.selector == selector:
+            yield "dkim", domain, index
+
+
+def _record(spec: Spec, zone: str, type: str, name: str) -> Iterator[Steps]:
+    for index, record in enumerate(spec.dns.get(zone, ())):
+        if record.type.upper() == type and relative(record.name, zone) == name:
+            yield "dns", zone, index
+    for label, provider in spec.smtp.providers.items():
+        for index, record in enumerate(provider.dns.get(zone, ())):
+            if record.type.upper() == type and relative(record.name, zone) == name:
+                yield "smtp", "providers", label, "dns", zone, index
+    selector, dkim, below = name.partition("._domainkey")
+    if dkim:
+        yield from _key(spec, f"{below.strip('.')}.{zone}".lstrip("."), selector)
+
+
+def _variable(spec: Spec, service: str, name: str) -> Iterator[Steps]:
+    if service in spec.smtp.consumers and name in spec.smtp.consumers[service].env:
+        yield "smtp", "consumers", service, "env", name
+    for index, link in enumerate(spec.smtp.links):
+        if f"{service}.{name}" in link.ends:
+            yield "smtp", "links", index

@@ -1,6 +1,6 @@
 """The server's own objects (``stalwart.objects``, from 0.16): what may be declared of them, and what values mean.
 
-``objects.json`` says of each object its natural key ("" of a singleton), and of each property its type:
+``objects_table.json`` says of each object its natural key ("" of a singleton), and of each property its type:
 ``?`` may be null, ``=`` is the server's, ``$`` belongs to the Enterprise edition.
 It is derived from the server's schema by ``tests/desired/objects_table.py``, and read only when objects are declared.
 
@@ -123,7 +123,7 @@ def _type(text: str) -> Type:
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(File(__file__).with_name("objects.json").read_text("utf-8"))
+    table: dict[str, Any] = json.loads(File(__file__).with_name("objects_table.json").read_text("utf-8"))
     return table
 
 
@@ -279,7 +279,9 @@ def _boolean(_: Type, value: Any) -> bool:
     return found
 
 
-def _text(_: Type, value: Any) -> str:
+def _text(kind: Type, value: Any) -> str | SecretRef:
+    if isinstance(value, dict) and len(value) == 1 and value.keys() <= _REFERENCE_KEYS:
+        return _secret(kind, value)  # a URL or a header may hold one
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict | list):
@@ -407,6 +409,8 @@ def _set(kind: Type, value: Any) -> tuple[Any, ...]:
     if kind.item is None:
         raise AssertionError(kind)
     items = {_item(kind.item, item, index) for index, item in enumerate(_items(value))}
+    if any(isinstance(item, SecretRef) for item in items):
+        raise Misfit("is a set, in which no reference can stand", "write the values themselves")
     return tuple(sorted(items))
 
 

@@ -5,10 +5,15 @@ Ports as their documentation says. Amazon SES is missing: its host names the reg
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from reconciler.resources import Record
+
+if TYPE_CHECKING:
+    from reconciler.desired.spec.smtp import Smtp
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Preset:
     """A provider: ``port`` begins in clear and goes on with STARTTLS, ``implicit`` ones begin with TLS.
 
     ``needs`` are the kinds of records without which mail through it fails DMARC. ``has_api`` says that
-    `reconciler.observe.providers` can ask it for them.
+    `reconciler.observe.providers` can ask it for them, ``secret_username`` that the user name is a key as well.
     """
 
     host: str
@@ -47,13 +52,14 @@ class Preset:
     implicit: tuple[int, ...] = (465,)
     needs: tuple[Need, ...] = _DKIM
     has_api: bool = False
+    secret_username: bool = False
 
 
 PRESETS: dict[str, Preset] = {
     "brevo": Preset("smtp-relay.brevo.com", needs=(*_DKIM, Need("TXT", "@", "*-code:*")), has_api=True),
     "mailgun": Preset("smtp.mailgun.org"),
     "mailgun-eu": Preset("smtp.eu.mailgun.org"),
-    "postmark": Preset("smtp.postmarkapp.com", implicit=()),
+    "postmark": Preset("smtp.postmarkapp.com", implicit=(), secret_username=True),
     "resend": Preset("smtp.resend.com", implicit=(465, 2465)),
     "smtp2go": Preset("mail.smtp2go.com", implicit=(465, 8465, 443)),
     "smtp2go-eu": Preset("mail-eu.smtp2go.com", implicit=(465, 8465, 443)),
@@ -61,3 +67,24 @@ PRESETS: dict[str, Preset] = {
 
 IMPLICIT_TLS = frozenset({465, 2465, 8465}.union(*(preset.implicit for preset in PRESETS.values())))
 """Ports that begin with TLS: RFC 8314 section 3.3, and what Amazon SES and the presets offer beside it."""
+
+
+def has_secret_username(preset: str | None, host: str | None) -> bool:
+    """Whether a provider's user name is a key as its password is: Postmark's token, Amazon SES' access key."""
+    known = PRESETS.get(preset or "", Preset(host or ""))
+    keyed = {item.host for item in PRESETS.values() if item.secret_username}
+    name = (host or known.host).lower()
+    return known.secret_username or name in keyed or fnmatchcase(name, "email-smtp*.amazonaws.com*")
+
+
+def public_values(smtp: Smtp, logins: Iterable[str]) -> frozenset[str]:
+    """Return the texts by which a live variable may be shown: where providers are, declared here or preset.
+
+    ``logins`` are the names of declared accounts, which are public, too.
+    """
+    hosts = {provider.host for provider in smtp.providers.values()} | {preset.host for preset in PRESETS.values()}
+    ports = {str(provider.port) for provider in smtp.providers.values() if provider.port} | {"25", "587", "2525"}
+    ports |= {str(port) for port in IMPLICIT_TLS}
+    names = {it.username for it in smtp.providers.values() if not has_secret_username(it.preset, it.host)}
+    ends = {f"{host}:{port}" for host in hosts for port in ports}
+    return frozenset(item for item in {*hosts, *ports, *ends, *names, *logins} if isinstance(item, str))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from pathlib import Path
 
-from reconciler.desired.schema import schema
+from reconciler.desired.spec import schema
 
 SCHEMA = ".schema.json"
 
@@ -13,7 +16,7 @@ _HEAD = "# yaml-language-server: $schema={schema}\n"
 _RECONCILER = """\
 # Where the systems are, and how far the reconciler may go with them.
 version: 1
-stack: {stack}                  # names the ownership mark: 1 to 24 of a-z, 0-9 and -
+stack: {stack}                  # marks what is ours, so no other directory may say it
 
 targets:                        # each is optional
   stalwart:
@@ -75,7 +78,18 @@ stalwart:
 """
 
 
-def files(domain: str = "example.com", stack: str = "mail") -> dict[str, str]:
+def own_name(directory: Path, machine: str) -> str:
+    """Make a stack's name of the place of its directory, which no other directory has: the mark must tell them apart.
+
+    ``directory`` is whole. The same place gives the same name, so that what bears its mark is found again.
+    """
+    named = directory.parent if directory.name in ("desired-state", "state") else directory
+    label = re.sub(r"[^a-z0-9]+", "-", named.name.lower())[:17].strip("-") or "mail"
+    place = f"{machine} {directory}".encode(errors="surrogateescape")
+    return f"{label}-{hashlib.sha256(place).hexdigest()[:6]}"
+
+
+def files(stack: str, domain: str = "example.com") -> dict[str, str]:
     """Return name and content of each file. They are valid as they stand, the schema for editors beside them."""
     written = {
         "reconciler.yaml": _RECONCILER,

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler import keys
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.edit import AddKey, Edit, SetKey, edit
 from reconciler.desired.load import Directory
-from reconciler.desired.resources import zone_of
 from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Key
 from reconciler.dkim.rotation import SHOWN, Step, Turn
-from reconciler.dns.names import host
 from reconciler.dns.publication import Look, publication, question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
 from reconciler.resources import UNKNOWN, SecretRef
 from reconciler.secrets.store import Store, open_store, store_of
@@ -82,6 +83,33 @@ def cares(spec: Spec, made: Sequence[NewKey]) -> list[str]:
             record = dkim_record(name, name, key.selector, key.algorithm, key.public_key)
             said.append(f"No zone of the directory has {record.host}; publish there as TXT: {record.content}")
     return said
+
+
+def next_algorithm(spec: Spec, domain: str) -> str:
+    """Name the first algorithm that a domain has no key of. Raises `ReconcilerError` where it has one of each."""
+    for algorithm in keys.ALGORITHMS:
+        if not _at(spec, domain, algorithm, "active", "pending"):
+            return algorithm
+    hint = f"`reconciler dkim rotate {domain}` replaces them; or name one with --algorithm"
+    raise ReconcilerError(Problem(f"dkim.{domain}", "has a key of each algorithm", hint))
+
+
+def next_stage(spec: Spec, domain: str, algorithm: str) -> str:
+    """Say what a new key will be: active, or pending where another signs. Raises `Refused` where one waits already."""
+    for key in _at(spec, domain, algorithm, "pending"):  # only one can take over
+        hint = f"`reconciler dkim rotate {domain}` lets it take over; or delete its entry"
+        where = f"dkim/{domain}/{key.selector}"
+        raise Refused(Problem(where, f"is pending already, as the next {algorithm} key", hint, Severity.REFUSED))
+    return "pending" if _at(spec, domain, algorithm, "active") else "active"
+
+
+def lacks_rsa(spec: Spec, domain: str) -> bool:
+    """Whether a domain signs, or will, with Ed25519 alone, which Microsoft and Yahoo do not verify."""
+    return not _at(spec, domain, "rsa", "active", "pending")
+
+
+def _at(spec: Spec, domain: str, algorithm: str, *stages: str) -> list[Key]:
+    return [key for key in spec.dkim.get(domain, ()) if key.algorithm == algorithm and key.stage in stages]
 
 
 def make(directory: Directory, order: Order, environ: Mapping[str, str], today: dt.date, look: Look) -> NewKey:

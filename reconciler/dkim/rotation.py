@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.desired.spec.mail import Key
-from reconciler.dns.names import host
 from reconciler.dns.publication import Answers, Publication, Question, publication, question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, Record, Signature
 
@@ -23,7 +23,7 @@ RETIRING = dt.timedelta(days=7)
 
 SHOWN = "as soon as every name server shows it"
 
-Facts = Mapping[str, str | dt.date]
+Fields = Mapping[str, str | dt.date]
 
 
 def free(since: dt.date) -> dt.date:
@@ -80,7 +80,7 @@ class Step:
     algorithm: str
     move: Turn
     selector: str = ""
-    changes: Mapping[str, Facts] = field(default_factory=dict)
+    changes: Mapping[str, Fields] = field(default_factory=dict)
     said: str = ""
     then: str = ""
     due: dt.date | None = None
@@ -295,7 +295,7 @@ class _Rotation:
         self,
         move: Turn,
         key: Key,
-        changes: Mapping[str, Facts] | None = None,
+        changes: Mapping[str, Fields] | None = None,
         *,
         said: str = "",
         then: str = "",

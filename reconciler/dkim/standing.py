@@ -8,21 +8,21 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler import keys
-from reconciler.desired.resources import zone_of
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
+from reconciler.dkim.findings import Agrees, Defect, Finding, KeyReading, Mismatch, Shown, Signing, Standing, judge
 from reconciler.dkim.rotation import RETIRING, free
-from reconciler.dkim.verdict import Agrees, Defect, Finding, Mismatch, Reading, Shown, Signing, Standing, judge
-from reconciler.dns.names import host, key_name
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.dns.records import dkim_record
+from reconciler.names import host, key_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef, Signature
 
 PublicHalf = Callable[[SecretRef, str], str | Problem]
 """From a private key's reference and its algorithm to the public key, or why it can't be told."""
 
-PENDING = dt.timedelta(days=2)
+_OVERDUE = dt.timedelta(days=2)
 """How long a key may wait for its turn: by then no resolver remembers that it was not there (RFC 2308 section 5)."""
 
 LIFETIME = dt.timedelta(days=180)
@@ -31,7 +31,7 @@ LIFETIME = dt.timedelta(days=180)
 _ACCEPTED, _STRONG = 1024, 2048  # bits of an RSA key: RFC 8301 section 3.2
 
 
-def questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
+def key_questions(spec: Spec, server: Collection[Signature] | None) -> frozenset[Question]:
     """Return what to ask the name servers: the name of every key that is declared or that the server has."""
     return frozenset(Question(key_name(selector, domain), "TXT") for domain, selector in _entries(spec, server or ()))
 
@@ -273,20 +273,20 @@ class _Key:
         defects = tuple(item.kind for item in reading.defects)
         return Shown(answer.server, reading.key, answer.values, defects, answer.unread, answer.alias)
 
-    def _reading(self, answer: Answer) -> Reading:
+    def _reading(self, answer: Answer) -> KeyReading:
         """Read what a name server shows; a key that is not the expected one is a defect, too."""
         if answer.unread or not answer.values:
-            return Reading()
+            return KeyReading()
         if len(answer.values) > 1:
             what = f"{len(answer.values)} TXT records stand at one name: which of them counts is undefined"
             hint = f"remove all TXT records of {self.host} but the key's own"
-            return Reading(None, (Defect(Mismatch.SEVERAL_RECORDS, what, hint),))
+            return KeyReading(None, (Defect(Mismatch.SEVERAL_RECORDS, what, hint),))
         reading = judge(answer.values[0], self.algorithm)
         if None in (reading.key, self.key) or reading.key == self.key:
             return reading
         whose = "declared" if self.declared else "server's"
         what = f"another key is published than the {whose}"
-        return Reading(reading.key, (*reading.defects, Defect(Mismatch.ANOTHER_KEY_PUBLISHED, what)))
+        return KeyReading(reading.key, (*reading.defects, Defect(Mismatch.ANOTHER_KEY_PUBLISHED, what)))
 
     def _published(self, shown: Sequence[Shown]) -> Iterator[Finding]:
         yield from self._unread(shown)
@@ -386,7 +386,7 @@ class _Key:
             yield self._finding(Mismatch.OLD, what, hint, Severity.WARNING)
         if self.entry.since is None:
             return
-        if self.stage == "pending" and days >= PENDING and _everywhere(shown, self.declared) is Agrees.YES:
+        if self.stage == "pending" and days >= _OVERDUE and _everywhere(shown, self.declared) is Agrees.YES:
             what = f"is pending for {age} days, though every name server shows it"
             yield self._finding(Mismatch.PENDING_OVERDUE, what, f"put it in use: {hint}", Severity.WARNING)
         elif self.stage == "retiring" and self.today >= free(self.entry.since):

@@ -1,1 +1,1 @@
-"""DNS as values: names, the table of types, texts, records, and what name servers show of them."""
+"""DNS as values: the table of types, texts, records, and what name servers show of them."""

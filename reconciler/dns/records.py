@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.dns import text, types
-from reconciler.dns.names import host, key_name, relative
+from reconciler.names import host, is_plain, key_name, relative
 from reconciler.resources import UNKNOWN, UNMANAGED, Record, Special
 
+NAME_LIMIT = 253  # characters, RFC 1035 section 2.3.4 without its lengths and the root
+_PRIVATE = (
+    *("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
+TEXT_LIMIT = 4096  # bytes of a TXT's strings, each with its length
 COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan
 AUTO_TTL = 1
 Data = tuple[tuple[str, types.Value], ...]
@@ -135,12 +141,16 @@ def _data(type: str, zone: str, content: Any, data: Mapping[str, Any] | None, pr
 
 
 def check_data(record: Record) -> None:
-    """Raise `InvalidRecord` where the data of a record is nothing that its type may hold.
+    """Raise `InvalidRecord` where a record's name, or its data, is nothing that its type may have.
 
     dnspython knows the ranges, lengths and words of each type. It is imported for those that are made of parts alone:
     nobody else has to wait for it. What is live is not judged, since Cloudflare has taken it.
     """
     row = types.TYPES.get(record.type, types.OTHER)
+    _check_name(record)
+    _check_hosts(record, row)
+    if record.type == "TXT" and (size := text.size(str(record.content))) > TEXT_LIMIT:
+        raise InvalidRecord(f"takes {size} bytes, and {TEXT_LIMIT} are allowed", "content")
     if not row.parts and record.type != "OPENPGPKEY":
         return
     import dns.exception
@@ -150,12 +160,47 @@ def check_data(record: Record) -> None:
     written = types.zone_file(record.type, dict(record.data), record.priority) if record.data else str(record.content)
     try:
         dns.rdata.from_text("IN", record.type, written, origin=dns.name.root, relativize=False)
-    except dns.exception.DNSException as error:
+    except (dns.exception.DNSException, ValueError, ArithmeticError) as error:
         said = str(error).removesuffix(".")
         named = [name for name, value in record.data or () if str(value) in re.findall(r"[^\s'\"]+", said)]
         if len(named) == 1:  # a message that quotes one part is about that part
             raise InvalidRecord(f"{named[0]} of {record.type}: {said}", "data", named[0]) from None
         raise InvalidRecord(f"{record.type}: {said}", "data" if record.data else "content") from None
+
+
+def _check_name(record: Record) -> None:
+    if len(record.host) > NAME_LIMIT:
+        raise InvalidRecord(f"has {len(record.host)} characters with its zone, and {NAME_LIMIT} are allowed", "name")
+    if not is_plain(record.host.removeprefix("*.")):
+        raise InvalidRecord(f"{record.name!r} holds what no name at Cloudflare has", "name")
+    if (record.type, record.name) == ("NS", "@"):
+        raise InvalidRecord("the zone's own NS are Cloudflare's: another one is neither shown nor kept", "name")
+
+
+def _check_hosts(record: Record, row: types.Type) -> None:
+    """Judge what a record points to, and what it can't be proxied to."""
+    content = str(record.content)
+    named = [(("data", name), str(value)) for name, value in record.data or () if row.parts[name] is host]
+    places: list[tuple[tuple[str, ...], str]] = [*named, *([(("content",), content)] if row.points else [])]
+    for place, target in places:
+        if target == "." and (place != ("content",) or record.type == "MX"):
+            continue
+        if not is_plain(target):
+            raise InvalidRecord(f"{target!r} is no host's name", *place)
+        if types.is_ipv4(target):
+            raise InvalidRecord(f"{target} is an address: make an A record, and name that", *place)
+        if record.type == "CNAME" and target == record.host:
+            raise InvalidRecord("is an alias of itself", *place)
+    if record.proxied and row.divided and not row.points and _is_private(content):
+        raise InvalidRecord(f"{content} is a private address, which can't be proxied", "content")
+
+
+def _is_private(address: str) -> bool:
+    """Whether only a private network knows an address; those for documentation are proxied on purpose."""
+    from ipaddress import ip_address, ip_network
+
+    networks = map(ip_network, _PRIVATE)
+    return any(ip_address(address) in network for network in networks)
 
 
 def policy(record: Record) -> text.MailPolicy | None:
@@ -166,6 +211,21 @@ def policy(record: Record) -> text.MailPolicy | None:
 def excludes(record: Record, other: Record) -> bool:
     """Whether a record allows none of the other's type beside it at its name."""
     return types.TYPES.get(record.type, types.OTHER).excludes(record.name, other.type)
+
+
+def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Record]:
+    """Return the records that answer for a name: its own, or those of the wildcard that stands for it (RFC 4592).
+
+    ``hosts`` maps full names to all that there is at each.
+    """
+    if name in hosts:
+        return hosts[name]
+    above = name
+    while not any(host == above or host.endswith(f".{above}") for host in hosts):
+        _, dot, above = above.partition(".")
+        if not dot:
+            return ()
+    return () if above == name else hosts.get(f"*.{above}", ())
 
 
 # ------------------------------------------------------------------------------------------------------- ownership

@@ -63,6 +63,12 @@ def quoted(text: str) -> str:
     return " ".join(map(_string, chunks))
 
 
+def size(text: str) -> int:
+    """Return how many bytes a text takes as character-strings, each with its length before it."""
+    raw = len(text.encode())
+    return raw + -(-raw // _STRING_LIMIT)
+
+
 def escaped(text: str) -> str:
     """Write a text as one string, however long it is: ``"..."``."""
     return _string(text.encode())

@@ -5,6 +5,7 @@ A new type is a row of `TYPES`, and nothing else. What the parts of a type may h
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
 from reconciler.dns import text
-from reconciler.dns.names import host
+from reconciler.names import host
 
 Value = str | int
 
@@ -27,6 +28,8 @@ def _number(value: Any) -> int:
 def _fraction(value: Any) -> Value:
     """Read a number that may have a fraction (LOC), with or without its unit; a whole one becomes an int."""
     number = float(str(value).removesuffix("m"))
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not a number")
     return int(number) if number.is_integer() else repr(number)
 
 
@@ -77,8 +80,13 @@ _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 
 
+def is_ipv4(text: str) -> bool:
+    """Whether a text is an IPv4 address in its one form."""
+    return _IPV4.fullmatch(text) is not None
+
+
 def _ipv4(_zone: str, _name: str, content: str) -> str:
-    if _IPV4.fullmatch(content):  # has one form only; thousands of them are read
+    if is_ipv4(content):  # has one form only; thousands of them are read
         return content
     try:
         return str(IPv4Address(content))
@@ -88,6 +96,8 @@ def _ipv4(_zone: str, _name: str, content: str) -> str:
 
 def _ipv6(_zone: str, _name: str, content: str) -> str:
     try:
+        if "%" in content:  # an interface of one machine (RFC 4007), which Python takes
+            raise AddressValueError  # noqa: TRY301
         return str(IPv6Address(content))
     except AddressValueError:
         raise ValueError(f"{content!r} is no IPv6 address") from None
@@ -101,6 +111,11 @@ def _target(zone: str, _name: str, content: str) -> str:
 def _alias(name: str, other: str) -> bool:
     """An alias stands alone (RFC 1034 section 3.6.2); that of a zone is flattened, so that mail may be beside it."""
     return name != "@" or other in ("A", "AAAA", "CNAME")
+
+
+def _delegation(name: str, other: str) -> bool:
+    """Whoever delegates a name below the zone has nothing else to say there, but for DS (RFC 1034 section 4.2.1)."""
+    return name != "@" and other not in ("NS", "DS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +168,7 @@ TYPES: dict[str, Type] = {
     "LOC": Type(_LOC),
     "MX": Type(read=_target, prioritised=True, points=True, divided=True),
     "NAPTR": Type(_NAPTR | {"replacement": host}, quoted=("flags", "service", "regex")),
-    "NS": Type(read=_target, points=True),
+    "NS": Type(read=_target, points=True, excludes=_delegation),
     "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
     "PTR": Type(read=_target, points=True),
     "SMIMEA": Type(_TLSA),

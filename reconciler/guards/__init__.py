@@ -8,21 +8,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.dns.publication import Question, question
-from reconciler.guards import accounts, deletions, dkim, dns, secrets
+from reconciler.guards import accounts, deletions, dkim, dns, identity, secrets
 from reconciler.guards.evidence import Evidence
 from reconciler.problem import Problem
+from reconciler.resources import Resource
 
 GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     deletions.nothing_desired,
     deletions.too_many_deletions,
     deletions.zone_collapses,
+    deletions.anothers_records,
+    identity.address_moves,
+    identity.left_behind,
+    identity.domain_unknown,
     accounts.domain_in_use,
     accounts.address_taken,
     accounts.domain_taken,
     accounts.group_in_use,
     accounts.account_goes,
+    accounts.own_access,
     dns.second_policy,
     dns.exchange_reachable,
+    dns.service_reachable,
     dkim.selector_still_signs,
     dkim.selector_still_needed,
     dkim.takes_over_unpublished,
@@ -41,3 +48,13 @@ def check(evidence: Evidence) -> tuple[Problem, ...]:
 def questions(evidence: Evidence) -> frozenset[Question]:
     """Return what guards have to know from the authoritative name servers; mostly nothing."""
     return frozenset(question(record) for record in (*dkim.asked(evidence), *dns.asked(evidence)))
+
+
+def remembered(evidence: Evidence) -> tuple[frozenset[Resource], frozenset[Resource]]:
+    """Return of what guards have to know whether it was applied from here, and of which of it whether commits tell.
+
+    Commits are many: they are read only where something goes, or would be made a second time.
+    """
+    records = frozenset(evidence.leaving().values())
+    boxes = frozenset(evidence.undeclared())
+    return boxes | records, records | (boxes if any(identity.heirs(evidence)) else frozenset())

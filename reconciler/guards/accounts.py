@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
-from reconciler.resources import UNMANAGED, Account, Domain, Group, Resource
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Live, Observation, Resource, Setting
 from reconciler.target import Change, Reason
 
 
@@ -15,18 +16,28 @@ def domain_in_use(evidence: Evidence) -> Iterator[Problem]:
     """A domain goes only when nobody has an address there: the server would leave accounts without a domain."""
     gone = {change.address for change in evidence.plan.changes if change.deletes}
     for change in evidence.plan.changes:
-        if not (change.deletes and isinstance(change.resource, Domain)):
+        domain = change.resource
+        if not (change.deletes and isinstance(domain, Domain)):
             continue
-        users = [live.resource for live in evidence.live if _uses(live.resource, change.resource.name)]
+        users = [live.resource for live in evidence.live if _uses(live.resource, domain.name)]
         left = [item for item in users if item.address not in gone]
         if left:
             hint = f"remove {', '.join(item.address for item in left)} too, or keep the domain"
-            what = "accounts" if all(isinstance(item, Account) for item in left) else "accounts, groups or lists"
+            what = (
+                "accounts" if all(isinstance(item, Account) for item in left) else "accounts, groups, lists or domains"
+            )
             yield refuse(change.address, f"{len(left)} {what} still have an address there", hint, "stalwart")
+        if isinstance(domain.catch_all, str):
+            hint = f"declare `catch_all: null` for {domain.name} and apply, then remove it"
+            summary = f"its catch-all still takes mail for it, to {domain.catch_all}"
+            yield refuse(change.address, summary, hint, "stalwart")
 
 
 def _uses(resource: Resource, domain: str) -> bool:
+    """Whether something lives in a domain: has an address there, or is a domain whose catch-all leads there."""
     own = (resource.name,) if isinstance(resource, Account) else ()
+    if isinstance(resource, Domain) and resource.name != domain and isinstance(resource.catch_all, str):
+        own = (resource.catch_all,)
     return any(address.endswith(f"@{domain}") for address in (*own, *resource.mailboxes))
 
 
@@ -103,7 +114,7 @@ def account_goes(evidence: Evidence) -> Iterator[Problem]:
         if service is not None:
             hint = "switch the consumer to another provider or account first"
             yield refuse(change.address, f"{service} logs in with it", hint, "stalwart")
-        elif isinstance(account, Account) and evidence.policy.administrator.lower() in (account.name, account.login):
+        elif isinstance(account, Account) and _is_ours(change, account, evidence):
             yield refuse(
                 change.address, "reconciler itself logs in with it", "change targets.stalwart first", "stalwart"
             )
@@ -112,3 +123,104 @@ def account_goes(evidence: Evidence) -> Iterator[Problem]:
             yield refuse(change.address, "its removal destroys a mailbox", hint, "stalwart")
         else:
             yield warn(change.address, "its mailbox and every mail in it are destroyed", "there is no way back")
+
+
+# --------------------------------------------------------------------------------------------------- our own access
+def _is_ours(change: Change, account: Account, evidence: Evidence) -> bool:
+    """Whether an account is the one that the reconciler gets in as: to the server, or by its name in the directory."""
+    ids = [seen.account for seen in evidence.observations.values() if seen.account]
+    known = change.before is not None and change.before.id in ids
+    return known or evidence.policy.administrator.lower() in (account.name, account.login)
+
+
+def own_access(evidence: Evidence) -> Iterator[Problem]:
+    """The reconciler never takes its own way in: nobody but a person at the server could give it back."""
+    for seen in evidence.observations.values():
+        own = next((it for it in seen.live if isinstance(it.resource, Account) and it.id == seen.account), None)
+        us = own if seen.account else None
+        for change in evidence.plan.changes:
+            if change.target == seen.target and (seen.account or seen.login):
+                for cost, hint in _costs(change, us, seen, evidence):
+                    summary = f"reconciler itself logs in as {seen.login or seen.account}, and {cost}"
+                    yield refuse(change.address, summary, hint, seen.target)
+
+
+def _costs(change: Change, us: Live | None, seen: Observation, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Yield what of our access a change takes, and what to do first."""
+    resource = change.resource
+    domain = seen.login.rpartition("@")[2]
+    if us is not None and isinstance(us.resource, Account):
+        if isinstance(resource, Account) and change.before is not None and change.before.id == us.id:
+            yield from _own_account(change, us.resource, seen, evidence)
+        if isinstance(resource, Setting) and (cost := _own_rights(change, us.resource)):
+            yield cost, "give it `roles: [admin]` first, or leave this as it is"
+    elif isinstance(resource, Setting) and resource.word.startswith("settings/authentication.fallback-admin."):
+        yield "this is where its login stands", "declare an account of its own first, and name it in targets.stalwart"
+    if isinstance(resource, Domain) and change.before is not None and domain:
+        have, want = change.fields.get("aliases", ((), ()))
+        lost = {*_tuple(have)} - {*_tuple(want)} | ({resource.name} if change.deletes else set())
+        if domain in lost:
+            yield f"{domain} goes", "change targets.stalwart first"
+    if isinstance(resource, Listener) and change.before is not None and _is_last_door(change, seen, evidence):
+        yield "no other listener speaks HTTP", "declare another one with `protocol: http` first"
+
+
+def _own_account(change: Change, us: Account, seen: Observation, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Yield what a change of the account that we are takes."""
+    first = "change targets.stalwart first"
+    after = change.after
+    if not isinstance(after, Account):  # `account_goes` tells
+        return
+    names = {after.login, us.login} if seen.generation == "rest" else {*us.mailboxes}
+    left = {after.login} if seen.generation == "rest" else {*_afterwards(after, us).mailboxes}
+    renamed = {"login", "email", "aliases"} & change.fields.keys()
+    if seen.login and renamed and seen.login in names and seen.login not in left:
+        yield "it gets another name", f"{first}, to an account that stays"
+    before, roles = (_tuple(value) for value in change.fields.get("roles", ((), ())))
+    groups = change.fields.get("groups", ((), ()))
+    kept = roles if "roles" in change.fields else _tuple(us.roles)
+    if "admin" not in kept and (set(before) - set(roles) or {*_tuple(groups[0])} - {*_tuple(groups[1])}):
+        yield "it loses rights", "let it keep `roles: [admin]`, or name another administrator in targets.stalwart first"
+    listed = evidence.policy.passwords
+    if seen.login and listed and "password" in change.fields and after.password not in listed:
+        hint = f"write {after.password} as the first of a list under targets.stalwart.password, before the present one"
+        yield f"its password becomes {after.password}, which targets.stalwart.password does not name", hint
+
+
+_DIRECTORIES = ("settings/storage.directory", "settings/directory.", "objects/Authentication/directoryId")
+
+
+def _own_rights(change: Change, us: Account) -> str:
+    """Say what a raw setting takes of the account that we are; empty where it takes nothing."""
+    word = change.resource.word if isinstance(change.resource, Setting) else ""
+    if word.startswith(_DIRECTORIES):
+        return "another directory may not know it"
+    roles = {role.lower() for role in _tuple(us.roles)}
+    if word == "objects/Authentication/defaultAdminRoleIds":
+        return "this takes roles of administrators" if "admin" in roles else ""
+    if word == "objects/Authentication/defaultUserRoleIds":
+        return "this takes roles of users" if roles == {"user"} else ""
+    parts = word.split("/")
+    known = roles | ({"system administrator"} if "admin" in roles else set())
+    if parts[:2] == ["objects", "Role"] and "/".join(parts[2:-1]).lower() in known:
+        have, want = (frozenset(_items(value)) for value in change.fields.get("value", ((), ())))
+        loses = want - have if parts[-1] == "disabledPermissions" else have - want
+        return "this takes rights of its role" if loses else ""
+    return ""
+
+
+def _items(value: Any) -> Iterator[str]:
+    yield from map(str, value) if isinstance(value, list | tuple | dict) else ()
+
+
+def _tuple(value: Any) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _is_last_door(change: Change, seen: Observation, evidence: Evidence) -> bool:
+    """Whether no listener is left after this plan that speaks the protocol of the API."""
+    after = {item.before.id: item.after for item in evidence.plan.changes if item.before is not None}
+    stay = [after.get(it.id, it.resource) for it in seen.live if isinstance(it.resource, Listener)]
+    before = change.before.resource if change.before else None
+    speaks = isinstance(before, Listener) and before.protocol == "http"
+    return speaks and not any(isinstance(item, Listener) and item.protocol == "http" for item in stay)

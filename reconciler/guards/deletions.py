@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from reconciler.guards.evidence import Evidence, refuse
+from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
 
 
@@ -47,3 +47,18 @@ def zone_collapses(evidence: Evidence) -> Iterator[Problem]:
             what = "all" if count == ours else f"{count} of {ours}"
             hint = f"if that is meant: reconciler apply --allow-deletes {total}"
             yield refuse(zone, f"the plan deletes {what} of our records in this zone", hint, zone)
+
+
+_SHOWN = 12  # addresses that a warning lists
+
+
+def anothers_records(evidence: Evidence) -> Iterator[Problem]:
+    """Records with our mark that this directory neither wrote nor ever declared are those of another with its name."""
+    past, stack = evidence.past, evidence.plan.stack
+    unwritten = {address: item for address, item in evidence.leaving().items() if item not in past.applied}
+    never = sorted(address for address, item in unwritten.items() if item not in (past.committed or ()))
+    if past.committed is not None and len(never) * 2 > len(unwritten):
+        more = f" and {len(never) - _SHOWN} more" if len(never) > _SHOWN else ""
+        summary = f"would go, and were never written or declared from here: {', '.join(never[:_SHOWN])}{more}"
+        hint = f"does another directory say `stack: {stack}`, too? Then give one of them a name of its own"
+        yield warn(f"stack {stack}", summary, hint)

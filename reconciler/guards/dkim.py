@@ -6,12 +6,11 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 
 from reconciler import keys
-from reconciler.dkim.rotation import free
-from reconciler.dns.names import domain_name, key_name
 from reconciler.dns.publication import Publication, publication
 from reconciler.dns.records import dkim_record, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
+from reconciler.names import domain_name, key_name
 from reconciler.problem import Problem
 from reconciler.resources import UNKNOWN, Record, Signature
 from reconciler.target import Change
@@ -104,6 +103,8 @@ def _needed_beside(
 
     The week counts from the day the directory says. It can't be right while the server does not sign as it says.
     """
+    from reconciler.dkim.rotation import free
+
     waiting = "leave it at `stage: retiring` until then"
     if record.host in signing:
         return f"its key signs until {heir.selector} takes over, in this very plan", "leave it at `stage: retiring`"

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from reconciler.dns.publication import publication
-from reconciler.dns.records import policy
+from reconciler.dns.records import answering, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -45,14 +45,27 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
     for item in evidence.desired.resources:
         if not (isinstance(item, Record) and item.type == "MX"):
             continue
-        for host in hosts.get(str(item.content), ()):
+        for host in answering(hosts, str(item.content)):
             where = f"dns/{host.zone}/{host.type}/{host.name}"
-            if host.type == "CNAME":
+            if host.type == "CNAME" and host.name != "@":  # the zone's own is flattened: addresses are what is seen
                 hint = "give it an A or AAAA record of its own, or let the MX name the alias's target"
                 yield refuse(where, f"is an alias, and the MX of {item.zone} names it", hint, item.scope)
             elif host.type in ("A", "AAAA") and host.proxied:
                 hint = "set `proxied: false`: Cloudflare's proxy takes no mail"
                 yield refuse(where, f"is proxied, and the MX of {item.zone} points to it", hint, item.scope)
+
+
+def service_reachable(evidence: Evidence) -> Iterator[Problem]:
+    """A declared SRV leads to a port that Cloudflare's proxy does not serve (semantics.md 17)."""
+    hosts: dict[str, list[Record]] = defaultdict(list)
+    for record in evidence.records():
+        hosts[record.host].append(record)
+    for item in evidence.desired.resources:
+        if isinstance(item, Record) and item.type == "SRV":
+            target = str(dict(item.data or ()).get("target"))
+            if any(host.proxied for host in answering(hosts, target)):
+                hint = "set `proxied: false` there: Cloudflare's proxy serves nothing but HTTP"
+                yield warn(item.address, f"leads to {target}, which is proxied", hint)
 
 
 def provider_unpublished(evidence: Evidence) -> Iterator[Problem]:

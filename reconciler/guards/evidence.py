@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from reconciler.dns.publication import Answers
 from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, Severity
-from reconciler.resources import Account, Domain, Live, Login, Observation, Record, SecretRef, Variable
+from reconciler.resources import (
+    Account,
+    Domain,
+    Group,
+    Live,
+    Login,
+    MailingList,
+    Observation,
+    Record,
+    Resource,
+    SecretRef,
+    Variable,
+)
 from reconciler.target import Change, Reason
 
 
@@ -18,20 +30,37 @@ class Policy:
     """How far a plan may go.
 
     ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
-    is the login that the reconciler itself uses.
+    is the login that the reconciler itself uses, ``passwords`` where the passwords are that it tries with it.
     """
 
     max_deletes: int = 3
     allow_deletes: int | None = None
     prune: bool = True
     administrator: str = ""
+    passwords: tuple[SecretRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What of all that guards ask about was this directory's before.
+
+    ``applied`` was made or changed from here, ``committed`` was declared by a commit: None where that can't be told.
+    """
+
+    applied: frozenset[Resource] = frozenset()
+    committed: frozenset[Resource] | None = None
+
+    def knows(self, resource: Resource) -> bool:
+        """Whether it was this directory's, as far as that can be told."""
+        return resource in self.applied or resource in (self.committed or ())
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public.
 
-    ``answers`` is what the name servers said to `questions`, ``today`` the day that counts as today.
+    ``answers`` is what the name servers said to `questions`, ``past`` what became known of what they ask about,
+    ``today`` the day that counts as today.
     """
 
     plan: Plan
@@ -40,6 +69,7 @@ class Evidence:
     policy: Policy
     public: frozenset[SecretRef] = frozenset()
     answers: Answers = field(default_factory=dict)
+    past: Past = field(default_factory=Past)
     today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
 
     @property
@@ -51,6 +81,24 @@ class Evidence:
     def deletions(self) -> list[Change]:
         """The removals that follow from absence: what ``removed`` names was asked for."""
         return [item for item in self.plan.changes if item.deletes and item.reason is Reason.NOT_IN_DESIRED]
+
+    def leaving(self) -> dict[str, Record]:
+        """The records that would go because they bear our mark, by address: nobody declares them, or another type."""
+        gone = ((change, change.before.resource) for change in self.plan.changes if change.before is not None)
+        return {
+            change.address if change.deletes else record.address: record
+            for change, record in gone
+            if isinstance(record, Record) and (change.after is None or change.resource.group != record.group)
+        }
+
+    def undeclared(self) -> Iterator[Resource]:
+        """Yield the accounts, groups and lists that are live, that nobody declares, and that stay."""
+        gone = {change.before.resource.address for change in self.plan.changes if change.before is not None}
+        gone |= self.desired.removed
+        for _, wanted, live in self.plan.compared:
+            box = live.resource if live is not None and wanted is None else None
+            if isinstance(box, Account | Group | MailingList) and box.address not in gone:
+                yield box
 
     def records(self) -> list[Record]:
         """The DNS records there will be after the plan: live ones less those that go, and those that come."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
-from reconciler.resources import Account, AllowedIp, SecretRef, SecretText, Setting, Variable
+from reconciler.resources import Account, AllowedIp
 
 # SHA-256 of secrets that everybody can read: defaults in public code, and the first words anybody tries.
 PUBLIC_SECRETS = frozenset(
@@ -52,25 +52,10 @@ def administrator_as_consumer(evidence: Evidence) -> Iterator[Problem]:
 def known_secret(evidence: Evidence) -> Iterator[Problem]:
     """A secret that stands in public code, or that anybody tries first, protects nothing."""
     for item in evidence.desired.resources:
-        for ref in _refs(item):
+        for ref in item.secrets:
             if ref in evidence.public:
                 hint = f"choose a new secret for {ref} and apply again"
                 yield refuse(item.address, f"the secret {ref} is publicly known", hint, item.target)
-
-
-def _refs(resource: object) -> tuple[SecretRef, ...]:
-    values: tuple[object, ...] = ()
-    if isinstance(resource, Account):
-        values = (resource.password,)
-    elif isinstance(resource, Variable):
-        values = (resource.running, *resource.candidates)
-    elif isinstance(resource, Setting):
-        values = (resource.value,)
-    return tuple(
-        ref
-        for value in values
-        for ref in ((value,) if isinstance(value, SecretRef) else value.refs if isinstance(value, SecretText) else ())
-    )
 
 
 def everyone_allowed(evidence: Evidence) -> Iterator[Problem]:

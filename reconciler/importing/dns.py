@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler.desired.resources import zone_of
+from reconciler.desired.derivation import zone_of
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
-from reconciler.dns.records import AUTO_TTL, check_data, dkim_record, head, marked, policy, record
+from reconciler.dns.records import AUTO_TTL, answering, check_data, dkim_record, head, marked, policy, record
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -101,10 +101,13 @@ def _publication(found: Found, key: Signature) -> tuple[Record | None, str, str]
     """
     if not isinstance(key.public_key, str) or not key.public_key:
         return None, "the server's key can't be read", "see what the server says of it"
-    zone = zone_of(key.domain, found.zones)
-    if zone is None:
-        return None, "", ""
-    wanted = dkim_record(zone, key.domain, key.selector, key.algorithm, key.public_key)
+    try:
+        zone = zone_of(key.domain, found.zones)
+        if zone is None:
+            return None, "", ""
+        wanted = dkim_record(zone, key.domain, key.selector, key.algorithm, key.public_key)
+    except ValueError as error:
+        return None, f"no record can publish it: {error}", "give it a selector and a domain that DNS can have"
     there = [(live, item) for live, item in found.records(zone) if item.host == wanted.host]
     if not there:
         return None, f"{wanted.host} is not published", "take the # away, and the next apply publishes it"
@@ -166,11 +169,15 @@ _PROVIDERS = re.compile(
 def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, Any]:
     """Return the entries of each zone; what is left out is said. ``derived`` are records of keys that are kept."""
     content: dict[str, Any] = {}
+    _note_mark(found, draft)
     keys, closed = frozenset(derived), _closed(found)
     for zone in found.zones:
         mail, others = _split(found, zone, keys)
-        kept = [(live, item) for live, item in _without_doubles(mail, draft) if _reaches(item, closed, draft)]
-        content[zone] = [entry for live, item in kept if (entry := _record_entry(live, item, found, draft)) is not None]
+        kept = [(live, item) for live, item in _without_doubles(mail, draft) if _reaches(live, item, closed, draft)]
+        written = [(live, _record_entry(live, item, found, draft)) for live, item in kept]
+        content[zone] = [entry for _, entry in written if entry is not None]
+        _note_ours(found, mail, {live.id for live, entry in written if entry is not None}, draft)
+        _note_unread(found.zones[zone], draft)
         if others:
             shown = ", ".join(dict.fromkeys(f"{item.type} {item.name}" for _, item in others[:_SHOWN]))
             more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
@@ -182,12 +189,42 @@ def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, 
 def _split(
     found: Found, zone: str, derived: frozenset[Record]
 ) -> tuple[list[tuple[Live, Record]], list[tuple[Live, Record]]]:
-    """Part the records about mail from the others; in the order people read them."""
+    """Part the records about mail, and ours of any kind, from the others; in the order people read them.
+
+    What bears our mark and is not declared would be removed by the first plan.
+    """
     there = sorted(found.records(zone), key=lambda pair: (pair[1].name != "@", _reversed(pair[1].name), pair[1].type))
     hosts = _hosts(found, [item for name in found.zones for _, item in found.records(name)])
-    mail = [(live, item) for live, item in there if item not in derived and _concerns_mail(item, hosts)]
-    others = [(live, item) for live, item in there if item not in derived and not _concerns_mail(item, hosts)]
+    mail: list[tuple[Live, Record]] = []
+    others: list[tuple[Live, Record]] = []
+    for live, item in there:
+        if item not in derived:
+            (mail if live.owner == found.stack or _concerns_mail(item, hosts) else others).append((live, item))
     return mail, others
+
+
+def _note_mark(found: Found, draft: Draft) -> None:
+    """Tell of a name that is in use: this directory was imported before, or another one has it and would lose all."""
+    ours = sum(live.owner == found.stack for lives in found.zones.values() for live in lives)
+    if ours and found.request.stack is None:
+        summary = f"{ours} record{'s bear' if ours > 1 else ' bears'} the mark of a stack of this name already"
+        hint = "if that is another directory's, import again with --stack and a name of its own"
+        draft.note(f"stack {found.stack}", summary, hint)
+
+
+def _note_ours(found: Found, mail: Iterable[tuple[Live, Record]], written: Collection[str], draft: Draft) -> None:
+    """Tell of what bears our mark and could not be written."""
+    for live, item in mail:
+        if live.owner == found.stack and live.id not in written:
+            summary = "bears our mark and is not in the directory: the first apply removes it"
+            hint = "declare it by hand, or take the mark out of its comment at Cloudflare"
+            draft.note(f"{item.address}[{head(item)}]", summary, hint)
+
+
+def _note_unread(lives: Iterable[Live], draft: Draft) -> None:
+    for live in lives:
+        if live.unread:
+            draft.note(live.resource.address, f"left out: {live.fixed}", "see it at Cloudflare; it stays as it is")
 
 
 def _reversed(name: str) -> list[str]:
@@ -307,19 +344,26 @@ def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iter
 
 
 def _closed(found: Found) -> dict[str, str]:
-    """Say of the hosts that no MX may name why: a plan with one would be refused."""
-    why: dict[str, str] = {}
+    """Say of the hosts that an MX names, and that none may name, why: a plan with one would be refused."""
+    hosts: dict[str, list[Record]] = defaultdict(list)
     for _, item in (pair for zone in found.zones for pair in found.records(zone)):
-        if item.type == "CNAME":
-            why[item.host] = "an alias, which no MX may name (RFC 2181 section 10.3)"
-        elif item.type in ("A", "AAAA") and item.proxied:
-            why[item.host] = "proxied by Cloudflare, which takes no mail"
+        hosts[item.host].append(item)
+    why: dict[str, str] = {}
+    for name in {str(item.content) for there in hosts.values() for item in there if item.type == "MX"}:
+        for item in answering(hosts, name):
+            if item.type == "CNAME" and item.name != "@":
+                why[name] = "an alias, which no MX may name (RFC 2181 section 10.3)"
+            elif item.type in ("A", "AAAA") and item.proxied:
+                why[name] = "proxied by Cloudflare, which takes no mail"
     return why
 
 
-def _reaches(item: Record, closed: Mapping[str, str], draft: Draft) -> bool:
-    """Whether a record is no MX, or one whose mail arrives; say why not."""
+def _reaches(live: Live, item: Record, closed: Mapping[str, str], draft: Draft) -> bool:
+    """Whether a record is no MX, or one whose mail arrives; say why not. An undeclared one of ours would be removed."""
     why = closed.get(str(item.content)) if item.type == "MX" else None
+    if why is not None and live.owner is not None:
+        draft.note(item.address, f"its host {item.content} is {why}", "correct that: until then plans are refused")
+        return True
     if why is not None:
         hint = "correct that at Cloudflare, and import again, or declare the MX by hand"
         draft.note(item.address, f"left out: its host {item.content} is {why}", hint)

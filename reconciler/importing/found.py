@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from reconciler.dns.names import host
+from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, Resource, SecretRef, Setting
 from reconciler.secrets.store import open_store
@@ -169,8 +169,9 @@ class Found:
         return self.request.container or (service.container if service and service.container else None)
 
     def records(self, zone: str) -> list[tuple[Live, Record]]:
-        """Return a zone's records."""
-        return [(live, live.resource) for live in self.zones.get(zone, ()) if isinstance(live.resource, Record)]
+        """Return a zone's records, without those that can't be understood."""
+        lives = (live for live in self.zones.get(zone, ()) if not live.unread)
+        return [(live, live.resource) for live in lives if isinstance(live.resource, Record)]
 
 
 def read(request: Request, settings: Settings, reveal: Reveal, progress: Progress) -> Found:
@@ -183,9 +184,10 @@ def read(request: Request, settings: Settings, reveal: Reveal, progress: Progres
     if request.compose is not None:
         progress("Reading the compose project")
         found = _with_project(found, settings, progress)
-    label = zones[0] if zones else (request.stalwart or "").partition("://")[2].partition(":")[0]
+    # A server is named whole: `mail` alone is what everybody's is called, and a stack's name has to be its own.
+    label = zones[0].partition(".")[0] if zones else (request.stalwart or "").partition("://")[2].partition(":")[0]
     project = found.project.project if found.project else ""
-    found = replace(found, stack=found.stack or stack_name(project, label.partition(".")[0]))
+    found = replace(found, stack=found.stack or stack_name(project, label))
     if request.stalwart is not None:
         progress("Reading Stalwart")
         found = replace(found, server=_server(found, settings, reveal, progress))
@@ -265,12 +267,13 @@ def _survey(
 
 def _zones(found: Found, settings: Settings, reveal: Reveal, progress: Progress) -> Mapping[str, Sequence[Live]]:
     from reconciler.targets.cloudflare import Cloudflare
+    from reconciler.targets.cloudflare.listing import Access
 
     zones = found.request.zones
     target = Cloudflare(
         stack=found.stack,
         zones=zones,
-        tokens=[(TOKEN, None)],
+        tokens=[Access(TOKEN)],
         base_url=settings.cloudflare_base_url,
         progress=progress,
     )

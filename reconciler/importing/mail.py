@@ -13,6 +13,7 @@ from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.importing.smtp import Submission
 from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting
+from reconciler.secrecy import is_secret_form
 
 _NAMED = 5  # accounts that a note names
 NO_PASSWORD = (
@@ -27,7 +28,7 @@ def accounts(found: Found, submissions: Sequence[Submission], draft: Draft) -> d
     logins: set[str] = set()
     missing: list[str] = []
     for account in sorted(found.accounts, key=lambda item: ("@" in item.name, item.name)):
-        entry = _entry(account, _login(found, account, logins))
+        entry = _entry(account, _login(found, account, logins), draft)
         password = _password(found, account, submissions, draft)
         whole = entry | ({"password": {password.source: password.name}} if password else {})
         if not draft.fits(account.address, dict[AccountName, AccountEntry], {account.name: whole}):
@@ -55,9 +56,9 @@ def _login(found: Found, account: Account, taken: set[str]) -> str | None:
     return login if login != usual else None
 
 
-def _entry(account: Account, login: str | None) -> dict[str, Any]:
+def _entry(account: Account, login: str | None, draft: Draft) -> dict[str, Any]:
     entry: dict[str, Any] = {}
-    if isinstance(account.description, str) and account.description:
+    if _may_stand(account, "description", account.description, draft):
         entry["description"] = account.description
     if isinstance(account.roles, tuple):
         entry["roles"] = list(account.roles)
@@ -190,6 +191,14 @@ def _fitting(
     for name in names:
         value = getattr(item, name)
         said = list(value) if isinstance(value, tuple) else value
-        if (isinstance(said, str | list) and said) and draft.fits(item.address, form, {item.name: {name: said}}):
+        if _may_stand(item, name, said, draft) and draft.fits(item.address, form, {item.name: {name: said}}):
             entry[name] = said
     return {item.name: entry}
+
+
+def _may_stand(item: Any, name: str, value: Any, draft: Draft) -> bool:
+    """Whether there is something to write that is no secret: people put passwords into descriptions."""
+    if isinstance(value, str) and is_secret_form(value):
+        draft.note(item.address, f"its {name} is left out: it looks like a secret", "write one that holds none")
+        return False
+    return isinstance(value, str | list) and bool(value)

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from reconciler.desired.presets import PRESETS
+from reconciler import url
+from reconciler.desired.presets import PRESETS, has_secret_username
 from reconciler.desired.spec.scalars import EnvName
 from reconciler.desired.spec.smtp import EnvValue, Link
 from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
+from reconciler.secrecy import looks_secret
 
 if TYPE_CHECKING:
     from reconciler.targets.compose.snapshot import Service
@@ -29,8 +31,6 @@ _ROLES = {
 }
 _MAIL = re.compile(r"(?:[A-Z0-9]+_)*?(?:SMTP|MAILER|EMAIL|MAIL)")
 _URL = re.compile(r"(smtps?)://([^@/]*)@([^/?#]*)(.*)", re.DOTALL)
-_SECRET = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|PRIVATE")
-_PASSWORD_IN_URL = re.compile(r"://[^\s/@]*:[^\s@]*@")
 _SUBMISSION = {"smtp": 587, "smtps": 465}  # where a URL names no port (RFC 8314 section 3.3)
 _SHORTEST_KEY = 8  # characters; shorter values agree by chance
 
@@ -105,10 +105,18 @@ def _of_variables(service: Service, prefix: str) -> Submission | None:
     values = {_role(name): value for name, value in environment.items() if name.startswith(prefix) and _role(name)}
     host, _, port = values.get("host", "").partition(":")
     port = values.get("port") or port or "587"
-    if not (host and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
+    if not (_is_host(host) and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
         return None
     insecure = values.get("insecure_tls", "false").lower() == "true"
     return Submission(service, prefix, host, int(port), values["username"], values["password"], not insecure)
+
+
+def _is_host(text: str) -> bool:
+    """Whether the directory may name it."""
+    try:
+        return bool(url.host(text))
+    except url.NoAddress:
+        return False
 
 
 def _of_url(service: Service, name: str) -> Submission | None:
@@ -117,10 +125,11 @@ def _of_url(service: Service, name: str) -> Submission | None:
         port = parts.port or _SUBMISSION[parts.scheme]
     except ValueError:
         return None
-    if not (parts.hostname and parts.username and parts.password):
+    host = parts.hostname or ""
+    if not (_is_host(host) and parts.username and parts.password):
         return None
     prefix = _prefix(name) if _MAIL.match(name) else name
-    return Submission(service, prefix, parts.hostname, port, unquote(parts.username), unquote(parts.password))
+    return Submission(service, prefix, host, port, unquote(parts.username), unquote(parts.password))
 
 
 # ------------------------------------------------------------------------------------------------- whose login is it?
@@ -242,7 +251,10 @@ def _provider(name: str, item: Submission, draft: Draft) -> dict[str, Any]:
     if item.account is not None:
         where["account"] = Noted(item.account, beside="its password, and the login that the server's version wants")
     else:
-        where |= {"username": item.username, "password": draft.keep(f"smtp.{name}", item.password)}
+        username: str | SecretRef = item.username
+        if has_secret_username(preset, item.host):
+            username = draft.keep(f"smtp.{name}.username", item.username)
+        where |= {"username": username, "password": draft.keep(f"smtp.{name}", item.password)}
     return where if item.verify_tls else where | {"verify_tls": Noted(value=False, beside="as the services have it")}
 
 
@@ -279,8 +291,8 @@ def _value(name: str, value: str, item: Submission, draft: Draft) -> str | Secre
         template = next((text for text in _templates(value) if _fill(text, values) == value), None)
         if template is not None:
             return template
-    if _SECRET.search(name) or item.password in value or _PASSWORD_IN_URL.search(value):
-        return draft.keep(f"{item.service.name}.{name}", value) if value else value
+    if looks_secret(name, value) or item.password in value:
+        return draft.keep(f"{item.service.name}.{name}", value)
     return value.replace("{", "{{").replace("}", "}}")
 
 
@@ -294,7 +306,7 @@ def _templates(url: str) -> Iterator[str]:
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Fill a template as `desired.resources` does."""
+    """Fill a template as `desired.derivation` does."""
     from reconciler.desired import template
 
     parts = []

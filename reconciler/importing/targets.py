@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, RECOVERY, TOKEN, Found
 from reconciler.resources import AllowedIp, Listener, Setting
+from reconciler.secrecy import Withheld
 
 _MOVES = "what it is now; declared, it refuses a server of the other one"
 _WATCHED = "restarted only where a change needs it"
@@ -123,11 +125,20 @@ def _own(found: Found, draft: Draft) -> dict[str, Any]:
     objects: dict[str, Any] = {}
     for kind, entries in found.server.objects.items():
         for name, fields in entries.items():
-            if _fits("objects", {kind: {name: fields}}, draft):
-                objects.setdefault(kind, {})[name] = fields
+            if _fits("objects", {kind: {name: _referring(fields, lambda *_: {"env": "X"})}}, draft):
+                objects.setdefault(kind, {})[name] = _referring(fields, draft.keep, f"{kind}.{name}")
     made: dict[str, Any] = {}
     if settings:
         made["settings"] = Noted(settings, ("In the server's own words, up to 0.15:",))
     if objects:
         made["objects"] = Noted(objects, ("In the server's own words, from 0.16:",))
     return made
+
+
+def _referring(value: Any, keep: Callable[[str, str], Any], name: str = "") -> Any:
+    """Return a value with what ``keep`` makes of each secret in it, under a name that leads to where it stands."""
+    if isinstance(value, Mapping):
+        return {key: _referring(item, keep, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_referring(item, keep, f"{name}.{number}") for number, item in enumerate(value)]
+    return keep(name, value.value) if isinstance(value, Withheld) else value

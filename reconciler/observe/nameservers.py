@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import threading
@@ -11,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from reconciler import url
 from reconciler.dns.publication import Answer, Answers, Question
 from reconciler.problem import Problem, ReconcilerError
 
@@ -57,39 +56,17 @@ def look(
     return _Inquiry(given, resolver, port).answers(sorted(questions))
 
 
-_GIVEN = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>\d{1,5}))?")
-_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-
-
 def _given(text: str) -> _Server:
-    """Read one name server of the variable; a name is looked up later."""
-    port, host = "", text
-    if not _is_ip(text):  # ::1 has no port
-        match = _GIVEN.fullmatch(text)
-        host, port = ((match["bracketed"] or match["host"]), match["port"] or "") if match else ("", "")
-        named = match is not None and match["host"] is not None and _HOST.fullmatch(host) and not _numeric(host)
-        if not (_is_ip(host) or named):
-            raise _wrong(text)
-    number = int(port or 53)
-    if not 0 < number < 2**16:
-        raise _wrong(text)
-    return _Server(text, ((host, number),))
+    """Read one name server of the variable, which DNS writes with a dot at its end; a name is looked up later."""
+    try:
+        return _Server(text, (url.endpoint(re.sub(r"(?<=[A-Za-z])\.(?=:|$)", "", text), 53),))
+    except url.NoAddress:
+        raise _wrong(text) from None
 
 
 def _wrong(text: str) -> ReconcilerError:
     hint = "write HOST or HOST:PORT, such as 127.0.0.1:5301 or [::1]:53, or unset it"
     return ReconcilerError(Problem(_VARIABLE, f"{text!r} is no name server", hint))
-
-
-def _is_ip(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return bool(ip_address(text))
-    return False
-
-
-def _numeric(host: str) -> bool:
-    """Whether a name ends in a number, as only a mistyped address does (RFC 3696 section 2)."""
-    return host.rstrip(".").rpartition(".")[2].isdigit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +271,8 @@ def _exchanged(address: _Address, host: str, kind: str, seconds: float) -> Query
     query = dns.message.make_query(host, kind, use_edns=0, payload=1232, flags=dns.flags.Flag(0))
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     # Connected: then a port where nothing listens is told at once, and nobody else's datagrams are taken.
-    with socket.socket(family, socket.SOCK_DGRAM) as udp:
+    with _Datagrams(family, socket.SOCK_DGRAM) as udp:
+        udp.until = time.monotonic() + seconds
         udp.setblocking(False)  # noqa: FBT003 (dnspython waits for it)
         udp.connect(address)
         response, _ = dns.query.udp_with_fallback(
@@ -303,6 +281,20 @@ def _exchanged(address: _Address, host: str, kind: str, seconds: float) -> Query
     if not isinstance(response, dns.message.QueryMessage):
         raise dns.exception.FormError  # an answer to something else than a query
     return response
+
+
+class _Datagrams(socket.socket):
+    """A socket that takes no more when the time is over: dnspython looks at the clock only where it has to wait."""
+
+    until = float("inf")
+
+    def recvfrom(self, *arguments: int) -> Any:
+        """Receive a datagram. Raises BlockingIOError where there is none, dnspython's Timeout when the time is over."""
+        import dns.exception
+
+        if time.monotonic() > self.until:
+            raise dns.exception.Timeout
+        return super().recvfrom(*arguments)
 
 
 def _authoritative(response: Message) -> bool:
@@ -365,7 +357,7 @@ def _nobody(host: str, why: str) -> _Server:
 def _located(server: _Server) -> _Server:
     """Resolve the name of a given server, as any program here would."""
     (host, port), *_ = server.addresses
-    if _is_ip(host):
+    if url.ip(host) is not None:
         return server
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)

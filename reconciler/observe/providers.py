@@ -12,24 +12,23 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from reconciler import http, keys
 from reconciler.desired.presets import PRESETS
-from reconciler.desired.provided import ProviderAnswer
+from reconciler.desired.provider_records import ProviderAnswer
 from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Record, SecretRef
 from reconciler.target import Progress, Reveal
-from reconciler.url import is_loopback
+from reconciler.url import Address, NoAddress, parse
 
 if TYPE_CHECKING:
     from reconciler.desired.spec.smtp import Provider
 
 API = "https://api.brevo.com"
 _NAME = "Brevo"
-_CONNECT, _READ = 5.0, 10.0  # seconds
-_BOUNDS = http.Bounds(1 << 20, 20.0)  # of an answer; a real one has 1 KiB
+_BOUNDS = http.Bounds(1 << 20, seconds=20.0, silence=10.0, connect=5.0)  # a real answer has 1 KiB
 _PAUSE = 0.5  # seconds before the second try
 _PATIENCE = 15.0  # seconds to wait at most where Brevo asks for a pause
 _STRONG = 2048  # bits; RFC 8301 section 3.2 wants them of signers
@@ -81,10 +80,16 @@ class Providers:
 
     def _configuration(self, ref: SecretRef, domain: str) -> Mapping[str, Any] | None:
         """Return what Brevo has of a domain, None where it has none of that name. Raises `_Failed`."""
-        url = f"{(self.base_url or API).rstrip('/')}/v3/senders/domains/{quote(domain)}"
-        if not (url.startswith("https:") or is_loopback(urlsplit(url).hostname or "")):
+        try:
+            address = parse(self.base_url or API)
+        except NoAddress as error:
+            summary = f"BREVO_BASE_URL {error.summary}; the API key {ref} is not sent anywhere in clear text"
+            raise _Failed(summary, error.hint) from None
+        path = f"/v3/senders/domains/{quote(domain)}"
+        url = address.url + path
+        if not (address.tls or address.is_loopback):
             raise _Failed(f"{url} would get the API key {ref} in clear text", "set BREVO_BASE_URL to an https URL")
-        got = self._get(url, _key(ref, self.reveal))
+        got = self._get(address, path, _key(ref, self.reveal))
         status, answer = got.status, got.json()
         if status == 404 and isinstance(answer, dict) and "code" in answer:  # noqa: PLR2004 (HTTP)
             return None
@@ -94,16 +99,18 @@ class Providers:
             raise _Failed(f"GET {url}: the answer is not what {_NAME} documents", _ON_THE_WAY, final=False)
         return answer
 
-    def _get(self, url: str, key: str) -> http.Answer:
+    def _get(self, address: Address, path: str, key: str) -> http.Answer:
         """Ask, and once more where the answer was lost or a pause was asked for. Raises `_Failed`."""
-        import httpx
-
+        url = address.url + path
         headers = {"api-key": key, "accept": "application/json"}
-        timeout = httpx.Timeout(_READ, connect=_CONNECT)
-        with httpx.Client(headers=headers, timeout=timeout, verify=url.startswith("https:")) as client:
+        try:
+            client = http.client(address, _BOUNDS, proxied=True, headers=headers)
+        except http.Unsent as error:
+            raise _Failed(f"GET {url}: {error}", _ON_THE_WAY) from None
+        with client:
             for last in (False, True):
                 try:
-                    answer = http.exchange(client, _BOUNDS, "GET", url)
+                    answer = http.exchange(client, "GET", path)
                 except http.Endless:
                     raise _Failed(f"GET {url}: the answer does not end", _ON_THE_WAY) from None
                 except http.Unanswered as error:

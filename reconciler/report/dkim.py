@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reconciler.dkim.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
+from reconciler.dkim.findings import Agrees, Finding, Mismatch, Shown, Signing, Standing
 from reconciler.problem import Problem, Severity
 from reconciler.report import json, markdown, text, values
 

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.report import summary, values
-from reconciler.resources import UNKNOWN, UNMANAGED, Resource, Special
+from reconciler.resources import UNKNOWN, UNMANAGED, Resource
 from reconciler.target import Action, Change
 
 FORMAT_VERSION = "1.0"  # additive within a major
@@ -34,6 +34,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "unread": sorted(plan.unread),
         "lost": sorted(plan.lost),
         "head": list(plan.head),
+        "receivers": [{"host": item.host, "secrets": list(map(str, item.secrets))} for item in plan.receivers],
         "unchanged": plan.unchanged,
         "summary": asdict(summary.counts(plan)),
         "options": dict(options or {}),
@@ -52,17 +53,15 @@ def problems(problems: Sequence[Problem]) -> dict[str, Any]:
 
 def change(change: Change) -> dict[str, Any]:
     """Return a change. A secret is its reference or null, what the server will choose is null."""
-    live = change.before.resource if change.before else None
-    hidden = {name for side in (live, change.after) if side for name, value in _fields(side) if values.secret(value)}
     return {
         "address": change.address,
         "target": change.target,
         "kind": change.kind,
         "actions": [str(action) for action in change.actions],
-        "before": _object(live, hidden),
-        "after": _object(change.after, hidden),
-        "before_sensitive": _mask(live, hidden),
-        "after_sensitive": _mask(change.after, hidden),
+        "before": _object(change.live),
+        "after": _object(change.after),
+        "before_sensitive": _mask(change.live),
+        "after_sensitive": _mask(change.after),
         "after_unknown": {name: True for name, value in _fields(change.after) if value is UNKNOWN},
         "reason": str(change.reason),
         "needs": sorted(change.needs),
@@ -77,14 +76,8 @@ def _fields(resource: Resource | None) -> list[tuple[str, Any]]:
     return [*named, *(item for item in resource.values() if item[1] is not UNMANAGED)]
 
 
-def _object(resource: Resource | None, hidden: set[str]) -> dict[str, Any] | None:
-    if resource is None:
-        return None
-    # Beside a secret, what is live in clear may be one too.
-    return {
-        name: None if name in hidden and not values.secret(value) else _plain(name, value)
-        for name, value in _fields(resource)
-    }
+def _object(resource: Resource | None) -> dict[str, Any] | None:
+    return None if resource is None else {name: _plain(name, value) for name, value in _fields(resource)}
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -93,8 +86,8 @@ def _plain(name: str, value: Any) -> Any:
     return values.plain(value)
 
 
-def _mask(resource: Resource | None, hidden: set[str]) -> dict[str, bool]:
-    return {name: True for name, value in _fields(resource) if name in hidden and not isinstance(value, Special)}
+def _mask(resource: Resource | None) -> dict[str, bool]:
+    return {name: True for name, value in _fields(resource) if values.secret(value)}
 
 
 # What programs compare; a password that happens to be one of these words must not break them.

@@ -114,6 +114,7 @@ def _head(plan: Plan) -> Iterator[str]:
     if plan.revision:
         yield f"Revision {code(values.shorten(plan.revision))}\n"
     yield from (f"- {code(values.shorten(line))}" for line in plan.head[:_HEAD])
+    yield from (f"- {code(line)}" for line in summary.receivers(plan))  # none is left out: a reviewer has to see it
     yield ""
     yield escape(summary.conclusion(plan)[:1000])
 
@@ -137,7 +138,7 @@ def _risky(change: Change) -> bool:
 
 def _row(change: Change) -> str:
     whole = change.before is None or change.deletes
-    what = values.brief(change.resource) if whole else ""
+    what = values.brief(change.shown) if whole else ""
     cells = [what] if what else [] if whole or change.restarts else values.transitions(change)
     texts = [_cell(text) for text in cells] + [escape(note) for note in change.notes]
     reason = str(change.reason).replace("_", " ")

@@ -15,6 +15,7 @@ from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
 MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."
+_NAMED = 3  # secrets of a host that are named
 _MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
 
@@ -59,6 +60,13 @@ def target_name(target: str) -> str:
 def target_of(scope: str) -> str:
     """Return the target that a scope or an address belongs to: ``cloudflare`` for ``dns/mana.how``."""
     return Address.parse(scope).target or scope
+
+
+def receivers(plan: Plan) -> Iterator[str]:
+    """Say which hosts get secrets of the directory, and which, a line each."""
+    for item in plan.receivers:
+        more = f" and {len(item.secrets) - _NAMED} more" if len(item.secrets) > _NAMED else ""
+        yield f"secrets go to {item.host}: {', '.join(map(str, item.secrets[:_NAMED]))}{more}"
 
 
 def blocks(plan: Plan) -> Iterator[tuple[str, tuple[Change, ...]]]:

@@ -81,7 +81,8 @@ def change(change: Change, style: Style = Style(), *, drift: bool = False) -> st
 
 def _head(plan: Plan, style: Style) -> list[str]:
     revision = f" at {values.escape(plan.revision)}" if plan.revision else ""
-    return [f"{style.title(values.escape(plan.stack))}{revision}", *(f"  {values.escape(line)}" for line in plan.head)]
+    lines = (*plan.head, *summary.receivers(plan))
+    return [f"{style.title(values.escape(plan.stack))}{revision}", *(f"  {values.escape(line)}" for line in lines)]
 
 
 def _problems(problems: tuple[Problem, ...], style: Style) -> list[str]:
@@ -133,7 +134,7 @@ def _with_fields(line: str, change: Change) -> list[str]:
     if change.restarts:
         return [line]
     if change.before is None or change.deletes:
-        brief = values.brief(change.resource)
+        brief = values.brief(change.shown)
         return [f"{line}  {brief}"] if brief else [line]
     fields = values.transitions(change)
     together = ", ".join(fields)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from reconciler.resources import (
     Special,
     Unreadable,
 )
+from reconciler.secrecy import Withheld
 from reconciler.target import Change
 
 LONGEST = 120  # characters of one value on a line
@@ -25,8 +25,6 @@ _CONTEXT = 20  # characters before the first difference of two long values
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Controls, invisible and bidirectional formats, surrogates and separators: what could forge a line or hide a part.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# A password inside a URL that is live but was not declared by us, such as smtp://user:word@host.
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE)
 
 
 def escape(text: str) -> str:
@@ -58,7 +56,7 @@ def plain(value: Any) -> Any:
     What is not there (unmanaged, not known yet, another secret) is None.
     """
     match value:
-        case Different() | Unreadable() | Special():
+        case Different() | Unreadable() | Special() | Withheld():
             return None
         case Same() | SecretRef() | SecretText():
             return str(value.ref if isinstance(value, Same) else value)
@@ -66,8 +64,6 @@ def plain(value: Any) -> Any:
             return {str(name): plain(item) for name, item in value.items()}
         case list() | tuple() | set() | frozenset():
             return [plain(item) for item in value]
-        case str():
-            return _USERINFO.sub(r"\1:…@", value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
@@ -88,8 +84,6 @@ def shown(name: str, value: Any) -> str:
 def transition(name: str, before: Any, after: Any) -> str:
     """Render ``before → after``; of two long values the part that differs is shown."""
     old, new = _rendered(name, before), _rendered(name, after)
-    if secret(after) and isinstance(before, str):  # live and clear where a secret belongs: it may be one
-        old = "another value"
     short = shorten(old), shorten(new)
     if short[0] != short[1] or old == new:
         return f"{short[0]} → {short[1]}"
@@ -127,7 +121,7 @@ def _word(value: Any) -> str:
             return "another secret is set"
         case Unreadable(why=why):
             return f"can't be told: {why}"
-        case Special():
+        case Special() | Withheld():
             return repr(value)
     return str(plain(value))
 
@@ -151,10 +145,12 @@ def _size(value: int) -> str:
 
 # -------------------------------------------------------------------------------------------------- of a resource
 def brief(resource: Resource) -> str:
-    """Say in one line what a resource is, leaving out what its address says and what is at its default."""
-    return ", ".join(
-        escape(item.words) + ("" if item.name is None else shown(item.name, item.value)) for item in resource.brief()
-    )
+    """Say in one line what a resource is, leaving out what its address says and what is at its default.
+
+    Of a live one as `Change.live` has it: what is withheld of it is left out, too.
+    """
+    said = [item for item in resource.brief() if not isinstance(item.value, Withheld)]
+    return ", ".join(escape(item.words) + ("" if item.name is None else shown(item.name, item.value)) for item in said)
 
 
 def label(name: str) -> str:

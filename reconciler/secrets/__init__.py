@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,24 +15,10 @@ from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
 from reconciler.secrets import age
+from reconciler.secrets.allowed import VARIABLE, Allowed
+from reconciler.secrets.redaction import Fence
 from reconciler.secrets.sops import Sops
 from reconciler.target import Reveal
-
-SHORTEST_REDACTED = 4  # shorter values would black out ordinary text
-_WORD = 12  # a shorter value of letters alone may be a part of any word or name
-_NAME = r"[\w.@/-]"  # what names and addresses are made of
-
-
-_HASHES = re.compile(
-    r"\$[56]\$(rounds=\d{1,9}\$)?[^$\s]{0,16}\$[./0-9A-Za-z]{43,86}"
-    r"|\$2[abxy]\$\d\d\$[./0-9A-Za-z]{53}"
-    r"|\$argon2(id|i|d)\$(v=\d+\$)?m=\d+,t=\d+,p=\d+(,[^$]*)?\$[^$\s]+\$[^$\s]+"
-    r"|\$(pbkdf2[-\w]*|scrypt)\$[^$\s]+\$[^$\s]+\$[^$\s]+"
-    r"|\$1\$[^$\s]{0,8}\$[./0-9A-Za-z]{22}"
-    r"|\$sha1\$\d+\$[^$\s]+\$[./0-9A-Za-z]{28}"
-    r"|\{(S?SHA(224|256|384|512)?|MD5|CRYPT|ARGON2\w*|PBKDF2[-\w]*)\}\S+",
-    re.IGNORECASE,
-)
 
 
 class Secrets:
@@ -43,20 +26,26 @@ class Secrets:
 
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
     and the remedy. ``base`` is the directory that paths are relative to, ``public`` all that the directory
-    says in clear, ``named`` the references in it: a server may repeat what this run has not read.
+    says in clear, ``named`` the references in it: a server may repeat what this run has not read. ``place`` names file
+    and line of a reference; one that ``RECONCILER_SECRETS`` does not allow is not read.
     """
 
     def __init__(
-        self, base: Path, environ: Mapping[str, str], public: str = "", named: Iterable[SecretRef] = ()
+        self,
+        base: Path,
+        environ: Mapping[str, str],
+        public: str = "",
+        named: Iterable[SecretRef] = (),
+        place: Callable[[SecretRef], str] = str,
     ) -> None:
-        """Remember where to read from; nothing is read yet."""
-        self._named = {ref: environ[ref.name] for ref in named if ref.source == "env" and environ.get(ref.name)}
-        self._base = base
+        """Remember where to read from; nothing is read yet. Raises `ReconcilerError` as `Allowed.read` does."""
+        self._allowed, self._place = Allowed.read(base, environ), place
+        self._fence = Fence(public)
+        for ref in named:
+            if ref.source == "env" and ref.name in environ:
+                self._fence.hide(ref, environ[ref.name])
         self._environ = environ
-        self._public = public
         self._values: dict[SecretRef, str] = {}
-        self._hidden: set[tuple[SecretRef, str]] = set()
-        self._published: set[str] = set()
         self._sops = Sops(environ)
         self._lock = threading.Lock()  # targets are observed side by side, and each file is decrypted once
 
@@ -66,6 +55,7 @@ class Secrets:
             with self._lock:
                 if secret not in self._values:
                     self._values[secret] = self._read(secret)
+                    self._fence.hide(secret, self._values[secret])
                 return self._values[secret]
         parts = []
         for part in secret.parts:
@@ -78,6 +68,9 @@ class Secrets:
 
     def _read(self, ref: SecretRef) -> str:
         source = _SOURCES.get(ref.source)
+        if source is not None and not self._allowed(ref):
+            hint = f"{VARIABLE} says what may be read: let it name this one, or refer to one that it names"
+            raise SecretUnreadable(Problem(self._place(ref) or str(ref), f"{ref} is not allowed here", hint))
         if source is None:
             hint = "use {env:}, {file:}, {sops:} or {age:}"
             raise unreadable(ref, f"secrets from {ref.source} can't be read by this version", hint)
@@ -99,15 +92,15 @@ class Secrets:
         return self._environ[ref.name]
 
     def _from_file(self, ref: SecretRef) -> str:
-        path = self._base / ref.name
+        path = self._allowed.path(ref.name)
         return files.decoded(files.read(path), path)
 
     def _from_sops(self, ref: SecretRef) -> str:
         path, _, key = ref.name.partition("#")
-        return self._sops.value(self._base / path, key)
+        return self._sops.value(self._allowed.path(path), key)
 
     def _from_age(self, ref: SecretRef) -> str:
-        return age.decrypt(self._base / ref.name, self._identities, self._environ)
+        return age.decrypt(self._allowed.path(ref.name), self._identities, self._environ)
 
     @cached_property
     def _identities(self) -> age.Identities:
@@ -124,33 +117,15 @@ class Secrets:
 
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
-        self._hidden.add((source, value))
+        self._fence.hide(source, value)
 
     def publish(self, text: str) -> None:
-        """Let a text be shown although parts of it stand in a secret: an RSA key in PEM has whole lines of `p=`."""
-        self._published.add(text)
+        """Let a text be shown although parts of it stand in a secret, as `Fence.publish` does."""
+        self._fence.publish(text)
 
     def redact(self, text: str) -> str:
-        """Replace every value that was revealed or is named, in any form it may take on a wire, by the secret's name.
-
-        A password such as ``mana`` is a part of ``dns/mana.how`` and of what not: a short word is replaced where it
-        stands by itself, and so is what the directory says in clear. A short word that it says in clear stays: its
-        absence from sentences would tell what it is used for.
-        """
-        known = [*(self._named | self._values).items(), *self._hidden]
-        forms = [(form, ref) for ref, value in known for form in _forms(value)]
-        for form, ref in sorted(forms, key=lambda item: len(item[0]), reverse=True):
-            if form in text and not any(form in public for public in self._published):
-                text = self._without(form, text, f"[redacted {ref}]")
-        return text
-
-    def _without(self, form: str, text: str, name: str) -> str:
-        known, short = form in self._public, len(form) < _WORD
-        if known and short:
-            return text
-        if known or (short and form.isalpha()):
-            return re.sub(rf"(?<!{_NAME}){re.escape(form)}(?!{_NAME})", lambda _: name, text)
-        return text.replace(form, name)
+        """Replace every value that was revealed or is named by the secret's name, as `Fence.redact` does."""
+        return self._fence.redact(text)
 
 
 @dataclass(slots=True)
@@ -180,28 +155,9 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
         return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
 
 
-def is_crypt_hash(text: str) -> bool:
-    """Whether a text is the hash of a password, as Stalwart stores it (0.15: directory/core/secret.rs)."""
-    return _HASHES.fullmatch(text) is not None
-
-
 def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:
     """Make the error for a reference that leads nowhere."""
     return SecretUnreadable(Problem(str(ref), summary, hint))
-
-
-def _forms(value: str) -> Iterable[str]:
-    """Yield the texts by which a value could be recognised: as it is, escaped, encoded, line by line."""
-    if len(value) < SHORTEST_REDACTED:
-        return
-    yield value
-    yield json.dumps(value)[1:-1]
-    yield repr(value)[1:-1]
-    yield quote(value, safe="")
-    yield base64.b64encode(value.encode()).decode().rstrip("=")
-    lines = value.splitlines()
-    if len(lines) > 1:  # a key in PEM: any of its lines gives it away
-        yield from (line for line in lines if len(line) >= 16 and not line.startswith("-----"))  # noqa: PLR2004
 
 
 _SOURCES: Mapping[str, Callable[[Secrets, SecretRef], str]] = {

@@ -92,7 +92,7 @@ def _malformed() -> Refusal:
 
 
 # --------------------------------------------------------------------------------------------------------- names
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = re.compile(r"[a-z0-9_/-]{1,63}")
 
 
 def _ascii(name: str) -> str:
@@ -385,11 +385,19 @@ def _unquoted(record: Record) -> bool:
 class _Zone:
     """The records of a zone, with the bytes of each as they are sent: a page is put together by joining them."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.id = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    def __init__(self, name: str, account: str = "simulator", status: str = "active", type: str = "full") -> None:
+        self.name, self.account, self.status, self.type = name, account, status, type
+        seed = name if account == "simulator" else f"{name} {account}"
+        self.id = hashlib.blake2b(seed.encode(), digest_size=16).hexdigest()
         self.created = _now()
         self.restore({})
+
+    @property
+    def account_id(self) -> str:
+        """The id of its account."""
+        if self.account == "simulator":
+            return "1" * 32
+        return hashlib.blake2b(self.account.encode(), digest_size=16).hexdigest()
 
     def restore(self, records: dict[str, Record]) -> None:
         """Go back to an earlier set of records."""
@@ -571,10 +579,20 @@ class Cloudflare:
         self._serial = 0
         self._lock = threading.RLock()
 
-    # What a test, or a person in the dashboard, does and sees.
+    # What a test, or a person in the dashboard, does and sees. A zone is named by its name or, a twin, by its id.
     def zone_id(self, zone: str) -> str:
         """Return the id of a zone."""
         return self._zones[zone].id
+
+    def change_zone(self, zone: str, *, status: str = "active", type: str = "full") -> None:
+        """Let a zone be ``pending``, ``moved``, ...; or ``partial``, ``secondary``."""
+        self._zones[zone].status, self._zones[zone].type = status, type
+
+    def add_twin(self, name: str, account: str, *, status: str = "active", type: str = "full") -> str:
+        """Add a second zone of a name, in another account, and return its id. It is in no `dump`, and never served."""
+        twin = _Zone(name, account, status, type)
+        self._zones[twin.id] = twin
+        return twin.id
 
     def add(self, zone: str, **record: Any) -> str:
         """Make a record as somebody else would have, without limits, and return its id.
@@ -583,14 +601,14 @@ class Cloudflare:
         where that is no record at all.
         """
         with self._lock:
-            shaped = _shape(record, zone) | {"meta": record.get("meta") or {}}
+            shaped = _shape(record, self._zones[zone].name) | {"meta": record.get("meta") or {}}
             return str(self._store(self._zones[zone], shaped, None)["id"])
 
     def edit(self, zone: str, record_id: str, **fields: Any) -> None:
         """Change fields of a record as somebody else would have, without limits."""
         with self._lock:
             old = self._zones[zone].find(record_id)
-            shaped = _shape(_merge(old, fields), zone) | {"meta": fields.get("meta", old["meta"])}
+            shaped = _shape(_merge(old, fields), self._zones[zone].name) | {"meta": fields.get("meta", old["meta"])}
             self._store(self._zones[zone], shaped, old)
 
     def remove(self, zone: str, record_id: str) -> None:
@@ -601,7 +619,7 @@ class Cloudflare:
     def shown(self) -> dict[str, tuple[Record, ...]]:
         """Return the records of every zone as name servers show them now; they are the stored ones, to be read only."""
         with self._lock:
-            return {name: tuple(zone.records.values()) for name, zone in self._zones.items()}
+            return {name: tuple(zone.records.values()) for name, zone in self._zones.items() if name == zone.name}
 
     def records(self, zone: str) -> list[Record]:
         """Return all records of a zone as they are stored, times included, by id: for a before and an after."""
@@ -611,7 +629,8 @@ class Cloudflare:
     def dump(self) -> Record:
         """Return the whole state as JSON: ``{"serial": n, "zones": {name: [record, ...]}}``. No token is in it."""
         with self._lock:
-            return {"serial": self._serial, "zones": {name: self.records(name) for name in self._zones}}
+            names = [name for name, zone in self._zones.items() if name == zone.name]
+            return {"serial": self._serial, "zones": {name: self.records(name) for name in names}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `dump` returned."""
@@ -693,9 +712,9 @@ class Cloudflare:
         return {
             "id": zone.id,
             "name": zone.name,
-            "status": "active",
+            "status": zone.status,
             "paused": False,
-            "type": "full",
+            "type": zone.type,
             "development_mode": 0,
             "name_servers": list(NAME_SERVERS),
             "original_name_servers": None,
@@ -706,7 +725,7 @@ class Cloudflare:
             "activated_on": zone.created,
             "meta": {"step": 2, "page_rule_quota": 3, "phishing_detected": False},
             "owner": {"id": None, "type": "user", "email": None},
-            "account": {"id": "1" * 32, "name": "simulator"},
+            "account": {"id": zone.account_id, "name": zone.account},
             "permissions": ["#dns_records:read", "#zone:read"],
             "plan": plan,
         }

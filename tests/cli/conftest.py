@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import systems
 from click.testing import CliRunner, Result
 
 from reconciler.cli import program
 
-SCRIPT = Path(__file__).with_name("world.py")
+SCRIPT = Path(systems.__file__)
 CANARY = "canary-Zk93-word"
 RECONCILER = """\
 version: 1
@@ -38,12 +38,6 @@ dns:
     - {type: A, name: www, content: 192.0.2.2, ttl: 300}
 """
 
-_spec = importlib.util.spec_from_file_location("reconciler_test_world", SCRIPT)
-assert _spec is not None
-assert _spec.loader is not None
-world_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(world_module)
-
 Run = Callable[..., Result]
 
 
@@ -54,7 +48,7 @@ class Place:
         self.root = root
         self.state = root / "desired-state"
         self.data = root / ".reconciler"
-        self.world = world_module.World(root)
+        self.world = systems.World(root)
         self.state.mkdir()
         self.write(RECONCILER, "reconciler.yaml")
         self.write(ACCOUNTS, "accounts.yaml")
@@ -101,7 +95,7 @@ def run(place: Place) -> Iterator[Run]:
         assert "canary" not in result.output
         return result
 
-    with world_module.connected():
+    with systems.connected():
         yield call
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.cli import program
-from reconciler.cli.program import COMMANDS
+from reconciler.cli import COMMANDS, program
 from reconciler.resources import Record, Unreadable
 
 MINE = Record("mana.how", "A", "old", "192.0.2.9")
@@ -120,6 +120,21 @@ def test_init_writes_a_directory_that_is_valid_and_nothing_twice(run: Any, tmp_p
     assert again.exit_code == 1
     assert "nothing was written" in again.stderr
     assert {path: path.read_bytes() for path in made.iterdir()} == before
+
+
+def test_l5_init_gives_each_directory_a_name_of_its_own(run: Any, tmp_path: Path) -> None:
+    names = set()
+    for place in ("one/desired-state", "two/desired-state", "one/x", "a very long name, and Ünï/desired-state"):
+        told = json.loads(run("init", "--state", str(tmp_path / place), "--output", "json").stdout)
+        assert f"stack: {told['stack']} " in (tmp_path / place / "reconciler.yaml").read_text()
+        assert re.fullmatch(r"[a-z0-9-]{1,24}", told["stack"])
+        assert run("validate", "--state", str(tmp_path / place)).exit_code == 0
+        names.add(told["stack"])
+    assert len(names) == 4
+    assert run("init", "--state", str(tmp_path / "own"), "--stack", "mine").exit_code == 0
+    assert "stack: mine " in (tmp_path / "own" / "reconciler.yaml").read_text()
+    assert run("init", "--state", str(tmp_path / "bad"), "--stack", "Not One").exit_code == 1
+    assert not (tmp_path / "bad").exists()
 
 
 def test_validate_counts(run: Any, place: Any) -> None:

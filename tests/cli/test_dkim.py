@@ -17,7 +17,7 @@ import pytest
 from cli.conftest import SCRIPT
 
 from reconciler import keys
-from reconciler.cli.dkim import COMMANDS
+from reconciler.cli import dkim
 from reconciler.desired import edit as editing
 from reconciler.desired.load import load
 from reconciler.desired.spec.mail import Key
@@ -93,7 +93,7 @@ def files(place: Any) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", dkim.command.commands)
 def test_every_command_has_help_and_the_common_options(run: Any, name: str) -> None:
     assert f"\n  {name} " in run("dkim", "--help").stdout
     result = run("dkim", name, "--help")

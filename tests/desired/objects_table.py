@@ -1,6 +1,6 @@
-"""How ``reconciler/desired/objects.json`` is made, from the schema that a Stalwart server answers at ``/api/schema``.
+"""How ``reconciler/desired/objects_table.json`` is made, from the schema that a Stalwart answers at ``/api/schema``.
 
-``python tests/desired/objects_table.py SCHEMA.json.gz > reconciler/desired/objects.json``
+``python tests/desired/objects_table.py SCHEMA.json.gz > reconciler/desired/objects_table.json``
 """
 
 import gzip

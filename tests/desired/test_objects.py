@@ -8,11 +8,10 @@ import pytest
 from desired.objects_table import derive
 
 from reconciler.desired import objects
+from reconciler.desired.derivation import desire
 from reconciler.desired.load import load
 from reconciler.desired.objects import Misfit, Parts, Type, canonical
-from reconciler.desired.resources import desire
-from reconciler.desired.schema import schema
-from reconciler.desired.spec import Spec, references
+from reconciler.desired.spec import Spec, references, schema
 from reconciler.problem import InvalidDirectory
 from reconciler.resources import Observation, SecretRef, Setting
 

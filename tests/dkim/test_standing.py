@@ -11,7 +11,7 @@ import pytest
 from reconciler import keys
 from reconciler.desired.spec import Spec
 from reconciler.dkim import standing as agreement
-from reconciler.dkim.verdict import Agrees, Mismatch, Signing, Standing
+from reconciler.dkim.findings import Agrees, Mismatch, Signing, Standing
 from reconciler.dns.publication import Answer, Question
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, SecretRef, Signature
@@ -485,7 +485,7 @@ def test_without_a_day_the_age_is_that_of_the_selector(selector: str, age: int |
 
 # ------------------------------------------------------------------------------------------------------------ which
 def test_every_name_is_asked_of_what_is_declared_and_what_the_server_has() -> None:
-    asked = agreement.questions(directory(ENTRY), (signature(selector="old"),))
+    asked = agreement.key_questions(directory(ENTRY), (signature(selector="old"),))
     assert asked == {Question(NAME, "TXT"), Question("old._domainkey.mana.how", "TXT")}
 
 

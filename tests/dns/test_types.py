@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.dns.names import host, invisible
 from reconciler.dns.records import InvalidRecord, check_data, excludes, policy, record
 from reconciler.dns.types import TYPES, zone_file
+from reconciler.names import host, invisible
 
 ZONE = "mana.how"
 GOOD = {

@@ -254,10 +254,11 @@ BUG = """
 import reconciler.reconcile as core
 from reconciler.resources import SecretRef
 real = core.{where}
-def broken(work, *rest, **more):
-    found = real(work, *rest, **more)
-    values = [work.reveal(SecretRef("env", name)) for name in ("NOREPLY_PASSWORD", "STALWART_ADMIN_PASSWORD")]
-    raise RuntimeError("a bug that quotes", values, {{"key": work.reveal(SecretRef("file", "../secrets/rsa2026.pem"))}})
+def broken(stack, *rest, **more):
+    found = real(stack, *rest, **more)
+    values = [stack.secrets(SecretRef("env", name)) for name in ("NOREPLY_PASSWORD", "STALWART_ADMIN_PASSWORD")]
+    key = stack.secrets(SecretRef("file", "../secrets/rsa2026.pem"))
+    raise RuntimeError("a bug that quotes", values, {{"key": key}})
 core.{where} = broken
 """
 

@@ -574,3 +574,20 @@ def test_a_record_goes_after_its_key_and_the_key_after_its_heir():
         (OLD.address, [NEW.address]),
         (OLD_RECORD.address, [OLD.address]),
     ]
+
+
+def test_d5_a_wildcard_behind_the_proxy_takes_no_mail_and_serves_no_srv():
+    exchange = record(ZONE, "MX", "@", "in.mana.how", priority=1)
+    service = record(ZONE, "SRV", "_imaps._tcp", "0 1 993 in.mana.how")
+    star = host("*", proxied=True)
+    assert refused(judge([exchange, star], dns=[])) == ["dns/mana.how"]
+    assert refused(judge([exchange, star, host("in")], dns=[])) == []
+    assert refused(judge([exchange, star, record(ZONE, "TXT", "a.in", "x")], dns=[])) == []  # the name exists
+    (problem,) = judge([service, star], dns=[])
+    assert (problem.where, problem.severity) == ("dns/mana.how/SRV/_imaps._tcp", Severity.WARNING)
+    assert judge([service, star, host("in")], dns=[]) == ()
+
+
+def test_d7_the_zones_own_alias_is_flattened_and_may_be_an_exchange():
+    apex = record(ZONE, "CNAME", "@", "host.example")
+    assert judge([apex, record(ZONE, "MX", "@", ZONE, priority=1)], dns=[]) == ()

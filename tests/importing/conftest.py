@@ -27,7 +27,8 @@ class Parts:
 
     def record(self, type: str, name: str, content: str | None = None, **more: Any) -> Live:
         live = {field: more.pop(field) for field in ("owner", "fixed") if field in more}
-        return Live(make_record("mana.how", type, name, content, **{"comment": None, **more}), id=name, **live)
+        made = make_record("mana.how", type, name, content, **{"comment": None, **more})
+        return Live(made, id=f"{type} {name} {content}", **live)
 
     def service(self, name: str, running: Mapping[str, str] | None, **configured: str | None) -> Service:
         image = "stalwartlabs/stalwart:latest" if name == "stalwart" else f"{name}:1"

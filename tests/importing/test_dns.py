@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reconciler.importing.dns import records
-from reconciler.resources import Setting
+from reconciler.resources import Live, Setting
+from reconciler.resources import Record as Resource
 
 from .conftest import told
 
@@ -122,6 +123,53 @@ def test_a_comment_that_cant_be_declared_is_nobodys(parts: Parts, comment: str) 
     assert "comment" not in entry
 
 
+def test_d5_an_exchange_that_only_a_proxied_wildcard_answers_for_is_left_out_and_said(parts: Parts) -> None:
+    draft = parts.draft()
+    zone = [parts.record("MX", "@", "in.mana.how", priority=1), parts.record("A", "*", "192.0.2.1", proxied=True)]
+    assert [entry["type"] for entry in entries(parts, zone, draft)] == ["A"]
+    assert "in.mana.how is proxied" in told(draft)
+
+
 def test_the_host_that_a_wildcard_serves(parts: Parts) -> None:
     zone = [parts.record("MX", "@", "in.mana.how", priority=1), parts.record("A", "*", "192.0.2.1")]
     assert len(entries(parts, zone, parts.draft())) == 2
+
+
+OURS = [
+    *OTHERS,
+    ("TXT", "@", "not a word about mail", {}),
+    ("HTTPS", "@", "1 . alpn=h2", {}),
+    ("NS", "dev", "ns1.example.net", {}),
+]
+
+
+@pytest.mark.parametrize("item", OURS, ids=lambda item: f"{item[0]} {item[1]} {item[2]}")
+def test_l6_what_bears_our_mark_is_imported_whatever_it_is(parts: Parts, item: Any) -> None:
+    draft, (type_, name, content, more) = parts.draft(), item
+    [entry] = entries(parts, [parts.record(type_, name, content, owner="mana", **more)], draft)
+    assert (entry["type"], entry["name"]) == (type_, name)
+    [note] = draft.notes
+    assert (note.where, note.summary) == ("stack mana", "1 record bears the mark of a stack of this name already")
+
+
+def test_l6_an_exchange_of_ours_is_imported_even_where_a_plan_then_refuses_it(parts: Parts) -> None:
+    draft = parts.draft()
+    zone = [parts.record("MX", "@", "web.mana.how", priority=1, owner="mana"), parts.record("A", "web", "192.0.2.1")]
+    zone[1:] = [parts.record("A", "web", "192.0.2.1", proxied=True)]
+    assert [entry["type"] for entry in entries(parts, zone, draft)] == ["MX", "A"]
+    assert "until then plans are refused" in told(draft)
+
+
+def test_l6_what_bears_our_mark_and_cant_be_written_is_said_to_go(parts: Parts) -> None:
+    draft = parts.draft()
+    zone = [parts.record("TXT", "@", f"v=spf1 {end}", owner="mana") for end in ("-all", "~all")]
+    assert len(entries(parts, zone, draft)) == 1
+    assert "the first apply removes it" in told(draft)
+
+
+def test_l10_what_cant_be_understood_is_left_out_with_a_note(parts: Parts) -> None:
+    draft = parts.draft()
+    made = Resource("mana.how", "SRV", "_imaps._tcp", "None")
+    zone = [Live(made, "1", "mana", "it can't be understood (SRV needs data)", unread=True), parts.record(*MAIL[1][:3])]
+    assert entries(parts, zone, draft) == []
+    assert "dns/mana.how/SRV/_imaps._tcp: left out: it can't be understood" in told(draft)

@@ -512,7 +512,7 @@ def test_progress_is_told_when_something_is_asked(serve):
 
 
 def test_dnspython_is_imported_only_to_ask():
-    code = "import sys, reconciler.stack, reconciler.cli.program; sys.exit('dns.message' in sys.modules)"
+    code = "import sys, reconciler.stack, reconciler.cli; sys.exit('dns.message' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -584,3 +584,98 @@ def test_knot_dns_is_understood(knot):
     assert "not authoritative" in said("s1._domainkey.lists.mana.how").unread  # it only delegates
     assert "refuses" in said("s1._domainkey.other.example").unread
     assert "refuses" in said("away._domainkey.mana.how").unread  # and has nothing to say of the target
+
+
+# ---------------------------------------------------------------------------------------- servers that do not mean well
+def _reply(wire: bytes, *, truncated: bool = False) -> dns.message.Message:
+    reply = dns.message.make_response(dns.message.from_wire(wire))
+    reply.flags |= dns.flags.AA | (dns.flags.TC if truncated else 0)
+    return reply
+
+
+def _endless(connection: socket.socket) -> None:
+    connection.sendall(struct.pack("!H", 65535))
+    while True:
+        connection.sendall(bytes(1000))
+
+
+def _dripping(connection: socket.socket) -> None:
+    for byte in struct.pack("!H", 4000) + bytes(4000):
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def hostile():
+    """A server whose datagrams and whose streams are what a test says."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):  # until one number is free for both
+            tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                break
+        done = threading.Event()
+        stack.callback(done.set)
+
+        def listen(datagrams, stream):
+            def answer():
+                with contextlib.suppress(OSError):
+                    while not done.is_set():
+                        wire, whom = udp.recvfrom(4096)
+                        for item in datagrams(wire):
+                            if done.is_set():
+                                return
+                            udp.sendto(item, whom)
+
+            def accept():
+                with contextlib.suppress(OSError):
+                    while True:
+                        connection, _ = tcp.accept()
+                        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+            def serve(connection):
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(5)
+                    stream(connection)
+
+            for work in (answer, accept):
+                threading.Thread(target=work, daemon=True).start()
+            return f"127.0.0.1:{udp.getsockname()[1]}"
+
+        yield listen
+
+
+def _flood(wire: bytes):
+    reply = _reply(wire)
+    reply.id ^= 1
+    piece = reply.to_wire()
+    while True:
+        yield piece
+
+
+DATAGRAMS = {
+    "a flood for somebody else": (_flood, _endless),
+    "a flood of rubbish": (lambda _: iter(lambda: bytes(500), b""), _endless),
+    "truncated, then a stream without end": (lambda wire: [_reply(wire, truncated=True).to_wire()], _endless),
+    "truncated, then a stream that drips": (lambda wire: [_reply(wire, truncated=True).to_wire()], _dripping),
+    "truncated, then silence": (lambda wire: [_reply(wire, truncated=True).to_wire()], lambda _: time.sleep(3)),
+    "truncated, then nobody": (lambda wire: [_reply(wire, truncated=True).to_wire()], lambda _: None),
+    "an empty datagram": (lambda _: [b""], _endless),
+}
+
+
+@pytest.mark.parametrize("kind", DATAGRAMS)
+def test_t11_a_name_server_that_does_not_mean_well_is_unread_in_time(hostile, kind, monkeypatch):
+    monkeypatch.setattr(nameservers, "_ATTEMPT", 0.2)
+    monkeypatch.setattr(nameservers, "_PATIENCE", 0.5)
+    server = hostile(*DATAGRAMS[kind])
+    began = time.monotonic()
+    answers = look([ASKED], nameservers=[server])
+    assert time.monotonic() - began < 3
+    [answer] = answers[ASKED]
+    assert answer.unread
+    ended = time.monotonic() + 2
+    while (left := [item for item in threading.enumerate() if "(run)" in item.name]) and time.monotonic() < ended:
+        time.sleep(0.05)
+    assert left == []

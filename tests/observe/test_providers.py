@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.desired.provided import ProviderAnswer
+from reconciler.desired.provider_records import ProviderAnswer
 from reconciler.desired.spec.smtp import Provider
 from reconciler.observe.providers import Providers
 from reconciler.problem import Problem, SecretUnreadable, Severity

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from reconciler.dkim.verdict import Agrees, Finding, Mismatch, Shown, Signing, Standing
+from reconciler.dkim.findings import Agrees, Finding, Mismatch, Shown, Signing, Standing
 from reconciler.problem import Problem, Severity
 from reconciler.report import dkim, json
 from reconciler.report.text import Style

@@ -31,6 +31,7 @@ from reconciler.resources import (
     Unreadable,
     Variable,
 )
+from reconciler.secrecy import Public
 from reconciler.target import Action, Change, Reason
 
 REF = SecretRef("env", "NOREPLY_PASSWORD")
@@ -89,7 +90,7 @@ EVERYTHING = a_plan(
             notes=("run: docker restart mana-mail",),
         ),
         update(
-            Variable("mana-notify", "SMTP_HOST", "stalwart", "stalwart"),
+            Variable("mana-notify", "SMTP_HOST", Public("stalwart"), Public("stalwart")),
             Variable("mana-notify", "SMTP_HOST", "smtp-relay.brevo.com", "smtp-relay.brevo.com"),
         ),
         delete(record("gone", "v=spf1 -all", type="TXT")),

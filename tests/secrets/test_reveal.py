@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,32 @@ def test_the_public_half_of_a_key_is_shown_and_nothing_else_of_it(tmp_path):
     assert secrets.redact(half) == half
     rest = [line for line in pem.splitlines() if line not in shared and not line.startswith("-----")]
     assert all(line not in secrets.redact(pem) for line in rest)
+
+
+@given(st.text("ab$*#@_\\\"'<&: ü/+%", min_size=8, max_size=30).filter(lambda text: text.strip() == text))
+def test_every_form_of_a_value_goes_in_one_pass(value):
+    from reconciler.report import markdown
+
+    secrets = Secrets(None, {"X": value})
+    secrets(env())
+    forms = {quote_plus(value), value.replace("$", "$$"), html.escape(value, quote=False), markdown.escape(value)}
+    forms |= {json.dumps(value, ensure_ascii=False)[1:-1], base64.urlsafe_b64encode(value.encode()).decode()}
+    for form in forms:
+        shown = secrets.redact(f"<{form}>")
+        assert form not in shown
+        assert "[redacted {env: X}]" in shown
+
+
+def test_a_value_behind_another_one_in_base64_goes_too(tmp_path):
+    secrets = Secrets(tmp_path, {"X": "a-password-of-some-length"})
+    secrets(env())
+    for user in ("", "a", "ab", "abc"):
+        header = base64.b64encode(f"{user}:a-password-of-some-length".encode()).decode()
+        assert "redacted" in secrets.redact(f"Authorization: Basic {header}")
+
+
+def test_values_that_overlap_leave_nothing_of_either(tmp_path):
+    secrets = Secrets(tmp_path, {"X": "canary-one-two", "Y": "two-three-canary"})
+    secrets(env())
+    secrets(env("Y"))
+    assert secrets.redact("<canary-one-two-three-canary>") == "<[redacted {env: X}]>"

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.dns.names import absolute
 from reconciler.dns.records import dkim_record
 from reconciler.dns.records import record as make_record
+from reconciler.names import absolute
 from reconciler.plan import Desired, diff, phases
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef
@@ -23,6 +23,7 @@ from reconciler.simulator.cloudflare import Token
 from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.target import Change, Reason, Status
 from reconciler.targets.cloudflare import Cloudflare
+from reconciler.targets.cloudflare.listing import Access
 
 ZONE = "mana.how"
 TOKEN = SecretRef("env", "CLOUDFLARE_API_TOKEN")
@@ -42,7 +43,7 @@ class World:
     target: Cloudflare = None
 
     def __post_init__(self):
-        options = {"tokens": [(TOKEN, None)], "base_url": f"{self.server.url}/client/v4"} | self.rest
+        options = {"tokens": [Access(TOKEN)], "base_url": f"{self.server.url}/client/v4"} | self.rest
         self.target = Cloudflare(stack="main", zones=self.zones, progress=self.waits.append, **options)
 
     def reveal(self, ref):
@@ -607,12 +608,12 @@ def test_a_zone_that_fails_does_not_affect_the_others(worlds):
     ],
 )
 def test_an_unreachable_host_is_a_problem(base_url, cause):
-    target = Cloudflare(stack="main", zones=[ZONE], tokens=[(TOKEN, None)], base_url=base_url)
+    target = Cloudflare(stack="main", zones=[ZONE], tokens=[Access(TOKEN)], base_url=base_url)
     seen = target.observe([], lambda _: VALUE)
     target.close()
     assert seen.unread == {"dns/mana.how"}
     assert cause in seen.problems[0].summary
-    assert base_url in seen.problems[0].summary
+    assert base_url in seen.problems[0].summary or "is no URL" in seen.problems[0].summary
 
 
 def test_a_server_without_tls_is_told_as_such(world):
@@ -677,7 +678,7 @@ def test_a_secret_that_can_not_be_read_is_a_problem(world):
 
 def test_each_zone_has_its_token(worlds):
     tokens = {"one": Token(zones=frozenset({"a.example"})), "two": Token(zones=frozenset({"b.example"}))}
-    refs = [(SecretRef("env", "one"), ["A.example."]), (SecretRef("env", "two"), None)]
+    refs = [Access(SecretRef("env", "one"), ["A.example."]), Access(SecretRef("env", "two"))]
     world = worlds(("a.example", "b.example"), tokens=tokens, rest={"tokens": refs})
     world.reveal = lambda ref: ref.name
     assert world.observe().complete
@@ -966,7 +967,7 @@ def test_from_anything_to_anything(worlds, first, second):
 
 
 def test_a_target_that_goes_closes_its_connections(world):
-    target = Cloudflare(stack="main", zones=[ZONE], tokens=[(TOKEN, None)], base_url=f"{world.server.url}/client/v4")
+    target = Cloudflare(stack="main", zones=[ZONE], tokens=[Access(TOKEN)], base_url=f"{world.server.url}/client/v4")
     assert target.observe([], world.reveal).complete
     del target
     gc.collect()  # an open socket would now be a ResourceWarning, and that an error
@@ -987,3 +988,114 @@ def test_nothing_shows_the_token(world):
     (outcome,) = world.execute(plan)
     assert VALUE not in repr(outcome)
     assert VALUE not in repr(vars(world.target))
+
+
+# ------------------------------------------------------------------------------------------- what can't be understood
+ODD = [
+    {"type": "SRV", "name": f"_x._tcp.{ZONE}", "content": None, "data": None},
+    {"type": "CAA", "name": ZONE, "content": "0 issue", "data": {"flags": "x"}},
+    {"type": "TXT", "name": ZONE, "content": ""},
+    {"type": "MX", "name": ZONE, "content": "bad host", "priority": 1},
+    {"type": "MX", "name": ZONE, "content": None, "priority": "x"},
+    {"type": "A", "name": f'we"ird.{ZONE}', "content": "192.0.2.1"},
+    {"type": "A", "name": f"..{ZONE}", "content": "192.0.2.1"},
+    {"type": "A", "name": "a.other.example", "content": "192.0.2.1"},
+    {"type": "A", "name": f"t.{ZONE}", "content": "192.0.2.1", "ttl": "x"},
+    {"type": "CNAME", "name": f"t.{ZONE}", "content": ["x"]},
+    {"type": "LOC", "name": f"loc.{ZONE}", "content": "x", "data": {"lat_degrees": "nan"}},
+    {"type": "URI", "name": f"u.{ZONE}", "content": "x", "priority": [1], "data": {"weight": 1, "target": "x"}},
+]
+
+
+@pytest.mark.parametrize("raw", ODD, ids=lambda raw: f"{raw['type']} {raw['name']}")
+@pytest.mark.parametrize("comment", [None, "reconciler:main"])
+def test_l10_what_cant_be_understood_stays_whosever_it_is(world, raw, comment):
+    zone = world.fake._zones[ZONE]
+    zone.put({"id": "a1", "ttl": 1, "proxied": False, "comment": comment, "meta": {}} | raw)
+    (live,) = world.observe().live
+    assert live.unread
+    world.apply([rec("A", "mail", "192.0.2.7")])
+    assert "a1" in zone.records
+
+
+def test_l10_a_name_of_the_zone_itself_is_named_so(world):
+    world.fake._zones[ZONE].put({"id": "a1", "type": "CAA", "name": ZONE, "content": None, "ttl": 1, "meta": {}})
+    assert [live.resource.address for live in world.observe().live] == [f"dns/{ZONE}/CAA/@"]
+
+
+# ---------------------------------------------------------------------------------------------- zones of one name
+def shown(found):
+    return " ".join(problem.summary for problem in found.problems)
+
+
+@pytest.mark.parametrize("zones", [(ZONE,), (ZONE, "a.example")])
+@pytest.mark.parametrize("status", ["pending", "moved", "initializing", "deactivated"])
+@pytest.mark.parametrize("own", [True, False])
+def test_l8_the_active_one_of_two_zones_of_one_name_is_written(worlds, zones, status, own):
+    world = worlds(zones)
+    twin = world.fake.add_twin(ZONE, "the other one", status="active" if not own else status)
+    world.fake.change_zone(ZONE, status="active" if own else status)
+    world.apply([rec("A", "mail", "192.0.2.1")])
+    written, other = (ZONE, twin) if own else (twin, ZONE)
+    assert [item["content"] for item in world.fake.records(written)] == ["192.0.2.1"]
+    assert world.fake.records(other) == []
+
+
+@pytest.mark.parametrize("zones", [(ZONE,), (ZONE, "a.example")])
+@pytest.mark.parametrize("status", ["active", "pending"])
+def test_l8_two_zones_that_are_left_are_refused_with_both_accounts_named(worlds, zones, status):
+    world = worlds(zones)
+    world.fake.add_twin(ZONE, "the other one", status=status)
+    world.fake.change_zone(ZONE, status=status)
+    seen = world.observe()
+    assert seen.unread == {f"dns/{ZONE}"}
+    assert "the account simulator" in shown(seen)
+    assert "the account the other one" in shown(seen)
+    assert world.plan([rec("A", "mail", "192.0.2.1")]).changes == ()
+
+
+@pytest.mark.parametrize("by", ["name", "case", "account", "zone"])
+def test_l8_an_account_or_a_zones_id_chooses(worlds, by):
+    world = worlds()
+    twin = world.fake.add_twin(ZONE, "The Other One")
+    account = world.fake._zones[twin].account_id
+    choices = {
+        "name": {"account": "The Other One"},
+        "case": {"account": "the other one"},
+        "account": {"account": account},
+        "zone": {"zone_id": twin},
+    }
+    world.rest = {"tokens": [Access(TOKEN, [ZONE], **choices[by])]}
+    world.__post_init__()
+    world.apply([rec("A", "mail", "192.0.2.1")])
+    assert len(world.fake.records(twin)) == 1
+    assert world.fake.records(ZONE) == []
+
+
+def test_l8_a_zone_that_is_in_no_such_account_is_named_with_where_it_is(worlds):
+    world = worlds(rest={"tokens": [Access(TOKEN, account="nobody's")]})
+    assert "elsewhere only" in shown(world.observe())
+    assert "the account simulator" in shown(world.observe())
+
+
+@pytest.mark.parametrize("type", ["partial", "secondary"])
+def test_d8_a_zone_whose_records_are_kept_elsewhere_is_warned_of(world, type):
+    world.fake.change_zone(ZONE, type=type)
+    (problem,) = world.observe().problems
+    assert f"type {type}" in problem.summary
+    assert problem.severity is Severity.WARNING
+
+
+# ---------------------------------------------------------------------------------------- the zone's own name servers
+def test_l9_name_servers_of_the_zone_that_bear_our_mark_are_seen_and_others_are_cloudflares(world):
+    ours = world.fake.add(ZONE, type="NS", name="@", content="ns1.example.net", ttl=300, comment="reconciler:main")
+    world.fake.add(ZONE, type="NS", name="@", content="ada.ns.cloudflare.com", ttl=86400)
+    assert [live.id for live in world.observe().live] == [ours]
+    world.apply([rec("A", "mail", "192.0.2.1")])
+    assert world.contents() == [("A", f"mail.{ZONE}", "192.0.2.1"), ("NS", ZONE, "ada.ns.cloudflare.com")]
+
+
+@pytest.mark.parametrize("name", ["mail", "*.dev", "_25._tcp", "-edge-", "0/25", "Bücher", "x" * 63])
+def test_d12_names_that_cloudflare_takes_are_taken(world, name):
+    world.apply([rec("TXT", name, "v=spf1 -all")])
+    assert len(world.fake.records(ZONE)) == 1

@@ -14,7 +14,7 @@ from reconciler.desired.spec.scalars import (
     Short,
     Text,
     Wrong,
-    Zone,
+    ZoneName,
     hidden,
     is_address,
     wrong,
@@ -145,9 +145,11 @@ class RecordEntry(Model):
     def _comment(cls, value: str | None) -> str | None:
         if value and ("\n" in value or "\r" in value):
             raise wrong("holds a line break", "write it on one line; Cloudflare takes no other")
+        if value and re.search(r"[\x00-\x1f\x7f]", value):
+            raise wrong(f"holds a character that Cloudflare takes in no comment{hidden(value)}", "remove it")
         if value and re.search(r"(^|\s)reconciler:[a-z0-9-]", value):
             raise wrong("holds an ownership mark", "the reconciler writes it by itself: keep your own text only")
         return value
 
 
-ZoneRecords = Annotated[dict[Zone, Annotated[tuple[RecordEntry, ...], List]], OpenMap]
+ZoneRecords = Annotated[dict[ZoneName, Annotated[tuple[RecordEntry, ...], List]], OpenMap]

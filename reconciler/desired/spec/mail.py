@@ -4,7 +4,7 @@ import datetime as dt
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from reconciler import keys
 from reconciler.desired.spec.scalars import (
@@ -94,14 +94,16 @@ def _day(value: Any) -> dt.date:
     raise wrong("must be a day", "write it like 2026-11-01")
 
 
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"  # names of DNS have no case
+
+
 class Key(Model):
     """A DKIM key; ``public_key`` is as `reconciler.keys.public_key` gives it. No ``private_key``: the server's own."""
 
     selector: Annotated[
         Text,
-        matching(
-            r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", "is no selector", "a-z, 0-9 and -"
-        ),
+        matching(rf"{_LABEL}(\.{_LABEL})*", "is no selector", "a-z, 0-9, - and _, in parts of 63 at most"),
+        AfterValidator(str.lower),
     ]
     algorithm: Literal["ed25519", "rsa"]
     stage: Literal["pending", "active", "retiring", "retired"] = "active"

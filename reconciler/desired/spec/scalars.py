@@ -19,7 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from reconciler.dns.names import invisible, is_name
+from reconciler import url
+from reconciler.names import invisible, is_name
 from reconciler.resources import SecretRef
 
 REQUIRED = "is missing"
@@ -140,16 +141,18 @@ def _account_name(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not re.fullmatch(r"[^\s/@]+", value) or (":" in value and not is_address(value)):
-        raise wrong("is no host", "write a name or an IP address alone; the port has a key of its own")
+    try:
+        url.host(value)
+    except url.NoAddress as error:
+        raise wrong(f"is no host: it {error.why}", f"{error.hint}; the port has a key of its own") from None
     return value
 
 
 DomainName = Annotated[Text, AfterValidator(_domain)]
-Zone = Annotated[Text, AfterValidator(_zone)]
+ZoneName = Annotated[Text, AfterValidator(_zone)]
 Email = Annotated[Text, AfterValidator(_email)]
 AccountName = Annotated[Text, AfterValidator(_account_name)]
-Host = Annotated[Text, AfterValidator(_host)]
+HostName = Annotated[Text, AfterValidator(_host)]
 EnvName = Annotated[
     Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "is no variable's name", "letters, digits and _, no digit first")
 ]
@@ -214,7 +217,7 @@ def _passwords(value: Any) -> tuple[SecretRef, ...]:
     return tuple(_secret(item) for item in value)
 
 
-Passwords = Annotated[
+SecretList = Annotated[
     tuple[SecretRef, ...],
     PlainValidator(_passwords),
     WithJsonSchema({"anyOf": [SECRET_SCHEMA, {"type": "array", "items": SECRET_SCHEMA, "minItems": 1}]}),
@@ -227,6 +230,9 @@ def text_or_secret(value: Any) -> str | SecretRef:
 
 
 TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+TextOrSecret = Annotated[
+    str | SecretRef, PlainValidator(text_or_secret), WithJsonSchema({"anyOf": [TEXT_SCHEMA, SECRET_SCHEMA]})
+]
 
 
 # ---------------------------------------------------------------------------------------------------------- models

@@ -14,7 +14,7 @@ from reconciler.desired.spec.scalars import (
     AccountName,
     EnvName,
     Flag,
-    Host,
+    HostName,
     LinkEnd,
     List,
     Model,
@@ -23,6 +23,7 @@ from reconciler.desired.spec.scalars import (
     SecretIfAny,
     ServiceName,
     Text,
+    TextOrSecret,
     Wrong,
     empty_list,
     empty_map,
@@ -36,10 +37,10 @@ from reconciler.resources import SecretRef
 class Provider(Model):
     """Who delivers mail: where, and as whom."""
 
-    host: Host | None = None
+    host: HostName | None = None
     port: Port | None = None
     account: AccountName | None = None
-    username: Text | None = None
+    username: TextOrSecret | None = None
     password: SecretIfAny = None
     verify_tls: Flag = True
     preset: Text | None = None

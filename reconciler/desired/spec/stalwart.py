@@ -1,6 +1,7 @@
 """``stalwart``: neutral words, and the settings and objects of a server's own."""
 
 import re
+from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSc
 from pydantic_core import PydanticCustomError
 
 from reconciler.desired import objects
-from reconciler.desired import stalwart as words
+from reconciler.desired import raw_keys as words
 from reconciler.desired.spec.scalars import (
     REFERENCE_HINT,
     DomainName,
@@ -52,15 +53,15 @@ class AutoBan(Model):
     scan: Rate = None
 
 
-class Network(Model):
+class NetworkEntry(Model):
     """A network of the compose project."""
 
     network: Text
 
 
-def _allowed_ip(value: Any) -> str | Network:
+def _allowed_ip(value: Any) -> str | NetworkEntry:
     if isinstance(value, dict):
-        return Network.model_validate(value)
+        return NetworkEntry.model_validate(value)
     try:
         ip_network(as_text(value), strict=False)
     except ValueError as error:
@@ -72,7 +73,7 @@ def _allowed_ip(value: Any) -> str | Network:
 
 
 AllowedIpEntry = Annotated[
-    str | Network,
+    str | NetworkEntry,
     PlainValidator(_allowed_ip),
     WithJsonSchema(
         {
@@ -133,13 +134,29 @@ def _settings(value: Any) -> dict[str, str | SecretRef | None]:
     settings: dict[str, str | SecretRef | None] = {}
     errors: list[Wrong] = []
     for key, item in open_map(value).items():
-        try:
-            settings[key] = _setting(key, item)
-        except PydanticCustomError as error:
-            errors += [((key,), summary, hint) for _, summary, hint in (error.context or {})["errors"]]
+        for name, part in _flat(key, item):
+            try:
+                if name in settings:
+                    raise wrong("stands there twice", "write the list, or its entries one by one")
+                settings[name] = _setting(name, part)
+            except PydanticCustomError as error:
+                errors += [((key,), summary, hint) for _, summary, hint in (error.context or {})["errors"]]
     if errors:
         raise wrongs(errors)
     return settings
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of a setting: a list has one for each entry, or for each of its ``if``, ``then`` and ``else``."""
+    if not isinstance(value, list):
+        yield key, value
+        return
+    for number, entry in enumerate(value):
+        name = f"{key}.{number:04}"
+        if isinstance(entry, dict) and entry and entry.keys() <= {"if", "then", "else"}:
+            yield from ((f"{name}.{part}", item) for part, item in entry.items())
+        else:
+            yield name, entry
 
 
 def _setting(key: str, value: Any) -> str | SecretRef | None:

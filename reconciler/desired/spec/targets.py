@@ -1,7 +1,6 @@
 """``targets`` and ``policy``: where the systems are, and how far the reconciler may go."""
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
@@ -10,28 +9,23 @@ from reconciler.desired.spec.scalars import (
     Flag,
     List,
     Model,
-    Passwords,
     SecretIfAny,
+    SecretList,
     SecretName,
     Text,
-    Zone,
+    ZoneName,
     matching,
     one_or_many,
     wrong,
 )
-from reconciler.url import may_go_plain
+from reconciler.url import NoAddress, parse
 
 
 def _url(value: str) -> str:
     try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise wrong("is no URL", "write it like https://mail.example.com:8443") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or parts.query or parts.fragment:
-        raise wrong("is no URL", "write it like https://mail.example.com:8443")
-    if parts.username is not None:
-        raise wrong("holds a user name or password", "they have keys of their own: username and password")
+        parse(value)
+    except NoAddress as error:
+        raise wrong(error.summary, error.hint) from None
     return value
 
 
@@ -43,7 +37,7 @@ class StalwartTarget(Model):
 
     url: Url
     username: Text
-    password: Passwords
+    password: SecretList
     container: Text | None = None
     recovery: SecretIfAny = None
     generation: Literal["rest", "jmap"] | None = None
@@ -51,23 +45,33 @@ class StalwartTarget(Model):
 
     @model_validator(mode="after")
     def _plain_http(self) -> Self:
-        if not self.allow_plain_http and not may_go_plain(self.url, self.container):
+        if not self.allow_plain_http and not parse(self.url).may_go_plain(self.container):
             hint = "use https, an SSH tunnel to localhost, or allow_plain_http: true"
             raise wrong("would send the password in clear text over a network", hint, "url")
         return self
 
 
 class CloudflareTarget(Model):
-    """A Cloudflare token, and the zones it is for where there are several."""
+    """A Cloudflare token, the zones it is for where there are several, and which of several zones of one name."""
 
     token: SecretName
     base_url: Url | None = None
-    zones: Annotated[tuple[Zone, ...], List] | None = None
+    zones: Annotated[tuple[ZoneName, ...], List] | None = None
+    account: Text | None = None
+    zone_id: Annotated[
+        Text, matching(r"[0-9a-f]{32}", "is no zone's id", "32 of 0-9 and a-f, as Cloudflare shows it")
+    ] | (None) = None
+
+    @model_validator(mode="after")
+    def _one_zone(self) -> Self:
+        if self.zone_id is not None and len(self.zones or ()) != 1:
+            raise wrong("is one zone's, and it is not said which", "name it: zones: [NAME]", "zone_id")
+        return self
 
     @field_validator("base_url")
     @classmethod
     def _plain_http(cls, value: str | None) -> str | None:
-        if value and not may_go_plain(value):
+        if value and not parse(value).may_go_plain():
             raise wrong("would send the token in clear text over a network", "use https")
         return value
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from reconciler.dns.names import host
+from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.resources import Live, Observation, Record, Resource, SecretRef
+from reconciler.resources import Live, Observation, Record, Resource
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
-from reconciler.targets.cloudflare.listing import READ_ZONES, Zone, find, listing
+from reconciler.targets.cloudflare.listing import Access, Zone, find, listing
 from reconciler.targets.cloudflare.transport import Failure, Line, Session, Unsent
-from reconciler.targets.cloudflare.writing import EDIT_RECORDS, Writing
+from reconciler.targets.cloudflare.writing import Writing
 
 API = "https://api.cloudflare.com/client/v4"
 
@@ -42,8 +42,8 @@ class _Seen:
 class Cloudflare:
     """The zones of one stack at Cloudflare.
 
-    ``tokens`` are API tokens, each with the zones it is for (None: all that no other names). ``patience`` is how many
-    seconds one request may wait on Cloudflare's rate limit, ``timeout`` how many it may take.
+    ``tokens`` say which API token is for which zones, and where it is sent; ``base_url`` holds in place of every one's.
+    ``patience`` is how many seconds one request may wait on Cloudflare's rate limit, ``timeout`` how many it may take.
     """
 
     name = "cloudflare"
@@ -53,7 +53,7 @@ class Cloudflare:
         *,
         stack: str,
         zones: Sequence[str],
-        tokens: Sequence[tuple[SecretRef, Sequence[str] | None]],
+        tokens: Sequence[Access],
         base_url: str | None = None,
         progress: Progress = lambda _: None,
         patience: float = 310.0,
@@ -61,16 +61,22 @@ class Cloudflare:
     ) -> None:
         self._stack = stack
         self._zones = list(dict.fromkeys(host(zone) for zone in zones))
-        self._tokens = [(ref, None if names is None else {host(name) for name in names}) for ref, names in tokens]
-        self._settings = ((base_url or API).rstrip("/"), progress, patience, timeout)
+        self._tokens = [
+            item._replace(
+                zones=item.zones and frozenset(map(host, item.zones)), base_url=base_url or item.base_url or API
+            )
+            for item in tokens
+        ]
+        self._settings = (progress, patience, timeout)
         self._found: dict[str, Zone] = {}
-        self._opened: Line | None = None
+        self._lines: dict[str, Line] = {}
+        self._stop: Stopped = lambda: False
 
     def close(self) -> None:
         """Close the connections; they are also closed when the target goes."""
-        if self._opened is not None:
-            self._opened.http.close()
-            self._opened = None
+        for line in self._lines.values():
+            line.http.close()
+        self._lines.clear()
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:  # noqa: ARG002 (zones are read whole)
         """List every zone, all of them side by side; see `Target.observe`.
@@ -79,9 +85,9 @@ class Cloudflare:
         """
         seen = _Seen()
         sessions: list[tuple[Session, list[str]]] = []
-        for ref, zones in self._by_token(seen).items():
+        for access, zones in self._by_token(seen).items():
             try:
-                sessions.append((self._session(ref, reveal), zones))
+                sessions.append((self._session(access, reveal), zones))
             except Failure as failure:
                 seen.fail(zones, failure)
         found: list[tuple[Session, Zone]] = []
@@ -89,7 +95,7 @@ class Cloudflare:
             if isinstance(answer, Failure):
                 seen.fail(zones, answer)
             else:
-                found += [(session, zone) for zone in self._sighted(session, zones, answer, seen)]
+                found += [(session, zone) for zone in self._sighted(zones, answer, seen)]
         for (_, zone), records in zip(found, self._side_by_side(_read, found), strict=True):
             if isinstance(records, Failure):
                 del self._found[zone.name]
@@ -101,7 +107,7 @@ class Cloudflare:
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Write the changes, zone by zone, in as few atomic batches as there can be; see `Target.apply`."""
-        self._line().stop = stopped
+        self._stop = stopped
         zones: dict[str, list[Change]] = defaultdict(list)
         for change in changes:
             zones[cast("Record", change.resource).zone].append(change)
@@ -115,32 +121,40 @@ class Cloudflare:
             else:
                 yield from Writing(session, zone, self._stack).run(members, stopped)
 
-    def _line(self) -> Line:
-        if self._opened is None:
-            self._opened = Line(*self._settings)
-            weakref.finalize(self, self._opened.http.close)
-        return self._opened
+    def _line(self, base_url: str) -> Line:
+        if base_url not in self._lines:
+            line = Line(base_url, *self._settings)
+            weakref.finalize(self, line.http.close)
+            self._lines[base_url] = line
+        self._lines[base_url].stop = self._stop
+        return self._lines[base_url]
 
-    def _session(self, ref: SecretRef, reveal: Reveal) -> Session:
+    def _session(self, access: Access, reveal: Reveal) -> Session:
+        line = self._line(access.base_url or API)  # before a secret is read: what is no address gets none
         try:
-            token = reveal(ref)
+            value = reveal(access.token)
         except SecretUnreadable as error:
             hint = next((problem.hint for problem in error.problems if problem.hint), "")
-            raise Unsent(f"the token can't be read: {error}", hint or f"provide {ref}") from None
-        return Session(self._line(), ref, token)
+            raise Unsent(f"the token can't be read: {error}", hint or f"provide {access.token}") from None
+        return Session(line, access.token, value)
 
-    def _token(self, zone: str) -> SecretRef | None:
-        named = next((ref for ref, zones in self._tokens if zones is not None and zone in zones), None)
-        return named or next((ref for ref, zones in self._tokens if zones is None), None)
+    def _access(self, zone: str) -> Access:
+        """Return the token that is for a zone. Raises `Unsent` where none is."""
+        named = next((item for item in self._tokens if item.zones is not None and zone in item.zones), None)
+        found = named or next((item for item in self._tokens if item.zones is None), None)
+        if found is None:
+            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
+        return found
 
-    def _by_token(self, seen: _Seen) -> dict[SecretRef, list[str]]:
-        groups: dict[SecretRef, list[str]] = defaultdict(list)
+    def _by_token(self, seen: _Seen) -> dict[Access, list[str]]:
+        groups: dict[Access, list[str]] = defaultdict(list)
         for zone in self._zones:
-            ref = self._token(zone)
-            if ref is None:
-                seen.fail([zone], Unsent("no token is for this zone", "name it in targets.cloudflare"))
+            try:
+                access = self._access(zone)
+            except Unsent as failure:
+                seen.fail([zone], failure)
             else:
-                groups[ref].append(zone)
+                groups[access._replace(zones=None, account=None, zone_id=None)].append(zone)
         return groups
 
     def _side_by_side(self, call: Callable[[T], R], items: Sequence[T]) -> list[R | Failure]:
@@ -156,55 +170,47 @@ class Cloudflare:
             try:
                 return list(pool.map(settle, items))
             except BaseException:
-                self._line().stopped.set()  # a signal came: nobody waits for a rate limit any more
+                for line in self._lines.values():
+                    line.stopped.set()  # a signal came: nobody waits for a rate limit any more
                 self.close()
                 raise
 
-    def _sighted(self, session: Session, zones: list[str], found: dict[str, Zone], seen: _Seen) -> Iterator[Zone]:
+    def _sighted(self, zones: list[str], found: Mapping[str, Sequence[Zone]], seen: _Seen) -> Iterator[Zone]:
         for name in zones:
-            zone = found.get(name)
-            if zone is None:
-                seen.fail([name], _unseen(name, session.ref))
+            try:
+                zone = self._access(name).choose(name, found.get(name, ()))
+            except Unsent as failure:
+                seen.fail([name], failure)
                 continue
             self._found[name] = zone
-            if zone.status not in ("active", ""):
-                seen.problems.append(_inactive(zone))
+            seen.problems += _unserved(zone)
             yield zone
 
-    def _find(self, asked: tuple[Session, list[str]]) -> dict[str, Zone]:
+    def _find(self, asked: tuple[Session, list[str]]) -> Mapping[str, Sequence[Zone]]:
         """Look zones up once: an id holds while this target lives, unless a listing fails."""
         _, zones = asked
         if all(name in self._found for name in zones):
-            return {name: self._found[name] for name in zones}
+            return {name: [self._found[name]] for name in zones}
         return find(asked)
 
     def _reach(self, name: str, reveal: Reveal) -> tuple[Session, Zone]:
-        ref = self._token(name)
-        if ref is None:
-            raise Unsent("no token is for this zone", "name it in targets.cloudflare")
-        session = self._session(ref, reveal)
+        access = self._access(name)
+        session = self._session(access, reveal)
         if name not in self._found:
-            found = find((session, [name]))
-            if name not in found:
-                raise _unseen(name, ref)
-            self._found[name] = found[name]
+            self._found[name] = access.choose(name, find((session, [name])).get(name, ()))
         return session, self._found[name]
 
 
-def _unseen(name: str, ref: SecretRef) -> Failure:
-    return Unsent(
-        f"the token {ref} sees no zone of this name",
-        f"add {name} at Cloudflare, or give the token {READ_ZONES} and {EDIT_RECORDS} for it",
-    )
-
-
-def _inactive(zone: Zone) -> Problem:
-    return Problem(
-        f"dns/{zone.name}",
-        f"Cloudflare does not serve this zone: it is {zone.status}",
-        "set Cloudflare's name servers at the registrar; records can be kept before that",
-        Severity.WARNING,
-    )
+def _unserved(zone: Zone) -> Iterator[Problem]:
+    """Warn of a zone whose records nobody gets to see, or not from here."""
+    where = f"dns/{zone.name}"
+    if zone.status not in ("active", ""):
+        summary = f"Cloudflare does not serve this zone: it is {zone.status}"
+        hint = "set Cloudflare's name servers at the registrar; records can be kept before that"
+        yield Problem(where, summary, hint, Severity.WARNING)
+    if zone.type not in ("full", ""):
+        summary = f"is a zone of type {zone.type}: its records are kept elsewhere, and what is here counts in part only"
+        yield Problem(where, summary, "keep the records of mail where the zone's own are", Severity.WARNING)
 
 
 def _read(found: tuple[Session, Zone]) -> list[Live]:

@@ -4,50 +4,103 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from reconciler.dns.names import host
-from reconciler.dns.records import AUTO_TTL, owner, record
+from reconciler.dns.records import AUTO_TTL, InvalidRecord, owner, record
+from reconciler.names import host
 from reconciler.resources import Live, Record, SecretRef
-from reconciler.targets.cloudflare.transport import Session, Torn
+from reconciler.targets.cloudflare.transport import Session, Torn, Unending, Unsent
 
 _PAGE = 5000  # records; the most that is served
 _ZONES_PAGE = 50
+_MOST, _LISTING = 1_000_000, 600.0  # records, and seconds, of one listing
 READ_ZONES = "Zone → Zone → Read"
+EDIT_RECORDS = "Zone → DNS → Edit"
 READ_RECORDS = "Zone → DNS → Read (Edit, to apply)"
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone that was found: which token reaches it, and the id it has."""
+    """A zone that was found: which token reaches it, the id it has, and in which account it is."""
 
     name: str
     ref: SecretRef
     id: str
     status: str
+    type: str = ""
+    account_id: str = ""
+    account: str = ""
+
+    def __str__(self) -> str:
+        """Render what tells it from another of its name."""
+        return f"{self.id} ({self.status or 'no status'}) in the account {self.account or '?'} ({self.account_id})"
 
 
-def find(wanted: tuple[Session, list[str]]) -> dict[str, Zone]:
-    """Look zones up with one token: one by its name, several in the listing of all. Raises `Failure`."""
+class Access(NamedTuple):
+    """A token, the zones it is for (None: all that no other names), and which of several of one name is meant.
+
+    ``account`` is an account's id or name, ``zone_id`` a zone's own id. The token is sent to ``base_url`` alone.
+    """
+
+    token: SecretRef
+    zones: Collection[str] | None = None
+    account: str | None = None
+    zone_id: str | None = None
+    base_url: str | None = None
+
+    def choose(self, name: str, found: Sequence[Zone]) -> Zone:
+        """Choose the zone that is meant among all of its name: the active one. Raises `Unsent` where none or two are.
+
+        A zone that moved to another account, or that somebody else has begun to add there, has the same name.
+        """
+        if not found:
+            raise Unsent(
+                f"the token {self.token} sees no zone of this name",
+                f"add {name} at Cloudflare, or give the token {READ_ZONES} and {EDIT_RECORDS} for it",
+            )
+        meant = [zone for zone in found if self._means(zone)]
+        left = [zone for zone in meant if zone.status == "active"] or meant
+        shown = "; ".join(map(str, left or found))
+        if not left:
+            hint = "correct `account` or `zone_id` in targets.cloudflare"
+            raise Unsent(f"the token {self.token} sees this zone elsewhere only: {shown}", hint)
+        if len(left) > 1:
+            hint = "say which with `account` or `zone_id` in targets.cloudflare, or use a token for one account alone"
+            raise Unsent(f"the token {self.token} sees {len(left)} zones of this name: {shown}", hint)
+        return left[0]
+
+    def _means(self, zone: Zone) -> bool:
+        known = (zone.account_id, zone.account.casefold())
+        account = self.account is None or self.account in known or self.account.casefold() in known
+        return account and self.zone_id in (None, zone.id)
+
+
+def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
+    """Look zones up with one token: one by its name, several in the listing of all; several may have one name.
+
+    Raises `Failure`.
+    """
     session, names = wanted
     if len(names) == 1:
         items, *_ = _items(session.get("/zones", {"name": names[0]}, READ_ZONES), "the listing of zones")
         pages: Iterable[list[dict[str, Any]]] = [items]
     else:
         pages = _pages(session, "/zones", READ_ZONES, "the listing of zones", _ZONES_PAGE)
-    found: dict[str, Zone] = {}
-    for page in pages:
-        for raw in page:
-            try:
-                name = host(raw.get("name"))
-            except (ValueError, TypeError):
-                continue
-            if name in names and re.fullmatch(r"[A-Za-z0-9]+", str(raw.get("id"))):
-                found[name] = Zone(name, session.ref, raw["id"], str(raw.get("status") or ""))
-        if len(found) == len(names):
-            break
+    found: dict[str, list[Zone]] = defaultdict(list)
+    for raw in (item for page in pages for item in page):
+        try:
+            name = host(raw.get("name"))
+        except (ValueError, TypeError):
+            continue
+        if name in names and re.fullmatch(r"[A-Za-z0-9]+", str(raw.get("id"))):
+            account = raw.get("account")
+            account = account if isinstance(account, dict) else {}
+            told = (raw.get("status"), raw.get("type"), account.get("id"), account.get("name"))
+            found[name].append(Zone(name, session.ref, raw["id"], *(str(item or "") for item in told)))
     return found
 
 
@@ -66,9 +119,11 @@ def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], 
 def _pages(session: Session, path: str, right: str, what: str, size: int) -> Iterator[list[dict[str, Any]]]:
     """Yield a listing's pages until all that its total promises is there. Raises `Torn` where it is not."""
     seen: set[str] = set()
-    page, total = 0, None
+    page, total, until = 0, None, time.monotonic() + _LISTING
     while total is None or len(seen) < total:
         page += 1
+        if time.monotonic() > until or (total or 0) > _MOST:
+            raise Unending(f"{what} does not end: {len(seen)} of {total}", "check base_url, and proxies on the way")
         items, count, pages = _items(session.get(path, {"page": page, "per_page": size}, right), what)
         if total not in (None, count):
             raise Torn(f"{what} changed while it was read", "plan again")
@@ -105,20 +160,23 @@ def _records(session: Session, zone: str, zone_id: str) -> list[Live]:
 def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
     """Make a live record of what the API listed; None for SOA and the zone's own NS, which are Cloudflare's.
 
-    ``detail`` is the comment as it stands, so that another's text is kept to the byte.
+    ``detail`` is the comment as it stands, so that another's text is kept to the byte. What can't be understood is
+    shown as far as it can be, and never written.
     """
     type_, name, comment, data = raw.get("type"), raw.get("name"), raw.get("comment"), raw.get("data")
     if not isinstance(type_, str) or not isinstance(name, str):
         raise Torn(f"the listing of {zone} holds a record without type or name", "plan again")
-    if type_ == "SOA" or (type_ == "NS" and name == zone):
-        return None
     comment = sys.intern(comment) if isinstance(comment, str) and comment else None  # thousands bear our mark
     text, stack = owner(comment) if comment else (None, None)
+    if type_ == "SOA" or (type_ == "NS" and name == zone and stack is None):
+        return None
+    meta, why = raw.get("meta"), ""
+    fixed = "Cloudflare keeps it itself (Email Routing)" if isinstance(meta, dict) and meta.get("read_only") else ""
     try:
         resource = record(
             zone,
             type_,
-            name,
+            f"{name}.",  # it is whole
             raw.get("content"),
             ttl=raw.get("ttl", AUTO_TTL),
             proxied=raw.get("proxied") is True,
@@ -126,8 +184,8 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
             data=data if isinstance(data, dict) else None,
             comment=text,
         )
-    except (ValueError, TypeError):  # what we can't read is shown as it is, and equals nothing that is desired
-        resource = Record(zone, type_, name.removesuffix(f".{zone}"), str(raw.get("content")), comment=text)
-    meta = raw.get("meta")
-    fixed = "Cloudflare keeps it itself (Email Routing)" if isinstance(meta, dict) and meta.get("read_only") else ""
-    return Live(resource, raw["id"], stack, fixed, comment)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        why = f"it can't be understood ({error if isinstance(error, InvalidRecord) else 'a value of another kind'})"
+        within = "@" if name == zone else name.removesuffix(f".{zone}")
+        resource = Record(zone, type_, within, str(raw.get("content")), comment=text)
+    return Live(resource, raw["id"], stack, fixed or why, comment, unread=bool(why))

@@ -6,7 +6,6 @@ goes wrong is told apart by what may have happened at Cloudflare.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import threading
@@ -18,7 +17,7 @@ from reconciler import http
 from reconciler.problem import Problem
 from reconciler.resources import SecretRef
 from reconciler.target import Progress, Stopped
-from reconciler.url import may_go_plain
+from reconciler.url import NoAddress, parse
 
 if TYPE_CHECKING:
     import httpx
@@ -50,6 +49,10 @@ class Unsent(Failure):
 
 class Lost(Failure):
     """No answer, or none that can be read: what was asked for may have happened."""
+
+
+class Unending(Lost):
+    """An answer larger or slower than any that is meant well: whoever answers so is not asked again."""
 
 
 class Torn(Failure):
@@ -112,18 +115,24 @@ class Line:
     """What all requests share: the connections, patience, and whom to tell about waiting."""
 
     def __init__(self, base_url: str, progress: Progress, patience: float, timeout: float) -> None:
-        import httpx
-
-        self.base_url = base_url
+        """Prepare a client; nothing is sent yet. Raises `Unsent` for what is no URL, or would be asked in clear."""
+        try:
+            address = parse(base_url)
+        except NoAddress as error:
+            raise Unsent(f"can't connect: base_url {error.summary}", error.hint) from None
+        if not address.may_go_plain():
+            raise Unsent(f"{address.url} would get the token in clear text", "use https")
+        self.base_url = address.url
         self.progress = progress
         self.patience = patience
-        self.timeout = timeout
         self.stopped = threading.Event()
         self.stop: Stopped = lambda: False  # what an application asks between its writes
-        # A context for TLS takes long to make: none for plain http, and one for all tokens.
-        self.http = httpx.Client(
-            verify=base_url.startswith("https:"), timeout=httpx.Timeout(timeout, connect=min(10.0, timeout))
-        )
+        # One for all its tokens: a context for TLS takes long to make.
+        bounds = http.Bounds(_LARGEST, seconds=2 * timeout, silence=timeout, connect=min(10.0, timeout))
+        try:
+            self.http = http.client(address, bounds, proxied=True)
+        except http.Unsent as error:
+            raise Unsent(f"{address.url}: can't connect: {error}", "or reach it without a proxy") from None
 
     def wait(self, seconds: float, why: str) -> None:
         """Wait, and say what for. Raises `Unsent` when a signal comes: a rate limit lasts minutes."""
@@ -140,8 +149,6 @@ class Session:
     def __init__(self, line: Line, ref: SecretRef, token: str) -> None:
         from cloudflare import Cloudflare as Sdk
 
-        if not may_go_plain(line.base_url):
-            raise Unsent(f"{line.base_url} would get the token {ref} in clear text", "use https")
         if not re.fullmatch(r"[!-~]+", token):
             raise Unsent(
                 f"the secret {ref} holds white space or characters that no token has",
@@ -158,7 +165,7 @@ class Session:
 
     def get(self, path: str, query: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Read, again after a throttling or a fault; ``right`` is what the token needs. Raises `Failure`."""
-        waited, tries, throttled = 0.0, 0, 0
+        began, tries, throttled = time.monotonic(), 0, 0
         while True:
             try:
                 return self._send("GET", path, right, query=query)
@@ -168,25 +175,23 @@ class Session:
                 pause = _pause(error, throttled)
             except (Lost, Unsent) as error:
                 failure, tries = error, tries + 1
-                if tries == _TRIES or self._line.stopped.is_set():
+                if tries == _TRIES or self._line.stopped.is_set() or isinstance(error, Unending):
                     raise
                 pause = _PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
-            waited += pause
-            if waited > self._line.patience:
+            if time.monotonic() - began + pause > self._line.patience:
                 raise failure
             self._line.wait(pause, failure.summary)
 
     def post(self, path: str, body: Mapping[str, Any], right: str) -> dict[str, Any]:
         """Write once; again only after a throttling, which is a refusal. Raises `Failure`."""
-        waited, throttled = 0.0, 0
+        began, throttled = time.monotonic(), 0
         while True:
             try:
                 return self._send("POST", path, right, body=body)
             except Throttled as error:
                 throttled += 1
                 pause = _pause(error, throttled)
-                waited += pause
-                if waited > self._line.patience:
+                if time.monotonic() - began + pause > self._line.patience:
                     raise
                 self._line.wait(pause, error.summary)
 
@@ -194,17 +199,14 @@ class Session:
         self, method: str, path: str, right: str, *, query: Mapping[str, Any] | None = None, body: Any = None
     ) -> dict[str, Any]:
         what = f"{method} {self._line.base_url}{path}"
-        response, content = self._exchange(what, method, path, query, body)
+        response = self._exchange(what, method, path, query, body)
         status = response.status_code
         if status == 429:  # noqa: PLR2004 (Too Many Requests)
             asked = http.retry_after(response.headers, "x-ratelimit-reset")
             raise Throttled(f"{what}: too many requests (429)", _SILENCE if asked is None else asked)
         if status >= 500 or status == 408:  # noqa: PLR2004 (the server's fault; Request Timeout)
             raise Lost(f"{what}: Cloudflare failed with {status}", "try again; see https://www.cloudflarestatus.com")
-        try:
-            answer = json.loads(content, object_hook=_read_part)
-        except (ValueError, RecursionError):
-            answer = None
+        answer = http.parsed(response.content, _read_part)
         if isinstance(answer, dict) and answer.get("success") is True and response.is_success:
             return answer
         if isinstance(answer, dict) and (answer.get("success") is False or not response.is_success):
@@ -215,27 +217,22 @@ class Session:
 
     def _exchange(
         self, what: str, method: str, path: str, query: Mapping[str, Any] | None, body: Any
-    ) -> tuple[httpx.Response, bytes]:
-        """Send a request and read its answer, whatever its status."""
+    ) -> httpx.Response:
+        """Send a request and return its answer, whatever its status: it is whole, and within bounds."""
         import httpx
-        from cloudflare import APIConnectionError, APIStatusError, Stream
+        from cloudflare import APIConnectionError, APIStatusError
 
-        raw: Any = {"cast_to": httpx.Response, "stream": True, "stream_cls": Stream[httpx.Response]}
+        raw: Any = {"cast_to": httpx.Response}
         try:
             if method == "GET":
                 answer = self._sdk.get(path, options={"params": query or {}, "follow_redirects": False}, **raw)
             else:
                 answer = self._sdk.post(path, body=body, options={"follow_redirects": False}, **raw)
-            response = cast("httpx.Response", answer)
-            return response, http.body(response, http.Bounds(_LARGEST, 4 * self._line.timeout))
         except APIStatusError as error:
-            return error.response, error.response.content
+            return error.response
         except APIConnectionError as error:
-            raise _broken(what, http.unanswered(error.__cause__ or error)) from None
-        except httpx.HTTPError as error:
-            raise _broken(what, http.unanswered(error)) from None
-        except http.Endless as error:
-            raise _broken(what, error) from None
+            raise _broken(what, error.__cause__ or error) from None
+        return cast("httpx.Response", answer)
 
     def _refusal(self, what: str, status: int, errors: Any, right: str) -> Refused:
         told = list(leaves(errors))
@@ -274,11 +271,11 @@ def _advice(codes: frozenset[int]) -> str:
     return "; ".join(dict.fromkeys(HINTS[code] for code in sorted(codes) if code in HINTS)) if codes else _ON_THE_WAY
 
 
-def _broken(what: str, error: http.Unanswered) -> Failure:
+def _broken(what: str, error: BaseException) -> Failure:
     """Say which request did not get an answer, and whether it can have done anything."""
     if isinstance(error, http.Endless):
-        return Lost(f"{what}: {error}", _ON_THE_WAY)
-    if isinstance(error, http.Lost):
+        return Unending(f"{what}: {error}", _ON_THE_WAY)
+    if not isinstance(error, http.Unsent):
         return Lost(f"{what}: no answer: {error}", "check the network, and plan again")
     if "SSL" in str(error) or "CERTIFICATE" in str(error):
         return Unsent(f"{what}: TLS failed: {error}", "check the clock, the CA certificates and proxies on the way")

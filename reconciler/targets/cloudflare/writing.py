@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from reconciler.dns import text, types
-from reconciler.dns.names import absolute
 from reconciler.dns.records import marked
+from reconciler.names import absolute
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Record
 from reconciler.target import Change, Outcome, Status, Stopped, differences
-from reconciler.targets.cloudflare.listing import Zone, listing
+from reconciler.targets.cloudflare.listing import EDIT_RECORDS, Zone, listing
 from reconciler.targets.cloudflare.transport import CONTRADICTED, QUOTA, Failure, Lost, Refused, Session, Unsent
 
 BATCH_LIMIT = 200  # operations; what every plan allows
-EDIT_RECORDS = "Zone → DNS → Edit"
 
 
 class _Now:

@@ -15,7 +15,7 @@ from reconciler.targets.compose.engine import Engine, Patience
 from reconciler.targets.compose.program import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from reconciler.target import Change
     from reconciler.targets.compose.proof import Door
@@ -37,7 +37,8 @@ class Compose:
 
     ``shared`` are the links that only must agree, each a sequence of ``(service, variable)``. ``routes`` says where a
     mail server is reached from here instead (``{("smtp.example", 587): ("127.0.0.1", 2525)}``), for the proof of
-    credentials; the certificate still has to be that of the declared host.
+    credentials; the certificate still has to be that of the declared host. ``public`` are the texts that may be shown
+    where they are live: the declared providers' hosts and the like.
     """
 
     name = "compose"
@@ -55,6 +56,7 @@ class Compose:
         progress: Progress = lambda _: None,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
         routes: Mapping[Door, Door] | None = None,
+        public: Collection[str] = (),
     ) -> None:
         self.files = tuple(item.absolute() for item in ([file] if isinstance(file, Path) else file))
         self.env_file = env_file.absolute()
@@ -66,6 +68,7 @@ class Compose:
         self.progress = progress
         self.patience = patience
         self.routes = dict(routes or {})
+        self.public = frozenset(public)
 
     def program(self, host: str) -> Program:
         """Return the program, called for the engine at ``host``: both follow the same one."""
@@ -100,7 +103,7 @@ class Compose:
         live = []
         for view in seen:
             why = "the desired value can't be read" if view.wanted.address in unreadable else ""
-            resource = values.observed(view, why)
+            resource = values.observed(view, self.public, why)
             if resource is not None:
                 live.append(Live(resource, id=view.variable, detail=_detail(view, snapshot)))
         return Observation(
@@ -117,7 +120,7 @@ class Compose:
         from reconciler.targets.compose import judge
         from reconciler.targets.compose.project import ComposeFiles
 
-        yield from judge.problems(seen, snapshot, ComposeFiles(self.files))
+        yield from judge.problems(seen, snapshot, ComposeFiles(self.files), self.public)
         for view in seen:
             if error := unreadable.get(view.wanted.address):
                 yield from judge.unreadable(view, error)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.problem import Problem, SecretUnreadable, Severity
+from reconciler.secrecy import Withheld, disclosed, is_secret_name
 from reconciler.targets.compose.project import ComposeFiles, ComposeLine, open_up
 from reconciler.targets.compose.snapshot import Snapshot, View
+
+_ONLY_VARIABLES = re.compile(r"(\$\{\w+\}|\$\w+|[^\w\s$])*")
 
 
 def scope(service: str) -> str:
@@ -22,8 +26,13 @@ def unreadable(view: View, error: SecretUnreadable) -> Iterator[Problem]:
         yield replace(problem, scope=scope(view.wanted.service))
 
 
-def problems(views: Sequence[View], snapshot: Snapshot, places: ComposeFiles) -> Iterator[Problem]:
-    """Yield all that stands in the way of these variables, and all that is worth knowing of them."""
+def problems(
+    views: Sequence[View], snapshot: Snapshot, places: ComposeFiles, public: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Yield all that stands in the way of these variables, and all that is worth knowing of them.
+
+    Of what the compose files say only what is ``public`` is repeated: anything else may be a secret.
+    """
     missing = set()
     for service in dict.fromkeys(view.wanted.service for view in views):
         for problem in _service(service, snapshot, places):
@@ -31,7 +40,7 @@ def problems(views: Sequence[View], snapshot: Snapshot, places: ComposeFiles) ->
             yield problem
     present = [view for view in views if view.wanted.service not in missing]
     for view in present:
-        yield from _entry(view, snapshot, places)
+        yield from _entry(view, snapshot, places, public)
     yield from _conflicts(present)
     yield from _used_elsewhere(present, snapshot)
     yield from _duplicates(present, snapshot)
@@ -51,7 +60,7 @@ def _service(service: str, snapshot: Snapshot, places: ComposeFiles) -> Iterator
 
 
 # -------------------------------------------------------------------------------------------------------- entries
-def _entry(view: View, snapshot: Snapshot, places: ComposeFiles) -> Iterator[Problem]:
+def _entry(view: View, snapshot: Snapshot, places: ComposeFiles, public: Collection[str]) -> Iterator[Problem]:
     """Yield why the env file can't give a variable its value. A literal that already has it is fine."""
     address, service = view.wanted.address, view.wanted.service
     if not view.misconfigured:
@@ -59,27 +68,29 @@ def _entry(view: View, snapshot: Snapshot, places: ComposeFiles) -> Iterator[Pro
     if any("\0" in text for text in view.texts):
         yield Problem(address, "the value holds a NUL, which no environment can", "remove it", scope=scope(service))
     elif not view.declared:
-        yield _undeclared(view, snapshot, places)
+        yield _undeclared(view, snapshot, places, public)
     elif view.interpolation is None:
-        yield _literal(view, snapshot, places)
+        yield _literal(view, snapshot, places, public)
     elif view.text == "" and not view.interpolation.may_be_empty:
-        yield _never_empty(view, places)
+        yield _never_empty(view, places, public)
 
 
-def _literal(view: View, snapshot: Snapshot, places: ComposeFiles) -> Problem:
+def _literal(view: View, snapshot: Snapshot, places: ComposeFiles, public: Collection[str]) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place = places.of(service, name)
     raw = snapshot.project.written[service][name]
-    value = open_up(_free_variable(view, snapshot), raw, secret=view.secret)
+    value = open_up(_free_variable(view, snapshot), raw, secret=not _may_show(view, raw, public))
     what = "holds a literal" if raw is None or "$" not in raw.replace("$$", "") else "is more than one variable"
     summary = f"{place or 'the compose file'} {what}, which the env file can't change"
     return _refuse(view, summary, f"put there: `{_line(place, name, value)}`")
 
 
-def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles) -> Problem:
+def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles, public: Collection[str]) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place = places.of(service)
-    value = open_up(_free_variable(view, snapshot), view.configured, secret=view.secret)
+    value = open_up(
+        _free_variable(view, snapshot), view.configured, secret=not _may_show(view, view.configured, public)
+    )
     if view.configured is None:
         summary = f"the service has no entry for it ({place or 'compose file'})"
     else:
@@ -87,12 +98,22 @@ def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles) -> Problem
     return _refuse(view, summary, f"add to the service's environment: `{_line(place, name, value)}`")
 
 
-def _never_empty(view: View, places: ComposeFiles) -> Problem:
+def _never_empty(view: View, places: ComposeFiles, public: Collection[str]) -> Problem:
     service, name = view.wanted.service, view.wanted.name
     place, found = places.of(service, name), view.interpolation
     operator, default = (found.operator.lstrip(":"), found.default) if found else ("", "")
+    default = default if _may_show(view, default, public) else ""
     summary = f"{place or 'the compose file'} takes an empty value for none"
     return _refuse(view, summary, f"put there: `{_line(place, name, f'${{{view.variable}{operator}{default}}}')}`")
+
+
+def _may_show(view: View, text: str | None, public: Collection[str]) -> bool:
+    """Whether what the compose files say in a value's place may be repeated: it may be a secret that has yet to go."""
+    if not text or _ONLY_VARIABLES.fullmatch(text):
+        return True
+    if view.secret or is_secret_name(view.wanted.name):
+        return False
+    return not isinstance(disclosed(text, view.text, lambda item: item in public), Withheld)
 
 
 def _refuse(view: View, summary: str, hint: str) -> Problem:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
+from reconciler.secrecy import without_values
 from reconciler.targets.compose.envfile import EnvFile, check_place
 
 OLDEST = (2, 20)
 _READ_TIMEOUT = 60.0  # seconds; 0.3 is usual
 _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace period
+_KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
+_TELLING = 6  # characters of a part of a word that may be a secret of its own
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
 
@@ -112,9 +115,13 @@ class Program:
             raise TargetUnreadable(Problem(where, summary, hint, scope="compose")) from None
 
     def _failure(self, summary: str, output: str, secrets: Iterable[str] = ()) -> TargetUnreadable:
-        """Put Compose's words behind ours. It repeats values of the env file in some of them."""
-        hidden = [*secrets, *self._words()]
-        lines = [line.strip() for line in redact(output, hidden).splitlines() if line.strip()]
+        """Put Compose's words behind ours. In some of them it repeats values of its files, in quotes and bare."""
+        written = [_read(file) for file in self.files]
+        names = {name for text in (*written, _read(self.env_file)) for name in _KEY.findall(text)}
+        bare = (word for text in written for line in text.splitlines() for word in _value_words(line))
+        hidden = [*secrets, *self._words(), *(word for word in bare if word not in names)]
+        told = redact(without_values(output, names), hidden)
+        lines = [line.strip() for line in told.splitlines() if line.strip()]
         said = "; ".join(lines[-3:])[:500]
         where = ", ".join(str(file) for file in self.files)
         return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))
@@ -124,6 +131,21 @@ class Program:
             return list(EnvFile.read(self.env_file, "").words())
         except TargetUnreadable:
             return ()
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _value_words(line: str) -> Iterator[str]:
+    """Yield what stands behind a line's key: whole, as Compose repeats it unescaped, its words, and their parts."""
+    value = "" if line.lstrip().startswith("#") else _KEY.sub("", line).strip()
+    yield from (text for text in (value.strip("\"'"), value.strip("\"'").replace("$$", "$")) if len(text) >= _TELLING)
+    for word in re.findall(r"[^\s\"'\\$={},\[\]]{4,}", value):
+        yield from (word, *(part for part in re.split("[:/@?+-]", word) if len(part) >= _TELLING))
 
 
 def _hint(said: str) -> str:

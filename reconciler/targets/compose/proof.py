@@ -9,15 +9,20 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from reconciler import url
+from reconciler.deadline import Deadline
 from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
-from reconciler.resources import Login
+from reconciler.resources import Login, SecretRef
 from reconciler.targets.compose.program import redact
 
 _API_KEY = "xkeysib-"  # of Brevo, whose SMTP keys begin with xsmtpsib-
-_TIMEOUT = 5.0  # seconds for a connection, and for each answer
+_TIMEOUT = 5.0  # seconds for a connection, and for each answer as a whole
 _VERDICT = 30.0  # seconds for the answer to AUTH: servers make who guesses wait
+_SESSION = 60.0  # seconds for all of it
+_LARGEST = 1 << 16  # bytes of one answer; a real one has some hundred
 
 Door = tuple[str, int]
 
@@ -77,10 +82,11 @@ class _Session(smtplib.SMTP):
         self._door = door
         self._context = _context(login)
         self._implicit = login.port in IMPLICIT_TLS
-        super().__init__(login.host, login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
+        self._deadline, self.patience = Deadline(_SESSION), _TIMEOUT
+        super().__init__(url.host(login.host), login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
-        connection = socket.create_connection(self._door, timeout)
+        connection = self._deadline.connect(*self._door, each=timeout)
         if not self._implicit:
             return connection
         try:
@@ -88,6 +94,20 @@ class _Session(smtplib.SMTP):
         except BaseException:
             connection.close()
             raise
+
+    def send(self, s: Any) -> None:
+        """Send a command, and wait no longer than for an answer."""
+        if self.sock is not None:
+            self.sock.settimeout(self._deadline.left(self.patience))
+        super().send(s)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Read one answer, however many lines it has, within its bounds of time and size."""
+        if self.file is None and self.sock is not None:  # a new one where TLS has begun
+            self.file = _Lines(self.sock)
+        if isinstance(self.file, _Lines):
+            self.file.deadline = Deadline(self._deadline.left(self.patience), _LARGEST)
+        return super().getreply()
 
     def secure(self) -> bool:
         """Go over to TLS where it is not on yet; False when the server offers none."""
@@ -99,6 +119,28 @@ class _Session(smtplib.SMTP):
         self.starttls(context=self._context)
         self.ehlo()
         return True
+
+
+class _Lines:
+    """What `smtplib` reads lines from: a file of a socket would wait anew for every byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._rest = connection, b""
+        self.deadline = Deadline(0.0)
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line, or what there is of it at its limit or at the end. Raises OSError."""
+        while b"\n" not in self._rest[:limit] and len(self._rest) < limit:
+            data = self.deadline.receive(self._connection, limit)
+            if not data:
+                break
+            self._rest += data
+        end = min(limit, self._rest.find(b"\n") + 1 or limit)
+        line, self._rest = self._rest[:end], self._rest[end:]
+        return line
+
+    def close(self) -> None:
+        """Leave the socket to the session."""
 
 
 def _context(login: Login) -> ssl.SSLContext:
@@ -126,10 +168,9 @@ def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
         return replace(_judged(credentials, where, *answer), sent=True)
 
 
-def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
+def _authenticate(session: _Session, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
     """Send the credentials once. `smtplib.SMTP.login` tries every mechanism in turn, and a server counts each."""
-    if session.sock is not None:
-        session.sock.settimeout(_VERDICT)
+    session.patience = _VERDICT
     if "PLAIN" in mechanisms:  # RFC 4616
         message = _encode(f"\0{credentials.username}\0{credentials.password}")
         answer = session.docmd("AUTH", f"PLAIN {message}")
@@ -139,8 +180,7 @@ def _authenticate(session: smtplib.SMTP, credentials: Credentials, mechanisms: S
             if answer[0] != 334:  # noqa: PLR2004 (RFC 4954: the server is ready for the next part)
                 break
             answer = session.docmd(_encode(text))
-    if session.sock is not None:
-        session.sock.settimeout(_TIMEOUT)
+    session.patience = _TIMEOUT
     with contextlib.suppress(smtplib.SMTPException, OSError):
         session.quit()
     return answer
@@ -152,13 +192,14 @@ def _encode(text: str) -> str:
 
 def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Proof:
     """Read the answer to AUTH, RFC 4954 section 6."""
-    secrets = (credentials.password, _encode(credentials.password))
-    said = redact(f"{code} {text.decode(errors='replace')}", secrets).replace("\n", " ")[:200]
+    named = credentials.login.username
+    hidden = (credentials.password, *([credentials.username] if isinstance(named, SecretRef) else []))
+    said = redact(f"{code} {text.decode(errors='replace')}", hidden).replace("\n", " ")[:200]
     if code == 235:  # noqa: PLR2004
         return Proof()
     if 400 <= code < 500:  # noqa: PLR2004 (a transient failure proves nothing)
         return Proof(note=f"the login at {where} could not be tried: {said}")
-    hint = f"check username and password of {credentials.login.account or credentials.username}; nothing was changed"
+    hint = f"check username and password of {credentials.login.account or named}; nothing was changed"
     return Proof(refused=Problem(where, f"the server refuses the login: {said}", hint))
 
 

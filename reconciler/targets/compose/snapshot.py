@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.problem import Problem, Refused, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrecy import Public, Withheld, is_secret_name
+from reconciler.secrets.schemes import clear, is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
@@ -221,7 +222,7 @@ class Values:
         value = wanted.running
         secrets = _secrets(wanted)
         for ref in wanted.clear:
-            if is_crypt_hash(self[ref]):
+            if is_crypt_hash(self[ref]) or clear(self[ref]) != self[ref]:
                 raise _no_clear_value(wanted, ref)
         texts = tuple(dict.fromkeys(self[item] for item in secrets)) or ((value,) if isinstance(value, str) else ())
         return self._view(snapshot, wanted, texts)
@@ -243,13 +244,18 @@ class Values:
             declared=name in project.written.get(service, {}),
         )
 
-    def observed(self, view: View, why: str = "") -> Variable | None:
-        """Return the live variable: plain text, or of a secret the verdict only. None when it stands nowhere."""
+    def observed(self, view: View, public: Collection[str], why: str = "") -> Variable | None:
+        """Return the live variable; of a secret the verdict only. None when it stands nowhere.
+
+        What runs is a stranger's to us, whatever is declared: of a text that is not the declared one only what is
+        ``public`` may be shown, and under a name that tells of a secret not even that.
+        """
         if view.oldest is None and view.configured is None:
             return None
         wanted = view.wanted
         if not view.secret:
-            return Variable(wanted.service, wanted.name, view.oldest, view.configured)
+            running, configured = (_known(item, wanted, public) for item in (view.oldest, view.configured))
+            return Variable(wanted.service, wanted.name, running, configured)
         return Variable(
             wanted.service,
             wanted.name,
@@ -266,11 +272,21 @@ class Values:
         return Different()
 
 
+def _known(value: str | None, wanted: Variable, public: Collection[str]) -> str | Withheld | None:
+    if not value or value == wanted.running:
+        return value
+    return Public(value) if value in public and not is_secret_name(wanted.name) else Withheld(value)
+
+
 def _no_clear_value(wanted: Variable, ref: SecretRef) -> SecretUnreadable:
-    """Make the error for a password of which only the hash is known (contract: a hash can't feed a consumer)."""
+    """Make the error for a password that is not as one types it (contract: a hash can't feed a consumer)."""
     hint = f"let {ref} hold the clear value: the mail server gets a hash of it all the same"
     return SecretUnreadable(
-        Problem(wanted.address, f"the password {ref} is a hash, with which {wanted.service} can't log in", hint)
+        Problem(
+            wanted.address,
+            f"the password {ref} is a hash, or begins with {{PLAIN}}, with which {wanted.service} can't log in",
+            hint,
+        )
     )
 
 

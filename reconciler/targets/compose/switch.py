@@ -6,11 +6,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from reconciler import files
+from reconciler import files, url
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
-from reconciler.resources import Login, Special, Variable
+from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
@@ -23,6 +22,8 @@ from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
     from reconciler.targets.compose import Compose
+
+_TELLING = 4  # characters; a shorter value of an environment tells nothing
 
 
 @dataclass(slots=True)
@@ -49,7 +50,6 @@ class Switch:
         self.engine = engine
         self.program = target.program(engine.host)
         self.values = Values(reveal)
-        self.former_secrets: set[str] = set()
 
     def apply(self, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
         """Yield one outcome each. A service is switched as a whole or not at all."""
@@ -94,7 +94,6 @@ class Switch:
                 else:
                     view = self.values.view(self.snapshot, variable)
                     service.views.append(view)
-                    self.former_secrets |= {item for item in view.running if item and view.secret}
             except SecretUnreadable as error:
                 service.problem = error.problems[0]
 
@@ -103,7 +102,7 @@ class Switch:
         views = [view for service in services for view in service.views]
         found = {
             problem.scope: problem
-            for problem in judge.problems(views, self.snapshot, ComposeFiles(self.program.files))
+            for problem in judge.problems(views, self.snapshot, ComposeFiles(self.program.files), self.target.public)
             if problem.severity is not Severity.WARNING
         }
         for service in services:
@@ -133,10 +132,11 @@ class Switch:
         if isinstance(login.username, Special):
             return Proof(note=f"the login at {login.host}:{login.port} could not be tried: its name is not known yet")
         try:
-            credentials = Credentials(login, login.username, self.values[login.password])
+            name = self.values[login.username] if isinstance(login.username, SecretRef) else login.username
+            credentials = Credentials(login, name, self.values[login.password])
         except SecretUnreadable as error:
             return Proof(refused=error.problems[0])
-        door = (login.host, login.port)
+        door = (url.host(login.host), login.port)
         if door in self.target.routes:
             return prove(credentials, [self.target.routes[door]])
         project = self.snapshot.project
@@ -157,7 +157,7 @@ class Switch:
         container's own address leads nowhere on macOS, where the engine runs in a virtual machine.
         """
         containers = [item for service in named for item in self.snapshot.replicas(service)]
-        here = (urlsplit(self.engine.host).hostname if self.engine.remote else None) or "127.0.0.1"
+        here = self.engine.address.host if self.engine.remote and self.engine.address else "127.0.0.1"
         published = [item.ports[login.port] for item in containers if login.port in item.ports]
         inside = [] if self.engine.remote else [(ip, login.port) for item in containers for ip in item.addresses]
         return [(ip or here, port) for ip, port in published] + inside
@@ -301,18 +301,21 @@ class Switch:
         return before.having({**before.ours, **known}) if known else before
 
     def _log(self, service: str) -> str:
-        """Quote the end of a service's log, without secrets; nothing where the engine does not give it."""
+        """Quote the end of a service's log, without any value of an environment; nothing where the engine is silent."""
+        name = self.snapshot.project.name
         try:
             everything = self.engine.containers()
+            mine = [item for item in everything if (item.project, item.service) == (name, service) and not item.one_off]
+            found = [self.engine.details(item) for item in mine]
         except TargetUnreadable:
             return ""
-        name = self.snapshot.project.name
-        mine = [item for item in everything if (item.project, item.service) == (name, service) and not item.one_off]
         if not mine:
             return ""
-        text = self.engine.last_lines(max(mine, key=lambda item: item.created))
-        hidden = {*self.values.revealed, *self.snapshot.env_file.values(), *self.former_secrets}
-        lines = [line.strip() for line in redact(text, hidden).splitlines() if line.strip()]
+        last = max(mine, key=lambda item: item.created)
+        environments = [item.environment for item in (*found, *self.snapshot.details.values()) if item is not None]
+        former = {text for environment in environments for text in environment.values() if len(text) >= _TELLING}
+        hidden = {*self.values.revealed, *self.snapshot.env_file.values(), *former}
+        lines = [line.strip() for line in redact(self.engine.last_lines(last), hidden).splitlines() if line.strip()]
         return f" (its log ends: {' | '.join(lines)[-400:]})" if lines else ""
 
 

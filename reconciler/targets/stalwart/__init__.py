@@ -7,15 +7,14 @@ there (`connection`, `container`, `host`), what differs between releases (`relea
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import ipaddress
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
+from reconciler import url
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity, TargetUnreadable
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
@@ -23,9 +22,9 @@ from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mo
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
-from reconciler.targets.stalwart.jmap.passwords import PasswordChecks
+from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.rest.target import StalwartRest
-from reconciler.url import is_loopback
+from reconciler.url import Address
 
 if TYPE_CHECKING:
     from reconciler.targets.stalwart.jmap.target import StalwartJmap
@@ -148,17 +147,12 @@ class Stalwart:
             hint = "a restart without STALWART_RECOVERY_MODE and with its config.json ends that; then import again"
             summary = "is in bootstrap or recovery mode: what it has can't be seen"
             raise Refused(replace(self._problem(summary, hint), severity=Severity.REFUSED))
-        with self._connect(reveal) as connection:
-            if found is Mode.REST:
-                from reconciler.targets.stalwart.rest import survey as rest_survey
-
-                return rest_survey.survey(connection, reveal, self._docker)
-            from reconciler.targets.stalwart.jmap import survey as jmap_survey
-
-            try:
-                return jmap_survey.survey(connection, reveal, self._docker, self._domain)
-            except Bootstrapping as error:  # a proxy hid the probe
-                raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
+        if found is Mode.REST:
+            return self._rest.survey(reveal)
+        try:
+            return self._jmap.survey(reveal)
+        except Bootstrapping as error:  # a proxy hid the probe
+            raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
 
     # ------------------------------------------------------------------------------------------------------ generations
     def _detected(self, reveal: Reveal) -> Mode:
@@ -193,7 +187,7 @@ class Stalwart:
         return replace(self._problem(summary, hint), severity=Severity.WARNING, scope="")
 
     def _mismatch(self, found: Mode) -> Problem:
-        path = urlsplit(self.url).path
+        path = url.parse(self.url).path  # it was parsed to ask there
         return self._problem(
             f"is {_VERSIONS[found]}, but targets.stalwart.generation is {self.generation}",
             (f"take {path} out of the url, where nothing is found below it; else " if path else "")
@@ -204,32 +198,38 @@ class Stalwart:
     # ------------------------------------------------------------------------------------------------------ connecting
     def _connect(self, reveal: Reveal) -> Connection:
         """Open a connection; no credential goes over a line that others may read."""
-        parts = _parts(self.url)
-        if parts is None:  # the environment's: the directory's was looked at when it was loaded
-            hint = "write STALWART_URL, or targets.stalwart.url, like https://mail.example.com:8443"
-            raise TargetUnreadable(self._problem("is no URL", hint))
-        if parts.scheme == "http" and not self._allow_plain_http and not self._is_private(parts.hostname or ""):
-            raise TargetUnreadable(
-                self._problem(
-                    "would send the administrator's password unencrypted",
-                    "use https://, an SSH tunnel to loopback, or the container's own name or address; where the line "
-                    "is safe all the same, write `allow_plain_http: true` under targets.stalwart",
-                )
-            )
-        return Connection(self.url, self._login, reveal, self._progress, self._trust)
-
-    def _is_private(self, host: str) -> bool:
-        """Whether plain HTTP stays on this machine: loopback, the declared container, or its private network."""
-        if is_loopback(host):
-            return True
-        if self._docker is None:
-            return False
-        if host == self._docker.name:
-            return True
         try:
-            return _is_own(host, self._docker.inspect())
-        except DockerUnreachable:
-            return False
+            address = url.parse(self.url)
+        except url.NoAddress as error:  # the environment's: the directory's was looked at when it was loaded
+            where = "STALWART_URL, or targets.stalwart.url"
+            raise TargetUnreadable(Problem(where, error.summary, error.hint, scope=TARGET)) from None
+        admits = None if address.tls or self._allow_plain_http else self._private(address)
+        anywhere = (lambda _: True) if self._allow_plain_http else None
+        return Connection(address, self._login, reveal, self._progress, trust=self._trust, admits=admits or anywhere)
+
+    def _private(self, address: Address) -> url.Admits:
+        """Say where plain HTTP may lead: this machine, a private container network, those of the declared container.
+
+        Raises `TargetUnreadable` for what leads elsewhere for certain; a name is held to it when it is connected to.
+        """
+        if address.is_loopback or (url.ip(address.host) and address.may_go_plain()):
+            return address.admits
+        if self._docker is not None:
+            with contextlib.suppress(DockerUnreachable):
+                container = self._docker.inspect()
+                found = url.ip(address.host)
+                named = address.host in {name.lower() for name in (self._docker.name, *container.aliases)}
+                if named or (found and _is_inside(container, found)):
+                    return lambda ip: _is_inside(container, ip) or address.admits(ip)
+        if address.may_go_plain(self._docker.name if self._docker else None):
+            return address.admits
+        raise TargetUnreadable(
+            self._problem(
+                "would send the administrator's password unencrypted",
+                "use https://, an SSH tunnel to loopback, or the container's own name or address; where the line "
+                "is safe all the same, write `allow_plain_http: true` under targets.stalwart",
+            )
+        )
 
     def _problem(self, summary: str, hint: str) -> Problem:
         return Problem(f"Stalwart at {self.url}", summary, hint, scope=TARGET)
@@ -244,27 +244,11 @@ class Stalwart:
         )
 
 
-def _parts(url: str) -> SplitResult | None:
-    """Take a URL apart; None where it is none."""
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 (read to see that it is a number)
-    except ValueError:
-        return None
-    return parts if parts.scheme in ("http", "https") and parts.hostname else None
-
-
 def _waits(change: Change, due: Problem) -> Outcome:
     """Leave a change for later, when somebody has restarted the server."""
     return Outcome(change, Status.SKIPPED, Problem(change.address, due.summary, due.hint, scope=TARGET))
 
 
-def _is_own(host: str, container: Container) -> bool:
-    """Whether a host is the container, or lies in its private networks with every address it has."""
-    if host in container.aliases:
-        return True
-    try:
-        found = {str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:
-        return False
-    return all(container.owns(address) and ipaddress.ip_address(address).is_private for address in found)
+def _is_inside(container: Container, found: url.IP) -> bool:
+    """Whether an address is this machine's, or lies in the container's private networks."""
+    return found.is_loopback or (container.owns(str(found)) and found.is_private)

@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from reconciler import http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import SecretRef
+from reconciler.secrets.schemes import clear
 from reconciler.target import Progress, Reveal
+from reconciler.url import Address, Admits
 
 TARGET = "stalwart"
 _PROBE = "/.well-known/oauth-protected-resource"
-_CONNECT, _READ = 5.0, 60.0  # seconds; a reload looks names up, which can take long
+_READ = 60.0  # seconds of silence; a reload looks names up, which can take long
 _LARGEST = 64 << 20  # bytes of one answer: 60,000 accounts
+_BOUNDS = http.Bounds(_LARGEST, seconds=90.0, silence=_READ, connect=5.0)
 _PATIENCE = 70.0  # seconds in all that are waited because of the rate limit of 1000 requests a minute
 _PAUSE = 10.0  # seconds, where the server does not say how long
 
@@ -157,7 +159,7 @@ class Login:
         return declared
 
     def _declared(self, ref: SecretRef, reveal: Reveal) -> Credentials:
-        return Credentials(self.name, reveal(ref))
+        return Credentials(self.name, clear(reveal(ref)))
 
     def _recovered(self, reveal: Reveal) -> Credentials | None:
         if self.recovery is None:
@@ -193,31 +195,30 @@ class Connection:
     """A client for one server, to be closed. Redirects are not followed: they would carry the password along."""
 
     def __init__(
-        self, url: str, login: Login, reveal: Reveal, progress: Progress, trust: Callable[[], ssl.SSLContext] = trust
+        self,
+        address: Address,
+        login: Login,
+        reveal: Reveal,
+        progress: Progress,
+        *,
+        trust: Callable[[], ssl.SSLContext] = trust,
+        admits: Admits | None = None,
+        bounds: http.Bounds = _BOUNDS,
     ) -> None:
-        """Prepare a client; nothing is sent yet. ``trust`` says whose certificates count, where there are any."""
-        import httpx
+        """Prepare a client; nothing is sent yet. ``trust`` and ``admits`` are as `http.client` has them.
 
-        self.url, self.login, self.reveal, self.progress = url.rstrip("/"), login, reveal, progress
+        No proxy of the environment is asked: the server is beside us, or has an address of its own.
+        """
+        self.url, self.login, self.reveal, self.progress = address.url, login, reveal, progress
+        self.host = address.host
         self.where = f"Stalwart at {self.url}"
-        # No proxy from the environment: it would be told the password of a server beside us.
-        self._client = httpx.Client(
-            base_url=self.url,
-            timeout=httpx.Timeout(_READ, connect=_CONNECT),
-            verify=trust() if urlsplit(self.url).scheme == "https" else False,
-            trust_env=False,
-        )
+        self._client = http.client(address, bounds, trust=trust, admits=admits)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
-
-    @property
-    def host(self) -> str:
-        """The host of the URL, in lower case."""
-        return urlsplit(self.url).hostname or ""
 
     def problem(self, summary: str, hint: str = "") -> Problem:
         """Make a problem with this server."""
@@ -294,16 +295,18 @@ class Connection:
         self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
     ) -> Answer:
         """Exchange, and wait where the rate limit says so: such a request was not carried out."""
-        waited = 0.0
+        until, times = time.monotonic() + _PATIENCE, 0
         while True:
             answer = self._exchange(method, path, params, body, credentials)
-            if answer.status != 429 or "Requests" not in answer.word("title") or waited >= _PATIENCE:  # noqa: PLR2004
+            if answer.status != 429 or "Requests" not in answer.word("title"):  # noqa: PLR2004 (HTTP)
+                return answer
+            times += 1
+            if time.monotonic() >= until or times > _PATIENCE:  # a server may ask for no pause at all, for ever
                 return answer
             asked = http.retry_after(answer.headers)
             pause = min(_PAUSE if asked is None else asked, _PATIENCE)
             self.progress(f"{self.where}: waiting {pause:.0f} s for its rate limit")
             time.sleep(pause)
-            waited += max(pause, 1.0)
 
     def _checked(self, answer: Answer) -> Answer:
         summary, hint = self._objection(answer)
@@ -335,11 +338,12 @@ class Connection:
         content = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if content else {})
         headers |= {"Authorization": credentials.header(self.login.mode)} if credentials else {}
-        request = {"params": params or None, "content": content, "headers": headers}
+        request: dict[str, Any] = {"params": params or None, "content": content, "headers": headers}
         try:
-            return http.exchange(self._client, http.Bounds(_LARGEST), method, path, **request)
-        except http.Endless:
-            raise TargetUnreadable(self.problem(f"answers more than {_LARGEST >> 20} MiB", "check the url")) from None
+            return http.exchange(self._client, method, path, **request)
+        except http.Endless as error:  # what was asked for may have been done
+            hint = "check the url, and proxies on the way"
+            raise AnswerLost(self.problem(f"answers without end: {error}", hint)) from None
         except http.Unsent as error:
             raise TargetUnreadable(self._unconnected(error)) from None
         except http.Lost as error:
@@ -358,19 +362,19 @@ class Connection:
 
     def _unanswered(self, error: http.Lost) -> Problem:
         """Say what became of a request that was sent, as far as we know."""
-        import httpx
+        import httpcore
 
         if http.timed_out(error):
             return self.problem(f"did not answer within {_READ:.0f} s", "look at the server's log")
         if _is_silence(error):
             return self._silence()
         match error.__cause__:
-            case httpx.RemoteProtocolError():
+            case httpcore.RemoteProtocolError():
                 summary = "answers what is no HTTP, or breaks off in the middle"
                 return self.problem(summary, "check the url and its port, and look at the server's log")
-            case httpx.ReadError() | httpx.WriteError():
+            case httpcore.ReadError() | httpcore.WriteError():
                 return self._silence()
-        return self.problem(f"can't be asked: {type(error.__cause__).__name__}", "check the url")
+        return self.problem(f"answers what can't be understood: {error}", "check the url, and proxies on the way")
 
     def _silence(self) -> Problem:
         return self.problem("closed the connection without an answer: perhaps this address is banned", self._lift())

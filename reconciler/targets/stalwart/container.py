@@ -225,13 +225,16 @@ def _config_file(path: str, archive: bytes) -> ConfigFile | None:
             content = files.extractfile(member) if member and member.isfile() else None
             text = content.read(_CONFIG_LIMIT).decode() if content else ""
         return ConfigFile(path, text, dict(_flat("", tomllib.loads(text))))
-    except (tarfile.TarError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (tarfile.TarError, ValueError, RecursionError):  # of a file that somebody nested without end, too
         return None
 
 
 def _has_file(head: bytes) -> bool:
     """Whether an archive that begins so has a file in it; a volume's file system may bring ``lost+found`` along."""
-    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(head), mode="r|") as archive:
+    with (
+        contextlib.suppress(tarfile.TarError, RecursionError),
+        tarfile.open(fileobj=io.BytesIO(head), mode="r|") as archive,
+    ):
         return any(not member.isdir() and "lost+found" not in member.name for member in archive)
     return False
 

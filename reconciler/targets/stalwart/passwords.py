@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Account, SecretRef, Unreadable
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets import schemes
 from reconciler.target import Change, Progress, Report, Reveal
 
 MEMORY, PASSES = 4096, 1  # KiB and times
@@ -43,7 +43,7 @@ def is_password(stored: str) -> bool:
     return not stored.startswith(("$app$", "otpauth://"))
 
 
-def check(value: str) -> None:
+def check_password(value: str) -> None:
     """Raise ValueError, without the value, when it can't be a password."""
     size = len(value.encode())
     if not size:
@@ -55,10 +55,11 @@ def check(value: str) -> None:
 
 
 def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
-    """Reveal a wanted password; None, and reported, when it can't be read or stored."""
+    """Reveal a wanted password; None, and reported, when it can't be read or stored, or is a hash of no use."""
     try:
         value = reveal(ref)
-        check(value)
+        check_password(value)
+        schemes.understood(value)
     except SecretUnreadable as error:
         for problem in error.problems:
             summary = f"its password {problem.where}: {problem.summary}"
@@ -71,16 +72,17 @@ def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -
 
 
 def hashed(value: str) -> str:
-    """Return what is sent for a desired password: a hash as it is, a clear value as Argon2id with a random salt.
+    """Return what is sent for a desired password: a hash as servers know it, else Argon2id with a random salt.
 
     Raises ValueError, without the value, when it can't be a password.
     """
-    check(value)
-    if is_crypt_hash(value):
-        return value
+    check_password(value)
+    wanted, is_hash = schemes.understood(value)
+    if is_hash:
+        return wanted
     from argon2 import PasswordHasher
 
-    return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY, parallelism=1).hash(value)
+    return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY, parallelism=1).hash(wanted)
 
 
 class Hashes:
@@ -110,7 +112,8 @@ class Hashes:
     def _value(self, ref: SecretRef) -> str:
         value = self._reveal(ref)
         try:
-            check(value)
+            check_password(value)
+            schemes.understood(value)
         except ValueError as error:
             raise ValueError(f"the password {ref} {error}") from None
         return value
@@ -131,22 +134,27 @@ def side_by_side(
 
 
 def matches(value: str, stored: str) -> bool | None:
-    """Whether a desired password, clear or a hash, is the stored one; None when this kind of hash can't be verified.
+    """Whether a desired password, clear or a hash, is the stored one; None when verifying it would cost too much.
 
-    A hash is compared as text. A clear value is verified against the stored hash, whose salt is random.
+    A hash is compared as text. A clear value is verified against the stored hash, whose salt is random. What no server
+    verifies is nobody's password. Raises ValueError as `reconciler.secrets.schemes.understood`.
     """
-    if is_crypt_hash(value) or not is_crypt_hash(stored):
-        return hmac.compare_digest(value.encode(), stored.encode())
-    verify = next((known for prefix, known in _VERIFIERS if stored.lower().startswith(prefix)), None)
-    if verify is None:
-        return None
+    wanted, is_hash = schemes.understood(value)
+    known = schemes.stored(stored)
+    if known is None:
+        return False
+    kept, stored_hash = known
+    if is_hash or not stored_hash:
+        return is_hash == stored_hash and hmac.compare_digest(wanted.encode(), kept.encode())
+    verify = next(verifier for prefix, verifier in _VERIFIERS if kept.startswith(prefix))
     try:
-        return verify(value, stored)
+        return verify(wanted, kept)
     except (ValueError, TypeError, binascii.Error, MemoryError):
         return None
 
 
-_CRYPTS = {"$6": "sha512_crypt", "$5": "sha256_crypt", "$s": "sha1_crypt", "$1": "md5_crypt"}
+_CRYPTS = {"$6": "sha512_crypt", "$5": "sha256_crypt", "$s": "sha1_crypt", "$1": "md5_crypt", "_": "bsdi_crypt"}
+_CRYPTS |= {"{": "des_crypt"}
 _loading = threading.Lock()  # passlib loads a scheme, and what computes it, at its first use: two threads break that
 
 
@@ -155,11 +163,11 @@ def _crypt(value: str, stored: str) -> bool | None:
     if rounds and int(rounds[1]) > _SLOWEST:
         return None
     with _loading:
-        from passlib import hash as schemes  # type: ignore[import-untyped]
+        from passlib import hash as hashes  # type: ignore[import-untyped]
 
-        scheme = getattr(schemes, _CRYPTS[stored[:2]])
+        scheme = getattr(hashes, next(name for prefix, name in _CRYPTS.items() if stored.startswith(prefix)))
         scheme.get_backend()
-    return bool(scheme.verify(value, stored))
+    return bool(scheme.verify(value, stored.removeprefix("{CRYPT}")))
 
 
 def _argon2(value: str, stored: str) -> bool | None:
@@ -207,15 +215,10 @@ def _unpadded(text: str) -> bytes:
 def _braced(value: str, stored: str) -> bool | None:
     """Verify RFC 2307 forms: ``{SSHA512}`` is the base64 of a digest and its salt."""
     name, _, rest = stored[1:].partition("}")
-    name = name.lower()
-    if name == "crypt":
-        return matches(value, rest)
-    if name.startswith(("argon2", "pbkdf2")):
-        return None
-    kind = name.removeprefix("s") if name.startswith("ssha") else name
-    algorithm = {"sha": "sha1", "md5": "md5"}.get(kind, kind)
+    if name == "CRYPT":
+        return _crypt(value, stored)
+    algorithm, size = schemes.DIGESTS[name.removeprefix("S") if name.startswith("SS") else name]
     raw = base64.b64decode(rest, validate=True)
-    size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     digest, salt = raw[:size], raw[size:]
     return hmac.compare_digest(hashlib.new(algorithm, value.encode() + salt, usedforsecurity=False).digest(), digest)
 
@@ -226,5 +229,6 @@ _VERIFIERS: Sequence[tuple[str, Callable[[str, str], bool | None]]] = (
     ("$pbkdf2", _phc),
     ("$scrypt", _phc),
     ("$", _crypt),
+    ("_", _crypt),
     ("{", _braced),
 )

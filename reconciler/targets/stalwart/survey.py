@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import (
     UNMANAGED,
     Account,
     Domain,
-    Group,
     Listener,
     Live,
-    MailingList,
     Resource,
     Setting,
     Signature,
 )
-from reconciler.secrets import is_crypt_hash
 from reconciler.targets.stalwart.connection import TARGET
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -37,8 +34,8 @@ class Survey:
     listeners that a fresh server does not have. ``hashes`` are passwords as stored by account name, ``private_keys``
     PEMs by the signature's address: 0.16 shows neither. ``settings`` (up to 0.15) are the raw keys that differ from a
     fresh server's, None where it has one that is not here; ``secrets`` those of them whose values are secrets.
-    ``objects`` (from 0.16) are the properties that differ. ``removed`` are the addresses of listeners that a fresh
-    server has and this one has not. ``omitted`` are warnings of what is there and is not in the rest.
+    ``objects`` (from 0.16) are the properties that differ, secrets among them `Withheld`. ``removed`` are the addresses
+    of listeners that a fresh server has and this one has not. ``omitted`` are warnings of what is not in the rest.
     """
 
     generation: str
@@ -85,7 +82,7 @@ class Omissions:
 
 def _listed(names: Sequence[str]) -> str:
     """Name a few, and count the others: what comes from the server is shown in one line."""
-    shown = [" ".join(name.split())[:80] for name in dict.fromkeys(names)]
+    shown = [_shown(name) for name in dict.fromkeys(names)]
     more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
     return f"{', '.join(shown[:_NAMED])}{more}:"
 
@@ -95,31 +92,57 @@ _OPTIONAL = ("aliases", "quota", "description", "groups", "members", "catch_all"
 
 
 def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator[Live]:
-    """Yield what the directory has words for, and note the rest."""
+    """Yield what the directory has words for, and note the rest: one value that can't be said costs no other one."""
     for item in live:
         resource = item.resource
         why = unfit(resource, generation)
-        optional = [name for name in _OPTIONAL if why is not None and hasattr(resource, name)]
-        bare = replace(resource, **dict.fromkeys(optional, UNMANAGED))
         if why is None:
             yield item
-        elif optional and unfit(bare, generation) is None:
-            kept: dict[str, Any] = {}
-            for name in optional:
-                part = {name: getattr(resource, name)}
-                wrong = unfit(replace(bare, **part), generation)
-                kept |= part if wrong is None else {}
-                if wrong is not None:
-                    summary = f"its {name} can't be declared ({wrong})"
-                    hint = "change them on the server, or leave them: nothing touches them, and a restore does not "
-                    omissions.note(resource.address, summary, f"{hint}know them")
-            yield replace(item, resource=replace(bare, **kept))
-        else:
+            continue
+        optional = [name for name in _OPTIONAL if hasattr(resource, name)]
+        bare = replace(resource, **dict.fromkeys(optional, UNMANAGED))
+        if unfit(bare, generation) is not None:
             hint = "rename it on the server, or leave it as it is: nothing touches it"
             omissions.note(resource.address, f"can't be declared: its name, or part of it, {why}", hint)
+            continue
+        kept = {name: _sayable(bare, name, getattr(resource, name), generation, omissions) for name in optional}
+        yield replace(item, resource=replace(bare, **kept))
 
 
-def check(where: str, live: Iterable[Live]) -> None:
+def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omissions) -> Any:
+    """Return what of one value the directory has words for, and note the rest."""
+    parts = value if isinstance(value, tuple) else (value,)
+    wrong = {part: unfit(replace(bare, **{name: (part,) if parts is value else part}), generation) for part in parts}
+    hint = "change them on the server, or leave them: nothing touches them, and a restore does not know them"
+    for part, why in wrong.items():
+        if why is not None:
+            shown = f": {_shown(part)}" if parts is value else ""
+            omissions.note(bare.address, f"its {name} can't be declared ({why}){shown}", hint)
+    left = tuple(part for part in parts if wrong[part] is None)
+    if not left and parts:
+        return UNMANAGED
+    return left if parts is value else left[0]
+
+
+def _shown(part: Any) -> str:
+    return " ".join(str(part).split())[:80]
+
+
+@functools.cache
+def is_sayable(address: str) -> bool:
+    """Whether the directory has words for an e-mail address: one that it has not is nobody's to change."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from reconciler.desired.spec.scalars import Email
+
+    try:
+        TypeAdapter[Any](Email).validate_python(address)
+    except ValidationError:
+        return False
+    return address.isascii()
+
+
+def refuse_empty(where: str, live: Iterable[Live]) -> None:
     """Raise `Refused` where a server holds nothing to import: it is new, or has lost everything."""
     resources = [item.resource for item in live]
     if any(isinstance(item, Domain) for item in resources):
@@ -135,17 +158,6 @@ def _roles(account: Account) -> tuple[str, ...]:
     return account.roles if isinstance(account.roles, tuple) else ()
 
 
-_PRIVATE = re.compile(
-    r"PRIVATE KEY|\b(Basic|Bearer) \S|://[^/\s:@]+:[^/\s@]+@|(authorization|api-?key|token|secret)\"?: *\"?\w",
-    re.IGNORECASE,
-)
-
-
-def looks_secret(value: str) -> bool:
-    """Whether a value is a secret by its looks: a header or URL with a password, a private key, a hash."""
-    return bool(_PRIVATE.search(value)) or is_crypt_hash(value)
-
-
 # --------------------------------------------------------------------------------------------- what can be declared
 def unfit(resource: Resource, generation: str) -> str | None:
     """Say why the directory could not declare a live resource just so; None where it can."""
@@ -156,7 +168,7 @@ def unfit(resource: Resource, generation: str) -> str | None:
     except ValidationError as error:
         found = error.errors()[0]
         return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
-    name = resource.name if isinstance(resource, Account | Domain | Group | MailingList) else ""
+    name = getattr(resource, "name", "") if _form(resource.kind) else ""
     return None if name.isascii() else "is not written as DNS has it"
 
 
@@ -164,38 +176,40 @@ def _validate(resource: Resource, generation: str) -> None:
     """Hold a resource against the model of what a person would write. Raises `pydantic.ValidationError`."""
     from pydantic import TypeAdapter
 
-    from reconciler.desired.spec import scalars
-    from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
+    from reconciler.desired.spec.mail import Key
+    from reconciler.desired.spec.scalars import DomainName
     from reconciler.desired.spec.stalwart import ListenerEntry
 
     match resource:
-        case Account():
-            TypeAdapter[Any](scalars.AccountName).validate_python(resource.name)
-            login = ("login",) if generation == "rest" else ()
-            _said(AccountEntry, resource, "roles", "aliases", "groups", "description", "quota", *login)
-        case Group():
-            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            _said(GroupEntry, resource, "description", "aliases")
-        case MailingList():
-            TypeAdapter[Any](scalars.Email).validate_python(resource.name)
-            _said(ListEntry, resource, "description", "aliases", "members")
-        case Domain():
-            TypeAdapter[Any](scalars.DomainName).validate_python(resource.name)
-            _said(DomainEntry, resource, "description", "catch_all", "aliases")
         case Signature():
-            TypeAdapter[Any](scalars.DomainName).validate_python(resource.domain)
+            TypeAdapter[Any](DomainName).validate_python(resource.domain)
             names = ("selector", "algorithm", "public_key")
             Key.model_validate({name: getattr(resource, name) for name in names})
         case Listener():
             ListenerEntry.model_validate({"bind": list(resource.bind), "protocol": resource.protocol})
         case Setting(word="hostname" | "default_domain", value=str() as name):
-            TypeAdapter[Any](scalars.DomainName).validate_python(name)
+            TypeAdapter[Any](DomainName).validate_python(name)
+        case _ if (form := _form(resource.kind)) is not None:
+            name, entry = form
+            name.validate_python(getattr(resource, "name", ""))
+            said = {key: getattr(resource, key, UNMANAGED) for key in entry.model_fields}
+            said |= {} if generation == "rest" else {"login": UNMANAGED}  # from 0.16 it is the address
+            known = {key: value for key, value in said.items() if type(value) in (str, int, tuple)}
+            entry.model_validate({key: _written(value) for key, value in known.items()})
 
 
-def _said(model: Any, resource: Resource, *names: str) -> None:
-    """Hold what is managed of a resource against the model of its entry. Raises `pydantic.ValidationError`."""
-    said = {name: getattr(resource, name) for name in names}
-    model.model_validate({name: _written(value) for name, value in said.items() if value is not UNMANAGED})
+@functools.cache
+def _form(kind: str) -> tuple[Any, Any] | None:
+    """Return how the directory has things of a kind that have a map of their own: their names, and an entry's model."""
+    from pydantic import TypeAdapter
+
+    from reconciler.desired.spec import Spec
+
+    field = Spec.model_fields.get(f"{kind}s")
+    if field is None:
+        return None
+    name, entry = get_args(field.annotation)
+    return TypeAdapter(name), entry
 
 
 def _written(value: Any) -> Any:

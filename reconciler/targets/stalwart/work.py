@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
+from reconciler.problem import Problem, ReconcilerError, Severity, TargetUnreadable
+from reconciler.resources import Domain, MailingList, Resource
 from reconciler.target import Change, Outcome, Progress, Status
 from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import Connection, wait_until
@@ -96,3 +97,18 @@ def restart_for(
         if (problem := ports.unopened(item.change.after, connection.host, container)) is not None:
             item.fail(problem)
     return True
+
+
+def nobody_at(
+    wanted: MailingList, there: Collection[str], domains: Collection[str], all_wanted: Iterable[Resource]
+) -> Iterator[Problem]:
+    """Warn of the members of a list that lie in ``domains`` here, where nobody has or gets that address."""
+    told = list(all_wanted)
+    known = {*there, *(address for item in told for address in item.mailboxes)}
+    caught = {item.name for item in told if isinstance(item, Domain) and isinstance(item.catch_all, str)}
+    for member in wanted.members if isinstance(wanted.members, tuple) else ():
+        local, _, domain = member.rpartition("@")
+        if domain in domains and domain not in caught and not {member, f"{local.partition('+')[0]}@{domain}"} & known:
+            summary = f"nobody here has the address of its member {member}"
+            hint = "declare an account, a group or a list of that address, or take it away here"
+            yield Problem(wanted.address, summary, hint, Severity.WARNING)

@@ -130,6 +130,7 @@ class World:
             "docker_host": self.docker_host,
             "progress": self.progress.append,
             "patience": Patience(ready=0.5, settle=0.2, pause=0.05),
+            "public": ("stalwart", "587"),
         }
         return Compose(**{**defaults, **self.target_options, **options})
 
@@ -281,14 +282,15 @@ def test_a_consumer_without_a_container_is_started(world: World) -> None:
     ("entry", "line", "said"),
     [
         ('SMTP_INSECURE_TLS: "true"', "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true}", "holds a literal"),
-        ("SMTP_INSECURE_TLS: a b", 'SMTP_INSECURE_TLS: "${SMTP_INSECURE_TLS:-a b}"', "holds a literal"),
+        ("SMTP_INSECURE_TLS: a b", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-}", "holds a literal"),
+        ("SMTP_INSECURE_TLS: ${A}-$B", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-${A}-$B}", "more than one variable"),
         (
             "SMTP_INSECURE_TLS: x-${A:-b}",
-            "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-x-${A:-b}}",
+            "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-}",
             "more than one variable",
         ),
-        ("SMTP_INSECURE_TLS: ${A:+b}", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-${A:+b}}", "more than one variable"),
-        ("SMTP_INSECURE_TLS: b}", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS}", "holds a literal"),
+        ("SMTP_INSECURE_TLS: ${A:+b}", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-}", "more than one variable"),
+        ("SMTP_INSECURE_TLS: b}", "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-}", "holds a literal"),
     ],
 )
 def test_a_literal_is_named_with_its_line_and_the_text_to_put_there(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -161,3 +164,63 @@ class Rude:
             self.attempts += 1
             if self._ending == "is silent":
                 secure.recv(1000)
+
+
+# ---------------------------------------------------------------------------------------- servers that do not mean well
+def _drip(data: bytes) -> Iterator[bytes]:
+    for byte in data:
+        yield bytes([byte])
+        time.sleep(0.05)
+
+
+def _for_ever(piece: bytes, pause: float = 0.0) -> Iterator[bytes]:
+    while True:
+        yield piece
+        time.sleep(pause)
+
+
+GREETINGS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "silence": lambda: _drip(b""),
+    "a greeting that drips": lambda: _drip(b"220 mail.example ESMTP" * 99),
+    "lines that drip": lambda: _for_ever(b"220-mail.example\r\n", 0.05),
+    "lines without end": lambda: _for_ever(b"220-mail.example\r\n" * 1000),
+    "a line without end": lambda: itertools.chain([b"220 "], _for_ever(b"x" * 65536)),
+    "an answer without end": lambda: itertools.chain([b"220 x\r\n"], _for_ever(b"250-AUTH PLAIN\r\n" * 1000)),
+    "an answer that drips": lambda: itertools.chain([b"220 x\r\n"], _for_ever(b"250-AUTH PLAIN\r\n", 0.05)),
+    "TLS that drips": lambda: itertools.chain([b"220 x\r\n250-x\r\n250 STARTTLS\r\n220 go\r\n"], _drip(bytes(9999))),
+    "no text": lambda: _for_ever(b"\xff\x00\r\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("greeting", GREETINGS)
+@pytest.mark.parametrize("port", [587, 465])
+def test_t11_a_session_ends_whatever_the_server_says(greeting: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_TIMEOUT", 0.3), ("_VERDICT", 0.3), ("_SESSION", 1.0)):
+        monkeypatch.setattr(f"reconciler.targets.compose.proof.{name}", seconds)
+    listening, got, done = socket.create_server(("127.0.0.1", 0)), list[bytes](), threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listening.accept()[0] as connection:
+            connection.settimeout(5)
+            for piece in GREETINGS[greeting]():
+                connection.sendall(piece)
+                if done.is_set():
+                    return
+            got.append(connection.recv(4096))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    tracemalloc.start()
+    began = time.monotonic()
+    login = Login("localhost", port, "noreply", SecretRef("env", "NEW"), verify_tls=False)
+    proof = tried(login, listening.getsockname()[1])
+    took, peak = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    done.set()
+    listening.close()
+    thread.join(6)
+    assert not proof.sent
+    assert proof.refused is not None or "could not be tried" in proof.note
+    assert "canary" not in repr(proof)
+    assert took < 4
+    assert peak < 8 << 20

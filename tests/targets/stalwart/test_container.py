@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from reconciler.problem import Severity
+from reconciler.problem import Severity, TargetUnreadable
 from reconciler.resources import UNMANAGED, Listener, Setting
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
@@ -146,9 +146,11 @@ def test_the_containers_own_names_and_addresses_may_be_asked_in_clear(world, eng
     address = next(iter(engine.named("mana-mail").endpoints.values())).address
     for host in ("mana-mail", "stalwart", address):
         world.connect(url=f"http://{host}:8080", container="mana-mail", docker_host=docker)
-        assert world.target._is_private(host), host
-    assert not world.target._is_private("10.99.0.1")
-    assert not world.target._is_private("192.0.2.7")
+        assert world.target._connect(world.reveal), host
+    for host in ("10.99.0.1", "192.0.2.7"):
+        world.connect(url=f"http://{host}:8080", container="mana-mail", docker_host=docker)
+        with pytest.raises(TargetUnreadable, match="unencrypted"):
+            world.target._connect(world.reveal)
 
 
 # ---------------------------------------------------------------------------------------------------------- config.toml

@@ -18,7 +18,9 @@ from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Account, Live, Observation, Same, Secret, SecretRef
-from reconciler.secrets import is_crypt_hash
+from reconciler.secrets import schemes
+from reconciler.secrets.schemes import is_crypt_hash
+from reconciler.simulator.stalwart.passwords import verify
 from reconciler.target import Action, Change, Reason
 from reconciler.targets.stalwart import passwords
 
@@ -82,7 +84,7 @@ def test_a_hash_is_sent_as_it_is():
     assert passwords.hashed(stored) == stored
 
 
-@pytest.mark.parametrize("text", ["$6$", "$2", "{PLAIN}x", "_abc", "$argon2id$x", "$1 dollar", "{SSHA}", "hunter2"])
+@pytest.mark.parametrize("text", ["$6$", "$2", "{PLAIN}x", "_abc", "{", "{}", "$1 dollar", "{a b}c", "hunter2"])
 def test_a_clear_password_that_begins_like_a_hash_is_hashed(text):
     assert not is_crypt_hash(text)
     assert passwords.matches(text, passwords.hashed(text)) is True
@@ -95,11 +97,14 @@ def test_what_can_be_no_password_is_refused_without_showing_it(value):
     assert not value or value not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "stored", ["$6$rounds=999999999$salt$" + "a" * 86, "{ARGON2ID}x", "$argon2id$v=19$m=x", "$scrypt$ln=40,r=8,p=1$a$b"]
-)
+@pytest.mark.parametrize("stored", ["$6$rounds=999999999$salt$" + "a" * 86, "$scrypt$ln=40,r=8,p=1$a$b"])
 def test_a_hash_that_can_not_be_verified_is_not_called_different(stored):
-    assert passwords.matches("x", stored) is (None if is_crypt_hash(stored) else False)
+    assert passwords.matches("x", stored) is None
+
+
+@pytest.mark.parametrize("stored", ["{ARGON2ID}x", "$argon2id$v=19$m=x", "$y$j9T$a$b", "{SHA384}x"])
+def test_l12_a_hash_that_no_server_verifies_is_another_password(stored):
+    assert passwords.matches("x", stored) is False
 
 
 @settings(deadline=None, max_examples=20)
@@ -197,3 +202,139 @@ print(found)
     command = [sys.executable, "-c", program, stored]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[True, True]", "")
+
+
+# ------------------------------------------------------------------------------------------------- migrated hashes
+MIGRATED = {
+    "{BLF-CRYPT}": lambda: bcrypt.hashpw(CLEAR.encode(), bcrypt.gensalt(4)).decode().replace("$2b$", "$2y$"),
+    "{SHA512-CRYPT}": HASHES["sha512-crypt"],
+    "{SHA256-CRYPT}": HASHES["sha256-crypt"],
+    "{MD5-CRYPT}": HASHES["md5-crypt"],
+    "{MD5}": HASHES["md5-crypt"],
+    "{Argon2id}": HASHES["argon2id"],
+    "{PBKDF2}": phc_pbkdf2,
+    "{crypt}": HASHES["bcrypt"],
+}
+
+
+@pytest.mark.parametrize("prefix", MIGRATED)
+def test_l12_the_name_that_another_program_puts_before_a_hash_is_taken_off(prefix):
+    plain = MIGRATED[prefix]()
+    assert passwords.hashed(prefix + plain) == plain
+    assert passwords.matches(prefix + plain, plain) is True
+    assert verify(plain, CLEAR, folds=True)
+    assert verify(plain, CLEAR)
+
+
+@pytest.mark.parametrize("name", ["ssha", "ssha256", "ssha512", "sha", "sha256", "sha512", "md5"])
+def test_l12_digests_are_written_as_both_generations_know_them(name):
+    algorithm = {"sha": "sha1", "md5": "md5"}.get(
+        name.removeprefix("s") if name != "sha" and name.startswith("ss") else name
+    )
+    algorithm = algorithm or name.removeprefix("s" if name.startswith("ss") else "")
+    salt = b"salt" if name.startswith("ss") else b""
+    written = ssha(name, algorithm, salt).rstrip("=")
+    sent = passwords.hashed(written)
+    assert sent.startswith("{" + name.upper() + "}")
+    assert verify(sent, CLEAR)
+    assert passwords.matches(CLEAR, sent) is True
+    assert passwords.matches(written, sent) is True
+
+
+@pytest.mark.parametrize("prefix", ["{PLAIN}", "{plain}", "{CLEAR}", "{CLEARTEXT}"])
+@pytest.mark.parametrize("value", ["x", "$y$j9T$abc$def", "{SHA}x", "_J9..rasmBYk8r9AiWNc"])
+def test_l12_a_clear_value_is_unwrapped(prefix, value):
+    assert verify(passwords.hashed(prefix + value), value)
+    assert not is_crypt_hash(prefix + value)
+
+
+REFUSED = [
+    *(
+        "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7",
+        "$apr1$8sFt66rZ$2Yv3TcHEv6ZNqFMRtyiMp/",
+    ),
+    *(
+        "$P$B55D6LjfHDkINU5wF.v2BuuzO0/XPk/",
+        "$2x$05$" + "a" * 53,
+        "$argon2id$x",
+        "$6$salt$short",
+        "_J9..rasmBYk8r9AiWNc",
+    ),
+    *(
+        "{PLAIN-MD5}5f4dcc3b5aa765d61d8327deb882cf99",
+        "{CRAM-MD5}9186d855e11eba527a7a52748a75e0e7",
+        "{SCRAM-SHA-256}4096,x,y,z",
+    ),
+    *(
+        "{SHA384}abc",
+        "{PBKDF2-SHA256}abc",
+        "{SMD5}abc",
+        "{SSHA}",
+        "{SSHA}short",
+        "{PBKDF2}$1$salt$5000$abc",
+        "{NTLM}abc",
+    ),
+    *(
+        "$pbkdf2$i=1000,l=20$c2FsdHNhbHQ$aGFzaGhhc2g",
+        "{SHA512}" + "0" * 128,
+        "{SSHA512.HEX}00",
+        "{PLAIN}",
+        "$pbkdf2-sha256$29000$c2FsdA$aGFzaA",
+    ),
+]
+
+
+@pytest.mark.parametrize("value", REFUSED)
+def test_l12_what_looks_like_a_hash_and_logs_nobody_in_is_an_error_with_the_way_out(value):
+    with pytest.raises(ValueError, match=r"\{PLAIN\}") as error:
+        passwords.hashed(value)
+    assert value == "{PLAIN}" or value not in str(error.value)
+    problems = []
+    account = Account("a@mana.how", password=SecretRef("env", "P"))
+    assert passwords.revealed(account, SecretRef("env", "P"), lambda _: value, problems.append) is None
+    assert [problem.scope for problem in problems] == ["account/a@mana.how"]
+
+
+STORED = {
+    "{PLAIN}x": ("x", True),
+    "{clear}x": ("x", True),
+    "x": ("x", True),
+    "{Plain}x": ("x", False),
+    "{ssha}x": ("x", False),
+    "$y$j9T$a$b": ("x", False),
+    "{MD5}$1$salt$qJH7.N4xYta3aEG/dfqo/0": ("x", False),
+    "_abc": ("_abc", False),
+    "{CRYPT}abJnggxhB/yWI": ("password", None),
+    "{x": ("{x", False),
+    "$1 dollar": ("$1 dollar", False),
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_l12_a_stored_password_means_what_the_server_takes_it_for(stored):
+    value, works = STORED[stored]
+    if works is not None:
+        assert verify(stored, value) is works
+    assert passwords.matches("{PLAIN}" + value, stored) is verify(stored, value)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(["", "$", "_", "{", "{PLAIN}", "{SHA}", "$6$"]), st.text("ab$}{/._", max_size=30))
+def test_l12_a_stored_password_is_imported_as_what_it_is(prefix, rest):
+    stored = prefix + rest
+    known = schemes.stored(stored) if stored else None
+    if known is not None and known[0]:
+        assert schemes.understood(schemes.importable(stored)) == known
+
+
+def test_l12_hashes_of_old_crypts_are_verified_and_come_back():
+    from passlib.hash import bsdi_crypt, des_crypt
+
+    old, older = bsdi_crypt.hash("x"), "{CRYPT}" + des_crypt.hash("x")
+    assert verify(old, "x")
+    assert verify(older, "x")
+    assert passwords.matches("x", old) is True
+    assert passwords.matches("x", older) is True
+    assert passwords.hashed(schemes.importable(old)) == old
+    assert passwords.matches(schemes.importable(old), old) is True
+    assert passwords.hashed(schemes.importable(older)) == older

@@ -144,7 +144,7 @@ def accepts(account: Mapping[str, Any], secret: str) -> bool:
     if secret.startswith(app_passwords.PREFIX):
         return app_passwords.accepts(account, secret)
     credential = password(account)
-    return credential is not None and verify(credential["secret"], secret)
+    return credential is not None and verify(credential["secret"], secret, folds=True)
 
 
 def email(store: Store, value: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def own(account: Mapping[str, Any]) -> dict[str, Object]:
 
 def accepts(account: Mapping[str, Any], secret: str) -> bool:
     """Say whether this is one of an account's app passwords."""
-    return any(verify(item["secret"], secret) for item in own(account).values())
+    return any(verify(item["secret"], secret, folds=True) for item in own(account).values())
 
 
 def create(account: Object, value: Any, now: str, most: int | None) -> Object:

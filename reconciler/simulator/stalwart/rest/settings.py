@@ -6,7 +6,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -337,6 +337,7 @@ def build_core(keys: Mapping[str, str], hostname: str, *, no_dns: bool) -> tuple
             errors[key] = {"type": "parse", "error": str(error)}
             rates[key] = parse_rate(default)
     _limiters(keys, errors)
+    _blocks(keys, errors)
     user, secret = (keys.get(f"authentication.fallback-admin.{part}") for part in ("user", "secret"))
     core = Core(
         hostname=keys.get("server.hostname") or keys.get("lookup.default.hostname") or hostname,
@@ -378,6 +379,43 @@ def _limiters(keys: Mapping[str, str], errors: dict[str, dict[str, str]]) -> Non
             parse_rate(keys[key])
         except ValueError as error:
             errors[key] = {"type": "parse", "error": str(error)}
+
+
+def _blocks(keys: Mapping[str, str], errors: dict[str, dict[str, str]]) -> None:
+    """Say which numbered ``if`` blocks are broken: one is read whole, in the order of its keys (expr/if_block.rs)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for key in sorted(keys):
+        if match := re.fullmatch(r"(.+)\.(\d+)\.(if|then|else)", key):
+            found.setdefault(match[1], []).append((match[2], match[3]))
+    for base, parts in found.items():
+        if base not in keys and (said := _broken(parts)):
+            errors[base] = {"type": "parse", "error": said}
+
+
+def _broken(parts: Sequence[tuple[str, str]]) -> str:
+    last = found_else = ""
+    then = False
+    for place, word in parts:
+        match word:
+            case "if" if place != last:
+                if last and not then:
+                    return f"Missing 'then' in 'if' condition {int(last) + 1}."
+                last, then = place, False
+            case "else" if found_else and place != found_else:
+                return "Multiple 'else' found"
+            case "else" if not found_else:
+                if not last:
+                    return "Found 'else' before 'if'"
+                found_else = place
+            case "then" if found_else:
+                return "Found 'then' in 'else' block"
+            case "then" if place != last:
+                return "Found 'then' without 'if'"
+            case "then":
+                then = True
+    if last and not then:
+        return f"Missing 'then' in 'if' condition {int(last) + 1}"
+    return "Missing 'else'" if last and not found_else else ""
 
 
 def _networks(keys: Mapping[str, str], prefix: str, errors: dict[str, dict[str, str]]) -> tuple[Network, ...]:

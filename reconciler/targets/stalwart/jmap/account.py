@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNMANAGED, Account, Different, Live, Resource, SecretRef, Special, Verdict
+from reconciler.secrets import schemes
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart import passwords
-from reconciler.targets.stalwart.connection import Connection, Credentials
+from reconciler.targets.stalwart.connection import Connection, Credentials, Mode
 from reconciler.targets.stalwart.jmap import addresses
 from reconciler.targets.stalwart.jmap.addresses import JOIN, TAKE_OVER, Transfers, primary_after, primary_of
-from reconciler.targets.stalwart.jmap.api import Kind
-from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.passwords import PasswordChecks, try_login
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.jmap.api import Selection
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
+from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind, Unknown
+from reconciler.targets.stalwart.jmap.password_checks import SESSION, PasswordChecks, try_login
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
@@ -35,14 +35,14 @@ _PLAIN: Raw = {
 class AccountKind(ResourceKind):
     """Accounts of people and services; groups, which are of the same kind to the server, have a file of their own."""
 
-    resource = Account
+    resource, unique = Account, addresses.UNIQUE
     objects = (
-        Kind("Account", properties=_READ),
-        Kind("Domain", properties=("name",)),
-        Kind("Role", properties=("description",)),
-        Kind("SystemSettings", singleton=True, properties=("defaultDomainId",)),
+        Selection("Account", properties=_READ),
+        Selection("Domain", properties=("name",)),
+        Selection("Role", properties=("description",)),
+        Selection("SystemSettings", singleton=True, properties=("defaultDomainId",)),
     )
-    surveyed = (Kind("Account", properties=tuple(_PLAIN)),)
+    surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all accounts, those that are wanted under their names there."""
@@ -103,9 +103,14 @@ class _Accounts:
         """Yield accounts, and report what stands in the way of those that are wanted."""
         for address, item in self._found.items():
             yield Live(self._account(address, item), id=str(item["id"]), detail=item)
+        for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
+            if isinstance(account.password, SecretRef):
+                _revealed(account, account.password, self._reading.reveal, self._reading.report)
         for account in (*self._wanted.values(), *self._missing):
             for summary, hint in self._objections(account):
                 self._reading.report(Problem(account.address, summary, hint, scope=account.address))
+            for summary, hint in self._shortfalls(account):
+                self._reading.report(Problem(account.address, summary, f"{hint}; {_WITHOUT}"))
 
     def _account(self, address: str, item: Raw) -> Account:
         wanted = self._wanted.get(address)
@@ -115,17 +120,21 @@ class _Accounts:
             login=UNMANAGED if wanted else address,  # one logs in with the address
             email=address,
             description=item.get("description") or None,
-            roles=self._roles(item.get("roles") or {}),
+            roles=self._roles(item.get("roles") or {}, wanted),
             aliases=addresses.aliases_in(item, self._ids),
-            groups=self._ids.group_names(item.get("memberGroupIds") or {}, known),
+            groups=(*self._ids.group_names(item.get("memberGroupIds") or {}, known), *_unknown(self._ids.group, known)),
             quota=(item.get("quotas") or {}).get("maxDiskQuota"),
             password=self._verdict(wanted, address, item),
         )
 
-    def _roles(self, roles: Raw) -> tuple[str, ...]:
+    def _roles(self, roles: Raw, wanted: Account | None) -> tuple[str, ...]:
+        """Return the roles that one has, and the wanted ones that the server does not know: nothing can be done."""
+        known = wanted.roles if wanted and isinstance(wanted.roles, tuple) else ()
+        unknown = _unknown(self._role, known)
         if roles.get("@type") == "Custom":
-            return tuple(self._ids.role_names(roles.get("roleIds") or {}))
-        return (str(roles.get("@type") or "user").lower(),)
+            return (*self._ids.role_names(roles.get("roleIds") or {}, known), *unknown)
+        own = str(roles.get("@type") or "user").lower()
+        return tuple(unknown) if unknown and own == "user" and len(unknown) == len(known) else (own, *unknown)
 
     def _verdict(self, wanted: Account | None, address: str, item: Raw) -> Verdict | Special:
         if wanted is None or not isinstance(wanted.password, SecretRef) or not wanted.enforce_password:
@@ -143,18 +152,60 @@ class _Accounts:
         clash = self._wanted.get(address)
         if clash is not None and clash is not account:
             yield f"{clash.name} is the same account from 0.16: {address}", "declare one of them"
-        group_hint = "declare it under groups, or correct the name"
-        role_hint = "make it on the server: roles are kept only as `stalwart.objects.Role`"
-        asked = ((self._ids.group, account.groups, group_hint), (self._role, account.roles, role_hint))
-        for resolve, names, hint in asked:
+        for resolve, names in ((self._ids.group, account.groups), (self._role, account.roles)):
             for name in names if isinstance(names, tuple) else ():
                 try:
                     resolve(name)
+                except Unknown:
+                    continue
                 except ValueError as error:
-                    yield str(error), hint
+                    yield str(error), "write one of these names as it stands there"
+
+    def _shortfalls(self, account: Account) -> Iterator[tuple[str, str]]:
+        """Say what an account asks for that the server does not know, and that it is made without."""
+        role_hint = "make it on the server: roles are kept only as `stalwart.objects.Role`"
+        asked = (
+            (self._ids.group, account.groups, "declare it under groups, or correct the name"),
+            (self._role, account.roles, role_hint),
+        )
+        for resolve, names, hint in asked:
+            for name in _unknown(resolve, names):
+                yield _why(resolve, name), hint
 
     def _role(self, name: str) -> str:
         return "" if name in ROLES else self._ids.role(name)
+
+
+_BSDI = "is a hash of BSDi's crypt, which Stalwart from 0.16 takes for a clear value"
+
+
+def _revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
+    """Reveal a wanted password; None, and reported, where this generation can't be given it (tried on 0.16.18)."""
+    value = passwords.revealed(account, ref, reveal, report)
+    if value is None or not (schemes.is_crypt_hash(value) and schemes.clear(value).startswith("_")):
+        return value
+    hint = "set a new password, or give the clear value"
+    report(Problem(account.address, f"its password {ref} {_BSDI}", hint, scope=account.address))
+    return None
+
+
+_WITHOUT = "until then the account is kept without it"
+
+
+def _unknown(resolve: Callable[[str], str], names: Any) -> list[str]:
+    """List the names that the server has nothing of."""
+    return [name for name in names if _why(resolve, name)] if isinstance(names, tuple) else []
+
+
+def _why(resolve: Callable[[str], str], name: str) -> str:
+    """Say why a name leads nowhere; empty where it does, or leads to several."""
+    try:
+        resolve(name)
+    except Unknown as error:
+        return str(error)
+    except ValueError:
+        pass
+    return ""
 
 
 def _password_key(item: Raw) -> str | None:
@@ -199,17 +250,30 @@ class _Writing:
         if isinstance(account.quota, int):
             made["quotas"] = {"maxDiskQuota": account.quota}
         if isinstance(account.groups, tuple) and account.groups:
-            made["memberGroupIds"] = {self._ids.group(name): True for name in account.groups}
+            made |= {"memberGroupIds": ids} if (ids := dict.fromkeys(self._groups(account.groups), True)) else {}
         return made
 
     def _credential(self, account: Account, ref: SecretRef) -> dict[str, Any]:
         """Return a hash, which the server stores as it is; a clear value would have to pass its strength test."""
-        return {"@type": "Password", "secret": self._hashes.of(account, ref)}
+        return {"@type": "Password", "secret": self._hash(account, ref)}
+
+    def _hash(self, account: Account, ref: SecretRef) -> str:
+        """Return what is written. Raises ValueError, without the value, for what the server would hash again."""
+        made = self._hashes.of(account, ref)
+        if made.startswith("_"):
+            raise ValueError(f"the password {ref} {_BSDI}")
+        return made
 
     def _roles(self, names: Sequence[str]) -> dict[str, Any]:
-        if len(names) == 1 and names[0] in ROLES:
-            return {"@type": ROLES[names[0]]}
-        return {"@type": "Custom", "roleIds": {self._ids.role(name): True for name in names}}
+        """Return roles as they are written: what the server does not know is left out, and nothing is a user."""
+        known = [name for name in names if name in ROLES or not _why(self._ids.role, name)] or ["user"]
+        if len(known) == 1 and known[0] in ROLES:
+            return {"@type": ROLES[known[0]]}
+        return {"@type": "Custom", "roleIds": {self._ids.role(name): True for name in known}}
+
+    def _groups(self, names: Sequence[str]) -> list[str]:
+        """Return the ids of groups; what the server does not know is left out. Raises ValueError as `Ids.group`."""
+        return [self._ids.group(name) for name in names if not _why(self._ids.group, name)]
 
     def _update(self, change: Change, id: str, stored: Raw) -> Iterator[Write]:
         """Yield the writes that change an account; one joins a new group after that is made."""
@@ -225,7 +289,7 @@ class _Writing:
         after = change.after
         if "groups" not in change.fields or not isinstance(after, Account) or not isinstance(after.groups, tuple):
             return {}
-        want = {self._ids.group(name) for name in after.groups}
+        want = set(self._groups(after.groups))
         have = set(stored.get("memberGroupIds") or {})
         if any(item.startswith("#") for item in want):
             return {"memberGroupIds": dict.fromkeys(sorted(want), True)}
@@ -249,7 +313,7 @@ class _Writing:
         """Return the patch of the password alone: other credentials are the person's own, and read masked."""
         key = _password_key(stored)
         if key is not None:
-            return {f"credentials/{key}/secret": self._hashes.of(account, ref)}
+            return {f"credentials/{key}/secret": self._hash(account, ref)}
         free = max((int(item) for item in stored.get("credentials") or {}), default=-1) + 1
         return {f"credentials/{free}": self._credential(account, ref)}
 
@@ -270,6 +334,27 @@ def unknown_administrator(connection: Connection, wanted: Sequence[Resource]) ->
     return replace(connection.problem(summary, hint), severity=Severity.WARNING, scope="")
 
 
+def login_name(connection: Connection, reading: Reading) -> str:
+    """Return the address that we log in with; empty where an API key lets us in, whatever the account is called."""
+    name, accepted = connection.login.name.lower(), connection.login.accepted
+    if accepted is not None and accepted.header(Mode.JMAP).startswith("Bearer"):
+        return ""
+    return name if "@" in name or not reading.ids.default_domain else f"{name}@{reading.ids.default_domain}"
+
+
+def whose(connection: Connection, reading: Reading) -> str:
+    """Return the id of the account that we are to the server; empty where it is none that it lists.
+
+    An address names one account, so the server is asked only where we log in by an alias or with a key.
+    """
+    users = {reading.ids.address(it): str(it["id"]) for it in reading.items("Account") if it.get(TYPE) == "User"}
+    name, accepted = login_name(connection, reading), connection.login.accepted
+    if name in users or accepted is None or accepted.source == "recovery":
+        return users.get(name, "")
+    session = connection.send("GET", SESSION).json()
+    return users.get(str(session.get("username")).lower(), "") if isinstance(session, dict) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Passwords:
     """What is known of passwords, and from whom: the server shows none."""
@@ -283,17 +368,18 @@ class Passwords:
     def verdict(self, account: Account, address: str) -> Verdict:
         """Judge a wanted account's password; one that can't be read or stored is reported."""
         ref = account.password
-        value = passwords.revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
+        value = _revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
         if value is None or not isinstance(ref, SecretRef):
             return passwords.UNUSABLE
-        login = self.connection.login
+        login, clear = self.connection.login, schemes.clear(value)
         if address == login.name.lower():  # who we are was told by the server just now
-            if login.accepted == Credentials(login.name, value):
+            if login.accepted == Credentials(login.name, clear):
                 self.checks.answered(address, value, self.container, accepted=True)
-            elif Credentials(login.name, value).digest in login.refused:
+            elif Credentials(login.name, clear).digest in login.refused:
                 self.checks.answered(address, value, self.container, accepted=False)
-        attempt = functools.partial(try_login, self.connection)
-        return self.checks.verdict(address, ref, self.reveal, attempt, self.container)
+        return self.checks.verdict(
+            address, ref, self.reveal, lambda who, _: try_login(self.connection, who, clear), self.container
+        )
 
     def written(self, change: Change, domain: str) -> None:
         """Remember that a password was written; our own is tried first from the next request on."""

@@ -7,12 +7,15 @@ from typing import Any
 
 from reconciler.resources import Account, Group, MailingList, Resource
 from reconciler.target import Change
+from reconciler.targets.stalwart.jmap.batch import RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import Ids, Raw, Reading
-from reconciler.targets.stalwart.jmap.writes import RELEASE, Write
-from reconciler.targets.stalwart.survey import Omissions
+from reconciler.targets.stalwart.survey import Omissions, is_sayable
 
 USUAL, TAKE_OVER, JOIN = range(3)
 """Ranks: who takes a primary address over comes after who leaves it, and who joins a new group after that."""
+
+UNIQUE = "addresses are unique over accounts, groups and mailing lists: plan again, or take another one"
+"""What to do where the server has an address already."""
 
 
 def aliases_of(resource: Resource | None) -> tuple[str, ...]:
@@ -43,15 +46,19 @@ def primary_after(change: Change, domain: str) -> str:
 
 
 def aliases_in(item: Raw, ids: Ids) -> tuple[str, ...]:
-    """Return the addresses of the aliases that an object has; those that are disabled are none."""
+    """Return the addresses of the aliases that an object has, but those that are disabled or that nobody can say."""
     aliases: Mapping[str, Raw] = item.get("aliases") or {}
-    return tuple(ids.address(alias) for alias in aliases.values() if alias.get("enabled", True))
+    enabled = (ids.address(alias) for alias in aliases.values() if alias.get("enabled", True))
+    return tuple(address for address in enabled if is_sayable(address))
 
 
 def note_disabled(address: str, item: Raw, out: Omissions) -> None:
     """Note for an import that an object has aliases which are disabled."""
     if any(not alias.get("enabled", True) for alias in (item.get("aliases") or {}).values()):
         out.note(address, "aliases that are disabled are not imported", "delete or enable them")
+    for alias in (item.get("aliases") or {}).values():
+        if not is_sayable(f"{alias.get('name')}@x"):
+            out.note(address, "has aliases that can't be declared", "leave them: nothing touches them")
 
 
 class Transfers:
@@ -135,7 +142,7 @@ def _alias_patches(change: Change, stored: Raw, ids: Ids) -> tuple[dict[str, Any
         enabled, wanted = aliases[key].get("enabled", True), address in after.aliases
         if wanted and not enabled:
             first[f"aliases/{key}/enabled"] = True
-        elif enabled and not wanted:
+        elif enabled and not wanted and is_sayable(address):
             first[f"aliases/{key}"] = None
     free = max((int(key) for key in aliases), default=-1) + 1
     new = [address for address in after.aliases if address not in places]

@@ -6,6 +6,7 @@ is named in no answer at all, which is a failure too (jmap-0.16.md, section 0).
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from reconciler.targets.stalwart.release import JMAP, Release
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
 _PAGE = 5000  # ids of one query
+_MOST, _READING = 1_000_000, 600.0  # objects, and seconds, of one reading
 _USING = ("urn:ietf:params:jmap:core", "urn:stalwart:jmap")
 _SINGLETON = "singleton"
 
@@ -131,17 +133,17 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of object to read: ``Account``, and which of its properties (all where none are named)."""
+class Selection:
+    """What of one kind of object to read: of ``Account`` which properties (all where none are named)."""
 
     name: str
     singleton: bool = False
     properties: tuple[str, ...] = ()
 
 
-def merged(kinds: Iterable[Kind]) -> list[Kind]:
+def merged(kinds: Iterable[Selection]) -> list[Selection]:
     """Make one of several that name the same object: to be read with the properties of each."""
-    found: dict[str, Kind] = {}
+    found: dict[str, Selection] = {}
     for kind in kinds:
         other = found.get(kind.name, kind)
         properties = tuple(dict.fromkeys((*other.properties, *kind.properties)))
@@ -231,7 +233,7 @@ class JmapApi:
         return TargetUnreadable(self.connection.problem(error.summary, error.hint or "look at the server's log"))
 
     # --------------------------------------------------------------------------------------------------------- reading
-    def read(self, kinds: Iterable[Kind], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
+    def read(self, kinds: Iterable[Selection], *, lenient: bool = False) -> dict[str, list[dict[str, Any]]]:
         """Read all objects of some kinds whole, or not at all: a listing cut short raises `TargetUnreadable`.
 
         ``lenient`` leaves out kinds that the server does not know, or does not let us read, and spares no request:
@@ -245,7 +247,10 @@ class JmapApi:
         due: deque[_Call] = deque(item.get() for item in listings.values())
         spare = 2 * CALLS - len(due) if len(due) + len(lists) > CALLS else CALLS - len(due)
         due.extend(item.query(0) for item in lists[: len(lists) if lenient else max(spare, 0)])
+        until = time.monotonic() + _READING
         while due:
+            if time.monotonic() > until or sum(len(item.ids) for item in lists) > _MOST:
+                raise TargetUnreadable(self.connection.problem("lists its objects without end", _STRANGE))
             batch = [due.popleft() for _ in range(min(CALLS, len(due)))]
             responses = self.call(*((call.method, call.arguments) for call in batch))
             for call, response in zip(batch, responses, strict=True):
@@ -296,7 +301,7 @@ class _Call:
 class _Listing:
     """What is known of one kind while it is read."""
 
-    kind: Kind
+    kind: Selection
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     ids: dict[str, None] = field(default_factory=dict)  # in the server's order, each once
     total: int = 0

@@ -34,7 +34,7 @@ from reconciler.targets.stalwart.container import (
     look,
 )
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
-from reconciler.targets.stalwart.jmap import objects as jmap_objects
+from reconciler.targets.stalwart.jmap import raw_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
 from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import restart
@@ -71,7 +71,7 @@ class Setup:
             "defaultDomain": self.domain,
             "requestTlsCertificate": False,
             "generateDkimKeys": False,
-            **jmap_objects.body("Bootstrap", self.fields, reveal),
+            **raw_objects.body("Bootstrap", self.fields, reveal),
         }
 
     @property

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.objects import TYPE
-from reconciler.dns.names import domain_name
+from reconciler.names import domain_name, is_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Domain, Live, Signature
 from reconciler.target import Change
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
+from reconciler.targets.stalwart.jmap.batch import LATE, RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import LATE, RELEASE, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _TWO_WRITERS = {"dkimManagement": "keys", "dnsManagement": "DNS records"}
@@ -26,11 +26,11 @@ _PLAIN: Raw = {"isEnabled": True, "allowRelaying": False, "certificateManagement
 class DomainKind(ResourceKind):
     """Domains. An update names only what differs."""
 
-    resource = Domain
+    resource, unique = Domain, "a name is one domain's, or the alias of one: remove it there first"
     objects = (
-        Kind("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
+        Selection("Domain", properties=("name", "aliases", *_SAID.values(), *_TWO_WRITERS)),
     )  # not its zone file, which is computed
-    surveyed = (Kind("Domain", properties=tuple(_PLAIN)),)
+    surveyed = (Selection("Domain", properties=tuple(_PLAIN)),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all domains."""
@@ -60,14 +60,15 @@ class DomainKind(ResourceKind):
             held = _names(getattr(before.resource, "aliases", ())) if before else frozenset()
             wanted = _names(after.aliases) if "aliases" in change.fields else held
             body = _body(change, after)
-            taken = {"aliases": dict.fromkeys(sorted(wanted), True)} if wanted - held else {}
+            unsaid = {it for it in before.detail.get("aliases") or () if not is_name(it)} if before else set()
+            taken = {"aliases": dict.fromkeys(sorted(wanted | unsaid), True)} if wanted - held else {}
             if before is None:
                 managed = dict.fromkeys((*_TWO_WRITERS, "certificateManagement"), MANUAL)
                 body = {"name": after.name, **managed, **body, **taken}
                 yield Write("Domain", "create", reading.ids.make_domain(after.name), body, (change,))
                 continue
             if held - wanted:
-                kept = dict.fromkeys(sorted(held & wanted), True)
+                kept = dict.fromkeys(sorted((held & wanted) | unsaid), True)
                 yield Write("Domain", "update", before.id, {"aliases": kept}, (change,), RELEASE)
             if body := body | dict.fromkeys(_automatic(before.detail), MANUAL):
                 yield Write("Domain", "update", before.id, body, (change,))
@@ -80,6 +81,9 @@ class DomainKind(ResourceKind):
         for item in reading.items("Domain"):
             name = str(item.get("name"))
             out.options(name, item, _PLAIN)
+            for alias in sorted(it for it in item.get("aliases") or () if not is_name(it)):
+                hint = "change it on the server, or leave it: nothing touches it, and a restore does not know it"
+                out.note(f"domain/{name}", f"its aliases can't be declared (is no domain name): {alias[:80]!r}", hint)
             if (item.get("subAddressing") or {}).get(TYPE) == "Custom":
                 out.note(name, "its subAddressing is a rule, which can't be declared", "set it again on a new server")
             if found := list(_automatic(item)):
@@ -88,8 +92,9 @@ class DomainKind(ResourceKind):
                 out.note(name, f"the server manages its {what} by itself, and a plan says so", hint)
         for fitting in fit(live, "jmap", out):
             domain = fitting.resource
-            if isinstance(domain, Domain) and domain.sub_addressing is None:
-                domain = replace(domain, sub_addressing=UNMANAGED)
+            if isinstance(domain, Domain):
+                how = UNMANAGED if domain.sub_addressing is None else domain.sub_addressing
+                domain = replace(domain, sub_addressing=how, aliases=domain.aliases or UNMANAGED)
             yield replace(fitting, resource=domain)
 
 
@@ -100,7 +105,7 @@ def _domain(item: Raw) -> Domain:
         manual=not any(_automatic(item)),
         description=item.get("description") or None,
         catch_all=item.get("catchAllAddress") or None,
-        aliases=tuple({domain_name(alias) for alias in item.get("aliases") or ()}),
+        aliases=tuple({domain_name(alias) for alias in item.get("aliases") or () if is_name(alias)}),
         sub_addressing=_SUB_ADDRESSING.get((item.get("subAddressing") or {}).get(TYPE, "Enabled")),
     )
 

@@ -6,15 +6,16 @@ one `Reading` of the server, and the ids behind names.
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from reconciler.resources import Account, Live, Resource, SecretRef, Unreadable, Verdict
 from reconciler.target import Change, Progress, Report, Reveal
-from reconciler.targets.stalwart.jmap.api import Kind, Registry
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
+from reconciler.targets.stalwart.jmap.api import Registry, Selection
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 NOT_SHOWN = Unreadable("the server shows no secret: it is written when it is new, or something beside it changes")
@@ -31,6 +32,7 @@ SecretJudge = Callable[[str, SecretRef], Verdict]
 """Says of a setting's address and its declared secret whether the server has that one, as far as anyone knows."""
 
 _R = TypeVar("_R", bound=Resource)
+_LISTED = 8  # names in an error
 _DEFAULT_ROLES = {"admin": "system administrator"}  # what the server calls the role that makes an Admin
 
 
@@ -48,7 +50,7 @@ class Ids:
     def __init__(self, registry: Registry, groups: Iterable[str] = ()) -> None:
         self._names = {str(item["id"]): str(item["name"]).lower() for item in registry.get("Domain", ())}
         self._domains = {name: key for key, name in self._names.items()}
-        self._roles = {str(it.get("description") or "").lower(): str(it["id"]) for it in registry.get("Role", ())}
+        self._roles = {str(it["id"]): str(it.get("description") or "") for it in registry.get("Role", ())}
         self._groups: dict[str, str] = {}
         for item in registry.get("Account", ()):
             if item.get("@type") == "Group":
@@ -92,12 +94,9 @@ class Ids:
     def group(self, name: str) -> str:
         """Return a group's id by its address or local part, of one to be made as ``#NAME``.
 
-        Raises ValueError when there is none, or several.
+        Raises `Unknown` when there is none, ValueError when there are several.
         """
-        found = [key for address, key in self._groups.items() if name in (address, address.partition("@")[0])]
-        if len(found) != 1:
-            raise ValueError(f"the server has {'several groups' if found else 'no group'} {name}")
-        return found[0]
+        return _only("group", name, self._groups.items(), lambda address: address.partition("@")[0], self._groups)
 
     def group_names(self, ids: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
         """Return the groups' addresses, or of one that is known by its local part, that."""
@@ -107,20 +106,48 @@ class Ids:
         return tuple(local if (local := item.partition("@")[0]) in bare else item for item in found)
 
     def role(self, name: str) -> str:
-        """Return a role's id by its description. Raises ValueError when there is none."""
-        found = self._roles.get(name) or self._roles.get(_DEFAULT_ROLES.get(name, ""))
-        if found is None:
-            known = ", ".join(sorted({*ROLES, *self._roles} - set(_DEFAULT_ROLES.values())))
-            raise ValueError(f"the server has no role {name}; it has {known}")
-        return found
+        """Return a role's id by its description, which counts in another case where no other one has it.
 
-    def role_names(self, ids: Iterable[str]) -> Iterator[str]:
-        """Yield what roles are called here."""
-        names = {key: description for description, key in self._roles.items()}
+        Raises `Unknown` when there is none, ValueError when there are several.
+        """
+        roles = [(description, key) for key, description in self._roles.items()]
+        own = _DEFAULT_ROLES.get(name)
+        if own is not None and all(description.lower() != name for description, _ in roles):
+            name = own
+        known = {*ROLES, *(text.lower() for text in self._roles.values())} - set(_DEFAULT_ROLES.values())
+        return _only("role", name, roles, str.lower, known)
+
+    def role_names(self, ids: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+        """Yield what roles are called here: by a known name where it means that one, else by their descriptions."""
+        wanted: dict[str, str] = {}
+        for name in known:
+            with contextlib.suppress(ValueError):
+                wanted[self.role(name)] = name
         ours = {theirs: own for own, theirs in _DEFAULT_ROLES.items()}
         for key in ids:
-            name = names.get(key, key)
-            yield ours.get(name, name)
+            name = self._roles.get(key, key)
+            yield wanted.get(key) or ours.get(name.lower(), name)
+
+
+class Unknown(ValueError):
+    """A name that the server has nothing of: what refers to it is done without."""
+
+
+def _only(
+    what: str, name: str, known: Iterable[tuple[str, str]], fold: Callable[[str], str], listed: Collection[str]
+) -> str:
+    """Return the id behind a name: exactly that one, else the only one that is the same once both are folded."""
+    pairs = list(known)
+    exact = [key for own, key in pairs if own == name]
+    found = exact or [key for own, key in pairs if fold(own) == fold(name)]
+    if len(found) > 1:
+        raise ValueError(
+            f"the server has several {what}s {name}: {', '.join(own for own, key in pairs if key in found)}"
+        )
+    if not found:
+        shown = ", ".join(sorted(listed)[:_LISTED])
+        raise Unknown(f"the server has no {what} {name}" + (f"; it has {shown}" if shown else ""))
+    return found[0]
 
 
 ROLES = {"user": "User", "admin": "Admin"}
@@ -169,15 +196,17 @@ class ResourceKind:
     """
 
     resource: ClassVar[type[Resource]]
-    objects: ClassVar[tuple[Kind, ...]] = ()
-    surveyed: ClassVar[tuple[Kind, ...]] = ()
+    objects: ClassVar[tuple[Selection, ...]] = ()
+    surveyed: ClassVar[tuple[Selection, ...]] = ()
     in_force_by: ClassVar[Effect | None] = None
+    unique: ClassVar[str] = "plan again: it was made meanwhile"
+    """What to do where the server has another one of this name."""
 
     def has(self, resource: Resource) -> bool:
         """Whether a resource is one of this kind."""
         return isinstance(resource, self.resource)
 
-    def reads(self, wanted: Sequence[Resource]) -> Iterable[Kind]:
+    def reads(self, wanted: Sequence[Resource]) -> Iterable[Selection]:
         """Name the objects and properties to be read for what is wanted; one that others name, too, is read once."""
         del wanted
         return self.objects

@@ -8,9 +8,9 @@ from typing import Any
 
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
+from reconciler.targets.stalwart.jmap.batch import Write, creation_id
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Write, creation_id
 from reconciler.targets.stalwart.release import JMAP
 from reconciler.targets.stalwart.survey import Omissions, fit
 
@@ -22,7 +22,7 @@ class ListenerKind(ResourceKind):
     """Listeners. Whether one answers is not known here."""
 
     resource = Listener
-    objects = (Kind("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", "useTls")),)
+    objects = (Selection("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", "useTls")),)
     in_force_by = Effect.RESTART
 
     def live(self, reading: Reading) -> Iterator[Live]:

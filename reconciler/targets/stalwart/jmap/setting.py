@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.desired.objects import SINGLETON
-from reconciler.desired.stalwart import DEFAULT_RATES, ban_rate
+from reconciler.desired.raw_keys import DEFAULT_RATES, ban_rate
 from reconciler.problem import Problem
 from reconciler.resources import AllowedIp, Domain, Live, Resource, Setting
 from reconciler.target import Change
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, bare, creation_id
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, bare, creation_id
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _NAMES = {"hostname": "defaultHostname", "default_domain": "defaultDomainId"}  # of x:SystemSettings
@@ -44,14 +44,14 @@ class SettingKind(ResourceKind):
         """Whether it is a word, and no property of an object by the server's own name."""
         return isinstance(resource, Setting) and resource.word in {**_NAMES, **_RATES}
 
-    def reads(self, wanted: Sequence[Resource]) -> Iterator[Kind]:
+    def reads(self, wanted: Sequence[Resource]) -> Iterator[Selection]:
         """Name the properties of the wanted words."""
         words = {item.word for item in wanted if isinstance(item, Setting)}
         if words & _NAMES.keys():
-            yield Kind("SystemSettings", singleton=True, properties=tuple(_NAMES.values()))
-            yield Kind("Domain", properties=("name",))
+            yield Selection("SystemSettings", singleton=True, properties=tuple(_NAMES.values()))
+            yield Selection("Domain", properties=("name",))
         if rates := sorted(_RATES[word] for word in words & _RATES.keys()):
-            yield Kind("Security", singleton=True, properties=tuple(rates))
+            yield Selection("Security", singleton=True, properties=tuple(rates))
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield what is live of the wanted words."""
@@ -174,7 +174,7 @@ class AllowedIpKind(ResourceKind):
     """Allowed networks. The server can't change one, and keeps it as it was typed (``172.18.0.1/16``)."""
 
     resource = AllowedIp
-    objects = (Kind("AllowedIp", properties=("address",)),)
+    objects = (Selection("AllowedIp", properties=("address",)),)
     in_force_by = Effect.RELOAD
 
     def live(self, reading: Reading) -> Iterator[Live]:

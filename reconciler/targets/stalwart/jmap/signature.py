@@ -12,9 +12,9 @@ from reconciler.desired.objects import TYPE
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
 from reconciler.target import Change, Reveal, differences
-from reconciler.targets.stalwart.jmap.api import Kind
+from reconciler.targets.stalwart.jmap.api import Selection
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
@@ -28,7 +28,7 @@ class SignatureKind(ResourceKind):
     """DKIM keys, told apart by domain and selector."""
 
     resource = Signature
-    objects = (Kind("DkimSignature", properties=_READ), Kind("Domain", properties=("name",)))
+    objects = (Selection("DkimSignature", properties=_READ), Selection("Domain", properties=("name",)))
     in_force_by = Effect.CACHES
 
     def live(self, reading: Reading) -> Iterator[Live]:

@@ -7,8 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Account, Different, Group, Live, Same, SecretRef, Unreadable, Verdict
-from reconciler.secrets import is_crypt_hash
+from reconciler.resources import (
+    UNMANAGED,
+    Account,
+    Different,
+    Group,
+    Live,
+    Resource,
+    Same,
+    SecretRef,
+    Unreadable,
+    Verdict,
+)
+from reconciler.secrets import schemes
+from reconciler.secrets.schemes import is_crypt_hash
 from reconciler.target import Change
 from reconciler.targets.stalwart import passwords
 from reconciler.targets.stalwart.connection import Login
@@ -18,6 +30,7 @@ from reconciler.targets.stalwart.rest.principals import (
     Operation,
     Principal,
     aliases_of,
+    asks,
     check_lengths,
     emails,
     kept,
@@ -28,6 +41,7 @@ from reconciler.targets.stalwart.rest.principals import (
     own_emails,
     set_to,
     texts,
+    unknown_role,
 )
 
 
@@ -54,7 +68,7 @@ class Accounts(Principal[Account]):
                     login=item["name"],
                     email=email,
                     description=item.get("description") or None,
-                    roles=tuple(sorted(texts(item, "roles"))),
+                    roles=_roles(texts(item, "roles"), account, reading),
                     aliases=aliases_of(item, email, reading, account),
                     groups=tuple(self._groups(item, account, groups, made, reading)),
                     quota=item.get("quota"),
@@ -99,7 +113,10 @@ class Accounts(Principal[Account]):
     def _missing(
         self, account: Account, groups: Mapping[str, str], made: Collection[str], reading: Reading
     ) -> list[str]:
-        """Report the groups of an account that do not exist, and that nobody makes."""
+        """Report the groups and roles of an account that do not exist; return the groups, if nobody makes them."""
+        for role in _unknown_roles(account, reading):
+            hint = "make it on the server, or take it away here; until then the account is kept without it"
+            reading.report(Problem(account.address, f"the server has no role {role}", hint))
         wanted = account.groups if isinstance(account.groups, tuple) else ()
         missing = [name for name in wanted if name not in groups and name not in made]
         for name in missing:
@@ -116,7 +133,7 @@ class Accounts(Principal[Account]):
     def body(self, resource: Account, means: Means) -> dict[str, Any]:
         """Return what creates it. Roles are always sent: without one it can't log in."""
         made: dict[str, Any] = {"type": "individual", "name": self.name(resource)}
-        made["roles"] = list(resource.roles) if isinstance(resource.roles, tuple) else ["user"]
+        made["roles"] = means.roles(resource.roles) if isinstance(resource.roles, tuple) else ["user"]
         made["emails"] = emails(resource)
         if isinstance(resource.password, SecretRef):
             made["secrets"] = [means.hashes.of(resource, resource.password)]
@@ -141,7 +158,7 @@ class Accounts(Principal[Account]):
         if "email" in changed or "aliases" in changed:
             operations += mended(change)
         if "roles" in changed:
-            operations += members("roles", *changed["roles"])
+            operations += members("roles", *(means.roles(names or ()) for names in changed["roles"]))
         if "groups" in changed:
             operations += members("memberOf", *(means.groups(names or ()) for names in changed["groups"]))
         if "password" in changed and isinstance(after.password, SecretRef):
@@ -168,7 +185,35 @@ class Accounts(Principal[Account]):
                 taken.hashes |= {account.name: password} if password else {}
                 quota = account.quota or None  # 0 is none, and nothing else that could be declared
                 compared = password is None or is_crypt_hash(password)
-                yield replace(item, resource=replace(account, enforce_password=compared, quota=quota))
+                name, email = account.name, account.email
+                if isinstance(email, str) and email.rpartition("@")[2] not in taken.domains:
+                    taken.out.note(name, "has its address in a domain that the server does not have", _BY_LOGIN)
+                    if "@" in item.id:
+                        continue
+                    name, email = item.id, UNMANAGED
+                    taken.hashes |= {name: password} if password else {}
+                account = replace(account, name=name, email=email, enforce_password=compared, quota=quota)
+                yield replace(item, resource=account)
+
+
+def asks_for_roles(wanted: Iterable[Resource]) -> bool:
+    """Whether some account is to have a role that has to be made first."""
+    return any(asks(item.roles) for item in wanted if isinstance(item, Account) and isinstance(item.roles, tuple))
+
+
+def _unknown_roles(account: Account, reading: Reading) -> list[str]:
+    wanted = account.roles if isinstance(account.roles, tuple) else ()
+    return [name for name in wanted if unknown_role(name, reading.roles)]
+
+
+def _roles(live: Sequence[str], account: Account | None, reading: Reading) -> tuple[str, ...]:
+    """Return the roles that one has, spelled as they are wanted; what the server does not know counts as there."""
+    wanted = account.roles if account and isinstance(account.roles, tuple) else ()
+    spelled = {name.lower(): name for name in wanted}
+    unknown = _unknown_roles(account, reading) if account else []
+    if unknown and len(unknown) == len(wanted) and list(live) == ["user"]:
+        return tuple(unknown)
+    return (*(spelled.get(name, name) for name in live), *unknown)
 
 
 def _matched(items: Sequence[Item], wanted: Iterable[Account]) -> dict[str, Account]:
@@ -224,7 +269,8 @@ def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> 
         return passwords.UNUSABLE, None
     if stored is None:
         return Different(), None
-    if not is_crypt_hash(stored):
+    known = schemes.stored(stored)
+    if known is not None and not known[1]:
         summary, hint = "its password is stored in clear text on the server", "apply writes a hash in its place"
         return Different(), Problem(account.address, summary, hint, Severity.WARNING)
     same = passwords.matches(value, stored)
@@ -234,6 +280,9 @@ def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> 
         problem = Problem(account.address, summary, hint, Severity.WARNING)
         return Unreadable("this kind of hash can't be verified"), problem
     return Same(ref) if same else Different(), None
+
+
+_BY_LOGIN = "it gets no mail: the account is imported by its login, if that is a bare name, without that address"
 
 
 def _importable(account: Account, stored: Sequence[str], taken: Import) -> str | None:
@@ -249,12 +298,17 @@ def _importable(account: Account, stored: Sequence[str], taken: Import) -> str |
         hint = "write a `password` for it: after a loss it is made without one"
         note(address, "has no password that could be imported", hint)
         return None
+    if schemes.stored(own[0]) is None:
+        summary = "its password is kept in a form that this server verifies no login with"
+        note(address, summary, "set another one on the server")
+        return None
+    value = schemes.importable(own[0])
     try:
-        passwords.check(own[0])
+        passwords.check_password(value)
     except ValueError as error:
         note(address, f"its password {error}", "set another one on the server")
         return None
-    if not is_crypt_hash(own[0]):
+    if not is_crypt_hash(value):
         hint = "it is imported with `enforce_password: false`: take that away, and apply writes a hash"
         note(address, "its password is stored in clear text, or as an unknown hash", hint)
-    return own[0]
+    return value

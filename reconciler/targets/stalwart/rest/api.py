@@ -54,6 +54,15 @@ class RestApi:
             )
         return items
 
+    def roles(self) -> frozenset[str] | None:
+        """List the roles that were made here; None where we may not, and so can't tell what there is."""
+        try:
+            found = self._read("/api/principal", {"types": "role", "limit": "0"})
+        except (TargetUnreadable, Rejected):
+            return None
+        items = found.get("items") if isinstance(found, dict) else None
+        return frozenset(str(item.get("name")) for item in items) if isinstance(items, list) else None
+
     def principal(self, name: str) -> dict[str, Any] | None:
         """Read one by name, which is stored in lower case; None where there is none."""
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reconciler.desired.stalwart import raw_key
+from reconciler.desired.raw_keys import raw_key
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Group, Live, MailingList, Resource, Setting, Special
 from reconciler.target import Change
@@ -67,6 +67,8 @@ class Domains(Principal[Domain]):
             domain = item.resource
             if isinstance(domain, Domain):
                 domain = replace(domain, aliases=UNMANAGED, sub_addressing=UNMANAGED)
+                if isinstance(domain.catch_all, str) and domain.catch_all.rpartition("@")[2] not in taken.domains:
+                    domain = replace(domain, catch_all=_at_home(domain.catch_all, taken))
                 if isinstance(domain.catch_all, str) and "@" not in domain.catch_all:
                     hint = "give its owner an address on the server, and import again"
                     taken.out.note(domain.address, "its catch-all goes to who has no address", hint)
@@ -113,6 +115,13 @@ class Domains(Principal[Domain]):
             yield holder, [{"action": "removeItem", "field": "emails", "value": entry}]
         if owner is not None and holder != owner:
             yield owner, [{"action": "addItem", "field": "emails", "value": entry}]
+
+
+def _at_home(address: str, taken: Import) -> str:
+    """Return another address of who has one in a domain that is not here; else his name."""
+    holder = next((item for item in taken.items if address in own_emails(item)), {"name": address.partition("@")[0]})
+    own = (text for text in own_emails(holder) if text.rpartition("@")[2] in taken.domains)
+    return next(own, str(holder["name"]).partition("@")[0])
 
 
 def _catch_all(wanted: Domain | None, holder: Item | None, reading: Reading) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from reconciler.desired.stalwart import LOCAL_KEYS, in_config_file
+from reconciler.desired.raw_keys import LOCAL_KEYS, in_config_file, list_of
 from reconciler.resources import Live, Resource
 from reconciler.target import Change, Progress, Report, Reveal
 from reconciler.targets.stalwart.container import Container
@@ -37,7 +37,8 @@ class Reading:
     """What one server has, and what is wanted of it.
 
     ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``leaving`` what
-    is removed and in force until a reload. Secrets are revealed by ``reveal``, problems told to ``report``.
+    is removed and in force until a reload, ``roles`` those that were made there, None where that is not known. Secrets
+    are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Reading:
         stored: Keys,
         wanted: Sequence[Resource] = (),
         *,
+        roles: Collection[str] | None = None,
         reveal: Reveal = lambda _: "",
         report: Report = lambda _: None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         waiting = frozenset(pending(stored))
-        self.items, self.wanted = items, wanted
+        self.items, self.wanted, self.roles = items, wanted, roles
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
         self.keys = {key: value for key, value in stored.items() if key not in waiting}
         self.leaving = waiting - stored.keys()
@@ -76,6 +78,11 @@ class Import:
     private_keys: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
 
+    @property
+    def domains(self) -> frozenset[str]:
+        """The names of the server's domains."""
+        return frozenset(item["name"] for item in self.items if item.get("type") == "domain")
+
 
 class Kind(Generic[R]):
     """One kind: how what is live becomes a resource, and what an import takes of it."""
@@ -84,6 +91,11 @@ class Kind(Generic[R]):
 
     def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
         """Name the single keys that hold what is live of it."""
+        del wanted
+        return ()
+
+    def below(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name what, besides its `prefixes`, the keys lie below that hold what is live of it."""
         del wanted
         return ()
 
@@ -119,6 +131,11 @@ class Edit:
     def touched(self) -> frozenset[str]:
         """Everything that is not as before afterwards."""
         return frozenset((*self.drop, *self.written))
+
+    def concerns(self, key: str) -> bool:
+        """Whether what the server says of a key is about this edit: its own key, or the list that one of them is in."""
+        name = list_of(key) or key
+        return key in self.touched or any(list_of(own) == name for own in self.touched)
 
     @property
     def noted(self) -> tuple[str, ...]:

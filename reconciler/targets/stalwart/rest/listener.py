@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from reconciler.desired.stalwart import LISTENER
+from reconciler.desired.raw_keys import LISTENER
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from reconciler.resources import UNMANAGED, Account, Group, MailingList, Resource
+from reconciler.resources import UNMANAGED, Account, Group, Live, MailingList, Resource
 from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
-from reconciler.targets.stalwart.rest.kind import Item, Kind, R, Reading
+from reconciler.targets.stalwart.rest.kind import Import, Item, Kind, R, Reading
+from reconciler.targets.stalwart.survey import is_sayable
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
@@ -24,9 +25,15 @@ Operation = dict[str, Any]
 class Means:
     """What the changes of one apply are written with: hashes of passwords, and who is called what on the server."""
 
-    def __init__(self, hashes: Hashes, changes: Sequence[Change], listing: Callable[[], Sequence[Item]]) -> None:
-        """Take note of the logins that are wanted; ``listing`` reads the directory, when it is first needed."""
-        self.hashes, self._listing = hashes, listing
+    def __init__(
+        self,
+        hashes: Hashes,
+        changes: Sequence[Change],
+        listing: Callable[[], Sequence[Item]],
+        roles: Callable[[], Collection[str] | None],
+    ) -> None:
+        """Take note of the logins that are wanted; the directory and its ``roles`` are read when first needed."""
+        self.hashes, self._listing, self._roles = hashes, listing, functools.cache(roles)
         self._logins = {change.after.login for change in changes if isinstance(change.after, Account)}
         found = [(change.before, change.after) for change in changes if isinstance(change.after, Group)]
         self._groups = {address: before.id for before, after in found if before for address in emails(after)}
@@ -50,6 +57,25 @@ class Means:
         """Return the server's names of groups that are named by address or name; what is not there is left out."""
         known = named(self._items) | self._groups if names else {}
         return [known[name] for name in names if name in known]
+
+    def roles(self, names: Sequence[str]) -> list[str]:
+        """Return roles as the server has them; what it does not know is left out, and nothing is a user."""
+        made = self._roles() if asks(names) else None
+        return [name.lower() for name in names if not unknown_role(name, made)] or ["user"]
+
+
+ROLES = frozenset({"user", "admin", "tenant-admin"})
+"""The roles that a server up to 0.15 has by itself."""
+
+
+def asks(names: Iterable[str]) -> bool:
+    """Whether some of these roles have to be made first."""
+    return not {name.lower() for name in names} <= ROLES
+
+
+def unknown_role(name: str, made: Collection[str] | None) -> bool:
+    """Whether the server certainly has no such role; ``made`` are those that it has besides its own, if known."""
+    return made is not None and name.lower() not in ROLES and name.lower() not in made
 
 
 class Principal(Kind[R]):
@@ -150,8 +176,8 @@ def emails_after(before: Resource, after: Resource) -> list[str]:
 def mended(change: Change) -> Iterator[Operation]:
     """Yield the operations that give something its addresses.
 
-    They are added and removed one by one, so that catch-alls and addresses of domains that are gone stay. Only the
-    primary one has a position: where it changes, all are set.
+    They are added and removed one by one, so that catch-alls, addresses of domains that are gone and those that nobody
+    can say stay. Only the primary one has a position: where it changes, all are set.
     """
     if change.before is None or change.after is None:
         return
@@ -159,7 +185,9 @@ def mended(change: Change) -> Iterator[Operation]:
     if have[:1] == want[:1]:
         yield from members("emails", have, want)
     else:
-        yield set_to("emails", [*want, *catch_alls(change.before.detail)])
+        known = {*have, *want}
+        others = [text for text in texts(change.before.detail, "emails") if text.lower() not in known]
+        yield set_to("emails", [*want, *others])
 
 
 def released(change: Change) -> list[Operation]:
@@ -184,17 +212,19 @@ def catch_alls(item: Item) -> tuple[str, ...]:
 
 def kept(item: Item) -> Item:
     """Return what of a principal its writer reads again. No secret is in it."""
-    return {name: texts(item, name) for name in ("emails", "members")}
+    return {name: texts(item, name) for name in ("emails", "members", "externalMembers")}
 
 
 def aliases_of(item: Item, primary: str | None, reading: Reading, wanted: Resource | None) -> tuple[str, ...]:
     """Return the addresses of a principal beside the primary one.
 
-    One of a domain that the server does not have gets no mail: it is there only where it is wanted.
+    One of a domain that the server does not have gets no mail, and one that the directory has no words for is nobody's
+    to change: they are there only where they are wanted.
     """
     known = emails(wanted)
-    found = (text for text in own_emails(item) if text != primary)
-    return tuple(sorted({text for text in found if text.rpartition("@")[2] in reading.domains or text in known}))
+    found = {text for text in own_emails(item) if text != primary}
+    usual = {text for text in found if text.rpartition("@")[2] in reading.domains and is_sayable(text)}
+    return tuple(sorted(usual | found.intersection(known)))
 
 
 def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]:
@@ -203,7 +233,21 @@ def named(items: Iterable[Item], wanted: Iterable[Group] = ()) -> dict[str, str]
     declared = {group.name: name for name, group in matched(groups, list(wanted)).items()}
     addresses = {address: str(item["name"]) for item in groups for address in reversed(own_emails(item))}
     names = {str(item["name"]): str(item["name"]) for item in groups}
-    return {local_part(address): name for address, name in addresses.items()} | names | addresses | declared
+    return (
+        {part: found[0] for part, found in _by_part(addresses).items() if len(found) == 1}
+        | names
+        | addresses
+        | declared
+    )
+
+
+def _by_part(addresses: Mapping[str, str]) -> dict[str, list[str]]:
+    """Map the local parts of groups' addresses to the groups' names: one that several have names none of them."""
+    found: dict[str, list[str]] = {}
+    for address, name in addresses.items():
+        names = found.setdefault(local_part(address), [])
+        names += [] if name in names else [name]
+    return found
 
 
 def matched(items: Sequence[Item], wanted: Sequence[A]) -> dict[str, A]:
@@ -266,6 +310,22 @@ class Addressed(Principal[A]):
             operations += mended(change)
         check_lengths(operations)
         return operations
+
+    def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
+        """Yield those whose address is in a domain that the server has: importing others would make it there."""
+        domains = taken.domains
+        for item in live:
+            if isinstance(item.resource, Group | MailingList) and not _is_at_home(item.resource.name, domains):
+                taken.out.note(item.resource.address, "lies in a domain that the server does not have", _FOREIGN)
+            else:
+                yield item
+
+
+_FOREIGN = "it gets no mail and is left out: make the domain on the server, or remove it there"
+
+
+def _is_at_home(name: str, domains: Collection[str]) -> bool:
+    return "@" not in name or name.rpartition("@")[2] in domains
 
 
 def texts(item: Item, name: str) -> list[str]:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from reconciler.desired.objects import place
-from reconciler.desired.stalwart import ALLOWED_IP, DEFAULT_RATES, ban_rate, is_secret, raw_key
+from reconciler.desired.raw_keys import (
+    ALLOWED_IP,
+    DEFAULT_RATES,
+    LISTENER,
+    SIGNATURE,
+    WORD_KEYS,
+    ban_rate,
+    is_known,
+    is_secret,
+    list_of,
+    raw_key,
+    word_of,
+)
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import AllowedIp, Different, Live, Resource, Same, SecretRef, SecretText, Setting, Unreadable
+from reconciler.secrecy import Public, looks_secret
 from reconciler.target import Change, Reveal
-from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, text_of
+from reconciler.targets.stalwart.rest.kind import PENDING, Edit, Import, KeyKind, Keys, Reading, fresh, text_of
+from reconciler.targets.stalwart.survey import Omissions
 
+_SHADOWS = {"server.hostname": "hostname", "lookup.default.domain": "default_domain"}  # other spellings of words
 _SHADOW = "server.hostname"  # where it is set, it is used in place of the hostname that we keep (config/network.rs)
 
 
@@ -24,16 +43,23 @@ class Settings(KeyKind[Setting]):
 
     def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
         """Name the keys that are wanted."""
-        return (_SHADOW, *(raw_key(item) for item in wanted if isinstance(item, Setting) and place(item) is None))
+        return (_SHADOW, *(key for item in _own(wanted) if not list_of(key := raw_key(item))))
+
+    def below(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name the lists that are wanted: each is one value, and what else is in it goes."""
+        return {name for item in _own(wanted) if (name := list_of(raw_key(item)))}
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield the wanted ones. While the generation is not known, what only 0.16 has is asked for, too."""
         own = [item for item in reading.of(Setting) if place(item) is None]
-        yield from (Live(Setting(item.word, _value(item, reading)), id=raw_key(item)) for item in own)
+        strays = _strays({raw_key(item) for item in own}, reading)
+        for item in own:
+            yield _with_strays(Live(Setting(item.word, _value(item, reading)), id=raw_key(item)), strays)
         shadow = reading.keys.get(_SHADOW)
         wanted = next((item.value for item in own if item.word == "hostname"), None)
         if shadow and wanted not in (None, shadow):
-            summary = f"{_SHADOW} = {shadow!r} in config.toml is used in its place"
+            known = Setting("hostname", shadow).disclosed(None).value
+            summary = f"{_SHADOW} = {known!r} in config.toml is used in its place"
             hint = (
                 f"remove the line `{_SHADOW} = ...` from config.toml and restart the container, or ask for "
                 f"DELETE /api/settings/{_SHADOW} and then GET /api/reload"
@@ -41,19 +67,20 @@ class Settings(KeyKind[Setting]):
             reading.report(Problem("stalwart/hostname", summary, hint))
 
     def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
-        """Write its key, or remove it where it is not to be set."""
-        del before, others
+        """Write its key, or remove it where it is not to be set; what else is in its list goes."""
+        del others
         setting = change.resource
         if not isinstance(setting, Setting):
             raise TypeError(change.address)
         key, value = raw_key(setting), setting.value
+        strays = tuple(it for it in (change.before.detail or () if change.before else ()) if it in before)
         if change.after is None or value is None:
-            return Edit(change, drop=(key,))
+            return Edit(change, drop=(key, *strays))
         if isinstance(value, SecretRef | SecretText):
-            return Edit(change, put={key: reveal(value)})
+            return Edit(change, strays, put={key: reveal(value)})
         if setting.word in DEFAULT_RATES and ban_rate(value) == "off":
             return Edit(change, put={key: "false"})
-        return Edit(change, put={key: text_of(value)})
+        return Edit(change, strays, put={key: text_of(value)})
 
     def in_database(self, resource: Setting) -> Iterable[str]:
         """Name its key."""
@@ -72,10 +99,35 @@ class Settings(KeyKind[Setting]):
                 yield item
 
 
+def _own(wanted: Sequence[Resource]) -> Iterator[Setting]:
+    yield from (item for item in wanted if isinstance(item, Setting) and place(item) is None)
+
+
+def _strays(wanted: Collection[str], reading: Reading) -> dict[str, tuple[str, ...]]:
+    """Map the wanted lists to the keys in them that nobody wants."""
+    found: dict[str, tuple[str, ...]] = {name: () for key in wanted if (name := list_of(key))}
+    for key in sorted(reading.keys.keys() - wanted):
+        if (name := list_of(key)) in found:
+            found[name] = (*found[name], key)
+    return found
+
+
+def _with_strays(live: Live, strays: Mapping[str, tuple[str, ...]]) -> Live:
+    """Let an entry of a list that has more than what is wanted differ: with it goes the rest."""
+    name = list_of(live.id)
+    more = strays.get(name, ())
+    if not more or not isinstance(live.resource, Setting):
+        return live
+    value = live.resource.value
+    listed = ", ".join(key.removeprefix(f"{name}.") for key in more)
+    told = f"{value}, and in this list {listed} besides" if isinstance(value, str) else Different()
+    return replace(live, resource=replace(live.resource, value=told), detail=more)
+
+
 def _value(wanted: Setting, reading: Reading) -> Any:
     stored = reading.keys.get(raw_key(wanted))
     if stored is None and raw_key(wanted) in reading.leaving:
-        return "(in force until a reload)"
+        return Public("(in force until a reload)")
     if wanted.word in DEFAULT_RATES:
         return _rate(wanted, stored)
     if isinstance(wanted.value, SecretRef | SecretText):
@@ -146,3 +198,84 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
         return text
+
+
+# ------------------------------------------------------------------------------------------------ unlike a fresh server
+def unlike_fresh(keys: Keys, waiting: Sequence[str], out: Omissions) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return raw settings that a fresh server does not have like this, and those of them that are secret."""
+    usual: Keys = fresh()["keys"]
+    for key in waiting:
+        hint = "see that the server reloads (GET /api/reload without errors), then import again"
+        out.note(key, "is stored and not in force", hint)
+    settings: dict[str, str | None] = {}
+    secrets: dict[str, str] = {}
+    for key in sorted((keys.keys() | usual.keys()) - {PENDING, *waiting}):
+        value = keys.get(key)
+        if value == usual.get(key) or not _declarable(key, value, out):
+            continue
+        if value and not value.startswith("%{") and (is_secret(key) or looks_secret(key, value)):
+            secrets[key] = value
+        else:
+            settings[key] = value
+    return settings, secrets
+
+
+def _declarable(key: str, value: str | None, out: Omissions) -> bool:
+    """Whether a raw setting may stand in the directory; tell of it where it is lost with its volume."""
+    if word_of(key) in WORD_KEYS:
+        return False
+    reason = next((said for applies, *said in _REASONS if applies(key)), None)
+    if reason is None:
+        return True
+    why, hint = reason
+    if why and value is not None:
+        out.note(key, why, hint)
+    return False
+
+
+def _is(group: str, key: str) -> bool:
+    """Whether a key is one of a group of patterns: ``generated``, ``downloaded`` or ``installation``."""
+    return any(fnmatchcase(key, pattern) for pattern in fresh()[group])
+
+
+def _is_worded(key: str) -> bool:
+    """Whether a key is part of what has words of its own, and is read there."""
+    listener = key.startswith(LISTENER) and re.search(r"\.(bind(\.\d+)?|protocol|tls\.implicit)$", key)
+    return bool(listener) or key.startswith((ALLOWED_IP, SIGNATURE))
+
+
+_REASONS: tuple[tuple[Any, str, str], ...] = (
+    (_is_worded, "", ""),
+    (functools.partial(_is, "generated"), "", ""),
+    (lambda key: key.startswith("server.blocked-ip."), "", ""),
+    (
+        functools.partial(_is, "downloaded"),
+        "come from the server's maker and are not imported",
+        "a new server downloads them again; what you changed among them, declare under stalwart.settings",
+    ),
+    (
+        functools.partial(_is, "installation"),
+        "describe how the server was installed and are not imported",
+        "a new server gets them from its first start, or from its config.toml",
+    ),
+    (
+        lambda key: key.startswith("certificate."),
+        "certificates are not imported",
+        "put them on a new server as you did on this one, or let ACME get them",
+    ),
+    (
+        lambda key: key in _SHADOWS,
+        "is used in place of stalwart.hostname and stalwart.default_domain, and can't be declared",
+        "write the word, and take this key away on the server",
+    ),
+    (
+        lambda key: word_of(key) is not None,
+        "belong to listeners or bans, and can't be declared",
+        "set them again on a new server",
+    ),
+    (
+        lambda key: not is_known(key),
+        "are settings of no version: they are stored and never read",
+        "they are left out: remove them on the server",
+    ),
+)

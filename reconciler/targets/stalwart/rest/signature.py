@@ -1,15 +1,16 @@
-"""DKIM keys of Stalwart up to 0.15: blocks of keys, of which only two ids of a domain sign."""
+"""DKIM keys of Stalwart up to 0.15: blocks of keys, of which those sign whose ids the rule names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from reconciler import keys as dkim
-from reconciler.desired.stalwart import SIGNATURE
+from reconciler.desired.raw_keys import SIGNATURE, list_of, raw_key
 from reconciler.problem import Problem, SecretUnreadable, Severity
-from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, Special
+from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Setting, Signature, Special
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading
 from reconciler.targets.stalwart.work import unusable
@@ -28,6 +29,10 @@ _USUAL: Keys = {  # how the server's own keys sign, and ours
 _OWN = frozenset({"algorithm", "domain", "private-key", "selector"})
 _ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 _MACRO = re.compile(r"%\{(env|file|cfg)?:?[^}]*\}%")
+_DEFAULT = "['rsa-' + sender_domain, 'ed25519-' + sender_domain]"  # for local domains (config/smtp/auth.rs)
+_LOCAL = re.compile(r"is_local_domain\([^()]*, *sender_domain *\)")
+_EQUAL = re.compile(r"sender_domain *==? *['\"]([^'\"]*)['\"]")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _FIELDS = re.compile(r"signature\.(.+)\.(algorithm|domain|selector|private-key)")
 
 
@@ -44,21 +49,23 @@ class Signatures(KeyKind[Signature]):
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them, and report what stands in the way of those that are to be written."""
-        wanted = reading.of(Signature)
-        custom = any(key == _RULE or key.startswith(f"{_RULE}.") for key in reading.keys)
-        if custom and wanted:
-            summary = f"{_RULE} is not the server's default, so which keys sign can't be told"
-            hint = f"`settings: {{{_RULE}: null}}` puts the default back: the ids rsa-DOMAIN and ed25519-DOMAIN"
-            reading.report(Problem("dkim", summary, hint, Severity.WARNING))
+        wanted, rule = reading.of(Signature), _after(reading.keys, [(item, ()) for item in reading.of(Setting)])
+        if wanted and any(_named(rule, item.domain) is None for item in wanted):
+            summary = f"the rule {_RULE} can't be read here, so which keys sign can't be told"
+            reading.report(Problem("dkim", summary, _default_hint(rule), Severity.WARNING))
         found: dict[str, tuple[str, Signature]] = {}
-        for name in sorted(_ids(reading.keys)):
-            signature = _signature(name, reading, custom=custom)
-            if signature is not None:
-                found.setdefault(signature.address, (name, signature))
-                yield Live(signature, id=name)
+        read = [(name, item) for name in sorted(_ids(reading.keys)) if (item := _signature(name, reading, rule))]
+        for name, signature in sorted(read, key=lambda it: not it[1].signs):  # of two of a selector the one that signs
+            found.setdefault(signature.address, (name, signature))
+            yield Live(signature, id=name)
         yield from _still_signing(reading)
         for signature in wanted:
             _report_unusable(signature, found.get(signature.address), reading)
+            try:
+                _id_of(signature, found.get(signature.address, ("",))[0], rule)
+            except ValueError as error:
+                problem = Problem(signature.address, str(error), _default_hint(rule), scope=signature.address)
+                reading.report(problem)
 
     # ---------------------------------------------------------------------------------------------------------- writing
     def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
@@ -68,7 +75,10 @@ class Signatures(KeyKind[Signature]):
         if not isinstance(signature, Signature):
             # Of a removal that is not in force yet the address is all that is left: it is noted.
             return Edit(change, tuple(_blocks_of(change.resource, before)), also=(change.address,))
-        name = _id_of(signature, old)
+        settings = [
+            (it.resource, it.before.detail if it.before else ()) for it in others if isinstance(it.resource, Setting)
+        ]
+        name = _id_of(signature, old, _after(before, settings))
         drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in _block(before, item)))
         leaving = {item.before.id for item in others if isinstance(item.resource, Signature) and item.before}
         put = {} if name == old or name in leaving else _moved_aside(name, before, signature.selector)
@@ -100,9 +110,9 @@ class Signatures(KeyKind[Signature]):
             signature = item.resource
             if not isinstance(signature, Signature):
                 continue
-            if item.id != _signing_id(signature.algorithm, signature.domain):
-                hint = "only rsa-DOMAIN and ed25519-DOMAIN do; their records in DNS are imported as they are"
-                note(signature.address, f"the server does not sign with it, or not by its id {item.id}", hint)
+            if not signature.signs:
+                hint = f"{_RULE} names other keys; their records in DNS are imported as they are"
+                note(signature.address, f"the server does not sign with it, by its id {item.id}", hint)
                 continue
             if not isinstance(signature.public_key, str) or not signature.public_key:
                 note(signature.address, "its key can't be read", "give the key as `private_key` in dkim.yaml")
@@ -119,6 +129,74 @@ def _signing_id(algorithm: str, domain: str) -> str:
     return f"{algorithm}-{domain}"
 
 
+def _default_hint(rule: Keys) -> str:
+    """Say how the server's default rule comes back: a list goes entry by entry."""
+    keys = [key for key in sorted(rule) if key == _RULE or key.startswith(f"{_RULE}.")]
+    cleared = ", ".join(f"{key}: null" for key in keys)
+    return f"`settings: {{{cleared}}}` puts the default back: the ids rsa-DOMAIN and ed25519-DOMAIN"
+
+
+def _after(stored: Keys, settings: Iterable[tuple[Any, Any]]) -> Keys:
+    """Return the keys as they are once raw settings are written, each with the keys that go with it."""
+    keys, told = (
+        dict(stored),
+        [(raw_key(it), it.value, gone) for it, gone in settings if it.word.startswith("settings/")],
+    )
+    if any(list_of(name) == _RULE for name, value, _ in told if value is not None) and not any(it[2] for it in told):
+        wanted = {name for name, _, _ in told}
+        keys = {key: value for key, value in keys.items() if list_of(key) != _RULE or key in wanted}
+    for name, value, gone in told:
+        for key in (name, *(gone or ())):
+            keys.pop(key, None)
+        if isinstance(value, str):
+            keys[name] = value
+    return keys
+
+
+def _named(rule: Keys, domain: str) -> frozenset[str] | None:
+    """Return the ids that a sender's domain is signed with, by the rule that is live; None where it can't be read.
+
+    A rule is one value, or numbered branches (0.15: expr/if_block.rs); one whose condition can't be read may hold.
+    """
+    branches = sorted({key.rpartition(".")[0] for key in rule if list_of(key) == _RULE and not key[-1].isdigit()})
+    told = [("", rule[_RULE])] if _RULE in rule else []
+    if not told:
+        parts = [{word: rule.get(f"{base}.{word}", "") for word in ("if", "then", "else")} for base in branches]
+        told = [(it["if"], it["then"] or it["else"]) for it in parts]
+    found: set[str] = set()
+    for condition, value in told or [("", _DEFAULT)]:
+        holds = _holds(condition, domain)
+        ids = _written_ids(value, domain) if holds is not False else ()
+        if ids is None:
+            return None
+        found |= set(ids)
+        if holds:
+            break
+    return frozenset(found)
+
+
+def _holds(condition: str, domain: str) -> bool | None:
+    """Whether a branch is taken for a sender's domain; None where that can't be told."""
+    if not condition or _LOCAL.fullmatch(condition.strip()):
+        return True
+    equal = _EQUAL.fullmatch(condition.strip())
+    return equal[1] == domain if equal else None
+
+
+def _written_ids(value: str, domain: str) -> list[str] | None:
+    """Read ``['rsa-' + sender_domain, 'mine']``: the ids for a domain, none for ``false``; None for anything else."""
+    text = value.strip().removeprefix("[").removesuffix("]").strip()
+    if text in ("", "false"):
+        return []
+    found = []
+    for item in text.split(","):
+        words = [word.strip() for word in item.split("+")]
+        if not all(word == "sender_domain" or _QUOTED.fullmatch(word) for word in words):
+            return None
+        found.append("".join(domain if word == "sender_domain" else word[1:-1] for word in words))
+    return found
+
+
 def _ids(stored: Iterable[str]) -> set[str]:
     return {match[1] for key in stored if (match := _FIELDS.fullmatch(key))}
 
@@ -130,7 +208,7 @@ def _block(stored: Keys, name: str) -> dict[str, str]:
     return {key: value for key, value in stored.items() if key.startswith(start) and not key.startswith(longer)}
 
 
-def _signature(name: str, reading: Reading, *, custom: bool) -> Signature | None:
+def _signature(name: str, reading: Reading, rule: Keys) -> Signature | None:
     domain, selector, algorithm = (
         reading.keys.get(f"{SIGNATURE}{name}.{part}", "") for part in ("domain", "selector", "algorithm")
     )
@@ -141,7 +219,8 @@ def _signature(name: str, reading: Reading, *, custom: bool) -> Signature | None
         hint = f"clear the settings below signature.{name}."
         reading.report(Problem(where, summary, hint, Severity.WARNING))
         return None
-    signs: bool | Special = UNMANAGED if custom else name == _signing_id(known, domain)
+    named = _named(rule, domain)
+    signs: bool | Special = UNMANAGED if named is None else name in named
     return Signature(domain, selector, known, _public_half(name, known, where, reading), signs)
 
 
@@ -190,16 +269,41 @@ def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
     for name in sorted(_ids(before)):
         block = _block(before, name)
         selector, domain = (block.get(f"{SIGNATURE}{name}.{part}") for part in ("selector", "domain"))
-        if isinstance(resource, Signature) and (domain, selector) == (resource.domain, resource.selector):
+        if isinstance(resource, Signature) and (domain, (selector or "").lower()) == (
+            resource.domain,
+            resource.selector,
+        ):
             yield from block
 
 
-def _id_of(signature: Signature, old: str | None) -> str:
-    """Return the id to store a signature under: only rsa-DOMAIN and ed25519-DOMAIN sign."""
-    signing = _signing_id(signature.algorithm, signature.domain)
-    if signature.signs:
-        return signing
-    return old if old and old != signing else f"{signing}-{signature.selector}"
+def _id_of(signature: Signature, old: str | None, rule: Keys) -> str:
+    """Return the id to store a signature under: one that the rule names where it signs, and none of these else.
+
+    Raises ValueError where the rule names no key that could be this one.
+    """
+    usual, named = _signing_id(signature.algorithm, signature.domain), _named(rule, signature.domain)
+    signing = {usual} if named is None else named
+    if not signature.signs:
+        return old if old and old not in signing else f"{usual}-{signature.selector}"
+    if old and old in signing:
+        return old
+    if usual in signing:
+        return usual
+    fitting = sorted((f"{SIGNATURE}{name}.algorithm" in rule, name) for name in signing if _fits(name, signature, rule))
+    if not fitting:
+        raise ValueError(
+            f"the rule {_RULE} names no {signature.algorithm} key for {signature.domain}: it would not sign"
+        )
+    return fitting[0][1]
+
+
+def _fits(name: str, signature: Signature, rule: Keys) -> bool:
+    """Whether an id that the rule names can hold a key: by what is stored there, else by what it is called."""
+    algorithm, domain = (rule.get(f"{SIGNATURE}{name}.{part}") for part in ("algorithm", "domain"))
+    if algorithm is not None:
+        return (_ALGORITHMS.get(algorithm), domain) == (signature.algorithm, signature.domain)
+    other = "rsa" if signature.algorithm == "ed25519" else "ed25519"
+    return other not in name
 
 
 def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
@@ -209,7 +313,7 @@ def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
     """
     start = f"{SIGNATURE}{name}."
     selector = before.get(f"{start}selector")
-    if selector in (None, "", newcomer) or f"{start}private-key" not in before:
+    if selector is None or selector.lower() in ("", newcomer) or f"{start}private-key" not in before:
         return {}
     block = _block(before, name)
     return {f"{SIGNATURE}{name}-{selector}.{key.removeprefix(start)}": value for key, value in block.items()}

@@ -6,24 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from reconciler.desired.raw_keys import WORD_KEYS
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.resources import Observation, Resource
+from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import Accounts
+from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.rest.apply import Run, override
 from reconciler.targets.stalwart.rest.domain import Domains
-from reconciler.targets.stalwart.rest.group import Groups
-from reconciler.targets.stalwart.rest.kind import PENDING, KeyKind, Kind, Reading, overridden
+from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
+from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, KeyKind, Kind, Reading, overridden, pending
 from reconciler.targets.stalwart.rest.listener import Listeners
-from reconciler.targets.stalwart.rest.mailing_list import MailingLists
-from reconciler.targets.stalwart.rest.principals import Principal, in_turn
-from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings
+from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails
+from reconciler.targets.stalwart.rest.run import Run, override
+from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings, unlike_fresh
 from reconciler.targets.stalwart.rest.signature import Signatures
-from reconciler.targets.stalwart.survey import is_lost
+from reconciler.targets.stalwart.survey import Omissions, Survey, fit, is_lost, refuse_empty
 
 KINDS: tuple[Kind[Any], ...] = (
     *(Domains(), Groups(), Accounts(), MailingLists()),
@@ -33,6 +33,18 @@ KINDS: tuple[Kind[Any], ...] = (
 
 _PRINCIPALS = {kind.resource: kind for kind in KINDS if isinstance(kind, Principal)}
 _KEYS = {kind.resource: kind for kind in KINDS if isinstance(kind, KeyKind)}
+
+
+_KNOWN_FIELDS = frozenset(
+    (
+        *("type", "id", "name", "emails", "secrets", "description", "quota", "usedQuota", "roles", "memberOf", "lists"),
+        *("members", "externalMembers"),
+    )
+)
+_OTHERS = {
+    "role": ("roles", "make them on a new server before you apply: accounts may have them"),
+    "apiKey": ("API keys", "make new ones on a new server"),
+}
 
 
 class StalwartRest:
@@ -60,7 +72,8 @@ class StalwartRest:
             api = RestApi(connection)
             items, stored = api.principals(), api.keys(*_query(wanted))
             report, progress = problems.append, self._progress
-            reading = Reading(items, stored, wanted, reveal=reveal, report=report, progress=progress)
+            roles = api.roles() if asks_for_roles(wanted) else None
+            reading = Reading(items, stored, wanted, roles=roles, reveal=reveal, report=report, progress=progress)
             live = [item for kind in KINDS for item in kind.live(reading)]
             host = looking.result()
         live = with_open(live, wanted, connection.host, host.container)
@@ -70,6 +83,8 @@ class StalwartRest:
                 keys = overridden(kind, host.file.keys, item)
                 problems += [override(item.address, key, host.file) for key in keys]
         lost = is_lost(wanted, live)
+        login = connection.login.username.lower()
+        ours = [it.id for it in live if isinstance(it.resource, Account) and it.id == login]
         return Observation(
             TARGET,
             live=live,
@@ -78,6 +93,8 @@ class StalwartRest:
             lost=lost,
             cause=causes(host.container) if lost and host.container else (),
             generation="rest",
+            account=next(iter(ours), ""),
+            login=login,
         )
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
@@ -101,6 +118,54 @@ class StalwartRest:
                     return
                 yield from run.principal(_principal_of(change), change)
 
+    # --------------------------------------------------------------------------------------------------------- import
+    def survey(self, reveal: Reveal) -> Survey:
+        """Read everything in two requests. Raises `TargetUnreadable`, and `Refused` where nothing is there."""
+        with self._connect(reveal) as connection:
+            api = RestApi(connection)
+            try:
+                items, stored = api.principals(others=True), api.settings()
+            except Rejected as error:
+                hint = error.hint or "look at the server's log"
+                raise TargetUnreadable(connection.problem(error.summary, hint)) from error
+        out = Omissions(connection.where)
+        wanted = [Setting(word, None) for word in WORD_KEYS]
+        reading = Reading(items, stored, wanted, reveal=reveal, report=out.tell)
+        live = {kind: list(kind.live(reading)) for kind in KINDS}
+        refuse_empty(connection.where, [item for found in live.values() for item in found])
+        taken = Import(items, reading.keys, out, connection.host, look(self._docker).container)
+        imported = [it for kind, found in live.items() for it in kind.imported(list(fit(found, "rest", out)), taken)]
+        settings, secrets = unlike_fresh(reading.keys, pending(stored), out)
+        _tell_of_others(items, out)
+        return Survey(
+            "rest",
+            live=tuple(imported),
+            hashes=taken.hashes,
+            private_keys=taken.private_keys,
+            settings=settings,
+            secrets=secrets,
+            removed=tuple(taken.removed),
+            omitted=out.problems(),
+        )
+
+
+def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
+    """Tell of what else is in the server's directory."""
+    kinds = {word: kind for kind in KINDS if isinstance(kind, Principal) for word in kind.types}
+    domains = {item["name"] for item in items if item.get("type") == "domain"}
+    for item in items:
+        word, name = str(item.get("type")), str(item["name"])
+        if kind := kinds.get(word):
+            known = _KNOWN_FIELDS - kind.undeclared
+            for field in sorted(key for key, value in item.items() if key not in known and value):
+                out.note(name, f"its {field} can't be declared", "set them again on a new server")
+            if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
+                hint = "they get no mail: they are left out"
+                out.note(name, "has addresses in domains that the server does not have", hint)
+        else:
+            what, hint = _OTHERS.get(word, (f"principals of the type {word}", "make them anew on a new server"))
+            out.note(name, f"{what} can't be declared", hint)
+
 
 def _principal_of(change: Change) -> Principal[Any]:
     return _PRINCIPALS[type(change.resource)]
@@ -110,4 +175,5 @@ def _query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, .
     """Return prefixes and single keys that hold what is live of all kinds, in one request."""
     items = list(resources)
     single = {PENDING, *(key for kind in KINDS for key in kind.single(items))}
-    return tuple(prefix for kind in _KEYS.values() for prefix in kind.prefixes), tuple(sorted(single))
+    prefixes = {prefix for kind in _KEYS.values() for prefix in (*kind.prefixes, *kind.below(items))}
+    return tuple(sorted(prefixes)), tuple(sorted(single))

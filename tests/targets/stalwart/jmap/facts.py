@@ -8,23 +8,25 @@ import sys
 
 from reconciler.resources import SecretRef
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
-from reconciler.targets.stalwart.jmap import survey as jmap_survey
 from reconciler.targets.stalwart.jmap.api import JmapApi
+from reconciler.targets.stalwart.jmap.differing import Shapes, declarable, everything, shortened
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
-from reconciler.targets.stalwart.jmap.objects import Names
-from reconciler.targets.stalwart.jmap.target import reading_of
+from reconciler.targets.stalwart.jmap.raw_objects import Names
+from reconciler.targets.stalwart.jmap.run import reading_of
+from reconciler.targets.stalwart.jmap.target import KINDS
+from reconciler.url import parse
 
 
 def registry(url, user, password):
     """Read everything that a survey reads."""
     login = Login(user, [SecretRef("argument", "password")], mode=Mode.JMAP)
-    with Connection(url, login, lambda _: password, lambda _: None) as connection:
-        return JmapApi(connection).read(jmap_survey.reads(), lenient=True)
+    with Connection(parse(url), login, lambda _: password, lambda _: None) as connection:
+        return JmapApi(connection).read(everything(KINDS), lenient=True)
 
 
 def derive(found):
     """Return the listeners, and all other objects as they would be declared; what is empty is left out."""
-    shapes = jmap_survey.Shapes(Names(found))
+    shapes = Shapes(Names(found))
     reading = reading_of(found, (), "", reveal=str, report=lambda _: None)
     own = (item.resource for item in ListenerKind().live(reading))
     listeners = {
@@ -33,13 +35,13 @@ def derive(found):
     }
     objects = {
         name: {entry: _known(shapes.entry(name, items[0])) for entry, items in shapes.names.entries(name).items()}
-        for name in jmap_survey.declarable()
+        for name in declarable(KINDS)
     }
     return {"listeners": listeners, "objects": {name: entries for name, entries in objects.items() if entries}}
 
 
 def _known(fields):
-    return {key: jmap_survey.shortened(value) for key, value in sorted(fields.items()) if value is not None}
+    return {key: shortened(value) for key, value in sorted(fields.items()) if value is not None}
 
 
 def text(release, facts):

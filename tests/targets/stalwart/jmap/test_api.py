@@ -15,12 +15,13 @@ from reconciler.targets.stalwart.jmap.api import (
     Bootstrapping,
     Failure,
     JmapApi,
-    Kind,
     Rejected,
     Response,
+    Selection,
 )
-from reconciler.targets.stalwart.jmap.writes import Write, run
+from reconciler.targets.stalwart.jmap.batch import Write, run
 from reconciler.targets.stalwart.release import JMAP
+from reconciler.url import parse
 
 
 class Registry:
@@ -90,14 +91,17 @@ def registry():
 @pytest.fixture
 def api(registry):
     login = Login("admin", [SecretRef("env", "ADMIN")])
-    with Server(registry) as server, Connection(server.url, login, lambda _: "secret", lambda _: None) as connection:
+    with (
+        Server(registry) as server,
+        Connection(parse(server.url), login, lambda _: "secret", lambda _: None) as connection,
+    ):
         yield JmapApi(connection)
 
 
 def to(reply):
     """Return an API whose server always answers this."""
     login = Login("admin", [SecretRef("env", "ADMIN")])
-    return Server(lambda _: reply), lambda url: Connection(url, login, lambda _: "secret", lambda _: None)
+    return Server(lambda _: reply), lambda url: Connection(parse(url), login, lambda _: "secret", lambda _: None)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -105,7 +109,7 @@ def test_kinds_and_singletons_are_read_in_one_request(api, registry):
     registry.fill("Domain", 3)
     registry.fill("Account", 499)
     registry.kinds["Security"] = {"singleton": {"id": "singleton"}}
-    found = api.read([Kind("Domain"), Kind("Account"), Kind("Security", singleton=True)])
+    found = api.read([Selection("Domain"), Selection("Account"), Selection("Security", singleton=True)])
     assert {name: len(items) for name, items in found.items()} == {"Domain": 3, "Account": 499, "Security": 1}
     assert len(registry.requests) == 1
 
@@ -115,14 +119,16 @@ def test_kinds_and_singletons_are_read_in_one_request(api, registry):
 def test_large_listings_are_read_whole(api, registry, number, requests):
     registry.fill("Account", number)
     registry.fill("Domain", 2)
-    found = api.read([Kind("Domain"), Kind("Account")])
+    found = api.read([Selection("Domain"), Selection("Account")])
     assert len(found["Account"]) == number
     assert len({item["id"] for item in found["Account"]}) == number
     assert len(registry.requests) <= requests
 
 
 def test_two_requests_read_any_usual_number_of_kinds(api, registry):
-    kinds = [Kind(f"K{number}") for number in range(20)] + [Kind(f"S{number}", singleton=True) for number in range(12)]
+    kinds = [Selection(f"K{number}") for number in range(20)] + [
+        Selection(f"S{number}", singleton=True) for number in range(12)
+    ]
     for kind in kinds:
         registry.fill(kind.name, 10)
     found = api.read(kinds)
@@ -131,7 +137,7 @@ def test_two_requests_read_any_usual_number_of_kinds(api, registry):
 
 
 def test_a_kind_without_a_query_is_asked_for_one_when_it_is_full(api, registry):
-    kinds = [Kind(f"K{number}") for number in range(40)]
+    kinds = [Selection(f"K{number}") for number in range(40)]
     for kind in kinds:
         registry.fill(kind.name, 1)
     registry.fill("K39", 700)
@@ -142,11 +148,11 @@ def test_a_listing_cut_short_is_no_listing(api, registry):
     registry.fill("Account", 10)
     registry.change = lambda method, found: found | {"list": found["list"][:4]} if method.endswith("/get") else found
     with pytest.raises(TargetUnreadable, match="lists 8 of 10 Account objects"):
-        api.read([Kind("Account")])
+        api.read([Selection("Account")])
     few = [f"Account{number}" for number in range(4)]
     registry.change = lambda method, found: found | {"ids": few} if method.endswith("/query") else found
     with pytest.raises(TargetUnreadable, match="of 10 Account objects"):
-        api.read([Kind("Account")])
+        api.read([Selection("Account")])
 
 
 def test_what_goes_while_it_is_read_is_gone(api, registry):
@@ -157,11 +163,11 @@ def test_what_goes_while_it_is_read_is_gone(api, registry):
         return found
 
     registry.change = goes
-    assert len(api.read([Kind("Account")])["Account"]) == 599
+    assert len(api.read([Selection("Account")])["Account"]) == 599
 
 
 def test_only_the_named_properties_are_asked_for(api, registry):
-    api.read([Kind("Domain", properties=("name",))])
+    api.read([Selection("Domain", properties=("name",))])
     ((_, arguments, _), _) = registry.requests[0]
     assert arguments == {"ids": None, "properties": ["name"]}
 
@@ -192,7 +198,7 @@ def test_bootstrap_mode_is_told_by_any_call():
     said = {"type": "forbidden", "description": "The server is in bootstrap mode. Only the 'Bootstrap' object type ..."}
     server, connect = to(Reply.of({"methodResponses": [["error", said, "0"]]}))
     with server, connect(server.url) as connection, pytest.raises(Bootstrapping, match="serves no mail"):
-        JmapApi(connection).read([Kind("Domain")])
+        JmapApi(connection).read([Selection("Domain")])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_bootstrap_mode_is_told_by_any_call():
 def test_a_call_that_fails_while_reading(error, words):
     server, connect = to(Reply.of({"methodResponses": [["error", error, "0"], ["error", error, "1"]]}))
     with server, connect(server.url) as connection, pytest.raises(TargetUnreadable, match=words):
-        JmapApi(connection).read([Kind("Domain")])
+        JmapApi(connection).read([Selection("Domain")])
 
 
 @pytest.mark.trap(3, "jmap")
@@ -268,9 +274,11 @@ def never():
 
 def test_writes_of_a_kind_share_calls_and_calls_share_a_request(api, registry):
     writes = [
-        Write("Account", "create", f"a{number}", {"name": str(number), "domainId": "#d"}) for number in range(1001)
+        Write("Account", "create", f"a{number}", {"name": str(number), "domainId": "#d"}, place=2)
+        for number in range(1001)
     ]
-    writes += [Write("Domain", "create", "d", {"name": "x"}), Write("AllowedIp", "create", "i", {"address": "::1"})]
+    writes.append(Write("Domain", "create", "d", {"name": "x"}, place=1))
+    writes.append(Write("AllowedIp", "create", "i", {"address": "::1"}))
     done = list(run(api, writes, never))
     assert all(problem is None for _, problem, _ in done)
     (calls,) = registry.requests
@@ -336,6 +344,6 @@ def test_a_release_may_call_objects_and_properties_otherwise(api, registry):
     assert registry.kinds == {"MailDomain": {"id1": {"name": "mana.how", "otherNames": "mana.example"}}}
     assert registry.requests[-1][0][1] == {"update": {"id1": {"otherNames/0": None}}}
     registry.kinds["MailDomain"]["id1"]["id"] = "id1"
-    found = renamed.read([Kind("Domain", properties=("name", "aliases"))])
+    found = renamed.read([Selection("Domain", properties=("name", "aliases"))])
     assert found == {"Domain": [{"id": "id1", "name": "mana.how", "aliases": "mana.example"}]}
     assert registry.requests[-1][0][1]["properties"] == ["name", "otherNames"]

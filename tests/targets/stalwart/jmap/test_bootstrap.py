@@ -15,6 +15,7 @@ from reconciler.desired import objects
 from reconciler.desired.load import load
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity, TargetUnreadable
+from reconciler.reconcile import apply, make_plan
 from reconciler.resources import Account, Domain, Listener, SecretRef, Setting
 from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
@@ -25,6 +26,7 @@ from reconciler.target import Status
 from reconciler.targets.stalwart import ADMINISTRATOR, Setup
 from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.container import CONFIG, DATA, Container, Docker, Mount, causes, unrecoverable
+from reconciler.url import parse
 
 from ..conftest import World  # noqa: TID252 (the fixtures of the folder above)
 
@@ -571,7 +573,7 @@ def test_an_environment_that_names_no_url_is_told(machine, url):
 
 def test_a_scheme_in_capitals_checks_the_certificate_too(machine):
     """Whoever answers must not be told a password; a context that checks nothing would let him."""
-    with Connection("HTTPS://mail.mana.how", Login("admin", ()), str, str) as connection:
+    with Connection(parse("HTTPS://mail.mana.how"), Login("admin", ()), str, str) as connection:
         assert connection._client._transport._pool._ssl_context.verify_mode is ssl.CERT_REQUIRED
 
 
@@ -716,7 +718,7 @@ def test_one_run_of_the_program_takes_a_server_from_nothing_to_its_desired_state
 
     machine.engine.on_restart = restart
     run = Stack(load(state), Settings.read(environ, state, data))
-    result = run.apply(run.plan())
+    result = apply(run, make_plan(run))
     assert result.proven, result.after
     assert {item.status for item in result.outcomes} == {Status.DONE}
     assert machine.fake.hostname == "mail.mana.how"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.desired.derivation import desire
 from reconciler.desired.load import load
 from reconciler.desired.objects import Parts
-from reconciler.desired.resources import desire
-from reconciler.desired.stalwart import notes
+from reconciler.desired.raw_keys import notes
 from reconciler.plan import Desired, Plan, diff
 from reconciler.problem import Problem
 from reconciler.report import json as report_json
@@ -35,13 +35,15 @@ from reconciler.simulator.stalwart.jmap.server import StalwartJmap as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.connection import Connection, Login
-from reconciler.targets.stalwart.jmap.api import JmapApi, Kind, merged
+from reconciler.targets.stalwart.jmap.api import JmapApi, Selection, merged
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, run
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
 from reconciler.targets.stalwart.jmap.listener import ListenerKind
-from reconciler.targets.stalwart.jmap.objects import ObjectKind
+from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.run import kind_of
 from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind
-from reconciler.targets.stalwart.jmap.target import kind_of
-from reconciler.targets.stalwart.jmap.writes import Unwritable, Write, run
+from reconciler.targets.stalwart.jmap.target import KINDS as ALL
+from reconciler.url import parse
 
 TOKEN = "a-secret-token-of-the-relay"
 HEAD = """
@@ -70,7 +72,7 @@ class World:
         return self.secrets[ref.name]
 
     def read(self, wanted: list[Resource]) -> dict[str, Any]:
-        return self.api.read(merged([Kind("Domain", properties=("name",)), *reads(wanted)]))
+        return self.api.read(merged([Selection("Domain", properties=("name",)), *reads(wanted)]))
 
     def reading(self, wanted: Sequence[Resource]) -> Reading:
         registry = self.read(list(wanted))
@@ -84,7 +86,9 @@ class World:
     def plan(self, *wanted: Resource) -> Plan:
         self.reports.clear()
         live = [item for item in self.live(wanted) if _is_of(item, wanted)]
-        live += [Live(Domain(item["name"])) for item in self.api.read([Kind("Domain", properties=("name",))])["Domain"]]
+        live += [
+            Live(Domain(item["name"])) for item in self.api.read([Selection("Domain", properties=("name",))])["Domain"]
+        ]
         seen = Observation("stalwart", live=live, problems=tuple(self.reports), generation="jmap")
         return diff(Desired(wanted), {"stalwart": seen}, stack="t")
 
@@ -115,7 +119,7 @@ class World:
 
     def get(self, kind: str, /, **wanted: Any) -> Any:
         """Read objects over the wire; those whose properties are as said, or the singleton."""
-        found = self.api.read([Kind(kind, singleton=not wanted)])[kind]
+        found = self.api.read([Selection(kind, singleton=not wanted)])[kind]
         found = [item for item in found if all(item[key] == value for key, value in wanted.items())]
         return found[0] if len(found) == 1 else found
 
@@ -125,7 +129,7 @@ class World:
         return response.arguments
 
 
-def reads(wanted: Sequence[Resource]) -> list[Kind]:
+def reads(wanted: Sequence[Resource]) -> list[Selection]:
     return merged(item for kind in KINDS for item in kind.reads(wanted))
 
 
@@ -135,7 +139,7 @@ def drafts(changes: Sequence[Change], reading: Reading) -> list[Write | Unwritab
 
 
 def effects(change: Change) -> frozenset[Effect]:
-    kind = kind_of(change.resource)
+    kind = kind_of(ALL, change.resource)
     assert kind is not None
     return kind.effects(change)
 
@@ -150,7 +154,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     fake = Fake(environment={"STALWART_RECOVERY_ADMIN": "admin:adm1n-passw0rd"})
     secrets = {"ADMIN": "adm1n-passw0rd", "TOKEN": TOKEN}
     login = Login("admin", (SecretRef("env", "ADMIN"),))
-    with Server(fake) as server, Connection(server.url, login, lambda ref: secrets[ref.name], print) as connection:
+    with (
+        Server(fake) as server,
+        Connection(parse(server.url), login, lambda ref: secrets[ref.name], print) as connection,
+    ):
         world = World(fake, JmapApi(connection), tmp_path, secrets)
         world.call("x:Domain/set", {"create": {"d": {"name": "mana.how", "dkimManagement": {"@type": "Manual"}}}})
         yield world
@@ -319,7 +326,7 @@ def test_raw_objects_arrive_in_the_server_s_own_encoding(world):
     assert world.get("MtaStageData")["maxMessageSize"] == expression
     route = world.get("MtaRoute", name="relay")
     assert (route["@type"], route["port"], route["implicitTls"]) == ("Relay", 465, True)
-    assert {item["name"] for item in world.api.read([Kind("MtaRoute")])["MtaRoute"]} >= {"relay", "local", "mx"}
+    assert {item["name"] for item in world.api.read([Selection("MtaRoute")])["MtaRoute"]} >= {"relay", "local", "mx"}
 
 
 def test_only_what_is_declared_is_compared_and_written(world):

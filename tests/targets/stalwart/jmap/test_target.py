@@ -297,7 +297,9 @@ def test_what_an_account_asks_for_in_vain_is_told_at_plan_time(newer, more, word
     plan = newer.plan([Domain("mana.how"), user(NOREPLY, **more)])
     (problem,) = plan.errors
     assert words in problem.summary
-    assert plan.changes == ()
+    assert "kept without it" in problem.hint
+    assert statuses(newer.apply([Domain("mana.how"), user(NOREPLY, **more)])) == {Status.DONE}
+    assert account(newer, "noreply")["roles"] == {"@type": "User"}
 
 
 def test_a_bare_name_is_an_address_of_the_default_domain(newer):

@@ -332,3 +332,15 @@ def test_a_secret_among_the_settings_is_kept_apart(filled, key, value):
     found = survey(filled)
     assert found.secrets == {key: value}
     assert "canary" not in repr(found)
+
+
+def test_t15_headers_and_urls_with_a_query_are_secrets(filled):
+    secret = {
+        "webhook.a.url": "https://h.example/x?apikey=canary",
+        "webhook.a.headers.0": "X-Whatever: canary",
+        "webhook.b.url": "https://hooks.example/services/T0A1B2C3D/a1B2c3D4e5F6g7H8canary",
+    }
+    filled.store(secret)
+    found = survey(filled)
+    assert found.secrets == secret
+    assert "canary" not in repr(found) + "".join(told(found))

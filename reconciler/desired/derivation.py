@@ -1,0 +1,591 @@
+"""From the spec to resources: `desire` is pure, and the only place where something derives from something else.
+
+It is called before anything is observed, to say what matters, and again with what was observed: the login that a
+server's generation wants, the networks of the compose project, and the key that only a server holds are known then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from ipaddress import ip_network
+
+from reconciler.address import Address
+from reconciler.desired import objects, raw_keys, template
+from reconciler.desired.presets import PRESETS, Preset
+from reconciler.desired.provider_records import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
+from reconciler.desired.spec import Spec
+from reconciler.desired.spec.dns import RecordEntry
+from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
+from reconciler.desired.spec.smtp import Consumer, Provider
+from reconciler.desired.spec.stalwart import NetworkEntry
+from reconciler.dns.records import dkim_record, record
+from reconciler.names import host, key_name
+from reconciler.plan import Desired
+from reconciler.problem import Problem, Severity
+from reconciler.resources import (
+    UNKNOWN,
+    UNMANAGED,
+    Account,
+    AllowedIp,
+    Domain,
+    Group,
+    Listener,
+    Login,
+    MailingList,
+    Observation,
+    Record,
+    Resource,
+    Secret,
+    SecretPart,
+    SecretRef,
+    SecretText,
+    Setting,
+    Signature,
+    Special,
+    Variable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the derivation needs to know besides the directory and the systems, gathered beforehand.
+
+    ``halves`` maps a private key's reference and its algorithm to the public key, or to why it can't be told (see
+    `private_keys`); ``asked`` maps a provider's name and a mail domain to what the provider's API says (see
+    `provider_questions`), and is None where no API is asked: then only the YAML says which records providers need.
+    """
+
+    halves: Mapping[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
+    asked: Mapping[tuple[str, str], ProviderAnswer] | None = None
+
+
+def private_keys(spec: Spec, *, check: bool) -> Iterator[tuple[SecretRef, str]]:
+    """Yield reference and algorithm of each private key whose public half has to be derived.
+
+    ``check`` adds those whose public half the YAML says, too: whether the two belong together is told of a server's.
+    """
+    for entries in spec.dkim.values():
+        for key in entries:
+            if key.private_key is not None and key.stage != "retired" and (check or key.public_key is None):
+                yield key.private_key, key.algorithm
+
+
+def provider_questions(spec: Spec) -> Iterator[tuple[str, Provider, str, str]]:
+    """Yield what to ask the APIs of published providers: name, provider, zone and the mail domain in it."""
+    derivation = _Derivation(spec, None, Facts(), ())
+    for item in derivation.published_providers():
+        if item.provider.api_key is not None:
+            yield from ((item.name, item.provider, zone, domain) for domain, zone in derivation.mail_zones().items())
+
+
+def desire(
+    spec: Spec,
+    observed: Mapping[str, Observation] | None = None,
+    facts: Facts = Facts(),
+    adopt: Iterable[str] = (),
+    *,
+    declared: Sequence[Record] | None = None,
+) -> Desired:
+    """Return what should be. ``declared`` are `zone_records` of this spec, for whoever has them already."""
+    adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
+    records = zone_records(spec) if declared is None else declared
+    derivation = _Derivation(spec, observed, facts, records, adopted)
+    resources = tuple(dict.fromkeys(derivation.resources()))
+    return Desired(
+        resources=resources,
+        removed=frozenset((*map(_address, spec.removed), *derivation.retired())),
+        moved={_address(move.source): _address(move.target) for move in spec.moved},
+        adopt=adopted,
+        kept=frozenset(item.group for item in derivation.selectors()),
+        stays=frozenset(derivation.stays),
+        notes=dict(derivation.notes(resources)),
+        provided=derivation.provided().needed,
+        zones=frozenset(map(host, spec.dns)),
+        keyed=frozenset(map(host, spec.dkim)),
+        problems=tuple(derivation.problems),
+    )
+
+
+def zone_records(spec: Spec) -> tuple[Record, ...]:
+    """Make the records that stand under ``dns``; they depend on nothing that is observed."""
+    return tuple(_record(zone, entry) for zone, entries in spec.dns.items() for entry in entries)
+
+
+def zone_of(domain: str, zones: Iterable[str]) -> str | None:
+    """Name the declared zone that a domain's records belong to: the longest that it ends in."""
+    fitting = (zone for zone in zones if host(domain) == host(zone) or host(domain).endswith(f".{host(zone)}"))
+    return max(fitting, key=len, default=None)
+
+
+@dataclass(slots=True)
+class _Derivation:
+    """One derivation: what goes in, and the problems found on the way."""
+
+    spec: Spec
+    observed: Mapping[str, Observation] | None
+    facts: Facts
+    declared: Sequence[Record]
+    adopt: frozenset[str] = frozenset()
+    problems: list[Problem] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)  # addresses of records whose value can't be told
+    _provided: Provided | None = None
+    _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> str | None:
+        """What the server is, as far as it was observed or the directory says so."""
+        server = self.spec.targets.stalwart
+        seen = (self.observed or {}).get("stalwart")
+        return (seen.generation if seen else None) or (server.generation if server else None)
+
+    def notes(self, wanted: Iterable[Resource]) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield, by address, what there is to know of a change to what is wanted or live on the mail server."""
+        seen = (self.observed or {}).get("stalwart")
+        for resource in (*wanted, *(live.resource for live in (seen.live if seen else ()))):
+            if said := raw_keys.notes(resource, self.generation):
+                yield resource.address, said
+
+    def resources(self) -> Iterator[Resource]:
+        """Yield everything that should be, in the order of the kinds."""
+        targets = self.spec.targets
+        if targets.cloudflare:
+            yield from self.records()
+        if targets.stalwart:
+            self.check_halves()
+            yield from (self.domain(name) for name in self.domains())
+            yield from self.groups()
+            yield from self.accounts()
+            yield from self.mailing_lists()
+            yield from self.signatures()
+            yield from self.settings()
+        if targets.compose:
+            yield from self.variables()
+            yield from self.linked()
+
+    # ------------------------------------------------------------------------------------------------------- DNS
+    def records(self) -> Iterator[Record]:
+        """Yield the declared records, those of the published providers, and one for each published DKIM key."""
+        yield from self.declared
+        yield from self.provided().records
+        for zone, domain, key in self.published_keys():
+            yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
+
+    def provided(self) -> Provided:
+        """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
+        if self._provided is None:
+            around = Surroundings(
+                self.spec.stack,
+                self.mail_zones(),
+                self.declared,
+                {key_name(key.selector, domain) for domain, keys in self.spec.dkim.items() for key in keys},
+                (self.observed or {}).get("cloudflare"),
+            )
+            self._provided = provide(self.published_providers(), around, self.facts.asked)
+            self.problems += self._provided.problems
+        return self._provided
+
+    def mail_zones(self) -> dict[str, str]:
+        """Map each mail domain that lies in a declared zone to that zone."""
+        zones = ((domain, zone_of(domain, self.spec.dns)) for domain in self.domains())
+        return {domain: host(zone) for domain, zone in zones if zone}
+
+    def published_providers(self) -> Iterator[PublishedProvider]:
+        """Yield the providers whose records should be there: those in use, and those that stand by."""
+        active = {consumer.provider or self.spec.smtp.provider for consumer in self.spec.smtp.consumers.values()}
+        active.add(self.spec.smtp.provider)
+        for name, item in self.spec.smtp.providers.items():
+            if name in active or item.standby:
+                own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
+                yield PublishedProvider(name, item, tuple(own))
+
+    def published_keys(self) -> Iterator[tuple[str, str, Key]]:
+        """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
+        for domain, entries in self.spec.dkim.items():
+            zone = zone_of(domain, self.spec.dns)
+            if zone is not None:
+                yield from ((zone, domain, key) for key in entries if key.stage != "retired")
+
+    def selectors(self) -> Iterator[Record]:
+        """Yield the records that stay while their selector is declared, whether or not its key is known."""
+        for zone, domain, key in self.published_keys():
+            yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN)
+
+    def public_key(self, domain: str, key: Key) -> str | Special:
+        """Return a key's public half: as declared, of the declared private key, or of the key the server holds."""
+        if key.public_key is not None:
+            return key.public_key
+        name = (domain, key.selector)
+        if name not in self._keys:
+            self._keys[name] = self._derived(domain, key) if key.private_key else self._observed_key(domain, key)
+        return self._keys[name]
+
+    def check_halves(self) -> None:
+        """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
+        if "stalwart" not in (self.observed or {}):
+            return
+        for domain, entries in self.spec.dkim.items():
+            for key in entries:
+                if key.private_key is None or key.public_key is None or key.stage == "retired":
+                    continue
+                half = self.facts.halves.get((key.private_key, key.algorithm), key.public_key)
+                address = f"dkim/{host(domain)}/{key.selector}"
+                if isinstance(half, Problem):
+                    summary = f"{half.summary}: a server that loses this key can't get it back"
+                    self.problems.append(Problem(address, summary, half.hint, Severity.WARNING))
+                elif half != key.public_key:
+                    summary = f"private_key {key.private_key} is not the private half of public_key"
+                    hint = f"name the key's own file, or correct public_key: the private key's is {half}"
+                    self.problems.append(Problem(address, summary, hint, scope=address))
+
+    def _derived(self, domain: str, key: Key) -> str | Special:
+        half = self.facts.halves.get((key.private_key, key.algorithm)) if key.private_key else None
+        if half is None:
+            return self._observed_key(domain, key)
+        if isinstance(half, str):
+            return half
+        address = f"dkim/{domain}/{key.selector}"
+        self.problems.append(Problem(address, half.summary, half.hint, scope=address))
+        self._unpublishable(domain, key, f"stays as it is: {half.summary}", Severity.WARNING)
+        return UNKNOWN
+
+    def _unpublishable(self, domain: str, key: Key, summary: str, severity: Severity = Severity.ERROR) -> None:
+        """Leave the record as it is while what it should publish can't be told."""
+        zone = zone_of(domain, self.spec.dns)
+        if zone is not None:
+            where = dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
+            hint = "write public_key beside private_key in the YAML: then DNS needs no secret"
+            self.stays.append(where)
+            self.problems.append(Problem(where, summary, hint, severity, where))
+
+    def _observed_key(self, domain: str, key: Key) -> str | Special:
+        """Return the public half of the key the server holds. One that can't be read is published as it is."""
+        seen = (self.observed or {}).get("stalwart")
+        for live in seen.live if seen else ():
+            item = live.resource
+            if isinstance(item, Signature) and (item.domain, item.selector) == (host(domain), key.selector):
+                if isinstance(item.public_key, str) and item.public_key:
+                    return item.public_key
+                self._unpublishable(domain, key, "the key that the server holds can't be read")
+                return UNMANAGED
+        return UNKNOWN
+
+    # -------------------------------------------------------------------------------------------------- Stalwart
+    def domains(self) -> list[str]:
+        """Name the mail domains: those of every address and key, those that are declared, and the default one."""
+        spec = self.spec
+        owners: tuple[Mapping[str, AccountEntry | GroupEntry | ListEntry], ...]
+        owners = (spec.accounts, spec.groups, spec.lists)
+        addresses = [name for entries in owners for name in entries if "@" in name]
+        addresses += [alias for entries in owners for entry in entries.values() for alias in entry.aliases or ()]
+        names = [_mailbox(address).rpartition("@")[2] for address in addresses]
+        names += [host(domain) for domain in (*spec.domains, *spec.dkim)]
+        if self.spec.stalwart.default_domain:
+            names.append(host(self.spec.stalwart.default_domain))
+        return sorted(set(names))
+
+    def domain(self, name: str) -> Domain:
+        """Return a domain; one that is adopted is taken away from the server's own upkeep."""
+        made = Domain(name)
+        if made.address in self.adopt:
+            made = replace(made, manual=True)
+        entry = next((entry for key, entry in self.spec.domains.items() if host(key) == name), DomainEntry())
+        said = entry.model_fields_set
+        made = replace(
+            made,
+            description=_description(entry),
+            catch_all=entry.catch_all and _mailbox(entry.catch_all) if "catch_all" in said else UNMANAGED,
+            aliases=tuple({host(alias) for alias in entry.aliases or ()}) if "aliases" in said else UNMANAGED,
+            sub_addressing=entry.sub_addressing if "sub_addressing" in said else UNMANAGED,
+        )
+        return self.possible(made) if self.generation == "rest" else made
+
+    def possible(self, domain: Domain) -> Domain:
+        """Leave out what a server up to 0.15 can't do, and say so: it has no such field of a domain."""
+        refused = {
+            "aliases": domain.aliases not in (UNMANAGED, ()),
+            "sub_addressing: false": domain.sub_addressing is False,
+        }
+        for what in (what for what, wanted in refused.items() if wanted):
+            summary = f"Stalwart up to 0.15 has no {what} of one domain: that needs 0.16"
+            hint = f"update the server, or take it out of domains.{domain.name}"
+            self.problems.append(Problem(domain.address, summary, hint))
+        usual = domain.sub_addressing or UNMANAGED  # what it does for all domains, while that is switched on
+        return replace(domain, aliases=UNMANAGED, sub_addressing=usual)
+
+    def groups(self) -> Iterator[Group]:
+        """Yield the shared mailboxes."""
+        for name, entry in self.spec.groups.items():
+            yield Group(_mailbox(name), _description(entry), _mailboxes(entry, "aliases"))
+
+    def mailing_lists(self) -> Iterator[MailingList]:
+        """Yield the mailing lists."""
+        for name, entry in self.spec.lists.items():
+            lists = (_mailboxes(entry, "aliases"), _mailboxes(entry, "members"))
+            yield MailingList(_mailbox(name), _description(entry), *lists)
+
+    def accounts(self) -> Iterator[Account]:
+        """Yield the accounts; what is absent in the YAML is unmanaged."""
+        for name, account in self.spec.accounts.items():
+            said = account.model_fields_set
+            yield Account(
+                name=_mailbox(name),
+                login=account_login(name, account),
+                email=_mailbox(name) if "@" in name else UNMANAGED,
+                description=_description(account),
+                roles=account.roles,
+                aliases=_mailboxes(account, "aliases"),
+                groups=tuple(map(self.group, account.groups or ())) if "groups" in said else UNMANAGED,
+                quota=account.quota if "quota" in said else UNMANAGED,
+                password=resolve(self.spec, account.password) if account.password else UNMANAGED,
+                enforce_password=account.enforce_password,
+            )
+
+    def group(self, name: str) -> str:
+        """Name a group as its resource does: a bare name may be the local part of a declared one."""
+        fitting = [key for key in self.spec.groups if "@" not in name and key.partition("@")[0].lower() == name.lower()]
+        return _mailbox(fitting[0] if len(fitting) == 1 else name)
+
+    def signatures(self) -> Iterator[Signature]:
+        """Yield the keys that should sign. A pending key is only published, a retiring one not any more used."""
+        for domain, entries in self.spec.dkim.items():
+            for key in entries:
+                if key.stage == "active":
+                    public = self.public_key(domain, key)
+                    name = (host(domain), key.selector, key.algorithm)
+                    yield Signature(*name, public, private_key=key.private_key, since=key.since)
+
+    def retired(self) -> Iterator[str]:
+        """Yield the addresses of keys that should not sign any more, and of records that should be gone by now."""
+        for domain, entries in self.spec.dkim.items():
+            zone = zone_of(domain, self.spec.dns)
+            for key in entries:
+                if key.stage in ("retiring", "retired"):
+                    yield f"dkim/{host(domain)}/{key.selector}"
+                if key.stage == "retired" and zone is not None:
+                    yield dkim_record(zone, domain, key.selector, key.algorithm, UNKNOWN).address
+
+    def settings(self) -> Iterator[Resource]:
+        """Yield the neutral words and, for the generation that has them, the raw keys."""
+        server = self.spec.stalwart
+        said = server.model_fields_set
+        if "hostname" in said:
+            yield Setting("hostname", server.hostname and host(server.hostname))
+        if "default_domain" in said:
+            yield Setting("default_domain", server.default_domain and host(server.default_domain))
+        for word in sorted(server.auto_ban.model_fields_set):
+            yield Setting(f"auto_ban/{word}", getattr(server.auto_ban, word))
+        for entry in server.allowed_ips:
+            yield from self.allowed(entry)
+        for name, item in server.listeners.items():
+            yield Listener(name, item.bind, item.protocol, item.tls_implicit)
+        if self.generation != "jmap":
+            yield from (Setting(f"settings/{key}", value) for key, value in server.settings.items())
+        if self.generation != "rest":
+            yield from self.objects()
+
+    def objects(self) -> Iterator[Setting]:
+        """Yield every declared property of the server's own objects. Those of bootstrap mode are no settings."""
+        for name, entries in self.spec.stalwart.objects.items():
+            for entry, fields in entries.items() if name != objects.BOOTSTRAP else ():
+                for field_name, value in fields.items():
+                    resolved = objects.with_secrets(value, partial(resolve, self.spec))
+                    yield Setting(objects.word(name, entry, field_name), resolved)
+
+    def allowed(self, entry: str | NetworkEntry) -> Iterator[AllowedIp]:
+        """Yield the network an entry names, or the subnets of the compose network it names."""
+        if isinstance(entry, str):
+            yield AllowedIp(entry)
+            return
+        if self.observed is None:
+            return
+        seen = self.observed.get("compose")
+        subnets = seen.networks.get(entry.network, ()) if seen else ()
+        if not subnets:
+            known = ", ".join(sorted(seen.networks)) if seen else ""
+            hint = f"the project's networks are: {known}" if known else "write the subnet itself, such as 172.18.0.0/16"
+            where = f"stalwart/allowed_ips/{entry.network}"
+            self.problems.append(Problem(where, f"the compose project shows no network {entry.network}", hint))
+        yield from (AllowedIp(str(ip_network(subnet))) for subnet in subnets)
+
+    # ---------------------------------------------------------------------------------------------------- compose
+    def variables(self) -> Iterator[Variable]:
+        """Yield every variable of every consumer, its template filled from the provider in use."""
+        for service, consumer in self.spec.smtp.consumers.items():
+            name = consumer.provider or self.spec.smtp.provider
+            provider = self.spec.smtp.providers.get(name or "")
+            logins = self.logins(service, name, provider) if name and provider and _uses_provider(consumer) else ()
+            for variable, value in consumer.env.items():
+                ref = resolve(self.spec, value) if isinstance(value, SecretRef) else value
+                passwords = self.passwords(value, logins)
+                yield from (replace(item, clear=passwords) for item in _variable(service, variable, ref, logins))
+
+    def passwords(self, value: str | SecretRef, logins: Iterable[Login]) -> tuple[SecretRef, ...]:
+        """Name the accounts' passwords that a value is made of: a consumer can do nothing with a hash."""
+        if isinstance(value, SecretRef):
+            return (resolve(self.spec, value),) if value.source == "account" else ()
+        filled = "password" in template.slots(value)
+        return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
+
+    def logins(self, service: str, name: str, provider: Provider) -> tuple[Login, ...]:
+        """Return the login to use; both possible ones while the server's generation is not known."""
+        preset = PRESETS.get(provider.preset or "", Preset(""))
+        make = partial(
+            Login,
+            host=provider.host or preset.host,
+            port=provider.port or preset.port,
+            verify_tls=provider.verify_tls,
+            provider=name,
+        )
+        if provider.account is None:
+            if provider.username is None or provider.password is None:
+                raise AssertionError(service)  # the spec's model demands both
+            named = provider.username
+            named = resolve(self.spec, named) if isinstance(named, SecretRef) else named  # a token, at some of them
+            return (make(username=named, password=resolve(self.spec, provider.password)),)
+        account = self.spec.accounts[provider.account]
+        if account.password is None:
+            where = f"smtp/{service}"
+            hint = f"declare accounts.{provider.account}.password, or give the provider username and password"
+            self.problems.append(Problem(where, f"{provider.account} has no declared password", hint, scope=where))
+            return ()
+        address = _mailbox(provider.account)
+        make = partial(make, password=resolve(self.spec, account.password), account=address)
+        names = {"rest": account_login(provider.account, account).lower(), "jmap": address}
+        if self.generation is None and self.observed is not None and len(set(names.values())) > 1:
+            where = f"smtp/{service}"
+            unread = "stalwart" in self.observed
+            summary = "which login Stalwart wants can't be told" + (", since it could not be read" if unread else "")
+            first = "mend that first" if unread else "plan without --target"
+            hint = f"{first}, or write targets.stalwart.generation: rest (up to 0.15) or jmap (from 0.16)"
+            self.problems.append(Problem(where, summary, hint, scope=where))
+        known = [names[self.generation]] if self.generation else sorted(set(names.values()))
+        return tuple(make(username=name) for name in known)
+
+    def linked(self) -> Iterator[Variable]:
+        """Yield the variables that a link gives a value; a link without one only compares (see the compose target)."""
+        for link in self.spec.smtp.links:
+            if link.value is None:
+                continue
+            ref = resolve(self.spec, link.value)
+            for service, _, variable in (end.rpartition(".") for end in link.ends):
+                yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
+
+
+def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
+    """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
+    account = spec.accounts.get(ref.name) if ref.source == "account" else None
+    return account.password if account is not None and account.password is not None else ref
+
+
+def default_domain(spec: Spec) -> str | None:
+    """Return the default mail domain: the declared one, else the only one there is."""
+    declared = spec.stalwart.default_domain
+    if declared:
+        return host(declared)
+    names = _Derivation(spec, None, Facts(), ()).domains()
+    return names[0] if len(names) == 1 else None
+
+
+def account_login(name: str, account: AccountEntry) -> str:
+    """Return what one logs in with up to 0.15: the declared login, or the local part."""
+    return account.login or name.partition("@")[0]
+
+
+def _mailbox(address: str) -> str:
+    """Write an address as the server stores it: in lower case, its domain in Punycode, as domains are kept in DNS."""
+    local, at, domain = address.rpartition("@")
+    return f"{local.lower()}@{host(domain)}" if at else address.lower()
+
+
+def _mailboxes(entry: AccountEntry | GroupEntry | ListEntry, name: str) -> tuple[str, ...] | Special:
+    """Return the addresses of an entry's list, each once; what is absent is unmanaged, null is none."""
+    if name not in entry.model_fields_set:
+        return UNMANAGED
+    return tuple(dict.fromkeys(map(_mailbox, getattr(entry, name) or ())))
+
+
+def _description(entry: AccountEntry | GroupEntry | ListEntry | DomainEntry) -> str | Special | None:
+    return (entry.description or None) if "description" in entry.model_fields_set else UNMANAGED
+
+
+def _address(text: str) -> str:
+    """Write the address of something on the mail server as its resource has it."""
+    address = Address.parse(text)
+    boxes = (Account.kind, Group.kind, MailingList.kind)
+    if address.kind not in (*boxes, Domain.kind, Signature.kind) or not address.parts:
+        return text
+    first, *more = address.parts
+    more = list(map(str.lower, more)) if address.kind == Signature.kind else more
+    try:
+        return str(replace(address, parts=(_mailbox(first) if address.kind in boxes else host(first), *more)))
+    except ValueError:
+        return text  # no name that the server could have
+
+
+def _record(zone: str, entry: RecordEntry) -> Record:
+    said = entry.model_fields_set
+    return record(
+        zone,
+        entry.type,
+        entry.name,
+        entry.content,
+        ttl=entry.ttl,
+        proxied=entry.proxied,
+        priority=entry.priority,
+        data=entry.data,
+        comment=entry.comment if "comment" in said else UNMANAGED,
+    )
+
+
+def _uses_provider(consumer: Consumer) -> bool:
+    return any(isinstance(value, str) and template.slots(value) for value in consumer.env.values())
+
+
+def _variable(service: str, name: str, value: str | SecretRef, logins: tuple[Login, ...]) -> Iterator[Variable]:
+    """Fill one variable's template. While two logins are possible, the value is unknown or has two candidates."""
+    if isinstance(value, SecretRef):
+        yield Variable(service, name, value, value)
+    elif not template.slots(value):
+        text = _filled(value, None)
+        yield Variable(service, name, text, text)
+    elif logins:
+        filled = list(dict.fromkeys(_filled(value, login) for login in logins))
+        login = logins[0] if len(logins) == 1 else None
+        secrets = tuple(item for item in filled if not isinstance(item, str))
+        known = filled[0] if len(filled) == 1 else UNKNOWN
+        yield Variable(service, name, known, known, login, secrets if known is UNKNOWN else ())
+
+
+def _filled(text: str, login: Login | None) -> str | Secret:
+    """Fill a template; the result is secret as a whole when a secret is in it."""
+    parts = [part if isinstance(part, str) else _slot(part, login) for part in template.split(text)]
+    if all(isinstance(part, str) for part in parts):
+        return "".join(str(part) for part in parts)
+    if len(parts) == 1 and isinstance(parts[0], SecretPart) and not parts[0].escape:
+        return parts[0].ref
+    return SecretText(tuple(parts))
+
+
+def _slot(slot: template.Slot, login: Login | None) -> str | SecretPart:
+    if login is None:
+        raise AssertionError(slot.name)  # only a template without slots is filled without a login
+    secret = {"password": login.password, "username": login.username}.get(slot.name)
+    if isinstance(secret, SecretRef):
+        return SecretPart(secret, slot.escape)
+    values = {
+        "host": login.host,
+        "port": str(login.port),
+        "username": str(login.username),
+        "insecure_tls": "false" if login.verify_tls else "true",
+    }
+    return _escaped(values[slot.name], slot.escape)
+
+
+def _escaped(value: str, escape: str) -> str:
+    if escape != "url":
+        return value
+    from urllib.parse import quote
+
+    return quote(value, safe="")

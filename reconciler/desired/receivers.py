@@ -1,0 +1,88 @@
+"""Which hosts get secrets of a directory: whoever writes it chooses both, so the head of each plan names them. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from reconciler.desired import template
+from reconciler.desired.derivation import provider_questions, resolve
+from reconciler.desired.presets import PRESETS, Preset
+from reconciler.desired.spec import Spec, references
+from reconciler.plan import Receiver
+from reconciler.resources import SecretRef
+from reconciler.url import NoAddress, parse
+
+CLOUDFLARE_API, BREVO_API = "https://api.cloudflare.com", "https://api.brevo.com"
+
+_Sent = tuple[str, Iterable[SecretRef]]
+
+
+def receivers(
+    spec: Spec,
+    targets: Collection[str],
+    overrides: Mapping[str, str | None],
+    routes: Mapping[tuple[str, int], tuple[str, int]],
+) -> tuple[Receiver, ...]:
+    """Return each host that these targets send secrets to, by plan or by apply, with the secrets' references.
+
+    ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo`` and
+    ``docker``; ``routes`` are hosts and ports that are reached elsewhere.
+    """
+    sources = {"stalwart": _to_stalwart, "cloudflare": _to_cloudflare, "compose": _to_compose}
+    found: dict[str, set[SecretRef]] = defaultdict(set)
+    for target in targets:
+        for where, refs in sources[target](spec, overrides):
+            found[_through(where, routes)].update(resolve(spec, ref) for ref in refs)
+    return tuple(Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if refs)
+
+
+def _to_stalwart(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:
+    """The login, and all that is written there: passwords, private keys, secret settings."""
+    server = spec.targets.stalwart
+    if server is not None:
+        written = (ref for path, ref in references(spec) if path[0] in ("accounts", "dkim", "stalwart"))
+        recovery = [server.recovery] if server.recovery else []
+        yield _origin(overrides.get("stalwart") or server.url), (*server.password, *recovery, *written)
+
+
+def _to_cloudflare(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:
+    """Each token where it is for, and the keys of the providers' APIs, which tell records."""
+    for item in spec.targets.cloudflare:
+        yield _origin(overrides.get("cloudflare") or item.base_url or CLOUDFLARE_API), (item.token,)
+    for _, provider, *_ in provider_questions(spec):
+        yield _origin(overrides.get("brevo") or BREVO_API), [provider.api_key] if provider.api_key else ()
+
+
+def _to_compose(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:
+    """The logins that are proved, where the consumers are to use them; and an engine on another machine."""
+    for consumer in spec.smtp.consumers.values():
+        provider = spec.smtp.providers.get(consumer.provider or spec.smtp.provider or "")
+        filled = any(template.slots(value) for value in consumer.env.values() if isinstance(value, str))
+        if provider is not None and filled:
+            preset = PRESETS.get(provider.preset or "", Preset(""))
+            account = spec.accounts.get(provider.account or "")
+            login = (provider.username, provider.password, account.password if account else None)
+            where = f"{provider.host or preset.host}:{provider.port or preset.port}"
+            yield where, [ref for ref in login if isinstance(ref, SecretRef)]
+    engine = overrides.get("docker") or ""
+    if engine and not engine.startswith(("unix://", "http+unix://")):
+        yield (
+            _origin(engine if "://" in engine else f"tcp://{engine}"),
+            (ref for path, ref in references(spec) if path[0] == "smtp" and path[-1] != "api_key"),
+        )
+
+
+def _origin(url: str) -> str:
+    """Return scheme, host and port of a URL as they are understood, without what may be a secret."""
+    try:
+        found = parse(url, ("http", "https", "tcp", "ssh"))
+    except NoAddress:
+        return "an address that is none"  # nothing is sent there
+    return f"{found.scheme}://{found.authority}"
+
+
+def _through(where: str, routes: Mapping[tuple[str, int], tuple[str, int]]) -> str:
+    host, _, port = where.rpartition(":")
+    there = routes.get((host, int(port))) if port.isdigit() else None
+    return f"{there[0]}:{there[1]}" if there else where

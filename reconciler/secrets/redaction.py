@@ -1,0 +1,111 @@
+"""The fence round all that is shown: values of secrets are replaced by the secrets' names, in any form, in one pass."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus
+
+from reconciler.resources import SecretRef
+
+SHORTEST = 4  # characters; a shorter value would black out ordinary text
+_WORD = 12  # a shorter value of letters alone may be a part of any word or name
+_NAME = frozenset("@/-.")  # what names and addresses are made of, besides letters, digits and _
+_TELLING = 16  # characters of a line of a key, or of the middle of an encoding, that gives it away
+_ENV_FILE = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]()#+!|~>"} | {"&": "&amp;", "<": "&lt;"})
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_JOINED = str.maketrans({"@": "@&#8288;", "#": "#&#8288;"})
+
+
+@dataclass(slots=True)
+class Fence:
+    """The values known so far. ``public`` is what the directory says in clear, which a short word may be part of.
+
+    Forms are found by their first characters, then by their length: the time for a text does not depend on how many
+    values there are.
+    """
+
+    public: str = field(default="", repr=False)
+    _forms: dict[str, dict[int, dict[str, SecretRef]]] = field(default_factory=dict, repr=False)
+    _published: set[str] = field(default_factory=set, repr=False)
+    _known: set[tuple[SecretRef, str]] = field(default_factory=set, repr=False)
+
+    def hide(self, source: SecretRef, value: str) -> None:
+        """Keep a value out of all that is shown; in its place stands what it comes from."""
+        if (source, value) in self._known:
+            return
+        self._known.add((source, value))
+        for form in dict.fromkeys(_forms(value)):
+            if len(form) >= SHORTEST:
+                self._forms.setdefault(form[:SHORTEST], {}).setdefault(len(form), {}).setdefault(form, source)
+
+    def publish(self, text: str) -> None:
+        """Let a text be shown although parts of it stand in a secret: an RSA key in PEM has whole lines of `p=`."""
+        self._published.add(text)
+
+    def redact(self, text: str) -> str:
+        """Replace every value by its secret's name.
+
+        A password such as ``mana`` is a part of ``dns/mana.how`` and of what not: a short word is replaced where it
+        stands by itself, and so is what the directory says in clear. A short word that it says in clear stays: its
+        absence from sentences would tell what it is used for.
+        """
+        parts: list[str] = []
+        done = 0  # up to where the text is dealt with
+        for start, end, source in self._found(text):
+            if start >= done:
+                parts += [text[done:start], f"[redacted {source}]"]
+            done = max(done, end)  # what overlaps is one gap
+        return "".join([*parts, text[done:]]) if done else text
+
+    def _found(self, text: str) -> Iterator[tuple[int, int, SecretRef]]:
+        """Yield where forms stand, in order; of those that begin at one place the longest."""
+        known = self._forms
+        for start in range(len(text) - SHORTEST + 1) if known else ():
+            lengths = known.get(text[start : start + SHORTEST])
+            if lengths is None:
+                continue
+            for length in sorted(lengths, reverse=True):
+                form = text[start : start + length]
+                if form in lengths[length] and self._applies(form, text, start):
+                    yield start, start + length, lengths[length][form]
+                    break
+
+    def _applies(self, form: str, text: str, start: int) -> bool:
+        if any(form in public for public in self._published):
+            return False
+        said, short = form in self.public, len(form) < _WORD
+        if said and short:
+            return False
+        if not (said or (short and form.isalpha())):
+            return True
+        around = text[start - 1 : start] + text[start + len(form) : start + len(form) + 1]
+        return not any(char.isalnum() or char == "_" or char in _NAME for char in around)
+
+
+def _forms(value: str) -> Iterator[str]:
+    """Yield the texts by which a value could be recognised: as it is, escaped, encoded, line by line."""
+    if len(value) < SHORTEST:
+        return
+    yield value
+    if not value.isalnum() or not value.isascii():
+        yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+        yield from (quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="").replace("%", "%25"))
+        yield from (value.translate(table) for table in (_ENV_FILE, _MARKDOWN, _HTML))
+        yield value.translate(_MARKDOWN).translate(_JOINED).replace("://", ":&#8288;//")
+        yield value.replace("$", "$$")
+    data = value.encode(errors="surrogatepass")
+    yield base64.b64encode(data).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(data).decode().rstrip("=")
+    for before in (1, 2):  # behind something else, such as user:password: what the neighbours have no part in
+        middle = base64.b64encode(b"\0" * before + data).decode()[4 : (len(data) + before) // 3 * 4]
+        if len(middle) >= _TELLING:
+            yield from (middle, middle.translate(str.maketrans("+/", "-_")))
+    if len(data) >= _TELLING:
+        yield base64.b64encode(data).decode()[: len(data) // 3 * 4]
+    lines = value.splitlines()
+    if len(lines) > 1:  # a key in PEM: any of its lines gives it away
+        yield from (line for line in lines if len(line) >= _TELLING and not line.startswith("-----"))

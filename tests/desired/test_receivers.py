@@ -1,0 +1,74 @@
+"""Who gets secrets of a directory stands at the head of each plan, in every form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.desired.load import load
+from reconciler.desired.receivers import receivers
+from reconciler.plan import Plan
+from reconciler.report import json, markdown, text
+
+DIRECTORY = """\
+version: 1
+stack: mana
+targets:
+  stalwart: {url: "https://Mail.mana.how:8443/x", username: admin, password: {env: ADMIN}}
+  cloudflare:
+    - {token: {env: ONE}, zones: [mana.how], base_url: "https://evil.example"}
+    - {token: {env: TWO}, zones: [other.how]}
+  compose: {file: compose.yml}
+accounts: {noreply@mana.how: {password: {file: ../secrets/noreply}}}
+smtp:
+  provider: postmark
+  providers:
+    postmark: {preset: postmark, username: {env: POSTMARK}, password: {env: POSTMARK}}
+  consumers: {app: {env: {SMTP_HOST: "{host}", SMTP_USER: "{username}"}}}
+"""
+NONE: dict[str, str | None] = {}
+
+
+def of(folder: Path, *targets: str, **overrides: str | None) -> dict[str, list[str]]:
+    (folder / "reconciler.yaml").write_text(DIRECTORY)
+    found = receivers(load(folder).spec, targets, overrides, {})
+    return {item.host: list(map(str, item.secrets)) for item in found}
+
+
+def test_t5_every_host_that_gets_a_secret_is_named_with_the_references(tmp_path: Path) -> None:
+    assert of(tmp_path, "stalwart", "cloudflare", "compose") == {
+        "https://mail.mana.how:8443": ["{env: ADMIN}", "{file: ../secrets/noreply}"],
+        "https://evil.example": ["{env: ONE}"],
+        "https://api.cloudflare.com": ["{env: TWO}"],
+        "smtp.postmarkapp.com:587": ["{env: POSTMARK}"],
+    }
+    assert of(tmp_path, "cloudflare", cloudflare="http://127.0.0.1:9") == {
+        "http://127.0.0.1:9": ["{env: ONE}", "{env: TWO}"]
+    }
+    assert "ssh://server" in of(tmp_path, "compose", docker="ssh://me@server")
+
+
+def test_t5_the_head_names_them_in_text_json_and_markdown(tmp_path: Path) -> None:
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY)
+    head = tuple(f"line {number}" for number in range(30))
+    plan = Plan("mana", head=head, receivers=receivers(load(tmp_path).spec, ("cloudflare",), NONE, {}))
+    assert "secrets go to https://evil.example: {env: ONE}" in text.plan(plan)
+    assert "`secrets go to https://evil.example: {env: ONE}`" in markdown.plan(plan)
+    assert {"host": "https://evil.example", "secrets": ["{env: ONE}"]} in json.plan(plan)["receivers"]
+
+
+def test_u2_a_user_name_that_is_a_token_is_secret_in_all_that_is_made_of_it(tmp_path: Path) -> None:
+    from reconciler.desired.derivation import desire
+    from reconciler.desired.presets import has_secret_username, public_values
+    from reconciler.report import values
+    from reconciler.resources import Variable
+
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY)
+    spec = load(tmp_path).spec
+    [user] = [it for it in desire(spec).resources if isinstance(it, Variable) and it.name == "SMTP_USER"]
+    assert str(user.running) == "{env: POSTMARK}"
+    assert values.secret(user.running)
+    assert has_secret_username("postmark", None)
+    assert has_secret_username(None, "email-smtp.eu-central-1.amazonaws.com")
+    assert not has_secret_username("brevo", None)
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY.replace("username: {env: POSTMARK}", "username: a-token"))
+    assert "a-token" not in public_values(load(tmp_path).spec.smtp, ())
