@@ -72,11 +72,14 @@ class Apply:
         result: Effect | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            result = reconcile.apply(stack, plan, hear, stopped)
+            result = reconcile.apply(stack, plan, hear, lambda: stopped() or self._lease.lost)
         except ReconcilerError as error:
             problems = error.problems
         finally:
-            word = "stopped" if stopped() else _word(result, outcomes)
+            lost = self._lease.lost and not (result is not None and result.proven)
+            if lost:
+                reporter.warning(self._lease.loss())
+            word = "stopped" if stopped() or lost else _word(result, outcomes)
             whole = result is not None and result.proven and not (stack.choice.targets or stack.choice.only)
             written = [_written(item, stack.secrets.redact) for item in outcomes]
             _warn(reporter, log.end(entry, word, written, whole=whole))

@@ -7,6 +7,7 @@ ssh our whole environment: so its requests are carried by our one client, within
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -23,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from reconciler import http, url
+from reconciler import http, process, url
 from reconciler.deadline import Deadline
 from reconciler.http import Bounds
 from reconciler.problem import Problem, TargetUnreadable
@@ -312,24 +313,18 @@ def _ssh(address: Address, end: socket.socket) -> subprocess.Popen[bytes]:
     """Start the ssh program, which knows the user's keys and configuration. Raises OSError."""
     user = ["-l", address.user] if address.user else []
     port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration
-    return subprocess.Popen(
-        ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"],
-        env=_ssh_environment(),
-        stdin=end.fileno(),
-        stdout=end.fileno(),
-        process_group=0,  # an interrupt is ours to deal with
-    )
-
-
-def _ssh_environment() -> dict[str, str]:
-    """Give ssh what it needs: it would get our whole environment, secrets and all."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "USER", "SSH_AUTH_SOCK") if name in os.environ}
+    command = ["ssh", *user, *port, "--", address.host, "docker system dial-stdio"]
+    try:
+        return process.spawn(process.SSH, command, os.environ, end=end.fileno())
+    except process.CannotRun as error:
+        raise OSError(errno.ENOENT, f"ssh {error.why}") from None
 
 
 def _end(programs: list[subprocess.Popen[bytes]]) -> None:
     for program in programs:
-        program.kill()
+        process.kill(program)
         program.wait()
+        process.forget(program)
     programs.clear()
 
 

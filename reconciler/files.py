@@ -1,6 +1,7 @@
 """Files and locks: read without waiting for anything, written whole or not at all, by one process at a time.
 
-Nobody ever sees a part of what is written here, and what a kill leaves behind is at most one dot file.
+Nobody ever sees a part of what is written here. What a kill leaves behind is at most one file, which git ignores where
+what it was going to be is edited or secret, and which the next one who writes there takes over.
 """
 
 from __future__ import annotations
@@ -8,19 +9,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+FOLDER = ".reconciler"
+"""The name of a folder of ours, which git ignores."""
+
+_BEGUN = ".new-"  # how the name of a file begins that is not in its place yet
 MAX_BYTES = 65536  # a private key has 3,000; whatever is larger is not a secret
+_LARGEST_OWN = 256 << 20  # bytes: a journal of many years
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})  # what O_TMPFILE answers on old file systems
 _NO_RENAME = frozenset({errno.EPERM, errno.EACCES, errno.EBUSY, errno.EXDEV})  # EBUSY: a file that is bind-mounted
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _PATIENCE = 60.0  # seconds to wait for a lock: what is done under one takes a second, sops with a key far away more
+_HELD: set[tuple[int, int, int, int]] = set()  # process, thread, device and number of what is locked by us
 _LOOK = 0.02  # seconds between two looks at a lock
 
 
@@ -48,6 +60,34 @@ def read(path: Path, limit: int = MAX_BYTES) -> bytes:
     if len(content) > limit:
         raise CannotRead(f"{path}: is too large for a secret ({limit // 1024} KiB at most)", "name a small text file")
     return content
+
+
+def read_own(path: Path) -> bytes:
+    """Read a file of a folder of ours, whatever has been put in its place. Raises OSError."""
+    check_own(path.parent)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_size > _LARGEST_OWN:
+            raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_OWN >> 20} MiB")
+        return file.read(_LARGEST_OWN)
+
+
+def recall(path: Path, parse: Callable[[Any], T]) -> tuple[T | None, str]:
+    """Return what a JSON file of ours says, as ``parse`` reads it, or None and why it says nothing.
+
+    A file that is not there says nothing either, for no reason. ``parse`` may raise whatever damage makes it raise.
+    """
+    try:
+        return parse(json.loads(read_own(path))), ""
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"can't be read: {error.strerror or type(error).__name__}"
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return None, "is damaged"
 
 
 def decoded(content: bytes, path: Path) -> str:
@@ -110,7 +150,7 @@ def replace(path: Path, content: bytes, *, in_place: bool = False) -> None:
         _overwrite(path, content)
         return
     try:
-        with _settled(path.parent), _named(path, content) as name:
+        with _settled(path.parent), aside(path, content) as name:
             if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
                 with contextlib.nullcontext() if in_place else contextlib.suppress(PermissionError):
                     os.chown(name, status.st_uid, status.st_gid)
@@ -131,13 +171,24 @@ def usual_mode() -> int:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for its owner only. Raises OSError."""
+    """Make a folder for its owner only. Raises OSError, also where a link stands in its place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    check_own(folder)
     ignore = folder / ".gitignore"
     if not ignore.exists():  # it lies in the checkout, and is of this machine alone
         with contextlib.suppress(FileExistsError):
             create(ignore, b"*\n", 0o644)
+
+
+def check_own(folder: Path) -> None:
+    """Raise OSError for what is no folder, or a link to one: in a checkout others would choose where it leads."""
+    mode = folder.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed")
+    if not stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -178,15 +229,110 @@ def _nameless(folder: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _named(path: Path, content: bytes) -> Iterator[Path]:
-    """Make a file beside another for as long as it is needed; its name ends alike, so that git ignores both or none."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=f"-{path.name}", dir=path.parent)
+def _named(path: Path, content: bytes, scratch: Path | None = None) -> Iterator[Path]:
+    """Make a file that is going to be another for as long as it is needed: in a folder of ours, or beside it.
+
+    It has one name for each file, so that a kill leaves one at most, which the next one who writes there takes over.
+    """
+    name = (scratch or path.parent) / f"{_BEGUN}{path.name}"
+    descriptor = _taken(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            write_all(file.fileno(), content)
-        yield Path(name)
+        if os.fstat(descriptor).st_size:  # left behind
+            os.ftruncate(descriptor, 0)
+        write_all(descriptor, content)
+        yield name
     finally:
-        Path(name).unlink(missing_ok=True)
+        if has_name(descriptor, name):
+            name.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _taken(name: Path) -> int:
+    """Open a file of ours that nobody else writes, new or left behind."""
+    while True:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            lock(descriptor, _PATIENCE)
+            if has_name(descriptor, name):
+                os.fchmod(descriptor, 0o600)
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def sweep_for(path: Path) -> None:
+    """Remove what a kill has left of a file that is replaced, wherever it was made."""
+    for above in (path.parent, path.parent.parent):
+        sweep(above / FOLDER)
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a folder of ours what a kill has left there; what is being written stays."""
+    try:
+        check_own(folder)
+        begun = [Path(item.path) for item in os.scandir(folder) if item.name.startswith(_BEGUN)]
+    except OSError:
+        return
+    for name in begun:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                lock(descriptor)
+                if has_name(descriptor, name):
+                    name.unlink()
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def on_trial(path: Path, content: bytes) -> Iterator[Path]:
+    """Yield where a program finds what a file may become: without a name (Linux), so that no kill leaves it, or aside.
+
+    Raises OSError.
+    """
+    descriptor = _nameless(Path(tempfile.gettempdir()))
+    if descriptor is None:
+        with aside(path, content) as name:
+            yield name
+        return
+    try:
+        write_all(descriptor, content)
+        yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def aside(path: Path, content: bytes) -> Iterator[Path]:
+    """Make a file for a while that is going to be another.
+
+    It is for its owner only and in a folder that git ignores: one of ours that is there, in its own folder or the one
+    above, or one that is made for that time. Raises OSError.
+    """
+    with _scratch(path.parent) as folder, _named(path, content, folder) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    for above in (folder, folder.parent):
+        place = above / FOLDER
+        if place.is_dir() and not place.is_symlink() and place.stat().st_dev == folder.stat().st_dev:
+            make_private(place)
+            sweep(place)
+            yield place
+            return
+    place = folder / FOLDER
+    try:
+        make_private(place)
+        yield place
+    finally:
+        with contextlib.suppress(OSError):
+            if {item.name for item in place.iterdir()} <= {".gitignore"} and not place.is_symlink():
+                (place / ".gitignore").unlink(missing_ok=True)
+                place.rmdir()
 
 
 def _overwrite(path: Path, content: bytes) -> None:
@@ -224,19 +370,28 @@ def lock(descriptor: int, wait: float = 0.0, *, shared: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: float = _PATIENCE) -> Iterator[int]:
+def locked(path: Path, wait: float = _PATIENCE, *, again: bool = False) -> Iterator[int]:
     """Hold the lock of a file or folder that is there, and yield its descriptor. Raises as `lock` does.
 
     What has the name when the lock is taken is what is locked: a file may be replaced while its lock is waited for.
+    With ``again`` a thread that holds it already holds it on.
     """
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        mine = (os.getpid(), threading.get_ident(), status.st_dev, status.st_ino)
+        known = mine in _HELD
+        held = again and known
         try:
-            lock(descriptor, wait)
+            if not held:
+                lock(descriptor, wait)
             if has_name(descriptor, path):
+                _HELD.add(mine)
                 yield descriptor
                 return
         finally:
+            if not known:
+                _HELD.discard(mine)
             os.close(descriptor)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ VERSION = 1
 FILE = "journal.jsonl"
 _PATIENCE = 10.0  # seconds to wait for the journal's lock
 _WRITTEN = "written"
+_BEGUN = f'{{"v":{VERSION},'  # how each line of ours begins
 _SKIPPED = f'{{"v":{VERSION},"event":"{_WRITTEN}"'
 _ACTORS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILDKITE_BUILD_CREATOR", "CIRCLE_USERNAME")
 
@@ -65,11 +66,15 @@ class Entry:
 
 
 class Journal:
-    """The journal of one stack in a data directory, which several stacks may share; of all where ``stack`` is None."""
+    """The journal of one stack in a data directory, which several stacks may share; of all where ``stack`` is None.
+
+    ``problem`` warns, once it was read, of what is lost of it.
+    """
 
     def __init__(self, data: Path, stack: str | None) -> None:
         self.path = data / FILE
         self.stack = stack
+        self.problem: Problem | None = None
         self._began: dict[str, float] = {}
 
     def begin(self, entry: Entry) -> Problem | None:
@@ -87,7 +92,7 @@ class Journal:
         return self._append({"event": _WRITTEN, **common, "written": rows}, {"event": "ended", **common, **ended})
 
     def entries(self) -> list[Entry]:
-        """Return this stack's applies, oldest first. A damaged line is left out.
+        """Return this stack's applies, oldest first. A damaged line is left out, and is a ``problem``.
 
         Raises ReconcilerError where the file can't be read, or a newer reconciler wrote it.
         """
@@ -103,39 +108,37 @@ class Journal:
     def _known(self) -> list[Entry]:
         try:
             return self._entries(detailed=False)
-        except ReconcilerError:
+        except ReconcilerError as error:
+            self.problem = replace(error.problems[0], severity=Severity.WARNING)
             return []
 
     def _entries(self, *, detailed: bool) -> list[Entry]:
         found: dict[str, Entry] = {}
-        for line in self._lines(detailed=detailed):
-            if self.stack in (None, line.get("stack")):
-                _take(found, line)
-        return list(found.values())
-
-    def _lines(self, *, detailed: bool) -> Iterator[dict[str, Any]]:
-        try:
-            text = self._read()
-        except OSError as error:
-            summary = f"the journal can't be read: {os.strerror(error.errno or 0)}"
-            raise ReconcilerError(Problem(str(self.path), summary, "let reconciler's user read it")) from None
-        for raw in text.split("\n"):
+        damaged = 0
+        for number, raw in enumerate(self._lines(), 1):
             if not detailed and raw.startswith(_SKIPPED):
                 continue  # every plan asks when the stack was last whole: thousands of changes need not be parsed
             line = _parsed(raw)
             if line.get("v", 0) > VERSION:
                 summary = f"a newer reconciler wrote this journal (format {line['v']}, this version reads {VERSION})"
                 raise ReconcilerError(Problem(str(self.path), summary, "use that version, or move the file away"))
-            if line:
-                yield line
+            known = bool(line) and (self.stack not in (None, line.get("stack")) or _take(found, line))
+            if not known and raw and not raw.startswith(_BEGUN):  # one that is torn was written when we were killed
+                damaged = damaged or number
+        if damaged:
+            summary = f"is damaged (line {damaged}), so not all is known of what was applied before"
+            hint = "move the file away to begin a new one"
+            self.problem = Problem(str(self.path), summary, hint, Severity.WARNING)
+        return list(found.values())
 
-    def _read(self) -> str:
+    def _lines(self) -> Sequence[str]:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return files.read_own(self.path).decode(errors="replace").split("\n")
         except FileNotFoundError:
-            return ""
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read().decode(errors="replace")
+            return ()
+        except OSError as error:
+            summary = f"the journal can't be read: {error.strerror or type(error).__name__}"
+            raise ReconcilerError(Problem(str(self.path), summary, "let reconciler's user read it")) from None
 
     def _append(self, *lines: Mapping[str, Any]) -> Problem | None:
         texts = [json.dumps({"v": VERSION} | dict(line), separators=(",", ":"), default=str) for line in lines]
@@ -199,37 +202,46 @@ def _parsed(raw: str) -> dict[str, Any]:
         line = json.loads(raw)
     except (ValueError, RecursionError):  # torn by a crash, or damaged
         return {}
-    usable = isinstance(line, dict) and isinstance(line.get("id"), str) and isinstance(line.get("v"), int)
+    usable = isinstance(line, dict) and all(isinstance(line.get(key), kind) for key, kind in (("id", str), ("v", int)))
     return line if usable else {}
 
 
-def _take(found: dict[str, Entry], line: Mapping[str, Any]) -> None:
-    """Add what one line says; a line of the right form with the wrong content is left out like a torn one."""
-    fields = {name: _tuple(value) for name, value in line.items() if name in Entry.__slots__ and name != "written"}
+def _take(found: dict[str, Entry], line: Mapping[str, Any]) -> bool:
+    """Add what one line says. A line of the right form with the wrong content is left out, and told by False."""
     try:
-        if line.get("event") == "began":
+        fields = _typed(Entry, line)
+        if line["event"] == "began":
             found[line["id"]] = Entry(**fields)
-        elif line.get("event") == "ended":
+        elif line["event"] == "ended" and line["id"] in found:
             found[line["id"]] = replace(found[line["id"]], **fields)
-        elif line.get("event") == _WRITTEN:
-            written = tuple(_written(item) for item in line["written"])
+        elif line["event"] == _WRITTEN and line["id"] in found:
+            written = tuple(Written(**_typed(Written, item)) for item in line["written"])
             found[line["id"]] = replace(found[line["id"]], written=written)
     except (KeyError, TypeError, AttributeError):
-        return
+        return False
+    return True
 
 
-def _written(item: Mapping[str, Any]) -> Written:
-    return Written(
-        **{
-            name: _tuple(value) if name == "actions" else value
-            for name, value in item.items()
-            if name in Written.__slots__
-        }
-    )
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "seconds": (int, float),
+    "whole": bool,
+    **dict.fromkeys(("targets", "lost", "actions"), list),
+    **dict.fromkeys(("before", "after"), (dict, type(None))),
+    "ended": (str, type(None)),
+}
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _typed(kind: type, line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a line has of a class. Raises TypeError for one of another type; the others are texts."""
+    found = {name: value for name, value in line.items() if name in kind.__slots__ and name != "written"}  # type: ignore[attr-defined]
+    for name, value in found.items():
+        if not isinstance(value, _KINDS.get(name, str)) or (isinstance(value, list) and not all(map(_is_text, value))):
+            raise TypeError(name)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _covers(entry: Entry, target: str | None) -> bool:

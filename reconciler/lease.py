@@ -4,15 +4,20 @@ The lease is an `flock` on `lease-STACK` in the data directory, so all that writ
 share that directory. The file's content only tells people who holds it; it stays when the lease is freed and means
 nothing then. A data directory that can't be written refuses the lease, and with it an apply: two writers at once are
 worse than none. A full disk does not: the empty file is the lock. A holder that was stopped (SIGSTOP) keeps it.
+
+The file lies in a checkout, from which `git clean` removes it. So its holder looks whether it still has its name before
+it writes; and on Linux a name in the kernel, which nobody can remove, is held beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +27,7 @@ from reconciler.journal import now
 from reconciler.problem import LeaseHeld, Problem, ReconcilerError
 
 _WAIT = 0.04  # seconds: `holder` takes the lock for a moment
-_BUSY = frozenset({errno.EAGAIN, errno.EACCES})
+_BUSY = frozenset({errno.EAGAIN, errno.EACCES, errno.EADDRINUSE})
 _UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 
 
@@ -36,6 +41,7 @@ class Lease:
         self.path = data / f"lease-{stack}"
         self.stack, self.command = stack, command
         self._descriptor: int | None = None
+        self._name: socket.socket | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -44,10 +50,12 @@ class Lease:
             raise self._impossible(error) from None
         try:
             files.lock(descriptor, _WAIT)
+            self._name = _name_in_kernel(self.path)
         except OSError as error:
             os.close(descriptor)
             raise self._held() if error.errno in _BUSY else self._impossible(error) from None
         self._descriptor = descriptor
+        files.sweep(self.path.parent)
         with contextlib.suppress(OSError):  # only words: a full disk or a read-only file does not matter
             _describe(descriptor, self.command)
         return self
@@ -58,10 +66,25 @@ class Lease:
                 os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)  # which frees the lock
             self._descriptor = None
+        if self._name is not None:
+            self._name.close()
+            self._name = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether its file has gone while it was held: another reconciler may be at work from now on."""
+        return self._descriptor is not None and not files.has_name(self._descriptor, self.path)
+
+    def loss(self) -> Problem:
+        """Say that it was lost, so that nothing more was written."""
+        summary = "the lease was removed while it was held, so nothing more was written"
+        hint = "keep `git clean` and others away from it (--data names another directory), and apply again"
+        return Problem(str(self.path), summary, hint)
 
     def holder(self) -> Mapping[str, Any] | None:
         """Say who holds the lease (``pid host since command``, where known), or None. Takes and changes nothing."""
         try:
+            files.check_own(self.path.parent)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
@@ -81,7 +104,7 @@ class Lease:
         return LeaseHeld(Problem(f"stack {self.stack}", summary, "wait until it ends; if it hangs, end that process"))
 
     def _impossible(self, error: OSError) -> ReconcilerError:
-        summary = f"no lease can be taken there, so nothing may be written: {os.strerror(error.errno or 0)}"
+        summary = f"no lease can be taken there, so nothing may be written: {error.strerror or type(error).__name__}"
         hint = "name a directory on a local, writable disk with --data, the same for all who write to this stack"
         return ReconcilerError(Problem(str(self.path), summary, hint))
 
@@ -101,6 +124,22 @@ def _open(path: Path) -> int:
             raise error from None
 
 
+def _name_in_kernel(path: Path) -> socket.socket | None:
+    """Take a name that stands for the lease's path, where there are such names. Raises OSError where it is taken."""
+    if sys.platform != "linux":
+        return None
+    place = f"{os.getuid()} {path.parent.resolve() / path.name}"
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        held.bind(f"\0reconciler-lease-{hashlib.sha256(place.encode()).hexdigest()}")
+    except OSError as error:
+        held.close()
+        if error.errno == errno.EADDRINUSE:
+            raise
+        return None  # a sandbox may know no such sockets: the file is the lease
+    return held
+
+
 def _describe(descriptor: int, command: str) -> None:
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": command}
     os.ftruncate(descriptor, 0)
@@ -110,6 +149,6 @@ def _describe(descriptor: int, command: str) -> None:
 def _described(descriptor: int) -> dict[str, Any]:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {"pid": "?"}
     return holder if isinstance(holder, dict) else {"pid": "?"}

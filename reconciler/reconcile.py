@@ -50,8 +50,10 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
         answers=stack.look(guards.questions(evidence)),
         past=stack.past(*guards.remembered(evidence)),
     )
-    problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence))))
-    last, digest = stack.journal.last_whole(), stack.directory.digest
+    log, digest = stack.journal, stack.directory.digest
+    last = log.last_whole()
+    damage = (log.problem,) if log.problem else ()
+    problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
     unchanged = last is not None and last.desired_hash == digest
     return replace(
         plan,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from reconciler import git
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -119,9 +117,14 @@ class Stack:
         return {name: makers[name]() for name in TARGETS if name in names}
 
     @functools.cached_property
+    def _commit(self) -> git.Revision:
+        """Git, which is asked now and answers while the systems are observed."""
+        return git.Revision(self.directory.path, self.directory.files, self.settings.environ)
+
+    @property
     def revision(self) -> str:
-        """The commit the directory is at, as `revision` names it."""
-        return revision(self.directory.path)
+        """The commit the directory is at, ``+`` behind it where a file of it differs; empty without git."""
+        return self._commit.name()
 
     @property
     def journal(self) -> Journal:
@@ -156,7 +159,14 @@ class Stack:
     def observe(self, wanted: Iterable[Resource]) -> dict[str, Observation]:
         """Observe all targets side by side, with what is wanted; a target that fails is unread, the others go on."""
         resources, found = tuple(wanted), dict[str, Observation]()
+        commit = self._commit
+        try:
+            self._observe(resources, found)
+        finally:
+            commit.name()
+        return {name: found[name] for name in self.targets}
 
+    def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:
         def one(target: Target) -> None:
             try:
                 seen = target.observe([item for item in resources if item.target == target.name], self.secrets)
@@ -169,7 +179,7 @@ class Stack:
 
         if len(self.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
             one(*self.targets.values())
-            return found
+            return
         # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
         threads = [threading.Thread(target=one, args=(target,), daemon=True) for target in self.targets.values()]
         for thread in threads:
@@ -177,7 +187,6 @@ class Stack:
         for thread in threads:
             while thread.is_alive():
                 thread.join(_HEEDED)
-        return {name: found[name] for name in self.targets}
 
     def bug(self, where: str, error: Exception) -> Problem:
         """Make a problem of an exception that should not be. Its text is not shown: it may quote anything."""
@@ -397,23 +406,3 @@ def _administrator(spec: Spec, username: str) -> str:
     """Name the declared account that the reconciler logs in as, if it is one."""
     names = (name for name, account in spec.accounts.items() if username in (name, account_login(name, account)))
     return next(names, username)
-
-
-def revision(path: Path) -> str:
-    """Name the commit the directory is at, ``+`` behind it when files differ from it; empty without git.
-
-    Git gets nothing of our environment, which holds secrets, but what it needs to run.
-    """
-    passed = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(path), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-            env=passed,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler import files
 from reconciler.cli import session
 from reconciler.cli.session import Session, choices
 from reconciler.problem import Problem, ReconcilerError, Refused
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.target import Outcome
 
 _PARTIAL = 6
+_LARGEST = 256 << 20  # bytes of a saved plan
 
 
 @click.command()
@@ -59,10 +61,12 @@ def _read(file: Path, choice: Choice) -> Saved:
     if choice != Choice():
         raise click.UsageError("a saved plan knows its options: name FILE alone, or plan again with those options")
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ReconcilerError(Problem(str(file), f"can't be read: {why}", "name a plan that was saved")) from None
+        text = files.read(file, _LARGEST).decode()
+    except UnicodeDecodeError:
+        raise ReconcilerError(Problem(str(file), "can't be read: is not UTF-8 text", "name a saved plan")) from None
+    except files.CannotRead as error:
+        why = error.summary.removeprefix(f"{file}: ")
+        raise ReconcilerError(Problem(str(file), f"can't be read: {why}", "name a saved plan")) from None
     return json.load(text, str(file))
 
 

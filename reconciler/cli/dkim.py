@@ -127,21 +127,22 @@ def _generate(
     It is active where no other key of its algorithm signs, else pending: `reconciler dkim rotate` lets it take over.
     Nothing is overwritten, and nothing but files is written. A run that was killed is ended by running it again.
     """
-    from reconciler.desired.edit import edit
+    from reconciler.desired.edit import edit, editing
     from reconciler.dkim.making import Order, make, next_algorithm, next_stage
 
     _check_selector(selector)
-    directory = session.directory()
-    name = _as_written(directory.spec, domain)
-    algorithm = algorithm or next_algorithm(directory.spec, name)
-    stage = next_stage(directory.spec, name, algorithm)
-    stage = "pending" if pending else stage
-    session.console.step(f"Making a key for {name}")
-    with session.stop.writing():
-        order = Order(name, algorithm, selector, where, recipients)
-        key = make(directory, order, session.settings.environ, session.settings.today, _stack(session, directory).look)
-        made = edit(directory, [key.entry(stage, session.settings.today)])
-        made.write()
+    today, environ = session.settings.today, session.settings.environ
+    with editing(session.settings.state) as directory:
+        name = _as_written(directory.spec, domain)
+        algorithm = algorithm or next_algorithm(directory.spec, name)
+        stage = next_stage(directory.spec, name, algorithm)
+        stage = "pending" if pending else stage
+        session.console.step(f"Making a key for {name}")
+        with session.stop.writing():
+            order = Order(name, algorithm, selector, where, recipients)
+            key = make(directory, order, environ, today, _stack(session, directory).look)
+            made = edit(directory, [key.entry(stage, today)])
+            made.write()
     session.console.done()
     file = next(iter(made.files))
     said = _said_of_key(key, stage, file, made.directory.spec)
@@ -260,18 +261,19 @@ def _rotate(
     Ends with 0, or 1 where a name server, or Stalwart, had to be asked and could not be: nothing is written then for
     that algorithm.
     """
+    from reconciler.desired.edit import editing
     from reconciler.dkim import rotation
     from reconciler.dkim.making import Rotation
 
-    directory = session.directory()
-    name, keys = _keys(directory, domain, algorithm)
-    today = session.settings.today
-    stack = _stack(session, directory)
-    seen, reasons = stack.key_facts(name, rotation.needs(name, keys, today))
-    steps = rotation.steps(name, keys, today, seen)
-    with session.stop.writing():
-        run = Rotation(name, steps)
-        run.write(directory, where, recipients, environ=session.settings.environ, today=today, look=stack.look)
+    with editing(session.settings.state) as directory:
+        name, keys = _keys(directory, domain, algorithm)
+        today, environ = session.settings.today, session.settings.environ
+        stack = _stack(session, directory)
+        seen, reasons = stack.key_facts(name, rotation.needs(name, keys, today))
+        steps = rotation.steps(name, keys, today, seen)
+        with session.stop.writing():
+            run = Rotation(name, steps)
+            run.write(directory, where, recipients, environ=environ, today=today, look=stack.look)
     session.console.done()
     _report(session, directory, run, reasons)
     session.stop.check()

@@ -25,7 +25,12 @@ def command(session: Session, *, id: str | None, number: int) -> None:
 
     Lists applies, the latest first, or shows one (ID) change by change.
     """
-    entries = session.journal(_stack(session)).entries()
+    from reconciler.report import text
+
+    log = session.journal(_stack(session))
+    entries = log.entries()
+    if log.problem is not None:
+        session.console.note(text.problem(log.problem))
     if id is not None:
         entry = _named(entries, id)
         session.console.result("\n".join(_details(entry)), {"format_version": "1.0", "apply": asdict(entry)})

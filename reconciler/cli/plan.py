@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,11 @@ def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
     """Write the plan beside its place and move it there: a reader never sees half of it."""
     from reconciler.report import json
 
+    led = path.parent.resolve()
+    here = Path.cwd()
+    if not os.path.normpath(path).startswith(("/", "..")) and not led.is_relative_to(here):
+        hint = "name another file, or this one in full"
+        raise ReconcilerError(Problem(str(path), f"a link leads it to {led}, so it was not written", hint))
     text = json.dumps(json.redacted(json.plan(plan, choice.as_dict()), session.console.redact))
     try:
         files.write(path, text.encode(), files.usual_mode())

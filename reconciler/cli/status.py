@@ -31,7 +31,8 @@ def command(session: Session) -> int:
     systems = {target: _standing(plan, target) for target in stack.chosen}
     last, damage = _last(session, plan.stack)
     holder = stack.lease().holder()
-    document = json.problems([*plan.problems, *damage]) | {
+    told = {item.where for item in damage}
+    document = json.problems([*(item for item in plan.problems if item.where not in told), *damage]) | {
         "stack": plan.stack,
         "revision": plan.revision,
         "complete": plan.complete,
@@ -55,11 +56,12 @@ def _standing(plan: Plan, target: str) -> dict[str, Any]:
 
 
 def _last(session: Session, stack: str) -> tuple[Entry | None, list[Problem]]:
+    log = session.journal(stack)
     try:
-        entries = session.journal(stack).entries()
+        entries = log.entries()
     except ReconcilerError as error:
         return None, list(error.problems)
-    return (entries[-1] if entries else None), []
+    return (entries[-1] if entries else None), [log.problem] if log.problem else []
 
 
 def _head(session: Session, plan: Plan) -> list[str]:

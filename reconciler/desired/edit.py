@@ -7,11 +7,12 @@ what was said before but for the edits: whatever an anchor or a merge would chan
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.mail import Key
 from reconciler.desired.yaml import scan
-from reconciler.problem import InvalidDirectory, Problem, ReconcilerError
+from reconciler.problem import InvalidDirectory, LeaseHeld, Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
 NEW_FILE = "dkim.yaml"
@@ -73,6 +74,22 @@ class Edited:
             except OSError as error:
                 hint = "let there be room, and reconciler's user write it; then run it again"
                 raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", hint)) from None
+
+
+@contextlib.contextmanager
+def editing(path: Path) -> Iterator[Directory]:
+    """Yield a directory as it is, and let nobody else edit it until what follows from that is written.
+
+    Raises `LeaseHeld` where another command takes too long, and as `load` does.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(disk.locked(path))
+        except BlockingIOError:
+            raise LeaseHeld(Problem(str(path), "another command is editing it", "wait for it to end")) from None
+        except OSError:  # what is wrong with it, `load` says better
+            held.close()
+        yield load(path)
 
 
 def edit(directory: Directory, edits: Sequence[Edit]) -> Edited:

@@ -20,6 +20,8 @@ from reconciler.desired.load import load
 from reconciler.problem import LeaseHeld, Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
+_IGNORE = ".gitignore"  # what a kill leaves behind is nothing to commit
+
 
 @contextlib.contextmanager
 def beside(out: Path) -> Iterator[Path]:
@@ -38,6 +40,7 @@ def beside(out: Path) -> Iterator[Path]:
                 raise LeaseHeld(Problem(str(out), "another import is writing there", hint)) from None
         try:
             _empty(place)
+            files.create(place / _IGNORE, b"*\n", files.usual_mode())
             yield place
         finally:
             if files.has_name(descriptor, place):  # it has not been moved
@@ -53,7 +56,12 @@ def write(place: Path, texts: Mapping[str, str], out: Path) -> None:
         for name, text in texts.items():
             files.create(place / name, text.encode(), files.usual_mode())
         load(place)
-        place.rename(out.resolve())
+        with files.locked(place.parent):  # `init` may have written there by now
+            if out.is_dir() and (name := next((item.name for item in out.iterdir()), "")):
+                summary = f"is not empty by now ({name}), so nothing was written"
+                raise ReconcilerError(Problem(str(out), summary, "name another one with --out"))
+            (place / _IGNORE).unlink()
+            place.rename(out.resolve())
         files.settle(out.resolve().parent)
 
 

@@ -81,7 +81,9 @@ class Request:
 
     def _taken(self) -> Iterator[Problem]:
         """Refuse what can't be replaced in one step; an empty directory can."""
-        if os.path.lexists(self.out) and not self.out.is_dir():
+        if self.out.is_symlink():
+            yield Problem(str(self.out), "is a link, which is not followed", "name what it leads to with --out")
+        elif os.path.lexists(self.out) and not self.out.is_dir():
             yield Problem(str(self.out), "is no directory", "name another one with --out")
         elif self.out.is_dir() and (names := sorted(path.name for path in self.out.iterdir())):
             what = "there is a directory of YAML already" if _yaml(self.out) else f"is not empty ({names[0]})"

@@ -138,14 +138,14 @@ def load(text: str, where: str) -> Saved:
         raise _unusable(where, f"is a plan of format {values.escape(version)}, this version reads {FORMAT_VERSION}")
     try:
         return _saved(document)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise _unusable(where, "is not a saved plan, or not a whole one") from None
 
 
 def _saved(document: Mapping[str, Any]) -> Saved:
     changes = {item["address"]: item for item in (*document["changes"], *document["adopted"])}
     words = {name: document[name] for name in ("stack", "revision", "desired_hash", "fingerprint")}
-    if not all(isinstance(word, str) for word in words.values()):
+    if not all(isinstance(word, str) for word in (*words.values(), *changes)):
         raise TypeError
     return Saved(**words, complete=bool(document["complete"]), changes=changes, options=dict(document["options"]))
 

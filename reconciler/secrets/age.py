@@ -51,12 +51,23 @@ class Identities:
         return "; ".join((tried, *(f"not usable: {item}" for item in self.unusable)))
 
 
-def keys_file(environ: Mapping[str, str]) -> Path:
-    """Return the file of identities in sops's own directory of configuration; it may be missing."""
+def configuration(environ: Mapping[str, str]) -> Path:
+    """Return the directory of configuration that sops has its own in."""
     home = environ.get("HOME", "")
     macos = Path(home, "Library", "Application Support")
     own = environ.get("XDG_CONFIG_HOME", "")
-    return Path(own or (macos if sys.platform == "darwin" else Path(home, ".config")), "sops", "age", "keys.txt")
+    return Path(own or (macos if sys.platform == "darwin" else Path(home, ".config")))
+
+
+def keys_file(environ: Mapping[str, str]) -> Path:
+    """Return the file of identities in sops's own directory of configuration; it may be missing."""
+    return configuration(environ) / "sops" / "age" / "keys.txt"
+
+
+def ssh_keys(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the SSH keys of the user's home that sops would try."""
+    ssh = Path(environ.get("HOME", ""), ".ssh")
+    yield from (path for path in (ssh / "id_ed25519", ssh / "id_rsa") if environ.get("HOME") and path.exists())
 
 
 def places(environ: Mapping[str, str]) -> str:
@@ -88,9 +99,7 @@ def _sources(environ: Mapping[str, str]) -> Iterator[tuple[str, Callable[[], Ite
     for path in (environ.get("SOPS_AGE_KEY_FILE"), own if own.exists() else None):
         if path:
             yield str(path), lambda path=Path(path): _native(_lines(path), str(path))  # type: ignore[misc]
-    ssh = Path(environ.get("HOME", ""), ".ssh")
-    usual = (path for path in (ssh / "id_ed25519", ssh / "id_rsa") if environ.get("HOME") and path.exists())
-    for path in (environ.get("SOPS_AGE_SSH_PRIVATE_KEY_FILE"), *usual):
+    for path in (environ.get("SOPS_AGE_SSH_PRIVATE_KEY_FILE"), *ssh_keys(environ)):
         if path:
             yield str(path), lambda path=Path(path): _ssh(path)  # type: ignore[misc]
 

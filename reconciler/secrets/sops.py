@@ -6,20 +6,16 @@ what it was fed.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler import files
+from reconciler import files, process
 from reconciler.files import CannotRead
+from reconciler.process import SOPS, CannotRun, Ended
 from reconciler.secrets import age
 
 OLDEST, OLDEST_WRITING = (3, 9), (3, 11)  # 3.9 has `sops decrypt`, 3.11 `sops set --value-stdin`
@@ -28,15 +24,17 @@ _TIMEOUT = 60.0  # seconds; 0.05 is usual with age, and a key service answers ov
 _INSTALL = "install sops {}.{} or later and put it on PATH: https://github.com/getsops/sops/releases"
 _UNENCRYPTED = "encrypt it (sops encrypt -i FILE), and replace every secret that was ever committed in clear"
 
-# Our own secrets stay outside: sops gets what it finds its keys by. Of these, paths are relative to where we run.
-_PASSED = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "LANG", "GNUPGHOME")
-_PREFIXES = ("SOPS_", "AWS_", "AZURE_", "GOOGLE_", "VAULT_")
-_PATHS = ("XDG_CONFIG_HOME", "GNUPGHOME", "SOPS_CONFIG", "SOPS_AGE_KEY_FILE", "SOPS_AGE_SSH_PRIVATE_KEY_FILE")
+# Paths that are relative to where we run.
+_SSH_KEY = "SOPS_AGE_SSH_PRIVATE_KEY_FILE"
+_PATHS = ("XDG_CONFIG_HOME", "GNUPGHOME", "SOPS_CONFIG", "SOPS_AGE_KEY_FILE", _SSH_KEY)
 
 _MAC = re.compile(rb"""\bmac["']?\s*[:=]\s*["']?ENC\[|\bsops_mac=ENC\[""")
 _RECIPIENT = re.compile(
     r"""(?:\b|_)(?:recipient|fp|arn|resource_id|vaultUrl|vault_address)["']?\s*[:=]\s*["']?([^"'\n,]+)"""
 )
+_SERVICE = re.compile(rb"\b(gcp_kms|kms|azure_kv|hc_vault)\b")
+_VARIABLES = {"kms": "AWS_*", "gcp_kms": "GOOGLE_*", "azure_kv": "AZURE_*", "hc_vault": "VAULT_*"}
+_NO_KEY = 128  # CouldNotRetrieveKey
 _CAUSES = {
     51: ("has a MAC that does not fit: it was changed by hand or merged", "restore it from git, or edit it with sops"),
     52: ("has no MAC: its metadata was changed", "restore it from git, or edit it with sops"),
@@ -98,71 +96,60 @@ class Sops:
         raw = files.read(path, MAX_BYTES)
         if not _MAC.search(raw):
             raise CannotRead(f"{path}: is NOT ENCRYPTED by sops: what stands in it is there in clear", _UNENCRYPTED)
-        done = self.run("decrypt", "--output-type", "json", str(path.absolute()), folder=path.absolute().parent)
-        if done.returncode:
-            raise self._failure(path, raw, done.returncode)
+        done = self._decrypted(path.absolute())
+        if done.status:
+            raise self._failure(path, raw, done.status)
         try:
-            tree = json.loads(done.stdout)
-        except ValueError:
+            tree = json.loads(done.said)
+        except (ValueError, RecursionError):
             tree = None
         if not isinstance(tree, dict):
             raise CannotRead(f"{path}: sops gives no map of keys for it", "let the file hold KEY: VALUE lines")
         return _File(raw, tree)
 
-    def run(
-        self, *arguments: str, folder: Path, given: str = "", oldest: tuple[int, int] = OLDEST
-    ) -> subprocess.CompletedProcess[str]:
+    def _decrypted(self, path: Path) -> Ended:
+        """Let sops decrypt a file with each of the user's SSH keys in turn, of which it takes one at a time."""
+        arguments = ("decrypt", "--output-type", "json", str(path))
+        done = self.run(*arguments, folder=path.parent)
+        for key in list(age.ssh_keys(self._environ))[1:]:
+            if done.status != _NO_KEY or self._environ.get(_SSH_KEY):
+                break
+            done = Sops({**self._environ, _SSH_KEY: str(key)}).run(*arguments, folder=path.parent)
+        return done
+
+    def run(self, *arguments: str, folder: Path, given: str = "", oldest: tuple[int, int] = OLDEST) -> Ended:
         """Run sops in a folder, which its ``.sops.yaml`` is looked for from; ``given`` is its standard input.
 
         Raises `CannotRead` where it is missing, too old for this or does not end.
         """
-        program = shutil.which("sops", path=self._environ.get("PATH", ""))
-        if program is None:
-            raise CannotRead("the program sops is not installed, or not on PATH", _INSTALL.format(*OLDEST))
-        done = self._call([program, *arguments], folder, given)
-        if done.returncode and (version := self._version(program, folder)) < oldest:
+        done = self._call(arguments, folder, given)
+        if done.status and (version := self._version(folder)) < oldest:
             shown = ".".join(map(str, version)) or "of an unknown version"
-            raise CannotRead(f"{program} is too old: {shown}", _INSTALL.format(*oldest))
+            raise CannotRead(f"the program sops is too old: {shown}", _INSTALL.format(*oldest))
         return done
 
-    def _version(self, program: str, folder: Path) -> tuple[int, ...]:
+    def _version(self, folder: Path) -> tuple[int, ...]:
         """Ask for the version; only where something failed, since every start costs time."""
-        said = self._call([program, "--disable-version-check", "--version"], folder).stdout
+        said = self._call(["--disable-version-check", "--version"], folder).output
         numbers = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
         return tuple(map(int, numbers.groups())) if numbers else ()
 
-    def _call(self, command: Sequence[str], folder: Path, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Call a program without a terminal to ask on; nothing that it started outlives its time."""
+    def _call(self, arguments: Sequence[str], folder: Path, given: str = "") -> Ended:
+        """Call the program without a terminal to ask on; nothing that it started outlives its time."""
         try:
-            with subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                env=_environment(self._environ),
-                start_new_session=True,
-                encoding="utf-8",
-                errors="replace",
-            ) as process:
-                try:
-                    said, complaint = process.communicate(given, timeout=_TIMEOUT)
-                except BaseException:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    raise
-        except subprocess.TimeoutExpired:
+            return process.run(
+                SOPS, ["sops", *arguments], _found_here(self._environ), folder, given=given, limit=_TIMEOUT
+            )
+        except CannotRun as error:
             hint = "see whether its key service can be reached, or decrypt the file by hand to see what it waits for"
-            raise CannotRead(f"sops did not end within {_TIMEOUT:.0f} s", hint) from None
-        except OSError as error:
-            raise CannotRead(f"{command[0]} can't be run: {error.strerror}", _INSTALL.format(*OLDEST)) from None
-        return subprocess.CompletedProcess(command, process.returncode, said, complaint)
+            hint = _INSTALL.format(*OLDEST) if error.missing else hint
+            raise CannotRead(f"the program sops {error.why}", hint) from None
 
     def _failure(self, path: Path, raw: bytes, status: int) -> CannotRead:
         if status in _CAUSES:
             cause, hint = _CAUSES[status]
             return CannotRead(f"{path}: {cause}", hint)
-        if status != 128:  # noqa: PLR2004 - CouldNotRetrieveKey
+        if status != _NO_KEY:
             hint = f"run `sops decrypt {path}` to see what it says"
             return CannotRead(f"{path}: sops can't decrypt it (it ended with {status})", hint)
         for_whom = ", ".join(dict.fromkeys(_RECIPIENT.findall(raw.decode(errors="replace")))) or "nobody that it names"
@@ -172,6 +159,9 @@ class Sops:
             f"provide the private half of one of them in one of {age.places(self._environ)}, or have somebody who can "
             "decrypt it add you (.sops.yaml, then sops updatekeys)"
         )
+        if services := sorted(set(_SERVICE.findall(raw))):
+            named = " ".join(f"sops:{_VARIABLES[item.decode()]}" for item in services)
+            hint += f"; a key service gets no credentials of ours until {process.PASS} says so ({named} sops:HOME)"
         return CannotRead(summary, hint)
 
 
@@ -210,8 +200,16 @@ def _no_such_key(path: Path, key: str, tree: Mapping[str, Any]) -> CannotRead:
     return CannotRead(f"{path}: has no key {key} (or nothing at it)", f"{named}; add one with `sops edit {path}`")
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what sops may know of our environment. An old sops takes `decrypt` for a file and would edit it."""
-    passed = {name: text for name, text in environ.items() if name in _PASSED or name.startswith(_PREFIXES)}
-    here = {name: str(Path(passed[name]).absolute()) for name in _PATHS if passed.get(name)}
-    return passed | here | {"SOPS_DISABLE_VERSION_CHECK": "true", "EDITOR": "false", "SOPS_EDITOR": "false"}
+def _found_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment with what sops would look for in the user's home, or relative to where it runs.
+
+    It gets another home, in which no key service's credentials are: see `reconciler.process.SOPS`.
+    """
+    home = environ.get("HOME")
+    usual = {"XDG_CONFIG_HOME": str(age.configuration(environ))}
+    if home and Path(home, ".gnupg").is_dir():
+        usual["GNUPGHOME"] = str(Path(home, ".gnupg"))
+    if ssh := next(age.ssh_keys(environ), None):
+        usual[_SSH_KEY] = str(ssh)
+    known = {**usual, **{name: text for name, text in environ.items() if text}}
+    return known | {name: str(Path(known[name]).absolute()) for name in _PATHS if known.get(name)}

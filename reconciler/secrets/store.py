@@ -11,15 +11,14 @@ import errno
 import json
 import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, Protocol
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, ReconcilerError, Refused
+from reconciler.process import Ended
 from reconciler.resources import SecretRef
 from reconciler.secrets import Secrets, age, unreadable
 from reconciler.secrets.sops import OLDEST_WRITING, Sops, in_clear
@@ -28,7 +27,6 @@ _HINT = "write file:FOLDER, age:FOLDER or sops:FILE"
 _NAME = re.compile(r"[^\W_][^\s/\[\]\"'\\\0]{0,199}")  # a file's name, and a step of sops's path to a key
 _YAML = (".yaml", ".yml")
 _NO_RULE = "has no creation rules"
-_IGNORED, _NOT_IGNORED = 0, 1  # what git check-ignore ends with
 _IGNORED_IN_CLEAR = b"*\n!*.age\n!*.sops.*\n"  # what is encrypted may lie beside, for git to keep
 
 
@@ -57,6 +55,7 @@ def open_store(where: str, directory: Path, environ: Mapping[str, str], recipien
     kind, _, place = where.partition(":")
     if not place or "\0" in place or "\n" in place or (kind == "sops" and "#" in place):
         raise ReconcilerError(Problem(where or "store", "is no place for secrets", _HINT))
+    _check_inside(where, directory, place)
     if kind == "file":
         return _Files(where, place, directory, environ)
     if kind == "age":
@@ -66,8 +65,24 @@ def open_store(where: str, directory: Path, environ: Mapping[str, str], recipien
     raise ReconcilerError(Problem(where, "is no place for secrets", _HINT))
 
 
+def _check_inside(where: str, directory: Path, place: str) -> None:
+    """Refuse a relative place outside the repository, where `..` or a link in it may lead; an absolute one is chosen.
+
+    Without a repository it is the folder that the directory lies in.
+    """
+    top = git.checkout(directory) or directory.resolve().parent
+    if not PurePosixPath(place).is_absolute() and not (directory / place).resolve().is_relative_to(top):
+        hint = "keep secrets in the repository, or name the place in full: --store file:/FOLDER"
+        raise Refused(Problem(where, f"leads out of {top}, so nothing is written there", hint))
+
+
 def store_of(ref: SecretRef) -> str | None:
-    """Return the ``where`` of the store that a reference leads into; None where nothing can be put."""
+    """Return the ``where`` of the store that a reference leads into; None where nothing can be put.
+
+    Nothing is put into a place that the directory names in full: see `open_store`.
+    """
+    if PurePosixPath(ref.name).is_absolute():
+        return None
     if ref.source in {"file", "age"}:
         return f"{ref.source}:{PurePosixPath(ref.name).parent}"
     return f"sops:{ref.name.partition('#')[0]}" if ref.source == "sops" else None
@@ -151,7 +166,7 @@ class _Files(_Folder):
         if path.suffix in _YAML:
             self._refuse(f"{name} would be read as YAML", "choose a name that does not end like that")
         self._prepare(path.parent)
-        for each in (path, path.with_name(f".x-{path.name}")):  # the second is how a file begins its life on macOS
+        for each in (path, path.with_name(f".new-{path.name}")):  # the second is how a file begins its life on macOS
             self._check_ignored(each)
         files.create(path, f"{text}\n".encode())
 
@@ -164,21 +179,12 @@ class _Files(_Folder):
                 files.create(folder / ".gitignore", _IGNORED_IN_CLEAR)
 
     def _check_ignored(self, path: Path) -> None:
-        """Refuse a path that git would commit. Git gets nothing of our environment but what it needs to run."""
-        real = path.parent.resolve() / path.name
-        if not any((above / ".git").exists() for above in real.parents):
+        """Refuse a path that git would commit."""
+        ignored = git.ignores(path, self.environ)
+        if ignored:
             return
-        passed = {key: self.environ[key] for key in ("PATH", "HOME", "XDG_CONFIG_HOME") if key in self.environ}
-        command = ["git", "-C", str(real.parent), "check-ignore", "--quiet", "--", str(real)]
-        try:
-            done = subprocess.run(command, env=passed, capture_output=True, check=False, timeout=30)
-            status = done.returncode
-        except (OSError, subprocess.TimeoutExpired):
-            status = -1
-        if status == _IGNORED:
-            return
-        why = "git would commit it" if status == _NOT_IGNORED else "git does not say whether it would commit it"
-        hint = f"write a line with * into {real.parent / '.gitignore'}, or use a folder that is not there yet"
+        why = "git does not say whether it would commit it" if ignored is None else "git would commit it"
+        hint = f"write a line with * into {path.parent.resolve() / '.gitignore'}, or use a folder that is not there yet"
         self._refuse(f"secrets would lie there in clear, and {why}", hint)
 
 
@@ -234,7 +240,7 @@ class _SopsFile(_Base):
 
     def _add(self, name: str, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(self._path.parent):
+        with files.locked(self._path.parent, again=True):  # whoever edits the directory may hold it
             if self._path.exists():
                 files.replace(self._path, self._with(name, text))
             else:
@@ -247,16 +253,16 @@ class _SopsFile(_Base):
             done = self._encrypt(given, self._recipients)
         else:
             done = self._encrypt(given)
-            if _NO_RULE in done.stderr:
+            if _NO_RULE in done.complaint:
                 done = self._encrypt(given, _own_recipients(self.environ))
-        if done.returncode:
+        if done.status:
             hint = "see whether a rule in .sops.yaml is for this file, and whether its recipients are right"
-            raise CannotRead(f"sops can't encrypt it (it ended with {done.returncode})", hint)
-        sealed = done.stdout.encode()
+            raise CannotRead(f"sops can't encrypt it (it ended with {done.status})", hint)
+        sealed = done.said
         self._check_sealed(sealed, name)
         return sealed
 
-    def _encrypt(self, given: str, recipients: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    def _encrypt(self, given: str, recipients: Sequence[str] = ()) -> Ended:
         rules = ("--config", os.devnull) if recipients else ()
         kind = "json" if self._path.suffix == ".json" else "yaml"
         form = ("--input-type", "json", "--output-type", kind, "--filename-override", str(self._path))
@@ -271,9 +277,7 @@ class _SopsFile(_Base):
         before = Sops(self.environ).decrypt(self._path)
         if name in before.tree:
             raise FileExistsError
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, self._path.name)
-            files.create(copy, before.raw)
+        with files.aside(self._path, before.raw) as copy:
             # The first value is no secret: a rule of the file may leave this key in clear.
             self._set(copy, name, "reconciler")
             self._check_sealed(copy.read_bytes(), name)
@@ -288,8 +292,8 @@ class _SopsFile(_Base):
         arguments = ("set", "--value-stdin", str(copy), f'["{name}"]')
         given = json.dumps(text)
         done = Sops(self.environ).run(*arguments, folder=self._path.parent, given=given, oldest=OLDEST_WRITING)
-        if done.returncode:
-            summary = f"sops can't add it to {self._path} (it ended with {done.returncode})"
+        if done.status:
+            summary = f"sops can't add it to {self._path} (it ended with {done.status})"
             raise CannotRead(summary, f"run `sops edit {self._path}` to see what it says")
 
     def _check_sealed(self, content: bytes, name: str) -> None:

@@ -676,3 +676,22 @@ def test_validating_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("smtp: {consumers: {-V: {env: {A: b}}}}", "smtp.consumers.-V"),
+        ("smtp: {consumers: {--remove-orphans: {env: {A: b}}}}", "smtp.consumers.--remove-orphans"),
+        ("smtp: {consumers: {a b: {env: {A: b}}}}", "smtp.consumers.a b"),
+        ("smtp: {links: [[-V.A, b.C]]}", "smtp.links[0][0]"),
+        ("dns: {--help.example: []}", "dns.--help.example"),
+        ("dkim: {x.example: [{selector: -a, algorithm: rsa}]}", "dkim.x.example[0].selector"),
+        ("targets: {compose: {file: x, project: -p}}", "targets.compose.project"),
+    ],
+)
+def test_t8_a_name_that_a_program_could_take_for_an_option_is_none(tmp_path, text, place):
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: mana\n{text}\n")
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert place in str(caught.value)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from e2e.stagefixtures import wait_for
 from keyring import Keyring, sops_program
+from ruamel.yaml import YAML
 
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import SecretRef
@@ -117,11 +122,75 @@ def test_a_file_that_can_not_be_decrypted_is_tried_once(ring):
 def test_sops_gets_what_it_finds_keys_by_and_none_of_our_secrets(ring):
     ring.encrypted(FILE, {"mail": "x"}, ring.own())
     counting(ring)
-    passed = {"AWS_PROFILE": "p", "VAULT_ADDR": "v", "SOPS_AGE_KEY": str(ring.identity()), "GOOGLE_X": "g"}
+    passed = {"SOPS_DECRYPTION_ORDER": "age,pgp", "SOPS_AGE_KEY": str(ring.identity())}
     read(ring, "mail", CLOUDFLARE_API_TOKEN=CANARY, STALWART_ADMIN_PASSWORD=CANARY, **passed)
     seen = (ring.home / "calls.env").read_text()
     assert CANARY not in seen
     assert all(f"{name}={value}" in seen for name, value in passed.items())
+
+
+SERVICES = {"AWS_SECRET_ACCESS_KEY": CANARY, "VAULT_TOKEN": CANARY, "AZURE_CLIENT_SECRET": CANARY, "GOOGLE_X": CANARY}
+
+
+def test_t7_credentials_of_key_services_are_passed_only_where_the_environment_says_so(ring):
+    ring.encrypted(FILE, {"mail": "x"}, ring.own())
+    counting(ring)
+    log = ring.home / "calls.env"
+    assert read(ring, "mail", **SERVICES) == "x"
+    assert CANARY not in log.read_text()
+    assert str(ring.home) not in re.findall(r"^HOME=(.*)$", log.read_text(), re.MULTILINE)
+    read(ring, "mail", RECONCILER_PASS_ENV="sops:AWS_*, sops:HOME compose:VAULT_*", **SERVICES)
+    seen = log.read_text()
+    assert seen.count(CANARY) == seen.count(f"AWS_SECRET_ACCESS_KEY={CANARY}") == 1
+    assert f"HOME={ring.home}\n" in seen
+
+
+class Vault(BaseHTTPRequestHandler):
+    """Notes what it is sent."""
+
+    seen: ClassVar[list[str]] = []
+
+    def do_PUT(self):
+        self.seen.append(str(self.headers))
+        self.send_response(403)
+        self.end_headers()
+
+    do_POST = do_GET = do_PUT
+
+    def log_message(self, *_):
+        pass
+
+
+def test_t7_a_file_that_names_a_vault_of_its_own_gets_no_token_of_the_user(ring):
+    """Not of the environment, and not of the file in the home either, which sops would read."""
+    path = ring.encrypted(FILE, {"mail": "x"}, str(ring.identity().to_public()))
+    ring.own()
+    (ring.home / ".vault-token").write_text(CANARY)
+    with HTTPServer(("127.0.0.1", 0), Vault) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        entry = {"vault_address": url, "engine_path": "transit", "key_name": "k", "created_at": "2026-01-01T00:00:00Z"}
+        document = YAML(typ="safe").load(path.read_text())
+        document["sops"]["hc_vault"] = [{**entry, "enc": "vault:v1:AAAA"}]
+        path.write_text(json.dumps(document))
+        problem = refused(ring, **SERVICES)
+        server.shutdown()
+    assert Vault.seen  # it was asked
+    assert CANARY not in "".join(Vault.seen)
+    assert "RECONCILER_PASS_ENV" in problem.hint
+    assert "sops:VAULT_*" in problem.hint
+
+
+@pytest.mark.parametrize("place", ["id_ed25519", "id_rsa"])
+def test_t7_both_of_the_user_s_ssh_keys_are_tried(ring, place):
+    """They are in his home, of which sops is told nothing else."""
+    (ring.home / ".ssh").mkdir()
+    for name, kind in (("id_ed25519", "ed25519"), ("id_rsa", "rsa")):
+        command = ["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(ring.home / ".ssh" / name)]
+        subprocess.run(command, check=True)
+    public = (ring.home / ".ssh" / f"{place}.pub").read_text().rpartition(" ")[0]
+    ring.encrypted(FILE, {"mail": "x"}, public)
+    assert read(ring, "mail") == "x"
 
 
 def test_a_relative_key_file_is_looked_for_where_we_run(ring, monkeypatch):

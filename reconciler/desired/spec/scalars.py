@@ -101,7 +101,7 @@ _EMAIL = re.compile(rf"[^\s@<>()\[\],;:\\\"]{{1,64}}@{_LABEL}(\.{_LABEL})*")
 def _domain(value: str) -> str:
     if value.endswith("."):
         raise wrong("ends in a dot", f"write {value.rstrip('.')}")
-    if not _DOMAIN.fullmatch(value) or not is_name(value):
+    if value.startswith("-") or not _DOMAIN.fullmatch(value) or not is_name(value):
         raise wrong(f"is no domain name{hidden(value)}", "write it like mail.example.com")
     return value
 
@@ -155,6 +155,9 @@ AccountName = Annotated[Text, AfterValidator(_account_name)]
 HostName = Annotated[Text, AfterValidator(_host)]
 EnvName = Annotated[
     Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "is no variable's name", "letters, digits and _, no digit first")
+]
+ServiceName = Annotated[
+    Text, matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "is no service's name", "letters, digits, ., _ and -, no mark first")
 ]
 LinkEnd = Annotated[
     Text,

@@ -21,6 +21,7 @@ from reconciler.desired.spec.scalars import (
     OpenMap,
     Port,
     SecretIfAny,
+    ServiceName,
     Text,
     TextOrSecret,
     Wrong,
@@ -124,5 +125,5 @@ class Smtp(Model):
 
     provider: Text | None = None
     providers: Annotated[dict[str, Provider], OpenMap] = {}
-    consumers: Annotated[dict[str, Consumer], OpenMap] = {}
+    consumers: Annotated[dict[ServiceName, Consumer], OpenMap] = {}
     links: Annotated[tuple[Link, ...], BeforeValidator(empty_list)] = ()

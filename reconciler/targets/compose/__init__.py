@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconciler import files
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import Live, Observation, Resource, Variable
 from reconciler.target import Outcome, Progress, Reveal, Status, Stopped
@@ -80,6 +81,7 @@ class Compose:
         """
         from reconciler.targets.compose import snapshot as snapshots
 
+        files.sweep_for(self.env_file.resolve())
         variables = [item for item in wanted if isinstance(item, Variable)]
         services = {item.service for item in variables} | {name for group in self.shared for name, _ in group}
         try:

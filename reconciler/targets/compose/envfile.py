@@ -7,14 +7,29 @@ means unmanaged, and to drop them would change a running service.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import files
-from reconciler.problem import Problem, TargetUnreadable
+from reconciler.problem import Problem, Severity, TargetUnreadable
 
+_LARGEST = 1 << 20  # bytes
+_MARK = b"\xef\xbb\xbf"
+_NO_ASSIGNMENT = re.compile(
+    rb"(#.*|(export[ \t]+)?[A-Za-z_][\w.\-\[\]]*)?", re.DOTALL
+)  # Compose takes a bare name, too
+_NAME_ANOTHER = "name the project's env file as targets.compose.env_file"
+_CHANGED = "it was changed by someone else in the meantime"
+_BLOCK = re.compile(
+    rb"^# >>> reconciler ([a-z0-9-]+)[^\n]*\n(?:(?!# >>> reconciler )[^\n]*\n)*?# <<< reconciler \1[ \t\r]*(?:\n|\Z)",
+    re.MULTILINE,
+)
 _TELLING = 4  # characters; shorter values (587, on) say nothing and stand everywhere
 _ASSIGNMENT = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.\-\[\]]*)[ \t]*[=:][ \t]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"}
@@ -51,15 +66,29 @@ class EnvFile:
 
     @classmethod
     def read(cls, path: Path, stack: str) -> EnvFile:
-        """Read the file. Raises `TargetUnreadable` when it is missing or can't be read."""
+        """Read the file. Raises `TargetUnreadable` when it is missing or can't be read, or is no env file."""
         try:
-            return cls(path, stack, path.read_bytes())
+            found = cls(path, stack, _content(path))
         except FileNotFoundError as error:
             hint = "create it (it may be empty), or correct targets.compose.env_file"
             raise TargetUnreadable(Problem(str(path), "the env file does not exist", hint, scope="compose")) from error
         except OSError as error:
             summary = f"the env file can't be read: {error.strerror}"
             raise TargetUnreadable(Problem(str(path), summary, "make it readable", scope="compose")) from error
+        if line := found.foreign_line():
+            summary = f"is no env file: line {line} is none of NAME=VALUE, and nothing is written into other files"
+            raise TargetUnreadable(Problem(str(path), summary, _NAME_ANOTHER, Severity.REFUSED, "compose"))
+        return found
+
+    def foreign_line(self) -> int:
+        """Return the first line, from 1, that no env file has; 0 where there is none."""
+        position = 0
+        for span, _, _ in (*_assignments(self.content), (range(len(self.content), 0), "", b"")):
+            for line in self.content[position : span.start].removeprefix(_MARK).splitlines(keepends=True):
+                if b"\0" in line or not _NO_ASSIGNMENT.fullmatch(line.strip()):
+                    return self.content.count(b"\n", 0, self.content.index(line, position)) + 1
+            position = span.stop
+        return 0
 
     @property
     def _begin(self) -> str:
@@ -139,6 +168,27 @@ class EnvFile:
             rest += newline
         return replace(self, content=rest + b"".join(line.encode() + newline for line in lines))
 
+    @contextlib.contextmanager
+    def held(self, *, as_it_was: bool = True) -> Iterator[EnvFile]:
+        """Yield the file as it is now, while nobody else of us writes it.
+
+        Raises `TargetUnreadable`; with ``as_it_was`` also where more than other stacks' blocks is not as it was read.
+        """
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(files.locked(self.path.resolve().parent))
+            except OSError as error:
+                raise self._unwritable(error.strerror or type(error).__name__, "try again") from None
+            now = EnvFile.read(self.path, self.stack)
+            if as_it_was and now.without_other_stacks() != self.without_other_stacks():
+                raise self._unwritable(_CHANGED, "plan again")
+            yield now
+
+    def without_other_stacks(self) -> bytes:
+        """Return the content but for the blocks of other stacks."""
+        rest = _BLOCK.sub(lambda match: match[0] if match[1] == self.stack.encode() else b"", self.content)
+        return rest.rstrip(b"\r\n")
+
     def replace_on_disk(self, new: EnvFile) -> None:
         """Write ``new`` in place of this content: all of it or nothing, owner and mode kept.
 
@@ -148,7 +198,7 @@ class EnvFile:
         target = self.path.resolve()  # a symbolic link stays one
         try:
             if target.read_bytes() != self.content:
-                raise self._unwritable("it was changed by someone else in the meantime", "plan again")
+                raise self._unwritable(_CHANGED, "plan again")
             files.replace(target, new.content, in_place=True)
         except OSError as error:
             hint = {28: "free some space", 30: "make its file system writable"}.get(
@@ -160,9 +210,38 @@ class EnvFile:
         return TargetUnreadable(Problem(str(self.path), f"the env file can't be written: {why}", hint))
 
 
+def check_place(path: Path, compose_files: Sequence[Path]) -> None:
+    """Raise `TargetUnreadable` for an env file outside the project's folder: whoever writes the directory names it.
+
+    Nothing is read.
+    """
+    folder, real = compose_files[0].parent.resolve(), path.resolve()
+    if not real.is_relative_to(folder):
+        leads = f" (to {real})" if path.is_symlink() else ""
+        summary = f"the env file leads out of the compose project's folder {folder}{leads}"
+    elif real.suffix in {".yaml", ".yml"} or ".git" in real.relative_to(folder).parts:
+        summary = "is no env file, and nothing is written into other files"
+    else:
+        return
+    hint = f"keep it in that folder: {_NAME_ANOTHER}"
+    raise TargetUnreadable(Problem(str(path), summary, hint, Severity.REFUSED, "compose"))
+
+
+def _content(path: Path) -> bytes:
+    """Read a regular file, of a sensible size. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST >> 20} MiB")
+    return content
+
+
 def _assignments(content: bytes) -> Iterator[tuple[range, str, bytes]]:
     """Yield place, name and raw value of every assignment."""
-    position = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    position = len(_MARK) if content.startswith(_MARK) else 0
     while position < len(content):
         end = _line_end(content, position)
         match = _ASSIGNMENT.match(content, position, end)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, TargetUnreadable
+from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.secrecy import without_values
-from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.envfile import EnvFile, check_place
 
 OLDEST = (2, 20)
 _READ_TIMEOUT = 60.0  # seconds; 0.3 is usual
 _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace period
-
-# Everything else stays outside: the environment wins over the env file, so that an SMTP_HOST of a daemon's own would
-# silently take its place. SSH_AUTH_SOCK is needed for DOCKER_HOST=ssh://.
-_PASSED = ("PATH", "HOME", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "SSH_AUTH_SOCK")
 _KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
 _TELLING = 6  # characters of a part of a word that may be a secret of its own
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
@@ -54,8 +50,8 @@ class Program:
         """Ask for the version. Raises `TargetUnreadable` where it is missing or older than 2.20."""
         where = " ".join(self.command)
         done = self._run([*self.command, "version", "--short"], _READ_TIMEOUT)
-        text = done.stdout.strip().removeprefix("v")
-        if done.returncode != 0:
+        text = done.output.strip().removeprefix("v")
+        if done.status != 0:
             raise TargetUnreadable(Problem(where, "there is no Compose plugin", _INSTALL, scope="compose"))
         numbers = re.match(r"(\d+)\.(\d+)", text)
         if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
@@ -69,16 +65,21 @@ class Program:
         self._check_files()
         options = ["config", "--format", "json", *([] if interpolate else ["--no-interpolate"])]
         done = self._run([*self._project(env_file or self.env_file), *options], _READ_TIMEOUT)
-        if done.returncode != 0:
-            said = done.stderr.replace(str(env_file), str(self.env_file))
+        if done.status != 0:
+            said = done.complaint.replace(str(env_file), str(self.env_file))
             raise self._failure("the compose files can't be read", said, secrets)
         try:
-            answer = json.loads(done.stdout)
-        except ValueError:
+            answer = json.loads(done.said)
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise self._failure("compose config answers no JSON object", "")
         return answer
+
+    def read_env_file(self, stack: str) -> EnvFile:
+        """Read the env file. Raises `TargetUnreadable`, also where it is not the project's own."""
+        check_place(self.env_file, self.files)
+        return EnvFile.read(self.env_file, stack)
 
     def up(self, services: Sequence[str], secrets: Iterable[str]) -> None:
         """Bring services up with what the files say now: these alone, nothing built or pulled.
@@ -86,51 +87,32 @@ class Program:
         Never with ``-y``, which would recreate changed volumes, and never with ``--wait``, which waits for the first
         verdict of a health check that may run every 120 s. Raises `TargetUnreadable`.
         """
-        options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", *services]
+        options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--", *services]
         done = self._run([*self._project(self.env_file), *options], _UP_TIMEOUT)
-        if done.returncode != 0:
-            raise self._failure(f"compose up {' '.join(services)} failed", done.stderr, secrets)
+        if done.status != 0:
+            raise self._failure(f"compose up {' '.join(services)} failed", done.complaint, secrets)
 
     def _project(self, env_file: Path) -> list[str]:
         files = [part for file in self.files for part in ("-f", str(file))]
         return [*self.command, *files, "--env-file", str(env_file), *(["-p", self.project] if self.project else [])]
 
     def _check_files(self) -> None:
+        """Raise `TargetUnreadable` before Compose is shown a file that it should not read."""
         for file in self.files:
             if not file.is_file():
                 hint = "correct targets.compose.file"
                 raise TargetUnreadable(Problem(str(file), "the compose file does not exist", hint, scope="compose"))
+        self.read_env_file("")
 
-    def _run(self, arguments: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    def _run(self, arguments: Sequence[str], limit: float) -> Ended:
+        host = {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
         where = " ".join(self.command)
         try:
-            return subprocess.run(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-                env=self._environment(),
-                timeout=timeout,
-            )
-        except FileNotFoundError as error:
-            summary = f"{self.command[0]} is not installed, or not on PATH"
-            raise TargetUnreadable(Problem(where, summary, _INSTALL, scope="compose")) from error
-        except OSError as error:
-            raise TargetUnreadable(
-                Problem(where, f"can't be run: {error.strerror}", _INSTALL, scope="compose")
-            ) from error
-        except subprocess.TimeoutExpired:
-            summary = f"did not end within {timeout:.0f} seconds"
-            # Without its cause: the exception holds the program's output.
-            raise TargetUnreadable(
-                Problem(where, summary, "see whether the Docker Engine answers: docker ps", scope="compose")
-            ) from None
-
-    def _environment(self) -> Mapping[str, str]:
-        passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        return passed | ({"DOCKER_HOST": self.docker_host} if self.docker_host else {})
+            return run(COMPOSE, arguments, {**os.environ, **host}, limit=limit)
+        except CannotRun as error:
+            hint = _INSTALL if error.missing else "see whether the Docker Engine answers: docker ps"
+            summary = f"{self.command[0]} {error.why}" if error.missing else error.why
+            raise TargetUnreadable(Problem(where, summary, hint, scope="compose")) from None
 
     def _failure(self, summary: str, output: str, secrets: Iterable[str] = ()) -> TargetUnreadable:
         """Put Compose's words behind ours. In some of them it repeats values of its files, in quotes and bare."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import url
+from reconciler import files, url
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
@@ -181,9 +178,8 @@ class Switch:
     def _switch(self, group: Sequence[_Service]) -> None:
         """Switch services that belong together; on failure bring all of them back."""
         views = [view for service in group for view in service.views]
-        before = self.snapshot.env_file
         try:
-            after = self._write(views)
+            before, after = self._write(views)
         except TargetUnreadable as error:
             for service in group:
                 service.problem = error.problems[0]
@@ -196,22 +192,32 @@ class Switch:
             if service.name in stale and not wrong:
                 service.notes.append(f"{service.name} was recreated and has the new values")
 
-    def _write(self, views: Sequence[View]) -> EnvFile:
-        """Write what the files don't say yet, once Compose agrees that they then do."""
+    def _write(self, views: Sequence[View]) -> tuple[EnvFile, EnvFile]:
+        """Write what the files don't say yet, once Compose agrees that they then do; return the file before and after.
+
+        Nobody else of us writes it meanwhile: two stacks may share it.
+        """
         before = self.snapshot.env_file
         values = {view.variable: view.texts[0] for view in views if view.misconfigured}
         if not values:
-            return before
-        after = before.having(before.ours | values)
-        self._try_out(after, views)
-        before.replace_on_disk(after)
+            return before, before
+        with before.held() as now:
+            after = now.having(now.ours | values)
+            self._try_out(after, views)
+            now.replace_on_disk(after)
         self.snapshot = replace(self.snapshot, env_file=after)
-        return after
+        return now, after
 
     def _try_out(self, file: EnvFile, views: Sequence[View]) -> None:
         """Let Compose read the new content before the real file is touched. Raises `TargetUnreadable`."""
-        with _temporary(file.content) as path:
-            answer = self.program.config(env_file=path, secrets=self.values.revealed)
+        try:
+            with files.on_trial(file.path.resolve(), file.content) as path:
+                answer = self.program.config(env_file=path, secrets=self.values.revealed)
+        except OSError as error:
+            summary = f"the new content can't be tried: {error.strerror}; nothing was changed"
+            raise TargetUnreadable(
+                Problem(str(file.path), summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR")
+            ) from None
         services = answer.get("services") or {}
         for view in views:
             if effective_environment(services.get(view.wanted.service)).get(view.wanted.name) not in view.texts:
@@ -315,34 +321,10 @@ class Switch:
 
 def _put_back(former: EnvFile, after: EnvFile, group: Sequence[_Service]) -> EnvFile:
     """Restore the former file, or only our values in it where somebody has changed it since."""
-    now = EnvFile.read(after.path, after.stack)
-    if now.content != after.content:
-        mine = {view.variable for service in group for view in service.views}
-        kept = {name: value for name, value in now.ours.items() if name not in mine}
-        former = now.having(kept | {name: value for name, value in former.ours.items() if name in mine})
-    now.replace_on_disk(former)
+    with after.held(as_it_was=False) as now:
+        if now.content != after.content:
+            mine = {view.variable for service in group for view in service.views}
+            kept = {name: value for name, value in now.ours.items() if name not in mine}
+            former = now.having(kept | {name: value for name, value in former.ours.items() if name in mine})
+        now.replace_on_disk(former)
     return former
-
-
-@contextlib.contextmanager
-def _temporary(content: bytes) -> Iterator[Path]:
-    """Yield a file that only we can read, for as long as the context lasts. Raises `TargetUnreadable`."""
-    try:
-        descriptor, name = tempfile.mkstemp(prefix="reconciler-", suffix=".env")  # mode 0600
-    except OSError as error:
-        raise _no_room(error) from None
-    path = Path(name)
-    try:
-        try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                file.write(content)
-        except OSError as error:
-            raise _no_room(error) from None
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _no_room(error: OSError) -> TargetUnreadable:
-    summary = f"no temporary file can be written: {error.strerror}; nothing was changed"
-    return TargetUnreadable(Problem("compose", summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR"))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +34,7 @@ from reconciler.simulator.wire import Fault, Reply, Server
 from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 from reconciler.targets.compose.engine import Engine
+from reconciler.targets.compose.envfile import EnvFile
 
 STAND_IN = (sys.executable, "-m", "reconciler.simulator.compose")
 
@@ -802,3 +806,111 @@ def test_the_hash_of_a_password_feeds_no_consumer(world: World) -> None:
     assert "saltsalt" not in repr(seen)
     other = wanted("mana-notify", "SMTP_PASSWORD", ref("NEW"))
     assert not [item for item in world.target().observe([other], reveal_here).problems if "hash" in item.summary]
+
+
+# -------------------------------------------------------------------------------------------- what it may not be led to
+def refusal(world: World, **options: Any) -> Problem:
+    """Return why everything is refused; no program is shown the file and nothing is written to it."""
+    seen = world.target(**options).observe([PASSWORD], reveal)
+    assert seen.unread
+    (problem,) = [item for item in seen.problems if item.severity is Severity.REFUSED]
+    assert problem.hint
+    assert_silent(seen)
+    return problem
+
+
+def test_t9_an_env_file_outside_the_project_is_refused(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("home") / ".bashrc"
+    elsewhere.write_text(ENV)
+    (world.directory / "link").symlink_to(elsewhere)
+    (world.directory / "folder").symlink_to(elsewhere.parent)
+    up = world.directory / ".." / elsewhere.parent.name / elsewhere.name
+    for path in (elsewhere, up, world.directory / "link", world.directory / "folder" / ".bashrc"):
+        assert "leads out of the compose project's folder" in refusal(world, env_file=path).summary
+    assert elsewhere.read_text() == ENV
+
+
+def test_t9_what_is_no_env_file_is_refused_and_compose_is_not_shown_it(world: World) -> None:
+    script = world.directory / "deploy.sh"
+    script.write_text("#!/bin/sh\nrm -rf canary-service-key\n")
+    assert "line 2" in refusal(world, env_file=script).summary
+    for name in (world.compose_file.name, "other.yaml", ".git/config"):
+        path = world.directory / name
+        path.parent.mkdir(exist_ok=True)
+        before = path.read_text() if path.exists() else path.write_text("A: 1\n") and path.read_text()
+        assert "no env file" in refusal(world, env_file=path).summary
+        assert path.read_text() == before
+    os.mkfifo(world.directory / "pipe")
+    seen = world.target(env_file=world.directory / "pipe").observe([PASSWORD], reveal)
+    assert "not a regular file" in seen.problems[0].summary
+
+
+def test_t9_a_link_within_the_project_is_followed(world: World) -> None:
+    (world.directory / "real").mkdir()
+    world.env_file.rename(world.directory / "real" / "env")
+    world.env_file.symlink_to(world.directory / "real" / "env")
+    assert statuses(world.apply(PASSWORD)) == {Status.DONE}
+    assert world.env_file.is_symlink()
+    assert "SMTP_PASSWORD" in world.env_file.read_text()
+
+
+def test_t8_services_are_never_options(world: World, tmp_path: Path) -> None:
+    log = tmp_path / "arguments"
+    program = tmp_path / "compose"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>"{log}"\n')
+    program.chmod(0o755)
+    called = world.target(program=(str(program),)).program(world.docker_host)
+    called.up(["-V", "--remove-orphans", "mana-notify"], ())
+    arguments = log.read_text().split()
+    assert arguments[arguments.index("--") + 1 :] == ["-V", "--remove-orphans", "mana-notify"]
+    assert world.target(project=None).program(world.docker_host).command == STAND_IN
+
+
+def test_t14_another_stack_s_block_that_came_meanwhile_stays(world: World) -> None:
+    _, changes = world.plan(PASSWORD)
+    target = world.target()
+    theirs = EnvFile.read(world.env_file, "other")
+    applied = target.apply(changes, reveal)
+    theirs.replace_on_disk(theirs.having({"OTHERS": "1"}))
+    assert statuses(list(applied)) == {Status.DONE}
+    assert EnvFile.read(world.env_file, "other").ours == {"OTHERS": "1"}
+    assert set(EnvFile.read(world.env_file, "mana").ours) == {"SMTP_PASSWORD"}
+
+
+def test_t13_a_trial_that_is_killed_leaves_nothing(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The process is killed while Compose reads what the env file may become; so is Compose."""
+    temporary = tmp_path_factory.mktemp("tmp")
+    program = temporary.parent / "slow-compose"
+    mark = temporary.parent / "trying"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *"/.env.macmini config"*) ;; *" config --format"*) cat "$4" >/dev/null\n'
+        f'echo $$ >"{mark}"; sleep 300 ;; esac\nexec "{sys.executable}" -m reconciler.simulator.compose "$@"\n'
+    )
+    program.chmod(0o755)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from reconciler.targets.compose.program import Program\n"
+        "from reconciler import files\n"
+        "folder = Path(sys.argv[1])\n"
+        "compose_file = folder / 'docker-compose.macmini.yml'\n"
+        "program = Program((sys.argv[2],), (compose_file,), folder / '.env.macmini', None, None)\n"
+        "with files.on_trial(program.env_file, b'A=canary') as path:\n"
+        "    program.config(env_file=path)\n"
+    )
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen([sys.executable, "-c", code, str(world.directory), str(program)], env=environ) as process:
+        for _ in range(400):
+            if mark.exists() and mark.read_text().strip():
+                break
+            time.sleep(0.05)
+        child = int(mark.read_text())
+        process.kill()
+    for _ in range(400):
+        if not Path(f"/proc/{child}").exists() or " Z " in Path(f"/proc/{child}/stat").read_text():
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError("Compose is still at work")
+    left = [*temporary.rglob("*"), *world.directory.rglob("*")]
+    assert not [item for item in left if item.is_file() and b"A=canary" in item.read_bytes()]

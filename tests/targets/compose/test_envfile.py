@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.problem import TargetUnreadable
+from reconciler import files
+from reconciler.problem import Severity, TargetUnreadable
 from reconciler.targets.compose.envfile import EnvFile
 
 HOSTILE = [
@@ -266,3 +269,137 @@ def test_a_bind_mounted_file_is_written_in_place(path: Path) -> None:
         assert {item.name for item in path.parent.iterdir()} == {".env", "mounted.env"}
     finally:
         subprocess.run(["umount", str(point)], check=True)
+
+
+# ------------------------------------------------------------------------------------------------ which file it may be
+BASHRC = b"""\
+# ~/.bashrc
+export EDITOR=vi
+case $- in
+    *i*) ;;
+esac
+alias ll='ls -l'
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (BASHRC, 3),
+        (b"A=1\nssh-ed25519 AAAA me@x\n", 2),
+        (b"[core]\n\tbare = false\n", 1),
+        (b"#!/bin/sh\nexec rm -rf x\n", 2),
+        (b"A=1\n\0\n", 2),
+        (b"root:x:0:0:root:/root:/bin/bash\n- x\n", 2),
+        (b"", 0),
+        (b"\xef\xbb\xbfA=1\r\n\r\n# x\r\nexport B: 'x\r\ny'\r\nBARE\nexport C\n  D = 2 # y\n", 0),
+        (b"A=\"one\ntwo ( )\nthree\"\nB='\n[x]\n'\n", 0),
+    ],
+)
+def test_t9_what_is_no_env_file_is_told_by_its_first_foreign_line(tmp_path: Path, content: bytes, line: int) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(content)
+    if line == 0:
+        assert EnvFile.read(path, "mana").content == content
+        return
+    with pytest.raises(TargetUnreadable) as caught:
+        EnvFile.read(path, "mana")
+    (problem,) = caught.value.problems
+    assert f"line {line} " in problem.summary
+    assert problem.severity is Severity.REFUSED
+    assert path.read_bytes() == content
+
+
+@given(values=st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), st.text(max_size=20), max_size=4))
+def test_t9_whatever_we_write_is_an_env_file(values: dict[str, str]) -> None:
+    usable = {name: value for name, value in values.items() if "\0" not in value}
+    assert env_file(b"A=1\n").having(usable).foreign_line() == 0
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from reconciler.targets.compose.envfile import EnvFile
+stack, path = sys.argv[1], Path(sys.argv[2])
+seen = EnvFile.read(path, stack)
+print("read", flush=True)
+sys.stdin.readline()
+for number in range(30):
+    with seen.held() as now:
+        after = now.having({**now.ours, f"{stack.upper()}_{number}": str(number)})
+        now.replace_on_disk(after)
+        seen = after
+"""
+
+
+def test_t14_two_stacks_on_one_env_file_keep_both_blocks(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(b"A=1")
+    command = [sys.executable, "-c", WRITER]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, stack, str(path)], **pipes) for stack in ("one", "two")]
+    for writer in writers:
+        assert writer.stdout.readline() == "read\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=120)
+        assert writer.returncode == 0
+    for stack in ("one", "two"):
+        assert EnvFile.read(path, stack).ours == {f"{stack.upper()}_{number}": str(number) for number in range(30)}
+    assert path.read_bytes().startswith(b"A=1\n")
+    assert [item.name for item in tmp_path.iterdir()] == [".env"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from reconciler.targets.compose.envfile import EnvFile
+EVENTS = {"open", "os.mkdir", "os.link", "os.rename", "os.remove", "os.chmod", "os.rmdir", "os.chown", "os.utime",
+          "os.listdir", "os.scandir", "fcntl.flock", "os.setxattr", "os.truncate"}
+path, deadly = Path(sys.argv[1]), int(sys.argv[2])
+seen, calls = EnvFile.read(path, "mana"), 0
+def count(event, arguments):
+    global calls
+    calls += event in EVENTS
+    if event in EVENTS and calls == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+with seen.held() as now:
+    now.replace_on_disk(now.having({"SMTP_PASSWORD": "canary"}))
+print(calls)
+"""
+
+
+def test_t13_a_kill_at_any_moment_leaves_one_file_at_most_that_git_ignores_and_the_next_run_removes(
+    tmp_path: Path,
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    path = tmp_path / ".env.macmini"
+    (tmp_path / ".gitignore").write_text("/.env*\n")
+    moments, left_behind = 0, 0
+    for deadly in itertools.count(1):
+        path.write_bytes(b"A=1\n")
+        path.chmod(0o640)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, str(path), str(deadly)], capture_output=True, text=True, check=False
+        )
+        whole = env_file(b"A=1\n", path).having({"SMTP_PASSWORD": "canary"}).content
+        assert path.read_bytes() in (b"A=1\n", whole)
+        said = subprocess.run(
+            ["git", "-C", str(tmp_path), "status", "--porcelain", "-uall"], capture_output=True, text=True, check=True
+        ).stdout
+        assert said.split() == ["??", ".gitignore"]
+        found = [item for item in tmp_path.rglob("*") if item.is_file() and ".git/" not in str(item)]
+        secret = [item for item in found if item != path and b"canary" in item.read_bytes()]
+        assert len(secret) <= 1
+        assert all(item.stat().st_mode & 0o777 in (0o600, 0o640) for item in secret)
+        left_behind += len(secret)
+        files.sweep_for(path)  # as the next plan or apply does
+        assert not list(tmp_path.rglob(".new-*"))
+        if done.returncode == 0:
+            break
+        moments += 1
+    assert moments > 10
+    assert left_behind > 0  # it was killed while there was something

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.files import write_private
+from reconciler.files import check_own, read_own, recall, write_private
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.resources import Observation, Resource
 from reconciler.target import Progress, Reveal
@@ -100,16 +100,12 @@ class Administrator:
 
     def read(self) -> tuple[str, str] | None:
         """Return login name and password; None where there is none, or it can't be read."""
-        try:
-            found = json.loads(self.path.read_bytes())
-            return str(found["username"]), str(found["secret"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return recall(self.path, lambda found: (str(found["username"]), str(found["secret"])))[0]
 
     def begin(self) -> None:
         """Note that the server is about to be set up. Raises `TargetUnreadable` where nothing can be noted."""
         with contextlib.suppress(OSError):
-            self._before = self.path.read_bytes()
+            self._before = read_own(self.path)
         self._write({}, "the server was not set up without it")
 
     def keep(self, answered: Credentials) -> None:
@@ -128,6 +124,7 @@ class Administrator:
     def discard(self) -> None:
         """Remove the file, where that can be done: it does no harm."""
         with contextlib.suppress(OSError):
+            check_own(self.path.parent)
             self.path.unlink()
 
     def _write(self, content: Mapping[str, str], then: str) -> None:

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import json
 import os
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ _FRESH = timedelta(hours=1)  # an accepted login is noted again only after that
 SESSION = "/jmap/session"
 """Tells any account who it is: with credentials it checks them (observed.md)."""
 
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what JSON of another form raises
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)  # what JSON of another form raises
 
 Clock = Callable[[], datetime]
 
@@ -165,17 +164,13 @@ class LoginRecords:
         self.problem: Problem | None = None
         self._changed: set[str] = set()
         self._known: dict[str, LoginRecord] = {}
-        damaged = False
-        try:
-            items = self._read().get(server, {})
-            self._known = _records(items)
-            damaged = len(self._known) < len(items)
-        except OSError as error:
-            hint = "let reconciler's user read it; until then no password is tried"
-            self.problem = self._warning(f"can't be read: {os.strerror(error.errno or 0)}", hint)
-        except _DAMAGED:
-            damaged = True
-        if damaged:
+        servers, why = self._read()
+        if why.startswith("can't"):
+            self.problem = self._warning(why, "let reconciler's user read it; until then no password is tried")
+            return
+        items = servers.get(server, {}) if servers else {}
+        self._known = _records(items)
+        if why or len(self._known) < len(items):
             hint = "nothing has to be done: what can't be read is left out when it is next written"
             self.problem = self._warning("is damaged, so it is not known of all passwords when they were checked", hint)
 
@@ -210,33 +205,30 @@ class LoginRecords:
         return True
 
     def _merged(self) -> bytes:
-        try:
-            servers = self._read()
-            ours = _records(servers.get(self.server, {}))
-        except _DAMAGED:
-            servers, ours = {}, {}
+        servers, why = self._read()
+        if why.startswith("can't"):
+            raise OSError(0, f"it {why}")
+        servers = servers or {}
+        ours = _records(servers.get(self.server, {}))
         ours |= {account: self._known[account] for account in self._changed}
         items = {account: ours[account].as_json() for account in sorted(ours)}
         return json.dumps({"version": VERSION, "servers": {**servers, self.server: items}}).encode()
 
-    def _read(self) -> dict[str, Any]:
-        """Return the servers in the file. Raises OSError, or one of several for what is no such file."""
-        if self.file is None:
-            return {}
-        try:
-            descriptor = os.open(self.file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return {}
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(22, "not a regular file")
-            document = json.loads(file.read())
-        if document["version"] != VERSION:
-            raise ValueError("another version")
-        return dict(document["servers"])
+    def _read(self) -> tuple[Mapping[str, Mapping[str, Any]] | None, str]:
+        """Return the servers in the file; None, and why, where nothing can be told."""
+        return files.recall(self.file, _servers) if self.file else (None, "")
 
     def _warning(self, summary: str, hint: str) -> Problem:
         return Problem(str(self.file), summary, hint, Severity.WARNING)
+
+
+def _servers(document: Any) -> Mapping[str, Mapping[str, Any]]:
+    if document["version"] != VERSION:
+        raise ValueError("another version")
+    servers: Mapping[str, Mapping[str, Any]] = document["servers"]
+    if not all(isinstance(items, dict) for items in servers.values()):
+        raise TypeError
+    return servers
 
 
 def _records(items: Mapping[str, Any]) -> dict[str, LoginRecord]:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.files import write_private
+from reconciler.files import recall, write_private
+from reconciler.problem import Problem, Severity
 from reconciler.resources import Live
 
 
@@ -27,6 +28,7 @@ class Pending:
     def __init__(self, file: Path | None = None, server: str = "") -> None:
         """Read what is known of the server at this URL."""
         self._file, self._server = file, server.rstrip("/")
+        self.problem: Problem | None = None
         self.addresses = self._read()
 
     def note(self, addresses: Iterable[str]) -> None:
@@ -54,8 +56,15 @@ class Pending:
                 write_private(self._file, json.dumps(content).encode())
 
     def _read(self) -> frozenset[str]:
-        try:
-            found = json.loads(self._file.read_bytes()) if self._file else {}
-            return frozenset(map(str, found["addresses"])) if found["server"] == self._server else frozenset()
-        except (OSError, ValueError, KeyError, TypeError):
-            return frozenset()
+        known, why = recall(self._file, self._addresses) if self._file else (None, "")
+        if why:
+            summary = f"{why}, so it is not known which stored settings are not in force"
+            hint = "reload or restart the server once, and remove the file"
+            self.problem = Problem(str(self._file), summary, hint, Severity.WARNING)
+        return known or frozenset()
+
+    def _addresses(self, document: Any) -> frozenset[str]:
+        server, addresses = document["server"], document["addresses"]
+        if not isinstance(server, str) or not isinstance(addresses, list):
+            raise TypeError
+        return frozenset(map(str, addresses)) if server == self._server else frozenset()

@@ -106,7 +106,7 @@ class StalwartJmap:
         lost = is_lost(wanted, live)
         stranger = None if lost else unknown_administrator(connection, wanted)
         told = (unrecoverable(container), unknown_release(version(container), connection.where)) if container else ()
-        known = (found.problem, *told, stranger, *self._checks.problems())
+        known = (found.problem, *told, stranger, *self._checks.problems(), self._pending.problem)
         return Observation(
             TARGET,
             live=live,

@@ -1,0 +1,119 @@
+"""What git says of a directory. Others write to the repository, so nothing that it configures runs.
+
+Git is told where the repository is, so that it finds no other one among the files; it reads objects and its list of
+files, and neither compares nor converts what lies in the work tree, for which it would call programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from reconciler import files
+from reconciler.process import GIT, CannotRun, Child
+
+_SHOWN = 12  # characters of a commit
+_LIMIT = 10.0  # seconds
+_LARGEST = 1 << 20  # bytes of a file that is compared
+_OPTIONS = (
+    "--no-pager",
+    *("-c", "safe.bareRepository=explicit"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", f"core.attributesFile={os.devnull}"),
+    *("-c", "core.sshCommand=false"),
+    *("-c", "core.askPass=false"),
+    *("-c", "credential.helper="),
+    *("-c", "protocol.allow=never"),
+)
+
+
+def checkout(path: Path) -> Path | None:
+    """Return the top of the work tree that a path lies in, None outside of one. Nothing is run."""
+    real = Path(os.path.realpath(path))
+    return next((above for above in (real, *real.parents) if os.path.lexists(above / ".git")), None)
+
+
+def ignores(path: Path, environ: Mapping[str, str]) -> bool | None:
+    """Whether git would leave a path out of a commit; None where it does not say, True outside of a work tree."""
+    real = Path(os.path.realpath(path.parent)) / path.name
+    top = checkout(real.parent)
+    if top is None:
+        return True
+    try:
+        status = _ask(top, environ, "check-ignore", "--quiet", "--", str(real)).end().status
+    except CannotRun:
+        return None
+    return {0: True, 1: False}.get(status)
+
+
+class Revision:
+    """The commit that a directory is at. Git is asked when it is made, and waited for when the name is wanted."""
+
+    def __init__(self, directory: Path, read: Collection[str], environ: Mapping[str, str]) -> None:
+        """``read`` are the files of desired state, by their names in the directory."""
+        self._directory, self._read = Path(os.path.realpath(directory)), read
+        self._asked: tuple[Child, ...] = ()
+        self._name: str | None = None
+        top = checkout(directory)
+        if top is None:
+            return
+        self._below = os.fsencode(self._directory.relative_to(top)) + b"/" if self._directory != top else b""
+        try:
+            commit = _ask(top, environ, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+            within = ("--", os.fsdecode(self._below)) if self._below else ()
+            tree = _ask(top, environ, "ls-tree", "-r", "-z", "--full-tree", "HEAD", *within)
+        except CannotRun:
+            return
+        self._asked = (commit, tree)
+
+    def name(self) -> str:
+        """Name the commit, ``+`` behind it where a file of the directory is not as it is there; empty without git."""
+        if self._name is None:
+            self._name = self._told()
+        return self._name
+
+    def _told(self) -> str:
+        answers = []
+        for child in self._asked:
+            with contextlib.suppress(CannotRun):
+                answers.append(child.end())
+        if len(answers) < len(self._asked) or not answers or any(answer.status for answer in answers):
+            return ""
+        commit, listed = answers[0].output.strip(), answers[1].said
+        return commit[:_SHOWN] + ("" if self._is_committed(listed) else "+")
+
+    def _is_committed(self, listed: bytes) -> bool:
+        """Whether all files that the commit has are as it has them, and no other one was read."""
+        known = set()
+        for line in listed.split(b"\0")[:-1]:
+            facts, _, path = line.partition(b"\t")
+            mode, kind, object_id = facts.decode().split()
+            name = os.fsdecode(path.removeprefix(self._below))
+            known.add(name)
+            if kind == "blob" and not _is_blob(self._directory / name, mode, object_id):
+                return False
+        return known.issuperset(self._read)
+
+
+def _is_blob(path: Path, mode: str, object_id: str) -> bool:
+    """Whether a file has a blob's content, with whatever line ends."""
+    try:
+        link = mode == "120000"
+        content = os.fsencode(path.readlink()) if link else files.read(path, _LARGEST)
+    except (OSError, files.CannotRead):
+        return False
+    return object_id in {_blob(content, len(object_id)), _blob(content.replace(b"\r\n", b"\n"), len(object_id))}
+
+
+def _blob(content: bytes, length: int) -> str:
+    digest = hashlib.sha1 if length == 40 else hashlib.sha256  # noqa: PLR2004 - what names are made with in git
+    return digest(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _ask(top: Path, environ: Mapping[str, str], *arguments: str) -> Child:
+    place = (f"--git-dir={top / '.git'}", f"--work-tree={top}")
+    return Child(GIT, ["git", *_OPTIONS, *place, *arguments], environ, top, limit=_LIMIT)

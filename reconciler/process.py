@@ -1,0 +1,295 @@
+"""Programs that we start: each gets what its kind needs and nothing more, is bounded, and is gone when we are.
+
+No child has our whole environment, a descriptor of ours, a terminal to ask on, or a folder that we happen to be in. It
+dies with us, however we die: a shell that waits at the end of a pipe then ends what is still at work, and what that
+started. What a child says may hold secrets: no error here repeats it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO
+
+PASS = "RECONCILER_PASS_ENV"  # noqa: S105 - the name of a variable
+MOST = 64 << 20  # bytes of output; the largest project's `config` has one
+_CHUNK = 1 << 16
+_LOOK = 0.1  # seconds between two looks at whether a child that says nothing has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What programs of a kind get of our environment: names or patterns, and what is set in place of ours."""
+
+    name: str
+    passed: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+# Git is asked about a repository that others write to: nothing is fetched, nothing is asked for, nothing is locked.
+GIT = Kind(
+    "git",
+    ("HOME", "XDG_CONFIG_HOME"),  # where the user's own ignore file is
+    {
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+    },
+)
+
+# A file that sops is to decrypt may name any key service, and sops would take the user's credentials for it from his
+# home. An old sops takes `decrypt` for a file and would edit it.
+SOPS = Kind(
+    "sops",
+    ("SOPS_*", "XDG_CONFIG_HOME", "GNUPGHOME", "TMPDIR", "LANG", "TZ"),
+    {"HOME": "/nonexistent", "SOPS_DISABLE_VERSION_CHECK": "true", "EDITOR": "false", "SOPS_EDITOR": "false"},
+)
+
+# Everything else stays outside: the environment wins over the env file, so that an SMTP_HOST of a daemon's own would
+# silently take its place. A compose file may include others from a host that it names.
+COMPOSE = Kind(
+    "compose",
+    ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "SSH_AUTH_SOCK"),
+    {"COMPOSE_EXPERIMENTAL_GIT_REMOTE": "false", "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "false"},
+)
+SSH = Kind("ssh", ("HOME", "USER", "SSH_AUTH_SOCK"))
+
+
+class CannotRun(Exception):
+    """Why a program gave no answer; ``missing`` where it is not there at all."""
+
+    def __init__(self, why: str, *, missing: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.missing = why, missing
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended, what it said and what it complained of: either may hold secrets."""
+
+    status: int
+    said: bytes = field(repr=False)
+    complained: bytes = field(repr=False)
+
+    @property
+    def output(self) -> str:
+        """What it said, as text."""
+        return self.said.decode(errors="replace")
+
+    @property
+    def complaint(self) -> str:
+        """What it complained of, as text."""
+        return self.complained.decode(errors="replace")
+
+
+def environment(kind: Kind, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a child may know of our environment.
+
+    ``RECONCILER_PASS_ENV`` names more: names and patterns, for all programs but git (``HTTPS_PROXY``) or for one
+    (``sops:AWS_*``). What it names wins over what is set here.
+    """
+    usual = {name: text for name, text in environ.items() if _any(name, kind.passed)}
+    asked = {name: text for name, text in environ.items() if _any(name, _asked(kind, environ)) and name != PASS}
+    return {**usual, **kind.given, **asked, "PATH": search_path(environ)}
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _asked(kind: Kind, environ: Mapping[str, str]) -> tuple[str, ...]:
+    pairs = (item.rpartition(":") for item in environ.get(PASS, "").replace(",", " ").split())
+    return tuple(pattern for name, _, pattern in pairs if name == kind.name or (not name and kind is not GIT))
+
+
+def search_path(environ: Mapping[str, str]) -> str:
+    """Return where programs are looked for: never in the folder that we are in, which others may write."""
+    folders = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if Path(folder).is_absolute())
+
+
+class Child:
+    """A program at work. `end` has to be called, and waits for it; until then it runs beside us."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        folder: Path | str = "/",
+        *,
+        given: str = "",
+        limit: float = 60.0,
+    ) -> None:
+        """Start it in a folder; ``given`` is its standard input, ``limit`` the seconds that `end` waits.
+
+        Raises `CannotRun`.
+        """
+        self._given, self._deadline, self._limit = given.encode(), 0.0, limit
+        self._process = spawn(kind, command, environ, folder, fed=bool(given))
+
+    def end(self) -> Ended:
+        """Return how it ended. Raises `CannotRun` where it takes too long or says too much; it is gone then."""
+        process, self._deadline = self._process, time.monotonic() + self._limit
+        found: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
+        try:
+            with process:
+                try:
+                    self._exchange(found)
+                    process.wait(max(0.0, self._deadline - time.monotonic()))
+                except BaseException:
+                    kill(process)
+                    raise
+        except subprocess.TimeoutExpired:
+            raise CannotRun(f"did not end within {self._limit:.0f} seconds") from None
+        finally:
+            forget(process)
+        return Ended(process.returncode, bytes(found["out"]), bytes(found["err"]))
+
+    def _exchange(self, found: dict[str, bytearray]) -> None:
+        """Feed it and read what it says, both at once."""
+        process = self._process
+        with selectors.DefaultSelector() as open_ends:
+            for stream, name in ((process.stdout, "out"), (process.stderr, "err"), (process.stdin, "in")):
+                if stream is not None:
+                    os.set_blocking(stream.fileno(), False)
+                    events = selectors.EVENT_WRITE if name == "in" else selectors.EVENT_READ
+                    open_ends.register(stream, events, name)
+            for stream, name in self._ready(open_ends):
+                if name == "in":
+                    self._feed(stream, open_ends)
+                elif chunk := os.read(stream.fileno(), _CHUNK):
+                    found[name] += chunk
+                else:
+                    open_ends.unregister(stream)
+                if sum(map(len, found.values())) > MOST:
+                    raise CannotRun(f"says more than {MOST >> 20} MiB")
+
+    def _ready(self, open_ends: selectors.BaseSelector) -> Iterator[tuple[IO[bytes], str]]:
+        """Yield what can be read or written until all ends are closed, or it has ended and others hold them open."""
+        while open_ends.get_map():
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise subprocess.TimeoutExpired((), self._limit)
+            gone = self._process.poll() is not None
+            events = open_ends.select(0 if gone else min(_LOOK, left))
+            if gone and not any(key.data != "in" for key, _ in events):
+                return
+            yield from ((key.fileobj, key.data) for key, _ in events)  # type: ignore[misc]
+
+    def _feed(self, stream: IO[bytes], open_ends: selectors.BaseSelector) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it did not want to read all of it
+            self._given = self._given[os.write(stream.fileno(), self._given[:_CHUNK]) :]
+            if self._given:
+                return
+        open_ends.unregister(stream)
+        stream.close()
+
+
+def run(
+    kind: Kind,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path | str = "/",
+    *,
+    given: str = "",
+    limit: float = 60.0,
+) -> Ended:
+    """Start a program and wait for its end, as `Child` does both. Raises `CannotRun`."""
+    return Child(kind, command, environ, folder, given=given, limit=limit).end()
+
+
+def spawn(
+    kind: Kind,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path | str = "/",
+    *,
+    fed: bool = True,
+    end: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program with pipes to it, its input empty unless it is ``fed``.
+
+    With ``end`` that descriptor is its input and output, and what it complains of is printed.
+
+    `forget` it once it has ended. Raises `CannotRun`.
+    """
+    program = shutil.which(command[0], path=search_path(environ))
+    if program is None:
+        raise CannotRun("is not installed, or not on PATH", missing=True)
+    try:
+        process = subprocess.Popen(
+            [str(Path(program).absolute()), *command[1:]],
+            stdin=end if end is not None else subprocess.PIPE if fed else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if end is None else end,
+            stderr=None if end is not None else subprocess.PIPE,
+            cwd=folder,
+            env=environment(kind, environ),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CannotRun(f"can't be run: {os.strerror(error.errno or 0)}") from None
+    _WATCHER.tell("+", process.pid)
+    return process
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def forget(process: subprocess.Popen[bytes]) -> None:
+    """A program has ended: its number may be another one's by and by."""
+    _WATCHER.tell("-", process.pid)
+
+
+class _Watcher:
+    """A shell that reads which of our children are at work, and ends them when we are gone, by whatever cause."""
+
+    _SCRIPT = """cd /; live=" "
+    while read -r sign group; do
+      case $sign in
+        +) live="$live$group " ;;
+        -) live="${live%% $group *} ${live#* $group }" ;;
+      esac
+    done
+    for group in $live; do kill -s KILL -- "-$group"; done"""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner, self._pipe = 0, -1
+
+    def tell(self, sign: str, pid: int) -> None:
+        """Say that a child began or ended."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._owner != os.getpid():
+                self._begin()
+            os.write(self._pipe, f"{sign} {pid}\n".encode())
+
+    def _begin(self) -> None:
+        if self._owner:  # a fork of who began it
+            os.close(self._pipe)
+        ours, self._pipe = os.pipe()
+        null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+        actions = [(os.POSIX_SPAWN_DUP2, ours, 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)]
+        os.posix_spawn("/bin/sh", ["sh", "-c", self._SCRIPT], {}, file_actions=actions, setpgroup=0)
+        os.close(ours)
+        self._owner = os.getpid()
+
+
+_WATCHER = _Watcher()
