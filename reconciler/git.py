@@ -29,6 +29,10 @@ _OPTIONS = (
     *("-c", "credential.helper="),
     *("-c", "protocol.allow=never"),
 )
+_PATCH = (  # of a patch, as git would make it where nobody configured anything
+    *("--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    "--submodule=short",
+)
 
 
 def checkout(path: Path) -> Path | None:
@@ -48,6 +52,21 @@ def ignores(path: Path, environ: Mapping[str, str]) -> bool | None:
     except CannotRun:
         return None
     return {0: True, 1: False}.get(status)
+
+
+def added(directory: Path, environ: Mapping[str, str]) -> str | None:
+    """Return all lines that commits added to a directory; empty without git, None where not every commit is here."""
+    real = Path(os.path.realpath(directory))
+    top = checkout(real)
+    if top is None:
+        return ""
+    try:
+        if _ask(top, environ, "rev-parse", "--is-shallow-repository").end().output != "false\n":
+            return None
+        ended = _ask(top, environ, "log", "-p", "--format=", "--unified=0", *_PATCH, "--", str(real)).end()
+    except CannotRun:
+        return None
+    return None if ended.status else "\n".join(line[1:] for line in ended.output.split("\n") if line.startswith("+"))
 
 
 class Revision:

@@ -218,7 +218,7 @@ class Stack:
         except ReconcilerError:  # it only adds words
             applied = frozenset()
         left = set(committed) - applied
-        text = past.commits(self.directory.path, self.settings.environ) if left else ""
+        text = git.added(self.directory.path, self.settings.environ) if left else ""
         return Past(applied, None if text is None else past.committed(text, left))
 
     # ------------------------------------------------------------------------------------------------------- dkim

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler import past
 from reconciler.dns.records import dkim_record, record
+from reconciler.git import added
 from reconciler.journal import Entry, Written
 from reconciler.resources import Account
 
@@ -100,17 +101,17 @@ def repository(tmp_path):
 
 
 def test_l5_commits_tell_what_is_not_declared_any_more(repository, tmp_path):
-    told = past.commits(repository, os.environ)
+    told = added(repository, os.environ)
     assert past.committed(told, [MAIL, SPF]) == {MAIL}
     other = tmp_path / "one" / "another"
     other.mkdir()
-    assert past.commits(other, os.environ) == ""  # of another directory of the same repository
-    assert past.commits(tmp_path, os.environ) == ""
+    assert added(other, os.environ) == ""  # of another directory of the same repository
+    assert added(tmp_path, os.environ) == ""
 
 
 def test_l5_a_shallow_checkout_can_not_tell(repository, tmp_path):
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository.parent}", "two")
-    assert past.commits(tmp_path / "two" / "desired-state", os.environ) is None
+    assert added(tmp_path / "two" / "desired-state", os.environ) is None
 
 
 def test_t1_nothing_that_the_repository_configures_is_run(repository, tmp_path):
@@ -124,5 +125,5 @@ def test_t1_nothing_that_the_repository_configures_is_run(repository, tmp_path):
         f"[log]\n showSignature = true\n[gpg]\n program = {script}\n[pager]\n log = {script}\n"
     )
     (repository.parent / ".gitattributes").write_text("*.yaml diff=x filter=x\n")
-    assert past.committed(past.commits(repository, os.environ), [MAIL]) == {MAIL}
+    assert past.committed(added(repository, os.environ), [MAIL]) == {MAIL}
     assert not ran.exists()

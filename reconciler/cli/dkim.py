@@ -130,7 +130,7 @@ def _generate(
     from reconciler.desired.edit import edit, editing
     from reconciler.dkim.making import Order, make, next_algorithm, next_stage
 
-    _check_selector(selector)
+    selector = _spelled(selector)
     today, environ = session.settings.today, session.settings.environ
     with editing(session.settings.state) as directory:
         name = _as_written(directory.spec, domain)
@@ -189,16 +189,18 @@ def _unknown(domain: str, known: Sequence[str], hint: str, summary: str) -> Reco
     return ReconcilerError(Problem(domain, summary, near(_domain_name(domain), known) or hint))
 
 
-def _check_selector(selector: str | None) -> None:
-    """Refuse what the directory could not hold, before a key is stored under it."""
+def _spelled(selector: str | None) -> str | None:
+    """Spell a selector as the directory does; refuse what it could not hold, before a key is stored under it."""
     from pydantic import ValidationError
 
     from reconciler.desired.spec.mail import Key
 
+    if selector is None:
+        return None
     try:
-        Key.model_validate({"selector": selector or "any", "algorithm": "ed25519"})
+        return Key.model_validate({"selector": selector, "algorithm": "ed25519"}).selector
     except ValidationError:
-        hint = "write a-z, 0-9 and -, such as ed202611"
+        hint = "write a-z, 0-9, - and _, such as ed202611"
         raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
 
 

@@ -169,6 +169,13 @@ def test_an_encrypted_store_is_found_again(run: Any, place: Any, names: Names, m
     assert key(place, "ed202611b").public_key == keys.public_half("ed25519", pem)
 
 
+def test_a_selector_is_spelled_as_dns_does(run: Any, place: Any, names: Names) -> None:
+    result = run("dkim", "generate", "mana.how", "--selector", "Key_2.Mail")
+    assert result.exit_code == 0, result.stderr
+    assert "key_2.mail" in (place.state / "dkim.yaml").read_text()
+    assert run("dkim", "generate", "mana.how", "--selector", "KEY_2.mail").exit_code == 4
+
+
 def test_a_selector_is_never_used_twice(run: Any, place: Any, names: Names) -> None:
     place.write("dkim:\n  mana.how:\n    - {selector: old, algorithm: rsa, stage: retired}\n", "dkim.yaml")
     names.show("mana.how", {"seen._domainkey.mana.how": "v=DKIM1; p=" + "A" * 40})
@@ -177,7 +184,7 @@ def test_a_selector_is_never_used_twice(run: Any, place: Any, names: Names) -> N
         result = run("dkim", "generate", "mana.how", "--selector", selector)
         assert result.exit_code == 4
         assert why in result.stderr
-    assert run("dkim", "generate", "mana.how", "--selector", "No_Name").exit_code == 1
+    assert run("dkim", "generate", "mana.how", "--selector", "no name").exit_code == 1
     assert files(place) == before
     names.show("mana.how", {"ed202611._domainkey.mana.how": "v=DKIM1; p=" + "A" * 40})
     assert run("dkim", "generate", "mana.how").exit_code == 0
