@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from reconciler.address import Address
 from reconciler.desired import files
 from reconciler.desired.checks import Declared, Finding, contradictions, near
+from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
@@ -332,6 +333,8 @@ def _paths(spec: Spec, address: str) -> Iterator[Steps]:
             yield "stalwart", "allowed_ips"
         case "stalwart", words:
             yield ("stalwart", *words)
+            if base := list_of(words[-1]):  # a YAML list
+                yield ("stalwart", *words[:-1], base)
 
 
 def _domain(spec: Spec, name: str) -> Iterator[Steps]:
