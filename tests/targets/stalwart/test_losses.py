@@ -7,6 +7,7 @@ import bcrypt
 import pytest
 
 from reconciler import guards
+from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec.mail import Key
 from reconciler.guards.evidence import Evidence, Policy
 from reconciler.keys import private_pem, public_half
@@ -16,6 +17,7 @@ from reconciler.resources import Account, Domain, Group, Listener, MailingList, 
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Status
+from reconciler.targets.stalwart.rest.kind import fresh
 
 from .conftest import ADMIN, World, ref
 from .imported import plan_after, resources, survey, told
@@ -413,6 +415,17 @@ def test_l14_a_broken_list_is_taken_back_and_named(world):
     assert stored(world) == before
     assert stored(world, "queue.limiter.inbound.ip")["rate"] == "51/1s"
     assert world.plan([*good, broken[-1]]).changes == ()
+
+
+def test_l14_a_list_is_imported_whole(world):
+    usual = next(key for key in fresh()["keys"] if list_of(key) == "queue.schedule.dsn.retry")
+    world.make(type="domain", name="mana.how")
+    world.store({"queue.schedule.dsn.retry.9999": "9h"})
+    world.call("GET", "/api/reload")
+    found = survey(world)
+    assert {usual, "queue.schedule.dsn.retry.9999"} <= found.settings.keys()
+    plan, _ = plan_after(world, found)
+    assert plan.changes == ()
 
 
 def test_l14_a_yaml_list_is_written_whole():

@@ -210,9 +210,11 @@ def unlike_fresh(keys: Keys, waiting: Sequence[str], out: Omissions) -> tuple[di
         out.note(key, "is stored and not in force", hint)
     settings: dict[str, str | None] = {}
     secrets: dict[str, str] = {}
-    for key in sorted((keys.keys() | usual.keys()) - {PENDING, *waiting}):
+    everything = sorted((keys.keys() | usual.keys()) - {PENDING, *waiting})
+    lists = {list_of(key) for key in everything if keys.get(key) != usual.get(key)} - {""}  # each is one value
+    for key in everything:
         value = keys.get(key)
-        if value == usual.get(key) or not _declarable(key, value, out):
+        if (value == usual.get(key) and list_of(key) not in lists) or not _declarable(key, value, out):
             continue
         if value and not value.startswith("%{") and (is_secret(key) or looks_secret(key, value)):
             secrets[key] = value
