@@ -123,7 +123,7 @@ def test_killed_at_every_write_the_next_run_brings_the_same_state(stack: Any) ->
             stack.first.restore(stack)
             Killed(stack).at_write(number, after=after)
             oracle.converges(f"killed {'after' if after else 'before'} write {number}: {what}")
-    for word in ("reconciler-", "up"):  # before the env file is written: Compose tries it out; and after it
+    for word in ("/fd/", "up"):  # before the env file is written: Compose tries it out; and after it
         stack.first.restore(stack)
         Killed(stack).at_compose(word)
         oracle.converges(f"killed when Compose was called with {word}")
