@@ -31,7 +31,7 @@ def command(session: Session, *, port: int | None, generation: Generation) -> in
 
     Stalwart starts empty, Cloudflare has the directory's zones without a record, two name servers show what is there,
     Brevo knows the zones as sender domains, and the containers are those of the compose file. Nothing of it stays.
-    `apply` then writes the real env file: work in a copy of the directory.
+    `apply` then writes the env file: start this in a copy of the whole folder, and plan and apply in the same copy.
     """
     import subprocess  # here and below: `--help` asks every command for its first line, and must be quick
     import threading
@@ -114,7 +114,7 @@ def _value(ref: SecretRef, values: dict[str, str]) -> str | None:
 def _words(stage: Stage, values: dict[str, str]) -> Iterator[str]:
     import shlex
 
-    yield "# The simulator runs. In another shell, in a copy of your directory:"
+    yield "# The simulator runs. In another shell, in this same folder:"
     known = environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}
     yield from (f"export {name}={shlex.quote(value)}" for name, value in exports.items())

@@ -24,6 +24,7 @@ IMPORT = (
     *("import", "--stalwart", "http://localhost:8443", "--zone", "mana.how"),
     *("--compose", "docker-compose.macmini.yml", "--stack", "mana", "--out", "imported/desired-state"),
 )
+LOCAL_ENGINE = "unix:///var/run/docker.sock"
 SCENE = re.compile(r"<!-- scene: (\w+) -->\n```console\n(.*?)```\n", re.DOTALL)
 
 
@@ -51,9 +52,21 @@ class Play:
             check=False,
         )
         text = done.stdout
-        for server, name in zip(self.stage.dns.servers, NAME_SERVERS, strict=True):
-            text = text.replace(server, name)
+        for here, real in self.addresses():
+            text = text.replace(here, real)
         return f"$ reconciler {' '.join(arguments)}\n{text}"
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """Where the stage's systems are reached, each with the real system's address."""
+        environment = self.stage.environment
+        routes = (route.split("=") for route in environment["RECONCILER_ROUTES"].split())
+        return [
+            *zip(self.stage.dns.servers, NAME_SERVERS, strict=True),
+            (environment["STALWART_URL"], "http://localhost:8443"),
+            (environment["CLOUDFLARE_BASE_URL"].removesuffix("/client/v4"), "https://api.cloudflare.com"),
+            (environment["DOCKER_HOST"], LOCAL_ENGINE),
+            *((here, real) for real, here in routes),
+        ]
 
     def scenes(self) -> dict[str, str]:
         self.run("apply", "--yes")
@@ -88,11 +101,12 @@ class Play:
 def plain(text: str) -> str:
     """Take out what differs every time, and the variables that point at the stage."""
     text = re.sub(r"(?m)^(?:  )?set by the environment: .*\n", "", text)
-    text = re.sub(r"http://127\.0\.0\.1:\d+", "http://localhost:8443", text)
+    text = re.sub(rf"(?m)^  secrets go to {LOCAL_ENGINE}: .*\n", "", text)  # an engine on this machine is no receiver
+    receivers = r"(?:  secrets go to .*\n)+"  # sorted by host
+    text = re.sub(receivers, lambda lines: "".join(sorted(lines[0].splitlines(keepends=True))), text)
     text = re.sub(r"key [A-Za-z0-9+/]{16}…", "key oR3PJitX2xsZh5sF…", text)
     text = re.sub(r"(?m)  \d+\.\d s$", "  6.1 s", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:[\d:]+", "2026-11-22 12:00", text)
-    text = re.sub(r"127\.0\.0\.1:\d+", "bob.ns.cloudflare.com", text)  # the only one that is ever named: it lags
     return re.sub(r"(?<=Apply )[0-9a-f]{8}\b", "5ca15d1f", text)
 
 

@@ -673,6 +673,7 @@ def test_a_secret_that_can_not_be_read_is_a_problem(world):
     seen = world.target.observe([], reveal)
     assert seen.unread == {"dns/mana.how"}
     assert seen.problems[0].hint == "export it"
+    assert seen.problems[0].summary.endswith(": is not set"), "the remedy is said once"
     assert world.server.requests == []
 
 

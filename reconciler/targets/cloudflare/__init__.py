@@ -134,8 +134,9 @@ class Cloudflare:
         try:
             value = reveal(access.token)
         except SecretUnreadable as error:
-            hint = next((problem.hint for problem in error.problems if problem.hint), "")
-            raise Unsent(f"the token can't be read: {error}", hint or f"provide {access.token}") from None
+            cause = error.problems[0]
+            summary = f"the token can't be read: {cause.where}: {cause.summary}"
+            raise Unsent(summary, cause.hint or f"provide {access.token}") from None
         return Session(line, access.token, value)
 
     def _access(self, zone: str) -> Access:
