@@ -71,8 +71,13 @@ def disclosed(value: Any, desired: Any = None, harmless: Callable[[str], bool] =
         )
     if not isinstance(value, str | bytes) or isinstance(value, Public):
         return value
-    said = isinstance(value, str) and (value in ("", desired) or _SWITCH.fullmatch(value) or harmless(value))
+    said = isinstance(value, str) and (value in ("", desired) or is_switch(value) or harmless(value))
     return value if said else Withheld(value)
+
+
+def is_switch(text: str) -> bool:
+    """Whether a text is on or off in any of the usual words."""
+    return _SWITCH.fullmatch(text) is not None
 
 
 def is_measure(key: str, text: str) -> bool:
@@ -161,7 +166,7 @@ def _is_random(run: str) -> bool:
 
 def looks_secret(name: str, text: str) -> bool:
     """Whether a value found under a name is one that the directory must only refer to."""
-    if not text or _SWITCH.fullmatch(text) or text.lower() in _PLAIN_WORDS:
+    if not text or is_switch(text) or text.lower() in _PLAIN_WORDS:
         return False
     return is_secret_name(name) or is_secret_form(text)
 

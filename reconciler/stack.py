@@ -37,6 +37,7 @@ from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource,
 from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.settings import TARGETS, Settings
 from reconciler.target import Observations, Progress, Target
+from reconciler.url import Address, NoAddress, parse
 
 if TYPE_CHECKING:
     from reconciler.dkim.findings import Standing
@@ -100,7 +101,7 @@ class Stack:
         self.progress, self.unexpected = progress, unexpected
         self.spec, self.name = directory.spec, directory.spec.stack
         self.chosen = _chosen(self.spec, choice.targets)
-        self.policy = _policy(self.spec, choice.allow_deletes)
+        self.policy = _policy(self.spec, choice.allow_deletes, settings.stalwart_url)
         named = {ref: path for path, ref in references(self.spec)}
         place = functools.partial(_place, directory, named)
         self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
@@ -391,15 +392,24 @@ def _end(text: str) -> tuple[str, str]:
     return service, variable
 
 
-def _policy(spec: Spec, allow_deletes: int | None) -> Policy:
+def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
     server = spec.targets.stalwart
+    reached = _parsed(url or server.url) if server else None
     return Policy(
         max_deletes=spec.policy.max_deletes,
         allow_deletes=allow_deletes,
         prune=spec.policy.prune.dns == "owned",
         administrator=_administrator(spec, server.username) if server else "",
         passwords=tuple(resolve(spec, item) for item in server.password) if server else (),
+        door=(reached.scheme, reached.port) if reached else None,
     )
+
+
+def _parsed(url: str) -> Address | None:
+    try:
+        return parse(url)
+    except NoAddress:  # told where it is used
+        return None
 
 
 def _administrator(spec: Spec, username: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from reconciler.dns.publication import Question, question
-from reconciler.guards import accounts, deletions, dkim, dns, identity, secrets
+from reconciler.guards import accounts, deletions, dkim, dns, doors, identity, secrets
 from reconciler.guards.evidence import Evidence
 from reconciler.problem import Problem
 from reconciler.resources import Resource
@@ -27,6 +27,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     accounts.group_in_use,
     accounts.account_goes,
     accounts.own_access,
+    doors.own_door,
     dns.second_policy,
     dns.exchange_reachable,
     dns.service_reachable,

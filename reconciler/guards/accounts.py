@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
-from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Live, Observation, Resource, Setting
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Live, Observation, Resource, Setting
 from reconciler.target import Change, Reason
 
 
@@ -161,8 +161,6 @@ def _costs(change: Change, us: Live | None, seen: Observation, evidence: Evidenc
         lost = {*_tuple(have)} - {*_tuple(want)} | ({resource.name} if change.deletes else set())
         if domain in lost:
             yield f"{domain} goes", "change targets.stalwart first"
-    if isinstance(resource, Listener) and change.before is not None and _is_last_door(change, seen, evidence):
-        yield "no other listener speaks HTTP", "declare another one with `protocol: http` first"
 
 
 def _own_account(change: Change, us: Account, seen: Observation, evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -215,12 +213,3 @@ def _items(value: Any) -> Iterator[str]:
 
 def _tuple(value: Any) -> tuple[str, ...]:
     return value if isinstance(value, tuple) else ()
-
-
-def _is_last_door(change: Change, seen: Observation, evidence: Evidence) -> bool:
-    """Whether no listener is left after this plan that speaks the protocol of the API."""
-    after = {item.before.id: item.after for item in evidence.plan.changes if item.before is not None}
-    stay = [after.get(it.id, it.resource) for it in seen.live if isinstance(it.resource, Listener)]
-    before = change.before.resource if change.before else None
-    speaks = isinstance(before, Listener) and before.protocol == "http"
-    return speaks and not any(isinstance(item, Listener) and item.protocol == "http" for item in stay)

@@ -30,7 +30,8 @@ class Policy:
     """How far a plan may go.
 
     ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
-    is the login that the reconciler itself uses, ``passwords`` where the passwords are that it tries with it.
+    is the login that the reconciler itself uses, ``passwords`` where the passwords are that it tries with it,
+    ``door`` the scheme and port by which it reaches the mail server.
     """
 
     max_deletes: int = 3
@@ -38,6 +39,7 @@ class Policy:
     prune: bool = True
     administrator: str = ""
     passwords: tuple[SecretRef, ...] = ()
+    door: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

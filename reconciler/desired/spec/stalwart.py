@@ -150,8 +150,9 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the keys of a setting: a list has one for each entry, or for each of its ``if``, ``then`` and ``else``."""
     if not isinstance(value, list):
         yield key, value
-        return
-    for number, entry in enumerate(value):
+    elif not value:
+        yield key, None  # a list of nothing is none: the default holds
+    for number, entry in enumerate(value if isinstance(value, list) else ()):
         name = f"{key}.{number:04}"
         if isinstance(entry, dict) and entry and entry.keys() <= {"if", "then", "else"}:
             yield from ((f"{name}.{part}", item) for part, item in entry.items())

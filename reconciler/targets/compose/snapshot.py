@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.problem import Problem, Refused, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Different, Same, Secret, SecretRef, SecretText, Unreadable, Variable, Verdict
-from reconciler.secrecy import Public, Withheld, is_secret_name
+from reconciler.secrecy import Public, Withheld, is_secret_name, is_switch
 from reconciler.secrets.schemes import clear, is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
@@ -275,7 +275,8 @@ class Values:
 def _known(value: str | None, wanted: Variable, public: Collection[str]) -> str | Withheld | None:
     if not value or value == wanted.running:
         return value
-    return Public(value) if value in public and not is_secret_name(wanted.name) else Withheld(value)
+    harmless = (value in public or is_switch(value)) and not is_secret_name(wanted.name)
+    return Public(value) if harmless else Withheld(value)
 
 
 def _no_clear_value(wanted: Variable, ref: SecretRef) -> SecretUnreadable:

@@ -59,9 +59,9 @@ class Means:
         return [known[name] for name in names if name in known]
 
     def roles(self, names: Sequence[str]) -> list[str]:
-        """Return roles as the server has them; what it does not know is left out, and nothing is a user."""
+        """Return roles as the server has them; what it does not know is left out, and who has none of his is a user."""
         made = self._roles() if asks(names) else None
-        return [name.lower() for name in names if not unknown_role(name, made)] or ["user"]
+        return [name.lower() for name in names if not unknown_role(name, made)] or (["user"] if names else [])
 
 
 ROLES = frozenset({"user", "admin", "tenant-admin"})

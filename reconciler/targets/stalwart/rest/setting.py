@@ -43,11 +43,12 @@ class Settings(KeyKind[Setting]):
 
     def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
         """Name the keys that are wanted."""
-        return (_SHADOW, *(key for item in _own(wanted) if not list_of(key := raw_key(item))))
+        names = (raw_key(item) for item in _own(wanted))
+        return (_SHADOW, *dict.fromkeys(list_of(key) or key for key in names))
 
     def below(self, wanted: Sequence[Resource]) -> Iterable[str]:
-        """Name the lists that are wanted: each is one value, and what else is in it goes."""
-        return {name for item in _own(wanted) if (name := list_of(raw_key(item)))}
+        """Name what is or may be a list: each is one value, and what else is in it goes."""
+        return {list_of(key) or key for item in _own(wanted) if (key := raw_key(item)) not in WORD_KEYS.values()}
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield the wanted ones. While the generation is not known, what only 0.16 has is asked for, too."""
@@ -55,7 +56,7 @@ class Settings(KeyKind[Setting]):
         strays = _strays({raw_key(item) for item in own}, reading)
         for item in own:
             live = Live(Setting(item.word, _value(item, reading)), id=raw_key(item))
-            yield _with_strays(live, item, strays.get(list_of(live.id), ()))
+            yield _with_strays(live, item, strays.get(list_of(live.id) or live.id, ()))
         shadow = reading.keys.get(_SHADOW)
         wanted = next((item.value for item in own if item.word == "hostname"), None)
         if shadow and wanted not in (None, shadow):
@@ -105,23 +106,28 @@ def _own(wanted: Sequence[Resource]) -> Iterator[Setting]:
 
 
 def _strays(wanted: Collection[str], reading: Reading) -> dict[str, tuple[str, ...]]:
-    """Map the wanted lists to the keys in them that nobody wants."""
-    found: dict[str, tuple[str, ...]] = {name: () for key in wanted if (name := list_of(key))}
+    """Map what is wanted, a list by its name, to the keys of the same value that nobody wants.
+
+    The server reads one key, or a list of them below it: where both are there, the one key alone.
+    """
+    found: dict[str, tuple[str, ...]] = {list_of(key) or key: () for key in wanted}
     for key in sorted(reading.keys.keys() - wanted):
-        if (name := list_of(key)) in found:
+        name = list_of(key) or key
+        if name in found:
             found[name] = (*found[name], key)
     return found
 
 
 def _with_strays(live: Live, wanted: Setting, strays: Sequence[str]) -> Live:
-    """Let an entry of a list that has more than what is wanted differ: with it goes the rest."""
+    """Let a value that has more keys than what is wanted differ: with it goes the rest."""
     if not strays:
         return live
     setting: Any = live.resource
-    if isinstance(setting.value, Same) or (wanted.value is not None and setting.value == wanted.value):
-        listed = ", ".join(key.removeprefix(f"{list_of(live.id)}.") for key in strays)
-        told = Public(f"{wanted.value}, and in this list {listed} besides")  # no value that is only live
-        setting = replace(setting, value=told)
+    if isinstance(setting.value, Same) or setting.value == wanted.value:
+        name = list_of(live.id) or live.id
+        listed = ", ".join(key.removeprefix(f"{name}.") for key in strays)
+        value = "a list" if wanted.value is None else f"{wanted.value}, and in this list"
+        setting = replace(setting, value=Public(f"{value} {listed} besides"))  # no value that is only live
     return replace(live, resource=setting, detail=tuple(strays))
 
 

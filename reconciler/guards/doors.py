@@ -1,0 +1,125 @@
+"""The doors by which the reconciler gets to the mail server: what shuts them shuts everybody out who manages it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.guards.evidence import Evidence, refuse, warn
+from reconciler.problem import Problem
+from reconciler.resources import AllowedIp, Listener, Observation, Setting
+from reconciler.target import Change
+
+_ENDPOINTS = (
+    *("settings/http.allowed-endpoint", "settings/server.http.allowed-endpoint"),  # the latter up to 0.9
+    "objects/Http/allowedEndpoints",
+)
+_BLOCKED = "settings/server.blocked-ip."
+_STORES = ("settings/storage.data", "objects/DataStore/")
+_MOVES = frozenset({"@type", "type", "path", "host", "database"})
+"""What of a store's settings says which one it is, and not how it is used."""
+
+
+def own_door(evidence: Evidence) -> Iterator[Problem]:
+    """No setting or listener shuts out whoever manages the server, or has it look for its data elsewhere."""
+    for seen in evidence.observations.values():
+        for change in evidence.plan.changes:
+            if change.target != seen.target or not (seen.account or seen.login):
+                continue
+            if isinstance(change.resource, Setting):
+                yield from _by_setting(change, change.resource, seen, evidence)
+            elif isinstance(change.resource, Listener) and (why := _by_listener(change, seen, evidence)):
+                hint = "declare another one with `protocol: http` first, and name it in targets.stalwart.url"
+                yield refuse(change.address, why, hint, seen.target)
+
+
+def _by_setting(change: Change, setting: Setting, seen: Observation, evidence: Evidence) -> Iterator[Problem]:
+    word, value = setting.word, setting.value if change.after is not None else None
+    if word.startswith(_ENDPOINTS) and value is not None:
+        answers = list(_answers(evidence, word))
+        hint = "let it answer 200 to /api and /jmap, from wherever reconciler runs"
+        if not any("200" in item for item in answers):
+            yield refuse(change.address, "the server would answer nobody any more, us neither", hint, seen.target)
+        else:
+            yield warn(change.address, "decides whom the server answers: it may shut us out", hint)
+    elif word.startswith(_BLOCKED) and value is not None and _is_near(word.removeprefix(_BLOCKED), evidence):
+        hint = "name addresses of others only, or let in your own with stalwart.allowed_ips"
+        yield refuse(change.address, "blocks addresses from which reconciler itself may come", hint, seen.target)
+    elif _is_elsewhere(change, word) and not seen.lost:
+        hint = "move the data with the server's own tools first; then this is as it is, and no change"
+        summary = "the server would look for its data elsewhere, and find no account, mail or key there"
+        yield refuse(change.address, summary, hint, seen.target)
+
+
+def _answers(evidence: Evidence, word: str) -> Iterator[str]:
+    """Yield each answer that a rule for requests may give, as it is declared: all entries of it are one rule."""
+    rule = next(name for name in _ENDPOINTS if word.startswith(name))
+    for item in evidence.desired.resources:
+        if isinstance(item, Setting) and item.word.startswith(rule) and not item.word.endswith(".if"):
+            yield from _results(item.value)
+
+
+def _results(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from () if key == "if" else _results(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _results(part)
+    else:
+        yield str(value)
+
+
+def _is_near(text: str, evidence: Evidence) -> bool:
+    """Whether addresses of this machine or of a private network are among those named, and are not let in anyway."""
+    try:
+        blocked = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    allowed = [it.network for it in evidence.desired.resources if isinstance(it, AllowedIp)]
+    if any(blocked.version == it.version and blocked.subnet_of(it) for it in map(_network, allowed)):  # type: ignore[arg-type]
+        return False
+    return blocked.is_private or blocked.is_loopback or blocked.prefixlen < _WIDE[blocked.version]
+
+
+_WIDE = {4: 8, 6: 16}
+"""What is wider than that holds private networks, or ones that nobody can oversee."""
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _is_elsewhere(change: Change, word: str) -> bool:
+    """Whether a change has the server use another store for its data, or keep a store at another place."""
+    known = change.before is not None and change.fields.get("value", (None,))[0] is not None
+    if word == _STORES[0]:
+        return known
+    is_store = word.startswith(("settings/store.", _STORES[1]))
+    return known and is_store and word.replace("/", ".").rpartition(".")[2] in _MOVES
+
+
+def _by_listener(change: Change, seen: Observation, evidence: Evidence) -> str:
+    """Say why a change of a listener shuts the door that the API is behind; empty where one stays open."""
+    before = change.before.resource if change.before is not None else None
+    if not isinstance(before, Listener) or before.protocol != "http":
+        return ""
+    after = {item.before.id: item.after for item in evidence.plan.changes if item.before is not None}
+    had = _doors(it.resource for it in seen.live)
+    left = _doors(after.get(it.id, it.resource) for it in seen.live) & had
+    if not left:
+        return "no listener would speak HTTP where one does now, and reconciler gets in by one"
+    scheme, port = evidence.policy.door or ("", 0)
+    ours = {door for door in had if door[0].rpartition(":")[2] == str(port)}
+    if ours and not any(door[0].rpartition(":")[2] == str(port) for door in left):
+        return f"reconciler gets in by port {port}, where no listener would speak HTTP any more"
+    if scheme == "http" and all(tls for _, tls in left) and not all(tls for _, tls in had):
+        return "reconciler gets in without TLS, which no listener would speak any more"
+    return ""
+
+
+def _doors(resources: Any) -> set[tuple[str, bool]]:
+    """Return the addresses where HTTP is spoken, and whether with TLS."""
+    found = (item for item in resources if isinstance(item, Listener) and item.protocol == "http")
+    return {(bind, item.tls_implicit) for item in found for bind in item.bind}

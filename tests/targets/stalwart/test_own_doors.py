@@ -1,0 +1,125 @@
+"""Our own way in, and values that are a list: what is left of them on a fake server afterwards."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler import guards
+from reconciler.desired import objects
+from reconciler.desired.spec.stalwart import Stalwart
+from reconciler.guards.evidence import Evidence, Policy
+from reconciler.plan import Desired, diff
+from reconciler.problem import Severity
+from reconciler.resources import Account, AllowedIp, Domain, Listener, Setting
+from reconciler.target import Status
+
+from .conftest import ref
+
+DOMAIN = Domain("mana.how")
+ADMIN = Account("admin", "admin", None, "Boss", ("admin",), password=ref("ADMIN"))
+RELAY = "session.rcpt.relay"
+
+
+def refused(world, wanted, door=None, **more):
+    """Plan and guard as the program does; the addresses that are refused."""
+    desired = Desired(tuple(wanted), **more)
+    seen = {"stalwart": world.observe(wanted)}
+    plan = diff(desired, seen, stack="mana")
+    policy = Policy(passwords=(ref("ADMIN"),), door=door)
+    found = guards.check(Evidence(plan, desired, seen, policy))
+    return {item.where for item in found if item.severity is Severity.REFUSED}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("http.allowed-endpoint", "404", True),
+        ("http.allowed-endpoint", "200", False),
+        ("http.allowed-endpoint.0000.else", "403", True),
+        ("server.http.allowed-endpoint", "404", True),
+        ("server.blocked-ip.0.0.0.0/0", "", True),
+        ("server.blocked-ip.127.0.0.1", "", True),
+        ("server.blocked-ip.172.16.0.0/12", "", True),
+        ("server.blocked-ip.8.8.8.8", "", False),
+        ("storage.data", "other", True),
+        ("store.rocksdb.path", "/elsewhere", True),
+    ],
+)
+def test_l2_no_setting_shuts_us_out(world, key, value, wrong):
+    world.apply([DOMAIN, ADMIN])
+    setting = Setting(f"settings/{key}", value)
+    assert (setting.address in refused(world, [DOMAIN, ADMIN, setting])) is wrong
+
+
+def test_l2_what_is_allowed_may_be_blocked_besides(world):
+    world.apply([DOMAIN, ADMIN])
+    setting = Setting("settings/server.blocked-ip.172.18.0.5", "")
+    assert refused(world, [DOMAIN, ADMIN, setting, AllowedIp("172.18.0.0/16")]) == set()
+
+
+@pytest.mark.parametrize(("code", "wrong"), [("404", True), ("200", False)])
+def test_l2_no_object_shuts_us_out(newer, code, wrong):
+    admin = replace(ADMIN, name="admin@mana.how", email="admin@mana.how")
+    newer.apply([DOMAIN, admin])
+    values, misfits = objects.declared("Http", "singleton", {"allowedEndpoints": {"else": code}})
+    assert not misfits
+    setting = Setting("objects/Http/allowedEndpoints", values["allowedEndpoints"])
+    assert (setting.address in refused(newer, [DOMAIN, admin, setting])) is wrong
+
+
+def test_l2_the_listener_that_we_get_in_by_stays_where_it_is(world):
+    wanted = [DOMAIN, ADMIN]
+    world.apply(wanted)
+    found = [it.resource for it in world.observe(wanted).live if isinstance(it.resource, Listener)]
+    doors = {item.name: item for item in found if item.protocol == "http"}
+    plain = next(item for item in doors.values() if not item.tls_implicit)
+    port = int(plain.bind[0].rpartition(":")[2])
+    elsewhere = [replace(item, bind=("127.0.0.1:1",), open=True) for item in doors.values()]
+    assert refused(world, [*wanted, *elsewhere]) >= {item.address for item in elsewhere}
+    turned = [replace(item, tls_implicit=not item.tls_implicit, open=True) for item in doors.values()]
+    assert refused(world, [*wanted, *turned]) >= {item.address for item in turned}
+    gone = {"removed": frozenset({plain.address})}
+    assert refused(world, wanted, door=("http", port), **gone) == {plain.address}
+    assert refused(world, wanted, door=("http", 18000), **gone) == {plain.address}
+    assert refused(world, wanted, door=("https", 443), **gone) == set()
+    both = replace(plain, bind=(*plain.bind, "[::]:18080"), open=True)
+    assert refused(world, [*wanted, both], door=("http", port)) == set()
+
+
+def stored(world):
+    found = world.call("GET", f"/api/settings/keys?prefixes={RELAY}&keys={RELAY}")["data"]
+    return {key: value for key, value in found.items() if key.startswith(RELAY)}
+
+
+LISTED = [
+    Setting(f"settings/{RELAY}.0.if", "rcpt_domain = 'a'"),
+    Setting(f"settings/{RELAY}.0.then", "true"),
+    Setting(f"settings/{RELAY}.1.else", "false"),
+]
+
+
+@pytest.mark.parametrize("value", [None, "false"])
+def test_l14_a_list_becomes_one_value_or_none(world, value):
+    world.apply(LISTED)
+    wanted = [Setting(f"settings/{RELAY}", value)]
+    assert {item.status for item in world.apply(wanted).values()} == {Status.DONE}
+    assert stored(world) == ({} if value is None else {RELAY: value})
+    assert world.plan(wanted).changes == ()
+
+
+def test_l14_one_value_becomes_a_list(world):
+    world.apply([Setting(f"settings/{RELAY}", "true")])
+    assert {item.status for item in world.apply(LISTED).values()} == {Status.DONE}
+    assert RELAY not in stored(world)
+    assert world.plan(LISTED).changes == ()
+
+
+def test_l14_an_empty_yaml_list_clears():
+    assert Stalwart.model_validate({"settings": {RELAY: []}}).settings == {RELAY: None}
+
+
+def test_l1_an_account_without_a_role_comes_back_without_one(world):
+    wanted = [DOMAIN, Account("till@mana.how", "till", "till@mana.how", None, ())]
+    assert {item.status for item in world.apply(wanted).values()} == {Status.DONE}
+    assert not world.principal("till").get("roles")
+    assert world.plan(wanted).changes == ()
