@@ -31,6 +31,10 @@ UNUSABLE = Unreadable("its secret can't be used")
 """The verdict on a password that `revealed` has reported."""
 
 _SLOWEST = 2_000_000  # rounds; verifying more takes seconds and is nobody's intention
+_SLOWEST_BSDI = 100_000  # rounds of DES, which may be computed in Python; 725 are usual
+_SLOWEST_BCRYPT = 16  # doublings: four seconds; 10 to 12 are usual
+_SLOWEST_SCRYPT = 22  # doublings; 15 to 17 are usual
+_LARGEST = 1 << 20  # KiB of memory, and of all passes over it four times that; 64 MiB are usual
 _MOST_THREADS = 8  # so that many cores do not take the memory of a small container
 _QUIET = 1.0  # seconds after which a person is told how far it is
 
@@ -150,10 +154,36 @@ def matches(value: str, stored: str) -> bool | None:
     if is_hash or not stored_hash:
         return is_hash == stored_hash and hmac.compare_digest(wanted.encode(), kept.encode())
     verify = next(verifier for prefix, verifier in _VERIFIERS if kept.startswith(prefix))
+    if _costs_too_much(kept.removeprefix("{CRYPT}")):
+        return None
     try:
         return verify(wanted, kept)
     except (ValueError, TypeError, binascii.Error, MemoryError):
         return None
+
+
+def _costs_too_much(stored: str) -> bool:
+    """Whether a hash asks for more time or memory than one that is meant well: a server could hold us up with it."""
+    name, _, rest = stored.removeprefix("$").partition("$")
+    said = {key: int(number[:19]) for key, number in reversed(re.findall(r"\b([a-z]+)=(\d+)", rest))}
+    first = int("0" + re.sub(r"\D.*", "", rest[:19], flags=re.DOTALL))
+    if stored.startswith("_"):
+        return _little_endian(stored[1:5]) > _SLOWEST_BSDI
+    if name.startswith("argon2"):
+        memory, passes, lanes = (said.get(key, 1) for key in "mtp")
+        return max(memory, lanes << 12) > _LARGEST or memory * passes > 4 * _LARGEST or passes > _SLOWEST
+    if name == "scrypt":
+        doublings, block, lanes = said.get("ln", 0), said.get("r", 1), said.get("p", 1)
+        return doublings > _SLOWEST_SCRYPT or block * lanes << doublings > 4 * _LARGEST  # blocks of 128 bytes
+    if name.startswith("2"):
+        return first > _SLOWEST_BCRYPT
+    return (first if name == "sha1" else said.get("rounds", said.get("i", 0))) > _SLOWEST
+
+
+def _little_endian(text: str) -> int:
+    """Read a number as crypt(3) writes it, six bits a character."""
+    digits = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    return sum(digits.find(character) << 6 * place for place, character in enumerate(text))
 
 
 _CRYPTS = {"$6": "sha512_crypt", "$5": "sha256_crypt", "$s": "sha1_crypt", "$1": "md5_crypt", "_": "bsdi_crypt"}
@@ -162,9 +192,6 @@ _loading = threading.Lock()  # passlib loads a scheme, and what computes it, at 
 
 
 def _crypt(value: str, stored: str) -> bool | None:
-    rounds = re.match(r"\$[56]\$rounds=(\d+)", stored)
-    if rounds and int(rounds[1]) > _SLOWEST:
-        return None
     with _loading:
         from passlib import hash as hashes  # type: ignore[import-untyped]
 
@@ -197,13 +224,9 @@ def _phc(value: str, stored: str) -> bool | None:
     digest = _unpadded(wanted)
     if name.startswith("pbkdf2"):
         algorithm = name.partition("-")[2] or "sha1"
-        if int(options["i"]) > _SLOWEST:
-            return None
         found = hashlib.pbkdf2_hmac(algorithm, value.encode(), _unpadded(salt), int(options["i"]), len(digest))
     else:
         cost, block, lanes = 1 << int(options["ln"]), int(options["r"]), int(options["p"])
-        if cost * block > 1 << 22:  # 512 MiB
-            return None
         memory = 256 * cost * block
         found = hashlib.scrypt(
             value.encode(), salt=_unpadded(salt), n=cost, r=block, p=lanes, maxmem=memory, dklen=len(digest)

@@ -13,7 +13,7 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
+from passlib.hash import bsdi_crypt, md5_crypt, sha1_crypt, sha256_crypt, sha512_crypt
 
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable
@@ -343,3 +343,36 @@ def test_l12_hashes_of_old_crypts_are_verified_and_come_back():
 def test_l12_a_clear_value_that_only_looks_like_a_hash_is_compared_as_it_is_typed():
     assert passwords.matches("{SHA384}x", passwords.hashed("{PLAIN}{SHA384}x")) is True
     assert passwords.matches("{SHA384}x", passwords.hashed("x")) is False
+
+
+COSTLY = (
+    "$2b$31$" + "a" * 53,
+    "$argon2id$v=19$m=8000000,t=3,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$argon2id$v=19$m=8,t=4000000,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$argon2id$v=19$m=65536,t=9999999999999999999999,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$argon2id$v=19$m=8000000,t=3,p=1$m=1,t=1$aGFzaGhhc2hoYXNo",
+    "$sha1$4000000000$salt$" + "a" * 28,
+    "$sha1$" + "9" * 5000 + "$salt$" + "a" * 28,
+    "_zzzz" + "a" * 15,
+    "$scrypt$ln=99999999999,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$scrypt$ln=14,r=8,p=100000000$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$pbkdf2-sha512$i=2000000000$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo",
+    "$6$rounds=999999999$salt$" + "a" * 86,
+)
+
+
+@pytest.mark.parametrize("stored", COSTLY)
+def test_t11_a_server_can_t_hold_us_up_with_a_hash(stored):
+    assert passwords.matches("one-of-ours", stored) is None
+
+
+def test_t11_hashes_of_usual_cost_are_verified():
+    for stored in (
+        PasswordHasher().hash("one-of-ours"),
+        bcrypt.hashpw(b"one-of-ours", bcrypt.gensalt(12)).decode(),
+        sha512_crypt.using(rounds=100_000).hash("one-of-ours"),
+        sha1_crypt.using(rounds=20_000).hash("one-of-ours"),
+        bsdi_crypt.hash("one-of-ours"),
+    ):
+        assert passwords.matches("one-of-ours", stored) is True
+        assert passwords.matches("another", stored) is False
