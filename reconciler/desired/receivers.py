@@ -34,7 +34,7 @@ def receivers(
     for target in targets:
         for where, refs in sources[target](spec, overrides):
             found[_through(where, routes)].update(resolve(spec, ref) for ref in refs)
-    return tuple(Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if refs)
+    return tuple(Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs)
 
 
 def _to_stalwart(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:
@@ -78,7 +78,7 @@ def _origin(url: str) -> str:
     try:
         found = parse(url, ("http", "https", "tcp", "ssh"))
     except NoAddress:
-        return "an address that is none"  # nothing is sent there
+        return ""  # nothing is sent there, and the target says why
     return f"{found.scheme}://{found.authority}"
 
 

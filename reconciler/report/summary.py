@@ -128,8 +128,10 @@ def conclusion(plan: Plan) -> str:
     elif plan.complete and not stopping(plan):
         line = f"Nothing to do: {_many(plan.unchanged)} {'is' if plan.unchanged == 1 else 'are'} as they should be."
         line = line.replace("is as they", "is as it")
-    else:
+    elif plan.unchanged:
         line = f"Nothing to do in what could be planned. {unchanged}"
+    else:
+        line = "Nothing could be planned."
     return " ".join([line, *_provisos(plan, number)])
 
 
