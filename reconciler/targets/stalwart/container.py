@@ -75,7 +75,8 @@ class ConfigFile:
 class Container:
     """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine.
 
-    ``environment`` has the names of its variables that say something, never a value.
+    ``environment`` has the names of its variables that say something, never a value; ``started`` is when its process
+    was, as the engine writes it.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Container:
     local: bool = True  # the engine runs on this machine, so a published port is a port of ours
     environment: frozenset[str] = frozenset()
     id: str = ""
+    started: str = ""
 
     @property
     def service(self) -> str:
@@ -184,6 +186,7 @@ def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
         local=local,
         environment=frozenset(_variables(config.get("Env") or ())),
         id=raw.get("Id") or "",
+        started=str((raw.get("State") or {}).get("StartedAt") or ""),
     )
 
 

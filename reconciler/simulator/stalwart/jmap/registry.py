@@ -242,9 +242,10 @@ def _blank(kind: Kind) -> Any:
 def _merged(kind: Kind, value: Any) -> Any:
     """Fill up a default that says only what differs from the defaults below it."""
     if kind.base == "object":
-        whole = new(kind.of, value.get("@type"))
-        inner = fields_of(kind.of, whole)
-        return whole | {key: _merged(inner[key], item) for key, item in value.items() if key in inner}
+        whole = of_old(kind.of, new(kind.of, value.get("@type")))
+        inner = _by_wire(kind.of, whole)
+        named = ((inner[name], item) for name, item in value.items() if name in inner)
+        return whole | {key: _merged(found, item) for (key, found), item in named}
     if kind.base in ("list", "map"):
         item_kind = kind.item or Kind("object", kind.of)
         return {key: _merged(item_kind, item) for key, item in value.items()}
