@@ -212,7 +212,7 @@ def refusal(name: str) -> tuple[str, str] | None:
         return None
     if name in _table()["refused"]:
         return _REFUSED[_table()["refused"][name]]
-    return "is no object of the server", _near(name, _table()["objects"])
+    return "is no object of the server", f"{_near(name, _table()['objects'])} {_speaks()}"
 
 
 def _near(name: str, known: Iterator[str] | Mapping[str, Any]) -> str:
@@ -221,6 +221,11 @@ def _near(name: str, known: Iterator[str] | Mapping[str, Any]) -> str:
     lower = {item.lower(): item for item in known}
     found = get_close_matches(name.lower(), list(lower), 1)
     return f"did you mean {lower[found[0]]}?" if found else f"known are {', '.join(sorted(lower.values())[:40])}"
+
+
+def _speaks() -> str:
+    """Say for which release the table speaks; a plan goes by what the server itself has."""
+    return f"(the names are those of Stalwart {_table()['release']})"
 
 
 def _of(name: str, variant: str | None) -> str:
@@ -256,7 +261,7 @@ def _listed(names: Mapping[str, Any]) -> str:
 def _property(known: Mapping[str, Type], field: str, what: str) -> Type:
     kind = known.get(field)
     if kind is None:
-        raise Misfit(f"is no property of {what}", _near(field, known))
+        raise Misfit(f"is no property of {what}", f"{_near(field, known)} {_speaks()}")
     if kind.server_set:
         raise Misfit("is set by the server alone", "take it away")
     if kind.enterprise:

@@ -129,7 +129,8 @@ def _kinds(own: Mapping[str, Kind], fields: Mapping[str, Any]) -> dict[str, Kind
 
 def _bare(kind: Mapping[str, Any]) -> Any:
     """Return what a type is, without its limits."""
-    found = {key: value for key, value in kind.items() if key not in (*_LIMITS, "keyClass")}
+    left_out = (*_LIMITS, "keyClass", *(("format",) if kind.get("type") == "string" else ()))  # a text is a text
+    found = {key: value for key, value in kind.items() if key not in left_out}
     return json.dumps({key: _bare(it) if isinstance(it, Mapping) else it for key, it in found.items()}, sort_keys=True)
 
 
