@@ -23,6 +23,7 @@ from reconciler.targets.stalwart.container import Container, Docker, DockerUnrea
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
+from reconciler.targets.stalwart.moved import store_too_old
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.url import Address
 
@@ -129,7 +130,8 @@ class Stalwart:
             self._found = self._detected(reveal)
             return self._observed(wanted, reveal, self._found)
         except ReconcilerError as error:
-            return self._unread(error.problems)
+            old = store_too_old(self._docker) if self._found is None else None
+            return self._unread((old, *error.problems) if old else error.problems)
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Carry out the changes of one phase. Raises `TargetUnreadable` when the server is not one we drive."""

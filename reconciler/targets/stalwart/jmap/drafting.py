@@ -116,6 +116,10 @@ def _depending(writes: Sequence[Write], told: Mapping[str, str]) -> Iterator[tup
     made = {f"#{it.id}": it.changes[0].address for it in writes if it.verb == "create" and it.changes}
     lost = {name: address for name, address in made.items() if address in told}
     for write in writes:
+        part = next((it.address for it in write.changes if it.address in told), "") if write.verb == "create" else ""
+        for change in write.changes if part else ():
+            if change.address not in told:
+                yield change.address, f"can't have {part}, without which the object is not made"
         for name in references(write, lost):
             for change in write.changes:
                 if change.address not in told:

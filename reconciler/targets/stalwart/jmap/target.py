@@ -33,6 +33,7 @@ from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.jmap.run import Run, read_registry, reading_of, unheard
 from reconciler.targets.stalwart.jmap.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
+from reconciler.targets.stalwart.moved import tag_moved
 from reconciler.targets.stalwart.survey import Omissions, Survey, is_lost, refuse_empty
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -113,7 +114,14 @@ class StalwartJmap:
         lost = is_lost(wanted, live) and not api.unread
         stranger = None if lost else unknown_administrator(connection, wanted)
         told = (unrecoverable(container) if container else None, self._recognition.problem(connection.where, container))
-        known = (found.problem, *told, stranger, *self._checks.problems(), self._pending.problem)
+        known = (
+            found.problem,
+            *told,
+            tag_moved(container, "jmap"),
+            stranger,
+            *self._checks.problems(),
+            self._pending.problem,
+        )
         return Observation(
             TARGET,
             live=live,

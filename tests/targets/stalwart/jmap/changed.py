@@ -67,7 +67,7 @@ def change(found: Document, seed: random.Random) -> str:  # noqa: PLR0911 (a lin
         case 2:
             properties["neededNew"] = copy.deepcopy(NEEDED)
             return f"needs {shape}.neededNew"
-        case 3 if name:
+        case 3 if name and shape != "x:Rate":  # which can't hold itself
             properties[name]["type"] = copy.deepcopy(seed.choice(TYPES))
             fields.get("defaults", {}).pop(name, None)
             return f"makes {shape}.{name} a {properties[name]['type']}"
