@@ -106,6 +106,11 @@ class Client:
         with self.reaching() as client:
             return dict(client.inspect_container(_named(container)))
 
+    def image(self, reference: str) -> Mapping[str, Any]:
+        """Return what the engine tells of an image that it has."""
+        with self.reaching() as client:
+            return dict(client.inspect_image(reference))  # type: ignore[no-untyped-call]
+
     def archive(self, container: str, path: str, largest: int) -> bytes | None:
         """Return the beginning of the archive (tar) of a file or directory in a container; None where there is none.
 

@@ -294,7 +294,7 @@ class Stack:
 
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
-        from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, Stalwart
+        from reconciler.targets.stalwart import ADMINISTRATOR, PENDING, RELEASE, Stalwart
         from reconciler.targets.stalwart.jmap.password_checks import FILE, PasswordChecks
 
         target, settings, due = self.spec.targets.stalwart, self.settings, self.choice.check_passwords
@@ -315,6 +315,8 @@ class Stack:
             hide=self.secrets.hide,
             checks=PasswordChecks(settings.data / FILE, url, timedelta(0) if due is True else due or None),
             pending=settings.data / f"{PENDING}-{self.name}.json",
+            release=target.release,
+            recognised=settings.data / f"{RELEASE}-{self.name}.json",
             progress=self.progress,
         )
 

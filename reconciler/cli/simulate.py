@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
     default="rest",
     help="Which Stalwart: 0.15 (rest) or 0.16 (jmap).",
 )
+@click.option(
+    "--schema",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Another release's schema, as its /api/schema answers: jmap is judged by it.",
+)
 @session.command
-def command(session: Session, *, port: int | None, generation: Generation) -> int:
+def command(session: Session, *, port: int | None, generation: Generation, schema: Path | None) -> int:
     """Serve simulated systems for this directory until Ctrl-C.
 
     Stalwart starts empty, Cloudflare has the directory's zones without a record, two name servers show what is there,
@@ -39,7 +45,7 @@ def command(session: Session, *, port: int | None, generation: Generation) -> in
     directory = session.directory()
     project = _project(directory)
     values = _secrets(directory, project)
-    stage = _stage(directory, project, values, port, generation)
+    stage = _stage(directory, project, values, port, generation, schema=_document(schema) if schema else None)
     if stage.project is not None and not stage.project.file.exists():
         summary = "there is no such file, so the simulator knows no containers"
         raise ReconcilerError(Problem(str(stage.project.file), summary, "correct targets.compose.file, or remove it"))
@@ -89,6 +95,8 @@ def _stage(
     values: dict[str, str],
     port: int | None,
     generation: Generation,
+    *,
+    schema: Mapping[str, Any] | None,
 ) -> Stage:
     from reconciler.simulator.stage import DEFAULT_BREVO_KEY, DEFAULT_TOKEN, PORTS, Stage
 
@@ -103,8 +111,28 @@ def _stage(
         admin_password=admin or "",
         brevo_key=next((value for ref in keys if (value := _value(ref, values))), DEFAULT_BREVO_KEY),
         ports=range(port, port + PORTS) if port else (0,) * PORTS,
-        generation=generation,
+        generation=generation if schema is None else "jmap",
+        schema=schema,
     )
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    """Read a schema, compressed or not. Raises `ReconcilerError` for what is none."""
+    import gzip
+    import json
+
+    from reconciler.simulator.stalwart.jmap.schema import judging
+
+    try:
+        content = path.read_bytes()
+        found: Mapping[str, Any] = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+        judging(found)
+    except OSError as error:
+        raise ReconcilerError(Problem(str(path), f"can't be read: {error.strerror}", "correct --schema")) from None
+    except (ValueError, EOFError, LookupError, TypeError, AttributeError, RecursionError):
+        hint = "name a file with what a server from 0.16 answers at /api/schema"
+        raise ReconcilerError(Problem(str(path), "is no schema of a Stalwart", hint)) from None
+    return found
 
 
 def _value(ref: SecretRef, values: dict[str, str]) -> str | None:

@@ -104,7 +104,8 @@ _TYPE = re.compile(
 
 
 @functools.cache
-def _type(text: str) -> Type:
+def type_of(text: str) -> Type:
+    """Read a type as the table writes it: ``set(text)``, ``uint[1..100]?``, ``object:Rate``."""
     match = _TYPE.fullmatch(text)
     if match is None:
         raise AssertionError(text)
@@ -112,7 +113,7 @@ def _type(text: str) -> Type:
     return Type(
         match["many"] or match["base"],
         match["of"] or "",
-        _type(match["item"]) if match["many"] else None,
+        type_of(match["item"]) if match["many"] else None,
         float(low) if low else None,
         float(high) if high else None,
         optional="?" in flags,
@@ -125,6 +126,11 @@ def _type(text: str) -> Type:
 def _table() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(File(__file__).with_name("objects_table.json").read_text("utf-8"))
     return table
+
+
+def table() -> Mapping[str, Mapping[str, Any]]:
+    """Return the table's parts: ``objects``, ``shapes``, ``unions`` and ``enums``."""
+    return _table()
 
 
 def names() -> tuple[str, ...]:
@@ -157,7 +163,7 @@ def variants(name: str) -> Mapping[str, str | None]:
 def properties(name: str, variant: str | None = None) -> dict[str, Type]:
     """Return the properties of an object, of one of its types where it has several."""
     shape = variants(name).get(variant or "") if variants(name) else name
-    return {key: _type(text) for key, text in _table()["shapes"].get(shape, {}).items()}
+    return {key: type_of(text) for key, text in _table()["shapes"].get(shape, {}).items()}
 
 
 def key_parts(name: str, entry: str) -> dict[str, str]:
@@ -206,7 +212,7 @@ def refusal(name: str) -> tuple[str, str] | None:
         return None
     if name in _table()["refused"]:
         return _REFUSED[_table()["refused"][name]]
-    return "is no object of the server", _near(name, _table()["objects"])
+    return "is no object of the server", f"{_near(name, _table()['objects'])} {_speaks()}"
 
 
 def _near(name: str, known: Iterator[str] | Mapping[str, Any]) -> str:
@@ -215,6 +221,11 @@ def _near(name: str, known: Iterator[str] | Mapping[str, Any]) -> str:
     lower = {item.lower(): item for item in known}
     found = get_close_matches(name.lower(), list(lower), 1)
     return f"did you mean {lower[found[0]]}?" if found else f"known are {', '.join(sorted(lower.values())[:40])}"
+
+
+def _speaks() -> str:
+    """Say for which release the table speaks; a plan goes by what the server itself has."""
+    return f"(the names are those of Stalwart {_table()['release']})"
 
 
 def _of(name: str, variant: str | None) -> str:
@@ -250,7 +261,7 @@ def _listed(names: Mapping[str, Any]) -> str:
 def _property(known: Mapping[str, Type], field: str, what: str) -> Type:
     kind = known.get(field)
     if kind is None:
-        raise Misfit(f"is no property of {what}", _near(field, known))
+        raise Misfit(f"is no property of {what}", f"{_near(field, known)} {_speaks()}")
     if kind.server_set:
         raise Misfit("is set by the server alone", "take it away")
     if kind.enterprise:

@@ -93,14 +93,18 @@ class Stage:
         latency: float = 0.0,
         ports: Sequence[int] = (0,) * PORTS,
         generation: Generation = "rest",
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
-        """Set the stage; ``ports`` are as `PORTS` counts them, 0 takes a free one."""
+        """Set the stage; ``ports`` are as `PORTS` counts them, 0 takes a free one.
+
+        ``schema`` is that of another release from 0.16, which its server is then judged by.
+        """
         zones = tuple(zones)
         self.project = project
         self.docker = Docker()
         self.cloudflare = Cloudflare(zones, tokens={token: Token()})
         self.generation = generation
-        self.stalwart = _server(generation, admin_password)
+        self.stalwart = _server(generation, admin_password, schema=schema)
         self.dns = NameServers(self.cloudflare.shown, ports[4:])
         self.brevo = Brevo(zones, self.dns.values, keys=(brevo_key,))
         self.docker.files = self._file
@@ -273,10 +277,12 @@ class Stage:
         return json.dumps(self.stalwart.config).encode() if is_config else None
 
 
-def _server(generation: Generation, password: str, *, configured: bool = True) -> StalwartRest | StalwartJmap:
+def _server(
+    generation: Generation, password: str, *, configured: bool = True, schema: Mapping[str, Any] | None = None
+) -> StalwartRest | StalwartJmap:
     if generation == "jmap":
         environment = {"STALWART_RECOVERY_ADMIN": f"admin:{password}"} if password else {}
-        return StalwartJmap(environment=environment, configured=configured, open_ports=True)
+        return StalwartJmap(environment=environment, configured=configured, open_ports=True, schema=schema)
     environment = {"STALWART_ADMIN_PASSWORD": password} if password else {}
     return StalwartRest(environment=environment, open_ports=True)
 

@@ -41,6 +41,7 @@ class StalwartTarget(Model):
     container: Text | None = None
     recovery: SecretIfAny = None
     generation: Literal["rest", "jmap"] | None = None
+    release: Literal["0.16", "1"] | None = None
     allow_plain_http: Flag = False
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from reconciler.targets.stalwart.container import Container, Docker, DockerUnrea
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
+from reconciler.targets.stalwart.moved import store_too_old
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.url import Address
 
@@ -35,6 +36,9 @@ ADMINISTRATOR = "stalwart-administrator"
 
 PENDING = "stalwart-pending"
 """How the file begins, in the data directory, that says what a server from 0.16 stored and may not go by."""
+
+RELEASE = "stalwart-release"
+"""How the file begins, in the data directory, that says which release a server from 0.16 was."""
 
 _VERSIONS = {
     Mode.REST: "up to 0.15 (REST)",
@@ -51,7 +55,8 @@ class Stalwart:
     engine ``docker_host`` (None: the environment's). ``setup`` is what a server without any configuration is set up
     with, ``kept`` the file for the administrator that it then answers. ``hide`` is told what nobody may be shown,
     ``checks`` knows which passwords may be tried, ``pending`` is the file that says what was stored and may not be in
-    force, ``progress`` tells a person what is waited for.
+    force, ``progress`` tells a person what is waited for. ``release`` refuses others from 0.16 (``0.16``, ``1``);
+    ``recognised`` is the file that remembers which one it was.
     """
 
     name = TARGET
@@ -72,6 +77,8 @@ class Stalwart:
         hide: Callable[[SecretRef, str], None] = lambda _ref, _value: None,
         checks: PasswordChecks | None = None,
         pending: Path | None = None,
+        release: str | None = None,
+        recognised: Path | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
@@ -95,17 +102,26 @@ class Stalwart:
         self._found: Mode | None = None  # by the last observation
         self._rest = StalwartRest(self._connect, self._docker, progress)
         self._checks, self._domain = checks or PasswordChecks(), setup.domain
-        self._pending = pending
+        self._pending, self._release = pending, (recognised, release)
         self._bootstrap = Bootstrap(self._connect, self._docker, setup, self._administrator, progress)
 
     @functools.cached_property
     def _jmap(self) -> StalwartJmap:
         """The newer generation, imported where it is needed."""
         from reconciler.targets.stalwart.jmap.pending import Pending
+        from reconciler.targets.stalwart.jmap.recognition import Recognition
         from reconciler.targets.stalwart.jmap.target import StalwartJmap
 
-        pending = Pending(self._pending, self.url)
-        return StalwartJmap(self._connect, self._docker, self._progress, self._checks, self._domain, pending=pending)
+        file, only = self._release
+        return StalwartJmap(
+            self._connect,
+            self._docker,
+            self._progress,
+            self._checks,
+            self._domain,
+            pending=Pending(self._pending, self.url),
+            recognition=Recognition(file, self.url, only),
+        )
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
         """Read what is live. A request without credentials tells the generation first, whatever is declared."""
@@ -114,7 +130,8 @@ class Stalwart:
             self._found = self._detected(reveal)
             return self._observed(wanted, reveal, self._found)
         except ReconcilerError as error:
-            return self._unread(error.problems)
+            old = store_too_old(self._docker) if self._found is None else None
+            return self._unread((old, *error.problems) if old else error.problems)
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Carry out the changes of one phase. Raises `TargetUnreadable` when the server is not one we drive."""

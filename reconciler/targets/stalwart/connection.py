@@ -252,8 +252,24 @@ class Connection:
         """Ask with another login, exactly once. Raises `TargetUnreadable` when no answer comes."""
         return self._exchange("GET", path, {}, None, Credentials(username, password))
 
-    def send(self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None) -> Answer:
-        """Send a request as our user, and return an answer that is about the request itself.
+    def leads_to(self, path: str) -> str:
+        """Return where the server sends who asks for a path as our user; "" where it does not. It is not followed.
+
+        Raises `TargetUnreadable` as `send` does.
+        """
+        answer = self.send("GET", path, moved=True)
+        return answer.headers.get("location", "") if 300 <= answer.status < 400 else ""  # noqa: PLR2004 (HTTP)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        moved: bool = False,
+    ) -> Answer:
+        """Send a request as our user, and return an answer that is about the request itself; ``moved`` takes redirects.
 
         Raises `AnswerLost` when it was sent and no answer came, `TargetUnreadable` for whatever stands between us
         and the API: the network, credentials, bans.
@@ -261,7 +277,7 @@ class Connection:
         for credentials in self.login.candidates(self.reveal):
             answer = self._patient(method, path, params or {}, body, credentials)
             if answer.status != 401:  # noqa: PLR2004 (HTTP)
-                answer = self._checked(answer)
+                answer = answer if moved and answer.status // 100 == 3 else self._checked(answer)  # noqa: PLR2004 (HTTP)
                 self.login.accepted = credentials
                 return answer
             self.login.refuse(credentials)

@@ -9,14 +9,14 @@ import re
 import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from reconciler.docker import Client, NotThere
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.stalwart.connection import recovery
-from reconciler.targets.stalwart.release import KNOWN
+from reconciler.targets.stalwart.release import PINS
 
 _CONFIG_LIMIT = 1 << 20  # bytes of config.toml; a real one has a few thousand
 _TIMEOUT = 10  # seconds for one answer of the engine
@@ -24,6 +24,7 @@ _STOP = 30  # seconds that Stalwart gets to stop before it is killed
 CONFIG, DATA = "/etc/stalwart/config.json", "/var/lib/stalwart"  # of 0.16: where its data store is, and the store
 RECOVERY = "STALWART_RECOVERY_ADMIN"  # user:password of who gets in whatever the server has lost
 _HEAD = 1 << 16  # bytes of a directory's archive that are looked at; only the first file matters
+_LAST = 200  # lines of the log of a server that ends at once
 _LINES = 5000  # of the log; the one-time password is printed at the start
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -75,7 +76,8 @@ class ConfigFile:
 class Container:
     """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine.
 
-    ``environment`` has the names of its variables that say something, never a value.
+    ``environment`` has the names of its variables that say something, never a value; ``started`` is when its process
+    was, as the engine writes it; ``newer`` says which image its tag means by now, where that is another one.
     """
 
     name: str
@@ -89,6 +91,8 @@ class Container:
     local: bool = True  # the engine runs on this machine, so a published port is a port of ours
     environment: frozenset[str] = frozenset()
     id: str = ""
+    started: str = ""
+    newer: str = ""
 
     @property
     def service(self) -> str:
@@ -132,7 +136,9 @@ class Docker:
             return container, None
 
     def _inspected(self, engine: Client) -> Container:
-        return _container(self.name, engine.inspect(self.name), local=not engine.remote)
+        raw = engine.inspect(self.name)
+        container = _container(self.name, raw, local=not engine.remote)
+        return replace(container, newer=_newer(engine, raw)) if floats(container) else container
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -149,6 +155,11 @@ class Docker:
             found = engine.inspect(self.name)
             started = datetime.fromisoformat(found["State"]["StartedAt"])
             return engine.log(found["Id"], _LINES, started.replace(microsecond=0, tzinfo=None))
+
+    def last_words(self) -> tuple[Container, str]:
+        """Look at the container, and read its last lines, of an earlier start too. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            return self._inspected(engine), engine.log(self.name, _LAST)
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
@@ -169,6 +180,31 @@ class Docker:
             raise DockerUnreachable(f"Docker answers what can't be understood about {self.name}") from error
 
 
+def floats(container: Container) -> bool:
+    """Whether a container's image is named by a tag that means another one from time to time."""
+    tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", tag) is None
+
+
+def _newer(engine: Client, raw: Mapping[str, Any]) -> str:
+    """Say which image the tag of a container means by now: its release, or its day; "" where it is the same."""
+    with contextlib.suppress(TargetUnreadable):  # an image can be removed while its container runs
+        image = engine.image((raw.get("Config") or {}).get("Image") or "")
+        labels = (image.get("Config") or {}).get("Labels") or {}
+        if image.get("Id") and raw.get("Image") and image["Id"] != raw["Image"]:
+            told = labels.get("org.opencontainers.image.version")
+            return f"release {told}" if told else f"the image of {str(image.get('Created') or 'another day')[:10]}"
+    return ""
+
+
+def keeper(container: Container) -> str:
+    """Say which generation keeps its data where the container has volumes: ``rest`` or ``jmap``."""
+    kept = [mount for mount in container.mounts if not mount.anonymous]
+    older = any(_covers(mount, path) for mount in kept for _, paths in _KEPT[1:] for path in paths)
+    newer = any(_covers(mount, path) for mount in kept for path in _KEPT[0][1])
+    return "rest" if older and not newer else "jmap"
+
+
 def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
     config = raw.get("Config") or {}
     endpoints = ((raw.get("NetworkSettings") or {}).get("Networks") or {}).values()
@@ -184,6 +220,7 @@ def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
         local=local,
         environment=frozenset(_variables(config.get("Env") or ())),
         id=raw.get("Id") or "",
+        started=str((raw.get("State") or {}).get("StartedAt") or ""),
     )
 
 
@@ -269,7 +306,7 @@ def version(container: Container) -> tuple[int, int] | None:
 
 def _tested(generation: str) -> str:
     """Return what to pin where the image does not tell its version."""
-    return next(item.name for item in KNOWN if item.generation == generation)
+    return PINS[generation].name
 
 
 def _release(container: Container) -> str:
@@ -367,7 +404,7 @@ def _is_unused(mount: Mount, paths: Sequence[str]) -> bool:
 
 def _floating(container: Container, where: str, tested: str) -> Iterator[Problem]:
     name, _, tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")
-    if tag in ("", "latest") and "@" not in container.image:
+    if tag in ("", "latest") and floats(container):
         repository = container.image.removesuffix(":latest")
         pinned = f"v{_release(container) or tested}"
         yield Problem(

@@ -1,7 +1,8 @@
 """What differs between Stalwart's releases: one `Release` for each that we know, with the names of what it has.
 
 The rest of the code uses the names of 0.16.18. Where a release calls an object or a property otherwise, its entry
-here says so, and `jmap.api` translates in both directions.
+here says so, and `jmap.api` translates in both directions. From 0.16 a server says which release it is by the
+fingerprint of its schema (`schema`), and nothing else of it does (jmap-0.16.md, section 2).
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.problem import Problem, Severity
+from reconciler.targets.stalwart.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class Release:
 
     ``objects`` maps a name of ours to the release's own (``{"DkimSignature": "DkimKey"}``), ``properties`` those of an
     object, by our name of it (``{"Account": {"quotas": "limits"}}``). ``facts`` is the file, below this folder, of
-    what a fresh server of this release makes by itself.
+    what a fresh server of this release makes by itself. ``fingerprint`` is that of its schema, from 0.16. ``schema``
+    is what the server has, in our names, where that is not what we know (`schema.known`). ``good`` is the day on which
+    it was last found to work with this program, "" of one that was never.
     """
 
     name: str
@@ -30,6 +33,9 @@ class Release:
     facts: str
     objects: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    fingerprint: str = ""
+    schema: Schema | None = None
+    good: str = ""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -62,19 +68,42 @@ def _facts(file: str) -> dict[str, Any]:
     return found
 
 
-REST = Release("0.15.5", "rest", "rest/defaults.json")
-JMAP = Release("0.16.18", "jmap", "jmap/defaults.json")
+REST = Release("0.15.5", "rest", "rest/defaults.json", good="2026-11-28")
+JMAP = Release(
+    "0.16.18",
+    "jmap",
+    "jmap/defaults.json",
+    fingerprint="25gnm1_xB9bPk-puX9VTFMP1W5V-1muUWuK964-_uEw",
+    good="2026-11-28",
+)
+NEXT = replace(JMAP, name="1.0.0", fingerprint="DDhRuZ-8HWWq6-vowwroCUlG1SuhKdNxfEx6wWOH8vY", good="")
+"""A branch of August 2026 before 1.0.0, the nearest to it that was seen: what it has is asked of the server."""
 
 KNOWN = (REST, JMAP)
-"""All that we know, the oldest first."""
+"""All that this program was made for, the oldest first."""
+
+PINS: Mapping[str, Release] = {release.generation: release for release in KNOWN if release.good}
+"""What to pin today: for each generation the newest release that is known to be good, with the day it was seen so."""
+
+MOVER = "0.16.27"
+"""The release of 0.16 from which Stalwart's own program moves a store to 1.x, and to no other (releases.md)."""
+
+_SINCE_1 = ("Exchange", "OAuthGrant", "IndexQueueStatus")  # objects that no 0.16 has (releases.md)
 
 
-def unknown_release(version: tuple[int, int] | None, where: str) -> Problem | None:
-    """Warn of a server whose image says that it is newer than all that we know; None where it says nothing."""
-    newest = KNOWN[-1]
-    if version is None or version <= newest.version:
-        return None
-    told = ".".join(map(str, version))
-    summary = f"is of release {told}, which is not known here: it is read as {newest.name}, the newest known one"
-    hint = "read the plan before you apply it, or stay with the known release"
-    return Problem(where, summary, hint, Severity.WARNING)
+def recognised(fingerprint: str, schema: Schema | None = None) -> Release:
+    """Return the release with this fingerprint; one that is not known has what ``schema`` says, and a name of ours."""
+    known = {release.fingerprint: release for release in (JMAP, NEXT)}.get(fingerprint)
+    if known is JMAP:
+        return JMAP
+    found = known or replace(JMAP, name="", fingerprint=fingerprint, good="")
+    return found if schema is None else replace(found, schema=schema.ours(found.objects, found.properties))
+
+
+def line(release: Release) -> str:
+    """Return ``0.15``, ``0.16`` or ``1``: which releases store and name things alike."""
+    if release.name:
+        major, minor = release.version
+        return str(major) if major else f"{major}.{minor}"
+    later = release.schema is not None and any(map(release.schema.knows, _SINCE_1))
+    return "1" if later else "0.16"

@@ -19,6 +19,7 @@ from reconciler.resources import (
     Signature,
 )
 from reconciler.targets.stalwart.connection import TARGET
+from reconciler.targets.stalwart.schema import same_locale
 
 Objects = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """The server's own objects in the shape of ``stalwart.objects``: kind, name (``singleton``), property, value."""
@@ -68,7 +69,8 @@ class Omissions:
     def options(self, name: str, item: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
         """Note the properties of one thing that are not as usual, and that nothing in the directory can say."""
         for key, value in usual.items():
-            if key in item and item[key] != value and (item[key] or value):
+            same = key not in item or item[key] == value or same_locale(str(item[key]), str(value))
+            if not same and (item[key] or value):
                 self.note(name, f"its {key} can't be declared", "set it again on a new server")
 
     def problems(self) -> tuple[Problem, ...]:

@@ -52,7 +52,9 @@ def check_reload(store: Store, *, no_dns: bool) -> None:
 
 
 def _rate(value: Mapping[str, int] | None) -> Rate | None:
-    return None if value is None else Rate(value["count"], max(value["period"] / 1000, 1.0))
+    if value is None or not value["count"]:  # another schema may have no count
+        return None
+    return Rate(value["count"], max(value["period"] / 1000, 1.0))
 
 
 def listeners(store: Store) -> list[Listener]:

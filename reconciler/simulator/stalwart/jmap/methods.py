@@ -63,13 +63,14 @@ class Machine(Protocol):
 
 def handle(machine: Machine, caller: Caller, method: str, arguments: Arguments) -> Arguments:
     """Run one method. Raises `MethodError`."""
-    name, _, verb = method.removeprefix("x:").partition("/")
+    said, _, verb = method.removeprefix("x:").partition("/")
     if method == "Core/echo":
         return arguments
+    name = registry.called(said) or ""
     run = {"get": _get, "set": _set, "query": _query}.get(verb)
     if run is _query and registry.is_singleton(name):
         run = None
-    if run is None or not method.startswith("x:") or name not in registry.object_types():
+    if run is None or not method.startswith("x:") or not name:
         raise MethodError("unknownMethod", method)
     if machine.bootstrapping and (name != "Bootstrap" or verb == "query"):
         raise MethodError("forbidden", _BOOTSTRAP.format("modified" if verb == "set" else "accessed"))

@@ -1,12 +1,13 @@
 """The object types of Stalwart 0.16 as a table, and what may be written into them.
 
-``stalwart_objects.json`` says of each property what the released schema says: its type, whether it may be null (``?``),
+``objects.json`` says of each property what the released schema says: its type, whether it may be null (``?``),
 written only once (``!``) or never (``=``), its range, and its default. Values are kept as they look on the wire: a set
 is ``{"value": true}``, a list is ``{"0": ..}``, a variant has an ``@type``; only secrets look otherwise when read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime as dt
 import functools
@@ -14,6 +15,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +60,10 @@ class PatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The type of a property. ``of`` names an object type or an enumeration, ``item`` is what a set or map holds."""
+    """The type of a property. ``of`` names an object type or an enumeration, ``item`` is what a set or map holds.
+
+    ``wire`` is its name in another schema than the fake's own: None where it is the same, "" where it has none.
+    """
 
     base: str
     of: str = ""
@@ -69,6 +74,7 @@ class Kind:
     once: bool = False
     server_set: bool = False
     default: Any = field(default=None, hash=False, compare=False)
+    wire: str | None = None
 
 
 _NOTATION = re.compile(r"(?P<type>[^\[?!=]+)(\[(?P<low>[^.]*)\.\.(?P<high>[^\]]*)\])?(?P<flags>[?!=]*)")
@@ -95,16 +101,68 @@ def _kind(notation: str, default: Any = None) -> Kind:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The object types, their properties by the fake's own names, their variants, and the values of enumerations.
+
+    ``hidden`` are variants that the schema which counts does not have; ``called`` maps its names of objects to ours.
+    """
+
+    objects: Mapping[str, str]
+    shapes: Mapping[str, Mapping[str, Kind]]
+    variants: Mapping[str, Mapping[str, str | None]]
+    enums: Mapping[str, Sequence[str]]
+    hidden: frozenset[tuple[str, str]] = frozenset()
+    called: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def property_names(self) -> frozenset[str]:
+        """The names of all properties of all types, as they are on the wire."""
+        return frozenset(wire_name(*item) for found in self.shapes.values() for item in found.items())
+
+
 @functools.cache
-def _table() -> dict[str, dict[str, Any]]:
-    text = Path(__file__).with_name("objects.json").read_text(encoding="utf-8")
-    table: dict[str, dict[str, Any]] = json.loads(text)
-    return table
+def own_table() -> Table:
+    """Return the table of the release that the fake is."""
+    found = json.loads(Path(__file__).with_name("objects.json").read_text(encoding="utf-8"))
+    shapes = {
+        name: {key: _kind(item) if isinstance(item, str) else _kind(*item) for key, item in kinds.items()}
+        for name, kinds in found["fields"].items()
+    }
+    called = {name: name for name in found["objects"]}
+    return Table(found["objects"], shapes, found["variants"], found["enums"], called=called)
+
+
+_IN_USE: ContextVar[Table] = ContextVar("table")
+
+
+def _table() -> Table:
+    return _IN_USE.get(None) or own_table()
+
+
+@contextlib.contextmanager
+def using(table: Table) -> Iterator[None]:
+    """Judge by another table meanwhile."""
+    token = _IN_USE.set(table)
+    try:
+        yield
+    finally:
+        _IN_USE.reset(token)
+
+
+def wire_name(key: str, kind: Kind) -> str:
+    """Return what a property is called on the wire; "" where the schema has none."""
+    return key if kind.wire is None else kind.wire
 
 
 def object_types() -> Mapping[str, str]:
     """Return the object types by name: each is an ``object`` or a ``singleton``."""
-    return _table()["objects"]
+    return _table().objects
+
+
+def called(name: str) -> str | None:
+    """Return our name of an object type; None where the schema has none of this name."""
+    return _table().called.get(name)
 
 
 def is_singleton(name: str) -> bool:
@@ -112,22 +170,14 @@ def is_singleton(name: str) -> bool:
     return object_types().get(name) == "singleton"
 
 
-@functools.cache
 def fields(name: str) -> Mapping[str, Kind]:
     """Return the properties of an object type that has no variants, or of a variant."""
-    found = _table()["fields"].get(name, {})
-    return {key: _kind(item) if isinstance(item, str) else _kind(*item) for key, item in found.items()}
-
-
-@functools.cache
-def _property_names() -> frozenset[str]:
-    return frozenset(name for found in _table()["fields"].values() for name in found)
+    return _table().shapes.get(name, {})
 
 
 def variants(name: str) -> Mapping[str, str | None]:
     """Return the variants of an object type and the names of their properties' tables; the first is the default."""
-    found: Mapping[str, str | None] = _table()["variants"].get(name, {})
-    return found
+    return _table().variants.get(name, {})
 
 
 def fields_of(name: str, value: Mapping[str, Any]) -> Mapping[str, Kind]:
@@ -139,6 +189,12 @@ def fields_of(name: str, value: Mapping[str, Any]) -> Mapping[str, Kind]:
     return fields(inner) if inner else {}
 
 
+def _by_wire(name: str, value: Mapping[str, Any]) -> dict[str, tuple[str, Kind]]:
+    """Return the properties that this object has, by their names on the wire."""
+    found = ((wire_name(key, kind), (key, kind)) for key, kind in fields_of(name, value).items())
+    return {name: item for name, item in found if name}
+
+
 # ---------------------------------------------------------------------------------------------------------- defaults
 def new(name: str, variant: str | None = None) -> dict[str, Any]:
     """Return an object as it is before anything was written into it."""
@@ -148,6 +204,12 @@ def new(name: str, variant: str | None = None) -> dict[str, Any]:
     variant = variant or next(iter(found))
     inner = found[variant]
     return {"@type": variant, **(new(inner) if inner else {})}
+
+
+def of_old(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as a store has had it for long: what only new ones have to say, it has said."""
+    said = {key for key, kind in fields_of(name, value).items() if kind.wire not in (None, "", key)}
+    return {key: "said of old" if key in said and item == "" else item for key, item in value.items()}
 
 
 def default(kind: Kind) -> Any:
@@ -170,7 +232,7 @@ def _blank(kind: Kind) -> Any:
         case "uint" | "int" | "float":
             return 0
         case "enum":
-            return _table()["enums"][kind.of][0]
+            return _table().enums[kind.of][0]
         case "id":
             return NO_ID
         case _:
@@ -180,9 +242,10 @@ def _blank(kind: Kind) -> Any:
 def _merged(kind: Kind, value: Any) -> Any:
     """Fill up a default that says only what differs from the defaults below it."""
     if kind.base == "object":
-        whole = new(kind.of, value.get("@type"))
-        inner = fields_of(kind.of, whole)
-        return whole | {key: _merged(inner[key], item) for key, item in value.items() if key in inner}
+        whole = of_old(kind.of, new(kind.of, value.get("@type")))
+        inner = _by_wire(kind.of, whole)
+        named = ((inner[name], item) for name, item in value.items() if name in inner)
+        return whole | {key: _merged(found, item) for (key, found), item in named}
     if kind.base in ("list", "map"):
         item_kind = kind.item or Kind("object", kind.of)
         return {key: _merged(item_kind, item) for key, item in value.items()}
@@ -224,24 +287,26 @@ def _patch_object(kind: Kind, old: Any, pointer: list[str], value: Any, *, where
     else:
         if variants(kind.of):
             variant = value.get("@type") if isinstance(value, dict) else None
-            if variant not in variants(kind.of):
+            if variant not in variants(kind.of) or (kind.of, variant) in _table().hidden:
                 raise PatchError(where, "Missing or invalid '@type' property in object")
             old = new(kind.of, variant)
         if not isinstance(value, dict):
             raise PatchError(where, "Invalid value type for object")
         changes = {key: item for key, item in value.items() if key != "@type"}
     found = dict(old)
-    known = fields_of(kind.of, found)
-    for key, item in changes.items():
-        path = where if pointer else f"{where}/{key}".lstrip("/")
-        if key not in known:
-            strange = not pointer and key not in _property_names()
+    known = _by_wire(kind.of, found)
+    for name, item in changes.items():
+        path = where if pointer else f"{where}/{name}".lstrip("/")
+        if name not in known:
+            strange = not pointer and name not in _table().property_names
             raise PatchError(where, "Invalid key for object") if strange else PatchError(path, "Invalid property")
-        if known[key].server_set:
+        key, inner = known[name]
+        if inner.server_set:
             raise PatchError(path, "Cannot modify server set property")
-        if known[key].once and verb == "update":
+        if inner.once and verb == "update":
             raise PatchError(path, "Cannot modify read-only property")
-        found[key] = _patch(known[key], found[key], pointer[1:], item, where=path, verb=verb)
+        old_value = found[key] if key in found else default(inner)
+        found[key] = _patch(inner, old_value, pointer[1:], item, where=path, verb=verb)
     return found
 
 
@@ -328,7 +393,7 @@ def _scalar(kind: Kind, value: Any, where: str) -> Any:
 
 def _text(kind: Kind, value: str, where: str) -> str:
     """Read a property that is a text on the wire, in the form in which the server keeps it."""
-    if kind.base == "enum" and value not in _table()["enums"][kind.of]:
+    if kind.base == "enum" and value not in _table().enums.get(kind.of, (value,)):
         raise PatchError(where, f'Invalid value Str("{value}") for enum type {kind.of}.')
     if kind.base in _READERS:
         message, read = _READERS[kind.base]
@@ -413,7 +478,8 @@ _READERS: dict[str, tuple[str, Callable[[str], str]]] = {
 # ------------------------------------------------------------------------------------------------ looking at a value
 def validate(name: str, value: Mapping[str, Any]) -> list[dict[str, Any]]:
     """List what keeps an object from being stored, as the server's ``validationErrors``."""
-    return [error for key, kind in fields_of(name, value).items() for error in _invalid(key, kind, value[key])]
+    known = _by_wire(name, value).items()
+    return [error for wire, (key, kind) in known if key in value for error in _invalid(wire, kind, value[key])]
 
 
 def _invalid(key: str, kind: Kind, value: Any) -> Iterator[dict[str, Any]]:
@@ -446,13 +512,13 @@ def _inner(kind: Kind, value: Any) -> Iterator[tuple[str, Any]]:
 def references(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield what an object refers to: the type, the variant that it must have or an empty text, and the id."""
     for key, kind in fields_of(name, value).items():
-        item = value[key]
+        item = value.get(key)
         if kind.base == "id" and item not in (None, NO_ID) and not kind.server_set:
             of, _, variant = kind.of.partition("/")
             yield of, variant, item
         elif kind.base == "set" and kind.item and kind.item.base == "id":
             of, _, variant = kind.item.of.partition("/")
-            yield from ((of, variant, member) for member in item)
+            yield from ((of, variant, member) for member in item or ())
         for of, inner in _inner(kind, item):
             yield from references(of, inner)
 
@@ -460,13 +526,14 @@ def references(name: str, value: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 def render(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object as it is read: no secret can be (traps.md 17)."""
     shown = {"@type": value["@type"]} if "@type" in value else {}
-    for key, kind in fields_of(name, value).items():
+    for wire, (key, kind) in _by_wire(name, value).items():
+        item = value[key] if key in value else default(kind)
         if kind.base == "secret":
-            shown[key] = MASK
+            shown[wire] = MASK
         elif key == "otpAuth":
-            shown |= {key: MASK} if value[key] is not None else {}
+            shown |= {wire: MASK} if item is not None else {}
         else:
-            shown[key] = _shown(kind, value[key])
+            shown[wire] = _shown(kind, item)
     return shown
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import gzip
 import hashlib
+import json
 import secrets
 import string
 import threading
@@ -21,6 +23,7 @@ from typing import Any, Self
 
 from reconciler.simulator.stalwart.jmap import accounts, dkim, envelope, methods, registry
 from reconciler.simulator.stalwart.jmap import core as cores
+from reconciler.simulator.stalwart.jmap import schema as schemas
 from reconciler.simulator.stalwart.jmap.methods import Caller
 from reconciler.simulator.stalwart.jmap.session import protected_resource, session
 from reconciler.simulator.stalwart.jmap.store import (
@@ -77,7 +80,8 @@ class StalwartJmap:
     start. ``configured`` says whether there is a config.json: without one the server comes up in bootstrap mode, and
     with no recovery administrator its one-time password is in ``printed``. ``no_dns`` is a container without DNS:
     every `ReloadSettings` fails until Pyzor is off. ``trust_loopback=False`` lets loopback clients be counted and
-    banned. With ``open_ports`` the listeners are real sockets on ``listeners_host``, found in ``ports``.
+    banned. With ``open_ports`` the listeners are real sockets on ``listeners_host``, found in ``ports``. ``schema`` is
+    another release's, in place of the fake's own: by it requests are judged from the next start on.
     """
 
     def __init__(
@@ -92,8 +96,10 @@ class StalwartJmap:
         open_ports: bool = False,
         listeners_host: str = "127.0.0.1",
         clock: Callable[[], float] = time.time,
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         """Start on an empty store."""
+        self.schema = schema
         self.environment = dict(environment or {})
         self.files = dict(files or {})
         self.os_hostname = os_hostname
@@ -139,7 +145,8 @@ class StalwartJmap:
 
     def restart(self) -> None:
         """Start the process again: settings are read, defaults put in, listeners bound, caches empty."""
-        with self._lock:
+        self._table = registry.own_table() if self.schema is None else schemas.judging(self.schema)
+        with self._lock, registry.using(self._table):
             self.bootstrapping = self.config is None
             recovering = self.environment.get("STALWART_RECOVERY_MODE", "").lower() in ("1", "true")
             self.printed, self._salt = "", secrets.token_hex(8)
@@ -293,7 +300,7 @@ class StalwartJmap:
     # ------------------------------------------------------------------------------------------------------- serving
     def __call__(self, request: Request) -> Reply:
         """Answer one request. Raises `Hangup` for a banned address: the connection closes without a byte."""
-        with self._lock:
+        with self._lock, registry.using(self._table):
             if self._is_blocked(request.client):
                 raise Hangup
             self._run_tasks()
@@ -317,14 +324,23 @@ class StalwartJmap:
             case "GET", ["healthz", "live" | "ready"]:
                 body = {"type": "about:blank", "status": 200, "title": "OK", "detail": "OK"}
                 return Reply.of(body, content_type=PROBLEM)
-            case "GET", ["api", "schema", *_]:
+            case "GET", ["api", "schema", *rest]:
                 self._caller(request)
-                return Reply(302, content_type="", headers={"Location": f"/api/schema/{SCHEMA}"})
+                return self._schema("".join(rest))
             case "GET", ["api", "account"]:
                 return Reply.of(self._account(self._caller(request)), content_type=JSON)
         if self.blocks.asked_for(self.core, self.store, request.client, request.path):
             raise too_many_failures()
         raise not_found()
+
+    def _schema(self, asked: str) -> Reply:
+        """Answer with the schema of this hash, or with the way to the only one there is."""
+        found = SCHEMA if self.schema is None else schemas.fingerprint(self.schema)
+        if asked != found:
+            return Reply(302, content_type="", headers={"Location": f"/api/schema/{found}"})
+        content = gzip.compress(json.dumps(schemas.document() if self.schema is None else self.schema).encode())
+        headers = {"Content-Encoding": "gzip", "Cache-Control": "public, max-age=31536000, immutable"}
+        return Reply(200, content, JSON, headers)
 
     @property
     def _url(self) -> str:

@@ -240,7 +240,7 @@ _LISTENERS = (
 
 
 def _with(of: str, variant: str | None = None, /, **values: Any) -> tuple[str, Object]:
-    return of, registry.new(of, variant) | values
+    return of, registry.of_old(of, registry.new(of, variant)) | values
 
 
 def first_objects(roles: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, Object]]:

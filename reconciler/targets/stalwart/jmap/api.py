@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from reconciler.desired.objects import TYPE
 from reconciler.http import Answer
 from reconciler.problem import TargetUnreadable
 from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 from reconciler.targets.stalwart.release import JMAP, Release
+from reconciler.targets.stalwart.schema import key_properties
 
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
@@ -45,6 +47,10 @@ class Rejected(Exception):
     def __init__(self, summary: str, error: str = "", hint: str = "") -> None:
         super().__init__(summary)
         self.summary, self.error, self.hint = summary, error, hint
+
+
+class UnknownObject(TargetUnreadable):
+    """The server has no objects of a name that we read: perhaps another release than was thought answers."""
 
 
 class Bootstrapping(Rejected):
@@ -88,16 +94,23 @@ class Failure:
                 return f"the server has another object with this {', '.join(self.properties) or 'name'}"
             case "objectIsLinked":
                 return f"other objects refer to it: {_listed(self.linked)}"
-            case "notFound":
-                return "the server does not have it any more"
-            case "unanswered":
-                return "the server did not say whether it did this"
-            case "invalidResultReference":
-                return "what it refers to was not made"
+            case "unsupported":
+                return f"it was not sent: this release {self.description}"
+            case "notFound" | "unanswered" | "invalidResultReference":
+                return _PLAIN[self.type]
         said = [text for text in (public(self.description), *map(_invalid, self.validation)) if text]
         where = f" (in {self.object[0]})" if self.object else ""
         return f"the server answers {public(self.type)}{about}{where}" + (f": {'; '.join(said)}" if said else "")
 
+
+_PLAIN = {
+    "notFound": "the server does not have it any more",
+    "unanswered": "the server did not say whether it did this",
+    "invalidResultReference": "what it refers to was not made",
+}
+
+UNSUPPORTED = "unsupported"
+"""The error, none of the server's, of what this release does not have: it was not sent."""
 
 UNANSWERED = Failure("unanswered")
 """The fourth level: named among neither the successes nor the failures."""
@@ -110,6 +123,14 @@ class Response:
     method: str
     arguments: Mapping[str, Any]
     error: Failure | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the server does not know something that was written."""
+        if self.error is not None:
+            return self.error.type == "unknownMethod"
+        failures = (it for level in ("notCreated", "notUpdated") for it in (self.arguments.get(level) or {}).values())
+        return any(isinstance(item, Mapping) and item.get("type") == "invalidPatch" for item in failures)
 
     def created(self, creation: str) -> Mapping[str, Any] | None:
         """Return what the server chose for an object that was created, its ``id`` above all; None where it was not."""
@@ -155,8 +176,14 @@ class JmapApi:
     """The calls we need. All raise `TargetUnreadable` (nobody to talk to) or `Rejected` (declined as a whole)."""
 
     def __init__(self, connection: Connection, release: Release = JMAP) -> None:
-        """Ask through a connection; ``release`` says what the server calls what we name as 0.16.18 does."""
+        """Ask through a connection; ``release`` says what the server calls what we name as 0.16.18 does.
+
+        ``unread`` names the objects that it does not have, or not as we take them; ``state`` is the session's, which
+        is another one after each start of the server. ``surprised`` says that something was refused as unknown.
+        """
         self.connection, self.release = connection, release
+        self.unread: set[str] = set()
+        self.state, self.surprised = "", False
 
     def call(self, *calls: tuple[str, Mapping[str, Any]]) -> list[Response]:
         """Send calls such as ``("x:Domain/get", {"ids": ["b"]})`` in one request; one response each, in their order.
@@ -164,6 +191,8 @@ class JmapApi:
         Raises `Bootstrapping` when the server is in bootstrap mode and a call was about anything else, `NotFound`
         when it is no server of this generation.
         """
+        for name, args in calls:
+            self._check(name, args)
         spelled = [[*self._spelled(name, args), str(n)] for n, (name, args) in enumerate(calls)]
         body = {"using": list(_USING), "methodCalls": spelled}
         answer = self.connection.send("POST", "/jmap", body=body)
@@ -173,6 +202,7 @@ class JmapApi:
             for number, (name, _) in enumerate(calls)
         ]
         for response in responses:
+            self.surprised |= response.unknown
             if response.error and response.error.type == "forbidden" and "bootstrap" in response.error.description:
                 raise Bootstrapping(
                     "is in bootstrap mode: it has no config.json and serves no mail",
@@ -181,10 +211,30 @@ class JmapApi:
                 )
         return responses
 
+    def _check(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """See that nothing is sent that this release does not have. Raises `Rejected`."""
+        name, _, verb = method.removeprefix("x:").partition("/")
+        for part in ("create", "update") if verb == "set" else ():
+            for body in (arguments.get(part) or {}).values():
+                if why := self.objection(name, part, body):
+                    raise Rejected(why, UNSUPPORTED, "stay with a release that is known")
+
+    def objection(self, name: str, verb: str, body: Mapping[str, Any]) -> str:
+        """Say why this release does not take an object that would be created, updated or destroyed; "" where it does.
+
+        What is known to work is not looked at.
+        """
+        if self.release.schema is None:
+            return ""
+        return "; ".join(map(str, self.release.schema.objections(name, verb, body)))
+
     def _spelled(self, method: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """Put a call into the words of this release."""
         kind, _, verb = method.removeprefix("x:").partition("/")
         said, spell = dict(arguments), partial(self.release.property, kind)
+        if (schema := self.release.schema) is not None and verb == "set":
+            for part in {"create", "update"} & said.keys():
+                said[part] = {key: schema.spelled(kind, body) for key, body in said[part].items()}
         if kind in self.release.properties:
             if "properties" in said:
                 said["properties"] = list(map(spell, said["properties"]))
@@ -204,6 +254,7 @@ class JmapApi:
         if answer.status != 200:  # noqa: PLR2004 (HTTP)
             raise self._refusal(answer)
         body = answer.json()
+        self.state = str(body.get("sessionState") or "") if isinstance(body, dict) else ""
         listed = body.get("methodResponses") if isinstance(body, dict) else None
         if not isinstance(listed, list) or not all(_is_response(item) for item in listed):
             kind = answer.content_type.partition(";")[0] or "nothing"
@@ -242,7 +293,7 @@ class JmapApi:
         One request where they fit, mostly two for large servers. A get without ids is one call for a kind, but stops
         at 500 without a word; the ids that a query tells show what is missing.
         """
-        listings = {kind.name: _Listing(kind) for kind in kinds}
+        listings = {kind.name: _Listing(kind) for kind in self._readable(kinds)}
         lists = [item for item in listings.values() if not item.kind.singleton]
         due: deque[_Call] = deque(item.get() for item in listings.values())
         spare = 2 * CALLS - len(due) if len(due) + len(lists) > CALLS else CALLS - len(due)
@@ -259,13 +310,32 @@ class JmapApi:
                 elif lenient and response.error.type in ("forbidden", "unknownMethod"):
                     listings.pop(call.listing.kind.name, None)
                 else:
-                    raise TargetUnreadable(self._unreadable(call, response.error))
+                    unknown = response.error.type == "unknownMethod"
+                    raise (UnknownObject if unknown else TargetUnreadable)(self._unreadable(call, response.error))
             asked = {id(call.listing) for call in due}
             for item in listings.values():
                 due.extend(item.missing() if id(item) not in asked else ())
         for item in listings.values():
             self._whole(item)
-        return {name: list(item.found.values()) for name, item in listings.items()}
+        seen = self.release.schema.seen if self.release.schema else lambda _, item: item
+        return {name: [seen(name, it) for it in item.found.values()] for name, item in listings.items()}
+
+    def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
+        """Yield what this release has of what we read, and what its singletons must say."""
+        schema = self.release.schema
+        for kind in kinds:
+            if schema is None:
+                yield kind
+            elif not schema.knows(kind.name) or not all(
+                schema.readable(kind.name, key) for key in key_properties(kind.name) if key != TYPE or kind.properties
+            ):
+                self.unread.add(kind.name)
+            elif kind.properties:
+                found = [key for key in kind.properties if key == TYPE or schema.readable(kind.name, key)]
+                found += schema.required(kind.name) if kind.singleton else ()
+                yield replace(kind, properties=tuple(dict.fromkeys(found)) or ("id",))
+            else:
+                yield kind
 
     def _whole(self, listing: _Listing) -> None:
         if listing.lacking or len(listing.ids) < listing.total:

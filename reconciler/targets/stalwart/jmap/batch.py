@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.target import Change
-from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, Failure, JmapApi, Rejected
+from reconciler.targets.stalwart.jmap.api import CALLS, OBJECTS, UNSUPPORTED, Failure, JmapApi, Rejected
 
 _LARGEST = 8 << 20  # bytes of a request; the server takes 10 MB
 RELEASE, LATE = -1, 9
@@ -64,9 +64,11 @@ def run(api: JmapApi, writes: Iterable[Write], stopped: Callable[[], bool]) -> I
     while queue and not stopped():
         ready = []
         for write in queue:
-            if any(ref in sent and ids[ref] is None for ref in _references(write, ids)):
+            unreferred = any(ref in sent and ids[ref] is None for ref in references(write, ids))
+            why = "" if unreferred else api.objection(write.object, write.verb, write.body)
+            if unreferred or why:
                 sent.add(f"#{write.id}")
-                yield write, _UNREFERRED, {}
+                yield write, Failure(UNSUPPORTED, why) if why else _UNREFERRED, {}
             else:
                 ready.append(_resolved(write, ids))
         calls, queue = _packed(ready, ids)
@@ -112,7 +114,7 @@ def _packed(queue: Sequence[Write], ids: Mapping[str, str | None]) -> tuple[list
     open_calls: dict[tuple[Any, ...], list[Write]] = {}
     size = 0
     for position, write in enumerate(queue):
-        key = (write.object, write.verb, write.rank, frozenset(_references(write, ids)))
+        key = (write.object, write.verb, write.rank, frozenset(references(write, ids)))
         call = open_calls.get(key, [])
         begins = not call or len(call) >= OBJECTS
         length = len(json.dumps(write.body)) + len(write.id) + 16
@@ -147,22 +149,22 @@ def _merged(writes: Iterable[Write]) -> list[Write]:
     return list(merged.values())
 
 
-def _references(value: Any, creations: Collection[str]) -> Iterator[str]:
+def references(value: Any, creations: Collection[str]) -> Iterator[str]:
     """Yield the references to creations of this run that stand in a write's body, as values or as keys of a set."""
     if isinstance(value, Write):
-        yield from _references(value.body, creations)
+        yield from references(value.body, creations)
     elif isinstance(value, str):
         if value in creations:
             yield value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _references(name, creations)
-            yield from _references(inner, creations)
+            yield from references(name, creations)
+            yield from references(inner, creations)
 
 
 def _resolved(write: Write, ids: Mapping[str, str | None]) -> Write:
     """Put the ids that are known in place of references: those hold only within one request."""
-    return replace(write, body=_with_ids(write.body, ids)) if any(_references(write, ids)) else write
+    return replace(write, body=_with_ids(write.body, ids)) if any(references(write, ids)) else write
 
 
 def _with_ids(value: Any, ids: Mapping[str, str | None]) -> Any:

@@ -36,6 +36,7 @@ from reconciler.targets.stalwart.container import (
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
 from reconciler.targets.stalwart.jmap import raw_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
+from reconciler.targets.stalwart.moved import tag_moved
 from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import restart
 
@@ -167,7 +168,8 @@ class Bootstrap:
             stage = self._stage()
             self._check(connection, stage)
             notice = self._notice(connection, stage, container)
-        problems = (notice, place.problem, no_recovery(container) if container else None)
+        told = (no_recovery(container) if container else None, tag_moved(container, Mode.JMAP.generation))
+        problems = (notice, place.problem, *told)
         return Observation(
             TARGET,
             problems=tuple(problem for problem in problems if problem),

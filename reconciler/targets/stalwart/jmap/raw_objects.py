@@ -23,6 +23,7 @@ from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Registry, Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Verb, Write, bare
 from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
+from reconciler.targets.stalwart.schema import same_locale
 from reconciler.targets.stalwart.work import unusable
 
 _HARMLESS = frozenset({"date", "enum", "net"})
@@ -276,6 +277,8 @@ def _agrees(want: Any, have: Any) -> bool:
             return ref == want
         case Parts(), Parts():
             return want.keys() == have.keys() and all(_agrees(want[name], have[name]) for name in want)
+        case str(), str():
+            return want == have or same_locale(want, have)
         case tuple(), tuple():
             return len(want) == len(have) and all(map(_agrees, want, have))
     return bool(want == have)

@@ -14,7 +14,7 @@ from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Signature, 
 from reconciler.target import Change, Reveal, differences
 from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
-from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.kind import MANUAL, Effect, Raw, Reading, ResourceKind, unsaid
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
@@ -187,6 +187,8 @@ def _pem(signature: Signature, reveal: Reveal) -> str:
 
     Raises ValueError when it is not the declared one, `SecretUnreadable` when it can't be read.
     """
+    if reveal is unsaid:
+        return ""
     declared = signature.public_key if isinstance(signature.public_key, str) else None
     if signature.private_key is None:
         if declared:

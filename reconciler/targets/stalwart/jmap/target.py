@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from reconciler.problem import Problem
-from reconciler.resources import Observation, Resource
+from reconciler.resources import Live, Observation, Resource
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
-from reconciler.targets.stalwart.container import Docker, causes, look, unrecoverable, version
+from reconciler.targets.stalwart.container import Docker, Host, causes, look, unrecoverable
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, login_name, unknown_administrator, whose
 from reconciler.targets.stalwart.jmap.api import (
     Bootstrapping,
     JmapApi,
     Registry,
     Rejected,
+    UnknownObject,
 )
 from reconciler.targets.stalwart.jmap.domain import DomainKind
+from reconciler.targets.stalwart.jmap.drafting import Drafting
 from reconciler.targets.stalwart.jmap.groups_and_lists import GroupKind, MailingListKind
-from reconciler.targets.stalwart.jmap.kind import ResourceKind
+from reconciler.targets.stalwart.jmap.kind import ResourceKind, unsaid
 from reconciler.targets.stalwart.jmap.listener import ListenerKind, fresh_listeners
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.jmap.pending import Pending
 from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.jmap.run import Run, read_registry, reading_of, unheard
 from reconciler.targets.stalwart.jmap.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
-from reconciler.targets.stalwart.release import unknown_release
+from reconciler.targets.stalwart.moved import tag_moved
 from reconciler.targets.stalwart.survey import Omissions, Survey, is_lost, refuse_empty
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -56,7 +60,7 @@ class StalwartJmap:
     """Stalwart from 0.16. ``connect`` opens a connection as our user; ``docker`` is the declared container.
 
     ``checks`` knows of passwords, ``domain`` is the default domain as far as the directory tells it, ``pending`` knows
-    what is stored and perhaps not in force.
+    what is stored and perhaps not in force, ``recognition`` which release it is.
     """
 
     name = TARGET
@@ -70,16 +74,19 @@ class StalwartJmap:
         domain: str = "",
         *,
         pending: Pending | None = None,
+        recognition: Recognition | None = None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
+        self._recognition = recognition or Recognition()
         self._connect, self._docker, self._progress = connect, docker, progress
         self._checks, self._domain, self._pending = checks, domain, pending or Pending()
         self._registry: Registry | None = None
+        self._recognised = False  # whether its release was told since somebody else has changed it
         self._container = ""  # its id, as far as it is known
 
     def forget(self) -> None:
-        """Forget what was read: something else has changed the server."""
-        self._registry = None
+        """Forget what was read and which release it was: something else has changed the server."""
+        self._registry, self._recognised = None, False
 
     # ------------------------------------------------------------------------------------------------------- observe
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
@@ -94,19 +101,27 @@ class StalwartJmap:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
             looking = pool.submit(look, self._docker)
-            registry = self._registry = read_registry(JmapApi(connection), KINDS, wanted)
+            api = self._read(connection, wanted, looking)
             found = looking.result()
-        container = found.container
+        container, registry = found.container, self._registry or {}
         self._container = container.id if container else ""
         judge = Passwords(connection, self._checks, reveal, problems.append, self._container).verdict
         reading = reading_of(registry, wanted, self._domain, reveal=reveal, report=problems.append, judge=judge)
         live = list(self._pending.shown(item for kind in KINDS for item in kind.live(reading)))
         live += still_allowed(self._pending.addresses, live)
         live = ports.with_open(live, wanted, connection.host, container)
-        lost = is_lost(wanted, live)
+        problems += self._unsupported(api, wanted, live)
+        lost = is_lost(wanted, live) and not api.unread
         stranger = None if lost else unknown_administrator(connection, wanted)
-        told = (unrecoverable(container), unknown_release(version(container), connection.where)) if container else ()
-        known = (found.problem, *told, stranger, *self._checks.problems(), self._pending.problem)
+        told = (unrecoverable(container) if container else None, self._recognition.problem(connection.where, container))
+        known = (
+            found.problem,
+            *told,
+            tag_moved(container, "jmap"),
+            stranger,
+            *self._checks.problems(),
+            self._pending.problem,
+        )
         return Observation(
             TARGET,
             live=live,
@@ -119,6 +134,34 @@ class StalwartJmap:
             login=login_name(connection, reading),
         )
 
+    def _read(self, connection: Connection, wanted: Sequence[Resource], looking: Future[Host]) -> JmapApi:
+        """Read everything by the words of the release that answers; one that is remembered is not asked for again.
+
+        Raises as `observe`.
+        """
+        recognition, release, registry = self._recognition, self._recognition.release, None
+        if release is not None:
+            api = JmapApi(connection, release)
+            with contextlib.suppress(UnknownObject):
+                registry = read_registry(api, KINDS, wanted)
+        container = looking.result().container
+        if release is None or registry is None or not recognition.is_same(api.state, container):
+            now = recognition.ask(connection)
+            if registry is None or release is None or now.fingerprint != release.fingerprint:
+                api = JmapApi(connection, now)
+                registry = read_registry(api, KINDS, wanted)
+            recognition.note(api.state, container)
+        self._registry, self._recognised = registry, True
+        return api
+
+    def _unsupported(self, api: JmapApi, wanted: Sequence[Resource], live: Sequence[Live]) -> Iterator[Problem]:
+        """Yield what the release does not have of what is wanted; of a known one all is known to be there."""
+        if api.release.schema is None or self._registry is None:
+            return
+        drafting = Drafting(api.release, api.release.schema, KINDS, self._registry, frozenset(api.unread))
+        fresh, due = (reading_of(self._registry, wanted, self._domain, reveal=unsaid, report=unheard) for _ in range(2))
+        yield from drafting.problems(fresh, due, {item.resource.address: item for item in live})
+
     # --------------------------------------------------------------------------------------------------------- apply
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped) -> Iterator[Outcome]:
         """Carry out changes in as few requests as the server's limits allow, then see that they are in force.
@@ -128,12 +171,15 @@ class StalwartJmap:
         known = None if any(change.deletes for change in changes) else self._registry
         with self._connect(reveal) as connection:
             passwords = Passwords(connection, self._checks, reveal, unheard, self._container)
-            api = JmapApi(connection)
+            release = self._recognition.release if self._recognised else None
+            api = JmapApi(connection, release or self._recognition.ask(connection))
             run = Run(api, KINDS, passwords, self._progress, self._docker, self._pending, self._domain)
             try:
                 yield from run.outcomes(changes, known, stopped)
             finally:
-                self.forget()
+                self._registry = None
+                if api.surprised:
+                    self._recognition.forget()
                 self._checks.save()
 
     # --------------------------------------------------------------------------------------------------------- import
@@ -145,7 +191,7 @@ class StalwartJmap:
         from reconciler.targets.stalwart.jmap.differing import Differing, everything, tell_of_downloads
 
         with self._connect(reveal) as connection:
-            api, omissions = JmapApi(connection), Omissions(connection.where)
+            api, omissions = JmapApi(connection, self._recognition.ask(connection)), Omissions(connection.where)
             try:
                 registry = api.read(everything(KINDS), lenient=True)
                 tell_of_downloads(api, omissions)
