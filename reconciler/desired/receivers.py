@@ -34,7 +34,9 @@ def receivers(
     for target in targets:
         for where, refs in sources[target](spec, overrides):
             found[_through(where, routes)].update(resolve(spec, ref) for ref in refs)
-    return tuple(Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs)
+    return tuple(
+        Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs
+    )
 
 
 def _to_stalwart(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:
