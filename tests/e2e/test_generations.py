@@ -35,7 +35,8 @@ def test_an_empty_server_becomes_the_example(newer: Stack) -> None:
     asked = wire(newer)
     recovery = newer.secrets["STALWART_RECOVERY_ADMIN"].partition(":")[0]
     assert asked[:4] == [PROBE, (ADMIN, "read"), (recovery, "read"), (recovery, "write")]
-    assert asked[4:] == [PROBE, (ADMIN, "read")], "the declared administrator gets in, nobody else is tried"
+    assert asked[4:6] == [PROBE, (ADMIN, "read")], "the declared administrator gets in, nobody else is tried"
+    assert asked[6:] == [(ADMIN, "/api/schema")], "the process is another one: is it another release?"
     everything_is_right(newer)
     assert consumer(newer) == as_declared(newer)
     assert sum(line.endswith("/restart") for line in newer.writes()) == 1
@@ -119,7 +120,15 @@ def test_data_lost_behind_config_json_are_restored_in_one_write(newer_applied: S
     wire(stack)
     stack.expect(0, "apply", "--yes")
     asked = wire(stack)
-    assert asked == [PROBE, (ADMIN, "read"), ("admin", "read"), ("admin", "write"), PROBE, (ADMIN, "read")]
+    assert asked == [
+        PROBE,
+        (ADMIN, "read"),
+        ("admin", "read"),
+        ("admin", "write"),
+        PROBE,
+        (ADMIN, "read"),
+        (ADMIN, "/api/schema"),
+    ]
     everything_is_right(stack)
     assert jmapstage.public_keys(stack.stage) == keys
     assert stack.records() == records, "byte for byte, modified_on too"
