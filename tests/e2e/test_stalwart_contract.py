@@ -414,7 +414,9 @@ def _real(kind: type[World], name: str) -> Iterator[Opened]:
                 answer = client.request(request.method, request.raw_path, content=request.body, headers=headers)
             except httpx.RemoteProtocolError as error:
                 raise Hangup from error
-            return Reply(answer.status_code, answer.content, answer.headers.get("content-type", ""))
+            onward = {"Location": answer.headers["location"]} if "location" in answer.headers else {}
+            kind = answer.headers.get("content-type", "")
+            return Reply(answer.status_code, answer.content, kind, headers=onward)
 
         with Server(passed_on) as wire:
             yield kind, url, wire, {}, os.environ[f"STALWART_{name}_USER"], os.environ[f"STALWART_{name}_PASSWORD"]
