@@ -70,7 +70,8 @@ class Project:
 
     ``written`` holds the ``environment`` of each service as it stands in the files, ``effective`` with everything
     interpolated and the service's own ``env_file`` merged in; a service of an inactive profile has none. ``uses``
-    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment).
+    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment); ``models``
+    says whether it has any, which a plugin of Compose runs.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Project:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     services: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
+    models: bool = False
 
     @classmethod
     def of(cls, written: Mapping[str, Any], effective: Mapping[str, Any]) -> Project:
@@ -94,6 +96,7 @@ class Project:
             networks={
                 key: (network or {}).get("name", key) for key, network in (effective.get("networks") or {}).items()
             },
+            models=bool(effective.get("models")),
         )
 
     def interpolation(self, service: str, name: str) -> Interpolation | None:
@@ -113,6 +116,11 @@ class Project:
             if isinstance(needs := (other or {}).get("depends_on"), Mapping)
             and (needs.get(service) or {}).get("restart")
         )
+
+    def runs_programs(self, service: str) -> bool:
+        """Whether Compose runs a plugin on this machine when it brings the service up."""
+        touched = (self.services.get(name) or {} for name in (service, *self.restarted_with(service)))
+        return self.models or any(settings.get("provider") or settings.get("models") for settings in touched)
 
     def names_of(self, service: str) -> set[str]:
         """Return the names under which a service is reached inside its networks."""
@@ -256,11 +264,13 @@ def _load(file: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if not file.is_file():
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor that is used twice is no concern of ours
             return YAML(typ="rt").compose(file.read_text(encoding="utf-8-sig"))
-    except (YAMLError, OSError, UnicodeDecodeError):
+    except (YAMLError, OSError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -271,17 +281,21 @@ def _child(node: Any, key: str) -> Any:
     return own[0] if own else None
 
 
-def _pairs(node: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    if getattr(node, "id", "") != "mapping" or depth > 8:  # noqa: PLR2004 (merges may be circular)
-        return
-    merged: list[Any] = []
-    for name, value in node.value:
-        if name.value == "<<":
-            merged += value.value if _is_list(value) else [value]
-        else:
-            yield name, value
-    for item in merged:
-        yield from _pairs(item, depth + 1)
+def _pairs(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield a mapping's own pairs, then those of each mapping that is merged into it, each once."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if getattr(node, "id", "") != "mapping" or id(node) in seen:  # merges may be circular, and many
+            continue
+        seen.add(id(node))
+        merged: list[Any] = []
+        for name, value in node.value:
+            if name.value == "<<":
+                merged += value.value if _is_list(value) else [value]
+            else:
+                yield name, value
+        waiting += reversed(merged)
 
 
 def _entries(environment: Any) -> Iterator[tuple[Any, bool]]:
