@@ -18,9 +18,9 @@ from reconciler.targets.compose.words import own_words
 OLDEST = (2, 20)
 _READ_TIMEOUT = 60.0  # seconds; 0.3 is usual
 _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace period
-_KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
-_KEY_IN_FLOW = re.compile(r"[{,]\s*[\"']?([\w.-]+)[\"']?[ \t]*:")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?:\}|:?[-?+].*\})")
+_KEY = re.compile(r"^[ \t-]{0,100}(?:export[ \t]{1,9})?[\"']?([\w.-]{1,100})[\"']?[ \t]{0,9}[:=]", re.MULTILINE)
+_KEY_IN_FLOW = re.compile(r"[{,]\s{0,100}[\"']?([\w.-]{1,100})[\"']?[ \t]{0,9}:")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?:\}|:?[-?+][^}\n]{0,200}\})")
 _NAMED = re.compile(r"^name:[ \t]*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?[ \t]*$", re.MULTILINE)
 _LARGEST = 1 << 20  # characters of a compose file that are looked at for names
 _EXHAUSTED = re.compile(r"^(fatal error: |runtime: ).*out of memory|cannot allocate memory", re.MULTILINE)
@@ -80,13 +80,13 @@ class Program:
         return answer
 
     def shown_name(self, name: str, running: Collection[str]) -> str:
-        """Return the project's name as it may be shown: interpolated, it may hold a secret.
+        """Return the project's name where it may be shown, else nothing: interpolated, it may hold a secret.
 
         ``running`` are the names of projects that run.
         """
         literal = {found for file in self.files for found in _NAMED.findall(_read(file))}
         folder = re.sub(r"[^a-z0-9_-]", "", self.files[0].parent.name.lower()).lstrip("_-")
-        return name if name in {self.project, folder, *literal, *running} else "another name"
+        return name if name in {self.project, folder, *literal, *running} else ""
 
     def read_env_file(self, stack: str) -> EnvFile:
         """Read the env file. Raises `TargetUnreadable`, also where it is not the project's own."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_LARGEST = 1 << 20  # bytes of a file in which lines are looked for
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
 _PLAIN = re.compile(r"\$\{[\w.:/@+~^$-]*(?:\{[\w.:/@+~^$-]*\})*[\w.:/@+~^$-]*\}")  # needs no quotes in a block of YAML
@@ -264,9 +265,9 @@ def _load(file: Path) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if not file.is_file():
-        return None
     try:
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor that is used twice is no concern of ours
             return YAML(typ="rt").compose(file.read_text(encoding="utf-8-sig"))

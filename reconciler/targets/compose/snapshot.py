@@ -34,7 +34,7 @@ class Snapshot:
     containers: tuple[Container, ...]
     details: Mapping[str, Details]
     networks: Mapping[str, tuple[str, ...]]
-    shown_name: str = ""  # the project's name as it may be shown
+    shown_name: str = ""  # the project's name where it may be shown
 
     def replicas(self, service: str) -> tuple[Container, ...]:
         """Return the living containers of a service of this project."""
@@ -130,9 +130,8 @@ def _elsewhere(snapshot: Snapshot, program: Program) -> Iterator[Problem]:
         if item.state == "running" and _paths(item.labels.get(f"{PROJECT}.config_files", "").split(",")) == files
     }
     if others:
-        summary = (
-            f"these files run as project {', '.join(sorted(others))}; as {snapshot.shown_name} a second stack starts"
-        )
+        wrong = snapshot.shown_name or "another one"
+        summary = f"these files run as project {', '.join(sorted(others))}; as {wrong} a second stack starts"
         hint = f"set targets.compose.project: {min(others)}"
         yield Problem("targets.compose.project", summary, hint, Severity.REFUSED, "compose")
 

@@ -31,6 +31,7 @@ Healthy Error No pull access repository exist bind host address use allocated dr
 create task OCI shim process mount source device left with by container dial tcp unix connect connection refused
 timeout context deadline exceeded Docker Is running? Cannot the manifest up be are was and it this
 """
+_LONGEST = 1 << 16  # characters that are looked at, the last ones
 _EDGES = "\"'`:;,()[]<>"
 _HIDDEN = "…"
 _SECTIONS = frozenset({"services", "networks", "volumes", "configs", "secrets", "include", "name", "version"})
@@ -53,6 +54,7 @@ def own_words(text: str, names: Collection[str], paths: Collection[str]) -> str:
     ``names`` are those of services, variables and keys: one is shown where Compose puts names. ``paths`` are shown
     anywhere. Numbers are those of lines, at the beginning.
     """
+    text = text if len(text) <= _LONGEST else text[-_LONGEST:]
     text = _TAIL.sub(r"\1", _WARNINGS.sub("", text.strip() + "\n")).strip()
     place = _PLACE.match(text)
     numbered = place.end() if place else 0

@@ -932,7 +932,7 @@ def test_t2_an_interpolated_project_name_is_not_shown(world: World, compose: str
     world.env_file.write_text(f"SECRET_WORD=canaryword\n{naming}MANA_SERVICE_KEY=x\nSTALWART_ADMIN_PASSWORD=y\n")
     seen = world.target().observe([HOST], reveal)
     assert_silent(seen.head, [str(item) for item in seen.problems])
-    assert "compose project another name" in seen.head[0]
+    assert "compose project named by a variable" in seen.head[0]
 
 
 def test_a_project_name_that_is_no_secret_is_shown(world: World) -> None:

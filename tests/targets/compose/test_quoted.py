@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,21 @@ def test_t2_no_word_of_a_stranger_is_shown(words: list[str]) -> None:
 def test_t11_a_file_without_end_takes_no_more_memory_than_there_is_for_it(tmp_path: Path) -> None:
     for program in REAL:
         assert "memory" in complaint(program, tmp_path, APP + "    env_file: /dev/zero\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["-" * (1 << 20), "${A-" * (1 << 18), "{" * (1 << 20), ", " * (1 << 19), "$" * (1 << 20)]
+)
+def test_t11_a_hostile_compose_file_is_looked_at_in_no_time(tmp_path: Path, line: str) -> None:
+    (tmp_path / "program").write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    (tmp_path / "program").chmod(0o755)
+    began = time.monotonic()
+    complaint(str(tmp_path / "program"), tmp_path, line + "\n")
+    assert time.monotonic() - began < 10
+
+
+def test_t11_a_long_complaint_is_looked_at_in_no_time() -> None:
+    began = time.monotonic()
+    for part in ("a ", "\"'", "canary", "\n", "line 1: "):
+        own_words(part * (1 << 20), (), ())
+    assert time.monotonic() - began < 10
