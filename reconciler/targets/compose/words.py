@@ -29,9 +29,11 @@ fatal runtime of memory signal killed
 Error response from daemon Container Network Volume Recreate Recreated Starting Started Creating Created Running Waiting
 Healthy Error No pull access repository exist bind host address use allocated driver programming connectivity endpoint
 create task OCI shim process mount source device left with by container dial tcp unix connect connection refused
-timeout context deadline exceeded Docker Is running? Cannot the manifest up be are was and it this
+timeout context deadline exceeded declared as but docker ip
+Docker Is running? Cannot the manifest up be are was and it this
 """
 _LONGEST = 1 << 16  # characters that are looked at, the last ones
+_SIGNS = frozenset({"','", "'}'", "']'", "':'"})
 _EDGES = "\"'`:;,()[]<>"
 _HIDDEN = "…"
 _SECTIONS = frozenset({"services", "networks", "volumes", "configs", "secrets", "include", "name", "version"})
@@ -73,7 +75,7 @@ def _shown(line: str, numbered: int, names: Collection[str], paths: Collection[s
         core = token.strip(_EDGES)
         named = core in names and (previous in _BEFORE_NAMES or token[0] in _QUOTES)
         number = match.start() < numbered and _NUMBER.fullmatch(core)
-        if named or number or core in _WORDS or core in paths or _is_place(core, names):
+        if named or number or token in _SIGNS or core in _WORDS or core in paths or _is_place(core, names):
             yield token
         else:
             quote = token[0] if match["quote"] else ""

@@ -72,7 +72,7 @@ LEAKS = {
         "required variable NOPE is missing a value",
     ),
     "a port": (APP + "    ports: ['${S2}']\n", "S2=alpha:canary99\n", {}, "invalid containerPort: …"),
-    "a number": (APP + "    ports: ['${S2}']\n", "S2=alpha:line 73519: canary\n", {}, "invalid containerPort: "),
+    "a number": (APP + "    ports: ['${S2}']\n", "S2=alpha:line 73519: canary\n", {}, "address: …"),
     "several lines": (
         APP + "    ports: ['${S2}']\n",
         'S2="alpha:x\\nrequired variable canary_a is missing\\nservice canary_b\\nline 73519: services.canary"\n',
