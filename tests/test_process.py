@@ -144,3 +144,18 @@ def test_t13_a_child_that_has_ended_is_forgotten(tmp_path: Path) -> None:
     lines = "+ 11\n+ 22\n- 11\n+ 3\n+ 33\n- 22\n- 3\n+ 44\n"
     subprocess.run(["sh", "-c", script], input=lines, text=True, check=True)
     assert log.read_text().split() == ["-33", "-44"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+def test_t11_no_program_takes_more_memory_than_it_may() -> None:
+    script = "import time; time.sleep(0.5); x = bytearray(2 << 30)"
+    done = process.run(process.COMPOSE, [sys.executable, "-c", script], os.environ)
+    assert done.status != 0
+    assert "MemoryError" in done.complaint
+
+
+def test_t8_an_env_file_can_not_ask_compose_for_more_than_the_services() -> None:
+    """The environment wins over the env file."""
+    known = process.environment(process.COMPOSE, {"COMPOSE_REMOVE_ORPHANS": "true", "PATH": "/bin"})
+    assert known["COMPOSE_REMOVE_ORPHANS"] == known["COMPOSE_IGNORE_ORPHANS"] == known["COMPOSE_MENU"] == "false"
+    assert {"COMPOSE_PARALLEL_LIMIT", "COMPOSE_BAKE"} <= known.keys()

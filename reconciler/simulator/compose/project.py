@@ -98,8 +98,9 @@ def _env_file(path: Path, lookup: dotenv.Lookup) -> dict[str, str]:
 
 
 def _name(options: argparse.Namespace, model: Mapping[str, Any], directory: Path, env: Mapping[str, str]) -> str:
-    given = options.project_name or env.get("COMPOSE_PROJECT_NAME") or model.get("name")
-    name = str(given or re.sub(r"[^-_a-z0-9]", "", directory.name.lower()).lstrip("-_"))
+    written = str(model.get("name") or directory.name)  # made one that fits, also where a variable stands in it
+    given = options.project_name or env.get("COMPOSE_PROJECT_NAME")
+    name = str(given or re.sub(r"[^-_a-z0-9]", "", written.lower()).lstrip("-_"))
     if not re.fullmatch(r"[a-z0-9][-_a-z0-9]*", name):
         raise Failure(
             f'invalid project name "{name}": must consist only of lowercase alphanumeric characters, hyphens, and '

@@ -110,7 +110,9 @@ class Compose:
             self.name,
             live=live,
             problems=tuple(dict.fromkeys(strangers or self._problems(snapshot, seen, unreadable))),
-            head=(f"compose project {snapshot.project.name}, Docker Compose {snapshot.version}",),
+            head=(
+                f"compose project {snapshot.shown_name or 'named by a variable'}, Docker Compose {snapshot.version}",
+            ),
             networks=snapshot.networks,
         )
 

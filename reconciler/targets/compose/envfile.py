@@ -148,14 +148,6 @@ class EnvFile:
             if len(value) >= _TELLING:
                 yield value
 
-    def words(self) -> Iterator[str]:
-        """Yield the words of all lines' values: Compose quotes parts of a line that it can't read."""
-        for line in self.content.decode(errors="replace").splitlines():
-            if not line.lstrip().startswith("#"):
-                yield from re.findall(
-                    rf"[^\s\"'\\$=]{{{_TELLING},}}", re.sub(r"^\s*(export\s+)?[\w.\-]+\s*[=:]", "", line)
-                )
-
     def having(self, values: Mapping[str, str]) -> EnvFile:
         """Return the file with exactly ``values`` in our block, which stands last; without values there is no block."""
         newline = self._newline

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
-from reconciler.secrecy import without_values
 from reconciler.targets.compose.envfile import EnvFile, check_place
+from reconciler.targets.compose.project import ComposeFiles
+from reconciler.targets.compose.words import own_words
 
 OLDEST = (2, 20)
 _READ_TIMEOUT = 60.0  # seconds; 0.3 is usual
 _UP_TIMEOUT = 300.0  # seconds; a container's stop may take its whole grace period
-_KEY = re.compile(r"^[ \t-]*(?:export[ \t]+)?[\"']?([\w.-]+)[\"']?[ \t]*[:=]", re.MULTILINE)
-_TELLING = 6  # characters of a part of a word that may be a secret of its own
+_KEY = re.compile(r"^[ \t-]{0,100}(?:export[ \t]{1,9})?[\"']?([\w.-]{1,100})[\"']?[ \t]{0,9}[:=]", re.MULTILINE)
+_KEY_IN_FLOW = re.compile(r"[{,]\s{0,100}[\"']?([\w.-]{1,100})[\"']?[ \t]{0,9}:")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?:\}|:?[-?+][^}\n]{0,200}\})")
+_NAMED = re.compile(r"^name:[ \t]*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?[ \t]*$", re.MULTILINE)
+_LARGEST = 1 << 20  # characters of a compose file that are looked at for names
+_EXHAUSTED = re.compile(r"^(fatal error: |runtime: ).*out of memory|cannot allocate memory", re.MULTILINE)
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
 
@@ -58,16 +63,14 @@ class Program:
             raise TargetUnreadable(Problem(where, f"Compose {text} is too old", _INSTALL, scope="compose"))
         return text
 
-    def config(
-        self, *, interpolate: bool = True, env_file: Path | None = None, secrets: Iterable[str] = ()
-    ) -> dict[str, Any]:
+    def config(self, *, interpolate: bool = True, env_file: Path | None = None) -> dict[str, Any]:
         """Return the project as Compose understands it. Raises `TargetUnreadable` with Compose's own words."""
         self._check_files()
         options = ["config", "--format", "json", *([] if interpolate else ["--no-interpolate"])]
         done = self._run([*self._project(env_file or self.env_file), *options], _READ_TIMEOUT)
         if done.status != 0:
             said = done.complaint.replace(str(env_file), str(self.env_file))
-            raise self._failure("the compose files can't be read", said, secrets)
+            raise self._failure("the compose files can't be read", said)
         try:
             answer = json.loads(done.said)
         except (ValueError, RecursionError):
@@ -76,12 +79,21 @@ class Program:
             raise self._failure("compose config answers no JSON object", "")
         return answer
 
+    def shown_name(self, name: str, running: Collection[str]) -> str:
+        """Return the project's name where it may be shown, else nothing: interpolated, it may hold a secret.
+
+        ``running`` are the names of projects that run.
+        """
+        literal = {found for file in self.files for found in _NAMED.findall(_read(file))}
+        folder = re.sub(r"[^a-z0-9_-]", "", self.files[0].parent.name.lower()).lstrip("_-")
+        return name if name in {self.project, folder, *literal, *running} else ""
+
     def read_env_file(self, stack: str) -> EnvFile:
         """Read the env file. Raises `TargetUnreadable`, also where it is not the project's own."""
         check_place(self.env_file, self.files)
         return EnvFile.read(self.env_file, stack)
 
-    def up(self, services: Sequence[str], secrets: Iterable[str]) -> None:
+    def up(self, services: Sequence[str]) -> None:
         """Bring services up with what the files say now: these alone, nothing built or pulled.
 
         Never with ``-y``, which would recreate changed volumes, and never with ``--wait``, which waits for the first
@@ -90,7 +102,7 @@ class Program:
         options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--", *services]
         done = self._run([*self._project(self.env_file), *options], _UP_TIMEOUT)
         if done.status != 0:
-            raise self._failure(f"compose up {' '.join(services)} failed", done.complaint, secrets)
+            raise self._failure(f"compose up {' '.join(services)} failed", done.complaint)
 
     def _project(self, env_file: Path) -> list[str]:
         files = [part for file in self.files for part in ("-f", str(file))]
@@ -114,38 +126,33 @@ class Program:
             summary = f"{self.command[0]} {error.why}" if error.missing else error.why
             raise TargetUnreadable(Problem(where, summary, hint, scope="compose")) from None
 
-    def _failure(self, summary: str, output: str, secrets: Iterable[str] = ()) -> TargetUnreadable:
-        """Put Compose's words behind ours. In some of them it repeats values of its files, in quotes and bare."""
-        written = [_read(file) for file in self.files]
-        names = {name for text in (*written, _read(self.env_file)) for name in _KEY.findall(text)}
-        bare = (word for text in written for line in text.splitlines() for word in _value_words(line))
-        hidden = [*secrets, *self._words(), *(word for word in bare if word not in names)]
-        told = redact(without_values(output, names), hidden)
-        lines = [line.strip() for line in told.splitlines() if line.strip()]
-        said = "; ".join(lines[-3:])[:500]
+    def _failure(self, summary: str, output: str) -> TargetUnreadable:
+        """Put Compose's own words behind ours, without the values that it repeats."""
+        said = "it needs too much memory" if _EXHAUSTED.search(output) else own_words(output, *self._known())
         where = ", ".join(str(file) for file in self.files)
         return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))
 
-    def _words(self) -> Iterable[str]:
-        try:
-            return list(EnvFile.read(self.env_file, "").words())
-        except TargetUnreadable:
-            return ()
+    def _known(self) -> tuple[set[str], set[str]]:
+        """Return the names and the paths that stand in the compose files as they are written."""
+        written = [_read(file) for file in self.files]
+        included = [_read(file) for file, _ in ComposeFiles(self.files).files]
+        names = {name for text in written for key in (_KEY, _KEY_IN_FLOW) for name in key.findall(text)}
+        names |= {name for text in (*written, *included) for name in _VARIABLE.findall(text)}
+        folder = self.files[0].parent
+        literal = {word for text in written for word in re.findall(r"[^\s\"'\\{}\[\],:$]+", text)}
+        paths = {os.path.normpath(folder / word) for word in literal}
+        return names, paths | {str(file) for file in (*self.files, self.env_file)}
 
 
 def _read(file: Path) -> str:
+    """Return a compose file's text, empty where it is none."""
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        if not file.is_file():
+            return ""
+        with file.open(encoding="utf-8", errors="replace") as text:
+            return text.read(_LARGEST)
     except OSError:
         return ""
-
-
-def _value_words(line: str) -> Iterator[str]:
-    """Yield what stands behind a line's key: whole, as Compose repeats it unescaped, its words, and their parts."""
-    value = "" if line.lstrip().startswith("#") else _KEY.sub("", line).strip()
-    yield from (text for text in (value.strip("\"'"), value.strip("\"'").replace("$$", "$")) if len(text) >= _TELLING)
-    for word in re.findall(r"[^\s\"'\\$={},\[\]]{4,}", value):
-        yield from (word, *(part for part in re.split("[:/@?+-]", word) if len(part) >= _TELLING))
 
 
 def _hint(said: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_LARGEST = 1 << 20  # bytes of a file in which lines are looked for
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
 _PLAIN = re.compile(r"\$\{[\w.:/@+~^$-]*(?:\{[\w.:/@+~^$-]*\})*[\w.:/@+~^$-]*\}")  # needs no quotes in a block of YAML
@@ -70,7 +71,8 @@ class Project:
 
     ``written`` holds the ``environment`` of each service as it stands in the files, ``effective`` with everything
     interpolated and the service's own ``env_file`` merged in; a service of an inactive profile has none. ``uses``
-    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment).
+    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment); ``models``
+    says whether it has any, which a plugin of Compose runs.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Project:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     services: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
+    models: bool = False
 
     @classmethod
     def of(cls, written: Mapping[str, Any], effective: Mapping[str, Any]) -> Project:
@@ -94,6 +97,7 @@ class Project:
             networks={
                 key: (network or {}).get("name", key) for key, network in (effective.get("networks") or {}).items()
             },
+            models=bool(effective.get("models")),
         )
 
     def interpolation(self, service: str, name: str) -> Interpolation | None:
@@ -113,6 +117,11 @@ class Project:
             if isinstance(needs := (other or {}).get("depends_on"), Mapping)
             and (needs.get(service) or {}).get("restart")
         )
+
+    def runs_programs(self, service: str) -> bool:
+        """Whether Compose runs a plugin on this machine when it brings the service up."""
+        touched = (self.services.get(name) or {} for name in (service, *self.restarted_with(service)))
+        return self.models or any(settings.get("provider") or settings.get("models") for settings in touched)
 
     def names_of(self, service: str) -> set[str]:
         """Return the names under which a service is reached inside its networks."""
@@ -257,10 +266,12 @@ def _load(file: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an anchor that is used twice is no concern of ours
             return YAML(typ="rt").compose(file.read_text(encoding="utf-8-sig"))
-    except (YAMLError, OSError, UnicodeDecodeError):
+    except (YAMLError, OSError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -271,17 +282,21 @@ def _child(node: Any, key: str) -> Any:
     return own[0] if own else None
 
 
-def _pairs(node: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    if getattr(node, "id", "") != "mapping" or depth > 8:  # noqa: PLR2004 (merges may be circular)
-        return
-    merged: list[Any] = []
-    for name, value in node.value:
-        if name.value == "<<":
-            merged += value.value if _is_list(value) else [value]
-        else:
-            yield name, value
-    for item in merged:
-        yield from _pairs(item, depth + 1)
+def _pairs(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield a mapping's own pairs, then those of each mapping that is merged into it, each once."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if getattr(node, "id", "") != "mapping" or id(node) in seen:  # merges may be circular, and many
+            continue
+        seen.add(id(node))
+        merged: list[Any] = []
+        for name, value in node.value:
+            if name.value == "<<":
+                merged += value.value if _is_list(value) else [value]
+            else:
+                yield name, value
+        waiting += reversed(merged)
 
 
 def _entries(environment: Any) -> Iterator[tuple[Any, bool]]:

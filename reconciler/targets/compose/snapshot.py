@@ -34,6 +34,7 @@ class Snapshot:
     containers: tuple[Container, ...]
     details: Mapping[str, Details]
     networks: Mapping[str, tuple[str, ...]]
+    shown_name: str = ""  # the project's name where it may be shown
 
     def replicas(self, service: str) -> tuple[Container, ...]:
         """Return the living containers of a service of this project."""
@@ -57,7 +58,8 @@ def read(program: Program, engine: Engine, stack: str, services: Iterable[str]) 
     project = Project.of(written.result(), effective.result())
     containers, details, subnets = live.result()
     networks = {key: subnets[name] for key, name in project.networks.items() if name in subnets}
-    return Snapshot(version.result(), project, env_file.result(), containers, details, networks)
+    name = program.shown_name(project.name, {item.project for item in containers})
+    return Snapshot(version.result(), project, env_file.result(), containers, details, networks, name)
 
 
 def _raise_for(*futures: Future[Any]) -> None:
@@ -128,9 +130,8 @@ def _elsewhere(snapshot: Snapshot, program: Program) -> Iterator[Problem]:
         if item.state == "running" and _paths(item.labels.get(f"{PROJECT}.config_files", "").split(",")) == files
     }
     if others:
-        summary = (
-            f"these files run as project {', '.join(sorted(others))}; as {snapshot.project.name} a second stack starts"
-        )
+        wrong = snapshot.shown_name or "another one"
+        summary = f"these files run as project {', '.join(sorted(others))}; as {wrong} a second stack starts"
         hint = f"set targets.compose.project: {min(others)}"
         yield Problem("targets.compose.project", summary, hint, Severity.REFUSED, "compose")
 
@@ -141,7 +142,7 @@ def _far(snapshot: Snapshot, program: Program, recorded: str) -> Iterator[Proble
     for service, settings in snapshot.project.services.items():
         for volume in (settings or {}).get("volumes") or ():
             if volume.get("type") == "bind" and str(volume.get("source", "")).startswith(here):
-                summary = f"{service} mounts {volume['source']}, a path of this machine, while it runs on another"
+                summary = f"{service} mounts a path of this machine, below {here}, while it runs on another"
                 hint = f"run it there, from {recorded}"
                 yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
 
@@ -350,7 +351,7 @@ def survey(target: Compose) -> Survey:
         strangers = tuple(identity(snapshot, program, engine))
     if strangers:
         raise Refused(*(replace(item, hint=f"{item.hint}; here: --compose, --project") for item in strangers))
-    return Survey(snapshot.project.name, tuple(_service(name, snapshot) for name in names))
+    return Survey(snapshot.shown_name, tuple(_service(name, snapshot) for name in names))
 
 
 def _service(name: str, snapshot: Snapshot) -> Service:

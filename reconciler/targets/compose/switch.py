@@ -212,7 +212,7 @@ class Switch:
         """Let Compose read the new content before the real file is touched. Raises `TargetUnreadable`."""
         try:
             with files.on_trial(file.path.resolve(), file.content) as path:
-                answer = self.program.config(env_file=path, secrets=self.values.revealed)
+                answer = self.program.config(env_file=path)
         except OSError as error:
             summary = f"the new content can't be tried: {error.strerror}; nothing was changed"
             raise TargetUnreadable(
@@ -230,7 +230,7 @@ class Switch:
         names = ", ".join(services)
         try:
             with ticking(self.target.progress, f"recreating {names}"):
-                self.program.up(services, self.values.revealed)
+                self.program.up(services)
             with ticking(self.target.progress, f"waiting for {names} to come up"):
                 return self._wrong(services, views)
         except TargetUnreadable as error:

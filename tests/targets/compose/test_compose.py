@@ -35,6 +35,7 @@ from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 from reconciler.targets.compose.engine import Engine
 from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.snapshot import _far, read
 
 STAND_IN = (sys.executable, "-m", "reconciler.simulator.compose")
 
@@ -860,7 +861,7 @@ def test_t8_services_are_never_options(world: World, tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>"{log}"\n')
     program.chmod(0o755)
     called = world.target(program=(str(program),)).program(world.docker_host)
-    called.up(["-V", "--remove-orphans", "mana-notify"], ())
+    called.up(["-V", "--remove-orphans", "mana-notify"])
     arguments = log.read_text().split()
     assert arguments[arguments.index("--") + 1 :] == ["-V", "--remove-orphans", "mana-notify"]
     assert world.target(project=None).program(world.docker_host).command == STAND_IN
@@ -914,3 +915,55 @@ def test_t13_a_trial_that_is_killed_leaves_nothing(world: World, tmp_path_factor
         raise AssertionError("Compose is still at work")
     left = [*temporary.rglob("*"), *world.directory.rglob("*")]
     assert not [item for item in left if item.is_file() and b"A=canary" in item.read_bytes()]
+
+
+# ------------------------------------------------------------------------------ what a pull request may write there
+NAMING = {
+    "name: p${SECRET_WORD}\n": "",
+    "name: ${SECRET_WORD}\n": "",
+    "": "COMPOSE_PROJECT_NAME=abc${SECRET_WORD}\n",
+}
+
+
+@pytest.mark.parametrize("compose", NAMING)
+def test_t2_an_interpolated_project_name_is_not_shown(world: World, compose: str) -> None:
+    world.compose_file.write_text(compose + COMPOSE)
+    naming = NAMING[compose]
+    world.env_file.write_text(f"SECRET_WORD=canaryword\n{naming}MANA_SERVICE_KEY=x\nSTALWART_ADMIN_PASSWORD=y\n")
+    seen = world.target().observe([HOST], reveal)
+    assert_silent(seen.head, [str(item) for item in seen.problems])
+    assert "compose project named by a variable" in seen.head[0]
+
+
+def test_a_project_name_that_is_no_secret_is_shown(world: World) -> None:
+    assert "compose project mana-stack" in world.target().observe([HOST], reveal).head[0]
+    world.env_file.write_text(ENV.replace("COMPOSE_PROJECT_NAME=mana-stack\n", ""))
+    for text, options, name in (("name: literal\n", {}, "literal"), ("", {"project": "declared"}, "declared")):
+        world.compose_file.write_text(text + COMPOSE)
+        assert f"compose project {name}," in world.target(**options).observe([HOST], reveal).head[0]
+    assert f"compose project {world.directory.name}," in world.target().observe([HOST], reveal).head[0]
+
+
+@pytest.mark.parametrize("service", ["mana-notify", "mana-auth"])
+@pytest.mark.parametrize("entry", ["provider: {type: canary}", "models: [m]"])
+def test_t8_a_service_that_compose_runs_a_program_for_is_refused(world: World, entry: str, service: str) -> None:
+    image = f"    image: {service}:local\n"
+    world.edit(image, f"{image}    {entry}\n")
+    if service == "mana-auth":  # it is brought up along with the consumer
+        world.edit(image, f"{image}    depends_on: {{mana-notify: {{condition: service_started, restart: true}}}}\n")
+    seen, changes = world.plan(PASSWORD)
+    [problem] = [item for item in seen.problems if item.severity is Severity.REFUSED]
+    assert "Compose would run a program of this machine" in problem.summary
+    assert problem.scope == "smtp/mana-notify"
+    assert problem.hint
+    assert changes == ()
+
+
+def test_t2_a_path_of_a_stack_on_another_machine_is_not_interpolated(world: World) -> None:
+    world.edit("    restart: always\n", "    restart: always\n    volumes: ['./x${MANA_SERVICE_KEY}:/x']\n")
+    program = world.target().program(world.docker_host)
+    with Engine(world.docker_host) as engine:
+        snapshot = read(program, engine, "mana", ["mana-notify"])
+    [problem] = _far(snapshot, program, "/elsewhere/compose.yml")
+    assert_silent(str(problem))
+    assert f"a path of this machine, below {world.directory}" in problem.summary

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,14 @@ def test_text_that_yaml_would_read_otherwise_is_quoted() -> None:
     place = ComposeLine(Path("c.yml"), 1)
     assert place.entry("FROM", open_up("FROM", 'Mana "x" <a@b>', secret=False)) == 'FROM: "${FROM:-Mana \\"x\\" <a@b>}"'
     assert ComposeLine(Path("c.yml"), 1, listed=True).entry("A", "${A:-b c}") == '- "A=${A:-b c}"'
+
+
+def test_t11_merges_of_merges_are_followed_once_each(tmp_path: Path) -> None:
+    merges = "".join(f"x-{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 12)}]}}\n" for n in range(1, 9))
+    text = f"x-0: &m0 {{A: 1}}\n{merges}services:\n  app:\n    environment:\n      <<: *m7\n      B: 2\n"
+    (tmp_path / "compose.yml").write_text(text)
+    began = time.monotonic()
+    places = ComposeFiles([tmp_path / "compose.yml"])
+    assert str(places.of("app", "A")) == "compose.yml:1"
+    assert str(places.of("app", "B")).startswith("compose.yml:")
+    assert time.monotonic() - began < 5
