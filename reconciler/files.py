@@ -90,6 +90,14 @@ def recall(path: Path, parse: Callable[[Any], T]) -> tuple[T | None, str]:
         return None, "is damaged"
 
 
+def is_of_kernel(path: Path) -> bool:
+    """Whether a path leads to no file but to what the kernel tells of processes, such as their environment."""
+    try:
+        return path.stat().st_dev == Path("/proc/self").stat().st_dev
+    except OSError:
+        return False
+
+
 def decoded(content: bytes, path: Path) -> str:
     """Return a file's text without its last line end, which editors add. Raises `CannotRead`."""
     try:

@@ -54,6 +54,22 @@ def ignores(path: Path, environ: Mapping[str, str]) -> bool | None:
     return {0: True, 1: False}.get(status)
 
 
+def tracked(folder: Path, environ: Mapping[str, str]) -> str | None:
+    """Name a file that lies in a folder, or is it, and is one of git's; None where there is none, or git does not say.
+
+    Such a file is whatever the last one to write to the repository made of it.
+    """
+    real = Path(os.path.realpath(folder.parent)) / folder.name
+    top = checkout(folder) if folder.is_dir() and not folder.is_symlink() else checkout(folder.parent)
+    if top is None or not os.path.lexists(real):
+        return None
+    try:
+        ended = _ask(top, environ, "--literal-pathspecs", "ls-files", "-z", "--", str(real)).end()
+    except CannotRun:
+        return None
+    return os.fsdecode(ended.said.split(b"\0")[0]) or None if ended.status == 0 else None
+
+
 def added(directory: Path, environ: Mapping[str, str]) -> str | None:
     """Return all lines that commits added to a directory; empty without git, None where not every commit is here."""
     real = Path(os.path.realpath(directory))

@@ -255,8 +255,8 @@ class _Transport:
                 answer.close()
         except _errors() as error:
             raise unanswered(error, _now.deadline) from error
-        # httpx would unpack again what is unpacked.
-        headers = [item for item in answer.headers if item[0].lower() != b"content-encoding"]
+        # httpx would unpack again what is unpacked, and send a cookie on with the next login or token.
+        headers = [item for item in answer.headers if item[0].lower() not in (b"content-encoding", b"set-cookie")]
         return httpx.Response(answer.status, headers=headers, content=content, request=request)
 
 

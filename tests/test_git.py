@@ -253,3 +253,23 @@ def test_what_git_would_leave_out_is_known(repository: Path) -> None:
     assert asked == {"secrets/a": True, "state/a.yaml": False, "state/new": False}
     assert git.ignores(repository.parent / "elsewhere", ENVIRON) is True
     assert git.ignores(repository / "secrets/a", {"PATH": ""}) is None
+
+
+def test_t12_a_folder_of_ours_in_which_git_tracks_a_file_is_told(repository: Path, tmp_path: Path) -> None:
+    folder = repository / ".reconciler"
+    assert git.tracked(folder, ENVIRON) is None
+    folder.mkdir()
+    (folder / "passwords.json").write_text("{}")
+    assert git.tracked(folder, ENVIRON) is None
+    run(repository, "add", "-f", str(folder))
+    assert git.tracked(folder, ENVIRON) == ".reconciler/passwords.json"
+    assert git.tracked(repository / "state/../.reconciler", ENVIRON) == ".reconciler/passwords.json"
+    assert git.tracked(repository / "[.]reconciler", ENVIRON) is None
+    assert git.tracked(tmp_path, ENVIRON) is None  # outside of every work tree
+    run(repository, "rm", "-rq", "--cached", ".reconciler")
+    (folder / "passwords.json").unlink()
+    folder.rmdir()
+    folder.symlink_to("state")
+    assert git.tracked(folder, ENVIRON) is None
+    run(repository, "add", "-f", ".reconciler")
+    assert git.tracked(folder, ENVIRON) == ".reconciler"

@@ -151,3 +151,9 @@ def test_how_long_to_wait() -> None:
     assert http.retry_after({"retry-after": "1", "x-reset": "3"}, "x-reset") == 1.0
     for text in ("", "soon", "-1", "٣", "9" * 30):
         assert http.retry_after({"retry-after": text}) is None, text
+
+
+def test_t12_no_cookie_goes_from_one_login_to_the_next(server, client) -> None:
+    server.pieces = [b"HTTP/1.1 200 OK\r\nSet-Cookie: session=of-another; Path=/\r\nContent-Length: 0\r\n\r\n"]
+    assert http.exchange(client, "GET", "/").status == 200
+    assert not client.cookies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import threading
 import time
@@ -15,13 +16,15 @@ import click
 
 PATIENCE = 1.0  # seconds a step may take before a terminal shows it
 _ERASE = "\r\x1b[K"
+_LINE_ENDS_AND_COLOURS = re.compile(r"(\n|\t|\x1b\[[0-9;]{0,12}m)")
 
 
 class Console:
     """Two streams and one rule for each.
 
     ``redact`` replaces secrets that were revealed and passes over everything that is printed: the second fence, the
-    first being that nothing printed holds a value by type.
+    first being that nothing printed holds a value by type. So it is with characters that would move a cursor, hide or
+    reorder what is read: reports escape them, and what is left of them here is shown, too.
     """
 
     def __init__(self, output: str = "text", *, colour: bool = False, verbose: bool = False) -> None:
@@ -39,7 +42,8 @@ class Console:
 
     def _print(self, text: str) -> None:
         try:
-            click.echo(_encodable(text, sys.stdout), color=self.colour, nl=not text.endswith("\n"))
+            shown = _encodable(_harmless(text), sys.stdout)
+            click.echo(shown, color=self.colour, nl=not text.endswith("\n"))
             sys.stdout.flush()
         except OSError as error:  # BrokenPipeError among them
             self.failure = error
@@ -68,14 +72,15 @@ class Console:
         """Print a line that is no result to standard error."""
         self._progress.erase()
         with contextlib.suppress(OSError):
-            click.echo(_encodable(self.redact(text), sys.stderr), err=True, color=self.colour and sys.stderr.isatty())
+            shown = _encodable(_harmless(self.redact(text)), sys.stderr)
+            click.echo(shown, err=True, color=self.colour and sys.stderr.isatty())
 
     def step(self, text: str) -> None:
         """Tell what is being waited for: on a terminal after a second, with -v at once and as a log line."""
         if self.verbose:
             self.log(text)
         else:
-            self._progress.show(self.redact(text))
+            self._progress.show(_harmless(self.redact(text)))
 
     def done(self) -> None:
         """Nothing is being waited for any more."""
@@ -138,6 +143,14 @@ class _Progress:
                 self._stream.flush()
 
 
+def _harmless(text: str) -> str:
+    """Show each character that a terminal would act on, but line ends and our colours."""
+    from reconciler.report import values
+
+    parts = _LINE_ENDS_AND_COLOURS.split(text)
+    return "".join(part if number % 2 else values.escape(part) for number, part in enumerate(parts))
+
+
 def _encodable(text: str, stream: IO[str]) -> str:
     """Escape what the stream's encoding lacks: an arrow must not end a program where the locale is ASCII."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -156,7 +169,7 @@ def _logger(console: Console) -> Any:
     import structlog
 
     def redacted(_logger: Any, _method: str, line: Any) -> str:
-        return console.redact(str(line))
+        return _harmless(console.redact(str(line)))
 
     return structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),

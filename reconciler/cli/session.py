@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from reconciler.cli.console import Console
-from reconciler.problem import Problem
+from reconciler.problem import Problem, Refused
 from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
@@ -202,6 +202,18 @@ class Session:
         """What the environment and the options say together."""
         return Settings.read(environ(), self.options.state, self.options.data)
 
+    @functools.cached_property
+    def data(self) -> Path:
+        """The data directory. Raises `Refused` where git has a file of it: whoever opens a pull request made that."""
+        from reconciler import git
+
+        data = self.settings.data
+        if (file := git.tracked(data, environ())) is not None:
+            summary = f"holds {file}, which git tracks: a commit may have put there what is no knowledge of ours"
+            hint = "take its files out of git (`git rm -r --cached`), remove it, or name another directory with --data"
+            raise Refused(Problem(str(data), summary, hint))
+        return data
+
     @property
     def style(self) -> Style:
         """How text is shown."""
@@ -219,6 +231,7 @@ class Session:
         """Connect to the systems of a directory, which is read where none is given; nothing of it is observed yet."""
         from reconciler.stack import Choice, Stack
 
+        _ = self.data  # judged before anything in it is believed
         choice = choice or Choice(self.options.target)
         directory = directory or self.directory()
         stack = Stack(directory, self.settings, choice, progress=self.console.step, unexpected=self.trace)
@@ -245,7 +258,7 @@ class Session:
         """Open the journal of a stack, or of all."""
         from reconciler.journal import Journal
 
-        return Journal(self.settings.data, stack)
+        return Journal(self.data, stack)
 
     def last_whole(self, plan: Plan) -> str:
         """Say when a lost server was last whole, as far as the journal knows."""

@@ -15,7 +15,7 @@ LIMIT = 65536  # characters GitHub takes for a comment
 _MARGIN = 500  # for the last lines: what is left out, and the fingerprint
 _TABLES = 600  # for the headings of a table for each target, and its fold
 _HEAD = 20  # lines of the head; each system has one or two
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>$])")  # $ begins a formula at GitHub
 
 
 def marker(stack: str) -> str:

@@ -29,7 +29,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 def escape(text: str) -> str:
     """Make every character visible that could move a cursor, break a line or reorder what is read."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # none of them is
         return text
     return "".join(_escaped(char) if unicodedata.category(char) in _UNSAFE else char for char in text)
 

@@ -93,6 +93,8 @@ class Secrets:
 
     def _from_file(self, ref: SecretRef) -> str:
         path = self._allowed.path(ref.name)
+        if files.is_of_kernel(path):
+            raise CannotRead(f"{path}: is no file but what the kernel tells of a process", "name a file, or use {env:}")
         return files.decoded(files.read(path), path)
 
     def _from_sops(self, ref: SecretRef) -> str:

@@ -15,7 +15,7 @@ _WORD = 12  # a shorter value of letters alone may be a part of any word or name
 _NAME = frozenset("@/-.")  # what names and addresses are made of, besides letters, digits and _
 _TELLING = 16  # characters of a line of a key, or of the middle of an encoding, that gives it away
 _ENV_FILE = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
-_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]()#+!|~>"} | {"&": "&amp;", "<": "&lt;"})
+_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]()#+!|~>$"} | {"&": "&amp;", "<": "&lt;"})
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _JOINED = str.maketrans({"@": "@&#8288;", "#": "#&#8288;"})
 

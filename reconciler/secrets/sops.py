@@ -34,6 +34,7 @@ _RECIPIENT = re.compile(
 )
 _SERVICE = re.compile(rb"\b(gcp_kms|kms|azure_kv|hc_vault)\b")
 _VARIABLES = {"kms": "AWS_*", "gcp_kms": "GOOGLE_*", "azure_kv": "AZURE_*", "hc_vault": "VAULT_*"}
+_DIGITS = 9  # of a position in a list
 _NO_KEY = 128  # CouldNotRetrieveKey
 _CAUSES = {
     51: ("has a MAC that does not fit: it was changed by hand or merged", "restore it from git, or edit it with sops"),
@@ -170,7 +171,7 @@ def lookup(tree: Any, key: str) -> Any:
     if isinstance(tree, dict) and key in tree:
         return tree[key]
     for step in key.split("/" if "/" in key else "."):
-        if isinstance(tree, list) and step.isdecimal() and int(step) < len(tree):
+        if isinstance(tree, list) and step.isdecimal() and len(step) <= _DIGITS and int(step) < len(tree):
             tree = tree[int(step)]
         elif isinstance(tree, dict) and step in tree:
             tree = tree[step]

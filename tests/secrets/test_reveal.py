@@ -17,6 +17,7 @@ from reconciler.files import MAX_BYTES
 from reconciler.problem import SecretUnreadable
 from reconciler.resources import SecretPart, SecretRef, SecretText
 from reconciler.secrets import Secrets
+from reconciler.secrets.sops import lookup
 
 
 def env(name="X"):
@@ -159,3 +160,15 @@ def test_values_that_overlap_leave_nothing_of_either(tmp_path):
     secrets(env())
     secrets(env("Y"))
     assert secrets.redact("<canary-one-two-three-canary>") == "<[redacted {env: X}]>"
+
+
+@pytest.mark.parametrize("name", ["/proc/self/environ", "/proc/self/cmdline", "/proc/self/status", "link"])
+def test_t5_what_the_kernel_tells_of_a_process_is_no_secret_in_a_file(tmp_path, name):
+    (tmp_path / "link").symlink_to("/proc/self/comm")
+    with pytest.raises(SecretUnreadable, match="no file but what the kernel tells"):
+        Secrets(tmp_path, {})(SecretRef("file", name))
+
+
+def test_t11_a_position_in_a_list_of_sops_may_have_any_number_of_digits():
+    assert lookup({"a": ["x", "y"]}, "a/1") == "y"
+    assert lookup({"a": ["x", "y"]}, "a/" + "1" * 5000) is None

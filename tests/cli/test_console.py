@@ -1,0 +1,31 @@
+"""Whatever is printed, no character of it moves a cursor, hides or reorders: the second fence, behind the reports'."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from reconciler.cli.console import Console
+
+HOSTILE = "a\x1b]0;title\x07 \x1b[2J\x1b[1A\r\x08\x9b31m\u202eb\u200b\u2066c\ufeff\u2028d\x00\x7f"
+
+
+@pytest.mark.parametrize("way", ["text", "note", "log", "result", "markdown", "document"])
+def test_t2_no_way_out_lets_a_control_character_pass(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console("markdown" if way == "markdown" else "text", verbose=True)
+    if way == "document":
+        console.document({HOSTILE: [HOSTILE]})
+    elif way in ("result", "markdown"):
+        console.result(HOSTILE, {})
+    else:
+        getattr(console, way)(HOSTILE)
+    printed = "".join(capsys.readouterr())
+    assert "title" in printed
+    unsafe = [char for char in printed if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") and char != "\n"]
+    assert not unsafe, printed.encode("unicode_escape")
+
+
+def test_t2_colours_and_lines_of_ours_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(colour=True).text("\x1b[32m+ a\x1b[0m\n\té → ⚠")
+    assert capsys.readouterr().out == "\x1b[32m+ a\x1b[0m\n\té → ⚠\n"
