@@ -128,7 +128,7 @@ def test_files(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("accepted", "encoding"), [("gzip", "gzip"), ("gzip, deflate", "gzip"), ("identity", None)])
-def test_an_archive_is_compressed_for_who_takes_it(stage: Stage, accepted: str, encoding: str | None) -> None:
+def test_l17_an_archive_is_compressed_for_who_takes_it(stage: Stage, accepted: str, encoding: str | None) -> None:
     made, api = stage.container(), stage.client.api
     url = f"{api.base_url}/v{api.api_version}/containers/{made.id}/archive"
     with api.get(url, params={"path": "/etc/passwd"}, headers={"Accept-Encoding": accepted}, stream=True) as response:

@@ -367,6 +367,16 @@ def test_l15_a_domain_that_the_server_has_not_is_not_made_by_an_import(world):
     assert plan.changes == ()
 
 
+def test_l15_what_is_called_like_an_address_gets_none_by_an_import(world):
+    world.make(type="domain", name="mana.how")
+    world.make(type="group", name="all@mana.how", roles=["user"])
+    world.make(type="list", name="news@mana.how", emails=["post@mana.how"])
+    found = survey(world)
+    assert sum("does not have that address" in text for text in told(found)) == 1
+    plan, _ = plan_after(world, found)
+    assert plan.changes == ()
+
+
 # ---------------------------------------------------------------------------- L14, a list of settings is one value
 RELAY = "session.rcpt.relay"
 

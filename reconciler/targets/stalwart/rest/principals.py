@@ -312,20 +312,22 @@ class Addressed(Principal[A]):
         return operations
 
     def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:
-        """Yield those whose address is in a domain that the server has: importing others would make it there."""
-        domains = taken.domains
+        """Yield those that have their address, in a domain that the server has: an apply would make both."""
+        held = {item["name"]: own_emails(item) for item in taken.items}
         for item in live:
-            if isinstance(item.resource, Group | MailingList) and not _is_at_home(item.resource.name, domains):
-                taken.out.note(item.resource.address, "lies in a domain that the server does not have", _FOREIGN)
+            resource = item.resource
+            if not isinstance(resource, Group | MailingList) or "@" not in resource.name:
+                yield item
+            elif resource.name.rpartition("@")[2] not in taken.domains:
+                taken.out.note(resource.address, "lies in a domain that the server does not have", _FOREIGN)
+            elif resource.name not in held[item.id]:
+                taken.out.note(resource.address, "is called so and does not have that address", _CALLED)
             else:
                 yield item
 
 
+_CALLED = "it is left out: give it the address on the server, or another name, and import again"
 _FOREIGN = "it gets no mail and is left out: make the domain on the server, or remove it there"
-
-
-def _is_at_home(name: str, domains: Collection[str]) -> bool:
-    return "@" not in name or name.rpartition("@")[2] in domains
 
 
 def texts(item: Item, name: str) -> list[str]:
