@@ -120,17 +120,15 @@ _ASIDE = frozenset(  # of a secret, and no secret
     )
 )
 _PLAIN_WORDS = frozenset({"none", "null", "plain", "login", "cram-md5", "xoauth2", "starttls", "tls", "ssl", "auto"})
-_MARKS = re.compile(
+# Texts, which `re` compiles at their first use and keeps: most runs look at no live text.
+_MARKED = (
     r"PRIVATE KEY|AGE-SECRET-KEY-|^\$[\w-]+\$|^\{[\w.-]+\}\S|^_[./0-9A-Za-z]{19}$|\b(basic|bearer|token) +\S"
     r"|(authorization|cookie|api[-_]?key|token|secret|passw(or)?d|passphrase|pwd)['\"]? *[:=] *['\"]?\w"
     r"|\b(sk|pk|rk|re|key|xkeysib|xsmtpsib|gh[opsu]|github_pat|glpat|xox[a-z])[-_](?=\D{0,40}\d)[\w-]{8,}"
     r"|\b(?-i:SG|eyJ\w{8,2000})\.[\w-]{16,}"
-    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-    re.IGNORECASE,
+    r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
-_URL_SECRET = re.compile(
-    r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://([^\s/?#]{0,2000}@|[^\s?#]{0,2000}\?[^\s#]{0,2000}=)", re.IGNORECASE
-)
+_URL_WITH_ONE = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://([^\s/?#]{0,2000}@|[^\s?#]{0,2000}\?[^\s#]{0,2000}=)"
 _RUN = re.compile(r"[A-Za-z0-9+=]{10,}")
 _LONGEST = 32  # characters of a run that may be one word
 _AT_RANDOM = 3.5, 3.0  # characters from one change of letters, digits and capitals to the next: with digits, without
@@ -155,7 +153,8 @@ def is_secret_form(text: str) -> bool:
     That is a private key, a hash, a header or URL with credentials or a query, a known kind of token, or letters and
     digits at random.
     """
-    return bool(_MARKS.search(text) or _URL_SECRET.search(text)) or any(map(_is_random, _RUN.findall(text)))
+    marked = re.search(_MARKED, text, re.IGNORECASE) or re.search(_URL_WITH_ONE, text, re.IGNORECASE)
+    return marked is not None or any(map(_is_random, _RUN.findall(text)))
 
 
 def _is_random(run: str) -> bool:

@@ -145,9 +145,11 @@ class _Progress:
 
 def _harmless(text: str) -> str:
     """Show each character that a terminal would act on, but line ends and our colours."""
+    parts = _LINE_ENDS_AND_COLOURS.split(text)
+    if all(map(str.isprintable, parts[::2])):  # nothing to escape
+        return text
     from reconciler.report import values
 
-    parts = _LINE_ENDS_AND_COLOURS.split(text)
     return "".join(part if number % 2 else values.escape(part) for number, part in enumerate(parts))
 
 
