@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.address import Address
 from reconciler.dns.records import policy
 from reconciler.plan import Plan, phases
 from reconciler.problem import Problem, Severity
@@ -55,11 +54,6 @@ def sign(change: Change) -> str:
 def target_name(target: str) -> str:
     """Name a target as people write it."""
     return TARGET_NAMES.get(target, target)
-
-
-def target_of(scope: str) -> str:
-    """Return the target that a scope or an address belongs to: ``cloudflare`` for ``dns/mana.how``."""
-    return Address.parse(scope).target or scope
 
 
 def receivers(plan: Plan) -> Iterator[str]:

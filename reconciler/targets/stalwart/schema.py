@@ -82,15 +82,17 @@ class Schema:
             raise ValueError("is no schema of a Stalwart") from error
 
     @classmethod
-    def kept(cls, content: bytes) -> Schema:
-        """Read what `dump` returned. Raises ValueError."""
-        table = json.loads(content)
+    def kept(cls, table: Any) -> Schema:
+        """Take what `dump` wrote, parsed. Raises ValueError, and what a table damaged within makes it raise."""
         parts = ("objects", "shapes", "unions", "enums")
         if not isinstance(table, dict) or not all(isinstance(table.get(part), dict) for part in parts):
             raise ValueError("is no schema")
-        for shape in table["shapes"].values():
-            for text in shape.values():
-                _property(text)
+        try:
+            for shape in table["shapes"].values():
+                for text in shape.values():
+                    _property(text)
+        except AssertionError as error:
+            raise ValueError("is no schema") from error
         return cls(table)
 
     def ours(self, names: Mapping[str, str], properties: Mapping[str, Mapping[str, str]]) -> Schema:

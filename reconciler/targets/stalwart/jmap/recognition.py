@@ -12,8 +12,9 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from reconciler.files import write_private
+from reconciler.files import recall, write_private
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.stalwart.connection import Connection
 from reconciler.targets.stalwart.container import Container, version
@@ -99,13 +100,13 @@ class Recognition:
         return {"fingerprint": fingerprint, "state": state, "container": process}
 
     def _read(self) -> dict[str, str]:
-        try:
-            found = json.loads(self._file.read_bytes()) if self._file else {}
-            if found["server"] == self._server:
-                return {name: str(found[name]) for name in ("fingerprint", "state", "container")}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        return {}
+        """Return what is remembered of this server; damaged or led elsewhere, it is asked of the server again."""
+
+        def parse(found: Any) -> dict[str, str]:
+            names = ("fingerprint", "state", "container") if found["server"] == self._server else ()
+            return {name: str(found[name]) for name in names}
+
+        return (recall(self._file, parse)[0] if self._file else None) or {}
 
     def _remembered(self) -> Release | None:
         """Return the release that was told, where all that is needed of it is there and the directory allows it."""
@@ -134,11 +135,8 @@ class Recognition:
         return schema
 
     def _kept(self, fingerprint: str) -> Schema | None:
-        try:
-            path = self._path(fingerprint)
-            return Schema.kept(path.read_bytes()) if path else None
-        except (OSError, ValueError, AssertionError, TypeError, AttributeError):
-            return None
+        path = self._path(fingerprint)
+        return recall(path, Schema.kept)[0] if path else None
 
     def _path(self, fingerprint: str) -> Path | None:
         return self._file.with_name(f"stalwart-schema-{fingerprint}.json") if self._file else None

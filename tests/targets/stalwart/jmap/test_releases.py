@@ -19,6 +19,7 @@ from reconciler.simulator.stalwart.jmap.server import SCHEMA
 from reconciler.simulator.wire import Fault, Reply
 from reconciler.targets.stalwart import release as releases
 from reconciler.targets.stalwart import schema as schemas
+from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.jmap.target import KINDS
 from reconciler.targets.stalwart.release import JMAP, KNOWN, PINS, line, recognised
 from reconciler.targets.stalwart.schema import Schema, known
@@ -330,7 +331,7 @@ def test_all_that_is_known_is_usable_by_the_real_schema() -> None:
         if not real.usable(name, variant, key)
     ]
     assert unusable == []
-    assert Schema.kept(real.dump()).table == real.table
+    assert Schema.kept(json.loads(real.dump())).table == real.table
 
 
 # ----------------------------------------------------------------------------------------------------- the table
@@ -345,3 +346,19 @@ def test_a_fingerprint_is_a_release() -> None:
 def test_what_to_pin_has_a_date() -> None:
     assert {release.generation for release in KNOWN} == PINS.keys()
     assert all(release.good for release in PINS.values())
+
+
+@pytest.mark.parametrize("what", ["deep", "binary", "pipe", "link", "folder"])
+def test_t12_a_damaged_memory_of_the_release_is_asked_anew(tmp_path, what):
+    file = tmp_path / "release.json"
+    whole = {"server": "http://x", "fingerprint": "f", "state": "s", "container": ""}
+    (tmp_path / "elsewhere").write_text(json.dumps(whole))
+    {
+        "deep": lambda: file.write_text("[" * 100_000),
+        "binary": lambda: file.write_bytes(b"\xff\x00"),
+        "pipe": lambda: os.mkfifo(file),
+        "link": lambda: file.symlink_to("elsewhere"),
+        "folder": file.mkdir,
+    }[what]()
+    assert Recognition(file, "http://x").release is None
+    assert not Recognition(file, "http://x").is_same("s", None)
