@@ -31,7 +31,7 @@ from reconciler.desired.spec.scalars import (
 )
 from reconciler.desired.spec.smtp import Smtp
 from reconciler.desired.spec.stalwart import Stalwart
-from reconciler.desired.spec.targets import PolicyEntry, Targets
+from reconciler.desired.spec.targets import DaemonEntry, PolicyEntry, Targets
 from reconciler.resources import SecretRef
 
 _ADDRESSES = {
@@ -89,6 +89,7 @@ class Spec(Model):
     ]
     targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
     policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
+    daemon: Annotated[DaemonEntry, BeforeValidator(empty_map)] = DaemonEntry.model_construct()
     accounts: Annotated[dict[AccountName, AccountEntry], OpenMap] = {}
     groups: Annotated[dict[Email, GroupEntry], OpenMap] = {}
     lists: Annotated[dict[Email, ListEntry], OpenMap] = {}
@@ -105,6 +106,8 @@ class Spec(Model):
 def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     """Yield every reference to a secret with the path of where it stands."""
     yield from _target_references(spec.targets)
+    for index, notice in enumerate(spec.daemon.notices):
+        yield ("daemon", "notices", index), notice
     for name, account in spec.accounts.items():
         if account.password is not None:
             yield ("accounts", name, "password"), account.password

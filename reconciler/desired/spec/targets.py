@@ -1,8 +1,16 @@
-"""``targets`` and ``policy``: where the systems are, and how far the reconciler may go."""
+"""``targets``, ``policy``, ``daemon``: where the systems are, how far the reconciler may go, and how often."""
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from reconciler.desired.spec.scalars import (
     Count,
@@ -14,6 +22,7 @@ from reconciler.desired.spec.scalars import (
     SecretName,
     Text,
     ZoneName,
+    as_text,
     matching,
     one_or_many,
     wrong,
@@ -109,3 +118,38 @@ class PolicyEntry(Model):
 
     prune: Prune = Prune.model_construct()
     max_deletes: Count = 3
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> int:
+    """Return the seconds of ``90s``, ``5m``, ``12h`` or ``7d``. Raises ValueError."""
+    if not re.fullmatch(r"[1-9][0-9]{0,5}[smhd]", text):
+        raise ValueError(text)
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def _duration(value: Any) -> int:
+    try:
+        return duration(as_text(value))
+    except ValueError:
+        raise wrong("is no time", "write it like 90s, 5m, 12h or 7d") from None
+
+
+Duration = Annotated[
+    int, PlainValidator(_duration), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[smhd]$"})
+]
+
+
+class DaemonEntry(Model):
+    """How the daemon works. Whom it trusts is not said here: the directory is what it judges.
+
+    ``interval`` and ``check_passwords`` are seconds: how long from one cycle to the next, and how old the last try of
+    a password that can't be compared may be. ``notices`` are the addresses that are told.
+    """
+
+    interval: Duration | None = None
+    check_passwords: Duration | None = None
+    notices: Annotated[tuple[SecretName, ...], List] = ()
+    plans: Flag = False
