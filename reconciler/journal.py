@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,11 @@ def entry(stack: str, environ: Mapping[str, str], **facts: Any) -> Entry:
 def now() -> str:
     """Return the time, UTC, in ISO 8601 to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def before(span: timedelta) -> str:
+    """Return the time that was so long ago, as `now` does."""
+    return (datetime.now(UTC) - span).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def who(environ: Mapping[str, str]) -> str:

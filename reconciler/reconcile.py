@@ -11,7 +11,7 @@ from reconciler.desired.load import declaration
 from reconciler.guards.evidence import Evidence
 from reconciler.plan import Plan, addresses, diff, phases
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.resources import UNMANAGED, Resource, Unreadable
+from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
 from reconciler.stack import Stack
 from reconciler.target import Change, Outcome, Status, Stopped
 
@@ -82,6 +82,29 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
         changes=tuple(change for change in plan.changes if change.address in chosen),
         adopted=tuple(change for change in plan.adopted if _among(change.address, only)),
     )
+
+
+def permitted(plan: Plan, barred: Collection[str] = ()) -> Plan:
+    """Leave out what guards forbid, what is ``barred`` (addresses), and all that needs any of it: the rest may go on.
+
+    A person's apply writes nothing at all where a guard refuses anything; where nobody watches, the rest is healed.
+    """
+    scopes = {problem.scope or problem.where for problem in plan.refused} | set(barred)
+    if not scopes:
+        return plan
+    changes = (*plan.changes, *plan.adopted)
+    out = {change.address for change in changes if _lies_in(change, scopes)}
+    while more := {change.address for change in changes if change.needs & out} - out:
+        out |= more
+    return replace(
+        plan,
+        changes=tuple(change for change in plan.changes if change.address not in out),
+        adopted=tuple(change for change in plan.adopted if change.address not in out),
+    )
+
+
+def _lies_in(change: Change, scopes: Collection[str]) -> bool:
+    return bool({change.target, change.resource.scope} & set(scopes)) or _among(change.address, tuple(scopes))
 
 
 def _among(address: str, only: Sequence[str]) -> bool:
@@ -198,6 +221,8 @@ def apply(
     def run(changes: Iterable[Change]) -> None:
         for outcome in _run(stack, list(changes), outcomes, stopped):
             outcomes.append(outcome)
+            if outcome.change.kind == Account.kind and outcome.status is not Status.SKIPPED:
+                stack.refusals.forget()  # what was refused may be right from now on
             listen(outcome)
 
     run(change for change in (*plan.changes, *plan.adopted) if not change.waits)

@@ -33,6 +33,7 @@ from reconciler.lease import Lease
 from reconciler.names import host
 from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.refusals import Refusals
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.settings import TARGETS, Settings
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from reconciler.dkim.rotation import KeyFacts, Needs
     from reconciler.observe.providers import Providers
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
+
+REFUSALS = "refusals"
+"""How the file begins, in the data directory, that remembers which logins were refused."""
 
 _HEEDED = 0.2  # seconds: a signal that comes just before a wait for a lock does not end that wait
 
@@ -86,6 +90,9 @@ class Stack:
     answered is remembered as long as the object lives. ``chosen`` names the targets that take part, ``policy`` is how
     far a plan may go. ``progress`` hears what is waited for, ``unexpected`` of exceptions that should not be. Making
     one raises `ReconcilerError` for a target that is not declared.
+
+    Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
+    that are not asked for now, with the reason: they are unread.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Stack:
         *,
         progress: Progress = lambda _: None,
         unexpected: Callable[[Exception], None] = lambda _: None,
+        unattended: bool = False,
     ) -> None:
         self.directory, self.settings, self.choice = directory, settings, choice
         self.progress, self.unexpected = progress, unexpected
@@ -106,6 +114,8 @@ class Stack:
         place = functools.partial(_place, directory, named)
         self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
+        self.refusals = Refusals(settings.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
+        self.held: Mapping[str, Problem] = {}
 
     @functools.cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -169,6 +179,9 @@ class Stack:
 
     def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:
         def one(target: Target) -> None:
+            if (why := self.held.get(target.name)) is not None:
+                found[target.name] = Observation(target.name, unread=frozenset({target.name}), problems=(why,))
+                return
             try:
                 seen = target.observe([item for item in resources if item.target == target.name], self.secrets)
             except ReconcilerError as error:
@@ -317,6 +330,7 @@ class Stack:
             pending=settings.data / f"{PENDING}-{self.name}.json",
             release=target.release,
             recognised=settings.data / f"{RELEASE}-{self.name}.json",
+            refusals=self.refusals,
             progress=self.progress,
         )
 
@@ -351,6 +365,7 @@ class Stack:
             routes=settings.routes,
             public=public_values(self.spec.smtp, _logins(self.spec)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
+            refusals=self.refusals,
             progress=self.progress,
         )
 

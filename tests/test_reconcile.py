@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from systems import Wishing
 
 from reconciler.dns.records import record
 from reconciler.guards.evidence import Policy
 from reconciler.plan import Desired
-from reconciler.problem import Problem, TargetUnreadable
-from reconciler.reconcile import apply, make_plan
+from reconciler.problem import Problem, Severity, TargetUnreadable
+from reconciler.reconcile import apply, make_plan, permitted
 from reconciler.resources import (
     UNKNOWN,
     Account,
@@ -145,3 +147,37 @@ def test_what_only_asked_to_remove_is_gone_and_that_is_no_error():
     job.world.put(gone, "mana")
     result = apply(job, make_plan(job))
     assert (result.proven, result.after.errors, job.world.live) == (True, (), [])
+
+
+def test_where_nobody_watches_a_guard_stops_only_its_own_scope():
+    job = Wishing([record(ZONE, "A", "mail", "192.0.2.1"), record("other.how", "A", "mail", "192.0.2.1")])
+    plan = make_plan(job)
+    refusal = Problem("dns/mana.how/A/mail", "is forbidden", "ask", Severity.REFUSED, f"dns/{ZONE}")
+    plan = replace(plan, problems=(refusal,))
+    assert [change.address for change in permitted(plan).changes] == ["dns/other.how/A/mail"]
+    assert [change.address for change in permitted(replace(plan, problems=())).changes] == [
+        change.address for change in plan.changes
+    ]
+
+
+def test_what_needs_something_forbidden_is_not_done_either():
+    job = Wishing(stack())
+    plan = permitted(make_plan(job), ["account/a@mana.how"])
+    assert sorted(change.address for change in plan.changes) == ["dns/mana.how/A/mail", "domain/mana.how"]
+
+
+def test_a_refused_target_stops_whole():
+    job = Wishing(stack())
+    plan = make_plan(job)
+    refusal = Problem("stalwart/x", "is forbidden", "ask", Severity.REFUSED, "stalwart")
+    left = permitted(replace(plan, problems=(refusal,)))
+    assert {change.target for change in left.changes} == {"cloudflare"}
+
+
+def test_a_target_that_is_held_is_not_asked():
+    job = Wishing(stack())
+    job.world.turn(down=["cloudflare"])  # it would say so
+    job.held = {"cloudflare": Problem("cloudflare", "is held", "wait", scope="cloudflare")}
+    plan = make_plan(job)
+    assert [item.summary for item in plan.errors] == ["is held"]
+    assert {item.target for item in plan.changes} == {"stalwart", "compose"}

@@ -46,6 +46,7 @@ class Secrets:
                 self._fence.hide(ref, environ[ref.name])
         self._environ = environ
         self._values: dict[SecretRef, str] = {}
+        self._stamps: dict[SecretRef, tuple[int, ...]] = {}
         self._sops = Sops(environ)
         self._lock = threading.Lock()  # targets are observed side by side, and each file is decrypted once
 
@@ -54,7 +55,9 @@ class Secrets:
         if isinstance(secret, SecretRef):
             with self._lock:
                 if secret not in self._values:
+                    stamp = self._stamp(secret)  # before it is read: a later change is seen then
                     self._values[secret] = self._read(secret)
+                    self._stamps[secret] = stamp
                     self._fence.hide(secret, self._values[secret])
                 return self._values[secret]
         parts = []
@@ -112,6 +115,22 @@ class Secrets:
             for private in identity.private:
                 self.hide(SecretRef("identity", identity.place), private)
         return loaded
+
+    def _stamp(self, ref: SecretRef) -> tuple[int, ...]:
+        """Say which file a reference leads to, and in which state; a variable of the environment never changes."""
+        if ref.source == "env":
+            return ()
+        try:
+            found = self._allowed.path(ref.name.partition("#")[0] if ref.source == "sops" else ref.name).stat()
+        except (OSError, CannotRead):
+            return ()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file that a secret was read from has changed since."""
+        with self._lock:
+            return any(self._stamp(ref) != stamp for ref, stamp in self._stamps.items())
 
     def revealed(self) -> dict[SecretRef, str]:
         """Map every secret that was read to a digest of its value (SHA-256, hexadecimal)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import files
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.refusals import Refusals
 from reconciler.resources import Live, Observation, Resource, Variable
 from reconciler.target import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.compose.engine import Engine, Patience
@@ -38,7 +39,7 @@ class Compose:
     ``shared`` are the links that only must agree, each a sequence of ``(service, variable)``. ``routes`` says where a
     mail server is reached from here instead (``{("smtp.example", 587): ("127.0.0.1", 2525)}``), for the proof of
     credentials; the certificate still has to be that of the declared host. ``public`` are the texts that may be shown
-    where they are live: the declared providers' hosts and the like.
+    where they are live: the declared providers' hosts and the like. ``refusals`` knows which logins were refused.
     """
 
     name = "compose"
@@ -57,6 +58,7 @@ class Compose:
         patience: Patience = Patience(),  # noqa: B008 (frozen)
         routes: Mapping[Door, Door] | None = None,
         public: Collection[str] = (),
+        refusals: Refusals | None = None,
     ) -> None:
         self.files = tuple(item.absolute() for item in ([file] if isinstance(file, Path) else file))
         self.env_file = env_file.absolute()
@@ -69,6 +71,7 @@ class Compose:
         self.patience = patience
         self.routes = dict(routes or {})
         self.public = frozenset(public)
+        self.refusals = Refusals() if refusals is None else refusals
 
     def program(self, host: str) -> Program:
         """Return the program, called for the engine at ``host``: both follow the same one."""

@@ -213,6 +213,14 @@ def _api_key(login: Login, where: str) -> Problem:
     return Problem(where, f"the password {login.password} is a key for Brevo's API, which SMTP does not take", hint)
 
 
+def refused_before(login: Login) -> Problem:
+    """Say that a login was refused by an earlier run, so that it is not tried a second time."""
+    hint = f"correct username or password of {login.account or login.username}; where the server was wrong, a person's "
+    hint += "`reconciler apply` or the daemon's SIGHUP tries it again"
+    summary = "the server has refused this login, and it is not tried again: a server bans who keeps trying"
+    return Problem(f"{login.host}:{login.port}", summary, hint)
+
+
 def _unanswered(where: str, error: Exception) -> Problem:
     """Judge a server that was reached, and then said nothing to AUTH: no other door is tried, it may count attempts."""
     cause = "gives no answer" if isinstance(error, TimeoutError) else f"ends the connection ({_short(error)})"

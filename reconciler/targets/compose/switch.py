@@ -17,7 +17,7 @@ from reconciler.targets.compose.engine import Container, Engine, newest, ticking
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import redact
 from reconciler.targets.compose.project import ComposeFiles, effective_environment
-from reconciler.targets.compose.proof import Credentials, Door, Proof, prove
+from reconciler.targets.compose.proof import Credentials, Door, Proof, prove, refused_before
 from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
@@ -136,6 +136,23 @@ class Switch:
             credentials = Credentials(login, name, self.values[login.password])
         except SecretUnreadable as error:
             return Proof(refused=error.problems[0])
+        facts = (*self._server(login), credentials.username, credentials.password)
+        if self.target.refusals.holds(*facts):
+            return Proof(refused=refused_before(login))
+        proof = self._tried(login, credentials)
+        if proof.refused and proof.sent:
+            self.target.refusals.add(*facts)
+        return proof
+
+    def _server(self, login: Login) -> Iterator[str]:
+        """Say which server it is: by its address and, where it runs in the project, its containers."""
+        yield f"{login.host}:{login.port}"
+        project = self.snapshot.project
+        for service in project.services:
+            if login.host in project.names_of(service):
+                yield from (item.id for item in self.snapshot.replicas(service))
+
+    def _tried(self, login: Login, credentials: Credentials) -> Proof:
         door = (url.host(login.host), login.port)
         if door in self.target.routes:
             return prove(credentials, [self.target.routes[door]])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import url
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity, TargetUnreadable
+from reconciler.refusals import Refusals
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
@@ -56,7 +57,7 @@ class Stalwart:
     with, ``kept`` the file for the administrator that it then answers. ``hide`` is told what nobody may be shown,
     ``checks`` knows which passwords may be tried, ``pending`` is the file that says what was stored and may not be in
     force, ``progress`` tells a person what is waited for. ``release`` refuses others from 0.16 (``0.16``, ``1``);
-    ``recognised`` is the file that remembers which one it was.
+    ``recognised`` is the file that remembers which one it was, ``refusals`` knows which logins were refused.
     """
 
     name = TARGET
@@ -79,6 +80,7 @@ class Stalwart:
         pending: Path | None = None,
         release: str | None = None,
         recognised: Path | None = None,
+        refusals: Refusals | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
@@ -97,6 +99,8 @@ class Stalwart:
             printed=lambda: printed(self._docker),
             hide=hide,
             mode=Mode(generation) if generation else None,
+            refused=Refusals() if refusals is None else refusals,
+            server=self._server,
         )
         self._trust = functools.cache(trust)  # reading all authorities takes a tenth of a second
         self._found: Mode | None = None  # by the last observation
@@ -213,6 +217,13 @@ class Stalwart:
         )
 
     # ------------------------------------------------------------------------------------------------------ connecting
+    def _server(self) -> str:
+        """Say which server it is: by its address and, where it is declared, its container."""
+        if self._docker is not None:
+            with contextlib.suppress(DockerUnreachable):
+                return f"{self.url} {self._docker.inspect().id}"
+        return self.url
+
     def _connect(self, reveal: Reveal) -> Connection:
         """Open a connection; no credential goes over a line that others may read."""
         try:

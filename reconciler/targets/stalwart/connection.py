@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import enum
-import hashlib
 import json
 import ssl
 import time
@@ -17,6 +16,7 @@ from typing import Any, Self
 from reconciler import http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.refusals import Refusals
 from reconciler.resources import SecretRef
 from reconciler.secrets.schemes import clear
 from reconciler.target import Progress, Reveal
@@ -60,11 +60,6 @@ class Credentials:
     password: str = field(repr=False)
     source: str = field(default="declared", compare=False)
 
-    @property
-    def digest(self) -> bytes:
-        """Return what is remembered of it."""
-        return hashlib.sha256(f"{self.username}\0{self.password}".encode()).digest()
-
     def header(self, mode: Mode | None) -> str:
         """Return the value of ``Authorization``. From 0.16 an API key is a bearer token (jmap-0.16.md, section 1)."""
         if mode not in (None, Mode.REST) and self.password.startswith("API_"):
@@ -83,7 +78,8 @@ class Login:
     ``domain`` is the default domain, which makes a bare ``username`` an address from 0.16: there the recovery
     administrator shadows its bare name (observed.md). ``recovery`` is ``user:password``; ``saved`` finds the
     administrator that bootstrapping answered, ``printed`` the one that the container's log shows. ``hide`` is told
-    what no reference reveals as it is, and nobody may be shown.
+    what no reference reveals as it is, and nobody may be shown. ``server`` says which one it is: what was refused by
+    another one, or before its container was made anew, counts no more.
     """
 
     username: str
@@ -95,7 +91,8 @@ class Login:
     hide: Callable[[SecretRef, str], None] = lambda _ref, _value: None
     mode: Mode | None = None
     accepted: Credentials | None = None
-    refused: set[bytes] = field(default_factory=set)
+    refused: Refusals = field(default_factory=Refusals)
+    server: Callable[[], str] = lambda: ""
     unreadable: tuple[Problem, ...] = ()
 
     @property
@@ -128,21 +125,25 @@ class Login:
             except SecretUnreadable as error:
                 failures.append(error)
                 continue
-            if found is not None and found != self.accepted and found.digest not in self.refused:
+            if found is not None and found != self.accepted and not self.was_refused(found):
                 yield found
         self.unreadable = tuple(error.problems[0] for error in failures)
-        if failures and self.accepted is None and not self.refused:
+        if failures and self.accepted is None and self.refused.empty:
             raise failures[0]
 
     def refuse(self, credentials: Credentials) -> None:
-        """Remember that the server refused a password, by its digest."""
-        self.refused.add(credentials.digest)
+        """Remember that the server refused a password."""
+        self.refused.add(self.server(), credentials.username, credentials.password)
         if credentials == self.accepted:
             self.accepted = None
 
+    def was_refused(self, credentials: Credentials) -> bool:
+        """Whether the server has refused this before."""
+        return not self.refused.empty and self.refused.holds(self.server(), credentials.username, credentials.password)
+
     def renewed(self) -> None:
         """Forget what was refused: we have just given ourselves another password."""
-        self.refused.clear()
+        self.refused.forget()
         self.accepted = None
 
     def _sources(self, reveal: Reveal) -> list[Callable[[], Credentials | None]]:

@@ -375,7 +375,7 @@ class Passwords:
         if address == login.name.lower():  # who we are was told by the server just now
             if login.accepted == Credentials(login.name, clear):
                 self.checks.answered(address, value, self.container, accepted=True)
-            elif Credentials(login.name, clear).digest in login.refused:
+            elif login.was_refused(Credentials(login.name, clear)):
                 self.checks.answered(address, value, self.container, accepted=False)
         return self.checks.verdict(
             address, ref, self.reveal, lambda who, _: try_login(self.connection, who, clear), self.container

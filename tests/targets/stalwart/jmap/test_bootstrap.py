@@ -16,6 +16,7 @@ from reconciler.desired.load import load
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity, TargetUnreadable
 from reconciler.reconcile import apply, make_plan
+from reconciler.refusals import Refusals
 from reconciler.resources import Account, Domain, Listener, SecretRef, Setting
 from reconciler.settings import Settings
 from reconciler.simulator.docker import Docker as Engine
@@ -603,6 +604,25 @@ def test_a_refused_recovery_administrator_is_told_with_where_to_look(machine, wa
     machine.world.secrets["RECOVERY"] = f"admin:{RECOVERY}"
     machine.world.connect()
     assert machine.world.observe(wanted).complete
+
+
+def test_where_nobody_watches_a_refused_login_is_not_sent_again_by_a_later_run(machine, wanted, tmp_path):
+    machine.world.apply(wanted)
+    assert machine.world.observe(wanted).complete
+    machine.world.secrets["ADMIN"] = "an0ther one"
+    del machine.world.secrets["RECOVERY"]
+
+    def logins():
+        before = len(machine.server.requests)
+        machine.world.connect(refusals=Refusals(tmp_path / "refusals-mana.json"))
+        assert "refuses the password" in only(machine.world.observe(wanted)).summary
+        return sum("authorization" in item.headers for item in machine.server.requests[before:])
+
+    assert [logins(), logins(), logins()] == [1, 0, 0]
+    machine.container.id = "another"  # which may know the password
+    assert [logins(), logins()] == [1, 0]
+    machine.world.secrets["ADMIN"] = "a third one"
+    assert [logins(), logins()] == [1, 0]
 
 
 @pytest.mark.trap(41, "both")

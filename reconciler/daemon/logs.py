@@ -1,0 +1,90 @@
+"""The daemon's log: a line for each change, for each problem that is new, and one for each cycle. On standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import structlog
+
+from reconciler.daemon.state import State
+from reconciler.problem import Problem, Severity
+from reconciler.report.values import escape
+from reconciler.target import Outcome, Status
+
+
+class Log:
+    """Writes it, as JSON or for a person's eye. ``redact`` is asked for each line: no secret is in it."""
+
+    def __init__(self, *, as_json: bool, redact: Callable[[str], str], stream: TextIO | None = None) -> None:
+        self._problems: frozenset[Problem] = frozenset()
+        stream = stream or sys.stderr
+        last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        self._logger: Any = structlog.wrap_logger(
+            structlog.PrintLogger(stream),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+                structlog.processors.EventRenamer("msg") if as_json else lambda _logger, _method, event: event,
+                _harmless,
+                last,
+                lambda _logger, _method, line: redact(str(line)),
+            ],
+        )
+
+    def say(self, message: str, **fields: Any) -> None:
+        """Write one line."""
+        self._logger.info(message, **fields)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell of one change."""
+        change = outcome.change
+        facts = {"object": change.address, "action": ",".join(change.actions) or "adopt", "cause": str(change.reason)}
+        if outcome.status is Status.DONE:
+            self._logger.info("changed", target=change.target, **facts)
+        else:
+            why = str(outcome.problem) if outcome.problem else ""
+            self._logger.warning("not changed", target=change.target, **facts, status=str(outcome.status), problem=why)
+
+    def cycle(self, state: State) -> None:
+        """Tell of a cycle, and of each problem that was not there at the one before."""
+        problems = frozenset(_problems(state))
+        for problem in sorted(problems - self._problems, key=str):
+            write = self._logger.warning if problem.severity is Severity.WARNING else self._logger.error
+            write("problem", where=problem.where, problem=problem.summary, hint=problem.hint, scope=problem.scope)
+        for problem in sorted(self._problems - problems, key=str):
+            self._logger.info("problem is over", where=problem.where, problem=problem.summary)
+        self._problems = problems
+        self._summary(state)
+
+    def _summary(self, state: State) -> None:
+        ended = state.cycle
+        if ended is None:
+            return
+        revision, done = state.source.revision, Counter(str(item.status) for item in ended.outcomes)
+        self._logger.info(
+            "cycle",
+            cycle=ended.number,
+            cause=str(ended.cause),
+            result=str(ended.result),
+            commit=revision.commit[:12] if revision else "",
+            duration_ms=round(ended.seconds * 1000),
+            pending=len(state.plan.pending) if state.plan else None,
+            problems=len(self._problems),
+            **done,
+        )
+
+
+def _problems(state: State) -> Iterator[Problem]:
+    yield from state.source.problems
+    if state.cycle is not None:
+        yield from state.cycle.problems
+    if state.plan is not None:
+        yield from state.plan.problems
+
+
+def _harmless(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Show each character that a terminal would act on: names come from strangers."""
+    return {name: escape(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -1,0 +1,81 @@
+"""When a target that failed is asked again, and when we stop fighting over a field. Pure: times are seconds, monotonic.
+
+A target that can't be read or written backs off by itself, with jitter, so that the others go on and a service that
+is down is not knocked at all the time. A field that somebody else keeps changing back is left alone for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+_FIRST = 5.0  # seconds until the first new try
+_LONGEST_WRITING = 3600.0  # seconds between tries of what fails when it is written: each may restart a service
+_SHORTEST_CAP = 30.0  # seconds; an interval of two seconds is for tests and people who watch
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a target failed in a row, and when it is asked again."""
+
+    failures: int = 0
+    retry: float = 0.0
+
+    def failed(self, now: float, interval: float, dice: float, *, writing: bool) -> Pace:
+        """Return it after one more failure; ``dice`` is a random number from 0 to 1.
+
+        What can't be read is tried at least once an interval. What fails when it is written waits up to an hour.
+        """
+        longest = _LONGEST_WRITING if writing else max(interval, _SHORTEST_CAP)
+        pause = min(_FIRST * 2 ** min(self.failures, 20), longest)
+        return Pace(self.failures + 1, now + pause * (0.5 + dice / 2))
+
+
+# ----------------------------------------------------------------------------------------------------------- contests
+_FLIPS = 3  # times that a field is mended within the hour before that is called a contest
+_WINDOW = 3600.0
+_PAUSE = 900.0  # seconds that a contested field is left alone at first; doubled each time
+_LONGEST_PAUSE = 86_400.0
+
+Field = tuple[str, str]
+"""An address, and the name of a field of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What is known of one field that was mended although no revision had changed it."""
+
+    times: tuple[float, ...] = ()
+    pause: float = _PAUSE
+    until: float = 0.0  # it is left alone so long
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contests:
+    """The fields that were mended of late, and those among them that somebody else keeps changing back."""
+
+    known: Mapping[Field, Mending] = field(default_factory=dict)
+
+    def mended(self, fields: Iterable[Field], now: float) -> Contests:
+        """Note that drift in these fields was mended; who was mended too often is contested from now on."""
+        known = {name: item for name, item in self.known.items() if _matters(item, now)}
+        for name in fields:
+            before = known.get(name, Mending())
+            times = (*(at for at in before.times if at > now - _WINDOW), now)
+            again = before.until > 0.0
+            if len(times) >= _FLIPS or again:
+                pause = min(before.pause * 2, _LONGEST_PAUSE) if again else _PAUSE
+                known[name] = Mending(times[-_FLIPS:], pause, now + pause, before.since or times[0])
+            else:
+                known[name] = replace(before, times=times)
+        return Contests(known)
+
+    def open(self, now: float) -> Mapping[Field, Mending]:
+        """Return the fields that are left alone now."""
+        return {name: item for name, item in self.known.items() if item.until > now}
+
+
+def _matters(item: Mending, now: float) -> bool:
+    """Whether it may still count: mended within the hour, or contested less than two pauses ago."""
+    return any(at > now - _WINDOW for at in item.times) or item.until + item.pause > now

@@ -1,0 +1,78 @@
+"""Back-off of a target, and the end of a fight over a field."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.daemon.pace import Contests, Pace
+
+FIELD = ("dns/mana.how/A/mail", "content")
+HOUR = 3600.0
+
+
+@given(st.integers(1, 200), st.floats(2.0, 7200.0), st.floats(0.0, 1.0), st.booleans())
+def test_a_failure_is_tried_again_later_each_time_and_at_the_latest_at_its_cap(times, interval, dice, writing):
+    pace, now, pauses = Pace(), 0.0, []
+    for _ in range(times):
+        pace = pace.failed(now, interval, dice, writing=writing)
+        pauses.append(round(pace.retry - now, 3))
+        now = pace.retry
+    assert pace.failures == times
+    assert pauses == sorted(pauses)
+    assert 2.5 <= pauses[0] <= 5.0
+    assert pauses[-1] <= (3600.0 if writing else max(interval, 30.0))
+
+
+def test_what_restarts_a_service_is_done_five_times_in_five_minutes_at_most():
+    pace, now, tries = Pace(), 0.0, 1
+    while (pace := pace.failed(now, 2.0, 1.0, writing=True)).retry < 300.0:
+        now, tries = pace.retry, tries + 1
+    assert tries <= 6
+
+
+def test_three_times_within_an_hour_is_a_contest():
+    contests = Contests().mended([FIELD], 0.0).mended([FIELD], 600.0)
+    assert not contests.open(600.0)
+    contests = contests.mended([FIELD], 1200.0)
+    assert set(contests.open(1200.0)) == {FIELD}
+    assert contests.open(1200.0 + 899.0)
+    assert not contests.open(1200.0 + 901.0)
+
+
+def test_three_times_in_a_long_time_is_none():
+    contests = Contests()
+    for day in range(10):
+        contests = contests.mended([FIELD], day * HOUR * 2)
+    assert not contests.open(18 * HOUR)
+
+
+def test_who_goes_on_is_left_alone_for_longer_each_time_up_to_a_day():
+    contests, now, pauses = Contests(), 0.0, []
+    for _ in range(40):
+        contests = contests.mended([FIELD], now)
+        if (item := contests.open(now).get(FIELD)) is not None:
+            pauses.append(item.pause)
+            now = item.until
+        now += 1.0
+    assert pauses[0] == 900.0
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 86_400.0
+
+
+def test_a_contest_that_is_over_is_forgotten():
+    contests = Contests()
+    for now in (0.0, 1.0, 2.0):
+        contests = contests.mended([FIELD], now)
+    contests = contests.mended([], 3 * HOUR)
+    assert contests.known == {}
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 100_000.0), st.sampled_from("abc")), max_size=60))
+def test_what_is_known_stays_small_and_only_of_the_fields_that_were_mended(events):
+    contests = Contests()
+    for now, name in sorted(events):
+        if ("x", name) not in contests.open(now):
+            contests = contests.mended([("x", name)], now)
+        assert all(len(item.times) <= 3 or not item.until for item in contests.known.values())
+        assert set(contests.known) <= {("x", item) for item in "abc"}
