@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime
@@ -62,11 +62,13 @@ class Client:
     ``scope`` is what its problems block. Nothing is asked before the first call; every call raises `TargetUnreadable`,
     `NotThere` where a container is missing. Containers are told by id or name. A call is over within ``timeout``
     seconds, whatever the engine does; the first one takes a question for the engine's version besides. Making a client
-    raises `TargetUnreadable` for a host that is none.
+    raises `TargetUnreadable` for a host that is none. ``memory`` answers for an engine where nothing changed.
     """
 
-    def __init__(self, host: str | None, scope: str, timeout: int = _TIMEOUT) -> None:
-        self.scope = scope
+    def __init__(
+        self, host: str | None, scope: str, timeout: int = _TIMEOUT, memory: EngineMemory | None = None
+    ) -> None:
+        self.scope, self._memory = scope, memory
         self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
         self.address = self._parsed()
         self._bounds = Bounds(_LARGEST, timeout)
@@ -162,7 +164,7 @@ class Client:
     def _connected(self) -> docker.APIClient:
         with self._lock:
             if self._carrier is None:
-                self._carrier = _Carrier(self._made(self.address))
+                self._carrier = _Carrier(self._made(self.address), self._memory)
         if self._client is None:  # asked for by two threads at once it is made twice, rather than one after the other
             self._client = _speaking(self._carrier, self._bounds.seconds)
         return self._client
@@ -224,21 +226,89 @@ def _speaking(carrier: _Carrier, timeout: float) -> docker.APIClient:
 class _Carrier:
     """What carries the package's requests, a `requests.adapters.BaseAdapter`: our client, within its bounds."""
 
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, client: httpx.Client, memory: EngineMemory | None = None) -> None:
+        self._client, self._memory = client, memory
 
     def send(self, request: requests.PreparedRequest, timeout: float | None = None, **_: object) -> requests.Response:
         """Carry out a request, which is over within ``timeout`` seconds. Raises `http.Unanswered`."""
         bounds = _allowed.get()
         if timeout is not None:  # longer for a restart
             bounds = replace(bounds, seconds=timeout)
-        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers)}
-        answer = http.exchange(self._client, str(request.method), request.path_url, bounds=bounds, **sent)
+        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers), "bounds": bounds}
+        exchange = functools.partial(http.exchange, self._client, **sent)
+        method, path = str(request.method), request.path_url
+        answer = self._memory.answer(exchange, method, path) if self._memory else exchange(method, path)
         return _response(request, answer)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+class EngineMemory:
+    """What an engine answered, as long as its list of containers is the same: then one request tells that it is.
+
+    It answers between `begin` and `end`, which is while something is observed; in between, as when something is
+    written, everything is asked for. What a container's own files hold is remembered, too; what it prints is not.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[str, http.Answer] = {}
+        self._containers: list[Any] = []
+        self._active, self._fresh = False, False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Answer from now on; whether anything has changed is asked for once."""
+        self._active, self._fresh = True, False
+
+    def end(self) -> None:
+        """Answer no more."""
+        self._active = False
+
+    def answer(self, exchange: Callable[[str, str], http.Answer], method: str, path: str) -> http.Answer:
+        """Answer a request, or have it answered. Raises `http.Unanswered`."""
+        if not self._active or method != "GET" or path.partition("?")[0].endswith("/logs"):
+            return exchange(method, path)
+        with self._lock:
+            if not self._fresh:
+                self._compare(exchange)
+            known = self._answers.get(path)
+        if known is None:
+            known = exchange(method, path)
+            if known.status == 200:  # noqa: PLR2004 (HTTP)
+                self._answers[path] = known
+        return known
+
+    def _compare(self, exchange: Callable[[str, str], http.Answer]) -> None:
+        """Forget everything where a container is not as it was."""
+        found = exchange("GET", "/containers/json?all=1").json()
+        listed = sorted(found, key=lambda item: str(item.get("Id"))) if isinstance(found, list) else []
+        if not listed or len(listed) != len(self._containers) or not all(map(_is_same, self._containers, listed)):
+            self._answers.clear()
+        self._containers, self._fresh = listed, True
+
+
+_SPANS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}
+_UP = re.compile(r"Up (?:(\d+|About an?|Less than a) )?(second|minute|hour|day|week|month|year)?s?")
+
+
+def _is_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a container is as it was listed before; what runs for a shorter time than then was restarted."""
+    ignored = {"Status", "SizeRw", "SizeRootFs"}
+    if any(before.get(name) != now.get(name) for name in {*before, *now} - ignored):
+        return False
+    then, since = str(before.get("Status")), str(now.get("Status"))
+    return then.partition("(")[2] == since.partition("(")[2] and _uptime(since) >= _uptime(then)
+
+
+def _uptime(status: str) -> float:
+    """Return the seconds that an engine's words say, such as ``Up About an hour (healthy)``."""
+    found = _UP.match(status)
+    if found is None:
+        return 0.0
+    number = int(found[1]) if (found[1] or "").isdigit() else 0 if (found[1] or "").startswith("Less") else 1
+    return float(number * _SPANS.get(found[2] or "", 31_536_000))
 
 
 def _response(request: requests.PreparedRequest, answer: http.Answer) -> requests.Response:

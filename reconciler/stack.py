@@ -26,6 +26,7 @@ from reconciler.desired.presets import public_values
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question
+from reconciler.docker import EngineMemory
 from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
@@ -116,6 +117,7 @@ class Stack:
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(settings.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = {}
+        self._engine = EngineMemory() if unattended else None
 
     @functools.cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -171,9 +173,13 @@ class Stack:
         """Observe all targets side by side, with what is wanted; a target that fails is unread, the others go on."""
         resources, found = tuple(wanted), dict[str, Observation]()
         commit = self._commit
+        if self._engine:
+            self._engine.begin()
         try:
             self._observe(resources, found)
         finally:
+            if self._engine:
+                self._engine.end()
             commit.name()
         return {name: found[name] for name in self.targets}
 
@@ -331,6 +337,7 @@ class Stack:
             release=target.release,
             recognised=settings.data / f"{RELEASE}-{self.name}.json",
             refusals=self.refusals,
+            engine=self._engine,
             progress=self.progress,
         )
 
@@ -366,6 +373,7 @@ class Stack:
             public=public_values(self.spec.smtp, _logins(self.spec)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             refusals=self.refusals,
+            memory=self._engine,
             progress=self.progress,
         )
 

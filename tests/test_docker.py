@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.docker import Client, NotThere
+from reconciler.docker import Client, EngineMemory, NotThere, _is_same
 from reconciler.problem import TargetUnreadable
-from reconciler.simulator.docker import Docker
+from reconciler.simulator.docker import Container, Docker
 from reconciler.simulator.wire import Reply, Request, Server
 from reconciler.targets.compose.engine import Engine
 
@@ -331,3 +331,66 @@ def test_a_context_in_the_folder_we_are_in_is_nobodys(tmp_path: Path, monkeypatc
     monkeypatch.setenv("DOCKER_CONTEXT", "mine")
     with pytest.raises(TargetUnreadable, match="no Docker context mine"):
         Client(None, "compose")
+
+
+# ------------------------------------------------------------------------------------------ what is asked only once
+def asked(fake: Recorded, host: str, memory: EngineMemory, name: str = "web") -> list[str]:
+    """Look at a container, and return which paths were asked for."""
+    before = len(fake.requests)
+    memory.begin()
+    with Engine(host, memory) as engine:
+        assert len(engine.containers()) == len(fake.engine.containers)
+        engine.networks()
+        engine.inspect(name)
+    memory.end()
+    return [item.path for item in fake.requests[before:]]
+
+
+@pytest.fixture
+def web(fake: Recorded) -> Container:
+    return fake.engine.run("web", "nginx", labels={"com.docker.compose.project": "mana"})
+
+
+def test_where_nothing_changed_one_question_tells_so(fake: Recorded, host: str, web: Container) -> None:
+    memory = EngineMemory()
+    assert len(asked(fake, host, memory)) > 3
+    assert asked(fake, host, memory) == ["/containers/json"]
+
+
+@pytest.mark.parametrize("what", ["another", "gone", "stopped", "recreated"])
+def test_what_happens_to_a_container_is_seen_at_once(fake: Recorded, host: str, web: Container, what: str) -> None:
+    memory, labels = EngineMemory(), {"com.docker.compose.project": "mana"}
+    asked(fake, host, memory)
+    if what == "another":
+        fake.engine.run("db", "postgres", labels=labels)
+    elif what == "stopped":
+        web.running = False
+    else:
+        del fake.engine.containers[web.id]
+        fake.engine.run("web" if what == "recreated" else "other", "nginx", labels=labels)
+    assert len(asked(fake, host, memory, "other" if what == "gone" else "web")) > 2
+
+
+def test_outside_of_an_observation_everything_is_asked_for(fake: Recorded, host: str, web: Container) -> None:
+    memory = EngineMemory()
+    asked(fake, host, memory)
+    with Engine(host, memory) as engine:
+        before = len(fake.requests)
+        engine.inspect("web")
+        assert len(fake.requests) == before + 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        ("Up 3 minutes", "Up 8 minutes", True),
+        ("Up About a minute (healthy)", "Up About an hour (healthy)", True),
+        ("Up 2 hours", "Up Less than a second", False),
+        ("Up 3 days", "Up 5 seconds", False),
+        ("Up 3 minutes (healthy)", "Up 8 minutes (unhealthy)", False),
+        ("Up 3 minutes", "Up 8 minutes (Paused)", False),
+        ("Exited (0) 3 minutes ago", "Exited (0) 3 minutes ago", True),
+    ],
+)
+def test_a_restart_and_health_are_read_from_the_engines_own_words(before: str, now: str, same: bool) -> None:
+    assert _is_same({"Id": "1", "Status": before}, {"Id": "1", "Status": now}) is same

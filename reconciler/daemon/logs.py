@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -27,8 +27,8 @@ class Log:
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
-                structlog.processors.EventRenamer("msg") if as_json else lambda _logger, _method, event: event,
                 _harmless,
+                *([structlog.processors.EventRenamer("msg")] if as_json else []),
                 last,
                 lambda _logger, _method, line: redact(str(line)),
             ],
@@ -85,6 +85,6 @@ def _problems(state: State) -> Iterator[Problem]:
         yield from state.plan.problems
 
 
-def _harmless(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Show each character that a terminal would act on: names come from strangers."""
     return {name: escape(value) if isinstance(value, str) else value for name, value in event.items()}

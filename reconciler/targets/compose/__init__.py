@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import files
+from reconciler.docker import EngineMemory
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.refusals import Refusals
 from reconciler.resources import Live, Observation, Resource, Variable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.target import Change
     from reconciler.targets.compose.proof import Door
     from reconciler.targets.compose.snapshot import Snapshot, View
+    from reconciler.targets.compose.written import WrittenFiles
 
 __all__ = ["Compose", "Patience", "VariableDetail"]
 
@@ -39,7 +41,8 @@ class Compose:
     ``shared`` are the links that only must agree, each a sequence of ``(service, variable)``. ``routes`` says where a
     mail server is reached from here instead (``{("smtp.example", 587): ("127.0.0.1", 2525)}``), for the proof of
     credentials; the certificate still has to be that of the declared host. ``public`` are the texts that may be shown
-    where they are live: the declared providers' hosts and the like. ``refusals`` knows which logins were refused.
+    where they are live: the declared providers' hosts and the like. ``refusals`` knows which logins were refused,
+    ``memory`` what the engine answered.
     """
 
     name = "compose"
@@ -59,6 +62,7 @@ class Compose:
         routes: Mapping[Door, Door] | None = None,
         public: Collection[str] = (),
         refusals: Refusals | None = None,
+        memory: EngineMemory | None = None,
     ) -> None:
         self.files = tuple(item.absolute() for item in ([file] if isinstance(file, Path) else file))
         self.env_file = env_file.absolute()
@@ -72,6 +76,8 @@ class Compose:
         self.routes = dict(routes or {})
         self.public = frozenset(public)
         self.refusals = Refusals() if refusals is None else refusals
+        self._memory = memory
+        self._written: WrittenFiles | None = None  # made where it is needed first
 
     def program(self, host: str) -> Program:
         """Return the program, called for the engine at ``host``: both follow the same one."""
@@ -83,14 +89,16 @@ class Compose:
         A consumer that can't be switched as a whole is a problem whose scope is ``smtp/SERVICE``.
         """
         from reconciler.targets.compose import snapshot as snapshots
+        from reconciler.targets.compose.written import WrittenFiles
 
+        self._written = self._written or WrittenFiles()
         files.sweep_for(self.env_file.resolve())
         variables = [item for item in wanted if isinstance(item, Variable)]
         services = {item.service for item in variables} | {name for group in self.shared for name, _ in group}
         try:
-            with Engine(self.docker_host) as engine:
+            with Engine(self.docker_host, self._memory) as engine:
                 program = self.program(engine.host)
-                snapshot = snapshots.read(program, engine, self.stack, services)
+                snapshot = snapshots.read(program, engine, self.stack, services, self._written)
                 strangers = tuple(snapshots.identity(snapshot, program, engine)) if services else ()
         except TargetUnreadable as error:
             return Observation(self.name, unread=frozenset({self.name}), problems=error.problems)

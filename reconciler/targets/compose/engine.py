@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.docker import Client, NotThere
+from reconciler.docker import Client, EngineMemory, NotThere
 from reconciler.problem import TargetUnreadable
 
 PROJECT = "com.docker.compose.project"
@@ -82,8 +82,8 @@ def newest(containers: Sequence[Container], service: str) -> tuple[Container, ..
 class Engine(Client):
     """The engine that a project runs on."""
 
-    def __init__(self, host: str | None) -> None:
-        super().__init__(host, "compose")
+    def __init__(self, host: str | None, memory: EngineMemory | None = None) -> None:
+        super().__init__(host, "compose", memory=memory)
 
     @property
     def connections(self) -> int:

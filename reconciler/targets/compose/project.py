@@ -260,6 +260,44 @@ def _with_included(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
         yield file, root
 
 
+_READ_TOO = frozenset({"include", "extends", "env_file", "label_file"})  # below these stand files that Compose reads
+_MOST_FILES = 200
+
+
+def named_files(files: Sequence[Path]) -> frozenset[Path] | None:
+    """Return the files that Compose reads for these: themselves, and what they name, whether it is there or not.
+
+    None where that can't be told: a variable stands in a name, or there are too many of them.
+    """
+    found, waiting = set(files), list(files)
+    while waiting:
+        file = waiting.pop()
+        for name in _names(_load(file)):
+            if "$" in name or len(found) > _MOST_FILES:
+                return None
+            path = file.parent / name
+            if path not in found and name.strip():
+                found.add(path)
+                waiting.append(path)
+    return frozenset((*found, *(file.parent / ".env" for file in files)))
+
+
+def _names(root: Any) -> Iterator[str]:
+    """Yield all texts below the keys that name files; some of them are names of services, which does no harm."""
+    waiting, seen = [(root, False)], set[tuple[int, bool]]()
+    while waiting:
+        node, named = waiting.pop()
+        if (id(node), named) in seen:  # anchors may lead in circles
+            continue
+        seen.add((id(node), named))
+        if getattr(node, "id", "") == "mapping":
+            waiting += [(value, named or key.value in _READ_TOO) for key, value in node.value]
+        elif _is_list(node):
+            waiting += [(item, named) for item in node.value]
+        elif named and isinstance(getattr(node, "value", None), str):
+            yield node.value
+
+
 def _load(file: Path) -> Any:
     """Compose a file's tree of nodes; None when it is no YAML, of which Compose itself speaks better."""
     from ruamel.yaml import YAML

@@ -19,6 +19,7 @@ from reconciler.targets.compose.engine import PROJECT, Container, Details, Engin
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
 from reconciler.targets.compose.project import Interpolation, Project
+from reconciler.targets.compose.written import WrittenFiles
 
 if TYPE_CHECKING:
     from reconciler.targets.compose import Compose
@@ -46,20 +47,25 @@ class Snapshot:
         return tuple(item.environment.get(name) for item in found)
 
 
-def read(program: Program, engine: Engine, stack: str, services: Iterable[str]) -> Snapshot:
-    """Ask Compose and the engine at the same time. Raises `TargetUnreadable` with all that went wrong."""
+def read(
+    program: Program, engine: Engine, stack: str, services: Iterable[str], files: WrittenFiles | None = None
+) -> Snapshot:
+    """Ask Compose and the engine at the same time; ``files`` may know what Compose says.
+
+    Raises `TargetUnreadable` with all that went wrong.
+    """
+    files = files or WrittenFiles()
     with ThreadPoolExecutor(4, thread_name_prefix="compose") as pool:
-        version = pool.submit(program.version)
-        written = pool.submit(program.config, interpolate=False)
-        effective = pool.submit(program.config)
+        said = files.ask(program, pool)
         live = pool.submit(_live, engine, frozenset(services))
         env_file = pool.submit(program.read_env_file, stack)
-    _raise_for(version, env_file, effective, written, live)
-    project = Project.of(written.result(), effective.result())
+    files.settled()
+    _raise_for(said.version, env_file, said.effective, said.literal, live)
+    project = Project.of(said.literal.result(), said.effective.result())
     containers, details, subnets = live.result()
     networks = {key: subnets[name] for key, name in project.networks.items() if name in subnets}
     name = program.shown_name(project.name, {item.project for item in containers})
-    return Snapshot(version.result(), project, env_file.result(), containers, details, networks, name)
+    return Snapshot(said.version.result(), project, env_file.result(), containers, details, networks, name)
 
 
 def _raise_for(*futures: Future[Any]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import url
+from reconciler.docker import EngineMemory
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity, TargetUnreadable
 from reconciler.refusals import Refusals
 from reconciler.resources import Observation, Resource, SecretRef
@@ -57,7 +58,8 @@ class Stalwart:
     with, ``kept`` the file for the administrator that it then answers. ``hide`` is told what nobody may be shown,
     ``checks`` knows which passwords may be tried, ``pending`` is the file that says what was stored and may not be in
     force, ``progress`` tells a person what is waited for. ``release`` refuses others from 0.16 (``0.16``, ``1``);
-    ``recognised`` is the file that remembers which one it was, ``refusals`` knows which logins were refused.
+    ``recognised`` is the file that remembers which one it was, ``refusals`` knows which logins were refused,
+    ``engine`` what the Docker Engine answered.
     """
 
     name = TARGET
@@ -81,13 +83,14 @@ class Stalwart:
         release: str | None = None,
         recognised: Path | None = None,
         refusals: Refusals | None = None,
+        engine: EngineMemory | None = None,
         progress: Progress = lambda _: None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
         self.url, self.generation = url.rstrip("/"), generation
         self._allow_plain_http = allow_plain_http
         self._progress = progress
-        self._docker = Docker(container, docker_host) if container else None
+        self._docker = Docker(container, docker_host, engine) if container else None
         setup = setup or Setup()
         self._administrator = Administrator(kept)
         self._login = Login(
@@ -104,6 +107,7 @@ class Stalwart:
         )
         self._trust = functools.cache(trust)  # reading all authorities takes a tenth of a second
         self._found: Mode | None = None  # by the last observation
+        self._known: Mode | None = None  # by the last one that was whole
         self._rest = StalwartRest(self._connect, self._docker, progress)
         self._checks, self._domain = checks or PasswordChecks(), setup.domain
         self._pending, self._release = pending, (recognised, release)
@@ -128,14 +132,31 @@ class Stalwart:
         )
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
-        """Read what is live. A request without credentials tells the generation first, whatever is declared."""
-        self._found = None
+        """Read what is live. A request without credentials tells the generation first, whatever is declared.
+
+        It is not asked for again after an observation that was whole, unless the next one fails.
+        """
+        known, self._known, self._found = self._known, None, self._known
+        failure: ReconcilerError | None = None
         try:
+            if known is not None:
+                try:
+                    return self._sure(self._observed(wanted, reveal, known))
+                except ReconcilerError as error:
+                    failure, self._found = error, None
             self._found = self._detected(reveal)
-            return self._observed(wanted, reveal, self._found)
+            if failure is not None and self._found is known:
+                raise failure
+            return self._sure(self._observed(wanted, reveal, self._found))
         except ReconcilerError as error:
             old = store_too_old(self._docker) if self._found is None else None
             return self._unread((old, *error.problems) if old else error.problems)
+
+    def _sure(self, seen: Observation) -> Observation:
+        """Note which generation it was, where everything could be read."""
+        if seen.complete and not seen.lost and self._found in (Mode.REST, Mode.JMAP):
+            self._known = self._found
+        return seen
 
     def apply(self, changes: Sequence[Change], reveal: Reveal, stopped: Stopped = lambda: False) -> Iterator[Outcome]:
         """Carry out the changes of one phase. Raises `TargetUnreadable` when the server is not one we drive."""

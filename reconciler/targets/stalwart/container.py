@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from reconciler.docker import Client, NotThere
+from reconciler.docker import Client, EngineMemory, NotThere
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.stalwart.connection import recovery
 from reconciler.targets.stalwart.release import PINS
@@ -109,13 +109,12 @@ class Container:
 class Docker:
     """One container of one engine. The `docker` package is imported when it is first asked.
 
-    ``host`` is as in ``DOCKER_HOST``; None takes the environment's.
+    ``host`` is as in ``DOCKER_HOST``; None takes the environment's. ``memory`` is as `reconciler.docker.Client` has it.
     """
 
-    def __init__(self, name: str, host: str | None = None) -> None:
+    def __init__(self, name: str, host: str | None = None, memory: EngineMemory | None = None) -> None:
         """Remember whom to ask about what; nothing is asked yet."""
-        self.name = name
-        self.host = host
+        self.name, self.host, self._memory = name, host, memory
 
     def inspect(self) -> Container:
         """Look at the container; raises `DockerUnreachable`."""
@@ -169,7 +168,7 @@ class Docker:
     @contextlib.contextmanager
     def _engine(self) -> Iterator[Client]:
         try:
-            with Client(self.host, "stalwart", _TIMEOUT) as engine:
+            with Client(self.host, "stalwart", _TIMEOUT, self._memory) as engine:
                 yield engine
         except NotThere as error:
             raise NoSuchContainer(f"Docker knows no container {self.name}") from error

@@ -606,6 +606,21 @@ def test_a_refused_recovery_administrator_is_told_with_where_to_look(machine, wa
     assert machine.world.observe(wanted).complete
 
 
+def test_which_generation_it_is_is_asked_once_and_again_where_something_is_not_as_expected(machine, wanted):
+    machine.world.apply(wanted)
+    assert machine.world.observe(wanted).complete
+
+    def probed():
+        before = len(machine.server.requests)
+        seen = machine.world.observe(wanted)
+        return sum("well-known" in item.path for item in machine.server.requests[before:]), seen.complete, seen.lost
+
+    assert [probed(), probed()] == [(0, True, False)] * 2
+    machine.fake.wipe_data()
+    machine.fake.restart()
+    assert probed() == (1, True, True)
+
+
 def test_where_nobody_watches_a_refused_login_is_not_sent_again_by_a_later_run(machine, wanted, tmp_path):
     machine.world.apply(wanted)
     assert machine.world.observe(wanted).complete
