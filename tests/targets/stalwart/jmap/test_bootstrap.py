@@ -616,7 +616,7 @@ def test_which_generation_it_is_is_asked_once_and_again_where_something_is_not_a
         return sum("well-known" in item.path for item in machine.server.requests[before:]), seen.complete, seen.lost
 
     assert [probed(), probed()] == [(0, True, False)] * 2
-    machine.fake.wipe_data()
+    machine.fake.wipe_all()
     machine.fake.restart()
     assert probed() == (1, True, True)
 
