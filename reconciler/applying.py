@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-from reconciler import journal, reconcile
+from reconciler import fence, journal, reconcile
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.reconcile import Effect
@@ -36,19 +37,22 @@ class Reporter:
 class Apply:
     """One apply, between entering and leaving: what is planned, approved and carried out within it is under the lease.
 
-    Entering raises `LeaseHeld` where another reconciler is at work, and ReconcilerError where no lease can be taken.
-    ``command`` tells others what holds it.
+    Entering raises `LeaseHeld` where another reconciler is still at work after ``wait`` seconds, and ReconcilerError
+    where no lease can be taken. ``command`` tells others what holds it. A lease that is not heard of for too long may
+    be taken by another: then nothing more is written.
     """
 
-    def __init__(self, stack: Stack, command: str) -> None:
-        self.stack, self._lease = stack, stack.lease(command)
+    def __init__(self, stack: Stack, command: str, wait: float = 0.0) -> None:
+        self.stack, self._lease = stack, stack.lease(command, wait)
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        self._lease.__enter__()
+        self._held.enter_context(self._lease)
+        self._held.enter_context(fence.within(self._lease))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lease.__exit__()
+        self._held.close()
 
     def carry_out(self, plan: Plan, reporter: Reporter, stopped: Stopped) -> Ending:
         """Apply an approved plan and write down how it went."""
