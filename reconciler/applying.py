@@ -80,10 +80,11 @@ class Apply:
         except ReconcilerError as error:
             problems = error.problems
         finally:
-            lost = self._lease.lost and not (result is not None and result.proven)
+            word = _word(result, outcomes)
+            lost = self._lease.lost and word != "done"
             if lost:
                 reporter.warning(self._lease.loss())
-            word = "stopped" if stopped() or lost else _word(result, outcomes)
+            word = "stopped" if stopped() or lost else word
             whole = result is not None and result.proven and not (stack.choice.targets or stack.choice.only)
             written = [_written(item, stack.secrets.redact) for item in outcomes]
             _warn(reporter, log.end(entry, word, written, whole=whole))
