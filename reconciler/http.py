@@ -411,7 +411,7 @@ class _Stream:
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it; a part that is withheld leaves a request that nobody carries out."""
-        if _now.writes:
+        if _now.writes and buffer:
             fence.before_write()
         with _mapped("Write"):
             _now.deadline.send(self._socket, buffer, timeout)
