@@ -76,7 +76,8 @@ class Apply:
         result: Effect | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            result = reconcile.apply(stack, plan, hear, lambda: stopped() or self._lease.lost)
+            with fence.within(self._lease, stopped):
+                result = reconcile.apply(stack, plan, hear, lambda: stopped() or self._lease.lost)
         except ReconcilerError as error:
             problems = error.problems
         finally:

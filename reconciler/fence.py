@@ -6,10 +6,13 @@ write, so that no target, and none that comes later, has to know of it. Who stan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
+
+_HEEDED = 0.2  # seconds between two looks at whether to go on waiting
 
 
 class Fence(Protocol):
@@ -25,17 +28,23 @@ class Fence(Protocol):
 
 
 _fence: ContextVar[Fence | None] = ContextVar("fence", default=None)
+_stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda: False)
 
 
 @contextmanager
-def within(fence: Fence) -> Iterator[None]:
-    """Have a fence asked for a while, in this thread and in those that run in a copy of its context."""
-    former = _fence.get()
+def within(fence: Fence, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Have a fence asked for a while, in this thread and in those that run in a copy of its context.
+
+    ``stopped`` says whether a signal asks to end: what is waited for is then waited for no longer.
+    """
+    former = _fence.get(), _stopped.get()
     _fence.set(fence)
+    _stopped.set(stopped)
     try:
         yield
     finally:
-        _fence.set(former)
+        _fence.set(former[0])
+        _stopped.set(former[1])
 
 
 def before_write() -> None:
@@ -48,3 +57,13 @@ def progress() -> None:
     """Call when a system has answered."""
     if (fence := _fence.get()) is not None:
         fence.renew()
+
+
+def wait(seconds: float) -> bool:
+    """Wait before something is tried again. False where a signal asks to end: then it must not be."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if _stopped.get()():
+            return False
+        time.sleep(min(left, _HEEDED))
+    return True

@@ -232,6 +232,10 @@ class Lease:
         hint = "wait until it ends; if it hangs, end that process"
         if other is not None and other.is_comparable:
             hint = f"wait until it ends (--wait 15m); one that hangs loses the lease after {DURATION / 60:.0f} minutes"
+        elif other is not None and other.boot:
+            hint = (
+                "it runs on another machine, real or virtual, whose clock can't be compared: if it hangs, end it there"
+            )
         return LeaseHeld(Problem(f"stack {self.stack}", summary, hint))
 
     def _impossible(self, error: OSError) -> ReconcilerError:

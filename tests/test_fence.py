@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import copy_context
 from pathlib import Path
@@ -108,6 +109,19 @@ def test_it_is_asked_in_a_thread_that_has_the_context(server: Server) -> None:
         thread.join()
     assert found == [LOST]
     assert server.requests == []
+
+
+def test_a_signal_ends_the_wait_for_a_rate_limit() -> None:
+    """Row 28: within 30 seconds, though the server asks for a minute."""
+    reply = Reply.of({"title": "Too Many Requests"}, 429, **{"Retry-After": "60"})
+    login, began = Login("admin", (), mode=Mode.REST, accepted=Credentials("admin", "x")), time.monotonic()
+    with Server(lambda _: reply) as server:
+        connection = Connection(parse(server.url), login, lambda _: "x", lambda _: None)
+        stopped = lambda: time.monotonic() - began > 1  # noqa: E731
+        with connection, fence.within(Gate(9), stopped), pytest.raises(TargetUnreadable, match="rate"):
+            connection.send("POST", "/api/principal", body={})
+        assert server.writes() == ["POST /api/principal"]
+    assert time.monotonic() - began < 20
 
 
 # ------------------------------------------------------------------------------------------------------- each way out

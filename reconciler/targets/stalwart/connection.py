@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
-from reconciler import http
+from reconciler import fence, http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.refusals import Refusals
@@ -333,7 +333,8 @@ class Connection:
             asked = http.retry_after(answer.headers)
             pause = min(_PAUSE if asked is None else asked, _PATIENCE)
             self.progress(f"{self.where}: waiting {pause:.0f} s for its rate limit")
-            time.sleep(pause)
+            if not fence.wait(pause):
+                return answer
 
     def _checked(self, answer: Answer) -> Answer:
         summary, hint = self._objection(answer)
