@@ -38,6 +38,7 @@ from reconciler.problem import LeaseHeld, LeaseLost, Problem, ReconcilerError
 
 DURATION = 600.0  # seconds without progress; the longest wait for one answer is 310, for Cloudflare's rate limit
 _WAIT = 0.04  # seconds: `holder` takes the lock for a moment
+_TRIES = 50  # how often a file that is another one by then is opened again
 _PAUSE = 0.5  # seconds between two tries of who waits for the lease
 _SIZE = 512  # bytes of the file: written at once and in place, so that a full disk does not stop it
 QUIET = 5.0  # seconds of silence that are worth a word
@@ -192,11 +193,13 @@ class Lease:
                 raise self._held() from None
         self._descriptor, self.number, self._end = descriptor, former + 1, math.inf
         self._mine = Holder(os.getpid(), socket.gethostname(), now(), self.command, self.number, boot())
-        self._put_off()
+        if not self._is_confirmed():  # another one has read the end of who died before us, and took it from under us
+            self.__exit__()
+            raise self._held()
 
     def _locked(self) -> int:
         """Return the lease's file, open and locked. Raises BlockingIOError where another one holds it, and OSError."""
-        while True:
+        for _ in range(_TRIES):
             descriptor = _open(self.path)
             try:
                 files.lock(descriptor, _WAIT)
@@ -215,6 +218,7 @@ class Lease:
             os.close(descriptor)
             if (descriptor := self._overtaken()) >= 0:
                 return descriptor
+        raise OSError(errno.ESTALE, "its file is another one each time it is opened")
 
     def _overtaken(self) -> int:
         """Put a new file in the place of one whose end has passed, and return it; -1 where that is so no longer."""

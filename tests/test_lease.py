@@ -227,6 +227,34 @@ def test_who_comes_back_waits_for_one_that_is_just_taking_it(tmp_path: Path, clo
         assert isinstance(found[0], LeaseLost)
 
 
+def test_it_is_not_taken_twice_from_one_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """The lock is ours, and the file still says what a dead holder wrote: another one may believe it."""
+    killed = {"pid": 1, "number": 7, "boot": module.boot(), "renewed": 10.0, "expires": 610.0}
+    (tmp_path / "lease-mana").write_text(json.dumps(killed))
+    second, between = Lease(tmp_path, "mana"), [True]
+
+    def name(_path: Path) -> None:
+        if between:
+            between.clear()
+            second.__enter__()
+
+    monkeypatch.setattr(module, "_name_in_kernel", name)
+    with pytest.raises(LeaseHeld), Lease(tmp_path, "mana"):
+        pass
+    second.check()
+    second.__exit__()
+
+
+def test_a_file_system_that_names_no_file_twice_is_refused_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "has_name", lambda *_: False)
+    with pytest.raises(ReconcilerError, match="another one each time"), Lease(tmp_path, "mana"):
+        pass
+
+
 def test_of_many_who_find_the_end_passed_one_takes_it(tmp_path: Path) -> None:
     with another(tmp_path, 0.2) as stopped:
         os.kill(stopped.pid, signal.SIGSTOP)
