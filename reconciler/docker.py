@@ -236,9 +236,9 @@ class _Carrier:
         bounds = _allowed.get()
         if timeout is not None:  # longer for a restart
             bounds = replace(bounds, seconds=timeout)
-        reads = _CHECK.search(request.path_url) is not None
-        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers)}
-        exchange = functools.partial(http.exchange, self._client, bounds=bounds, reads=reads, **sent)
+        sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers), "bounds": bounds}
+        sent["reads"] = _CHECK.search(request.path_url) is not None
+        exchange = functools.partial(http.exchange, self._client, **sent)
         method, path = str(request.method), request.path_url
         answer = self._memory.answer(exchange, method, path) if self._memory else exchange(method, path)
         return _response(request, answer)
