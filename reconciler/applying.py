@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-from reconciler import journal, reconcile
+from reconciler import fence, journal, reconcile
 from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.reconcile import Effect
@@ -36,19 +37,22 @@ class Reporter:
 class Apply:
     """One apply, between entering and leaving: what is planned, approved and carried out within it is under the lease.
 
-    Entering raises `LeaseHeld` where another reconciler is at work, and ReconcilerError where no lease can be taken.
-    ``command`` tells others what holds it.
+    Entering raises `LeaseHeld` where another reconciler is still at work after ``wait`` seconds, and ReconcilerError
+    where no lease can be taken. ``command`` tells others what holds it. A lease that is not heard of for too long may
+    be taken by another: then nothing more is written.
     """
 
-    def __init__(self, stack: Stack, command: str) -> None:
-        self.stack, self._lease = stack, stack.lease(command)
+    def __init__(self, stack: Stack, command: str, wait: float = 0.0) -> None:
+        self.stack, self._lease = stack, stack.lease(command, wait)
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        self._lease.__enter__()
+        self._held.enter_context(self._lease)
+        self._held.enter_context(fence.within(self._lease))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lease.__exit__()
+        self._held.close()
 
     def carry_out(self, plan: Plan, reporter: Reporter, stopped: Stopped) -> Ending:
         """Apply an approved plan and write down how it went."""
@@ -72,14 +76,16 @@ class Apply:
         result: Effect | None = None
         problems: tuple[Problem, ...] = ()
         try:
-            result = reconcile.apply(stack, plan, hear, lambda: stopped() or self._lease.lost)
+            with fence.within(self._lease, stopped):
+                result = reconcile.apply(stack, plan, hear, lambda: stopped() or self._lease.lost)
         except ReconcilerError as error:
             problems = error.problems
         finally:
-            lost = self._lease.lost and not (result is not None and result.proven)
+            word = _word(result, outcomes)
+            lost = self._lease.lost and word != "done"
             if lost:
                 reporter.warning(self._lease.loss())
-            word = "stopped" if stopped() or lost else _word(result, outcomes)
+            word = "stopped" if stopped() or lost else word
             whole = result is not None and result.proven and not (stack.choice.targets or stack.choice.only)
             written = [_written(item, stack.secrets.redact) for item in outcomes]
             _warn(reporter, log.end(entry, word, written, whole=whole))

@@ -237,22 +237,30 @@ def _nameless(folder: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _named(path: Path, content: bytes, scratch: Path | None = None) -> Iterator[Path]:
-    """Make a file that is going to be another for as long as it is needed: in a folder of ours, or beside it.
+def begun(path: Path, scratch: Path | None = None) -> Iterator[tuple[int, Path]]:
+    """Make an empty, locked file that may take another one's place, in a folder of ours or beside it: open, and named.
 
-    It has one name for each file, so that a kill leaves one at most, which the next one who writes there takes over.
+    It has one name for each file, so that one process at a time is at it, and a kill leaves one at most, which the next
+    one who writes there takes over. Raises OSError, BlockingIOError where another one is at it for too long.
     """
     name = (scratch or path.parent) / f"{_BEGUN}{path.name}"
     descriptor = _taken(name)
     try:
         if os.fstat(descriptor).st_size:  # left behind
             os.ftruncate(descriptor, 0)
-        write_all(descriptor, content)
-        yield name
+        yield descriptor, name
     finally:
         if has_name(descriptor, name):
             name.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named(path: Path, content: bytes, scratch: Path | None = None) -> Iterator[Path]:
+    """Make a file that is going to be another for as long as it is needed."""
+    with begun(path, scratch) as (descriptor, name):
+        write_all(descriptor, content)
+        yield name
 
 
 def _taken(name: Path) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from reconciler import url
+from reconciler import fence, url
 from reconciler.deadline import Deadline, TooMuch
 from reconciler.url import Address, Admits
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _E = TypeVar("_E", bound=BaseException)
 _CONNECT = 10.0  # seconds for one address of a host
 _OVERHEAD = 1 << 20  # bytes of heads, and of what surrounds the pieces of a body
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEEPEST = 64  # levels of JSON; what the APIs answer has about ten
 
 
@@ -87,14 +88,23 @@ class Answer:
         return str(body.get(name) or "") if isinstance(body, dict) else ""
 
 
-def exchange(client: httpx.Client, method: str, path: str, *, bounds: Bounds | None = None, **request: Any) -> Answer:
-    """Send one request once and read its answer, whatever its status. Raises `Unsent` and `Lost`.
+def exchange(
+    client: httpx.Client,
+    method: str,
+    path: str,
+    *,
+    bounds: Bounds | None = None,
+    reads: bool = False,
+    **request: Any,
+) -> Answer:
+    """Send one request once and read its answer, whatever its status. Raises `Unsent` and `Lost`, `LeaseLost`.
 
-    ``client`` is one of `client`; ``bounds`` hold in place of its own.
+    ``client`` is one of `client`; ``bounds`` hold in place of its own. ``reads`` says of a POST that it changes
+    nothing, so that the fence (`reconciler.fence`) is not asked.
     """
     import httpx
 
-    extensions = {"bounds": bounds} if bounds else None
+    extensions = {"bounds": bounds, "reads": reads}
     try:
         response = client.request(method, path, follow_redirects=False, extensions=extensions, **request)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of what no header may hold
@@ -181,10 +191,11 @@ def _tcp(address: Address, admits: Admits) -> Dial:
 
 
 class _Now(threading.local):
-    """What the request costs that this thread makes: its connection may be one that an earlier request made."""
+    """The request that this thread makes, and what it costs: its connection may be one that an earlier one made."""
 
     deadline: Deadline
     bounds: Bounds
+    writes: bool
 
 
 _now = _Now()
@@ -229,11 +240,12 @@ class _Transport:
         self._pool.close()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry out a request. Raises `Unsent` and `Lost`."""
+        """Carry out a request. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
         import httpcore
         import httpx
 
         bounds = request.extensions.get("bounds") or self._bounds
+        _now.writes = request.method not in _READS and not request.extensions.get("reads")
         _now.bounds, _now.deadline = bounds, Deadline(bounds.seconds, 4 * bounds.largest + _OVERHEAD)
         if request.headers.get("accept-encoding") != "identity":
             request.headers["accept-encoding"] = "gzip"
@@ -255,6 +267,7 @@ class _Transport:
                 answer.close()
         except _errors() as error:
             raise unanswered(error, _now.deadline) from error
+        fence.progress()
         # httpx would unpack again what is unpacked, and send a cookie on with the next login or token.
         headers = [item for item in answer.headers if item[0].lower() not in (b"content-encoding", b"set-cookie")]
         return httpx.Response(answer.status, headers=headers, content=content, request=request)
@@ -397,7 +410,9 @@ class _Stream:
             return _now.deadline.receive(self._socket, max_bytes, timeout)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Send all of it."""
+        """Send all of it; a part that is withheld leaves a request that nobody carries out."""
+        if _now.writes and buffer:
+            fence.before_write()
         with _mapped("Write"):
             _now.deadline.send(self._socket, buffer, timeout)
 

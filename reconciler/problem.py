@@ -73,3 +73,7 @@ class SecretUnreadable(ReconcilerError):
 
 class TargetUnreadable(ReconcilerError):
     """A system can't be reached, refuses us, or answers what can't be understood."""
+
+
+class LeaseLost(TargetUnreadable):
+    """Another reconciler may be at work by now: what was about to be written was not sent, and nothing else will be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -144,9 +145,12 @@ class Stack:
         """What was applied to it from here."""
         return Journal(self.settings.data, self.name)
 
-    def lease(self, command: str = "") -> Lease:
-        """Return the right to write to it, to be entered; ``command`` tells others what holds it."""
-        return Lease(self.settings.data, self.name, command)
+    def lease(self, command: str = "", wait: float = 0.0) -> Lease:
+        """Return the right to write to it, to be entered; ``command`` tells others what holds it.
+
+        ``wait`` is how many seconds to wait for another holder, who is told as progress.
+        """
+        return Lease(self.settings.data, self.name, command, wait, self.progress)
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
@@ -201,7 +205,11 @@ class Stack:
             one(*self.targets.values())
             return
         # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
-        threads = [threading.Thread(target=one, args=(target,), daemon=True) for target in self.targets.values()]
+        # Each with the lease's fence about it, which an answer there is a sign of life to.
+        threads = [
+            threading.Thread(target=copy_context().run, args=(one, target), daemon=True)
+            for target in self.targets.values()
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -23,6 +23,8 @@ COMMANDS = {
     "schema": "reconciler.cli.schema",
     "plan": "reconciler.cli.plan",
     "apply": "reconciler.cli.apply",
+    "suspend": "reconciler.cli.suspend",
+    "resume": "reconciler.cli.resume",
     "status": "reconciler.cli.status",
     "history": "reconciler.cli.history",
     "explain": "reconciler.cli.explain",

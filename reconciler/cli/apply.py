@@ -12,6 +12,7 @@ import click
 from reconciler import files
 from reconciler.cli import session
 from reconciler.cli.session import Session, choices
+from reconciler.cli.times import seconds
 from reconciler.problem import Problem, ReconcilerError, Refused
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ _LARGEST = 256 << 20  # bytes of a saved plan
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @choices
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("--wait", type=seconds, metavar="TIME", help="Wait so long for another reconciler: 2m.")
 @session.command
-def command(session: Session, *, file: Path | None, yes: bool, **given: Any) -> int:
+def command(session: Session, *, file: Path | None, yes: bool, wait: int | None, **given: Any) -> int:
     """Apply what plan shows, or a saved plan (FILE).
 
     A saved plan is applied only while it is still true. Without a terminal to ask on, --yes is needed.
@@ -44,13 +46,23 @@ def command(session: Session, *, file: Path | None, yes: bool, **given: Any) -> 
     choice = Choice(session.options.target, **given)
     saved = _read(file, choice) if file else None
     stack = session.stack(choice=_chosen(saved, file) if saved and file else choice)
-    with Apply(stack, "reconciler apply") as apply:
+    _tell_suspension(session, stack)
+    with Apply(stack, "reconciler apply", wait or 0) as apply:
         plan = _agreed(session, stack, saved, yes=yes)
         if plan.changes or plan.adopted:
             return _carry_out(session, apply, plan)
         if session.console.output != "text":
             _Report(session, plan, stack.choice).print("nothing")
         return 1 if plan.unread or plan.errors else 0
+
+
+def _tell_suspension(session: Session, stack: Stack) -> None:
+    """Say that the daemon is told to write nothing: a person who applies may not know."""
+    from reconciler.report import values
+    from reconciler.suspension import current
+
+    if (said := current(session.data, stack.name)) is not None:
+        session.console.note(values.escape(f"{stack.name} is {said}. That stops the daemon, not this apply."))
 
 
 # ------------------------------------------------------------------------------------------------------ agreement

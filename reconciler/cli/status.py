@@ -15,6 +15,7 @@ from reconciler.problem import Problem, ReconcilerError
 if TYPE_CHECKING:
     from reconciler.journal import Entry
     from reconciler.plan import Plan
+    from reconciler.suspension import Suspension
 
 
 @click.command()
@@ -25,12 +26,13 @@ def command(session: Session) -> int:
     How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
     """
     from reconciler.report import json, text
+    from reconciler.suspension import current
 
     stack = session.stack()
     plan = session.plan(stack)
     systems = {target: _standing(plan, target) for target in stack.chosen}
     last, damage = _last(session, plan.stack)
-    holder = stack.lease().holder()
+    holder, suspended = stack.lease().holder(), current(session.data, stack.name)
     told = {item.where for item in damage}
     document = json.problems([*(item for item in plan.problems if item.where not in told), *damage]) | {
         "stack": plan.stack,
@@ -39,8 +41,9 @@ def command(session: Session) -> int:
         "targets": systems,
         "last_apply": {key: value for key, value in asdict(last).items() if key != "written"} if last else None,
         "lease": dict(holder) if holder else None,
+        "suspended": asdict(suspended) if suspended else None,
     }
-    lines = [*_head(session, plan), *_systems(systems), "", *_journal(last), *_lease(holder)]
+    lines = [*_head(session, plan), *_systems(systems), "", *_journal(last), *_lease(holder), *_suspended(suspended)]
     problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *damage)]
     session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), document)
     return 1 if plan.unread or plan.errors else 0
@@ -107,11 +110,17 @@ def _journal(last: Entry | None) -> list[str]:
 
 
 def _lease(holder: Mapping[str, Any] | None) -> list[str]:
+    from reconciler.lease import QUIET
     from reconciler.report import values
 
     if holder is None:
         return []
-    pid, host, since = (holder.get(name, "?") for name in ("pid", "host", "since"))
-    return [
-        values.escape(f"The lease is held by process {pid} on {host} since {since} ({holder.get('command', '?')}).")
-    ]
+    pid, host, since, command = (holder[name] for name in ("pid", "host", "since", "command"))
+    quiet = f"; last heard of {holder['silence']:.0f} s ago" if (holder["silence"] or 0) > QUIET else ""
+    return [values.escape(f"The lease is held by process {pid} on {host} since {since} ({command or '?'}){quiet}.")]
+
+
+def _suspended(suspended: Suspension | None) -> list[str]:
+    from reconciler.report import values
+
+    return [values.escape(f"It is {suspended}.")] if suspended else []

@@ -14,6 +14,7 @@ from reconciler.journal import Entry
 from reconciler.plan import Plan
 from reconciler.problem import Problem
 from reconciler.reconcile import Fact
+from reconciler.suspension import Suspension
 from reconciler.target import Outcome
 
 
@@ -135,16 +136,6 @@ class Loss:
 
     target: str
     when: str
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """A person's word that nothing is to be written for now. ``until`` is empty where it holds until `resume`."""
-
-    reason: str
-    who: str
-    since: str
-    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)

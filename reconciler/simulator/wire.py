@@ -131,7 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
         if "chunked" in self.headers.get("transfer-encoding", ""):
             body = b"".join(self._chunks())
         else:
-            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            length = int(self.headers.get("content-length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:  # no server carries out half a request
+                raise ConnectionResetError
         return Request(
             method=self.command,
             path=unquote(split.path),

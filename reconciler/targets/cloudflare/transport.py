@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from reconciler import http
-from reconciler.problem import Problem
+from reconciler.problem import LeaseLost, Problem
 from reconciler.resources import SecretRef
 from reconciler.target import Progress, Stopped
 from reconciler.url import NoAddress, parse
@@ -273,6 +273,8 @@ def _advice(codes: frozenset[int]) -> str:
 
 def _broken(what: str, error: BaseException) -> Failure:
     """Say which request did not get an answer, and whether it can have done anything."""
+    if isinstance(error, LeaseLost):
+        return Unsent(error.problems[0].summary, error.problems[0].hint)
     if isinstance(error, http.Endless):
         return Unending(f"{what}: {error}", _ON_THE_WAY)
     if not isinstance(error, http.Unsent):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler import files
+from reconciler import fence, files
 from reconciler.problem import Problem, Severity, TargetUnreadable
 
 _LARGEST = 1 << 20  # bytes
@@ -191,6 +191,7 @@ class EnvFile:
         try:
             if target.read_bytes() != self.content:
                 raise self._unwritable(_CHANGED, "plan again")
+            fence.before_write()
             files.replace(target, new.content, in_place=True)
         except OSError as error:
             hint = {28: "free some space", 30: "make its file system writable"}.get(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reconciler import fence
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.targets.compose.envfile import EnvFile, check_place
@@ -99,8 +100,10 @@ class Program:
         Never with ``-y``, which would recreate changed volumes, and never with ``--wait``, which waits for the first
         verdict of a health check that may run every 120 s. Raises `TargetUnreadable`.
         """
+        fence.before_write()
         options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--", *services]
         done = self._run([*self._project(self.env_file), *options], _UP_TIMEOUT)
+        fence.progress()
         if done.status != 0:
             raise self._failure(f"compose up {' '.join(services)} failed", done.complaint)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
-from reconciler import http
+from reconciler import fence, http
 from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.refusals import Refusals
@@ -269,14 +269,17 @@ class Connection:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         moved: bool = False,
+        reads: bool = False,
     ) -> Answer:
         """Send a request as our user, and return an answer that is about the request itself; ``moved`` takes redirects.
+
+        ``reads`` says of a POST that it changes nothing.
 
         Raises `AnswerLost` when it was sent and no answer came, `TargetUnreadable` for whatever stands between us
         and the API: the network, credentials, bans.
         """
         for credentials in self.login.candidates(self.reveal):
-            answer = self._patient(method, path, params or {}, body, credentials)
+            answer = self._patient(method, path, params or {}, body, credentials, reads=reads)
             if answer.status != 401:  # noqa: PLR2004 (HTTP)
                 answer = answer if moved and answer.status // 100 == 3 else self._checked(answer)  # noqa: PLR2004 (HTTP)
                 self.login.accepted = credentials
@@ -309,12 +312,19 @@ class Connection:
         )
 
     def _patient(
-        self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        body: Any,
+        credentials: Credentials | None,
+        *,
+        reads: bool = False,
     ) -> Answer:
         """Exchange, and wait where the rate limit says so: such a request was not carried out."""
         until, times = time.monotonic() + _PATIENCE, 0
         while True:
-            answer = self._exchange(method, path, params, body, credentials)
+            answer = self._exchange(method, path, params, body, credentials, reads=reads)
             if answer.status != 429 or "Requests" not in answer.word("title"):  # noqa: PLR2004 (HTTP)
                 return answer
             times += 1
@@ -323,7 +333,8 @@ class Connection:
             asked = http.retry_after(answer.headers)
             pause = min(_PAUSE if asked is None else asked, _PATIENCE)
             self.progress(f"{self.where}: waiting {pause:.0f} s for its rate limit")
-            time.sleep(pause)
+            if not fence.wait(pause):
+                return answer
 
     def _checked(self, answer: Answer) -> Answer:
         summary, hint = self._objection(answer)
@@ -352,14 +363,21 @@ class Connection:
         return "", ""
 
     def _exchange(
-        self, method: str, path: str, params: Mapping[str, str], body: Any, credentials: Credentials | None
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str],
+        body: Any,
+        credentials: Credentials | None,
+        *,
+        reads: bool = False,
     ) -> Answer:
         content = None if body is None else json.dumps(body).encode()
         headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if content else {})
         headers |= {"Authorization": credentials.header(self.login.mode)} if credentials else {}
         request: dict[str, Any] = {"params": params or None, "content": content, "headers": headers}
         try:
-            return http.exchange(self._client, method, path, **request)
+            return http.exchange(self._client, method, path, reads=reads, **request)
         except http.Endless as error:  # what was asked for may have been done
             hint = "check the url, and proxies on the way"
             raise AnswerLost(self.problem(f"answers without end: {error}", hint)) from None

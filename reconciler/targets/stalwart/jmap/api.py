@@ -195,7 +195,8 @@ class JmapApi:
             self._check(name, args)
         spelled = [[*self._spelled(name, args), str(n)] for n, (name, args) in enumerate(calls)]
         body = {"using": list(_USING), "methodCalls": spelled}
-        answer = self.connection.send("POST", "/jmap", body=body)
+        reads = not any(name.endswith("/set") for name, _ in calls)
+        answer = self.connection.send("POST", "/jmap", body=body, reads=reads)
         found = self._responses(answer)
         responses = [
             self._ours(name, found.get(str(number), Response(name, {}, UNANSWERED)))
