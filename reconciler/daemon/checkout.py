@@ -125,15 +125,16 @@ class Checkout:
         return self._signer(found.commit) if self._store.has(found.commit) or not found.signer else found.signer
 
     def _restored(self, found: Taken) -> Directory:
-        """Read the files of a commit again; where they are no longer what they were they are written anew."""
+        """Read the files of a commit again; those that a disk has lost, or a power cut torn, are written anew."""
         place = self._trees / found.commit
         try:
+            if not tree.is_whole(self._store, found.commit, place):
+                tree.write(self._store, found.commit, place)
+        except (Damaged, CannotRun):
             directory = self._load(place)
             if directory.digest == found.digest:
                 return directory
-        except (InvalidDirectory, OSError, tree.Unfit):
-            pass
-        tree.write(self._store, found.commit, place)
+            raise
         return self._load(place)
 
     def _load(self, place: Path) -> Directory:

@@ -136,8 +136,8 @@ _CAUSES = (
 )
 
 
-def cause(complaint: str) -> tuple[str, str]:
+def cause(complaint: str, address: str) -> tuple[str, str]:
     """Return what is wrong and what to do, in words of ours: what git repeats of the other side may be anything."""
-    said = complaint.lower()
+    said = complaint.replace(address, "").lower()
     found = ((summary, hint) for pattern, summary, hint in _CAUSES if re.search(pattern, said))
     return next(found, ("does not answer as a git repository does", "try `git ls-remote` as reconciler's user"))

@@ -60,8 +60,9 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit says of itself: a stranger's texts, of any length. ``when`` is when it was committed: UTC, ISO 8601, empty
-    for what is no time.
+    """What a commit says of itself: a stranger's texts, of any length.
+
+    ``when`` is when it was committed: UTC, ISO 8601, empty for what is no time.
     """
 
     subject: str
@@ -142,7 +143,7 @@ class Store:
                 raise
             raise CannotFetch(f"git {error.why}", "check the way there, and how large the repository is") from None
         if ended.status:
-            raise CannotFetch(*cause(ended.complaint))
+            raise CannotFetch(*cause(ended.complaint, self._remote.address))
         return ended
 
     # ------------------------------------------------------------------------------------------------ the store itself

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from reconciler import files, git
 from reconciler.daemon.store import Entry, Store
 
 LARGEST = 8 << 20  # bytes of a file
@@ -29,8 +30,9 @@ class Unfit(Exception):
 def write(store: Store, commit: str, place: Path) -> None:
     """Write all files of a commit to a folder, in place of what is there. Raises `Unfit`, `Damaged` and OSError.
 
-    Links are written as they are, after everything else, so that none is followed. What is larger than `LARGEST` is
-    left out: no file of ours is. What calls itself ``.git`` is left out.
+    Nothing is made durable: `is_whole` tells, after a power cut, whether all of it is there. Links are written as they
+    are, after everything else, so that none is followed. What is larger than `LARGEST`, or calls itself ``.git``, is
+    left out: no file of ours does.
     """
     entries = list(_bounded(store.entries(commit)))
     new, old = (place.parent / f"{begun}{place.name}" for begun in (_NEW, _OLD))
@@ -40,11 +42,23 @@ def write(store: Store, commit: str, place: Path) -> None:
     for batch in _batches(sorted(entries, key=lambda entry: entry.mode == _LINK)):
         for entry, content in store.contents(batch):
             _put(new / os.fsdecode(entry.path), entry.mode, content)
-    os.sync()  # one for all of them: a name that outlives its content after a power cut would be a torn revision
     if place.exists():
         place.rename(old)
     new.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def is_whole(store: Store, commit: str, place: Path) -> bool:
+    """Whether a folder holds all files of a commit, as `write` writes them. Raises `Unfit` and `Damaged`."""
+    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(store.entries(commit)))
+
+
+def _holds(path: Path, entry: Entry) -> bool:
+    try:
+        content = os.fsencode(path.readlink()) if entry.mode == _LINK else files.read(path, LARGEST)
+    except (OSError, files.CannotRead):
+        return False
+    return git.blob(content, len(entry.object_id)) == entry.object_id
 
 
 def sweep(folder: Path, used: Iterable[str]) -> None:

@@ -79,11 +79,11 @@ class Origin:
         path: str = "desired-state",
         accept: str = "",
         project: Path | None = None,
-        signers: Signers = Signers(),
+        signers: Signers | None = None,
         **environ: str,
     ) -> Checkout:
         remote = Remote.read(repo or str(self.bare), "main")
-        following = Following(remote, path, signers, accept, project)
+        following = Following(remote, path, signers or Signers(), accept, project)
         return Checkout(following, data or self.place / "data", {**ENVIRON, **environ})
 
 
