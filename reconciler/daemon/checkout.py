@@ -298,7 +298,8 @@ def _check_apart(following: Following, folder: Path) -> None:
     """Refuse signers that whoever writes to the repository would choose."""
     there = Path(following.remote.address)
     local = (there.parent if there.name == ".git" else there,) if following.remote.protocol == "file" else ()
+    places = [place.resolve() for place in (folder.parent, *local)]
     for path in (following.signers.ssh, following.signers.gpg):
-        if path is not None and any(path.resolve().is_relative_to(place.resolve()) for place in (folder, *local)):
+        if path is not None and any(path.resolve().is_relative_to(place) for place in places):
             summary = "lies in the repository that it is to judge"
             raise ReconcilerError(Problem(str(path), summary, "keep it outside, where only you write"))

@@ -58,6 +58,7 @@ def _address(text: str) -> tuple[str, str]:
         url.host(match[2].strip("[]"))
         return text, "ssh"
     scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
     if scheme not in _SCHEMES:
         raise url.NoAddress("is none that is followed: a path, https://, ssh:// or http://", _EXAMPLE)
     if scheme != "ssh" and "@" in rest.partition("/")[0]:
@@ -104,7 +105,7 @@ _CAUSES = (
         "install its authority, or name it in GIT_SSL_CAINFO",
     ),
     (
-        "redirect",
+        "redirect|error: 30[12378]",
         "sends us to another address, which is not followed",
         "write the new address",
     ),

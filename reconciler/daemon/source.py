@@ -53,7 +53,7 @@ class Folder:
         self._memory = data / FOLDER / f"folder-{name}.json"
         self._taken: Taken | None = taken.recall(self._memory)
         self._revision: Revision | None = None
-        self._files: tuple[str, ...] = ()
+        self._files: tuple[str, ...] = ()  # that what was taken said something in
         self._judged: tuple[str, tuple[Problem, ...]] = ("", ())
 
     def newest(self) -> str:
@@ -99,8 +99,11 @@ class Folder:
             raise _AtWork(f"git is at work ({lock})", "wait until it ends; where none runs, remove that file")
         for name in self._files:
             path = self.path / name
-            aside = None if os.path.lexists(path) else next(_named_like(path), None)
-            if aside is not None:
+            if path.is_file():
+                if not path.stat().st_size:
+                    hint = f"finish saving; where nothing shall be in it, remove {name}"
+                    raise _AtWork(f"{name} is empty, as in the middle of a save", hint)
+            elif (aside := next(_named_like(path), None)) is not None:
                 hint = f"finish saving; where {path.name} was meant to go, remove {aside} too"
                 raise _AtWork(f"{name} is gone and {aside} is there, as in the middle of a save", hint)
 
@@ -114,7 +117,7 @@ class Folder:
     def _take(self, directory: Directory) -> tuple[Problem, ...]:
         self._taken = Taken.after(self._taken, directory)
         self._revision = Revision(self._taken.hold(directory))
-        self._files = directory.files
+        self._files = tuple(name for name in directory.files if _says_something(self.path / name))
         try:
             taken.remember(self._memory, self._taken)
         except OSError as error:
@@ -149,6 +152,13 @@ def _facts(path: str) -> str:
     except OSError as error:
         return f"{path} {error.errno}"
     return f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_mode}"
+
+
+def _says_something(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return True
 
 
 def _named_like(path: Path) -> Iterator[str]:

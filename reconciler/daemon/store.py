@@ -27,7 +27,11 @@ _CONFIG = {  # by the length of an object's name
     64: "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n",
 }
 _FORMATS = {40: "sha1", 64: "sha256"}
-_LEFT = ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/pack/*.lock", "objects/??/tmp_*", "objects/tmp_*")
+_LEFT = (  # by a git that was killed, below the store
+    *("*.lock", "refs/**/*.lock", "objects/pack/*.lock", "objects/info/*.lock"),
+    *("objects/pack/tmp_*", "objects/??/tmp_*", "objects/tmp_*"),
+    *("objects/pack/*.temp", "objects/??/*.temp*"),  # of http, which would go on behind it
+)
 _FETCHING = (
     "--no-pager",
     *("-c", f"core.hooksPath={os.devnull}"),
