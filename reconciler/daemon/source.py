@@ -132,14 +132,12 @@ class _AtWork(Exception):
 
 
 def _look(path: Path) -> Iterator[str]:
-    """Yield a line for each file and folder, dot files too: they are made where a save begins."""
+    """Yield a line for each file and folder. What has a dot before its name shows in its folder's time alone."""
     yield os.path.realpath(path)
     number = 0
     for folder, folders, names in os.walk(path):
-        folders.sort()
-        if ".git" in folders:
-            folders.remove(".git")
-        for name in ("", *sorted(names)):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in ("", *sorted(name for name in names if not name.startswith("."))):
             number += 1
             yield _facts(os.path.join(folder, name))  # noqa: PTH118 - the texts that os.walk gives
         if number > MAX_ENTRIES:

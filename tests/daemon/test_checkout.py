@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from reconciler import files
 from reconciler.daemon import tree
 from reconciler.daemon.checkout import Checkout
 from reconciler.problem import ReconcilerError, Severity
+from reconciler.process import GIT_FETCH
 
 
 @pytest.fixture
@@ -440,6 +442,19 @@ def test_more_than_any_directory_needs_is_not_taken(origin: Origin, monkeypatch:
     assert taken(sourced) == good
     assert "holds more than 4 files" in told(sourced)
     assert "keep the directory in a repository of its own" in told(sourced)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a program's files have no bound")
+def test_a_fetch_without_end_does_not_fill_the_disk(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = origin.state()
+    monkeypatch.setattr("reconciler.daemon.store.GIT_FETCH", replace(GIT_FETCH, largest=200_000))
+    checkout = origin.checkout()
+    assert taken(checkout.poll()) == good
+    origin.commit({"noise": os.urandom(1_000_000)})
+    sourced = checkout.poll()
+    assert taken(sourced) == good
+    assert sourced.problems
+    assert sum(path.stat().st_size for path in store(origin.place / "data").rglob("*") if path.is_file()) < 200_000
 
 
 # ----------------------------------------------------------------------------------------------- 24: disks tear

@@ -242,6 +242,19 @@ def test_its_newest_name_changes_with_the_files_and_with_nothing_else(state: Pat
     assert len(set(names)) == len(names)
 
 
+def test_a_data_directory_among_the_files_is_none_of_them(state: Path) -> None:
+    source = Folder(state, state / ".reconciler")
+    assert source.poll().revision
+    source.poll()
+    name = source.newest()
+    for line in range(3):
+        (state / ".reconciler/journal.jsonl").write_text(f"{line}\n")
+        source.newest()
+    assert source.poll().problems == ()
+    (state / ".reconciler/journal.jsonl").write_text("more\n")
+    assert source.newest() == name
+
+
 def test_a_link_that_is_turned_to_another_directory_is_followed(state: Path, tmp_path: Path) -> None:
     link = tmp_path / "current"
     link.symlink_to(state)
