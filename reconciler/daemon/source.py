@@ -78,8 +78,6 @@ class Folder:
         while time.monotonic() < until:
             before = self.newest()
             time.sleep(_QUIET)
-            if self.newest() != before:
-                continue
             found = self._loaded()
             if self.newest() == before:
                 self._check_rest()
