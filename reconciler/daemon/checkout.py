@@ -152,7 +152,8 @@ class Checkout:
         try:
             newest = self._seen = self._store.newest()
             self._reached = now()
-            if self._revision is not None and newest == self._revision.commit:
+            held = self._revision
+            if held is not None and newest == held.commit and held.directory.path.is_dir():
                 return ()
             try:
                 return self._advance(newest)
