@@ -18,7 +18,7 @@ from reconciler.process import GIT, CannotRun, Child
 _SHOWN = 12  # characters of a commit
 _LIMIT = 10.0  # seconds
 _LARGEST = 1 << 20  # bytes of a file that is compared
-_OPTIONS = (
+OPTIONS = (
     "--no-pager",
     *("-c", "safe.bareRepository=explicit"),
     *("-c", "core.fsmonitor=false"),
@@ -29,6 +29,8 @@ _OPTIONS = (
     *("-c", "credential.helper="),
     *("-c", "protocol.allow=never"),
 )
+"""What keeps git from running anything that a repository configures, and from speaking to anybody."""
+
 _PATCH = (  # of a patch, as git would make it where nobody configured anything
     *("--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
     "--submodule=short",
@@ -141,14 +143,15 @@ def _is_blob(path: Path, mode: str, object_id: str) -> bool:
         content = os.fsencode(path.readlink()) if link else files.read(path, _LARGEST)
     except (OSError, files.CannotRead):
         return False
-    return object_id in {_blob(content, len(object_id)), _blob(content.replace(b"\r\n", b"\n"), len(object_id))}
+    return object_id in {blob(content, len(object_id)), blob(content.replace(b"\r\n", b"\n"), len(object_id))}
 
 
-def _blob(content: bytes, length: int) -> str:
+def blob(content: bytes, length: int) -> str:
+    """Return the name that git gives a file's content: SHA-1 or SHA-256, by the name's length in characters."""
     digest = hashlib.sha1 if length == 40 else hashlib.sha256  # noqa: PLR2004 - what names are made with in git
     return digest(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _ask(top: Path, environ: Mapping[str, str], *arguments: str) -> Child:
     place = (f"--git-dir={top / '.git'}", f"--work-tree={top}")
-    return Child(GIT, ["git", *_OPTIONS, *place, *arguments], environ, top, limit=_LIMIT)
+    return Child(GIT, ["git", *OPTIONS, *place, *arguments], environ, top, limit=_LIMIT)

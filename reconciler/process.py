@@ -32,11 +32,15 @@ _LOOK = 0.1  # seconds between two looks at whether a child that says nothing ha
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What programs of a kind get of our environment: names or patterns, and what is set in place of ours."""
+    """What programs of a kind get of our environment: names or patterns, and what is set in place of ours.
+
+    ``largest`` bounds the bytes of each file that they write, on Linux.
+    """
 
     name: str
     passed: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
+    largest: int = 0
 
 
 # Git is asked about a repository that others write to: nothing is fetched, nothing is asked for, nothing is locked.
@@ -52,6 +56,29 @@ GIT = Kind(
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_ALLOW_PROTOCOL": "none",
     },
+)
+
+# Git in a repository of our own that holds what others wrote: the user's configuration would run his filters on it.
+GIT_STORE = Kind("git", (), {**GIT.given, "GIT_CONFIG_GLOBAL": os.devnull})
+
+# Git that fetches, as the user would: his configuration says how he logs in (credential helpers, ssh). It has no
+# terminal to ask on. What comes in is one pack, which has an end.
+GIT_FETCH = Kind(
+    "git",
+    (
+        *("HOME", "USER", "LOGNAME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK"),
+        *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS", "GIT_CONFIG_*", "GIT_SSL_*", "SSL_CERT_*"),
+        *("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"),
+    ),
+    {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "SSH_ASKPASS_REQUIRE": "never",
+        "GCM_INTERACTIVE": "never",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_ALLOW_PROTOCOL": "file:ssh:https",
+    },
+    largest=2 << 30,
 )
 
 # A file that sops is to decrypt may name any key service, and sops would take the user's credentials for it from his
@@ -128,7 +155,7 @@ def _any(name: str, patterns: Sequence[str]) -> bool:
 
 def _asked(kind: Kind, environ: Mapping[str, str]) -> tuple[str, ...]:
     pairs = (item.rpartition(":") for item in environ.get(PASS, "").replace(",", " ").split())
-    return tuple(pattern for name, _, pattern in pairs if name == kind.name or (not name and kind is not GIT))
+    return tuple(pattern for name, _, pattern in pairs if name == kind.name or (not name and kind.name != "git"))
 
 
 def search_path(environ: Mapping[str, str]) -> str:
@@ -259,18 +286,21 @@ def spawn(
     except OSError as error:
         raise CannotRun(f"can't be run: {os.strerror(error.errno or 0)}") from None
     _WATCHER.tell("+", process.pid)
-    _bound(process.pid)
+    _bound(process.pid, kind.largest)
     return process
 
 
-def _bound(pid: int) -> None:
-    """Bound the memory of a program and of all that it starts: a file that it is to read may have no end."""
+def _bound(pid: int, largest: int) -> None:
+    """Bound the memory of a program and of all that it starts, and the files: what it is to read may have no end."""
     if sys.platform != "linux":
         return
-    with contextlib.suppress(OSError):  # it has ended
-        hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
-        most = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
+    for what, bound in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, largest)):
+        if not bound:
+            continue
+        with contextlib.suppress(OSError):  # it has ended
+            hard = resource.prlimit(pid, what)[1]
+            most = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+            resource.prlimit(pid, what, (most, most))
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

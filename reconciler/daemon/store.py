@@ -1,0 +1,277 @@
+"""A bare repository of our own, into which one branch of somebody else's is fetched.
+
+What is fetched was written by others: nothing in it is run, converted or followed, and only git reads it. The store is
+a cache: one that is torn is made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler import git
+from reconciler.daemon.remote import Remote, cause
+from reconciler.process import GIT_FETCH, GIT_STORE, CannotRun, Ended, Kind, run
+
+_LOOK = 20.0  # seconds to ask for a branch's commit
+_LOCAL = 120.0  # seconds for anything in the store itself
+_MANY = 20  # packs, of which each fetch leaves one
+_SEEN = "refs/reconciler/seen"
+_CONFIG = {  # by the length of an object's name
+    40: "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+    64: "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n",
+}
+_FORMATS = {40: "sha1", 64: "sha256"}
+_LEFT = (  # by a git that was killed, below the store
+    *("*.lock", "refs/**/*.lock", "objects/pack/*.lock", "objects/info/*.lock"),
+    *("objects/pack/tmp_*", "objects/??/tmp_*", "objects/tmp_*"),
+    *("objects/pack/*.temp", "objects/??/*.temp*"),  # of http, which would go on behind it
+)
+_FETCHING = (
+    "--no-pager",
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "fetch.fsckObjects=true"),
+    *("-c", "fetch.unpackLimit=1"),  # a pack, whose size is bounded
+    *("-c", "fetch.recurseSubmodules=false"),
+    *("-c", "fetch.writeCommitGraph=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "maintenance.auto=false"),
+    *("-c", "http.followRedirects=false"),
+)
+_FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", "--no-auto-gc")
+_FACTS = "%P%x00%an%x00%ae%x00%cn%x00%ce%x00%ct%x00%s"
+_SIGNATURE = "%G?%x00%GS%x00%GF"
+_GITHUB = "noreply@github.com"  # commits what is merged on its pages
+
+
+class CannotFetch(Exception):
+    """Why a branch can't be had, and what to do about it."""
+
+    def __init__(self, summary: str, hint: str) -> None:
+        super().__init__(summary, hint)
+        self.summary, self.hint = summary, hint
+
+
+class Damaged(Exception):
+    """The store does not hold what it should: it has to be made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit says of itself: a stranger's texts, of any length.
+
+    ``when`` is when it was committed: UTC, ISO 8601, empty for what is no time.
+    """
+
+    subject: str
+    author: str
+    committer: str
+    when: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file or link of a commit. ``size`` is its bytes, ``mode`` git's (``100755``, ``120000``)."""
+
+    path: bytes
+    mode: str
+    object_id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Whose signatures count: a file of SSH keys (git's ``allowed_signers``), a folder with a keyring of GPG."""
+
+    ssh: Path | None = None
+    gpg: Path | None = None
+
+    def __bool__(self) -> bool:
+        return self.ssh is not None or self.gpg is not None
+
+
+class Store:
+    """The store of one branch, in a folder of its own. Its methods raise `CannotRun` where git can't be run."""
+
+    def __init__(self, place: Path, remote: Remote, environ: Mapping[str, str]) -> None:
+        self.place, self._remote, self._environ = place, remote, environ
+        allowed = f"{GIT_FETCH.given['GIT_ALLOW_PROTOCOL']}:{remote.protocol}"
+        self._fetching = replace(GIT_FETCH, given={**GIT_FETCH.given, "GIT_ALLOW_PROTOCOL": allowed})
+
+    # ------------------------------------------------------------------------------------------------- the other side
+    def newest(self) -> str:
+        """Ask for the branch's newest commit; nothing is fetched. Raises `CannotFetch`."""
+        ended = self._remotely(
+            _LOOK, f"--git-dir={os.devnull}", "ls-remote", "--", self._remote.address, self._remote.ref
+        )
+        for line in ended.output.splitlines():
+            object_id, _, ref = line.partition("\t")
+            if ref == self._remote.ref and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", object_id):
+                return object_id
+        raise CannotFetch(f"has no branch {self._remote.branch}", "correct the branch, or push it")
+
+    def fetch(self, commit: str, limit: float) -> str:
+        """Fetch the branch, whose newest was ``commit``, and return its newest. Raises as `newest`, and `Damaged`.
+
+        Nobody sees a part of what comes in: git names the branch only when all of it is here.
+        """
+        self._prepare(commit)
+        place, refs = f"--git-dir={self.place}", f"+{self._remote.ref}:{_SEEN}"
+        try:
+            self._remotely(limit, place, "fetch", *_FETCH, "--", self._remote.address, refs)
+        except CannotFetch:
+            if not self._is_sound():
+                raise Damaged from None
+            raise
+        finally:
+            self._sweep()
+        return self.fetched()
+
+    def fetched(self) -> str:
+        """Name the commit that was fetched last; empty where there is none."""
+        if not self.place.is_dir():
+            return ""
+        return self._ask("rev-parse", "--verify", "--quiet", f"{_SEEN}^{{commit}}").output.strip()
+
+    def _remotely(self, limit: float, *arguments: str) -> Ended:
+        try:
+            ended = run(self._fetching, ["git", *_FETCHING, *arguments], self._environ, limit=limit)
+        except CannotRun as error:
+            if error.missing:
+                raise
+            raise CannotFetch(f"git {error.why}", "check the way there, and how large the repository is") from None
+        if ended.status:
+            raise CannotFetch(*cause(ended.complaint, self._remote.address))
+        return ended
+
+    # ------------------------------------------------------------------------------------------------ the store itself
+    def _prepare(self, commit: str) -> None:
+        """Make it where it is missing, another's, or of another kind than the commit is. Raises OSError."""
+        config = self.place / "config"
+        whole = all((self.place / name).is_dir() for name in ("objects", "refs")) and not self.place.is_symlink()
+        if whole and config.is_file() and config.read_text(errors="replace") == _CONFIG[len(commit)]:
+            self._sweep()
+            return
+        self.remove()
+        form = f"--object-format={_FORMATS[len(commit)]}"
+        self._said("init", "--quiet", "--bare", "--template=", form)
+        config.write_text(_CONFIG[len(commit)])
+
+    def remove(self) -> None:
+        """Remove it, whatever stands there. Raises OSError."""
+        if self.place.is_dir() and not self.place.is_symlink():
+            shutil.rmtree(self.place)
+        else:
+            self.place.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what a git that was killed has left: locks would stop each later one, parts fill the disk."""
+        for pattern in _LEFT:
+            for left in self.place.glob(pattern):
+                left.unlink(missing_ok=True)
+
+    def _is_sound(self) -> bool:
+        return self._ask("fsck", "--connectivity-only", "--no-dangling", "--no-progress").status == 0
+
+    def tidy(self) -> None:
+        """Put the packs together where there are many, and drop what a rewritten branch has left."""
+        if sum(1 for _ in self.place.glob("objects/pack/*.pack")) > _MANY:
+            self._ask("gc", "--quiet", "--prune=now")
+
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return self.place.is_dir() and self._ask("cat-file", "-e", f"{commit}^{{commit}}").status == 0
+
+    def keep(self, commit: str, name: str) -> None:
+        """Keep a commit under a name of ours, whatever becomes of the branch. Raises `Damaged`."""
+        self._said("update-ref", f"refs/reconciler/taken/{name}", commit)
+
+    def descends(self, commit: str, older: str) -> bool:
+        """Whether a commit has another one in its history. Raises `Damaged`."""
+        status = self._ask("merge-base", "--is-ancestor", older, commit).status
+        if status not in (0, 1) and self.has(older):
+            raise Damaged
+        return status == 0
+
+    def describe(self, commit: str) -> Commit:
+        """Return what a commit says of itself. Raises `Damaged`.
+
+        Who merged on GitHub's pages is the author of the merge; of a commit that was squashed nothing tells it.
+        """
+        said = self._log(commit, _FACTS)
+        if len(said) != len(_FACTS.split("%x00")):
+            raise Damaged
+        parents, author, _, committer, email, when, subject = said
+        if email == _GITHUB and len(parents.split()) > 1:
+            committer = author
+        return Commit(subject, author, committer, _time(when))
+
+    def signer(self, commit: str, signers: Signers) -> str:
+        """Name whose key signed a commit, as the file of signers has it; empty where no key of theirs did.
+
+        Of GPG it is the key's own name: whoever is in the keyring counts.
+        """
+        programs = ("ssh-keygen" if signers.ssh else "false", "gpg" if signers.gpg else "false")
+        options = (
+            f"gpg.ssh.program={programs[0]}",
+            f"gpg.ssh.allowedSignersFile={signers.ssh or os.devnull}",
+            f"gpg.program={programs[1]}",
+            "gpg.x509.program=false",
+            "gpg.minTrustLevel=undefined",
+        )
+        kind = replace(GIT_STORE, given={**GIT_STORE.given, "GNUPGHOME": str(signers.gpg or os.devnull)})
+        result, who, fingerprint = (*self._log(commit, _SIGNATURE, options, kind), "", "")[:3]
+        by_gpg = re.fullmatch(r"[0-9A-F]{40,64}", fingerprint) is not None
+        return who if result == "G" or (result == "U" and by_gpg) else ""
+
+    def entries(self, commit: str) -> Iterator[Entry]:
+        """Yield the files and links of a commit; other repositories (submodules) are left out. Raises `Damaged`."""
+        for line in _good(self._ask("ls-tree", "-r", "-z", "-l", "--full-tree", commit)).said.split(b"\0")[:-1]:
+            facts, _, path = line.partition(b"\t")
+            mode, kind, object_id, size = facts.decode().split()
+            if kind == "blob":
+                yield Entry(path, mode, object_id, int(size))
+
+    def contents(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """Yield what some files hold, exactly as it was committed. Raises `Damaged`."""
+        asked = "".join(f"{entry.object_id}\n" for entry in entries)
+        said, at = _good(self._ask("cat-file", "--batch", given=asked)).said, 0
+        for entry in entries:
+            head = f"{entry.object_id} blob {entry.size}\n".encode()
+            content = said[at + len(head) : at + len(head) + entry.size]
+            if not said.startswith(head, at) or git.blob(content, len(entry.object_id)) != entry.object_id:
+                raise Damaged
+            yield entry, content
+            at += len(head) + entry.size + 1
+
+    def _log(self, commit: str, form: str, options: Sequence[str] = (), kind: Kind = GIT_STORE) -> list[str]:
+        shown = ("--no-show-signature", "--no-mailmap", "--encoding=UTF-8", f"--format={form}")
+        configured = tuple(item for option in options for item in ("-c", option))
+        ended = self._ask("log", "-1", *shown, commit, "--", options=configured, kind=kind)
+        return _good(ended).output.removesuffix("\n").split("\0")
+
+    def _said(self, *arguments: str) -> str:
+        return _good(self._ask(*arguments)).output
+
+    def _ask(self, *arguments: str, given: str = "", options: Sequence[str] = (), kind: Kind = GIT_STORE) -> Ended:
+        command = ["git", *git.OPTIONS, *options, f"--git-dir={self.place}", *arguments]
+        return run(kind, command, self._environ, given=given, limit=_LOCAL)
+
+
+def _time(seconds: str) -> str:
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _good(ended: Ended) -> Ended:
+    if ended.status:
+        raise Damaged
+    return ended

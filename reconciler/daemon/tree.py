@@ -1,0 +1,118 @@
+"""A commit's files, written to a folder that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from reconciler import files, git
+from reconciler.daemon.store import Entry, Store
+
+LARGEST = 8 << 20  # bytes of a file
+MOST = 50_000  # files
+TOTAL = 512 << 20  # bytes of all
+_AT_ONCE = 4 << 20  # bytes that are asked for at once
+_NEW, _OLD = ".new-", ".old-"
+_LINK, _PROGRAM = "120000", "100755"
+_KEPT = 2  # trees: the one in use, and the one that another daemon, or a cycle that still runs, may use
+
+
+class Unfit(Exception):
+    """Why a commit's files are of no use, and what to do."""
+
+    def __init__(self, summary: str, hint: str) -> None:
+        super().__init__(summary, hint)
+        self.summary, self.hint = summary, hint
+
+
+def write(store: Store, commit: str, place: Path) -> None:
+    """Write all files of a commit to a folder, in place of what is there. Raises `Unfit`, `Damaged` and OSError.
+
+    Nothing is made durable: `is_whole` tells, after a power cut, whether all of it is there. Links are written as they
+    are, after everything else, so that none is followed. What is larger than `LARGEST`, or calls itself ``.git``, is
+    left out: no file of ours does.
+    """
+    entries = list(_bounded(store.entries(commit)))
+    new, old = (place.parent / f"{begun}{place.name}" for begun in (_NEW, _OLD))
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir(parents=True)
+    for batch in _batches(sorted(entries, key=lambda entry: entry.mode == _LINK)):
+        for entry, content in store.contents(batch):
+            _put(new / os.fsdecode(entry.path), entry.mode, content)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def is_whole(store: Store, commit: str, place: Path) -> bool:
+    """Whether a folder holds all files of a commit, as `write` writes them. Raises `Unfit` and `Damaged`."""
+    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(store.entries(commit)))
+
+
+def _holds(path: Path, entry: Entry) -> bool:
+    try:
+        content = os.fsencode(path.readlink()) if entry.mode == _LINK else files.read(path, LARGEST)
+    except (OSError, files.CannotRead):
+        return False
+    return git.blob(content, len(entry.object_id)) == entry.object_id
+
+
+def sweep(folder: Path, used: Iterable[str]) -> None:
+    """Remove the trees that nobody uses any more, and what a kill has left of one."""
+    wanted = set(used)
+    others = sorted((item for item in folder.iterdir() if item.name not in wanted), key=_age)
+    spare = [item for item in others if not item.name.startswith(".")][: max(0, _KEPT - 1)]
+    for item in others:
+        if item not in spare:
+            shutil.rmtree(item, ignore_errors=True)
+
+
+def _age(place: Path) -> float:
+    return -place.lstat().st_mtime
+
+
+def _bounded(entries: Iterable[Entry]) -> Iterator[Entry]:
+    number = total = 0
+    for entry in entries:
+        parts = entry.path.lower().split(b"/")
+        if b".." in parts or b"." in parts or b"" in parts:
+            raise Unfit("names a file outside of itself", "look who made that: no git writes it")
+        if b".git" in parts:
+            continue
+        if entry.size > LARGEST:
+            if entry.path.lower().endswith((b".yaml", b".yml")):
+                raise Unfit(f"holds a YAML file of more than {LARGEST >> 20} MiB", "take it out, or rename it")
+            continue
+        number, total = number + 1, total + entry.size
+        if number > MOST or total > TOTAL:
+            hint = "keep the directory in a repository of its own"
+            raise Unfit(f"holds more than {MOST:,} files or {TOTAL >> 20} MiB", hint)
+        yield entry
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if batch and size + entry.size > _AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += entry.size
+    if batch:
+        yield batch
+
+
+def _put(path: Path, mode: str, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == _LINK:
+        if content and b"\0" not in content:
+            path.symlink_to(os.fsdecode(content))
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o755 if mode == _PROGRAM else 0o644), "wb") as file:
+        file.write(content)
