@@ -238,7 +238,7 @@ class _Carrier:
             bounds = replace(bounds, seconds=timeout)
         sent: dict[str, Any] = {"content": request.body, "headers": dict(request.headers), "bounds": bounds}
         sent["reads"] = _CHECK.search(request.path_url) is not None
-        exchange = functools.partial(http.exchange, self._client, **sent)
+        exchange: Callable[[str, str], http.Answer] = functools.partial(http.exchange, self._client, **sent)
         method, path = str(request.method), request.path_url
         answer = self._memory.answer(exchange, method, path) if self._memory else exchange(method, path)
         return _response(request, answer)

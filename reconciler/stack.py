@@ -94,7 +94,7 @@ class Stack:
     one raises `ReconcilerError` for a target that is not declared.
 
     Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
-    that are not asked for now, with the reason: they are unread.
+    that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Stack:
         progress: Progress = lambda _: None,
         unexpected: Callable[[Exception], None] = lambda _: None,
         unattended: bool = False,
+        revision: str | None = None,
     ) -> None:
         self.directory, self.settings, self.choice = directory, settings, choice
         self.progress, self.unexpected = progress, unexpected
@@ -118,6 +119,7 @@ class Stack:
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(settings.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = {}
+        self._given = revision
         self._engine = EngineMemory() if unattended else None
 
     @functools.cached_property
@@ -131,14 +133,16 @@ class Stack:
         return {name: makers[name]() for name in TARGETS if name in names}
 
     @functools.cached_property
-    def _commit(self) -> git.Revision:
-        """Git, which is asked now and answers while the systems are observed."""
+    def _commit(self) -> git.Revision | None:
+        """Git, which is asked now and answers while the systems are observed; None where the revision was given."""
+        if self._given is not None:
+            return None
         return git.Revision(self.directory.path, self.directory.files, self.settings.environ)
 
     @property
     def revision(self) -> str:
         """The commit the directory is at, ``+`` behind it where a file of it differs; empty without git."""
-        return self._commit.name()
+        return self._commit.name() if self._commit is not None else self._given or ""
 
     @property
     def journal(self) -> Journal:
@@ -184,7 +188,8 @@ class Stack:
         finally:
             if self._engine:
                 self._engine.end()
-            commit.name()
+            if commit is not None:
+                commit.name()
         return {name: found[name] for name in self.targets}
 
     def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "schema": "reconciler.cli.schema",
     "plan": "reconciler.cli.plan",
     "apply": "reconciler.cli.apply",
+    "daemon": "reconciler.cli.daemon",
     "suspend": "reconciler.cli.suspend",
     "resume": "reconciler.cli.resume",
     "status": "reconciler.cli.status",

@@ -36,6 +36,9 @@ _PATIENCE = 5.0  # seconds to wait for another process that fetches
 _SHORTEST = 7  # characters of a commit that a person may name
 
 
+_NEAR, _FAR = 2.0, 60.0  # seconds between two questions for the newest commit, on this machine and elsewhere
+
+
 @dataclass(frozen=True, slots=True)
 class Following:
     """What the daemon's own configuration says of a repository: whom to trust stands here, never in what is fetched.
@@ -58,6 +61,7 @@ class Checkout:
     def __init__(self, following: Following, data: Path, environ: Mapping[str, str]) -> None:
         self._following = _checked(following)
         self.where, self._remote = following.remote.address, following.remote
+        self.pause = _NEAR if self._remote.protocol == "file" else _FAR
         self._folder = data.absolute() / FOLDER / _name(self._remote.address, self._remote.branch)
         self._path = _name(following.path)
         self._memory = self._folder / f"taken-{self._path}.json"

@@ -32,7 +32,12 @@ _TOLD = 20  # mistakes of one directory
 
 
 class Source(Protocol):
-    """Where revisions come from. Neither method raises for a fault of the source; both may run in any thread."""
+    """Where revisions come from. Neither method raises for a fault of the source; both may run in any thread.
+
+    ``pause`` is how many seconds to leave between two calls of `newest`.
+    """
+
+    pause: float
 
     def poll(self) -> Sourced:
         """Look for a newer revision and take it, within a bounded time; what is wrong is in the answer."""
@@ -46,6 +51,8 @@ class Folder:
 
     An editor replaces a file in several steps, and `git pull` many files one by one.
     """
+
+    pause = 2.0
 
     def __init__(self, path: Path, data: Path) -> None:
         self.path = path.absolute()

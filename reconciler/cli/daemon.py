@@ -1,0 +1,162 @@
+"""`reconciler daemon`: follow the desired state, heal what differs, tell what a person should know."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler import journal
+from reconciler.cli import session
+from reconciler.cli.session import Session, environ
+
+if TYPE_CHECKING:
+    from reconciler.daemon.logs import Log
+    from reconciler.daemon.loop import Loop
+    from reconciler.daemon.source import Source
+    from reconciler.daemon.state import State
+    from reconciler.stack import Stack
+
+_CODES = {"nothing": 0, "done": 0, "suspended": 0, "failed": 1, "busy": 5, "partial": 6, "stopped": 6}
+_PATH = click.Path(path_type=Path)
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    from reconciler.desired.spec.targets import duration
+
+    try:
+        return None if value is None else float(duration(value))
+    except ValueError:
+        raise click.BadParameter("write it like 90s, 5m or 12h") from None
+
+
+@click.command()
+@click.option("--repo", metavar="URL", envvar="RECONCILER_REPO", help="Follow this git repository, not --state.")
+@click.option("--branch", default="main", show_default=True, envvar="RECONCILER_BRANCH", help="Its branch.")
+@click.option(
+    "--path", default="desired-state", show_default=True, envvar="RECONCILER_PATH", help="The directory of YAML in it."
+)
+@click.option(
+    "--allowed-signers", type=_PATH, envvar="RECONCILER_ALLOWED_SIGNERS", help="Take only what these SSH keys signed."
+)
+@click.option("--keyring", type=_PATH, help="Or what the GPG keys in this folder signed.")
+@click.option("--accept-rewritten", metavar="COMMIT", default="", help="Take this one, though it has another history.")
+@click.option(
+    "--interval", metavar="TIME", callback=_seconds, envvar="RECONCILER_INTERVAL", help="From cycle to cycle."
+)
+@click.option("--once", is_flag=True, help="Run one cycle and end as apply does.")
+@click.option("--log", type=click.Choice(("console", "json")), help="How it logs (console on a terminal, else JSON).")
+@session.command
+def command(
+    session: Session,
+    *,
+    repo: str | None,
+    branch: str,
+    path: str,
+    allowed_signers: Path | None,
+    keyring: Path | None,
+    accept_rewritten: str,
+    interval: float | None,
+    once: bool,
+    log: str | None,
+) -> int:
+    """Follow the desired state and heal what differs, until a signal ends it.
+
+    SIGHUP begins a cycle; SIGTERM ends after the write that is under way. Whom to trust is said here alone, never in
+    what is followed.
+    """
+    from reconciler.daemon.logs import Log
+    from reconciler.daemon.state import Cause
+
+    gc.set_threshold(700, 10, 10)  # a short run does without; here garbage has to go
+    as_json = log == "json" or (log is None and not sys.stderr.isatty())
+    lines = Log(as_json=as_json, redact=lambda text: session.console.redact(text))  # noqa: PLW0108 (it is renewed)
+    signers = (allowed_signers, keyring)
+    source = _checkout(session, repo, branch, path, signers, accept_rewritten) if repo else _folder(session, signers)
+    loop = _loop(session, source, interval, lines)
+    if once:
+        return _code(loop.cycle(Cause.START))
+    with _hangup(loop):
+        loop.run()
+    session.stop.check()
+    return 0
+
+
+def _folder(session: Session, signers: tuple[Path | None, Path | None]) -> Source:
+    """Follow the directory on disk. Who asks for signatures there is told that files have none."""
+    from reconciler.daemon.source import Folder
+
+    if any(signers):
+        raise click.UsageError("--allowed-signers and --keyring are about the commits of --repo")
+    return Folder(session.settings.state, session.data)
+
+
+def _checkout(  # noqa: PLR0917 (as the options stand)
+    session: Session, repo: str, branch: str, path: str, signers: tuple[Path | None, Path | None], accept: str
+) -> Source:
+    """Follow a branch. Where a directory is named besides, it says from where the compose project is seen."""
+    from reconciler.daemon.checkout import Checkout, Following
+    from reconciler.daemon.remote import Remote
+    from reconciler.daemon.store import Signers
+
+    said = session.options.state is not None or "RECONCILER_STATE" in environ()
+    project = session.settings.state.absolute() if said else None
+    following = Following(Remote.read(repo, branch), path, Signers(*signers), accept, project)
+    return Checkout(following, session.data, environ())
+
+
+def _loop(session: Session, source: Source, interval: float | None, lines: Log) -> Loop:
+    from reconciler.daemon.board import Bell, Board
+    from reconciler.daemon.cycle import Surroundings
+    from reconciler.daemon.loop import Loop
+    from reconciler.daemon.state import Sourced, State
+    from reconciler.settings import Settings
+    from reconciler.stack import Choice
+
+    def renewed(stack: Stack) -> None:
+        session.console.redact = stack.secrets.redact
+
+    options = session.options
+    return Loop(
+        source,
+        lambda: Settings.read(environ(), options.state, options.data),
+        Board(
+            State("", journal.now(), interval or 0.0, Sourced("")),
+        ),
+        Bell(),
+        Choice(options.target),
+        interval,
+        Surroundings(session.stop.requested, lines.outcome, session.stop.writing),
+        lines.cycle,
+        session.trace,
+        renewed,
+    )
+
+
+@contextlib.contextmanager
+def _hangup(loop: Loop) -> Iterator[None]:
+    """Begin a cycle on SIGHUP."""
+    from reconciler.daemon.state import Cause
+
+    former = signal.signal(signal.SIGHUP, lambda *_: loop.bell.ring(Cause.HANGUP))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)
+
+
+def _code(state: State) -> int:
+    """Return the exit code of `apply` that says the same."""
+    if state.source.revision is None:
+        return 3 if state.source.reached else 1
+    if state.cycle is None:
+        return 1
+    if state.plan is not None and state.plan.refused and not state.cycle.outcomes:
+        return 4
+    return _CODES[state.cycle.result]

@@ -1,0 +1,222 @@
+"""The loop: level-triggered, woken early by whoever knows of something, and never ended by what one cycle meets.
+
+Each cycle takes the newest good revision and looks at everything anew: a hint that is lost costs time, never safety.
+The stack is kept between cycles with its connections, its login and what was parsed, as long as neither the directory
+nor a secret's file has changed and nothing went wrong.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from reconciler import journal
+from reconciler.daemon import cycle as cycles
+from reconciler.daemon.board import Bell, Board
+from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
+from reconciler.daemon.pace import Contests
+from reconciler.daemon.source import Source
+from reconciler.daemon.state import Cause, Cycle, Loss, Result, Revision, Sourced, State
+from reconciler.desired.load import Directory
+from reconciler.journal import Entry
+from reconciler.problem import Problem, ReconcilerError
+from reconciler.settings import Settings
+from reconciler.stack import Choice, Stack
+from reconciler.suspension import current
+
+_RENEWED = 3600.0  # seconds that a stack is kept at most: what providers answered, and which day it is, grows old
+_JITTER = 0.1  # of the interval: many who start at one time do not ask at one time
+_FAR = 10.0  # seconds: who is asked less often than that is far away, and each question costs
+_HISTORY = 20  # applies that are kept at hand
+_LOSSES = timedelta(days=7)
+
+
+@dataclass(slots=True)
+class Loop:
+    """One stack's daemon. ``settings`` makes new settings, ``interval`` holds in place of the directory's where given.
+
+    ``ended`` is told of each cycle, ``unexpected`` of each exception that should not be, ``renewed`` of each new stack,
+    whose secrets are to be kept out of all that is shown.
+    """
+
+    source: Source
+    settings: Callable[[], Settings]
+    board: Board
+    bell: Bell
+    choice: Choice = field(default_factory=Choice)
+    interval: float | None = None
+    around: Surroundings = field(default_factory=Surroundings)
+    ended: Callable[[State], None] = lambda _: None
+    unexpected: Callable[[Exception], None] = lambda _: None
+    renewed: Callable[[Stack], None] = lambda _: None
+    _directory: Directory | None = None
+    _kept: tuple[Stack, float] | None = None
+    _paces: Paces = field(default_factory=lambda: Paces(300.0))
+    _contests: Contests = field(default_factory=Contests)
+    _number: int = 0
+    _newest: str = ""
+
+    # ------------------------------------------------------------------------------------------------------- for ever
+    def run(self) -> None:
+        """Go on until a signal ends it."""
+        cause: Cause = Cause.START
+        while not self.around.stopped():
+            self.cycle(cause)
+            cause = self._wait()
+
+    def _wait(self) -> Cause:
+        """Wait for the next cycle; say why it begins."""
+        now, interval = time.monotonic(), self._paces.interval
+        due = now + interval * (1 - _JITTER * random.random())  # noqa: S311 (no secret)
+        retry = self._paces.next()
+        until = due if retry is None else min(due, max(retry, now))
+        self.board.publish(replace(self.board.state, next=Clock.now().told(until)))
+        while (left := until - time.monotonic()) > 0 and not self.around.stopped():
+            rung = self.bell.wait(min(left, self.source.pause), self.around.stopped)
+            if rung is not None:
+                return rung
+            if self.source.newest() != self._newest:
+                return Cause.REVISION
+        return Cause.RETRY if until < due else Cause.INTERVAL
+
+    # ------------------------------------------------------------------------------------------------------ one cycle
+    def cycle(self, cause: Cause) -> State:
+        """Run one cycle and publish what is known then. It never raises."""
+        began, start = journal.now(), time.monotonic()
+        self._number += 1
+        sourced = self._sourced()
+        self._woken(cause, sourced)
+        report, stack = self._report(sourced)
+        ended = Cycle(
+            self._number,
+            cause,
+            began,
+            journal.now(),
+            round(time.monotonic() - start, 3),
+            report.result,
+            report.outcomes,
+            report.drift,
+            report.lost,
+            report.problems,
+        )
+        state = self._state(sourced, report, stack, ended)
+        self.board.publish(state, ended=True)
+        self.ended(state)
+        return state
+
+    def _sourced(self) -> Sourced:
+        """Take the newest revision, and remember by what name a newer one is told from it."""
+        near = self.source.pause < _FAR
+        name = self.source.newest() if near else ""
+        sourced = self.source.poll()
+        self._newest = name if near else sourced.seen
+        return sourced
+
+    def _woken(self, cause: Cause, sourced: Sourced) -> None:
+        """Let nothing wait that may be otherwise now: a person asks, a container was made anew, a revision came."""
+        if cause is Cause.ENGINE:
+            self._paces.forget("stalwart", "compose")
+        directory = sourced.revision.directory if sourced.revision is not None else self._directory
+        revised, self._directory = directory is not self._directory, directory
+        if cause in (Cause.HANGUP, Cause.REQUEST) or revised:
+            self._paces.forget()
+            self._contests = Contests()
+        if cause in (Cause.HANGUP, Cause.REQUEST) and self._kept is not None:
+            self._kept[0].refusals.forget()
+            self._kept = None
+
+    def _report(self, sourced: Sourced) -> tuple[Report, Stack | None]:
+        if sourced.revision is None:
+            return Report(Result.FAILED, problems=sourced.problems), None
+        stack: Stack | None = None
+        try:
+            stack = self._stack(sourced.revision)
+            return self._healed(stack), stack
+        except ReconcilerError as error:
+            return Report(Result.FAILED, problems=error.problems), stack
+        except Exception as error:  # noqa: BLE001 (a cycle that meets what nobody thought of must not end the loop)
+            self.unexpected(error)
+            self._kept = None
+            summary = f"this is a bug: {type(error).__name__} in a cycle"
+            return Report(Result.FAILED, problems=(Problem("daemon", summary, "report it with the log"),)), stack
+
+    def _stack(self, revision: Revision) -> Stack:
+        """Return the stack of a revision: the one of the last cycle, while nothing it goes by has changed."""
+        now = time.monotonic()
+        if self._kept is not None:
+            stack, since = self._kept
+            if stack.directory is revision.directory and now - since < _RENEWED and not stack.secrets.stale:
+                return stack
+        declared = revision.directory.spec.daemon
+        self._paces.interval = self.interval or declared.interval or 300.0
+        checked = timedelta(seconds=declared.check_passwords) if declared.check_passwords else False
+        choice = replace(self.choice, check_passwords=self.choice.check_passwords or checked)
+        stack = Stack(
+            revision.directory,
+            self.settings(),
+            choice,
+            unexpected=self.unexpected,
+            unattended=True,
+            revision=revision.commit or None,
+        )
+        self._kept = (stack, now)
+        self.renewed(stack)
+        return stack
+
+    def _healed(self, stack: Stack) -> Report:
+        now = time.monotonic()
+        stack.held = {name: why for name, why in self._paces.held(now).items() if name in stack.chosen}
+        former = self.board.state.plan
+        if current(stack.settings.data, stack.name) is not None:
+            report = cycles.look(stack, Result.SUSPENDED)
+        else:
+            barred = {address for address, _ in self._contests.open(now)}
+            report = cycles.heal(stack, former, barred, self.around)
+        now = time.monotonic()
+        self._paces.note(report, stack.held, stack.chosen, now)
+        self._contests = self._contests.mended(cycles.mended_fields(report), now)
+        if report.plan is None or report.plan.errors or report.plan.unread:
+            self._kept = None  # what could not be read is read anew, not remembered
+        return report
+
+    # ------------------------------------------------------------------------------------------------ what is known now
+    def _state(self, sourced: Sourced, report: Report, stack: Stack | None, ended: Cycle) -> State:
+        former, clock, now = self.board.state, Clock.now(), time.monotonic()
+        if stack is None:
+            return replace(former, source=sourced, cycle=ended)
+        entries = _entries(stack)
+        states = {item.name: item for item in former.targets}
+        return replace(
+            former,
+            stack=stack.name,
+            interval=self._paces.interval,
+            source=sourced,
+            cycle=ended,
+            plan=report.plan or former.plan,
+            facts=report.facts or former.facts,
+            targets=cycles.target_states(report, stack.chosen, self._paces, states, clock),
+            contested=cycles.contests(self._contests, report.plan, now, clock),
+            losses=losses(entries, journal.before(_LOSSES)),
+            suspended=current(stack.settings.data, stack.name),
+            healed=tuple(entries[-_HISTORY:]),
+        )
+
+
+def _entries(stack: Stack) -> list[Entry]:
+    try:
+        return stack.journal.entries()
+    except ReconcilerError:
+        return []
+
+
+def losses(entries: list[Entry], since: str) -> tuple[Loss, ...]:
+    """Return what was found empty since then although it had been whole before: a new server is no loss."""
+    whole: set[str] = set()
+    found = []
+    for entry in entries:
+        found += [Loss(name, entry.began) for name in entry.lost if name in whole and entry.began >= since]
+        whole |= set(entry.targets) if entry.whole else set()
+    return tuple(found)

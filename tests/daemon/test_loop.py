@@ -1,0 +1,273 @@
+"""The loop over systems in memory: what it heals, whom it leaves alone, what it says it knows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+import pytest
+from systems import Connected, World
+
+from reconciler import journal
+from reconciler.daemon import loop as loops
+from reconciler.daemon.board import Bell, Board
+from reconciler.daemon.loop import Loop, losses
+from reconciler.daemon.pace import Pace
+from reconciler.daemon.state import Cause, Result, Revision, Sourced, State
+from reconciler.desired.load import load
+from reconciler.dns.records import record
+from reconciler.journal import Entry
+from reconciler.problem import Problem
+from reconciler.settings import Settings
+
+DIRECTORY = """\
+version: 1
+stack: mana
+targets:
+  cloudflare: {token: {env: TOKEN}}
+  stalwart: {url: "http://127.0.0.1:8080", username: admin, password: {env: ADMIN}}
+domains: {mana.how: {}}
+dns:
+  mana.how:
+    - {type: A, name: mail, content: 192.0.2.1}
+    - {type: TXT, name: "@", content: hello}
+"""
+MAIL = "dns/mana.how/A/mail"
+
+
+@dataclass
+class Given:
+    """A source that gives what the test says."""
+
+    sourced: Sourced
+    pause: float = 2.0
+
+    def newest(self):
+        revision = self.sourced.revision
+        return revision.directory.digest if revision else ""
+
+    def poll(self):
+        return self.sourced
+
+
+@dataclass
+class Watched:
+    """A loop, its world, and the moment that it takes for now."""
+
+    loop: Loop
+    world: World
+    source: Given
+    directory: object
+    now: float = field(default_factory=time.monotonic)
+
+    def cycle(self, cause=Cause.INTERVAL):
+        return self.loop.cycle(cause)
+
+    def revise(self, text):
+        (self.directory / "reconciler.yaml").write_text(text)
+        self.source.sourced = Sourced("here", revision=Revision(load(self.directory)), reached=journal.now())
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    world = World()
+    monkeypatch.setattr(Connected, "world", world)
+    monkeypatch.setattr(loops, "Stack", Connected)
+    state = tmp_path / "desired-state"
+    state.mkdir()
+    settings = Settings.read({"TOKEN": "t", "ADMIN": "a"}, state, tmp_path / "data")
+    source = Given(Sourced("here"))
+    board = Board(State("", journal.now(), 300.0, Sourced("here")))
+    made = Watched(Loop(source, lambda: settings, board, Bell(), interval=300.0), world, source, state)
+    made.revise(DIRECTORY)
+    return made
+
+
+def content(world, address=MAIL):
+    return next(item.resource.content for item in world.live if item.resource.address == address)
+
+
+# ------------------------------------------------------------------------------------------------------------- healing
+def test_a_first_cycle_makes_everything_and_a_second_finds_nothing_to_do(watched):
+    first, second = watched.cycle(Cause.START), watched.cycle()
+    assert (first.cycle.result, second.cycle.result) == (Result.DONE, Result.NOTHING)
+    assert sorted(watched.world.addresses) == ["dns/mana.how/A/mail", "dns/mana.how/TXT/@", "domain/mana.how"]
+    assert not second.plan.pending
+    assert [(item.name, item.state) for item in second.targets] == [("stalwart", "in_sync"), ("cloudflare", "in_sync")]
+    assert len(second.healed) == 1
+
+
+def test_drift_is_healed_within_one_cycle_and_called_so(watched):
+    watched.cycle()
+    watched.world.alter(MAIL, content="198.51.100.7")
+    state = watched.cycle()
+    assert content(watched.world) == "192.0.2.1"
+    assert state.cycle.drift == {MAIL}
+
+
+def test_a_new_revision_is_applied_and_is_no_drift(watched):
+    watched.cycle()
+    watched.revise(DIRECTORY.replace("192.0.2.1", "192.0.2.2"))
+    state = watched.cycle(Cause.REVISION)
+    assert content(watched.world) == "192.0.2.2"
+    assert not state.cycle.drift
+
+
+def test_without_any_good_revision_nothing_is_done(watched):
+    problem = Problem("here", "is invalid", "mend it")
+    watched.source.sourced = Sourced("here", problems=(problem,))
+    state = watched.cycle()
+    assert (state.cycle.result, state.cycle.problems) == (Result.FAILED, (problem,))
+    assert watched.world.live == []
+
+
+def test_an_exception_that_nobody_thought_of_ends_the_cycle_and_not_the_loop(watched, monkeypatch):
+    told = []
+    watched.loop.unexpected = told.append
+    with monkeypatch.context() as patched:
+        patched.setattr(loops.cycles, "heal", lambda *_: 1 / 0)
+        state = watched.cycle()
+    assert state.cycle.result is Result.FAILED
+    assert "ZeroDivisionError" in state.cycle.problems[0].summary
+    assert [type(item) for item in told] == [ZeroDivisionError]
+    assert watched.cycle().cycle.result is Result.DONE
+
+
+# -------------------------------------------------------------------------------------------------------- one by itself
+def test_a_target_that_is_down_backs_off_and_the_others_go_on(watched):
+    watched.world.turn(down=["stalwart"])
+    state = watched.cycle()
+    assert state.cycle.result is Result.PARTIAL
+    assert content(watched.world) == "192.0.2.1"
+    stalwart = next(item for item in state.targets if item.name == "stalwart")
+    assert (stalwart.state, stalwart.failures, bool(stalwart.retry)) == ("unreadable", 1, True)
+    watched.world.turn()  # it answers again, but is not asked before its time
+    assert next(item for item in watched.cycle().targets if item.name == "stalwart").state == "unreadable"
+    watched.loop._paces.known["stalwart"] = Pace(1, time.monotonic() - 1)
+    assert watched.cycle(Cause.RETRY).cycle.result is Result.DONE
+    assert "domain/mana.how" in watched.world.addresses
+
+
+@pytest.mark.parametrize("cause", [Cause.ENGINE, Cause.HANGUP, Cause.REQUEST])
+def test_who_knows_that_something_happened_ends_the_back_off(watched, cause):
+    watched.world.turn(down=["stalwart"])
+    watched.cycle()
+    watched.world.turn()
+    watched.cycle(cause)
+    assert "domain/mana.how" in watched.world.addresses
+
+
+def test_a_new_revision_ends_the_back_off(watched):
+    watched.world.turn(fail=[MAIL])
+    assert watched.cycle().cycle.result is Result.PARTIAL
+    watched.world.turn()
+    watched.revise(DIRECTORY + "x-note: another revision\n")
+    assert watched.cycle().cycle.result is Result.DONE
+
+
+def test_a_guard_stops_only_its_zone(watched):
+    watched.cycle()
+    for number in range(5):
+        watched.world.put(record("mana.how", "A", f"old{number}", "192.0.2.9"), owner="mana")
+    watched.world.alter("domain/mana.how", description="changed by hand")
+    watched.world.live = [item for item in watched.world.live if item.resource.address != "domain/mana.how"]
+    state = watched.cycle()
+    assert "domain/mana.how" in watched.world.addresses
+    assert sum(item.startswith("dns/mana.how/A/old") for item in watched.world.addresses) == 5
+    assert state.cycle.result is Result.PARTIAL
+    assert next(item for item in state.targets if item.name == "cloudflare").state == "refused"
+
+
+# ----------------------------------------------------------------------------------------------------------- contested
+def test_a_field_that_somebody_keeps_changing_back_is_left_alone_and_told_with_both_values(watched):
+    watched.cycle()
+    states = []
+    for _ in range(5):
+        watched.world.alter(MAIL, content="198.51.100.7")
+        states.append(watched.cycle())
+    assert content(watched.world) == "198.51.100.7"
+    (contest,) = states[-1].contested
+    assert (contest.address, contest.field, contest.times) == (MAIL, "content", 3)
+    assert (contest.ours, contest.theirs) == ("192.0.2.1", "198.51.100.7")
+    assert [bool(item.contested) for item in states] == [False, False, False, True, True]
+
+
+def test_what_is_not_contested_is_healed_beside_it(watched):
+    watched.cycle()
+    for _ in range(4):
+        watched.world.alter(MAIL, content="198.51.100.7")
+        watched.world.alter("dns/mana.how/TXT/@", content="hello")
+        watched.cycle()
+    watched.world.live = [item for item in watched.world.live if item.resource.address != "domain/mana.how"]
+    watched.cycle()
+    assert "domain/mana.how" in watched.world.addresses
+
+
+def test_a_person_or_a_revision_ends_a_contest(watched):
+    watched.cycle()
+    for _ in range(4):
+        watched.world.alter(MAIL, content="198.51.100.7")
+        watched.cycle()
+    assert content(watched.world) == "198.51.100.7"
+    watched.cycle(Cause.REQUEST)
+    assert content(watched.world) == "192.0.2.1"
+
+
+# ------------------------------------------------------------------------------------------------------------ at a time
+def test_while_another_reconciler_is_at_work_it_only_looks(watched):
+    settings = watched.loop.settings()
+    stack = Connected(load(watched.directory), settings)
+    with stack.lease("reconciler apply"):
+        state = watched.cycle()
+    assert state.cycle.result is Result.BUSY
+    assert "another reconciler is at work" in state.cycle.problems[0].summary
+    assert watched.world.live == []
+    assert state.plan.pending
+
+
+def test_the_stack_is_kept_while_nothing_it_goes_by_has_changed(watched):
+    made = []
+    watched.loop.renewed = made.append
+    watched.cycle()
+    watched.cycle()
+    assert len(made) == 1
+    watched.revise(DIRECTORY + "x-note: another\n")
+    watched.cycle()
+    assert len(made) == 2
+    watched.cycle(Cause.HANGUP)
+    assert len(made) == 3
+
+
+def test_a_ring_begins_the_next_cycle_at_once_and_a_signal_ends_the_wait(watched):
+    stop = threading.Event()
+    watched.loop.around = replace(watched.loop.around, stopped=stop.is_set)
+    causes = []
+    watched.loop.ended = lambda state: causes.append(state.cycle.cause)
+    thread = threading.Thread(target=watched.loop.run)
+    thread.start()
+    watched.loop.board.wait(1, 10)
+    watched.loop.bell.ring(Cause.REQUEST)
+    for _ in range(200):
+        if len(causes) > 1:
+            break
+        time.sleep(0.02)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert causes == [Cause.START, Cause.REQUEST]
+
+
+# --------------------------------------------------------------------------------------------------------------- losses
+def entry(began, *, lost=(), whole=True, targets=("stalwart", "cloudflare")):
+    return Entry("1", "mana", began, "me", targets=targets, lost=lost, whole=whole)
+
+
+def test_a_loss_is_what_was_whole_before_and_a_new_server_is_none():
+    new = entry("2026-11-01T00:00:00Z", lost=("stalwart",))
+    once = entry("2026-11-20T00:00:00Z", lost=("stalwart",))
+    twice = entry("2026-11-22T00:00:00Z", lost=("stalwart",))
+    assert losses([new], "2026-10-01T00:00:00Z") == ()
+    found = losses([new, once, twice], "2026-11-19T00:00:00Z")
+    assert [item.when for item in found] == [once.began, twice.began]
+    assert [item.when for item in losses([new, once, twice], "2026-11-21T00:00:00Z")] == [twice.began]
