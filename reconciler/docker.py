@@ -130,6 +130,26 @@ class Client:
         with self.reaching(largest=_LOG, cut=True) as client:
             return str(client.logs(_named(container), tail=lines, since=since).decode(errors="replace"))
 
+    def connect(self, seconds: float) -> socket.socket:
+        """Open a connection for what has no end, such as events: it is the caller's to bound and to close.
+
+        Raises OSError.
+        """
+        bounds, deadline = replace(self._bounds, connect=seconds), Deadline(seconds)
+        if self.address is None:
+            return _down_socket(self.host.removeprefix("unix://"))(deadline, bounds)
+        if self.address.scheme == "ssh":
+            return _over_ssh(self.address, self._programs)(deadline, bounds)
+        connection = deadline.connect(self.address.host, self.address.port, seconds)
+        if not self._tls:
+            return connection
+        try:
+            context = _trust() if _has_keys() else ssl.create_default_context()
+            return context.wrap_socket(connection, server_hostname=self.address.host)
+        except BaseException:
+            connection.close()
+            raise
+
     def restart(self, container: str, stop: int) -> None:
         """Restart a container, which gets ``stop`` seconds to end; returns when it has been started again."""
         with self.reaching() as client:
@@ -177,10 +197,12 @@ class Client:
             return http.client(_LOCAL, self._bounds, dial=_down_socket(self.host.removeprefix("unix://")))
         if address.scheme == "ssh":
             return http.client(_LOCAL, self._bounds, dial=_over_ssh(address, self._programs))
-        keys = bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
-        tls = address.tls or (address.scheme == "tcp" and keys)
-        target = replace(address, scheme="https" if tls else "http")
-        return http.client(target, self._bounds, trust=_trust if keys else None, admits=lambda _: True)
+        target = replace(address, scheme="https" if self._tls else "http")
+        return http.client(target, self._bounds, trust=_trust if _has_keys() else None, admits=lambda _: True)
+
+    @property
+    def _tls(self) -> bool:
+        return self.address is not None and (self.address.tls or (self.address.scheme == "tcp" and _has_keys()))
 
     def unreachable(self, cause: str) -> TargetUnreadable:
         """Make the error of an engine that does not do what it should."""
@@ -351,6 +373,10 @@ class _Body(io.BytesIO):
 
 
 # -------------------------------------------------------------------------------------------------- ways to an engine
+def _has_keys() -> bool:
+    return bool(os.environ.get("DOCKER_TLS_VERIFY") or os.environ.get("DOCKER_CERT_PATH"))
+
+
 def _trust() -> ssl.SSLContext:
     """Trust the authority beside the key that we show, as the docker program does. Raises OSError."""
     folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")

@@ -7,6 +7,7 @@ is a `Behaviour`, what stands in its files and what a program in it answers are 
 from __future__ import annotations
 
 import base64
+import collections
 import dataclasses
 import gzip
 import hashlib
@@ -14,6 +15,7 @@ import io
 import ipaddress
 import json
 import re
+import select
 import socket
 import struct
 import tarfile
@@ -22,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -31,6 +34,7 @@ API_VERSION = "1.41"
 ENGINE_VERSION = "20.10.24"
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, as the engine prints it
 RESTART_PAUSE = 0.1  # seconds; the engine's first pause before it restarts a crashed container
+EVENTS_KEPT = 256  # events that the engine remembers
 EXEC_PAUSE = 0.1  # seconds; about what the engine takes to start a program
 STREAM = "application/vnd.docker.raw-stream"
 
@@ -208,6 +212,10 @@ class Docker:
         self._serial = 0
         self._bridges = 0
         self._lock = threading.RLock()
+        self._happened = threading.Condition(self._lock)
+        self._events: collections.deque[dict[str, Any]] = collections.deque(maxlen=EVENTS_KEPT)
+        self._told = 0  # events ever
+        self._life = 0  # how often the streams of events were ended
         self.add_network("bridge")
 
     # ------------------------------------------------------------------------------------------- what tests set up
@@ -319,6 +327,51 @@ class Docker:
         running = sum(item.running for item in self.containers.values())
         counts = {"Containers": len(self.containers), "ContainersRunning": running, "Images": len(self.images)}
         return Reply.of({**counts, "ServerVersion": ENGINE_VERSION, "OSType": "linux", "Name": "simulator"})
+
+    # ------------------------------------------------------------------------------------------------------ events
+    @_route("GET", "/events")
+    def _stream_events(self, request: Request) -> Reply:
+        """Tell what happens from now on, and what has happened ``since`` a time, until either side hangs up."""
+        filters, since = _filters(request), request.first("since")
+        life, seen = self._life, self._told
+        earlier = [item for item in self._events if since and item["timeNano"] >= float(since) * 1e9]
+
+        def send(connection: socket.socket) -> None:
+            queue, told = earlier, seen
+            while (
+                self._life == life and not select.select([connection], [], [], 0)[0]
+            ):  # as long as the client is there
+                for event in queue:
+                    if _is_asked(event, filters):
+                        connection.sendall(_chunk(json.dumps(event).encode() + b"\n"))
+                with self._happened:
+                    self._happened.wait_for(lambda: self._told > told or self._life > life, 0.05)
+                    fresh, told = self._told - told, self._told
+                    queue = list(self._events)[len(self._events) - fresh :] if fresh else []
+
+        headers = {"Transfer-Encoding": "chunked", "Date": formatdate(self.clock(), usegmt=True)}
+        return Reply(200, headers=headers, stream=send)
+
+    def end_streams(self) -> None:
+        """Drop whoever listens to events, and forget what has happened, as an engine does that is restarted."""
+        with self._happened:
+            self._life += 1
+            self._events.clear()
+            self._happened.notify_all()
+
+    def _tell(self, item: Container, action: str, **more: str) -> None:
+        said = {**item.labels, "image": item.config["Image"], "name": item.name, **more}
+        self._publish("container", action, item.id, said)
+
+    def _publish(self, kind: str, action: str, identity: str, attributes: Mapping[str, str]) -> None:
+        now = self.clock()
+        event = {"Type": kind, "Action": action, "Actor": {"ID": identity, "Attributes": dict(attributes)}}
+        if kind == "container":
+            event = {"status": action, "id": identity, "from": attributes["image"], **event}
+        with self._happened:
+            self._events.append({**event, "scope": "local", "time": int(now), "timeNano": int(now * 1e9)})
+            self._told += 1
+            self._happened.notify_all()
 
     # ------------------------------------------------------------------------------------------ containers: reading
     @_route("GET", "/containers/json")
@@ -495,6 +548,7 @@ class Docker:
         container = Container(identify(name, str(self._serial), str(created)), name, image, config, host, created)
         container.mounts = self._mounts(container)
         self.containers[container.id] = container
+        self._tell(container, "create")
         return container
 
     def _mounts(self, item: Container) -> list[dict[str, Any]]:
@@ -507,7 +561,7 @@ class Docker:
                 mounts.append(_volume(identify("volume", item.id, path), path, writable=True))
         for mount in mounts:
             if mount["Type"] == "volume":
-                self.volumes.setdefault(mount["Name"], {})
+                self._add_volume(mount["Name"], {})
         return mounts
 
     def _claim(self, name: str) -> None:
@@ -532,6 +586,7 @@ class Docker:
         item.running, item.started, item.exit_code = True, self.clock(), 0
         for name, endpoint in item.endpoints.items():
             endpoint.address = self.networks[name].issue()
+        self._tell(item, "start")
         if again:
             self.on_restart(item.name)
 
@@ -544,9 +599,15 @@ class Docker:
         return Reply(204, content_type="")
 
     def _stop(self, item: Container) -> None:
+        self._end(item, signal="15")
+        self._tell(item, "stop")
+
+    def _end(self, item: Container, signal: str) -> None:
+        self._tell(item, "kill", signal=signal)
         item.running, item.finished, item.exit_code = False, self.clock(), 0
         for endpoint in item.endpoints.values():
             endpoint.address = ""
+        self._tell(item, "die", exitCode=str(item.exit_code))
 
     @_route("POST", "/containers/([^/]+)/restart")
     def _restart(self, _: Request, name: str) -> Reply:
@@ -554,6 +615,7 @@ class Docker:
         if item.running:
             self._stop(item)
         self._start(item)
+        self._tell(item, "restart")
         return Reply(204, content_type="")
 
     @_route("DELETE", "/containers/([^/]+)")
@@ -565,7 +627,10 @@ class Docker:
                 f"You cannot remove a running container {item.id}. Stop the container before attempting removal or "
                 "force remove",
             )
+        if item.running:
+            self._end(item, signal="9")
         del self.containers[item.id]
+        self._tell(item, "destroy")
         return Reply(204, content_type="")
 
     @_route("POST", "/containers/([^/]+)/rename")
@@ -575,7 +640,8 @@ class Docker:
         if new == item.name:
             raise Refusal(400, "Renaming a container with the same name as its current name")
         self._claim(new)
-        item.name = new
+        old, item.name = item.name, new
+        self._tell(item, "rename", oldName=f"/{old}")
         return Reply(204, content_type="")
 
     # --------------------------------------------------------------------------------------------- programs inside
@@ -711,7 +777,7 @@ class Docker:
     @_route("POST", "/volumes/create")
     def _volume_create(self, request: Request) -> Reply:
         body = request.json()
-        self.volumes.setdefault(body["Name"], body.get("Labels") or {})
+        self._add_volume(body["Name"], body.get("Labels") or {})
         return Reply.of(self._volume_shape(body["Name"]), 201)
 
     @_route("GET", "/volumes")
@@ -729,7 +795,13 @@ class Docker:
         if users:
             raise Refusal(409, f"remove {name}: volume is in use - [{', '.join(users)}]")
         del self.volumes[name]
+        self._publish("volume", "destroy", name, {"driver": "local"})
         return Reply(204, content_type="")
+
+    def _add_volume(self, name: str, labels: dict[str, str]) -> None:
+        if name not in self.volumes:
+            self.volumes[name] = labels
+            self._publish("volume", "create", name, {"driver": "local"})
 
     def _volume_shape(self, name: str) -> dict[str, Any]:
         if name not in self.volumes:
@@ -799,6 +871,17 @@ def _filters(request: Request) -> dict[str, list[str]]:
 def _has_label(labels: Mapping[str, str], text: str) -> bool:
     key, equals, value = text.partition("=")
     return key in labels and (not equals or labels[key] == value)
+
+
+def _is_asked(event: Mapping[str, Any], filters: Mapping[str, list[str]]) -> bool:
+    """Whether an event passes filters; ``health_status`` means every verdict."""
+    action = event["Action"]
+    kinds, actions = filters.get("type", [event["Type"]]), filters.get("event", [action])
+    return event["Type"] in kinds and (action in actions or action.partition(":")[0] in actions)
+
+
+def _chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
 def _frame(stream: int, data: bytes) -> bytes:
