@@ -23,6 +23,7 @@ import h11
 from reconciler.daemon.board import Bell
 from reconciler.daemon.state import Cause
 from reconciler.docker import Client
+from reconciler.http import parsed
 from reconciler.problem import TargetUnreadable
 
 _PROJECT = "com.docker.compose.project"
@@ -110,9 +111,9 @@ class Watcher:
             try:
                 with Client(self._host, "") as client, self._line(client) as line:
                     self._listen(line)
-            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            except (OSError, h11.ProtocolError, TargetUnreadable):
                 pass
-            except (h11.ProtocolError, TargetUnreadable):
+            except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):  # what is no event
                 pass
             self.listening = False
             pause = _PAUSE if time.monotonic() - began > _LASTING else min(_LONGEST_PAUSE, 2 * pause)
@@ -159,7 +160,7 @@ class Watcher:
                 if len(buffer) > _LONGEST:
                     return
                 for text in filter(None, lines):
-                    self._heard(json.loads(text))
+                    self._heard(parsed(text))
             elif not isinstance(event, h11.InformationalResponse):
                 return
 

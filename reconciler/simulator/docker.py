@@ -334,7 +334,7 @@ class Docker:
         """Tell what happens from now on, and what has happened ``since`` a time, until either side hangs up."""
         filters, since = _filters(request), request.first("since")
         life, seen = self._life, self._told
-        earlier = [item for item in self._events if since and item["timeNano"] >= float(since) * 1e9]
+        earlier = [item for item in self._events if since and item["timeNano"] >= _nanoseconds(since)]
 
         def send(connection: socket.socket) -> None:
             queue, told = earlier, seen
@@ -345,7 +345,8 @@ class Docker:
                     if _is_asked(event, filters):
                         connection.sendall(_chunk(json.dumps(event).encode() + b"\n"))
                 with self._happened:
-                    self._happened.wait_for(lambda: self._told > told or self._life > life, 0.05)
+                    if self._told == told:
+                        self._happened.wait(0.05)
                     fresh, told = self._told - told, self._told
                     queue = list(self._events)[len(self._events) - fresh :] if fresh else []
 
@@ -878,6 +879,12 @@ def _is_asked(event: Mapping[str, Any], filters: Mapping[str, list[str]]) -> boo
     action = event["Action"]
     kinds, actions = filters.get("type", [event["Type"]]), filters.get("event", [action])
     return event["Type"] in kinds and (action in actions or action.partition(":")[0] in actions)
+
+
+def _nanoseconds(text: str) -> int:
+    """Read a time as the engine takes it: seconds since 1970, a dot and nine digits behind them or not."""
+    seconds, _, rest = text.partition(".")
+    return int(seconds) * 10**9 + int(rest.ljust(9, "0") or "0")
 
 
 def _chunk(data: bytes) -> bytes:
