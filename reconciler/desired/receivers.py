@@ -15,6 +15,8 @@ from reconciler.url import NoAddress, parse
 
 CLOUDFLARE_API, BREVO_API = "https://api.cloudflare.com", "https://api.brevo.com"
 
+NOTICES = "whom the daemon tells of problems"  # the host is a part of the secret
+
 _Sent = tuple[str, Iterable[SecretRef]]
 
 
@@ -26,6 +28,8 @@ def receivers(
 ) -> tuple[Receiver, ...]:
     """Return each host that these targets send secrets to, by plan or by apply, with the secrets' references.
 
+    Who is told by the daemon stands there, too: which service it is, the reference alone does not say.
+
     ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo`` and
     ``docker``; ``routes`` are hosts and ports that are reached elsewhere.
     """
@@ -34,6 +38,7 @@ def receivers(
     for target in targets:
         for where, refs in sources[target](spec, overrides):
             found[_through(where, routes)].update(resolve(spec, ref) for ref in refs)
+    found[NOTICES].update(spec.daemon.notices)
     return tuple(
         Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs
     )

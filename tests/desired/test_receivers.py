@@ -72,3 +72,9 @@ def test_u2_a_user_name_that_is_a_token_is_secret_in_all_that_is_made_of_it(tmp_
     assert not has_secret_username("brevo", None)
     (tmp_path / "reconciler.yaml").write_text(DIRECTORY.replace("username: {env: POSTMARK}", "username: a-token"))
     assert "a-token" not in public_values(load(tmp_path).spec.smtp, ())
+
+
+def test_whom_the_daemon_tells_is_named_by_the_reference(tmp_path: Path) -> None:
+    (tmp_path / "reconciler.yaml").write_text(DIRECTORY + "daemon: {notices: [{env: NTFY}, {sops: a.yaml#CHAT}]}\n")
+    found = {item.host: list(map(str, item.secrets)) for item in receivers(load(tmp_path).spec, (), NONE, {})}
+    assert found == {"whom the daemon tells of problems": ["{env: NTFY}", "{sops: a.yaml#CHAT}"]}
