@@ -18,7 +18,6 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies
 
 SCHEMES = frozenset(
     """
@@ -51,8 +50,10 @@ class Fence:
     def __init__(self, *, internal: bool) -> None:
         self.met = ""
         self._internal = internal
-        paths = [*sysconfig.get_paths().values(), *filter(None, sys.path), "/usr/share/zoneinfo"]
-        self._folders = [Path(path).resolve() for path in paths]
+        libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        more = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+        ours = str(Path(__file__).parents[1])
+        self._folders = [Path(path).resolve() for path in (*libraries, *more, ours, "/usr/share/zoneinfo")]
         self._files = {path for path in ssl.get_default_verify_paths() if path}
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
@@ -74,12 +75,22 @@ class Fence:
         return text in self._files or any(found.is_relative_to(folder) for folder in self._folders)
 
     def _may_connect(self, place: Any) -> bool:
+        if place is None:  # the connection is made already
+            return True
         if not isinstance(place, tuple):  # a socket in the file system
             return False
-        found = ip_address(str(place[0]).partition("%")[0])
-        if isinstance(found, IPv6Address) and found.ipv4_mapped:
-            found = found.ipv4_mapped
-        return self._internal or (found.is_global and not found.is_multicast)
+        return self._internal or _is_public(str(place[0]))
+
+
+def _is_public(address: str) -> bool:
+    """Whether the internet reaches an address; a name is none, and could lead anywhere."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return found.is_global and not found.is_multicast
 
 
 def scheme(url: str) -> str:
@@ -92,6 +103,8 @@ def deliver(order: dict[str, Any], hook: Callable[[Any], None] = sys.addaudithoo
     codes = _Codes()
     logging.getLogger("apprise").addHandler(codes)
     logging.getLogger("apprise").propagate = False
+    from urllib.request import getproxies
+
     import apprise
 
     # Where a proxy is named, it decides whom it reaches.

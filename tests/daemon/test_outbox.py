@@ -15,6 +15,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from reconciler.daemon import outbox
+from reconciler.daemon.delivery import Fence
 from reconciler.daemon.destinations import Destination, destinations, is_own_mail
 from reconciler.daemon.outbox import Letter, Outbox, deliver, try_each
 from reconciler.daemon.state import Cause, Cycle, Result, Sourced, State, TargetState
@@ -291,3 +292,36 @@ def test_letters_that_wait_too_long_are_counted() -> None:
     letter = outbox._together(queue)
     assert letter.title == "69 (and 69 before)"
     assert letter.body.startswith("60 earlier ones are left out.")
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        *((it, True) for it in ("1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1")),
+        *((it, False) for it in ("10.0.0.1", "172.17.0.1", "169.254.169.254", "127.0.0.1", "0.0.0.0", "224.0.0.1")),
+        *((it, False) for it in ("100.64.0.1", "::1", "fd00::1", "fe80::1%eth0", "::ffff:10.0.0.1")),
+        *((it, False) for it in ("localhost", "example.org", "")),
+    ],
+)
+def test_what_the_internet_reaches(address: str, public: bool) -> None:
+    for internal in (False, True):
+        fence = Fence(internal=internal)
+        try:
+            fence("socket.connect", (None, (address, 80)))
+        except PermissionError:
+            assert not public
+            assert not internal
+        else:
+            assert public or internal
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_no_program_no_socket_of_this_machine_and_no_file(internal: bool, tmp_path: Path) -> None:
+    events = [("subprocess.Popen", ("sh", [], None, None)), ("os.posix_spawn", ("sh", [], {})), ("os.fork", ())]
+    events += [("socket.connect", (None, "/var/run/docker.sock")), ("socket.connect", (None, b"\0reconciler"))]
+    events += [("open", (str(tmp_path / "x"), "r", 0)), ("open", (b"/etc/passwd", "r", 0)), ("open", ("x", "w", 0))]
+    for event, given in events:
+        with pytest.raises(PermissionError):
+            Fence(internal=internal)(event, given)
+    for path in (json.__file__, pytest.__file__, 3):
+        Fence(internal=internal)("open", (path, "r", 0))
