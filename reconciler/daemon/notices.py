@@ -273,7 +273,8 @@ def _of_problems(state: State, ill: Collection[str]) -> Iterator[Trouble]:
     for problem in _problems(state):
         target = _whose(problem, names)
         refused = problem.severity is Severity.REFUSED
-        title = "a guard forbids what the directory asks for" if refused else "is not as desired"
+        passing = "something is in the way" if target == STACK else "is not as desired"
+        title = "a guard forbids what the directory asks for" if refused else passing
         if target not in ill:
             found.setdefault(target, []).append((title, problem, 1 if refused else PATIENCE))
     for target, items in found.items():
