@@ -285,3 +285,42 @@ def test_an_address_stays_one() -> None:
     assert harmless("ask @bob or x@everyone <!here> [in](http://evil)") == (
         "ask (at)bob or x(at)everyone ‹!here› [in] (http://evil)"
     )
+
+
+def test_what_comes_and_goes_within_an_outage_is_no_news() -> None:
+    daemon = Daemon()
+    guard = Problem("account/a@mana.how", "is an administrator", "", Severity.REFUSED, "stalwart")
+    other = Problem("account/b@mana.how", "would lose its mail", "", Severity.REFUSED, "stalwart")
+    told = [
+        kinds(daemon.cycle(plan=Plan("mana", problems=problems)))
+        for problems in ((guard,), (guard, other), (other,), (guard, other), (guard,), ())
+    ]
+    assert told == [[Kind.ALERT], [Kind.ALERT], [], [], [], [Kind.RECOVERY]]
+    assert len(daemon.told[-1].troubles) == 2
+
+
+def test_a_secret_is_taken_out_before_a_text_is_made_harmless() -> None:
+    secret = "a*b@all <c>"
+    refused = Problem("stalwart", f"refuses '{secret}'", f"not {secret}", Severity.REFUSED, "stalwart")
+    (alert,) = Daemon().cycle(problems=(refused,))
+    title, words = text(alert, lambda it: it.replace(secret, "{env: X}"))
+    assert "why: stalwart: refuses '{env: X}'" in words
+    assert "what to do: not {env: X}" in words
+    assert title
+
+
+def test_no_text_of_a_problem_is_remembered() -> None:
+    daemon = Daemon()
+    refused = Problem(
+        "stalwart", "refuses extraordinary words", "try something unheard of", Severity.REFUSED, "stalwart"
+    )
+    held = TargetState("stalwart", "held", "", failures=1, problem=refused)
+    for fields in (
+        {"problems": (refused,)},
+        {"targets": (held,)},
+        {"source": Sourced("x", seen="b", problems=(refused,))},
+    ):
+        daemon.cycle(**fields)
+    assert len(daemon.told) >= 3
+    assert "extraordinary" not in json.dumps(daemon.known.as_dict())
+    assert "unheard" not in json.dumps(daemon.known.as_dict())
