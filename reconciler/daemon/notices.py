@@ -233,10 +233,16 @@ def _of_source(state: State, now: datetime) -> Iterator[Trouble]:
     problems = [item for item in source.problems if item.severity is not Severity.WARNING]
     commit = source.revision.commit if source.revision else ""
     if problems and source.seen != commit:
-        title = "a newer revision is not taken; what was good before is kept up"
+        title = "a newer revision is not taken; the one before goes on being healed to"
         yield from _by_class(SOURCE, ((title, problem, 1) for problem in problems))
     elif problems:
-        yield _of(SOURCE, "unreachable", "can't be read; what was good before is kept up", problems[0], PATIENCE)
+        yield _of(
+            SOURCE,
+            "unreachable",
+            "nothing newer can be taken; what was good before goes on being healed to",
+            problems[0],
+            PATIENCE,
+        )
     elif (reached := _moment(source.reached)) and now - reached > _patient(state):
         title, hint = "has not answered for long", "look at the log: `reconciler daemon` asks it in every cycle"
         yield Trouble(SOURCE, "stale", title, "the revision that is kept up may be old", hint, source.reached)
@@ -316,14 +322,14 @@ def _of(target: str, error: str, title: str, problem: Problem | None, patience: 
 
 
 def _of_suspension(state: State, now: datetime) -> Iterator[Trouble]:
+    """Yield one that is too long; a word that can't be read is told at once, as it has no beginning."""
     held = state.suspended
     if held is None:
         return
     end, since = _moment(held.until), _moment(held.since)
-    if (end or (since or now) + LONG) <= now:
-        cause = f"{held.who} since {held.since}: {held.reason}"
+    if (end or (since + LONG if since else now)) <= now:
         remedy = "`reconciler resume`, or suspend it again with a later --until"
-        yield Trouble(STACK, "suspended", "is suspended for too long: nothing is healed", cause, remedy, held.since)
+        yield Trouble(STACK, "suspended", "is still suspended: nothing is healed", str(held), remedy, held.since)
 
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")

@@ -20,12 +20,12 @@ from reconciler.daemon.state import (
     Revision,
     Sourced,
     State,
-    Suspension,
     TargetState,
 )
 from reconciler.desired.load import Directory, load
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
+from reconciler.suspension import Suspension
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 STEP = timedelta(minutes=5)
@@ -205,6 +205,7 @@ def test_a_suspension_is_told_when_it_is_too_long() -> None:
         assert "till(at)mac" not in body(alert)  # no chat takes that for a name
         assert "till@mac" in body(alert)
         assert kinds(daemon.cycle()) == [Kind.RECOVERY]
+    assert kinds(Daemon().cycle(suspended=Suspension("x.json is damaged", "", ""))) == [Kind.ALERT]
 
 
 # ------------------------------------------------------------------------------------------------------- any sequence
