@@ -118,11 +118,13 @@ def parsed(body: bytes, part: Callable[[dict[str, Any]], Any] | None = None) -> 
     """Parse JSON from outside; ``part`` is given every object, the innermost first.
 
     None for what is none, and for what no server means: nested without end, numbers that are none, halves of
-    characters, which could not be written anywhere.
+    characters, which could not be written anywhere. It is UTF-8 (RFC 8259 section 8.1): of bytes, `json` would guess
+    another coding, and let halves of characters through.
     """
     try:
-        value = json.loads(body, object_hook=part, parse_constant=_refuse, parse_float=_finite)
-        if b"\\ud" in body or b"\\uD" in body:
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, object_hook=part, parse_constant=_refuse, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None

@@ -125,6 +125,10 @@ MISBEHAVIOURS: dict[str, Callable[[], Iterable[bytes]]] = {
     "a number without end": lambda: whole(OK, b'{"success":true,"result":' + b"9" * 100_000 + b"}"),
     "infinity": lambda: whole(OK, b'{"success":true,"result":1e999,"resource":-1E999,"dns_records":{}}'),
     "half a character": lambda: whole(OK, b'{"success":true,"result":"\\ud800","resource":"x"}'),
+    "half a character as bytes": lambda: whole(OK, b'{"success":true,"result":"\xed\xa0\x80","resource":"x"}'),
+    "half a character in UTF-16": lambda: whole(
+        OK, '{"success":true,"result":"\\ud800","resource":"x"}'.encode("utf-16")
+    ),
     "no text": lambda: whole(OK, b"\xff\xfe\x00{"),
 }
 
