@@ -338,7 +338,9 @@ def unanswered(error: BaseException, deadline: Deadline | None = None) -> Unansw
     """Tell a connection that was never made from an answer that never came, by the error of httpcore."""
     import httpcore
 
-    never = httpcore.ConnectError | httpcore.ConnectTimeout | httpcore.PoolTimeout | httpcore.ProxyError
+    never = httpcore.ConnectError | httpcore.ConnectTimeout | httpcore.PoolTimeout
+    if isinstance(error, httpcore.ProxyError):  # behind its status stands what a proxy likes: it may be our own login
+        return Unsent(f"the proxy answers {str(error).partition(' ')[0]}")
     if isinstance(error, never | httpcore.UnsupportedProtocol):
         return Unsent(str(error) or type(error).__name__)
     if isinstance(error, TooMuch) or (deadline is not None and deadline.received and deadline.over):

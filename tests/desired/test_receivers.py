@@ -62,8 +62,10 @@ stalwart:
     acme.ca.directory: https://acme.example/dir
     acme.ca.eab.hmac-key: {env: EAB}
   objects:
-    WebHook: {"https://newer.example/x": {httpAuth: {"@type": Bearer, bearerToken: {"@type": Value, secret: {env: TOKEN}}}}}
-    MtaRoute: {relay: {"@type": Relay, address: smtp.example, authSecret: {"@type": EnvironmentVariable, variableName: V}}}
+    WebHook:
+      "https://newer.example/x": {httpAuth: {"@type": Bearer, bearerToken: {"@type": Value, secret: {env: TOKEN}}}}
+    MtaRoute:
+      relay: {"@type": Relay, address: smtp.example, authSecret: {"@type": EnvironmentVariable, variableName: V}}
     MtaMilter: {milter.example: {port: 9}}
 """
 
