@@ -324,6 +324,16 @@ def test_t11_no_redirect_is_followed(client: Callable[[str, Path], str], tmp_pat
     assert SECRET not in said
 
 
+def test_t11_a_proxy_that_quotes_our_login_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"HTTP/1.1 407 Basic " + base64.b64encode(f"me:{SECRET}".encode()) + b"\r\nContent-Length: 0\r\n\r\n"
+    proxy = Wrong(lambda: [said], socket.create_server(("127.0.0.1", 0)))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.listener.getsockname()[1]}")
+    client = http.client(parse("https://api.example"), Bounds(LARGEST, SECONDS), proxied=True)
+    with client, pytest.raises(http.Unsent, match="^the proxy answers 407$"):
+        http.exchange(client, "GET", "/")
+    proxy.close()
+
+
 class Echo(Wrong):
     """A server that says what it was asked, in a place where it can't be."""
 
