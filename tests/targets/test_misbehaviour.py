@@ -329,7 +329,7 @@ def test_t11_a_proxy_that_quotes_our_login_is_not_quoted(monkeypatch: pytest.Mon
     proxy = Wrong(lambda: [said], socket.create_server(("127.0.0.1", 0)))
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.listener.getsockname()[1]}")
     client = http.client(parse("https://api.example"), Bounds(LARGEST, SECONDS), proxied=True)
-    with client, pytest.raises(http.Unsent, match="^the proxy answers 407$"):
+    with client, pytest.raises(http.Unsent, match=r"^the proxy answers 407$"):
         http.exchange(client, "GET", "/")
     proxy.close()
 

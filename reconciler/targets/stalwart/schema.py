@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -416,14 +416,12 @@ def known() -> Schema:
 _PLAINLY = {"bool": (bool,), "int": (int,), "float": (int, float), "text": (str,), "id": (str,)}
 
 
-def is_understood(name: str, item: Any, asked: Container[str] = ()) -> bool:
+def is_understood(name: str, item: Mapping[str, Any]) -> bool:
     """Whether an object that was read is what the target takes it for: else a part would pass for nothing, or fail.
 
-    What it is known by has to be there, as far as it is among the properties that were ``asked`` for (all where none
-    are named); any other part may be missing or null. What the target does not read itself is not looked at.
+    What it is known by is text; any other part may be null. What the target does not read itself is not looked at.
     """
-    keys = [key for key in _own_keys(name) if not asked or key in asked]
-    return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in keys) and _is_object(name, item)
+    return all(isinstance(item.get(key, ""), str) for key in _own_keys(name)) and _is_object(name, item)
 
 
 @functools.cache

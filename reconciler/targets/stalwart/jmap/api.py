@@ -318,13 +318,12 @@ class JmapApi:
                 due.extend(item.missing() if id(item) not in asked else ())
         for item in listings.values():
             self._whole(item)
-        seen = self.release.schema.seen if self.release.schema else lambda _, item: item
-        found = {name: [seen(name, it) for it in item.found.values()] for name, item in listings.items()}
-        for name, items in found.items():
-            if not all(is_understood(name, item, listings[name].kind.properties) for item in items):
-                raise TargetUnreadable(
-                    self.connection.problem(f"answers {name} objects that can't be understood", _STRANGE)
-                )
+        if (schema := self.release.schema) is not None:  # which says what its parts are, ours being one of several
+            return {name: [schema.seen(name, it) for it in item.found.values()] for name, item in listings.items()}
+        found = {name: list(item.found.values()) for name, item in listings.items()}
+        for name in (name for name, items in found.items() if not all(is_understood(name, item) for item in items)):
+            summary = f"answers {name} objects that can't be understood"
+            raise TargetUnreadable(self.connection.problem(summary, _STRANGE))
         return found
 
     def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
