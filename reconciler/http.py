@@ -118,11 +118,13 @@ def parsed(body: bytes, part: Callable[[dict[str, Any]], Any] | None = None) -> 
     """Parse JSON from outside; ``part`` is given every object, the innermost first.
 
     None for what is none, and for what no server means: nested without end, numbers that are none, halves of
-    characters, which could not be written anywhere.
+    characters, which could not be written anywhere. It is UTF-8 (RFC 8259 section 8.1): of bytes, `json` would guess
+    another coding, and let halves of characters through.
     """
     try:
-        value = json.loads(body, object_hook=part, parse_constant=_refuse, parse_float=_finite)
-        if b"\\ud" in body or b"\\uD" in body:
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, object_hook=part, parse_constant=_refuse, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
@@ -336,7 +338,9 @@ def unanswered(error: BaseException, deadline: Deadline | None = None) -> Unansw
     """Tell a connection that was never made from an answer that never came, by the error of httpcore."""
     import httpcore
 
-    never = httpcore.ConnectError | httpcore.ConnectTimeout | httpcore.PoolTimeout | httpcore.ProxyError
+    never = httpcore.ConnectError | httpcore.ConnectTimeout | httpcore.PoolTimeout
+    if isinstance(error, httpcore.ProxyError):  # behind its status stands what a proxy likes: it may be our own login
+        return Unsent(f"the proxy answers {str(error).partition(' ')[0]}")
     if isinstance(error, never | httpcore.UnsupportedProtocol):
         return Unsent(str(error) or type(error).__name__)
     if isinstance(error, TooMuch) or (deadline is not None and deadline.received and deadline.over):

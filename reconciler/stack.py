@@ -351,6 +351,7 @@ class Stack:
             recognised=settings.data / f"{RELEASE}-{self.name}.json",
             refusals=self.refusals,
             engine=self._engine,
+            chosen_outside=settings.stalwart_url is not None,
             progress=self.progress,
         )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from reconciler.desired import template
 from reconciler.desired.derivation import provider_questions, resolve
+from reconciler.desired.objects import TYPE, Parts, key_of
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.spec import Spec, references
+from reconciler.desired.spec.stalwart import Stalwart
 from reconciler.plan import Receiver
 from reconciler.resources import SecretRef
 from reconciler.url import NoAddress, parse
@@ -51,6 +55,61 @@ def _to_stalwart(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_S
         written = (ref for path, ref in references(spec) if path[0] in ("accounts", "dkim", "stalwart"))
         recovery = [server.recovery] if server.recovery else []
         yield _origin(overrides.get("stalwart") or server.url), (*server.password, *recovery, *written)
+        yield from _passed_on(spec.stalwart)
+
+
+_HOST = re.compile(r"(?:^|[.a-z-])(?:address(?:es)?|host(?:name)?|ur[il]s?|endpoint|server)s?$", re.IGNORECASE)
+_MACRO = re.compile(r"%\{(env|file):([^}]*)\}%")
+_PLACE = re.compile(r"((?:[a-z][a-z0-9+.-]*://)?)(?:[^/?#]*@)?([^/?#]+)", re.IGNORECASE)
+
+
+def _passed_on(declared: Stalwart) -> Iterator[_Sent]:
+    """Yield the hosts that the server itself uses secrets with: relays, hooks, stores, directories, log collectors.
+
+    A host and a secret belong together where one entry of the server's own words holds both. What the server is to read
+    from its own environment or files is a secret that no `RECONCILER_SECRETS` holds.
+    """
+    for name, entries in declared.objects.items():
+        for entry, fields in entries.items():
+            said = [(key_of(name), entry), *_texts("", Parts(fields))]
+            refs = [it for _, value in said for it in _used(value)]
+            yield from ((host, refs) for host in _hosts(said))
+    used = {key: list(_used(value)) for key, value in declared.settings.items()}
+    for key, value in declared.settings.items():
+        parent = re.sub(r"\.\d+$", "", key).rpartition(".")[0]
+        refs = [ref for other, found in used.items() if parent and other.startswith(f"{parent}.") for ref in found]
+        yield from ((host, refs) for host in _hosts([(key, value)]))
+
+
+def _used(value: Any) -> Iterator[SecretRef]:
+    """Yield a value where it is a secret: a reference, or ``%{env:NAME}%`` and ``%{file:PATH}%`` of the server."""
+    if isinstance(value, SecretRef):
+        yield value
+    elif isinstance(value, str):
+        yield from (SecretRef(f"{kind} of Stalwart", name) for kind, name in _MACRO.findall(value))
+
+
+def _texts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the values inside a value, each with the name it stands under."""
+    if isinstance(value, Parts):
+        own = {"EnvironmentVariable": "env", "File": "file"}.get(str(value.get(TYPE)))
+        for key, part in value.items():
+            is_own = own is not None and key in ("variableName", "filePath")
+            ref = SecretRef(f"{own} of Stalwart", str(part))
+            yield from _texts(name if key.isdigit() else key, ref if is_own else part)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _texts(name, part)
+    else:
+        yield name, value
+
+
+def _hosts(said: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Yield the hosts among values: what is a URL, or stands under a name that says so."""
+    for name, value in said:
+        named = isinstance(value, str) and ("://" in value or _HOST.search(re.sub(r"\.\d+$", "", name)))
+        if named and (match := _PLACE.match(value)):
+            yield f"{match[1]}{match[2]}, by way of Stalwart"
 
 
 def _to_cloudflare(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:

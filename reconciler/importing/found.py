@@ -260,6 +260,7 @@ def _survey(
         allow_plain_http=request.allow_plain_http,
         docker_host=settings.docker_host,
         setup=Setup("", domain),
+        chosen_outside=True,
         progress=progress,
     )
     return server.survey(reveal)

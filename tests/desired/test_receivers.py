@@ -47,6 +47,45 @@ def test_t5_every_host_that_gets_a_secret_is_named_with_the_references(tmp_path:
     assert "ssh://server" in of(tmp_path, "compose", docker="ssh://me@server")
 
 
+PASSED_ON = """\
+stalwart:
+  settings:
+    queue.route.out.address: relay.example
+    queue.route.out.auth.secret: {env: RELAY}
+    queue.route.plain.address: plain.example
+    directory.people.url: "ldaps://bind:clear@ldap.example:636/x"
+    directory.people.bind.auth.secret: {env: LDAP}
+    webhook.told.url: https://hook.example/p
+    webhook.told.headers: [{env: HOOK}]
+    store.cache.urls: ["redis://one.example:6379", "redis://two.example"]
+    store.cache.password: "%{env:OWN}%"
+    acme.ca.directory: https://acme.example/dir
+    acme.ca.eab.hmac-key: {env: EAB}
+  objects:
+    WebHook:
+      "https://newer.example/x": {httpAuth: {"@type": Bearer, bearerToken: {"@type": Value, secret: {env: TOKEN}}}}
+    MtaRoute:
+      relay: {"@type": Relay, address: smtp.example, authSecret: {"@type": EnvironmentVariable, variableName: V}}
+    MtaMilter: {milter.example: {port: 9}}
+"""
+
+
+def test_t5_hosts_that_the_mail_server_uses_secrets_with_are_named_too(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(PASSED_ON)
+    found = of(tmp_path, "stalwart")
+    assert len(found.pop("https://mail.mana.how:8443")) == 7
+    assert {host.removesuffix(", by way of Stalwart"): refs for host, refs in found.items()} == {
+        "relay.example": ["{env: RELAY}"],
+        "ldaps://ldap.example:636": ["{env: LDAP}"],
+        "https://hook.example": ["{env: HOOK}"],
+        "redis://one.example:6379": ["{env of Stalwart: OWN}"],
+        "redis://two.example": ["{env of Stalwart: OWN}"],
+        "https://acme.example": ["{env: EAB}"],
+        "https://newer.example": ["{env: TOKEN}"],
+        "smtp.example": ["{env of Stalwart: V}"],
+    }
+
+
 def test_t5_the_head_names_them_in_text_json_and_markdown(tmp_path: Path) -> None:
     (tmp_path / "reconciler.yaml").write_text(DIRECTORY)
     head = tuple(f"line {number}" for number in range(30))

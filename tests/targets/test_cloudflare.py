@@ -1100,3 +1100,64 @@ def test_l9_name_servers_of_the_zone_that_bear_our_mark_are_seen_and_others_are_
 def test_d12_names_that_cloudflare_takes_are_taken(world, name):
     world.apply([rec("TXT", name, "v=spf1 -all")])
     assert len(world.fake.records(ZONE)) == 1
+
+
+# -------------------------------------------------------------------------------------------------------- odd answers
+@pytest.mark.parametrize("odd", [None, 5, "x", "xx", {}, {"a": 1}, [], [None], [{}], [{"id": 5}]])
+@pytest.mark.parametrize("verb", ["deletes", "patches", "posts"])
+def test_t12_a_batch_whose_answer_says_something_else_is_looked_after(world, verb, odd):
+    world.apply([rec("A", "kept", "192.0.2.1"), rec("A", "old", "192.0.2.2")])
+
+    def change(reply):
+        body = json.loads(reply.body)
+        body["result"][verb] = odd
+        return Reply.of(body)
+
+    world.fault(path="/batch$", change=change)
+    wanted = [rec("A", "kept", "192.0.2.9"), rec("A", "new", "192.0.2.3")]
+    outcomes = world.execute(world.plan(wanted))
+    assert {item.status for item in outcomes} == {Status.DONE}  # the zone itself was asked
+    assert world.contents() == [("A", "kept.mana.how", "192.0.2.9"), ("A", "new.mana.how", "192.0.2.3")]
+    listed = len([item for item in world.server.requests if item.path.endswith("/dns_records")])
+    assert listed == (4 if (verb, odd) != ("posts", [{}]) and (verb, odd) != ("posts", [{"id": 5}]) else 3)
+
+
+@pytest.mark.parametrize("id", [None, 5, True, ["a"], {"a": 1}])
+def test_t12_a_zone_without_an_id_is_none(world, id):
+    def change(reply):
+        body = json.loads(reply.body)
+        body["result"][0]["id"] = id
+        return Reply.of(body)
+
+    world.fault(path="/zones\\?", change=change, times=3)
+    seen = world.observe()
+    assert seen.unread == {f"dns/{ZONE}"}
+
+
+@pytest.mark.parametrize("odd", [True, [], {}, ["a"]])
+@pytest.mark.parametrize("part", ["priority", "ttl"])
+def test_t12_a_number_that_is_none_makes_a_record_unreadable(world, part, odd):
+    world.apply([rec("MX", "@", "mx.mana.how", priority=1)])
+
+    def change(reply):
+        body = json.loads(reply.body)
+        body["result"][0][part] = odd
+        return Reply.of(body)
+
+    world.fault(path="/dns_records", change=change)
+    [live] = world.observe().live
+    assert live.unread
+
+
+def test_l8_a_twin_on_another_page_is_a_twin(world):
+    """A listing by name is whole or nothing, too: what is not shown may be the zone that is meant."""
+
+    def change(reply):
+        body = json.loads(reply.body)
+        body["result_info"] |= {"total_count": 2, "total_pages": 2}
+        return Reply.of(body)
+
+    world.fault(path="/zones\\?.*page=1(&|$)", change=change)
+    seen = world.observe()
+    assert seen.unread == {f"dns/{ZONE}"}
+    assert "changed while it was read" in str(seen.problems[0])

@@ -125,6 +125,10 @@ MISBEHAVIOURS: dict[str, Callable[[], Iterable[bytes]]] = {
     "a number without end": lambda: whole(OK, b'{"success":true,"result":' + b"9" * 100_000 + b"}"),
     "infinity": lambda: whole(OK, b'{"success":true,"result":1e999,"resource":-1E999,"dns_records":{}}'),
     "half a character": lambda: whole(OK, b'{"success":true,"result":"\\ud800","resource":"x"}'),
+    "half a character as bytes": lambda: whole(OK, b'{"success":true,"result":"\xed\xa0\x80","resource":"x"}'),
+    "half a character in UTF-16": lambda: whole(
+        OK, '{"success":true,"result":"\\ud800","resource":"x"}'.encode("utf-16")
+    ),
     "no text": lambda: whole(OK, b"\xff\xfe\x00{"),
 }
 
@@ -318,6 +322,16 @@ def test_t11_no_redirect_is_followed(client: Callable[[str, Path], str], tmp_pat
     elsewhere.close()
     assert elsewhere.asked == []
     assert SECRET not in said
+
+
+def test_t11_a_proxy_that_quotes_our_login_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = b"HTTP/1.1 407 Basic " + base64.b64encode(f"me:{SECRET}".encode()) + b"\r\nContent-Length: 0\r\n\r\n"
+    proxy = Wrong(lambda: [said], socket.create_server(("127.0.0.1", 0)))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.listener.getsockname()[1]}")
+    client = http.client(parse("https://api.example"), Bounds(LARGEST, SECONDS), proxied=True)
+    with client, pytest.raises(http.Unsent, match=r"^the proxy answers 407$"):
+        http.exchange(client, "GET", "/")
+    proxy.close()
 
 
 class Echo(Wrong):

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -85,18 +85,15 @@ def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
     Raises `Failure`.
     """
     session, names = wanted
-    if len(names) == 1:
-        items, *_ = _items(session.get("/zones", {"name": names[0]}, READ_ZONES), "the listing of zones")
-        pages: Iterable[list[dict[str, Any]]] = [items]
-    else:
-        pages = _pages(session, "/zones", READ_ZONES, "the listing of zones", _ZONES_PAGE)
+    query: dict[str, Any] = {"per_page": _ZONES_PAGE} | ({"name": names[0]} if len(names) == 1 else {})
+    pages = _pages(session, "/zones", READ_ZONES, "the listing of zones", query)
     found: dict[str, list[Zone]] = defaultdict(list)
     for raw in (item for page in pages for item in page):
         try:
             name = host(raw.get("name"))
         except (ValueError, TypeError):
             continue
-        if name in names and re.fullmatch(r"[A-Za-z0-9]+", str(raw.get("id"))):
+        if name in names and isinstance(raw.get("id"), str) and re.fullmatch(r"[A-Za-z0-9]+", raw["id"]):
             account = raw.get("account")
             account = account if isinstance(account, dict) else {}
             told = (raw.get("status"), raw.get("type"), account.get("id"), account.get("name"))
@@ -116,7 +113,9 @@ def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], 
     return items, total, pages if isinstance(pages, int) else None
 
 
-def _pages(session: Session, path: str, right: str, what: str, size: int) -> Iterator[list[dict[str, Any]]]:
+def _pages(
+    session: Session, path: str, right: str, what: str, query: Mapping[str, Any]
+) -> Iterator[list[dict[str, Any]]]:
     """Yield a listing's pages until all that its total promises is there. Raises `Torn` where it is not."""
     seen: set[str] = set()
     page, total, until = 0, None, time.monotonic() + _LISTING
@@ -124,7 +123,7 @@ def _pages(session: Session, path: str, right: str, what: str, size: int) -> Ite
         page += 1
         if time.monotonic() > until or (total or 0) > _MOST:
             raise Unending(f"{what} does not end: {len(seen)} of {total}", "check base_url, and proxies on the way")
-        items, count, pages = _items(session.get(path, {"page": page, "per_page": size}, right), what)
+        items, count, pages = _items(session.get(path, {"page": page, **query}, right), what)
         if total not in (None, count):
             raise Torn(f"{what} changed while it was read", "plan again")
         total = count
@@ -153,7 +152,9 @@ def listing(session: Session, zone: str, zone_id: str) -> list[Live]:
 
 
 def _records(session: Session, zone: str, zone_id: str) -> list[Live]:
-    pages = _pages(session, f"/zones/{zone_id}/dns_records", READ_RECORDS, f"the listing of {zone}", _PAGE)
+    pages = _pages(
+        session, f"/zones/{zone_id}/dns_records", READ_RECORDS, f"the listing of {zone}", {"per_page": _PAGE}
+    )
     return [live for page in pages for raw in page if (live := _live(zone, raw)) is not None]
 
 
@@ -171,8 +172,11 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
     if type_ == "SOA" or (type_ == "NS" and name == zone and stack is None):
         return None
     meta, why = raw.get("meta"), ""
+    parts = (*(data.values() if isinstance(data, dict) else ()), raw.get("priority"), raw.get("ttl"))
     fixed = "Cloudflare keeps it itself (Email Routing)" if isinstance(meta, dict) and meta.get("read_only") else ""
     try:
+        if any(isinstance(part, dict | list | bool) for part in parts):
+            raise TypeError  # noqa: TRY301 (as what `record` can't read)
         resource = record(
             zone,
             type_,

@@ -196,10 +196,7 @@ class Writing:
         body = {verb: items for verb, items in body.items() if items}
         path = f"/zones/{self._zone.id}/dns_records/batch"
         result = self._session.post(path, body, EDIT_RECORDS).get("result")
-        told = {verb: result.get(verb) for verb in body} if isinstance(result, dict) else {}
-        if {verb: len(items or ()) for verb, items in told.items()} != {
-            verb: len(items) for verb, items in body.items()
-        }:
+        if not isinstance(result, dict) or not all(_did(items, result.get(verb)) for verb, items in body.items()):
             raise Lost("the answer to the batch does not say what was done", "plan again")
 
     def _refused(self, units: Sequence[_Unit], refusal: Refused, *, settled: bool) -> Iterator[Outcome]:
@@ -286,6 +283,14 @@ class Writing:
 
     def _relist(self) -> _Now:
         return _Now(listing(self._session, self._zone.name, self._zone.id))
+
+
+def _did(asked: Sequence[Any], told: Any) -> bool:
+    """Whether what a batch is said to have done is what was asked of it: as many, and of the same ids where it has."""
+    if not isinstance(told, list) or not all(isinstance(item, dict) for item in told) or len(told) != len(asked):
+        return False
+    ids = {item["id"] for item in asked if "id" in item}
+    return ids <= {item["id"] for item in told if isinstance(item.get("id"), str)}
 
 
 def _type(live: Live | None) -> str:

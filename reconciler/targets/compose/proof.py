@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler import url
+from reconciler import http, url
 from reconciler.deadline import Deadline
 from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
@@ -194,7 +194,7 @@ def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Pro
     """Read the answer to AUTH, RFC 4954 section 6."""
     named = credentials.login.username
     hidden = (credentials.password, *([credentials.username] if isinstance(named, SecretRef) else []))
-    said = redact(f"{code} {text.decode(errors='replace')}", hidden).replace("\n", " ")[:200]
+    said = http.short(redact(f"{code} {text.decode(errors='replace')}", hidden).replace("\n", " "), 200)
     if code == 235:  # noqa: PLR2004
         return Proof()
     if 400 <= code < 500:  # noqa: PLR2004 (a transient failure proves nothing)

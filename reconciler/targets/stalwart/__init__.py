@@ -59,7 +59,8 @@ class Stalwart:
     ``checks`` knows which passwords may be tried, ``pending`` is the file that says what was stored and may not be in
     force, ``progress`` tells a person what is waited for. ``release`` refuses others from 0.16 (``0.16``, ``1``);
     ``recognised`` is the file that remembers which one it was, ``refusals`` knows which logins were refused,
-    ``engine`` what the Docker Engine answered.
+    ``engine`` what the Docker Engine answered. ``chosen_outside`` says that it is the environment that names the
+    ``url``, and not the directory.
     """
 
     name = TARGET
@@ -84,6 +85,7 @@ class Stalwart:
         recognised: Path | None = None,
         refusals: Refusals | None = None,
         engine: EngineMemory | None = None,
+        chosen_outside: bool = False,
         progress: Progress = lambda _: None,
     ) -> None:
         """Remember how to get there; nothing is asked yet."""
@@ -92,14 +94,15 @@ class Stalwart:
         self._progress = progress
         self._docker = Docker(container, docker_host, engine) if container else None
         setup = setup or Setup()
-        self._administrator = Administrator(kept)
+        self._administrator = Administrator(kept, self.url)
+        self._chosen_outside = chosen_outside
         self._login = Login(
             username,
             tuple(passwords),
             domain=setup.domain,
             recovery=recovery,
             saved=self._administrator.read,
-            printed=lambda: printed(self._docker),
+            printed=lambda: printed(self._docker, self._leads_to),
             hide=hide,
             mode=Mode(generation) if generation else None,
             refused=Refusals() if refusals is None else refusals,
@@ -267,8 +270,7 @@ class Stalwart:
             with contextlib.suppress(DockerUnreachable):
                 container = self._docker.inspect()
                 found = url.ip(address.host)
-                named = address.host in {name.lower() for name in (self._docker.name, *container.aliases)}
-                if named or (found and _is_inside(container, found)):
+                if _is_called(container, address.host) or (found and _is_inside(container, found)):
                     return lambda ip: _is_inside(container, ip) or address.admits(ip)
         if address.may_go_plain(self._docker.name if self._docker else None):
             return address.admits
@@ -279,6 +281,14 @@ class Stalwart:
                 "is safe all the same, write `allow_plain_http: true` under targets.stalwart",
             )
         )
+
+    def _leads_to(self, container: Container) -> bool:
+        """Whether the URL leads to a container, or the environment says so: it gets what no reference names."""
+        address = url.parse(self.url)
+        found = url.ip(address.host)
+        inside = found is not None and _is_inside(container, found)
+        private = _is_called(container, address.host) and not self._allow_plain_http
+        return self._chosen_outside or address.is_loopback or inside or private
 
     def _problem(self, summary: str, hint: str) -> Problem:
         return Problem(f"Stalwart at {self.url}", summary, hint, scope=TARGET)
@@ -296,6 +306,11 @@ class Stalwart:
 def _waits(change: Change, due: Problem) -> Outcome:
     """Leave a change for later, when somebody has restarted the server."""
     return Outcome(change, Status.SKIPPED, Problem(change.address, due.summary, due.hint, scope=TARGET))
+
+
+def _is_called(container: Container, host: str) -> bool:
+    """Whether a host is one of the names that a container has in its networks."""
+    return host in {name.lower() for name in (container.name, *container.aliases)}
 
 
 def _is_inside(container: Container, found: url.IP) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from reconciler import http
 from reconciler.docker import Client, EngineMemory, NotThere
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.stalwart.connection import recovery
@@ -173,7 +174,7 @@ class Docker:
         except NotThere as error:
             raise NoSuchContainer(f"Docker knows no container {self.name}") from error
         except TargetUnreadable as error:
-            why = error.problems[0].summary.partition("\n")[0][:200]
+            why = http.short(error.problems[0].summary.partition("\n")[0], 200)
             raise DockerUnreachable(f"Docker can't be asked about {self.name}: {why}") from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:  # any answer is believed
             raise DockerUnreachable(f"Docker answers what can't be understood about {self.name}") from error

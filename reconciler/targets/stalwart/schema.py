@@ -412,6 +412,54 @@ def known() -> Schema:
     )
 
 
+# ---------------------------------------------------------------------------------------------------- what was read
+_PLAINLY = {"bool": (bool,), "int": (int,), "float": (int, float), "text": (str,), "id": (str,)}
+
+
+def is_understood(name: str, item: Mapping[str, Any]) -> bool:
+    """Whether an object that was read is what the target takes it for: else a part would pass for nothing, or fail.
+
+    What it is known by is text; any other part may be null. What the target does not read itself is not looked at.
+    """
+    return all(isinstance(item.get(key, ""), str) for key in _own_keys(name)) and _is_object(name, item)
+
+
+@functools.cache
+def _own_keys(name: str) -> tuple[str, ...]:
+    return tuple(_own()["keys"].get(name, ()))
+
+
+@functools.cache
+def _own_shape(name: str, variant: str | None) -> tuple[Mapping[str, Type], frozenset[str]]:
+    """Return what we read of an object, by name, and which of it one always has."""
+    variants = _own()["unions"].get(name)
+    shape = name if variants is None else variants.get(variant)
+    found = {key: _property(text) for key, text in _own()["shapes"].get(shape, {}).items()}
+    return {key: it.kind for key, it in found.items()}, frozenset(key for key, it in found.items() if it.needed)
+
+
+def _is_object(name: str, value: Any, *, whole: bool = False) -> bool:
+    if not isinstance(value, dict) or not isinstance(variant := value.get(TYPE), str | None):
+        return False
+    shape, needed = _own_shape(name, variant)
+    if whole and any(value.get(key) is None for key in needed):
+        return False
+    return all(_is_of(shape[key], part) for key, part in value.items() if part is not None and key in shape)
+
+
+def _is_of(kind: Type, value: Any) -> bool:
+    """Whether a value is of a type as JMAP has it: sets and lists are objects there."""
+    right = _PLAINLY.get(_word(kind))
+    if right is not None:
+        return type(value) in right
+    if kind.base == "object":
+        return _is_object(kind.of, value, whole=True)
+    if not isinstance(value, dict):
+        return False
+    inner = kind.item or Type("object", kind.of)
+    return kind.base == "set" or all(_is_of(inner, part) for part in value.values())
+
+
 # -------------------------------------------------------------------------------------------------- what is served
 class _Document:
     """A schema as the server answers it (jmap-0.16.md section 2), on its way to a table."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
+from reconciler import http
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import (
     UNMANAGED,
@@ -127,7 +128,7 @@ def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omiss
 
 
 def _shown(part: Any) -> str:
-    return " ".join(str(part).split())[:80]
+    return http.short(" ".join(str(part).split()), 80)
 
 
 @functools.cache

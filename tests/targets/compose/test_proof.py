@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import socket
@@ -15,7 +16,7 @@ import pytest
 from targets.compose.conftest import self_signed
 
 from reconciler.resources import Login, SecretRef
-from reconciler.targets.compose.proof import Credentials, Proof, prove
+from reconciler.targets.compose.proof import Credentials, Proof, _judged, prove
 
 PASSWORD = "canary pass'wörd\\$"
 
@@ -86,6 +87,17 @@ def test_an_unreachable_server_proves_nothing_and_stops_nothing() -> None:
         proof = tried(Login("smtp.example", port, "noreply", SecretRef("env", "NEW"), verify_tls=True), port)
     assert proof.refused is None
     assert f"smtp.example:{port} could not be tried from here: 127.0.0.1:{port} Connection refused" in proof.note
+
+
+def test_t2_what_a_server_says_of_a_login_is_shown_whole_or_not_at_all() -> None:
+    """Half of an encoded password is known for none by the fence round all output."""
+    login = Login("smtp.example", 587, "noreply", SecretRef("env", "NEW"), verify_tls=True)
+    message = base64.b64encode(f"\0noreply\0{PASSWORD}".encode())
+    for before in range(0, 240, 7):
+        proof = _judged(Credentials(login, "noreply", PASSWORD), "there", 535, b"5.7.8 " + b"x" * before + message)
+        assert proof.refused is not None
+        said = proof.refused.summary
+        assert message.decode() in said or message[:12].decode() not in said
 
 
 def test_the_next_door_is_tried_where_one_is_closed(serve: Callable) -> None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from reconciler.desired.objects import TYPE
-from reconciler.http import Answer
+from reconciler.http import Answer, short
 from reconciler.problem import TargetUnreadable
 from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 from reconciler.targets.stalwart.release import JMAP, Release
-from reconciler.targets.stalwart.schema import key_properties
+from reconciler.targets.stalwart.schema import is_understood, key_properties
 
 CALLS = 16  # calls of one request (maxCallsInRequest)
 OBJECTS = 500  # objects of one call (maxObjectsInGet, maxObjectsInSet)
@@ -80,10 +80,10 @@ class Failure:
         return cls(
             type=str(error.get("type") or "unknown"),
             description=str(error.get("description") or ""),
-            properties=tuple(map(str, error.get("properties") or ())),
+            properties=tuple(map(str, _list(error.get("properties")))),
             object=_identity(error.get("objectId")),
-            linked=tuple(it for item in error.get("linkedObjects") or () if (it := _identity(item))),
-            validation=tuple(it for it in error.get("validationErrors") or () if isinstance(it, Mapping)),
+            linked=tuple(it for item in _list(error.get("linkedObjects")) if (it := _identity(item))),
+            validation=tuple(it for it in _list(error.get("validationErrors")) if isinstance(it, Mapping)),
         )
 
     def words(self) -> str:
@@ -318,8 +318,13 @@ class JmapApi:
                 due.extend(item.missing() if id(item) not in asked else ())
         for item in listings.values():
             self._whole(item)
-        seen = self.release.schema.seen if self.release.schema else lambda _, item: item
-        return {name: [seen(name, it) for it in item.found.values()] for name, item in listings.items()}
+        if (schema := self.release.schema) is not None:  # which says what its parts are, ours being one of several
+            return {name: [schema.seen(name, it) for it in item.found.values()] for name, item in listings.items()}
+        found = {name: list(item.found.values()) for name, item in listings.items()}
+        for name in (name for name, items in found.items() if not all(is_understood(name, item) for item in items)):
+            summary = f"answers {name} objects that can't be understood"
+            raise TargetUnreadable(self.connection.problem(summary, _STRANGE))
+        return found
 
     def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
         """Yield what this release has of what we read, and what its singletons must say."""
@@ -399,14 +404,13 @@ class _Listing:
         """Keep what was answered."""
         if call.method.endswith("/query"):
             before = len(self.ids)
-            self.ids |= dict.fromkeys(map(str, response.arguments.get("ids") or ()))
+            self.ids |= dict.fromkeys(response.arguments.get("ids") or ())
             total = response.arguments.get("total")
-            self.total = total if isinstance(total, int) else len(self.ids)
+            self.total = len(self.ids) if total is None else total
             self.stuck = len(self.ids) == before
             return
-        self.gone |= set(map(str, response.arguments.get("notFound") or ()))
-        for item in response.arguments.get("list") or ():
-            self.found[str(item.get("id"))] = item
+        self.gone |= set(response.arguments.get("notFound") or ())
+        self.found |= {item["id"]: item for item in response.arguments.get("list") or ()}
 
     @property
     def lacking(self) -> list[str]:
@@ -430,11 +434,37 @@ def public(text: str) -> str:
     """Let only such words of the server through that can't quote a secret of ours."""
     if "PRIVATE KEY" in text or "$" in text or "{" in text or "****" in text:
         return "(not shown: it may quote a secret)"
-    return " ".join(text.split())[:300]
+    return short(" ".join(text.split()), 300)
 
 
 def _is_response(item: Any) -> bool:
-    return isinstance(item, list) and len(item) == 3 and isinstance(item[1], dict)  # noqa: PLR2004 (name, answer, tag)
+    """Whether something is a response to a call: name, answer and tag, with the answer's own parts of their kinds."""
+    if not isinstance(item, list) or len(item) != 3 or not isinstance(item[1], dict):  # noqa: PLR2004 (see above)
+        return False
+    parts = ((_PARTS[key], value) for key, value in item[1].items() if key in _PARTS and value is not None)
+    return all(is_right(value) for is_right, value in parts)
+
+
+def _is_list(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _is_map(kind: Any) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(isinstance(item, kind) for item in value.values())
+
+
+_PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "list": lambda value: _is_list(dict)(value) and all(isinstance(item.get("id"), str) for item in value),
+    **dict.fromkeys(("ids", "notFound", "destroyed"), _is_list(str)),
+    **dict.fromkeys(("created", "updated"), _is_map(dict | None)),
+    **dict.fromkeys(("notCreated", "notUpdated", "notDestroyed"), _is_map(dict)),
+    "total": lambda value: type(value) is int,
+}
+"""What the parts of an answer to ``/get``, ``/query`` and ``/set`` look like (RFC 8620, sections 5.1, 5.3 and 5.5)."""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _identity(value: Any) -> tuple[str, str] | None:

@@ -13,13 +13,13 @@ import enum
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler.files import check_own, read_own, recall, write_private
-from reconciler.problem import Problem, Severity, TargetUnreadable
+from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Observation, Resource
 from reconciler.target import Progress, Reveal
 from reconciler.targets.stalwart.connection import TARGET, AnswerLost, Connect, Connection, Credentials, Mode
@@ -88,10 +88,11 @@ class Administrator:
     """The administrator that setting a server up answered once, in a file for its owner only.
 
     The file says that ``x:Bootstrap/set`` was sent before it is, and goes when the declared administrator has got in.
+    It belongs to the ``server`` at one URL: the directory chooses another one, and must not choose who gets this.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, server: str) -> None:
+        self.path, self.server = path, server
         self._before: bytes | None = None
 
     @property
@@ -100,8 +101,19 @@ class Administrator:
         return self.path.exists()
 
     def read(self) -> tuple[str, str] | None:
-        """Return login name and password; None where there is none, or it can't be read."""
-        return recall(self.path, lambda found: (str(found["username"]), str(found["secret"])))[0]
+        """Return login name and password; None where there is none, or it can't be read.
+
+        Raises `SecretUnreadable` for that of another server.
+        """
+
+        def parse(found: Any) -> tuple[str, str, str]:
+            return str(found["username"]), str(found["secret"]), str(found.get("server", ""))
+
+        found = recall(self.path, parse)[0]
+        if found is not None and found[2] != self.server:
+            hint = "write that url again until the declared administrator has got in, or remove the file"
+            raise SecretUnreadable(Problem(str(self.path), f"is of {found[2] or 'a server without a name'}", hint))
+        return found and found[:2]
 
     def begin(self) -> None:
         """Note that the server is about to be set up. Raises `TargetUnreadable` where nothing can be noted."""
@@ -111,7 +123,7 @@ class Administrator:
 
     def keep(self, answered: Credentials) -> None:
         """Keep who was answered. Raises `TargetUnreadable`."""
-        content = {"username": answered.username, "secret": answered.password}
+        content = {"server": self.server, "username": answered.username, "secret": answered.password}
         self._write(content, "the server is set up, and its recovery administrator gets in after a restart")
 
     def withdraw(self) -> None:
@@ -331,13 +343,22 @@ def _is_bare(connection: Connection) -> bool:
     return bool(response.arguments.get("list"))
 
 
-def printed(docker: Docker | None) -> tuple[str, str] | None:
-    """Find the administrator that the container's log shows: one-time, made at each start without a fixed one."""
+def printed(docker: Docker | None, leads_there: Callable[[Container], bool]) -> tuple[str, str] | None:
+    """Find the administrator that the container's log shows: one-time, made at each start without a fixed one.
+
+    ``leads_there`` says whether who is asked is that container for certain. Raises `SecretUnreadable` where it is not:
+    the directory names both, and must not choose who gets what a log shows.
+    """
     if docker is None:
         return None
     with contextlib.suppress(DockerUnreachable):
-        if RECOVERY in docker.inspect().environment:
+        container = docker.inspect()
+        if RECOVERY in container.environment:
             return None
         found = re.findall(r"^\s*username:\s*(\S+)\s*?\n\s*password:\s*(\S+)\s*?$", docker.log(), re.MULTILINE)
+        if found and not leads_there(container):
+            summary = "shows a password that is for this container alone, and the url may lead elsewhere"
+            hint = "write its published port on loopback or its name as url, or give that url as STALWART_URL"
+            raise SecretUnreadable(Problem(f"the log of {docker.name}", summary, hint))
         return found[-1] if found else None
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.http import Answer
+from reconciler.http import Answer, short
 from reconciler.problem import TargetUnreadable
 from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 
@@ -17,6 +17,7 @@ _OTHERS = ",role,tenant,resource,location,apiKey,oauthClient,other"
 _LARGEST = 900_000  # bytes of a request: a body over 1 MiB is dropped and read as empty
 
 _STRANGE = "check the url: a proxy, or another version than 0.11 to 0.15?"
+_TEXTS = ("emails", "secrets", "roles", "memberOf", "lists", "members", "externalMembers", "enabledPermissions")
 
 
 class Rejected(Exception):
@@ -43,15 +44,12 @@ class RestApi:
         """
         found = self._read("/api/principal", {"types": TYPES + (_OTHERS if others else ""), "limit": "0"})
         items = found.get("items") if isinstance(found, dict) else None
-        total = found.get("total") if isinstance(found, dict) else None
-        if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
+        if not isinstance(items, list) or not all(map(_is_principal, items)):
             raise TargetUnreadable(self.connection.problem("answers accounts that can't be understood", _STRANGE))
-        if total != len(items):
-            raise TargetUnreadable(
-                self.connection.problem(
-                    f"lists {len(items)} of {total} accounts and domains", "try again; nothing was compared or changed"
-                )
-            )
+        listed, total = len({item["name"] for item in items}), found.get("total")
+        if not listed == len(items) == total:
+            summary = f"lists {listed} of {total} accounts and domains"
+            raise TargetUnreadable(self.connection.problem(summary, "try again; nothing was compared or changed"))
         return items
 
     def roles(self) -> frozenset[str] | None:
@@ -61,7 +59,9 @@ class RestApi:
         except (TargetUnreadable, Rejected):
             return None
         items = found.get("items") if isinstance(found, dict) else None
-        return frozenset(str(item.get("name")) for item in items) if isinstance(items, list) else None
+        if not isinstance(items, list) or not all(map(_is_principal, items)):
+            return None
+        return frozenset(item["name"] for item in items)
 
     def principal(self, name: str) -> dict[str, Any] | None:
         """Read one by name, which is stored in lower case; None where there is none."""
@@ -155,6 +155,25 @@ class RestApi:
             raise TargetUnreadable(self.connection.problem(error.summary, error.hint)) from None
 
 
+def _is_principal(item: Any) -> bool:
+    """Whether what is read of a principal is of its kind: nobody's password or address is nothing because it is odd.
+
+    Texts may be one or several; of a domain ``members`` is a number (traps.md 13).
+    """
+    if not isinstance(item, dict) or not item.get("name"):
+        return False
+    lists = (value for key in _TEXTS if (value := item.get(key)) is not None and (item.get("type"), key) != _COUNTED)
+    return (
+        all(isinstance(item.get(key), str) for key in ("name", "type"))
+        and isinstance(item.get("description"), str | None)
+        and (item.get("quota") is None or type(item["quota"]) is int)
+        and all(isinstance(text, str) for value in lists for text in (value if isinstance(value, list) else [value]))
+    )
+
+
+_COUNTED = ("domain", "members")
+
+
 def _path(name: str) -> str:
     return f"/api/principal/{quote(name.lower(), safe='')}"
 
@@ -197,7 +216,7 @@ def _public(text: str) -> str:
     lowered = text.lower()
     if "private" in lowered or "secret" in lowered or "$" in text or "{" in text:
         return "(not shown: it may quote a secret)"
-    return " ".join(text.split())[:300]
+    return short(" ".join(text.split()), 300)
 
 
 def _reason(value: Any) -> str:

@@ -343,7 +343,7 @@ def test_a_release_may_call_objects_and_properties_otherwise(api, registry):
     list(run(renamed, [Write("Domain", "update", answer["id"], {"aliases/0": None})], never))
     assert registry.kinds == {"MailDomain": {"id1": {"name": "mana.how", "otherNames": "mana.example"}}}
     assert registry.requests[-1][0][1] == {"update": {"id1": {"otherNames/0": None}}}
-    registry.kinds["MailDomain"]["id1"]["id"] = "id1"
+    registry.kinds["MailDomain"]["id1"] = {"id": "id1", "name": "mana.how", "otherNames": {"mana.example": True}}
     found = renamed.read([Selection("Domain", properties=("name", "aliases"))])
-    assert found == {"Domain": [{"id": "id1", "name": "mana.how", "aliases": "mana.example"}]}
+    assert found == {"Domain": [{"id": "id1", "name": "mana.how", "aliases": {"mana.example": True}}]}
     assert registry.requests[-1][0][1]["properties"] == ["name", "otherNames"]

@@ -1,5 +1,6 @@
 """A 0.16 server from nothing: found, set up once, restarted, and lost again, over real HTTP against the fakes."""
 
+import base64
 import contextlib
 import io
 import json
@@ -762,3 +763,71 @@ def test_one_run_of_the_program_takes_a_server_from_nothing_to_its_desired_state
     assert seen["secret"] not in run.secrets.redact(f"it answered {seen['secret']}")
     assert not (data / f"{ADMINISTRATOR}-mana.json").exists()
     assert machine.sets() == 1
+
+
+# ------------------------------------------------------------------------------- who is told what no reference reveals
+class Evil:
+    """A host that a pull request names as the server, which the resolver finds: it takes down what it is told."""
+
+    def __init__(self, resource, monkeypatch):
+        self.resource, self.server = resource, Server(self._answer)
+        self.url = f"http://mail.evil.example:{self.server.port}"
+        found = socket.getaddrinfo
+
+        def resolve(host, *rest, **more):
+            return found("127.0.0.1" if host == "mail.evil.example" else host, *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    def _answer(self, request):
+        if request.path == PROBE:
+            return Reply.of({"resource": self.resource})
+        return Reply.of({"title": "Unauthorized"}, 401)
+
+    def told(self):
+        """List the logins that it got."""
+        found = [item.headers.get("authorization", "").removeprefix("Basic ") for item in self.server.requests]
+        return [base64.b64decode(item).decode() for item in found if item]
+
+    def options(self):
+        return {"url": self.url, "allow_plain_http": True, "recovery": None}
+
+
+def test_t5_the_administrator_of_one_server_is_not_tried_at_another(machine, wanted, monkeypatch):
+    """No reference names that password, so nothing but the address that it was answered at may get it."""
+    machine.server.faults.append(Fault(path="/jmap", after=2, refuse=True, times=99))  # it does not come back
+    with contextlib.suppress(TargetUnreadable):
+        list(machine.world.target.apply(machine.world.plan(wanted).changes, machine.world.reveal))
+    saved = json.loads(machine.kept.read_bytes())
+    evil = Evil("https://mail.evil.example", monkeypatch)
+    with evil.server:
+        machine.world.connect(**evil.options())
+        observation = machine.world.observe(wanted)
+    assert evil.told() == ["admin@mana.how:adm1n-passw0rd"]
+    assert saved["secret"] not in str(observation)
+    assert f"{machine.kept} could not be tried: is of {machine.server.url}" in str(only(observation))
+
+
+@pytest.mark.parametrize("named", ["mana-mail", "other"])
+def test_t5_what_a_log_shows_goes_to_its_own_container_alone(bare, wanted, monkeypatch, named):
+    """A pull request chooses container and address: whatever such a log shows is nobody's to send there."""
+    bare.engine.run("other", "other:1").logs = b"  username: ci\n  password: canary-of-another\n"
+    evil = Evil("", monkeypatch)
+    with evil.server:
+        bare.world.connect(**evil.options(), container=named)
+        observation = bare.world.observe(wanted)
+    assert evil.told() == ["admin@mana.how:adm1n-passw0rd"]
+    assert f"the log of {named} could not be tried: shows a password" in str(only(observation))
+
+
+@pytest.mark.parametrize("way", ["the environment", "its alias"])
+def test_what_a_log_shows_goes_where_the_container_is_for_certain(bare, wanted, monkeypatch, way):
+    host = Evil("", monkeypatch)
+    more = {"chosen_outside": True}
+    if way == "its alias":
+        bare.engine.run("mana-mail-2", IMAGE, networks={"mana": ["mail.evil.example"]}).logs = bare.container.logs
+        more = {"allow_plain_http": False, "container": "mana-mail-2"}
+    with host.server:
+        bare.world.connect(**(host.options() | more))
+        bare.world.observe(wanted)
+    assert [item.partition(":")[0] for item in host.told()] == ["admin", "admin@mana.how"]
