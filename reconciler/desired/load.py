@@ -19,7 +19,19 @@ from reconciler.desired.checks import Declared, Finding, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
-from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
+from reconciler.desired.yaml import (
+    Expansion,
+    Mapping,
+    Mistake,
+    Node,
+    Place,
+    Scalar,
+    Sequence,
+    dotted,
+    parse,
+    printable,
+    value,
+)
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
 from reconciler.problem import InvalidDirectory
@@ -132,12 +144,12 @@ def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[f
     Returns the files that are desired state, the whole, and whether a file could not be understood.
     """
     used: list[files.File] = []
-    unread = False
+    unread, expansion = False, Expansion()
     root: Mapping | None = None
     for file in read:
         own: list[Mistake] = []
         text = files.text(file, own)
-        node = parse(text, file.name, own) if text is not None else None
+        node = parse(text, file.name, own, expansion=expansion) if text is not None else None
         if isinstance(node, Mapping) and "sops" in node.items:
             continue
         mistakes.extend(own)

@@ -25,7 +25,7 @@ except ImportError:  # no wheel and no compiler: six times slower, and the same 
     CParser = None
 
 MAX_DEPTH = 64  # nothing we read is deeper than ten
-MAX_EXPANDED = 100_000  # nodes that the aliases of one file may stand for
+MAX_EXPANDED = 100_000  # nodes that aliases may stand for, in all files of a directory together
 
 Path = tuple[str | int, ...]
 
@@ -203,10 +203,20 @@ class _Anchored:
     height: int
 
 
-def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) -> Node | None:
+@dataclass(slots=True)
+class Expansion:
+    """How many nodes the aliases of the files that are read together may still stand for."""
+
+    left: int = MAX_EXPANDED
+
+
+def parse(
+    text: str, file: str, mistakes: list[Mistake], *, expansion: Expansion | None = None, pure: bool = False
+) -> Node | None:
     """Read one file's text; what is wrong goes to ``mistakes``. ``None`` when it holds no document or can't be read.
 
-    ``pure`` takes the parser in Python even where the one in C is installed.
+    ``expansion`` is shared by the files of a directory. ``pure`` takes the parser in Python even where the one in C is
+    installed.
     """
     if found := _CONTROL.search(text) or _NO_CHARACTER.search(text):
         line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
@@ -214,7 +224,7 @@ def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) 
         mistakes.append(Mistake(Place(file, line + 1, column + 1), (), summary, "remove it; is this a text file?"))
         return None
     try:
-        return _Composer(file, mistakes).compose(scan(text, pure=pure))
+        return _Composer(file, mistakes, expansion or Expansion()).compose(scan(text, pure=pure))
     except _GiveUp:
         return None
     except MarkedYAMLError as error:
@@ -267,13 +277,13 @@ class _GiveUp(Exception):
 class _Composer:
     """Builds the nodes of one file from the parser's events, on a stack of its own."""
 
-    def __init__(self, file: str, mistakes: list[Mistake]) -> None:
+    def __init__(self, file: str, mistakes: list[Mistake], expansion: Expansion) -> None:
         self.file = file
         self.mistakes = mistakes
         self.stack: list[_Frame] = []
         self.anchors: dict[str, _Anchored] = {}
         self.count = 0
-        self.expanded = 0
+        self.expansion = expansion
         self.root: Node | None = None
 
     def compose(self, stream: Iterator[Any]) -> Node | None:
@@ -343,8 +353,8 @@ class _Composer:
             hint = "set the anchor (&NAME) before it, or put a text that begins with * into quotes"
             self._give_up(mark, "is an alias of no anchor", hint)
         self.count += anchored.size
-        self.expanded += anchored.size
-        if self.expanded > MAX_EXPANDED or len(self.stack) + anchored.height > MAX_DEPTH:
+        self.expansion.left -= anchored.size
+        if self.expansion.left < 0 or len(self.stack) + anchored.height > MAX_DEPTH:
             self._give_up(mark, "anchors explode: too much would stand here", "write out what is meant")
         self._add(anchored.node, anchored.height, mark)
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,30 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "b.yaml").open("wb") as file:
         file.truncate(100 << 30)
     assert problems(tmp_path) == ["b.yaml: is larger than 1 MiB (spread it over several files)"]
+
+
+def test_t11_many_links_to_the_largest_file_fill_no_memory(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD, b=f"x-a: {'a' * (1 << 19)}\n")
+    for number in range(400):
+        (tmp_path / f"c{number}.yaml").symlink_to("b.yaml")
+    tracemalloc.start()
+    try:
+        found = problems(tmp_path)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [".: holds more than 8 MiB of YAML (is this the right directory?)"]
+    assert most < 64 << 20
+
+
+def test_t11_aliases_of_all_files_together_are_bounded(tmp_path: Path) -> None:
+    many = "- &a [x,x,x,x,x,x,x,x,x]\n- &b [*a,*a,*a,*a,*a,*a,*a,*a]\n- [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    names = [f"f{number:03}" for number in range(200)]
+    write(tmp_path, a=HEAD, **{name: f"x-{name}:\n{many}" for name in names})
+    first = problems(tmp_path)[0]
+    assert re.match(r"f\d\d\d\.yaml:\d:\d+: x-f\d\d\d\[\d\]\S*: anchors explode", first), first
+    write(tmp_path, **dict.fromkeys(names[20:], "# nothing"))
+    load(tmp_path)
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
