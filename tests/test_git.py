@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -303,7 +304,7 @@ def test_t12_what_git_tracks_is_found_where_the_file_system_does_not_look_at_cas
         return Path(*(lies.get(part, part) for part in Path(path).parts))
 
     monkeypatch.setattr(Path, "lstat", lambda self: lstat(there(self)))
-    monkeypatch.setattr(Path, "is_dir", lambda self: os.path.isdir(there(self)))
+    monkeypatch.setattr(Path, "is_dir", lambda self: stat.S_ISDIR(lstat(there(self)).st_mode))
     monkeypatch.setattr(os.path, "lexists", lambda path: os.access(there(path), os.F_OK))
     assert git.tracked(folded, ENVIRON) == "Infra/.Reconciler/journal.jsonl"
 

@@ -28,7 +28,13 @@ def test_t2_no_way_out_lets_a_control_character_pass(way: str, capsys: pytest.Ca
     assert not unsafe, printed.encode("unicode_escape")
 
 
-ORDERS = ("::add-mask::dns", "  ::set-output name=code::0", "a ##[set-output name=code;]0", "##vso[task.x]y", "##TeamCity[z]")
+ORDERS = (
+    "::add-mask::dns",
+    "  ::set-output name=code::0",
+    "a ##[set-output name=code;]0",
+    "##vso[task.x]y",
+    "##TeamCity[z]",
+)
 
 
 @pytest.mark.parametrize("way", ["text", "note", "log", "result", "markdown", "document"])
