@@ -217,6 +217,51 @@ def test_t11_aliases_of_all_files_together_are_bounded(tmp_path: Path) -> None:
     load(tmp_path)
 
 
+ONE_DOMAIN = ("bücher.de", "BÜCHER.de", "xn--bcher-kva.de", "ｂücher.de", "bücher。de", "bücher.de.")
+KEYED = "{{selector: {}, algorithm: ed25519, public_key: oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4=}}"
+
+
+@pytest.mark.parametrize("other", ONE_DOMAIN)
+def test_l2_two_spellings_of_a_domain_are_one(tmp_path: Path, other: str) -> None:
+    """One would be removed, moved or written with another token by the other's name."""
+    declared = f"accounts: {{a@bücher.de: {{}}}}\ndkim: {{bücher.de: [{KEYED.format('s')}]}}\n"
+    for gone in ("account/a@{}", "account/A@{}", "domain/{}", "dkim/{}/s", "dkim/{}/S"):
+        found = only(tmp_path, f"{declared}removed: ['{gone.format(other)}']")
+        assert f"removed[0]: {gone.format(other)} is declared at a.yaml" in found
+    moved = "moved: [{{from: 'account/{}', to: 'account/{}'}}]"
+    assert "is still declared" in only(tmp_path, declared + moved.format(f"a@{other}", "a@bücher.de"))
+    both = f"moved: [{{from: 'account/b@{other}', to: account/a@bücher.de}}]\nremoved: [account/b@bücher.de]"
+    assert "is also removed" in only(tmp_path, declared + both)
+
+
+@pytest.mark.parametrize("other", ["BÜCHER.de", "xn--bcher-kva.de", "ｂücher.de"])
+def test_l2_a_zone_and_a_key_s_domain_stand_once_however_they_are_spelled(tmp_path: Path, other: str) -> None:
+    zones = f"[{{token: {{env: A}}, zones: [bücher.de]}}, {{token: {{env: B}}, zones: [{other}]}}]"
+    assert "also stands at" in only(tmp_path, f"targets: {{cloudflare: {zones}}}")
+    assert "also stands at" in only(tmp_path, f"dns: {{bücher.de: [], {other}: []}}")
+    keys = f"bücher.de: [{KEYED.format('s')}], {other}: [{KEYED.format('t')}]"
+    assert "also stands at" in only(tmp_path, f"dkim: {{{keys}}}")
+    token = f"targets: {{cloudflare: {{token: {{env: A}}, zones: [bücher.de]}}}}\ndns: {{{other}: []}}\n"
+    write(tmp_path, a=f"{HEAD}{token}accounts: {{a@bücher.de: {{}}}}\nstalwart: {{default_domain: {other}}}")
+    load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ad\u200bmin@m.h", "ZERO WIDTH SPACE"),
+        ("nimda\u202e@m.h", "RIGHT-TO-LEFT OVERRIDE"),
+        ("adm\u00adin", "SOFT HYPHEN"),
+        ("jose\u0301@m.h", "write jos\u00e9@m.h"),
+        ("jose\u0301", "write jos\u00e9"),
+    ],
+)
+def test_l2_a_name_that_only_looks_like_another_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    assert why in only(tmp_path, f"accounts: {{'{name}': {{}}}}")
+    if "@" in name:
+        assert why in only(tmp_path, f"accounts: {{a@m.h: {{aliases: ['{name}']}}}}")
+
+
 def test_an_unreadable_file(tmp_path: Path) -> None:
     write(tmp_path, a=HEAD)
     (tmp_path / "b.yaml").symlink_to("gone.yaml")
