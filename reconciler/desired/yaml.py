@@ -38,6 +38,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # What YAML 1.2 section 5.1 allows is the rest; a byte order mark is for the head of a file. Two patterns, since one
 # takes 8 ms to compile.
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # https://trojansource.codes: a review sees another text
 _NO_CHARACTER = re.compile("[\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
@@ -219,10 +220,12 @@ def parse(
     installed.
     """
     if found := _CONTROL.search(text) or _NO_CHARACTER.search(text):
-        line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
-        summary = f"has the character U+{ord(found.group()):04X}, which can't stand in YAML"
-        mistakes.append(Mistake(Place(file, line + 1, column + 1), (), summary, "remove it; is this a text file?"))
+        what = "which can't stand in YAML"
+        mistakes.append(_at_character(text, file, found, what, "remove it; is this a text file?"))
         return None
+    if found := _REORDERING.search(text):
+        hint = f'remove it, or write it as "\\u{ord(found[0]):04x}"'
+        mistakes.append(_at_character(text, file, found, "which shows what follows in another order", hint))
     try:
         return _Composer(file, mistakes, expansion or Expansion()).compose(scan(text, pure=pure))
     except _GiveUp:
@@ -232,6 +235,11 @@ def parse(
     except (YAMLError, AssertionError, ValueError):  # the parser in Python asserts on a %YAML it does not know
         mistakes.append(Mistake(Place(file), (), "is not YAML", "remove the %YAML and %TAG lines, if there are any"))
     return None
+
+
+def _at_character(text: str, file: str, found: re.Match[str], what: str, hint: str) -> Mistake:
+    line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
+    return Mistake(Place(file, line + 1, column + 1), (), f"has the character U+{ord(found[0]):04X}, {what}", hint)
 
 
 def scan(text: str, *, pure: bool = False) -> Iterator[Any]:
