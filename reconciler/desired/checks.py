@@ -453,12 +453,25 @@ def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
             )
         if {_plain(move.source), _plain(move.target)} & gone:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
+    yield from _moves_once(spec)
     for index, address in enumerate(spec.adopt):
         kind = address.partition("/")[0]
         if kind in {"account", "group", "list", "dkim", "domain"} and _plain(address) not in known:
             yield Finding(
                 ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
             )
+
+
+def _moves_once(spec: Spec) -> Iterator[Finding]:
+    """A mailbox goes to one account, and an account has one: of two it would be left to chance."""
+    for end in ("source", "target"):
+        seen: dict[str, Path] = {}
+        for index, move in enumerate(spec.moved):
+            address: str = getattr(move, end)
+            path: Path = ("moved", index, "from" if end == "source" else "to")
+            other = seen.setdefault(_plain(address), path)
+            if other != path:
+                yield Finding(path, f"{address} also stands at {{other}}", "keep one", other)
 
 
 def _plain(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import re
 import subprocess
@@ -247,6 +248,18 @@ def test_l2_a_zone_and_a_key_s_domain_stand_once_however_they_are_spelled(tmp_pa
 
 
 @pytest.mark.parametrize(
+    "moves",
+    [
+        "{from: account/x@m.h, to: account/b@m.h}, {from: account/y@m.h, to: account/b@m.h}",
+        "{from: account/x@m.h, to: account/b@m.h}, {from: account/X@M.H, to: account/c@m.h}",
+    ],
+)
+def test_l2_a_mailbox_goes_to_one_account_and_an_account_has_one(tmp_path: Path, moves: str) -> None:
+    found = only(tmp_path, f"accounts: {{b@m.h: {{}}, c@m.h: {{}}}}\nmoved: [{moves}]")
+    assert "also stands at a.yaml:4:" in found
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("ad\u200bmin@m.h", "ZERO WIDTH SPACE"),
@@ -257,9 +270,10 @@ def test_l2_a_zone_and_a_key_s_domain_stand_once_however_they_are_spelled(tmp_pa
     ],
 )
 def test_l2_a_name_that_only_looks_like_another_is_refused(tmp_path: Path, name: str, why: str) -> None:
-    assert why in only(tmp_path, f"accounts: {{'{name}': {{}}}}")
+    written = json.dumps(name)
+    assert why in only(tmp_path, f"accounts: {{{written}: {{}}}}")
     if "@" in name:
-        assert why in only(tmp_path, f"accounts: {{a@m.h: {{aliases: ['{name}']}}}}")
+        assert why in only(tmp_path, f"accounts: {{a@m.h: {{aliases: [{written}]}}}}")
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
