@@ -26,6 +26,7 @@ except ImportError:  # no wheel and no compiler: six times slower, and the same 
 
 MAX_DEPTH = 64  # nothing we read is deeper than ten
 MAX_EXPANDED = 100_000  # nodes that aliases may stand for, in all files of a directory together
+MOST_MISTAKES = 1000  # of one file, or of what stands in it: nobody reads more, and some take time to be told
 
 Path = tuple[str | int, ...]
 
@@ -126,12 +127,13 @@ class Sequence(Node):
 class Mapping(Node):
     """A map. ``marks`` are the places of the keys, in the order of ``items``; a key is in the file of its value."""
 
-    __slots__ = ("items", "marks")
+    __slots__ = ("_positions", "items", "marks")
 
     def __init__(self, file: str, mark: int) -> None:
         super().__init__(file, mark)
         self.items: dict[str, Node] = {}
         self.marks: list[int] = []
+        self._positions: dict[str, int] = {}
 
     def put(self, key: str, mark: int, value: Node) -> None:
         """Add an entry."""
@@ -139,8 +141,10 @@ class Mapping(Node):
         self.marks.append(mark)
 
     def key_place(self, key: str) -> Place:
-        """Say where a key stands. It is looked for: only mistakes ask."""
-        return _place(self.items[key].file, self.marks[list(self.items).index(key)])
+        """Say where a key stands. Positions are found out when the first mistake asks, of which there may be many."""
+        if len(self._positions) < len(self.items):
+            self._positions = {name: at for at, name in enumerate(self.items)}
+        return _place(self.items[key].file, self.marks[self._positions[key]])
 
 
 def _place(file: str, mark: int) -> Place:
@@ -422,6 +426,8 @@ class _Composer:
 
     def _mistake(self, mark: int, summary: str, hint: str) -> None:
         self.mistakes.append(Mistake(_place(self.file, mark), self._path(), summary, hint))
+        if len(self.mistakes) > MOST_MISTAKES:
+            raise _GiveUp
 
     def _give_up(self, mark: int, summary: str, hint: str) -> NoReturn:
         self._mistake(mark, summary, hint)

@@ -276,6 +276,23 @@ def test_l2_a_name_that_only_looks_like_another_is_refused(tmp_path: Path, name:
         assert why in only(tmp_path, f"accounts: {{a@m.h: {{aliases: [{written}]}}}}")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "accounts:\n" + "".join(f"  a{number}@m.h: []\n" for number in range(30_000)),
+        "dns:\n  m.h:\n" + "  - {type: A, name: a, content: x, ttl: x}\n" * 20_000,
+        "accounts:\n" + "".join(f"  a{number}@m.h: {{}}\n  a{number}@m.h: {{}}\n" for number in range(20_000)),
+        "dns:\n  m.h:\n" + "  - {type: A, name: a, content: 192.0.2.1}\n" * 20_000,
+        "accounts:\n" + "".join(f"  a@m{number}.h: {{}}\n" for number in range(30_000)),
+    ],
+    ids=["values", "entries", "keys", "records", "logins"],
+)
+def test_t11_of_a_directory_of_mistakes_alone_a_thousand_are_told(tmp_path: Path, text: str) -> None:
+    """Each was looked for among all the others: a file of a megabyte took ten minutes."""
+    write(tmp_path, a=HEAD + text)
+    assert 1000 <= len(problems(tmp_path)) <= 1001
+
+
 def test_an_unreadable_file(tmp_path: Path) -> None:
     write(tmp_path, a=HEAD)
     (tmp_path / "b.yaml").symlink_to("gone.yaml")
