@@ -16,7 +16,7 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import SecretRef
 from reconciler.secrets.store import Store, unkept
 
-_LONGEST = 60  # characters of a name, of four bytes at most: files take 255 bytes, with an ending and a dot
+_LONGEST = 190  # bytes of a name: a store takes 200 characters and a file system 255 bytes
 
 
 @dataclass(slots=True)
@@ -72,5 +72,6 @@ def _adapter(form: Any) -> TypeAdapter[Any]:
 def _file_name(name: str) -> str:
     """Make a name that any store takes, as that of a file or a key; one that had to change keeps apart from others."""
     text = re.sub(r"[\s/\[\]\"'\\\0]", "-", name)
-    text = (text if text[:1].isalnum() else f"x{text}")[:_LONGEST]
+    text = text if text[:1].isalnum() else f"x{text}"
+    text = text.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
     return text if text == name else f"{text}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
