@@ -106,9 +106,15 @@ class Client:
         return self.address is not None and (self.address.scheme == "ssh" or not self.address.is_loopback)
 
     def inspect(self, container: str) -> Mapping[str, Any]:
-        """Return what the engine tells of a container."""
+        """Return what the engine tells of a container, by its name or its whole id.
+
+        An engine takes the beginning of an id, too: `db` would be another container where none is called so.
+        """
         with self.reaching() as client:
-            return dict(client.inspect_container(_named(container)))
+            found = dict(client.inspect_container(_named(container)))
+            if container not in (found.get("Id"), str(found.get("Name")).removeprefix("/")):
+                raise NotThere(self._problem(f"has no container {container}, and answers with another one"))
+            return found
 
     def image(self, reference: str) -> Mapping[str, Any]:
         """Return what the engine tells of an image that it has."""

@@ -48,18 +48,25 @@ class CannotRead(Exception):
 def read(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Read a small regular file; never waits on a pipe. Raises `CannotRead`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            content = file.read(limit + 1) if regular else b""
+        content = _regular(path, limit)
     except OSError as error:
         hint = "create it, or let reconciler's user read it"
         raise CannotRead(f"{path}: {os.strerror(error.errno or 0)}", hint) from None
-    if not regular:
+    if content is None:
         raise CannotRead(f"{path}: is not a regular file", "name a small text file")
     if len(content) > limit:
         raise CannotRead(f"{path}: is too large for a secret ({limit // 1024} KiB at most)", "name a small text file")
     return content
+
+
+def _regular(path: Path, limit: int) -> bytes | None:
+    """Read a byte more than ``limit`` at most; None for what is no regular file. Raises OSError."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # before it is opened: a watchdog or a tape acts on that
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(limit + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def read_own(path: Path) -> bytes:

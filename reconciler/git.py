@@ -34,6 +34,7 @@ OPTIONS = (
 _PATCH = (  # of a patch, as git would make it where nobody configured anything
     *("--no-show-signature", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
     "--submodule=short",
+    "--text",  # whatever attributes in the repository call its files
 )
 
 
@@ -41,6 +42,19 @@ def checkout(path: Path) -> Path | None:
     """Return the top of the work tree that a path lies in, None outside of one. Nothing is run."""
     real = Path(os.path.realpath(path))
     return next((above for above in (real, *real.parents) if os.path.lexists(above / ".git")), None)
+
+
+def leaving(path: Path) -> Path | None:
+    """Return the first link on the way to a path that lies in a work tree and leads out of it, or to its ``.git``.
+
+    A commit may have made it, and chosen where it leads. Nothing is run.
+    """
+    for link in reversed((path.absolute(), *path.absolute().parents)):
+        if link.is_symlink() and (top := checkout(link.parent)) is not None:
+            real = Path(os.path.realpath(link))
+            if not real.is_relative_to(top) or ".git" in real.relative_to(top).parts:
+                return link
+    return None
 
 
 def ignores(path: Path, environ: Mapping[str, str]) -> bool | None:
@@ -66,10 +80,25 @@ def tracked(folder: Path, environ: Mapping[str, str]) -> str | None:
     if top is None or not os.path.lexists(real):
         return None
     try:
-        ended = _ask(top, environ, "--literal-pathspecs", "ls-files", "-z", "--", str(real)).end()
-    except CannotRun:
+        named = os.fspath(_as_it_lies(top, real))
+        ended = _ask(top, environ, "--literal-pathspecs", "ls-files", "-z", "--", named).end()
+    except (CannotRun, OSError):
         return None
     return os.fsdecode(ended.said.split(b"\0")[0]) or None if ended.status == 0 else None
+
+
+def _as_it_lies(top: Path, path: Path) -> Path:
+    """Spell a path below a work tree as its folders list it, which is how git names it: not all look at case.
+
+    Raises OSError.
+    """
+    found = top
+    for part in path.relative_to(top).parts:
+        with os.scandir(found) as listed:
+            names = {entry.name: entry.inode() for entry in listed}
+        number = (found / part).lstat().st_ino
+        found /= part if part in names else next((name for name in names if names[name] == number), part)
+    return found
 
 
 def added(directory: Path, environ: Mapping[str, str]) -> str | None:

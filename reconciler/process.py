@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -35,12 +36,15 @@ class Kind:
     """What programs of a kind get of our environment: names or patterns, and what is set in place of ours.
 
     ``largest`` bounds the bytes of each file that they write, on Linux.
+    ``shut`` keeps it from services, by the beginning of their variables' names: what is set as long as `PASS` asks for
+    none of them.
     """
 
     name: str
     passed: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
     largest: int = 0
+    shut: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 # Git is asked about a repository that others write to: nothing is fetched, nothing is asked for, nothing is locked.
@@ -81,12 +85,20 @@ GIT_FETCH = Kind(
     largest=2 << 30,
 )
 
-# A file that sops is to decrypt may name any key service, and sops would take the user's credentials for it from his
-# home. An old sops takes `decrypt` for a file and would edit it.
+# A file that sops is to decrypt may name any key service, at any host, and sops would ask there: with the user's
+# credentials from his home, or with those that a machine in a cloud gets from its metadata service. What is shut fails
+# before anybody is asked. An old sops takes `decrypt` for a file and would edit it.
 SOPS = Kind(
     "sops",
     ("SOPS_*", "XDG_CONFIG_HOME", "GNUPGHOME", "TMPDIR", "LANG", "TZ"),
     {"HOME": "/nonexistent", "SOPS_DISABLE_VERSION_CHECK": "true", "EDITOR": "false", "SOPS_EDITOR": "false"},
+    shut={
+        "AWS_": {"AWS_EC2_METADATA_DISABLED": "true"},
+        "GOOGLE_": {"GOOGLE_CREDENTIALS": "{}"},
+        "AZURE_": {"AZURE_TOKEN_CREDENTIALS": "none"},
+        "VAULT_": {"VAULT_AGENT_ADDR": "unix:///nonexistent", "VAULT_MAX_RETRIES": "0"},
+        "HUAWEICLOUD_": {f"HUAWEICLOUD_SDK_{name}": "none" for name in ("AK", "SK", "PROJECT_ID")},
+    },
 )
 
 # Everything else stays outside: the environment wins over the env file, so that an SMTP_HOST of a daemon's own would
@@ -144,9 +156,16 @@ def environment(kind: Kind, environ: Mapping[str, str]) -> dict[str, str]:
     ``RECONCILER_PASS_ENV`` names more: names and patterns, for all programs but git (``HTTPS_PROXY``) or for one
     (``sops:AWS_*``). What it names wins over what is set here.
     """
+    patterns = _asked(kind, environ)
     usual = {name: text for name, text in environ.items() if _any(name, kind.passed)}
-    asked = {name: text for name, text in environ.items() if _any(name, _asked(kind, environ)) and name != PASS}
-    return {**usual, **kind.given, **asked, "PATH": search_path(environ)}
+    shut = [values for service, values in kind.shut.items() if not _opens(patterns, service)]
+    asked = {name: text for name, text in environ.items() if _any(name, patterns) and name != PASS}
+    return {**usual, **kind.given, **ChainMap(*map(dict, shut)), **asked, "PATH": search_path(environ)}
+
+
+def _opens(patterns: Sequence[str], service: str) -> bool:
+    """Whether variables of a service are passed, or the home that holds its credentials."""
+    return any(item == "HOME" or item.startswith(service) or fnmatchcase(f"{service}X", item) for item in patterns)
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:

@@ -22,6 +22,8 @@ from reconciler.problem import TargetUnreadable
 from reconciler.simulator.docker import Container, Docker
 from reconciler.simulator.wire import Reply, Request, Server
 from reconciler.targets.compose.engine import Engine
+from reconciler.targets.stalwart.container import Docker as Declared
+from reconciler.targets.stalwart.container import NoSuchContainer
 
 VERSION = json.dumps({"ApiVersion": "1.41"}).encode()
 
@@ -202,9 +204,30 @@ def test_an_answer_is_unpacked_once_asked_for_or_not(bad: Bad) -> None:
     bad.says = lambda connection, _: connection.sendall(said)
     with Client(bad.host, "compose", timeout=5) as client:
         assert client.archive("web", "/etc/file", 4) == b"arch"
-    said = whole(gzip.compress(b'{"Name": "/web"}'), "Content-Encoding: gzip", "Content-Type: application/json")
+    said = whole(
+        gzip.compress(b'{"Id": "1", "Name": "/web"}'), "Content-Encoding: gzip", "Content-Type: application/json"
+    )
     with Client(bad.host, "compose", timeout=5) as client:
-        assert client.inspect("web") == {"Name": "/web"}
+        assert client.inspect("web") == {"Id": "1", "Name": "/web"}
+
+
+def test_the_beginning_of_an_id_is_no_name(fake: Recorded, host: str) -> None:
+    """`container: db` would be a stranger whose id begins so, and be read, believed and restarted."""
+    stranger = fake.engine.run("stranger", "nginx")
+    begins = stranger.id[:2]
+    with Client(host, "stalwart") as client:
+        assert client.inspect(stranger.id)["Name"] == client.inspect("stranger")["Name"] == "/stranger"
+        for short in (begins, stranger.id[:12]):
+            with pytest.raises(NotThere, match=f"no container {short}, and answers with another one"):
+                client.inspect(short)
+    started = stranger.started
+    calls = Declared(begins, host)
+    for call in (calls.inspect, calls.look, calls.log, calls.last_words, calls.restart, lambda: calls.holds("/etc")):
+        with pytest.raises(NoSuchContainer):
+            call()
+    assert stranger.started == started
+    fake.engine.run(begins, "nginx")
+    assert calls.inspect().id == fake.engine.named(begins).id
 
 
 @pytest.mark.parametrize(

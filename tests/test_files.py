@@ -152,3 +152,22 @@ def test_who_waited_holds_what_has_the_name_by_then(tmp_path: Path) -> None:
             with pytest.raises(BlockingIOError), files.locked(path, 0):
                 pass
         timer.join()
+
+
+def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path) -> None:
+    """A watchdog or a tape acts on that; so does a pipe, whose writer waits to be heard."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    program = f"print('ready', flush=True); open({str(pipe)!r}, 'w')"
+    writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(0.2)
+        with pytest.raises(files.CannotRead, match="is not a regular file"):
+            files.read(pipe)
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.5)
+    finally:
+        writer.kill()
+        writer.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -273,3 +274,44 @@ def test_t12_a_folder_of_ours_in_which_git_tracks_a_file_is_told(repository: Pat
     assert git.tracked(folder, ENVIRON) is None
     run(repository, "add", "-f", ".reconciler")
     assert git.tracked(folder, ENVIRON) == ".reconciler"
+
+
+def test_t10_a_link_that_leaves_the_work_tree_is_found_wherever_it_stands(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "state").mkdir(parents=True)
+    (repository / "out").symlink_to(tmp_path / "elsewhere")
+    (repository / "within").symlink_to("state")
+    (repository / "inside").symlink_to(".git")
+    (repository / "round").symlink_to("../elsewhere/../top/state")
+    (tmp_path / "current").symlink_to(repository)
+    assert git.leaving(repository / "out") == repository / "out"
+    assert git.leaving(repository / "out" / "state") == repository / "out"
+    assert git.leaving(repository / "inside" / "x") == repository / "inside"
+    assert git.leaving(tmp_path / "current" / "out" / "state") == tmp_path / "current" / "out"
+    for harmless in (repository / "state", repository / "within", repository / "round", tmp_path / "current" / "state"):
+        assert git.leaving(harmless) is None
+
+
+def test_t12_what_git_tracks_is_found_where_the_file_system_does_not_look_at_case(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "Infra" / ".Reconciler").mkdir(parents=True)
+    (repository / "Infra" / ".Reconciler" / "journal.jsonl").write_text("")
+    run(repository, "add", "-f", "-A")
+    folded, lstat = repository / "infra" / ".reconciler", os.lstat
+    lies = {"infra": "Infra", ".reconciler": ".Reconciler"}
+
+    def there(path: str | Path) -> Path:  # as on a Mac, where both names lead to one folder
+        return Path(*(lies.get(part, part) for part in Path(path).parts))
+
+    monkeypatch.setattr(Path, "lstat", lambda self: lstat(there(self)))
+    monkeypatch.setattr(Path, "is_dir", lambda self: stat.S_ISDIR(lstat(there(self)).st_mode))
+    monkeypatch.setattr(os.path, "lexists", lambda path: os.access(there(path), os.F_OK))
+    assert git.tracked(folded, ENVIRON) == "Infra/.Reconciler/journal.jsonl"
+
+
+def test_no_attribute_hides_what_commits_added(repository: Path) -> None:
+    (repository / ".gitattributes").write_text("* binary -diff\n")
+    (repository / "state/c.yaml").write_text("dns: {mana.how: []}\n")
+    run(repository, "add", "-A")
+    run(repository, "commit", "-qm", "second")
+    assert "dns: {mana.how: []}" in (git.added(repository / "state", ENVIRON) or "")

@@ -159,3 +159,26 @@ def test_t8_an_env_file_can_not_ask_compose_for_more_than_the_services() -> None
     known = process.environment(process.COMPOSE, {"COMPOSE_REMOVE_ORPHANS": "true", "PATH": "/bin"})
     assert known["COMPOSE_REMOVE_ORPHANS"] == known["COMPOSE_IGNORE_ORPHANS"] == known["COMPOSE_MENU"] == "false"
     assert {"COMPOSE_PARALLEL_LIMIT", "COMPOSE_BAKE"} <= known.keys()
+
+
+@pytest.mark.parametrize(
+    ("asked", "shut"),
+    [
+        ("", {"AWS", "GOOGLE", "AZURE", "VAULT", "HUAWEICLOUD"}),
+        ("HTTPS_PROXY sops:SOPS_X compose:AWS_* A", {"AWS", "GOOGLE", "AZURE", "VAULT", "HUAWEICLOUD"}),
+        ("sops:AWS_PROFILE", {"GOOGLE", "AZURE", "VAULT", "HUAWEICLOUD"}),
+        ("sops:V* GOOGLE_APPLICATION_CREDENTIALS", {"AWS", "AZURE", "HUAWEICLOUD"}),
+        ("sops:HOME", set()),
+        ("sops:*", set()),
+    ],
+)
+def test_t7_key_services_are_shut_until_something_of_theirs_is_passed(asked: str, shut: set[str]) -> None:
+    given = process.environment(process.SOPS, {"PATH": "/bin", process.PASS: asked})
+    services = [name for values in process.SOPS.shut.values() for name in values]
+    assert {name.partition("_")[0] for name in given if name in services} == shut
+    assert (
+        process.environment(process.SOPS, {"AWS_EC2_METADATA_DISABLED": "false", process.PASS: "sops:AWS_*"})[
+            "AWS_EC2_METADATA_DISABLED"
+        ]
+        == "false"
+    )

@@ -16,6 +16,9 @@ import click
 
 PATIENCE = 1.0  # seconds a step may take before a terminal shows it
 _ERASE = "\r\x1b[K"
+# What a log of GitHub Actions, Azure Pipelines or TeamCity takes for an order wherever it stands, or at a line's begin:
+# to mask words of the lines below, or to set what the next step reads.
+_ORDER = re.compile(r"(?<=#)#(?=[a-z]*\[)|^(?P<blank>[^\S\n]*):(?=:)", re.IGNORECASE | re.MULTILINE)
 _LINE_ENDS_AND_COLOURS = re.compile(r"(\n|\t|\x1b\[[0-9;]{0,12}m)")
 
 
@@ -24,7 +27,8 @@ class Console:
 
     ``redact`` replaces secrets that were revealed and passes over everything that is printed: the second fence, the
     first being that nothing printed holds a value by type. So it is with characters that would move a cursor, hide or
-    reorder what is read: reports escape them, and what is left of them here is shown, too.
+    reorder what is read: reports escape them, and what is left of them here is shown, too. What the log of a CI would
+    carry out is escaped here alone.
     """
 
     def __init__(self, output: str = "text", *, colour: bool = False, verbose: bool = False) -> None:
@@ -144,7 +148,8 @@ class _Progress:
 
 
 def _harmless(text: str) -> str:
-    """Show each character that a terminal would act on, but line ends and our colours."""
+    """Show what a terminal or the log of a CI would act on, but line ends and our colours."""
+    text = _ORDER.sub(lambda order: f"{order['blank'] or ''}\\x{ord(order[0][-1]):02x}", text)
     parts = _LINE_ENDS_AND_COLOURS.split(text)
     if all(map(str.isprintable, parts[::2])):  # nothing to escape
         return text

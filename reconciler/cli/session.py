@@ -199,8 +199,11 @@ class Session:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """What the environment and the options say together."""
-        return Settings.read(environ(), self.options.state, self.options.data)
+        """What the environment and the options say together. Raises `Refused` where a commit may have said it."""
+        settings = Settings.read(environ(), self.options.state, self.options.data)
+        for path in (settings.state, settings.data.parent):
+            _refuse_leaving(path)
+        return settings
 
     @functools.cached_property
     def data(self) -> Path:
@@ -289,6 +292,20 @@ class Session:
             return
         for problem in problems:
             self.console.note(text.problem(problem, text.Style(colour=self.console.colour)))
+
+
+def _refuse_leaving(path: Path) -> None:
+    """Raise `Refused` where a link of a checkout leads out of it: whoever opens a pull request could choose where."""
+    if os.path.realpath(path) == os.path.abspath(path):  # noqa: PTH100 (without a link, which most have not)
+        return
+    from reconciler import git
+
+    if (link := git.leaving(path)) is not None:
+        summary = (
+            f"is a link that leads out of its checkout, to {os.path.realpath(link)}: a commit may have put it there"
+        )
+        hint = "name the place itself with --state and --data, or take the link away"
+        raise Refused(Problem(str(link), summary, hint))
 
 
 def command(function: Function) -> Function:

@@ -161,10 +161,10 @@ def _accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 def _domains_declared(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """The default domain must be one that exists."""
-    known = {domain.lower() for domain, path in _domains(spec, declared) if path[0] != "stalwart"}
-    known |= {domain.lower() for domain in spec.dkim}
+    known = {domain_name(domain) for domain, path in _domains(spec, declared) if path[0] != "stalwart"}
+    known |= {domain_name(domain) for domain in spec.dkim}
     default = spec.stalwart.default_domain
-    if default is not None and known and default.lower() not in known:
+    if default is not None and known and domain_name(default) not in known:
         hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
         yield Finding(
             ("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint, absent=True
@@ -172,7 +172,7 @@ def _domains_declared(spec: Spec, declared: Declared) -> Iterator[Finding]:
     for field in ("domains", "dkim", "dns"):
         seen: dict[str, Path] = {}
         for domain in getattr(spec, field):
-            key = domain_name(domain) if field == "domains" else domain.lower()
+            key = domain_name(domain)
             if key in seen:
                 yield Finding((field, domain), "also stands at {other}", "keep one", seen[key])
             seen.setdefault(key, (field, domain))
@@ -407,12 +407,12 @@ def _zones(spec: Spec) -> Iterator[Finding]:
         if len(tokens) > 1 and not token.zones:
             yield Finding(path, "says no zones", "with several tokens each needs zones: [NAME, ...]")
         for position, zone in enumerate(token.zones or ()):
-            if zone.lower() in seen:
+            if (name := domain_name(zone)) in seen:
                 summary = f"{zone} also stands at {{other}}"
-                yield Finding((*path, "zones", position), summary, "one token a zone", seen[zone.lower()])
-            seen.setdefault(zone.lower(), (*path, "zones", position))
+                yield Finding((*path, "zones", position), summary, "one token a zone", seen[name])
+            seen.setdefault(name, (*path, "zones", position))
     for zone in spec.dns if tokens and all(token.zones for token in tokens) else ():
-        if zone.lower() not in seen:
+        if domain_name(zone) not in seen:
             yield Finding(
                 ("dns", zone), "is a zone of no token", "add it to the zones of one in targets.cloudflare", absent=True
             )
@@ -438,27 +438,51 @@ def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """What goes is not declared; what moves arrives at what is; what is taken over is declared."""
     known = _known(spec, declared)
     for index, address in enumerate(spec.removed):
-        if (other := known.get(address.lower())) is not None:
+        if (other := known.get(_plain(address))) is not None:
             yield Finding(("removed", index), f"{address} is declared at {{other}}", "keep one of the two", other)
         yield from _members_left(spec, index, address)
         yield from _catch_alls_left(spec, index, address)
-    gone = {address.lower() for address in spec.removed}
+    gone = {_plain(address) for address in spec.removed}
     for index, move in enumerate(spec.moved):
-        if (other := known.get(move.source.lower())) is not None:
+        if (other := known.get(_plain(move.source))) is not None:
             hint = "rename it there, too"
             yield Finding(("moved", index, "from"), f"{move.source} is still declared at {{other}}", hint, other)
-        if move.target.lower() not in known:
+        if _plain(move.target) not in known:
             yield Finding(
                 ("moved", index, "to"), f"{move.target} is not declared", "declare it under accounts", absent=True
             )
-        if {move.source.lower(), move.target.lower()} & gone:
+        if {_plain(move.source), _plain(move.target)} & gone:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
+    yield from _moves_once(spec)
     for index, address in enumerate(spec.adopt):
         kind = address.partition("/")[0]
-        if kind in {"account", "group", "list", "dkim", "domain"} and address.lower() not in known:
+        if kind in {"account", "group", "list", "dkim", "domain"} and _plain(address) not in known:
             yield Finding(
                 ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
             )
+
+
+def _moves_once(spec: Spec) -> Iterator[Finding]:
+    """A mailbox goes to one account, and an account has one: of two it would be left to chance."""
+    for end in ("source", "target"):
+        seen: dict[str, Path] = {}
+        for index, move in enumerate(spec.moved):
+            address: str = getattr(move, end)
+            path: Path = ("moved", index, "from" if end == "source" else "to")
+            other = seen.setdefault(_plain(address), path)
+            if other != path:
+                yield Finding(path, f"{address} also stands at {{other}}", "keep one", other)
+
+
+def _plain(address: str) -> str:
+    """Write the address of a thing as it is compared: a domain has one spelling, whatever it is written in."""
+    kind, slash, name = address.partition("/")
+    if kind in {"account", "group", "list"}:
+        return f"{kind}{slash}{_mailbox(name)}"
+    if kind in {"domain", "dkim"}:
+        domain, *selector = name.split("/", 1)
+        return "/".join((kind, domain_name(domain), *map(str.lower, selector)))
+    return address.lower()
 
 
 def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
@@ -498,14 +522,12 @@ def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
 def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for kind, names in (("account", declared.accounts), ("group", declared.groups), ("list", declared.lists)):
-        for name in names:
-            found |= {f"{kind}/{it}": (f"{kind}s", name) for it in (name.lower(), _mailbox(name))}
+        found |= {_plain(f"{kind}/{name}"): (f"{kind}s", name) for name in names}
     for domain, path in _domains(spec, declared):
-        for name in (domain.lower(), domain_name(domain)):  # as it is written, and as a plan names it
-            found.setdefault(f"domain/{name}", path)
+        found.setdefault(_plain(f"domain/{domain}"), path)
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):
             if key.stage != "retired":
-                found[f"dkim/{domain}/{key.selector}".lower()] = ("dkim", domain, index)
+                found[_plain(f"dkim/{domain}/{key.selector}")] = ("dkim", domain, index)
     found |= {f"stalwart/listeners/{name}".lower(): ("stalwart", "listeners", name) for name in spec.stalwart.listeners}
     return found

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from reconciler.desired.yaml import Mistake, Place, printable
 
 LARGEST = 1 << 20
+LARGEST_WHOLE = 8 << 20  # bytes of all files; ten thousand records and five thousand accounts take one and a half
 MAX_ENTRIES = 10_000  # files and directories that are looked at
 
 
@@ -28,6 +29,7 @@ class _Walk:
     root: str  # with every link resolved
     mistakes: list[Mistake]
     entries: int = 0
+    size: int = 0
     above: list[str] = field(default_factory=list)  # real paths of the directories we are in
 
 
@@ -38,7 +40,8 @@ def read_files(
 
     ``overlay`` holds files as they are going to be: it counts in place of what is there, new names beside it.
     What can't be read, or should not be, goes to ``mistakes``: a ``*.yml``, a link that leaves the directory, a file
-    over 1 MiB (which is not read), something that is no file. The directory itself may be a link.
+    over 1 MiB (which is not read), something that is no file, and what is too much together, of which no more is read:
+    a thousand links cost nothing and may each lead to the largest file. The directory itself may be a link.
     """
     walk = _Walk(os.path.realpath(directory), mistakes)
     if not os.path.isdir(walk.root):  # noqa: PTH112 - the whole module works on the texts that os.scandir gives
@@ -103,6 +106,8 @@ def _inside(walk: _Walk, name: str, path: str) -> bool:
 
 
 def _read(walk: _Walk, name: str, path: str) -> File | None:
+    if walk.size > LARGEST_WHOLE:
+        return None
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - before opening: a device may act on it
             _mistake(walk, name, "is no regular file", "remove it, or rename it so that it does not end in .yaml")
@@ -120,6 +125,11 @@ def _sized(walk: _Walk, name: str, content: bytes | None) -> File | None:
     """Make a file of what was read; None, for more than was read, is too much."""
     if content is None or len(content) > LARGEST:
         _mistake(walk, name, "is larger than 1 MiB", "spread it over several files")
+        return None
+    within, walk.size = walk.size <= LARGEST_WHOLE, walk.size + len(content)
+    if walk.size > LARGEST_WHOLE:
+        if within:
+            _mistake(walk, ".", f"holds more than {LARGEST_WHOLE >> 20} MiB of YAML", "is this the right directory?")
         return None
     return File(printable(name, 400), content)
 

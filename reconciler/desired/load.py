@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -19,7 +20,20 @@ from reconciler.desired.checks import Declared, Finding, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
-from reconciler.desired.yaml import Mapping, Mistake, Node, Place, Scalar, Sequence, dotted, parse, printable, value
+from reconciler.desired.yaml import (
+    MOST_MISTAKES,
+    Expansion,
+    Mapping,
+    Mistake,
+    Node,
+    Place,
+    Scalar,
+    Sequence,
+    dotted,
+    parse,
+    printable,
+    value,
+)
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
 from reconciler.problem import InvalidDirectory
@@ -132,12 +146,12 @@ def _join_files(read: list[files.File], mistakes: list[Mistake]) -> tuple[list[f
     Returns the files that are desired state, the whole, and whether a file could not be understood.
     """
     used: list[files.File] = []
-    unread = False
+    unread, expansion = False, Expansion()
     root: Mapping | None = None
     for file in read:
         own: list[Mistake] = []
         text = files.text(file, own)
-        node = parse(text, file.name, own) if text is not None else None
+        node = parse(text, file.name, own, expansion=expansion) if text is not None else None
         if isinstance(node, Mapping) and "sops" in node.items:
             continue
         mistakes.extend(own)
@@ -198,15 +212,17 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
-        wrong = list(_explain(error, places))
+        wrong = list(islice(_explain(error, places), MOST_MISTAKES + 1))
         mistakes.extend(mistake for mistake, path in wrong if complete or path != ("stack",) or "stack" in values)
+        if len(wrong) > MOST_MISTAKES:
+            return None
         kept = _leave_out(values, {path for _, path in wrong})
         try:
             spec = Spec.model_validate(values)
         except ValidationError:
             return None
     found = (finding for finding in contradictions(spec, declared) if complete or not finding.absent)
-    mistakes.extend(_locate(finding, places, kept) for finding in found)
+    mistakes.extend(_locate(finding, places, kept) for finding in islice(found, MOST_MISTAKES))
     return spec
 
 

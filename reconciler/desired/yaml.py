@@ -25,7 +25,8 @@ except ImportError:  # no wheel and no compiler: six times slower, and the same 
     CParser = None
 
 MAX_DEPTH = 64  # nothing we read is deeper than ten
-MAX_EXPANDED = 100_000  # nodes that the aliases of one file may stand for
+MAX_EXPANDED = 100_000  # nodes that aliases may stand for, in all files of a directory together
+MOST_MISTAKES = 1000  # of one file, or of what stands in it: nobody reads more, and some take time to be told
 
 Path = tuple[str | int, ...]
 
@@ -38,6 +39,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 # What YAML 1.2 section 5.1 allows is the rest; a byte order mark is for the head of a file. Two patterns, since one
 # takes 8 ms to compile.
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # https://trojansource.codes: a review sees another text
 _NO_CHARACTER = re.compile("[\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
@@ -125,12 +127,13 @@ class Sequence(Node):
 class Mapping(Node):
     """A map. ``marks`` are the places of the keys, in the order of ``items``; a key is in the file of its value."""
 
-    __slots__ = ("items", "marks")
+    __slots__ = ("_positions", "items", "marks")
 
     def __init__(self, file: str, mark: int) -> None:
         super().__init__(file, mark)
         self.items: dict[str, Node] = {}
         self.marks: list[int] = []
+        self._positions: dict[str, int] = {}
 
     def put(self, key: str, mark: int, value: Node) -> None:
         """Add an entry."""
@@ -138,8 +141,10 @@ class Mapping(Node):
         self.marks.append(mark)
 
     def key_place(self, key: str) -> Place:
-        """Say where a key stands. It is looked for: only mistakes ask."""
-        return _place(self.items[key].file, self.marks[list(self.items).index(key)])
+        """Say where a key stands. Positions are found out when the first mistake asks, of which there may be many."""
+        if len(self._positions) < len(self.items):
+            self._positions = {name: at for at, name in enumerate(self.items)}
+        return _place(self.items[key].file, self.marks[self._positions[key]])
 
 
 def _place(file: str, mark: int) -> Place:
@@ -203,18 +208,30 @@ class _Anchored:
     height: int
 
 
-def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) -> Node | None:
+@dataclass(slots=True)
+class Expansion:
+    """How many nodes the aliases of the files that are read together may still stand for."""
+
+    left: int = MAX_EXPANDED
+
+
+def parse(
+    text: str, file: str, mistakes: list[Mistake], *, expansion: Expansion | None = None, pure: bool = False
+) -> Node | None:
     """Read one file's text; what is wrong goes to ``mistakes``. ``None`` when it holds no document or can't be read.
 
-    ``pure`` takes the parser in Python even where the one in C is installed.
+    ``expansion`` is shared by the files of a directory. ``pure`` takes the parser in Python even where the one in C is
+    installed.
     """
     if found := _CONTROL.search(text) or _NO_CHARACTER.search(text):
-        line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
-        summary = f"has the character U+{ord(found.group()):04X}, which can't stand in YAML"
-        mistakes.append(Mistake(Place(file, line + 1, column + 1), (), summary, "remove it; is this a text file?"))
+        what = "which can't stand in YAML"
+        mistakes.append(_at_character(text, file, found, what, "remove it; is this a text file?"))
         return None
+    if found := _REORDERING.search(text):
+        hint = f'remove it, or write it as "\\u{ord(found[0]):04x}"'
+        mistakes.append(_at_character(text, file, found, "which shows what follows in another order", hint))
     try:
-        return _Composer(file, mistakes).compose(scan(text, pure=pure))
+        return _Composer(file, mistakes, expansion or Expansion()).compose(scan(text, pure=pure))
     except _GiveUp:
         return None
     except MarkedYAMLError as error:
@@ -222,6 +239,11 @@ def parse(text: str, file: str, mistakes: list[Mistake], *, pure: bool = False) 
     except (YAMLError, AssertionError, ValueError):  # the parser in Python asserts on a %YAML it does not know
         mistakes.append(Mistake(Place(file), (), "is not YAML", "remove the %YAML and %TAG lines, if there are any"))
     return None
+
+
+def _at_character(text: str, file: str, found: re.Match[str], what: str, hint: str) -> Mistake:
+    line, column = text.count("\n", 0, found.start()), found.start() - text.rfind("\n", 0, found.start()) - 1
+    return Mistake(Place(file, line + 1, column + 1), (), f"has the character U+{ord(found[0]):04X}, {what}", hint)
 
 
 def scan(text: str, *, pure: bool = False) -> Iterator[Any]:
@@ -267,13 +289,13 @@ class _GiveUp(Exception):
 class _Composer:
     """Builds the nodes of one file from the parser's events, on a stack of its own."""
 
-    def __init__(self, file: str, mistakes: list[Mistake]) -> None:
+    def __init__(self, file: str, mistakes: list[Mistake], expansion: Expansion) -> None:
         self.file = file
         self.mistakes = mistakes
         self.stack: list[_Frame] = []
         self.anchors: dict[str, _Anchored] = {}
         self.count = 0
-        self.expanded = 0
+        self.expansion = expansion
         self.root: Node | None = None
 
     def compose(self, stream: Iterator[Any]) -> Node | None:
@@ -343,8 +365,8 @@ class _Composer:
             hint = "set the anchor (&NAME) before it, or put a text that begins with * into quotes"
             self._give_up(mark, "is an alias of no anchor", hint)
         self.count += anchored.size
-        self.expanded += anchored.size
-        if self.expanded > MAX_EXPANDED or len(self.stack) + anchored.height > MAX_DEPTH:
+        self.expansion.left -= anchored.size
+        if self.expansion.left < 0 or len(self.stack) + anchored.height > MAX_DEPTH:
             self._give_up(mark, "anchors explode: too much would stand here", "write out what is meant")
         self._add(anchored.node, anchored.height, mark)
 
@@ -404,6 +426,8 @@ class _Composer:
 
     def _mistake(self, mark: int, summary: str, hint: str) -> None:
         self.mistakes.append(Mistake(_place(self.file, mark), self._path(), summary, hint))
+        if len(self.mistakes) > MOST_MISTAKES:
+            raise _GiveUp
 
     def _give_up(self, mark: int, summary: str, hint: str) -> NoReturn:
         self._mistake(mark, summary, hint)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +84,12 @@ def _telling(path: Path) -> Iterator[None]:
 
 
 WIDTH = 120  # characters of a line, where it can be broken
+_LONGEST_KEY = 1000  # characters; YAML takes 1,024 before the colon
 _PLAIN = re.compile(r"[A-Za-z_./][\w./@+-]*|\d+(\.\d+){3}(/\d+)?|\d+ [KMGT]iB", re.ASCII)
 _SENTENCE = re.compile(r"[A-Za-z][\w./@+-]*(:[\w/][\w./@+-]*)*( [\w./@+(][\w./@+()-]*[,;]?)*", re.ASCII)
 _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _NUMBER = re.compile(r"[.+-]?\d*(\.\d*)?(e\d+)?|\.(inf|nan)", re.IGNORECASE)
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # what breaks, hides or reorders what a person reads
 
 
 class Inline(dict[str, Any]):
@@ -108,17 +110,25 @@ def document(content: Mapping[str, Any], *head: str) -> str:
     """Write a file: its comment, then its keys."""
     lines = [f"# {line}" for line in head]
     for number, (key, item) in enumerate(content.items()):
-        entry = list(_entry(f"{scalar(key)}:", item, ""))
+        entry = list(_entry(_head(key, ""), item, ""))
         lines += ["", *entry] if number and len(entry) > 1 else entry
     return "".join(f"{line}\n" for line in lines)
 
 
 def _map(content: Mapping[str, Any], pad: str) -> Iterator[str]:
     for key, item in content.items():
-        yield from _entry(f"{pad}{scalar(key)}:", item, pad)
+        yield from _entry(_head(key, pad), item, pad)
+
+
+def _head(key: str, pad: str) -> str:
+    """Write a key; a long one takes a line of its own, behind a question mark (YAML 1.2 section 7.4.2)."""
+    text = scalar(key)
+    return f"{pad}{text}:" if len(text) <= _LONGEST_KEY else f"{pad}? {text}\n{pad}:"
 
 
 def _entry(head: str, item: Any, pad: str) -> Iterator[str]:
+    *above, head = head.split("\n")
+    yield from above
     if isinstance(item, Noted):
         yield from _noted(item, pad, _entry(head, item.value, pad))
     elif (short := _inline(item, len(head) + 1)) is not None:
@@ -176,7 +186,8 @@ def _flow(item: Any) -> str:
     if isinstance(item, SecretRef):
         return f"{{{item.source}: {scalar(item.name, flow=True)}}}"
     if isinstance(item, Mapping):
-        return "{" + ", ".join(f"{scalar(key, flow=True)}: {_flow(value)}" for key, value in item.items()) + "}"
+        keys = [(scalar(key, flow=True), _flow(value)) for key, value in item.items()]
+        return "{" + ", ".join(f"{'? ' * (len(key) > _LONGEST_KEY)}{key}: {value}" for key, value in keys) + "}"
     if _is_list(item):
         return "[" + ", ".join(map(_flow, item)) + "]"
     return scalar(item, flow=True)
@@ -193,4 +204,10 @@ def scalar(value: Any, *, flow: bool = False) -> str:
     plain = _PLAIN.fullmatch(value) or (not flow and _SENTENCE.fullmatch(value))
     if plain and value.lower() not in _WORDS and not _NUMBER.fullmatch(value):
         return value
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return "".join(map(_seen, json.dumps(value, ensure_ascii=False)))
+
+
+def _seen(char: str) -> str:
+    if char.isprintable() or unicodedata.category(char) not in _UNSEEN:
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"  # noqa: PLR2004 (YAML 1.2, 5.7)

@@ -14,7 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import SecretRef
-from reconciler.secrets.store import Store
+from reconciler.secrets.store import Store, unkept
+
+_LONGEST = 190  # bytes of a name: a store takes 200 characters and a file system 255 bytes
 
 
 @dataclass(slots=True)
@@ -39,6 +41,12 @@ class Draft:
             hint = "set a new one where it is used, and put that there: until then every plan is refused"
             self.note(str(ref), "is imported, and is publicly known", hint)
         return ref
+
+    def keeps(self, where: str, value: str) -> bool:
+        """Whether a secret can be kept; say why not: one value never costs the others."""
+        if why := unkept(value):
+            self.note(where, f"left out: {why}", "put it into the directory by hand, or correct it where it is")
+        return not why
 
     def note(self, where: str, summary: str, hint: str = "") -> None:
         """Tell of something that is not in the directory, or not as a restore needs it."""
@@ -65,4 +73,5 @@ def _file_name(name: str) -> str:
     """Make a name that any store takes, as that of a file or a key; one that had to change keeps apart from others."""
     text = re.sub(r"[\s/\[\]\"'\\\0]", "-", name)
     text = text if text[:1].isalnum() else f"x{text}"
+    text = text.encode(errors="replace")[:_LONGEST].decode(errors="ignore")
     return text if text == name else f"{text}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -87,7 +87,7 @@ def _password(found: Found, account: Account, submissions: Sequence[Submission],
         return ADMINISTRATOR
     clear = next((item.password for item in submissions if item.account == account.name), None)
     value = clear if clear is not None else stored
-    return draft.keep(account.name, value) if value else None
+    return draft.keep(account.name, value) if value and draft.keeps(account.address, value) else None
 
 
 def _opens(value: str, stored: str | None, found: Found) -> bool:

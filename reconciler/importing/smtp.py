@@ -270,6 +270,8 @@ def _env(item: Submission, draft: Draft) -> dict[str, Any]:
             draft.note(where, summary, f"docker compose up -d --no-deps {item.service.name}, and import again")
             continue
         value = _value(name, environment[name], item, draft)
+        if value is None:
+            continue
         read = {value.source: value.name} if isinstance(value, SecretRef) else value
         if draft.fits(where, dict[EnvName, EnvValue], {name: read}):
             made[name] = value
@@ -281,7 +283,7 @@ def _order(name: str) -> int:
     return roles.index(_role(name))
 
 
-def _value(name: str, value: str, item: Submission, draft: Draft) -> str | SecretRef:
+def _value(name: str, value: str, item: Submission, draft: Draft) -> str | SecretRef | None:
     role, values = _role(name), item.values
     if role in values and value == values[role]:
         return f"{{{role}}}"
@@ -292,7 +294,8 @@ def _value(name: str, value: str, item: Submission, draft: Draft) -> str | Secre
         if template is not None:
             return template
     if looks_secret(name, value) or item.password in value:
-        return draft.keep(f"{item.service.name}.{name}", value)
+        where = f"smtp/{item.service.name}/{name}"
+        return draft.keep(f"{item.service.name}.{name}", value) if draft.keeps(where, value) else None
     return value.replace("{", "{{").replace("}", "}}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.desired.spec.stalwart import ListenerEntry, Stalwart
 from reconciler.importing.directory import Inline, Noted
@@ -13,6 +13,9 @@ from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, RECOVERY, TOKEN, Found
 from reconciler.resources import AllowedIp, Listener, Setting
 from reconciler.secrecy import Withheld
+
+if TYPE_CHECKING:
+    from reconciler.targets.stalwart.survey import Survey
 
 _MOVES = "what it is now; declared, it refuses a server of the other one"
 _WATCHED = "restarted only where a change needs it"
@@ -118,21 +121,41 @@ def _own(found: Found, draft: Draft) -> dict[str, Any]:
     """Return the raw keys or objects, one by one as far as the directory takes them; secrets by reference."""
     if found.server is None:
         return {}
-    settings: dict[str, Any] = {}
-    for key, value in sorted({**found.server.settings, **found.server.secrets}.items()):
-        if _fits("settings", {key: {"env": "X"} if key in found.server.secrets else value}, draft):
-            settings[key] = draft.keep(key, found.server.secrets[key]) if key in found.server.secrets else value
-    objects: dict[str, Any] = {}
-    for kind, entries in found.server.objects.items():
-        for name, fields in entries.items():
-            if _fits("objects", {kind: {name: _referring(fields, lambda *_: {"env": "X"})}}, draft):
-                objects.setdefault(kind, {})[name] = _referring(fields, draft.keep, f"{kind}.{name}")
+    settings, objects = _settings(found.server, draft), _objects(found.server, draft)
     made: dict[str, Any] = {}
     if settings:
         made["settings"] = Noted(settings, ("In the server's own words, up to 0.15:",))
     if objects:
         made["objects"] = Noted(objects, ("In the server's own words, from 0.16:",))
     return made
+
+
+def _settings(server: Survey, draft: Draft) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key in sorted({*server.settings, *server.secrets}):
+        secret = server.secrets.get(key)
+        if secret is not None and not draft.keeps(f"stalwart/settings/{key}", secret):
+            continue
+        if _fits("settings", {key: server.settings[key] if secret is None else {"env": "X"}}, draft):
+            made[key] = server.settings[key] if secret is None else draft.keep(key, secret)
+    return made
+
+
+def _objects(server: Survey, draft: Draft) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for kind, entries in server.objects.items():
+        for name, fields in entries.items():
+            if not all(draft.keeps(f"stalwart/objects/{kind}/{name}", value) for value in _withheld(fields)):
+                continue
+            if _fits("objects", {kind: {name: _referring(fields, lambda *_: {"env": "X"})}}, draft):
+                made.setdefault(kind, {})[name] = _referring(fields, draft.keep, f"{kind}.{name}")
+    return made
+
+
+def _withheld(fields: Any) -> list[str]:
+    found: list[str] = []
+    _referring(fields, lambda _, value: found.append(value))
+    return found
 
 
 def _referring(value: Any, keep: Callable[[str, str], Any], name: str = "") -> Any:

@@ -107,8 +107,11 @@ def redacted(document: Any, redact: Callable[[str], str]) -> Any:
 
 
 def dumps(document: Mapping[str, Any]) -> str:
-    """Render a document, with a newline at the end; surrogates that no encoding takes are escaped."""
-    return json.dumps(document, indent=2, ensure_ascii=True) + "\n"
+    """Render a document, with a newline at the end.
+
+    Surrogates that no encoding takes are escaped, and so is what the log of a CI takes for an order (``##[``).
+    """
+    return json.dumps(document, indent=2, ensure_ascii=True).replace("##", "#\\u0023") + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------- saved plans

@@ -31,7 +31,9 @@ def plan(plan: Plan, limit: int = LIMIT, last_whole: str = "") -> str:
     """
     page = _Page(limit - _MARGIN)
     page.add([marker(plan.stack), *_head(plan)])
-    page.add(_fitting(list(_notices(plan, last_whole)), page.room // 4))
+    page.add(_receivers(plan, page.room // 4))
+    page.add([escape(summary.conclusion(plan)[:1000])])
+    page.notices(list(_notices(plan, last_whole)), page.room // 4)
     deletions = [change for change in plan.changes if change.deletes]
     risky = [change for change in plan.changes if not change.deletes and _risky(change)]
     rest = [change for change in plan.changes if not change.deletes and not _risky(change)]
@@ -53,6 +55,13 @@ class _Page:
         if lines:
             self.parts.append("\n".join(lines))
             self.room -= len(self.parts[-1]) + 2
+
+    def notices(self, lines: Sequence[str], room: int) -> None:
+        """Add what fits, each line by itself: a long one hides none of the others."""
+        shown = [line for line in lines if len(line) <= room // 4] or list(lines)
+        shown = _fitting(shown, room)
+        self.left_out += len(lines) - len(shown)
+        self.add(shown)
 
     def table(self, changes: Sequence[Change], fold: str = "", *, compact: bool = False) -> int:
         rows = [(change.target, _row(change)) for change in changes]
@@ -114,9 +123,21 @@ def _head(plan: Plan) -> Iterator[str]:
     if plan.revision:
         yield f"Revision {code(values.shorten(plan.revision))}\n"
     yield from (f"- {code(values.shorten(line))}" for line in plan.head[:_HEAD])
-    yield from (f"- {code(line)}" for line in summary.receivers(plan))  # none is left out: a reviewer has to see it
-    yield ""
-    yield escape(summary.conclusion(plan)[:1000])
+
+
+def _receivers(plan: Plan, room: int) -> list[str]:
+    """Name each host that secrets go to, which a reviewer has to see: with the secrets, alone, or the first ones."""
+    whole = [f"- {code(line)}" for line in summary.receivers(plan)]
+    if sum(len(line) + 1 for line in whole) <= room:
+        return whole
+    hosts = [f"- secrets go to {code(item.host)}" for item in plan.receivers]
+    shown = _fitting(hosts, room)
+    if len(shown) == len(hosts):
+        return shown
+    rest = (
+        f"- **and to {len(hosts) - len(shown)} more hosts, which do not fit into a comment: do not approve it unread**"
+    )
+    return [*shown, rest]
 
 
 def _notices(plan: Plan, last_whole: str) -> Iterator[str]:

@@ -30,10 +30,16 @@ _PATHS = ("XDG_CONFIG_HOME", "GNUPGHOME", "SOPS_CONFIG", "SOPS_AGE_KEY_FILE", _S
 
 _MAC = re.compile(rb"""\bmac["']?\s*[:=]\s*["']?ENC\[|\bsops_mac=ENC\[""")
 _RECIPIENT = re.compile(
-    r"""(?:\b|_)(?:recipient|fp|arn|resource_id|vaultUrl|vault_address)["']?\s*[:=]\s*["']?([^"'\n,]+)"""
+    r"""(?:\b|_)(?:recipient|fp|arn|resource_id|vault_?[uU]rl|vault_address|key_id)["']?\s*[:=]\s*["']?([^"'\n,]+)"""
 )
-_SERVICE = re.compile(rb"\b(gcp_kms|kms|azure_kv|hc_vault)\b")
-_VARIABLES = {"kms": "AWS_*", "gcp_kms": "GOOGLE_*", "azure_kv": "AZURE_*", "hc_vault": "VAULT_*"}
+_SERVICE = re.compile(rb"\b(gcp_kms|kms|azure_kv|hc_vault|hckms)\b")
+_VARIABLES = {
+    "kms": "AWS_*",
+    "gcp_kms": "GOOGLE_*",
+    "azure_kv": "AZURE_*",
+    "hc_vault": "VAULT_*",
+    "hckms": "HUAWEICLOUD_*",
+}
 _DIGITS = 9  # of a position in a list
 _NO_KEY = 128  # CouldNotRetrieveKey
 _CAUSES = {
@@ -162,7 +168,7 @@ class Sops:
         )
         if services := sorted(set(_SERVICE.findall(raw))):
             named = " ".join(f"sops:{_VARIABLES[item.decode()]}" for item in services)
-            hint += f"; a key service gets no credentials of ours until {process.PASS} says so ({named} sops:HOME)"
+            hint += f"; a key service is not asked until {process.PASS} says so ({named} sops:HOME)"
         return CannotRead(summary, hint)
 
 
@@ -185,9 +191,9 @@ def in_clear(path: Path, raw: bytes, key: str) -> bool:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    try:
-        tree = YAML(typ="safe").load(raw) if path.suffix in {".yaml", ".yml", ".json"} else None
-    except YAMLError:
+    try:  # "base": all that stands there is text, a day that is none and a number without end among it
+        tree = YAML(typ="base").load(raw) if path.suffix in {".yaml", ".yml", ".json"} else None
+    except (YAMLError, RecursionError):
         return False  # several documents in one file, of which sops gives the first
     stored = lookup(tree, key)
     return isinstance(stored, str) and stored != "" and not stored.startswith("ENC[")

@@ -302,17 +302,22 @@ class _SopsFile(_Base):
             self._refuse(f"a rule of sops would leave {name} in clear", hint)
 
 
-def _checked(name: str, value: str) -> str:
-    """Return what is kept of a value. Raises `ReconcilerError` for what no reference could give back."""
+def unkept(value: str) -> str:
+    """Say why no reference could give a value back; empty for one that can be kept."""
     text = files.without_line_end(value)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
         size = 0
-    if not 0 < size < files.MAX_BYTES or "\0" in text or text.endswith(("\n", "\r")):
-        summary = "is empty, over 64 KiB, no text, or ends in empty lines"
-        raise ReconcilerError(Problem(name, f"the secret {summary}", "give the secret as it is"))
-    return text
+    whole = 0 < size < files.MAX_BYTES and "\0" not in text and not text.endswith(("\n", "\r"))
+    return "" if whole else "the secret is empty, over 64 KiB, no text, or ends in empty lines"
+
+
+def _checked(name: str, value: str) -> str:
+    """Return what is kept of a value. Raises `ReconcilerError` for what no reference could give back."""
+    if why := unkept(value):
+        raise ReconcilerError(Problem(name, why, "give the secret as it is"))
+    return files.without_line_end(value)
 
 
 def _named(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 
 import pytest
@@ -24,6 +26,35 @@ def test_t2_no_way_out_lets_a_control_character_pass(way: str, capsys: pytest.Ca
     assert "title" in printed
     unsafe = [char for char in printed if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") and char != "\n"]
     assert not unsafe, printed.encode("unicode_escape")
+
+
+ORDERS = (
+    "::add-mask::dns",
+    "  ::set-output name=code::0",
+    "a ##[set-output name=code;]0",
+    "##vso[task.x]y",
+    "##TeamCity[z]",
+)
+
+
+@pytest.mark.parametrize("way", ["text", "note", "log", "result", "markdown", "document"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_t2_no_line_is_an_order_to_the_log_of_a_ci(way: str, order: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """GitHub's runner takes `::` at the begin of a line, behind blanks, and `##[` anywhere in it."""
+    console = Console("markdown" if way == "markdown" else "text", verbose=True)
+    said = f"first\n{order}\nlast [1]:: # # [2] ### a"
+    if way == "document":
+        console.document({said: [said]})
+    elif way in ("result", "markdown"):
+        console.result(said, {})
+    else:
+        getattr(console, way)(said)
+    printed = "".join(capsys.readouterr())
+    assert not re.search(r"(?m)^\s*::|##[A-Za-z]*\[", printed), printed
+    if way == "document":
+        assert json.loads(printed) == {said: [said]}
+    else:
+        assert "last [1]:: # # [2] ### a" in printed
 
 
 def test_t2_colours_and_lines_of_ours_stay(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,3 +24,21 @@ def test_t12_a_data_directory_out_of_a_commit_is_refused(place: Place, run: Run,
     assert "--data" in refused.output
     assert not place.world.addresses
     assert run(*command, "--data", str(place.root / "other")).exit_code != 4
+
+
+@pytest.mark.parametrize("command", [["validate"], ["plan"], ["apply", "--yes"], ["history"], ["init"]])
+@pytest.mark.parametrize("asked", ["--state", "--data"])
+def test_t10_a_link_of_a_checkout_that_leads_out_of_it_is_not_followed(
+    place: Place, run: Run, command: list[str], asked: str
+) -> None:
+    subprocess.run(["git", "-C", str(place.root), "init", "-q"], check=True)
+    elsewhere = place.root.parent / f"{place.root.name}-elsewhere"
+    (elsewhere / "state").mkdir(parents=True)
+    (elsewhere / "state" / "users.yaml").write_text("tokens_of_others: 1\n")
+    (place.root / "infra").symlink_to(elsewhere)
+    refused = run(*command, asked, str(place.root / "infra" / "state"))
+    assert refused.exit_code == 4, refused.output
+    assert f"{place.root / 'infra'}: is a link that leads out of its checkout" in refused.output
+    assert "tokens_of_others" not in refused.output
+    assert sorted(item.name for item in elsewhere.iterdir()) == ["state"]
+    assert not place.world.addresses

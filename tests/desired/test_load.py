@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,105 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "b.yaml").open("wb") as file:
         file.truncate(100 << 30)
     assert problems(tmp_path) == ["b.yaml: is larger than 1 MiB (spread it over several files)"]
+
+
+def test_t11_many_links_to_the_largest_file_fill_no_memory(tmp_path: Path) -> None:
+    write(tmp_path, a=HEAD, b=f"x-a: {'a' * (1 << 19)}\n")
+    for number in range(400):
+        (tmp_path / f"c{number}.yaml").symlink_to("b.yaml")
+    tracemalloc.start()
+    try:
+        found = problems(tmp_path)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [".: holds more than 8 MiB of YAML (is this the right directory?)"]
+    assert most < 64 << 20
+
+
+def test_t11_aliases_of_all_files_together_are_bounded(tmp_path: Path) -> None:
+    many = "- &a [x,x,x,x,x,x,x,x,x]\n- &b [*a,*a,*a,*a,*a,*a,*a,*a]\n- [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    names = [f"f{number:03}" for number in range(200)]
+    write(tmp_path, a=HEAD, **{name: f"x-{name}:\n{many}" for name in names})
+    first = problems(tmp_path)[0]
+    assert re.match(r"f\d\d\d\.yaml:\d:\d+: x-f\d\d\d\[\d\]\S*: anchors explode", first), first
+    write(tmp_path, **dict.fromkeys(names[20:], "# nothing"))
+    load(tmp_path)
+
+
+ONE_DOMAIN = ("bücher.de", "BÜCHER.de", "xn--bcher-kva.de", "ｂücher.de", "bücher。de", "bücher.de.")
+KEYED = "{{selector: {}, algorithm: ed25519, public_key: oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4=}}"
+
+
+@pytest.mark.parametrize("other", ONE_DOMAIN)
+def test_l2_two_spellings_of_a_domain_are_one(tmp_path: Path, other: str) -> None:
+    """One would be removed, moved or written with another token by the other's name."""
+    declared = f"accounts: {{a@bücher.de: {{}}}}\ndkim: {{bücher.de: [{KEYED.format('s')}]}}\n"
+    for gone in ("account/a@{}", "account/A@{}", "domain/{}", "dkim/{}/s", "dkim/{}/S"):
+        found = only(tmp_path, f"{declared}removed: ['{gone.format(other)}']")
+        assert f"removed[0]: {gone.format(other)} is declared at a.yaml" in found
+    moved = "moved: [{{from: 'account/{}', to: 'account/{}'}}]"
+    assert "is still declared" in only(tmp_path, declared + moved.format(f"a@{other}", "a@bücher.de"))
+    both = f"moved: [{{from: 'account/b@{other}', to: account/a@bücher.de}}]\nremoved: [account/b@bücher.de]"
+    assert "is also removed" in only(tmp_path, declared + both)
+
+
+@pytest.mark.parametrize("other", ["BÜCHER.de", "xn--bcher-kva.de", "ｂücher.de"])
+def test_l2_a_zone_and_a_key_s_domain_stand_once_however_they_are_spelled(tmp_path: Path, other: str) -> None:
+    zones = f"[{{token: {{env: A}}, zones: [bücher.de]}}, {{token: {{env: B}}, zones: [{other}]}}]"
+    assert "also stands at" in only(tmp_path, f"targets: {{cloudflare: {zones}}}")
+    assert "also stands at" in only(tmp_path, f"dns: {{bücher.de: [], {other}: []}}")
+    keys = f"bücher.de: [{KEYED.format('s')}], {other}: [{KEYED.format('t')}]"
+    assert "also stands at" in only(tmp_path, f"dkim: {{{keys}}}")
+    token = f"targets: {{cloudflare: {{token: {{env: A}}, zones: [bücher.de]}}}}\ndns: {{{other}: []}}\n"
+    write(tmp_path, a=f"{HEAD}{token}accounts: {{a@bücher.de: {{}}}}\nstalwart: {{default_domain: {other}}}")
+    load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        "{from: account/x@m.h, to: account/b@m.h}, {from: account/y@m.h, to: account/b@m.h}",
+        "{from: account/x@m.h, to: account/b@m.h}, {from: account/X@M.H, to: account/c@m.h}",
+    ],
+)
+def test_l2_a_mailbox_goes_to_one_account_and_an_account_has_one(tmp_path: Path, moves: str) -> None:
+    found = only(tmp_path, f"accounts: {{b@m.h: {{}}, c@m.h: {{}}}}\nmoved: [{moves}]")
+    assert "also stands at a.yaml:4:" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ad\u200bmin@m.h", "ZERO WIDTH SPACE"),
+        ("nimda\u202e@m.h", "RIGHT-TO-LEFT OVERRIDE"),
+        ("adm\u00adin", "SOFT HYPHEN"),
+        ("jose\u0301@m.h", "write jos\u00e9@m.h"),
+        ("jose\u0301", "write jos\u00e9"),
+    ],
+)
+def test_l2_a_name_that_only_looks_like_another_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    written = json.dumps(name)
+    assert why in only(tmp_path, f"accounts: {{{written}: {{}}}}")
+    if "@" in name:
+        assert why in only(tmp_path, f"accounts: {{a@m.h: {{aliases: [{written}]}}}}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "accounts:\n" + "".join(f"  a{number}@m.h: []\n" for number in range(30_000)),
+        "dns:\n  m.h:\n" + "  - {type: A, name: a, content: x, ttl: x}\n" * 20_000,
+        "accounts:\n" + "".join(f"  a{number}@m.h: {{}}\n  a{number}@m.h: {{}}\n" for number in range(20_000)),
+        "dns:\n  m.h:\n" + "  - {type: A, name: a, content: 192.0.2.1}\n" * 20_000,
+        "accounts:\n" + "".join(f"  a@m{number}.h: {{}}\n" for number in range(30_000)),
+    ],
+    ids=["values", "entries", "keys", "records", "logins"],
+)
+def test_t11_of_a_directory_of_mistakes_alone_a_thousand_are_told(tmp_path: Path, text: str) -> None:
+    """Each was looked for among all the others: a file of a megabyte took ten minutes."""
+    write(tmp_path, a=HEAD + text)
+    assert 1000 <= len(problems(tmp_path)) <= 1001
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ HUNTER = "hunter2"
         (f"password: '{HUNTER}", "f.yaml:1:19", "is not YAML"),
         (f'password: "\\{HUNTER}"', "f.yaml:1:1", "is not YAML"),
         (f"password: [{HUNTER}", "f.yaml:", "is not YAML"),
+        ("a: 1 # \u2066", "f.yaml:1:8", "U+2066"),
+        ("a: [x\u202e]", "f.yaml:1:6", "U+202E"),
         ('a: "x\\0"', "f.yaml:1:4", "a NUL or half a character"),
         ("%YAML 1.9\n---\na: 1", "f.yaml", "is not YAML"),
     ],

@@ -74,6 +74,15 @@ def test_what_is_missing(stage: Stage) -> None:
     assert client.containers.list(filters={"label": "nosuch=1"}) == []
 
 
+def test_the_beginning_of_an_id_is_taken_for_the_id(stage: Stage) -> None:
+    made = stage.container()
+    assert stage.client.containers.get(str(made.id)[:12]).name == made.name
+    with pytest.raises(docker.errors.NotFound):
+        stage.client.containers.get(str(made.name)[:-1])
+    with pytest.raises(docker.errors.NotFound):
+        stage.client.containers.get(str(made.name).upper())
+
+
 def test_the_life_of_a_container(stage: Stage) -> None:
     made = stage.container(environment={"A": "x=y"})
     assert made.status == "created"

@@ -348,3 +348,29 @@ def test_what_cant_be_read_writes_nothing(made_by_hand: Stack) -> None:
     stack.fault("cloudflare", path="/dns_records", reply=Reply(403), times=99)
     assert stack.run(*IMPORT).code == 1
     assert not (stack.example.path / "imported").exists()
+
+
+def test_l10_one_value_that_can_not_be_said_costs_no_other(made_by_hand: Stack) -> None:
+    """A key that is longer than YAML takes, a secret that no store takes, and text that would break or hide a line."""
+    stack = made_by_hand
+    hostile = (
+        "x\r\n- {type: A}\n# \u202e::add-mask::x\u2066 ##[mask]y \x1b[2J '\" \\ #{a: b} !!python/object &a *b \u2028"
+    )
+    long = f"lookup.{'k' * 1100}.name"
+    secret = f"lookup.{'s' * 300}.password"
+    database = stack.rest.settings.database
+    database |= {"lookup.big.password": "z" * 100_000, long: hostile, secret: "a-small-s3cret", "lookup.last.name": "x"}
+    stack.principal("noreply").description = hostile
+    done = stack.expect(0, *IMPORT)
+    assert "lookup.big.password: left out: the secret is empty, over 64 KiB" in done.out
+    written = {path.name: path.read_text() for path in (stack.example.path / "imported").iterdir()}
+    assert all(char == "\n" or char.isprintable() for text in written.values() for char in text)
+    plan = stack.expect(0, "plan", *NEW, "--detailed-exitcode", "--output", "json", drop=FORGOTTEN).json
+    assert (plan["changes"], plan["complete"]) == ([], True)
+    for key in (long, secret, "lookup.last.name"):
+        del database[key]
+    stack.principal("noreply").description = ""
+    stack.expect(0, "apply", *NEW, "--yes", "--adopt", "account/noreply@mana.how", drop=FORGOTTEN)
+    assert (database[long], database[secret], database["lookup.last.name"]) == (hostile, "a-small-s3cret", "x")
+    assert stack.principal("noreply").description == hostile
+    stack.watch.stalwart = stack.foreign()  # these settings are ours by now

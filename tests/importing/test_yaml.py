@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,27 @@ def test_every_text_comes_back(text: str) -> None:
         {f"{text}key": 1},
     ):
         assert read(content) == _plain(content)
+        assert all(char == "\n" or char.isprintable() or char.isspace() for char in document(content))
+
+
+@pytest.mark.parametrize("key", ["k" * 1100, "k\n" * 700, "\u200b" * 200])
+def test_l10_a_key_of_any_length_comes_back(key: str) -> None:
+    for content in (
+        {key: 1},
+        {"a": {key: {key: [1]}}},
+        {"a": [{key: 1, "b": 2}]},
+        {"a": [Inline({key: [Inline({key: "x"})]})]},
+    ):
+        assert read(content) == content
+    assert read({"a": {key: Noted({"b": "c"}, ("above",), "beside")}}) == {"a": {key: {"b": "c"}}}
+    assert read({"a": 1, "b": Noted({key: {"b": "c"}}, out=True)}) == {"a": 1}
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200b", "\U000e0061", "\x9b", "\ufeff"])
+def test_t2_nothing_that_was_found_hides_or_reorders_a_line_that_is_written(char: str) -> None:
+    content = {f"{char}key": [f"a{char}b", Inline(field=f"#{char}")]}
+    assert char not in document(content)
+    assert read(content) == content
 
 
 def _plain(item: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from reconciler.plan import Plan
+from reconciler.plan import Plan, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.report import json, markdown, summary, text, values
 from reconciler.resources import (
@@ -427,6 +427,31 @@ def test_a_long_comment_is_cut_with_a_word_and_keeps_every_deletion(deletions: i
     assert "All deletions are shown." in page
     assert all(f"`dns/mana.how/TXT/g{index}`" in outside_folds(page) for index in range(deletions))
     assert page.count("<details>") == page.count("</details>")
+
+
+def test_t5_a_long_list_of_receivers_neither_hides_one_nor_makes_the_comment_too_long() -> None:
+    long = SecretRef("file", "A" * 60_000)
+    for number in (1, 150):
+        hosts = [f"https://h{index}.example.com" for index in range(number)]
+        page = markdown.plan(a_plan(receivers=tuple(Receiver(host, (long,)) for host in hosts)))
+        assert len(page) <= markdown.LIMIT
+        assert all(f"secrets go to `{host}`" in outside_folds(page) for host in hosts)
+    page = markdown.plan(
+        a_plan(receivers=tuple(Receiver(f"https://{index}.example", (long,)) for index in range(5000)))
+    )
+    shown = page.count("secrets go to `")
+    assert shown > 100
+    assert f"**and to {5000 - shown} more hosts" in page
+    assert len(page) <= markdown.LIMIT
+
+
+def test_a_long_problem_hides_no_other_and_what_is_left_out_is_counted() -> None:
+    reasons = tuple(Problem(f"dns/{index}", "the reason", "h", Severity.REFUSED) for index in range(4))
+    page = markdown.plan(a_plan(problems=(Problem("dns/long", "x" * 30_000, "h", Severity.REFUSED), *reasons)))
+    assert page.count("the reason") == 4
+    assert "**Truncated:** 1 lines" in page
+    many = markdown.plan(a_plan(problems=tuple(replace(item, summary="y" * 2000) for item in reasons * 20)))
+    assert f"**Truncated:** {80 - many.count('**Refused**')} lines" in many
 
 
 def test_more_deletions_than_fit_are_counted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -161,24 +162,80 @@ class Vault(BaseHTTPRequestHandler):
         pass
 
 
-def test_t7_a_file_that_names_a_vault_of_its_own_gets_no_token_of_the_user(ring):
-    """Not of the environment, and not of the file in the home either, which sops would read."""
+ENTRY = {"created_at": "2026-01-01T00:00:00Z", "enc": "AAAA"}
+REGION, PROJECT = "tr-west-1", "abcdefab-1234-1234-1234-abcdefabcdef"
+NAMED = {
+    "hc_vault": lambda url: {"vault_address": url, "engine_path": "../x", "key_name": "k", "enc": "vault:v1:AAAA"},
+    "azure_kv": lambda url: {"vault_url": url.replace("http:", "https:"), "name": "k", "version": "1"},
+    "kms": lambda _: {"arn": "arn:aws:kms:us-east-1:111122223333:key/abc"},
+    "gcp_kms": lambda _: {"resource_id": "projects/a/locations/b/keyRings/c/cryptoKeys/d"},
+    "hckms": lambda _: {"key_id": f"{REGION}:{PROJECT}"},
+}
+
+
+def naming(ring, service: str, url: str) -> None:
+    """Encrypt a file for nobody that we are, and let a key service be its only way."""
     path = ring.encrypted(FILE, {"mail": "x"}, str(ring.identity().to_public()))
+    document = YAML(typ="safe").load(path.read_text())
+    document["sops"][service] = [{**ENTRY, **NAMED[service](url)}]
+    path.write_text(json.dumps(document))
+
+
+def test_t7_a_vault_that_a_file_names_is_asked_only_where_the_environment_says_so(ring):
+    """It gets no token then that nobody passed: not of the environment, and not of the file in the home either."""
     ring.own()
     (ring.home / ".vault-token").write_text(CANARY)
+    Vault.seen.clear()
     with HTTPServer(("127.0.0.1", 0), Vault) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        entry = {"vault_address": url, "engine_path": "transit", "key_name": "k", "created_at": "2026-01-01T00:00:00Z"}
-        document = YAML(typ="safe").load(path.read_text())
-        document["sops"]["hc_vault"] = [{**entry, "enc": "vault:v1:AAAA"}]
-        path.write_text(json.dumps(document))
+        naming(ring, "hc_vault", f"http://127.0.0.1:{server.server_port}")
         problem = refused(ring, **SERVICES)
+        assert not Vault.seen
+        refused(ring, RECONCILER_PASS_ENV="sops:VAULT_NAMESPACE", **SERVICES)
         server.shutdown()
-    assert Vault.seen  # it was asked
+    assert Vault.seen
     assert CANARY not in "".join(Vault.seen)
     assert "RECONCILER_PASS_ENV" in problem.hint
     assert "sops:VAULT_*" in problem.hint
+
+
+VARIABLES = {
+    "kms": "AWS_",
+    "gcp_kms": "GOOGLE_",
+    "azure_kv": "AZURE_",
+    "hc_vault": "VAULT_",
+    "hckms": "HUAWEICLOUD_",
+}
+
+
+@pytest.mark.parametrize("service", NAMED)
+def test_t7_neither_key_service_nor_metadata_is_asked_unless_the_environment_says_so(ring, service):
+    """A machine in a cloud has credentials without any variable: its metadata service gives them to who asks."""
+    ring.own()
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        there.settimeout(0.2)
+        host = f"127.0.0.1:{there.getsockname()[1]}"
+        metadata = f"export AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{host} GCE_METADATA_HOST={host}"
+        counting(ring, f'{metadata}\nexec timeout 5 "$REAL" "$@"')
+        naming(ring, service, f"http://{host}")
+        problem = refused(ring)
+        with pytest.raises(TimeoutError):
+            there.accept()
+        family = VARIABLES[service]
+        assert family in problem.hint
+        assert f"\n{family}" in (ring.home / "calls.env").read_text()  # what shuts it
+        refused(ring, RECONCILER_PASS_ENV=f"sops:{family}*")
+        assert f"\n{family}" not in (ring.home / "calls.env").read_text()
+        if service not in ("gcp_kms", "hckms"):  # the one asks Google first, the other's metadata is at one address
+            there.accept()[0].close()
+
+
+@pytest.mark.parametrize("clear", ["2001-99-99", "9" * 5000, "[" * 400 + "]" * 400, "1e999", "0o99"])
+def test_t12_what_stands_in_clear_beside_a_secret_is_no_bug(ring, clear):
+    recipient, path = ring.own(), ring.state / FILE
+    path.write_text(f"mail: {CANARY}\nday_unencrypted: {clear}\n")
+    ring.sops("encrypt", "--age", recipient, "-i", str(path))
+    assert read(ring, "mail") == CANARY
 
 
 @pytest.mark.parametrize("place", ["id_ed25519", "id_rsa"])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any
+from unicodedata import is_normalized, normalize
 
 from pydantic import (
     AfterValidator,
@@ -129,6 +130,15 @@ def _zone(value: str) -> str:
 def _email(value: str) -> str:
     if not _EMAIL.fullmatch(value) or not is_name(value.rpartition("@")[2]):
         raise wrong(f"is no e-mail address{hidden(value)}", "write it like name@example.com")
+    return _one_spelling(value)
+
+
+def _one_spelling(value: str) -> str:
+    """Refuse a name that looks like another one: two accounts would be one to whoever reads (RFC 6532 section 3.1)."""
+    if invisible(value):
+        raise wrong(f"is no name{hidden(value)}", "take it out")
+    if not is_normalized("NFC", value):
+        raise wrong("holds a letter and its accent as two characters", f"write {normalize('NFC', value)}")
     return value
 
 
@@ -137,7 +147,7 @@ def _account_name(value: str) -> str:
         return _email(value)
     if not re.fullmatch(r"[^\s@/<>()\[\],;:\\\"]{1,64}", value):
         raise wrong("is no account's name", "write an e-mail address, or a plain name for an administrator without one")
-    return value
+    return _one_spelling(value)
 
 
 def _host(value: str) -> str:

@@ -59,7 +59,7 @@ def _service(service: str, snapshot: Snapshot, places: ComposeFiles) -> Iterator
         yield Problem(scope(service), summary, "set COMPOSE_PROFILES in the env file", scope=scope(service))
     elif snapshot.project.runs_programs(service):
         where = places.of(service) or "compose file"
-        summary = f"Compose would run a program of this machine for it (provider or models, {where})"
+        summary = f"Compose would run a program of this machine for it (provider, models or use_api_socket, {where})"
         hint = "take that out of the service: nothing that a compose file names is run here"
         yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
 

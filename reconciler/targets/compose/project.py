@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST = 1 << 20  # bytes of a file in which lines are looked for
+_PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
 _PLAIN = re.compile(r"\$\{[\w.:/@+~^$-]*(?:\{[\w.:/@+~^$-]*\})*[\w.:/@+~^$-]*\}")  # needs no quotes in a block of YAML
@@ -119,9 +120,12 @@ class Project:
         )
 
     def runs_programs(self, service: str) -> bool:
-        """Whether Compose runs a plugin on this machine when it brings the service up."""
+        """Whether Compose runs a program on this machine when it brings the service up: a plugin, by a name of its own.
+
+        With ``use_api_socket`` it is what keeps this machine's logins to registries, which the container is given.
+        """
         touched = (self.services.get(name) or {} for name in (service, *self.restarted_with(service)))
-        return self.models or any(settings.get("provider") or settings.get("models") for settings in touched)
+        return self.models or any(settings.get(key) for settings in touched for key in _PROGRAMS)
 
     def names_of(self, service: str) -> set[str]:
         """Return the names under which a service is reached inside its networks."""

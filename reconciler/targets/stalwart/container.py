@@ -131,7 +131,7 @@ class Docker:
             container = self._inspected(engine)
             for directory in _data_directories(container):
                 path = f"{directory}/etc/config.toml"
-                if (archive := engine.archive(self.name, path, 2 * _CONFIG_LIMIT)) is not None:
+                if (archive := engine.archive(container.id, path, 2 * _CONFIG_LIMIT)) is not None:
                     return container, _config_file(path, archive)
             return container, None
 
@@ -159,12 +159,13 @@ class Docker:
     def last_words(self) -> tuple[Container, str]:
         """Look at the container, and read its last lines, of an earlier start too. Raises `DockerUnreachable`."""
         with self._engine() as engine:
-            return self._inspected(engine), engine.log(self.name, _LAST)
+            container = self._inspected(engine)
+            return container, engine.log(container.id, _LAST)
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
         with self._engine() as engine:
-            engine.restart(self.name, _STOP)
+            engine.restart(engine.inspect(self.name)["Id"], _STOP)
 
     @contextlib.contextmanager
     def _engine(self) -> Iterator[Client]:

@@ -945,7 +945,7 @@ def test_a_project_name_that_is_no_secret_is_shown(world: World) -> None:
 
 
 @pytest.mark.parametrize("service", ["mana-notify", "mana-auth"])
-@pytest.mark.parametrize("entry", ["provider: {type: canary}", "models: [m]"])
+@pytest.mark.parametrize("entry", ["provider: {type: canary}", "models: [m]", "use_api_socket: true"])
 def test_t8_a_service_that_compose_runs_a_program_for_is_refused(world: World, entry: str, service: str) -> None:
     image = f"    image: {service}:local\n"
     world.edit(image, f"{image}    {entry}\n")
