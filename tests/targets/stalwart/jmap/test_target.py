@@ -610,9 +610,9 @@ def test_a_run_killed_between_storing_and_reloading_is_made_good(newer, newly_wa
         connection = sent(reveal)
         send = connection.send
 
-        def cut(method, path, body=None):
+        def cut(method, path, body=None, reads=False):
             body["methodCalls"] = [call for call in body["methodCalls"] if call[0] != "x:Action/set"]
-            send(method, path, body=body)
+            send(method, path, body=body, reads=reads)
             raise Killed
 
         connection.send = cut
