@@ -8,6 +8,7 @@ nor a secret's file has changed and nothing went wrong.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from reconciler.suspension import current
 
 _RENEWED = 3600.0  # seconds that a stack is kept at most: what providers answered, and which day it is, grows old
 _JITTER = 0.1  # of the interval: many who start at one time do not ask at one time
+_MOMENT = 5.0  # seconds: a fetch takes one, and who hangs is heard in a later cycle
 _FAR = 10.0  # seconds: who is asked less often than that is far away, and each question costs
 _HISTORY = 20  # applies that are kept at hand
 _LOSSES = timedelta(days=7)
@@ -58,6 +60,7 @@ class Loop:
     _contests: Contests = field(default_factory=Contests)
     _number: int = 0
     _newest: str = ""
+    _poll: _Poll | None = None
 
     # ------------------------------------------------------------------------------------------------------- for ever
     def run(self) -> None:
@@ -111,9 +114,19 @@ class Loop:
         """Take the newest revision, and remember by what name a newer one is told from it."""
         near = self.source.pause < _FAR
         name = self.source.newest() if near else ""
-        sourced = self.source.poll()
+        sourced = self._polled()
         self._newest = name if near else sourced.seen
         return sourced
+
+    def _polled(self) -> Sourced:
+        """Poll the source. Once there is a good revision, healing waits only a moment for one that hangs."""
+        former = self.board.state.source
+        if self._poll is None:
+            self._poll = _Poll(self.source)
+        if not self._poll.ended.wait(_MOMENT if former.revision is not None else None):
+            return former
+        ended, self._poll = self._poll, None
+        return ended.given or replace(former, problems=ended.problems)
 
     def _woken(self, cause: Cause, sourced: Sourced) -> None:
         """Let nothing wait that may be otherwise now: a person asks, a container was made anew, a revision came."""
@@ -203,6 +216,26 @@ class Loop:
             suspended=current(stack.settings.data, stack.name),
             healed=tuple(entries[-_HISTORY:]),
         )
+
+
+class _Poll:
+    """A poll that is under way in a thread of its own, which ends with the process."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.given: Sourced | None = None
+        self.problems: tuple[Problem, ...] = ()
+        self.ended = threading.Event()
+        threading.Thread(target=self._run, name="source", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.given = self._source.poll()
+        except Exception as error:  # noqa: BLE001 (what a source does not promise; the loop goes on)
+            summary = f"this is a bug: {type(error).__name__} while looking for revisions"
+            self.problems = (Problem("source", summary, "report it with the log"),)
+        finally:
+            self.ended.set()
 
 
 def _entries(stack: Stack) -> list[Entry]:

@@ -271,3 +271,28 @@ def test_a_loss_is_what_was_whole_before_and_a_new_server_is_none():
     found = losses([new, once, twice], "2026-11-19T00:00:00Z")
     assert [item.when for item in found] == [once.began, twice.began]
     assert [item.when for item in losses([new, once, twice], "2026-11-21T00:00:00Z")] == [twice.began]
+
+
+# --------------------------------------------------------------------------------------------------------------- source
+def test_a_source_that_hangs_does_not_keep_from_healing(watched, monkeypatch):
+    monkeypatch.setattr(loops, "_MOMENT", 0.05)
+    watched.cycle()
+    going, poll = threading.Event(), watched.source.poll
+    watched.source.poll = lambda: going.wait(10) and poll()
+    watched.world.alter(MAIL, content="198.51.100.7")
+    watched.cycle()
+    assert content(watched.world) == "192.0.2.1"
+    watched.revise(DIRECTORY.replace("192.0.2.1", "192.0.2.2"))
+    going.set()
+    watched.loop._poll.ended.wait(10)
+    watched.cycle()
+    assert content(watched.world) == "192.0.2.2"
+
+
+def test_a_source_that_breaks_its_promise_costs_a_cycle_and_not_the_loop(watched):
+    watched.cycle()
+    watched.source.poll = lambda: 1 / 0
+    watched.world.alter(MAIL, content="198.51.100.7")
+    state = watched.cycle()
+    assert "ZeroDivisionError" in state.source.problems[0].summary
+    assert content(watched.world) == "192.0.2.1"
