@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -442,6 +443,18 @@ def test_history(run: Any, place: Any) -> None:
     assert "no such apply" in missing.stderr
     place.write("nonsense: 1", "bad.yaml")
     assert run("history").stdout.splitlines() == listed, "history does not need a valid directory"
+
+
+def test_history_names_the_directory_where_two_of_one_stack_share_it(run: Any, place: Any) -> None:
+    applied(run)
+    shutil.copytree(place.state, place.root / "copy")
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    copy = ("--state", str(place.root / "copy"), "--data", str(place.data))
+    assert run("apply", "--yes", *copy).exit_code == 0
+    assert [line.split()[-1] for line in run("history").stdout.splitlines()] == ["../copy", f"../{place.state.name}"]
+    assert "of       ../copy" in run("history", run("history").stdout.split()[0]).stdout
+    mine, theirs = (json.loads(run("status", "--output", "json", *of).stdout)["last_apply"] for of in ((), copy))
+    assert (mine["directory"], theirs["directory"]) == (f"../{place.state.name}", "../copy")
 
 
 def test_a_journal_of_a_newer_version_is_refused_politely(run: Any, place: Any) -> None:
