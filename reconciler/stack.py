@@ -322,8 +322,20 @@ class Stack:
         """The hosts that secrets of the directory go to."""
         settings = self.settings
         named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
-        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host}
-        return receivers(self.spec, self.chosen, named, settings.routes)
+        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host or self._context_host()}
+        services = self.secrets.key_services(ref for _, ref in references(self.spec))
+        return receivers(self.spec, self.chosen, named, settings.routes, services)
+
+    def _context_host(self) -> str | None:
+        """Return where Docker's context has the engine; None where none is asked, or the context is not there."""
+        if "compose" not in self.chosen:
+            return None
+        from reconciler.docker import context_host
+
+        try:
+            return context_host("compose")
+        except ReconcilerError:  # the target says so
+            return None
 
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
