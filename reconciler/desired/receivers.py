@@ -33,8 +33,8 @@ def receivers(
     Who is told by the daemon stands there, too: which service it is, the reference alone does not say.
 
     ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo`` and
-    ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of key services that
-    are asked to decrypt what references lead to.
+    ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of key services
+    that are asked to decrypt what references lead to.
     """
     sources = {"stalwart": _to_stalwart, "cloudflare": _to_cloudflare, "compose": _to_compose}
     found: dict[str, set[SecretRef]] = defaultdict(set)
