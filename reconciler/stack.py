@@ -451,6 +451,7 @@ def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
         allow_deletes=allow_deletes,
         prune=spec.policy.prune.dns == "owned",
         administrator=_administrator(spec, server.username) if server else "",
+        username=server.username if server else "",
         passwords=tuple(resolve(spec, item) for item in server.password) if server else (),
         door=(reached.scheme, reached.port) if reached else None,
     )
