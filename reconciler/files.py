@@ -90,6 +90,14 @@ def recall(path: Path, parse: Callable[[Any], T]) -> tuple[T | None, str]:
         return None, "is damaged"
 
 
+def plain(path: Path) -> Path:
+    """Return a path without ``..`` where it still leads to the same place: ``..`` may come behind a link."""
+    if ".." not in path.parts:
+        return path
+    short = Path(os.path.normpath(path))
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
+
+
 def is_of_kernel(path: Path) -> bool:
     """Whether a path leads to no file but to what the kernel tells of processes, such as their environment."""
     try:

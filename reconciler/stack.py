@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import git
+from reconciler import files, git
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -387,10 +387,11 @@ class Stack:
         target, settings = self.spec.targets.compose, self.settings
         if target is None:
             raise AssertionError
-        file = self.directory.path / target.file
+        file = files.plain(self.directory.path / target.file)
+        env_file = files.plain(self.directory.path / target.env_file) if target.env_file else file.parent / ".env"
         return Compose(
             file=file,
-            env_file=self.directory.path / target.env_file if target.env_file else file.parent / ".env",
+            env_file=env_file,
             project=target.project,
             stack=self.name,
             program=settings.compose,
