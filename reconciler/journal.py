@@ -194,9 +194,7 @@ def who(environ: Mapping[str, str]) -> str:
 def _append(path: Path, content: bytes) -> None:
     """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
     files.make_private(path.parent)
-    # O_NONBLOCK and the check: a pipe in its place must not hang us; O_NOFOLLOW: nor a link write elsewhere.
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(22, "not a regular file")
