@@ -148,7 +148,7 @@ class Stack:
     @property
     def journal(self) -> Journal:
         """What was applied to it from here."""
-        return Journal(self.data, self.name, self.directory.path)
+        return Journal(self.data, self.name, self.settings.state)
 
     def lease(self, command: str = "", wait: float = 0.0) -> Lease:
         """Return the right to write to it, to be entered; ``command`` tells others what holds it.

@@ -77,6 +77,18 @@ def test_a_directory_that_moved_with_its_data_directory_keeps_its_past(tmp_path)
     assert len(moved.journal.entries()) == 1
 
 
+def test_a_revision_in_a_folder_of_its_own_is_the_same_directory(tmp_path):
+    """Where revisions come from a branch, the files of each lie elsewhere."""
+    settings = Settings.read({}, tmp_path / "state", tmp_path / "data")
+    for revision in ("one", "two"):
+        (tmp_path / revision).mkdir()
+        (tmp_path / revision / "reconciler.yaml").write_text(DIRECTORY)
+        made = Connected(load(tmp_path / revision), settings)
+        made.world = World()
+        applied(made)
+    assert len(made.journal.entries()) == 2
+
+
 def test_t12_a_data_directory_out_of_a_commit_is_refused_whoever_makes_the_stack(tmp_path):
     data = tmp_path / ".reconciler"
     data.mkdir()
