@@ -71,7 +71,7 @@ class Client:
         self, host: str | None, scope: str, timeout: int = _TIMEOUT, memory: EngineMemory | None = None
     ) -> None:
         self.scope, self._memory = scope, memory
-        self.host = (host or _context_host(scope)).replace("http+unix://", "unix://")
+        self.host = (host or context_host(scope)).replace("http+unix://", "unix://")
         self.address = self._parsed()
         self._bounds = Bounds(_LARGEST, timeout)
         self._client: docker.APIClient | None = None
@@ -438,7 +438,7 @@ def _end(programs: list[subprocess.Popen[bytes]]) -> None:
     programs.clear()
 
 
-def _context_host(scope: str) -> str:
+def context_host(scope: str) -> str:
     """Return the host of Docker's current context (Colima has one), as the docker program chooses it.
 
     The package does not know DOCKER_CONTEXT, and without a configuration it would look for contexts in the folder that

@@ -69,10 +69,18 @@ def _regular(path: Path, limit: int) -> bytes | None:
         return file.read(limit + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
+def open_own(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Open a file of a folder of ours: no pipe in its place holds us up, no link leads elsewhere, no child inherits it.
+
+    One that is made is for its owner only. Returns a descriptor; raises OSError.
+    """
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
 def read_own(path: Path) -> bytes:
     """Read a file of a folder of ours, whatever has been put in its place. Raises OSError."""
     check_own(path.parent)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = open_own(path)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -95,6 +103,14 @@ def recall(path: Path, parse: Callable[[Any], T]) -> tuple[T | None, str]:
         return None, f"can't be read: {error.strerror or type(error).__name__}"
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None, "is damaged"
+
+
+def plain(path: Path) -> Path:
+    """Return a path without ``..`` where it still leads to the same place: ``..`` may come behind a link."""
+    if ".." not in path.parts:
+        return path
+    short = Path(os.path.normpath(path))
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def is_of_kernel(path: Path) -> bool:
@@ -273,7 +289,7 @@ def _named(path: Path, content: bytes, scratch: Path | None = None) -> Iterator[
 def _taken(name: Path) -> int:
     """Open a file of ours that nobody else writes, new or left behind."""
     while True:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        descriptor = open_own(name, os.O_RDWR | os.O_CREAT)
         try:
             lock(descriptor, _PATIENCE)
             if has_name(descriptor, name):
@@ -300,7 +316,7 @@ def sweep(folder: Path) -> None:
         return
     for name in begun:
         with contextlib.suppress(OSError):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = open_own(name)
             try:
                 lock(descriptor)
                 if has_name(descriptor, name):

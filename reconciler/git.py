@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from reconciler import files
+from reconciler.problem import Problem, Refused
 from reconciler.process import GIT, CannotRun, Child
 
 _SHOWN = 12  # characters of a commit
@@ -55,6 +56,15 @@ def leaving(path: Path) -> Path | None:
             if not real.is_relative_to(top) or ".git" in real.relative_to(top).parts:
                 return link
     return None
+
+
+def refuse_leaving(path: Path) -> None:
+    """Raise `Refused` where a link of a checkout leads out of it: whoever opens a pull request could choose where."""
+    if (link := leaving(path)) is not None:
+        there = os.path.realpath(link)
+        summary = f"is a link that leads out of its checkout, to {there}: a commit may have put it there"
+        hint = "name the place itself with --state and --data, or take the link away"
+        raise Refused(Problem(str(link), summary, hint))
 
 
 def ignores(path: Path, environ: Mapping[str, str]) -> bool | None:

@@ -46,13 +46,15 @@ class Entry:
     """One apply. ``ended`` is None, and ``result`` empty, where it was killed before it could say how it went.
 
     ``result`` is ``done``, ``partial``, ``failed`` or ``stopped``; ``whole`` says that observing again found nothing
-    left to do in ``targets``. Times are UTC in ISO 8601.
+    left to do in ``targets``. Times are UTC in ISO 8601. ``directory`` is the one that was applied, as seen from the
+    data directory: empty where an older reconciler wrote it down.
     """
 
     id: str
     stack: str
     began: str
     who: str
+    directory: str = ""
     revision: str = ""
     desired_hash: str = ""
     fingerprint: str = ""
@@ -68,12 +70,14 @@ class Entry:
 class Journal:
     """The journal of one stack in a data directory, which several stacks may share; of all where ``stack`` is None.
 
-    ``problem`` warns, once it was read, of what is lost of it.
+    Two directories may say that they are one stack. With ``state``, the directory of YAML, the other one's applies are
+    none of this journal. ``problem`` warns, once it was read, of what is lost of it.
     """
 
-    def __init__(self, data: Path, stack: str | None) -> None:
+    def __init__(self, data: Path, stack: str | None, state: Path | None = None) -> None:
         self.path = data / FILE
         self.stack = stack
+        self.directory = "" if state is None else os.path.relpath(state.resolve(), data.resolve())
         self.problem: Problem | None = None
         self._began: dict[str, float] = {}
 
@@ -81,7 +85,8 @@ class Journal:
         """Note that an apply begins. Returns a warning where that could not be written."""
         self._began[entry.id] = time.monotonic()  # a clock that is set meanwhile changes no duration
         names = ("id", "stack", "began", "who", "revision", "desired_hash", "fingerprint", "targets", "lost")
-        return self._append({"event": "began"} | {name: getattr(entry, name) for name in names})
+        facts = {name: getattr(entry, name) for name in names}
+        return self._append({"event": "began", **facts, "directory": self.directory})
 
     def end(self, entry: Entry, result: str, written: Sequence[Written], *, whole: bool) -> Problem | None:
         """Note how an apply ended. Returns a warning where that could not be written."""
@@ -92,7 +97,7 @@ class Journal:
         return self._append({"event": _WRITTEN, **common, "written": rows}, {"event": "ended", **common, **ended})
 
     def entries(self) -> list[Entry]:
-        """Return this stack's applies, oldest first. A damaged line is left out, and is a ``problem``.
+        """Return its applies, oldest first. A damaged line is left out, and is a ``problem``.
 
         Raises ReconcilerError where the file can't be read, or a newer reconciler wrote it.
         """
@@ -122,7 +127,7 @@ class Journal:
             if line.get("v", 0) > VERSION:
                 summary = f"a newer reconciler wrote this journal (format {line['v']}, this version reads {VERSION})"
                 raise ReconcilerError(Problem(str(self.path), summary, "use that version, or move the file away"))
-            known = bool(line) and (self.stack not in (None, line.get("stack")) or _take(found, line))
+            known = bool(line) and (self._is_anothers(line) or _take(found, line))
             if not known and raw and not raw.startswith(_BEGUN):  # one that is torn was written when we were killed
                 damaged = damaged or number
         if damaged:
@@ -130,6 +135,11 @@ class Journal:
             hint = "move the file away to begin a new one"
             self.problem = Problem(str(self.path), summary, hint, Severity.WARNING)
         return list(found.values())
+
+    def _is_anothers(self, line: Mapping[str, Any]) -> bool:
+        """Whether a line is another stack's, or begins an apply of another directory; an old one names none."""
+        mine = line.get("directory") or self.directory
+        return self.stack not in (None, line.get("stack")) or (bool(self.directory) and mine != self.directory)
 
     def _lines(self) -> Sequence[str]:
         try:
@@ -184,9 +194,7 @@ def who(environ: Mapping[str, str]) -> str:
 def _append(path: Path, content: bytes) -> None:
     """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
     files.make_private(path.parent)
-    # O_NONBLOCK and the check: a pipe in its place must not hang us; O_NOFOLLOW: nor a link write elsewhere.
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(22, "not a regular file")

@@ -333,7 +333,7 @@ class Lease:
         """Read the file that has the name now, and tell whether somebody holds its lock."""
         try:
             files.check_own(self.path.parent)
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = files.open_own(self.path)
         except OSError:
             return Holder(), False
         try:
@@ -348,15 +348,14 @@ class Lease:
 
 def _open(path: Path) -> int:
     """Open the lock's file, making it where it is missing. Raises OSError."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a child (docker compose) must not inherit the lock
     try:
         files.make_private(path.parent)
-        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+        return files.open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
         try:
-            return os.open(path, os.O_RDONLY | flags)  # flock needs no right to write
+            return files.open_own(path)  # flock needs no right to write
         except FileNotFoundError:
             raise error from None
 

@@ -73,8 +73,9 @@ class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
-    ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``compared`` is
-    everything that was looked at: its address, what is desired, and what is live.
+    ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``last_whole`` is when
+    a system that is ``lost`` was last as it should be, as far as that is known: without it, it may as well be new.
+    ``compared`` is everything that was looked at: its address, what is desired, and what is live.
     """
 
     stack: str
@@ -84,6 +85,7 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     unread: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
+    last_whole: str = ""
     head: tuple[str, ...] = ()
     unchanged: int = 0
     owned: Mapping[str, int] = field(default_factory=dict)  # scope → how many live resources bear our mark

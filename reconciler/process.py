@@ -2,7 +2,8 @@
 
 No child has our whole environment, a descriptor of ours, a terminal to ask on, or a folder that we happen to be in. It
 dies with us, however we die: a shell that waits at the end of a pipe then ends what is still at work, and what that
-started. What a child says may hold secrets: no error here repeats it.
+started; and no program begins before that shell knows of it. What a child says may hold secrets: no error here repeats
+it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ MOST = 64 << 20  # bytes of output; the largest project's `config` has one
 MEMORY = 1 << 30  # bytes of data a program may have, on Linux; the largest project's `config` takes a tenth
 _CHUNK = 1 << 16
 _LOOK = 0.1  # seconds between two looks at whether a child that says nothing has ended
+
+# A child waits at its standard input for a word, which nobody but us can give, and becomes the program then.
+_START = "read -r _ || exit 125; exec"
+_NOT_RUN = (126, 127)  # how a shell ends that can't become a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,8 @@ class Child:
             raise CannotRun(f"did not end within {self._limit:.0f} seconds") from None
         finally:
             forget(process)
+        if process.returncode in _NOT_RUN:
+            raise CannotRun("can't be run")
         return Ended(process.returncode, bytes(found["out"]), bytes(found["err"]))
 
     def _exchange(self, found: dict[str, bytearray]) -> None:
@@ -287,15 +294,16 @@ def spawn(
 
     With ``end`` that descriptor is its input and output, and what it complains of is printed.
 
-    `forget` it once it has ended. Raises `CannotRun`.
+    `forget` it once it has ended. Raises `CannotRun`; a file that is no program ends with a status of `_NOT_RUN`.
     """
     program = shutil.which(command[0], path=search_path(environ))
     if program is None:
         raise CannotRun("is not installed, or not on PATH", missing=True)
+    its_input = "<&1" if end is not None else "" if fed else "</dev/null"
     try:
         process = subprocess.Popen(
-            [str(Path(program).absolute()), *command[1:]],
-            stdin=end if end is not None else subprocess.PIPE if fed else subprocess.DEVNULL,
+            ["/bin/sh", "-c", f'{_START} "$@" {its_input}', "sh", str(Path(program).absolute()), *command[1:]],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if end is None else end,
             stderr=None if end is not None else subprocess.PIPE,
             cwd=folder,
@@ -306,7 +314,20 @@ def spawn(
         raise CannotRun(f"can't be run: {os.strerror(error.errno or 0)}") from None
     _WATCHER.tell("+", process.pid)
     _bound(process.pid, kind.largest)
+    _begin(process, fed=fed and end is None)
     return process
+
+
+def _begin(process: subprocess.Popen[bytes], *, fed: bool) -> None:
+    """Give a child the word; what else is written to it is the program's."""
+    word = process.stdin
+    if word is None:
+        raise AssertionError
+    with contextlib.suppress(BrokenPipeError):  # it was ended from outside
+        os.write(word.fileno(), b"\n")
+    if not fed:
+        word.close()
+        process.stdin = None
 
 
 def _bound(pid: int, largest: int) -> None:

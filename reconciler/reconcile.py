@@ -9,11 +9,12 @@ from reconciler import guards
 from reconciler.address import Address
 from reconciler.desired.load import declaration
 from reconciler.guards.evidence import Evidence
+from reconciler.journal import Journal
 from reconciler.plan import Plan, addresses, diff, phases
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
 from reconciler.stack import Stack
-from reconciler.target import Change, Outcome, Status, Stopped
+from reconciler.target import Change, Outcome, Reason, Status, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     )
     log, digest = stack.journal, stack.directory.digest
     last = log.last_whole()
+    plan = _with_losses(plan, log)
     damage = (log.problem,) if log.problem else ()
     problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
     unchanged = last is not None and last.desired_hash == digest
@@ -64,6 +66,17 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
         receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )
+
+
+def _with_losses(plan: Plan, log: Journal) -> Plan:
+    """Tell lost systems from new ones: what was never whole, as far as the journal knows, has lost nothing."""
+    known = {target: entry.began for target in sorted(plan.lost) if (entry := log.last_whole(target))}
+    new = plan.lost - known.keys()
+    changes = (
+        replace(item, reason=Reason.MISSING) if item.reason is Reason.LOST and item.target in new else item
+        for item in plan.changes
+    )
+    return replace(plan, changes=tuple(changes), last_whole=next(iter(known.values()), "")) if plan.lost else plan
 
 
 def narrow(plan: Plan, only: Sequence[str]) -> Plan:

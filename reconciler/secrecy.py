@@ -39,12 +39,10 @@ class Withheld:
 
 
 # ------------------------------------------------------------------------------------------------------ a live value
-_SWITCH = re.compile(r"true|false|yes|no|on|off", re.IGNORECASE)
-_MEASURE = re.compile(
-    r"\d{1,12}(\.\d{1,6})?\s?([smhd]|ms|[kmgt]i?b?)(\s?/\s?\d{1,6}\s?[smhd]?)?|\d{1,9}\s?/\s?\d{0,6}[smhd]",
-    re.IGNORECASE,
-)
-_COUNTED = re.compile(
+# Patterns are texts, which `re` compiles at their first use and keeps: most runs look at no live text.
+_SWITCHES = frozenset({"true", "false", "yes", "no", "on", "off"})
+_MEASURE = r"\d{1,12}(\.\d{1,6})?\s?([smhd]|ms|[kmgt]i?b?)(\s?/\s?\d{1,6}\s?[smhd]?)?|\d{1,9}\s?/\s?\d{0,6}[smhd]"
+_COUNTED = (
     r"(^|[.-])(attempts|capacity|count|depth|errors|hops|interval|length|limit|max|min|offset|port|priority|retries|score"
     r"|size|threads|threshold|timeout|ttl|weight|workers)(\.\d+)?$"
 )
@@ -77,7 +75,7 @@ def disclosed(value: Any, desired: Any = None, harmless: Callable[[str], bool] =
 
 def is_switch(text: str) -> bool:
     """Whether a text is on or off in any of the usual words."""
-    return _SWITCH.fullmatch(text) is not None
+    return text.lower() in _SWITCHES
 
 
 def is_measure(key: str, text: str) -> bool:
@@ -86,16 +84,16 @@ def is_measure(key: str, text: str) -> bool:
     A bare number may as well be a password; it is an amount under a key that says so.
     """
     if text.isdigit():
-        return _COUNTED.search(key) is not None
+        return re.search(_COUNTED, key) is not None
     try:
         ip_network(text, strict=False)
     except ValueError:
-        return _MEASURE.fullmatch(text) is not None
+        return re.fullmatch(_MEASURE, text, re.IGNORECASE) is not None
     return True
 
 
 # ------------------------------------------------------------------------------------------- by name, and by its form
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
 _SECRET_WORDS = frozenset(
     (
         *("apikey", "authorization", "bearer", "cred", "credential", "credentials", "creds", "jwt", "otp"),
@@ -120,7 +118,6 @@ _ASIDE = frozenset(  # of a secret, and no secret
     )
 )
 _PLAIN_WORDS = frozenset({"none", "null", "plain", "login", "cram-md5", "xoauth2", "starttls", "tls", "ssl", "auto"})
-# Texts, which `re` compiles at their first use and keeps: most runs look at no live text.
 _MARKED = (
     r"PRIVATE KEY|AGE-SECRET-KEY-|^\$[\w-]+\$|^\{[\w.-]+\}\S|^_[./0-9A-Za-z]{19}$|\b(basic|bearer|token) +\S"
     r"|(authorization|cookie|api[-_]?key|token|secret|passw(or)?d|passphrase|pwd)['\"]? *[:=] *['\"]?\w"
@@ -129,7 +126,7 @@ _MARKED = (
     r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
 _URL_WITH_ONE = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://([^\s/?#]{0,2000}@|[^\s?#]{0,2000}\?[^\s#]{0,2000}=)"
-_RUN = re.compile(r"[A-Za-z0-9+=]{10,}")
+_RUN = r"[A-Za-z0-9+=]{10,}"
 _LONGEST = 32  # characters of a run that may be one word
 _AT_RANDOM = 3.5, 3.0  # characters from one change of letters, digits and capitals to the next: with digits, without
 
@@ -140,7 +137,7 @@ def is_secret_name(name: str) -> bool:
     Of a name with dots the last part decides that is no number.
     """
     last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "")
-    words = [word.lower() for word in _WORD.findall(last) if not word.isdigit() and word != "v"]
+    words = [word.lower() for word in re.findall(_WORD, last) if not word.isdigit() and word != "v"]
     counted = words == ["key"] and "." in name  # what a rate limit goes by
     if not words or words[-1] in _ASIDE or words[-2:] == ["public", "key"] or counted:
         return False
@@ -154,11 +151,11 @@ def is_secret_form(text: str) -> bool:
     digits at random.
     """
     marked = re.search(_MARKED, text, re.IGNORECASE) or re.search(_URL_WITH_ONE, text, re.IGNORECASE)
-    return marked is not None or any(map(_is_random, _RUN.findall(text)))
+    return marked is not None or any(map(_is_random, re.findall(_RUN, text)))
 
 
 def _is_random(run: str) -> bool:
-    parts, has_digits = _WORD.findall(run), any(map(str.isdigit, run))
+    parts, has_digits = re.findall(_WORD, run), any(map(str.isdigit, run))
     most = _AT_RANDOM[0] if has_digits else _AT_RANDOM[1]
     return len(run) >= _LONGEST or (len(parts) > 3 and len(run) / len(parts) < most)  # noqa: PLR2004 (IPv4, Base64)
 
@@ -170,9 +167,9 @@ def looks_secret(name: str, text: str) -> bool:
     return is_secret_name(name) or is_secret_form(text)
 
 
-_QUOTED = re.compile(r"\"[^\"\n]*\"?|(?<!\w)'[^'\n]*'?|`[^`\n]*`?")
+_QUOTED = r"\"[^\"\n]*\"?|(?<!\w)'[^'\n]*'?|`[^`\n]*`?"
 
 
 def without_values(text: str, names: Container[str] = ()) -> str:
     """Return what a program or server says without what it quotes, unless that is one of the known ``names``."""
-    return _QUOTED.sub(lambda found: found[0] if found[0].strip("\"'`") in names else '"…"', text)
+    return re.sub(_QUOTED, lambda found: found[0] if found[0].strip("\"'`") in names else '"…"', text)

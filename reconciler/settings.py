@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler import url
-from reconciler.problem import Problem, ReconcilerError
+from reconciler.problem import Problem, ReconcilerError, Refused
 
 TARGETS = ("stalwart", "cloudflare", "compose")
 
@@ -34,8 +34,9 @@ class Settings:
     """Where things are, from the command line and the environment.
 
     ``environ`` is the whole environment, which secrets come from; ``state`` the directory of YAML; ``data`` where the
-    journal and the lease are. ``routes`` says where a mail server is reached from here for the proof of credentials
-    (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the host's.
+    journal and the lease are, which `own_data` judges. ``routes`` says where a mail server is reached from here for the
+    proof of credentials (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the
+    host's.
     ``nameservers`` (``HOST[:PORT] ...``) are asked in place of a zone's authoritative ones; ``today`` counts as today.
     ``overrides`` names the variables that hold in place of what the directory or the command's default says.
     """
@@ -74,6 +75,19 @@ class Settings:
             routes=dict(_route(item) for item in environ.get("RECONCILER_ROUTES", "").split()),
             overrides=overrides,
         )
+
+    def own_data(self) -> Path:
+        """Return the data directory, in which everything is believed.
+
+        Raises `Refused` where git has a file of it: whoever opens a pull request made that.
+        """
+        from reconciler import git
+
+        if (file := git.tracked(self.data, self.environ)) is not None:
+            summary = f"holds {file}, which git tracks: a commit may have put there what is no knowledge of ours"
+            hint = "take its files out of git (`git rm -r --cached`), remove it, or name another directory with --data"
+            raise Refused(Problem(str(self.data), summary, hint))
+        return self.data
 
     def shown(self, targets: Sequence[str]) -> tuple[str, ...]:
         """Name the variables that override the directory for these targets, on one line. None holds a secret."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import git
+from reconciler import files, git
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -74,7 +74,7 @@ class Choice:
         lists = {name: options.get(name, []) for name in ("targets", "only", "adopt")}
         allowed, checked = options.get("allow_deletes"), options.get("check_passwords", False)
         strings = all(isinstance(items, list) and all(isinstance(it, str) for it in items) for items in lists.values())
-        number = allowed is None or (isinstance(allowed, int) and not isinstance(allowed, bool))
+        number = allowed is None or (isinstance(allowed, int) and not isinstance(allowed, bool) and allowed >= 0)
         if not (strings and number and isinstance(checked, bool)):
             raise ValueError("options")
         named = {name: tuple(items) for name, items in lists.items()}
@@ -91,7 +91,7 @@ class Stack:
     Nothing is connected and no secret is read before they are needed; what was derived from secrets and what providers
     answered is remembered as long as the object lives. ``chosen`` names the targets that take part, ``policy`` is how
     far a plan may go. ``progress`` hears what is waited for, ``unexpected`` of exceptions that should not be. Making
-    one raises `ReconcilerError` for a target that is not declared.
+    one raises `ReconcilerError` for a target that is not declared, and `Refused` for a data directory out of a commit.
 
     Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
     that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git.
@@ -112,12 +112,13 @@ class Stack:
         self.progress, self.unexpected = progress, unexpected
         self.spec, self.name = directory.spec, directory.spec.stack
         self.chosen = _chosen(self.spec, choice.targets)
+        self.data = settings.own_data()
         self.policy = _policy(self.spec, choice.allow_deletes, settings.stalwart_url)
         named = {ref: path for path, ref in references(self.spec)}
         place = functools.partial(_place, directory, named)
         self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
-        self.refusals = Refusals(settings.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
+        self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = {}
         self._given = revision
         self._engine = EngineMemory() if unattended else None
@@ -147,14 +148,14 @@ class Stack:
     @property
     def journal(self) -> Journal:
         """What was applied to it from here."""
-        return Journal(self.settings.data, self.name)
+        return Journal(self.data, self.name, self.settings.state)
 
     def lease(self, command: str = "", wait: float = 0.0) -> Lease:
         """Return the right to write to it, to be entered; ``command`` tells others what holds it.
 
         ``wait`` is how many seconds to wait for another holder, who is told as progress.
         """
-        return Lease(self.settings.data, self.name, command, wait, self.progress)
+        return Lease(self.data, self.name, command, wait, self.progress)
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
@@ -321,8 +322,20 @@ class Stack:
         """The hosts that secrets of the directory go to."""
         settings = self.settings
         named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
-        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host}
-        return receivers(self.spec, self.chosen, named, settings.routes)
+        named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host or self._context_host()}
+        services = self.secrets.key_services(ref for _, ref in references(self.spec))
+        return receivers(self.spec, self.chosen, named, settings.routes, services)
+
+    def _context_host(self) -> str | None:
+        """Return where Docker's context has the engine; None where none is asked, or the context is not there."""
+        if "compose" not in self.chosen:
+            return None
+        from reconciler.docker import context_host
+
+        try:
+            return context_host("compose")
+        except ReconcilerError:  # the target says so
+            return None
 
     # ---------------------------------------------------------------------------------------------------- targets
     def _stalwart(self) -> Target:
@@ -343,12 +356,12 @@ class Stack:
             allow_plain_http=target.allow_plain_http,
             docker_host=settings.docker_host,
             setup=_setup(self.spec),
-            kept=settings.data / f"{ADMINISTRATOR}-{self.name}.json",
+            kept=self.data / f"{ADMINISTRATOR}-{self.name}.json",
             hide=self.secrets.hide,
-            checks=PasswordChecks(settings.data / FILE, url, timedelta(0) if due is True else due or None),
-            pending=settings.data / f"{PENDING}-{self.name}.json",
+            checks=PasswordChecks(self.data / FILE, url, timedelta(0) if due is True else due or None),
+            pending=self.data / f"{PENDING}-{self.name}.json",
             release=target.release,
-            recognised=settings.data / f"{RELEASE}-{self.name}.json",
+            recognised=self.data / f"{RELEASE}-{self.name}.json",
             refusals=self.refusals,
             engine=self._engine,
             chosen_outside=settings.stalwart_url is not None,
@@ -375,10 +388,11 @@ class Stack:
         target, settings = self.spec.targets.compose, self.settings
         if target is None:
             raise AssertionError
-        file = self.directory.path / target.file
+        file = files.plain(self.directory.path / target.file)
+        env_file = files.plain(self.directory.path / target.env_file) if target.env_file else file.parent / ".env"
         return Compose(
             file=file,
-            env_file=self.directory.path / target.env_file if target.env_file else file.parent / ".env",
+            env_file=env_file,
             project=target.project,
             stack=self.name,
             program=settings.compose,
@@ -439,6 +453,7 @@ def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
         allow_deletes=allow_deletes,
         prune=spec.policy.prune.dns == "owned",
         administrator=_administrator(spec, server.username) if server else "",
+        username=server.username if server else "",
         passwords=tuple(resolve(spec, item) for item in server.password) if server else (),
         door=(reached.scheme, reached.port) if reached else None,
     )

@@ -171,3 +171,12 @@ def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path) -> None:
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_a_path_loses_its_detours_where_it_leads_to_the_same_place(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/away")
+    assert files.plain(tmp_path / "state/../secrets/a") == tmp_path / "secrets/a"
+    assert files.plain(tmp_path / "link/../a") == tmp_path / "link/../a"
+    assert files.plain(Path("state/../a")) == Path("a")

@@ -60,6 +60,18 @@ def test_several_stacks_share_it(tmp_path: Path) -> None:
     assert [entry.stack for entry in Journal(tmp_path, None).entries()] == ["mana", "other"]
 
 
+def test_two_directories_of_one_stack_are_told_apart(tmp_path: Path) -> None:
+    ours, theirs = (Journal(tmp_path, "mana", tmp_path / name) for name in ("ours", "theirs"))
+    old = apply(Journal(tmp_path, "mana"))  # as it was written before a directory was noted
+    first, second = apply(ours), apply(theirs)
+    assert [entry.id for entry in ours.entries()] == [old.id, first.id]
+    assert ours.entries()[1].written == (DONE,)
+    assert getattr(theirs.last_whole(), "id", None) == second.id
+    every = Journal(tmp_path, "mana").entries()
+    assert [entry.directory for entry in every] == ["", "ours", "theirs"]
+    assert ours.problem is None
+
+
 def test_last_whole_is_the_last_that_left_nothing_to_do(tmp_path: Path) -> None:
     of = Journal(tmp_path, "mana")
     assert of.last_whole() is None

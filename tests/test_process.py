@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,62 @@ def test_t13_children_and_theirs_die_with_us_however_we_die(tmp_path: Path, numb
         assert all(map(alive, children))
         parent.send_signal(number)
     wait_for(lambda: not any(map(alive, children)))
+
+
+IN_THE_GAP = """
+import os, signal, socket, sys
+from reconciler import process
+
+def die_before_it_is_told(sign, pid):
+    print(pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+ours, theirs = socket.socketpair()
+options = {"fed": {"fed": True}, "not fed": {"fed": False}, "socket": {"end": theirs.fileno()}}[sys.argv[1]]
+process._WATCHER.tell = die_before_it_is_told
+process.spawn(process.SSH, ["sh", "-c", 'echo >"$0"; sleep 300', sys.argv[2]], os.environ, **options)
+"""
+
+
+@pytest.mark.parametrize("options", ["fed", "not fed", "socket"])
+def test_t13_no_program_begins_that_is_not_watched(tmp_path: Path, options: str) -> None:
+    """We are killed after the child was made, and before whoever would end it knows of it."""
+    command = [sys.executable, "-c", IN_THE_GAP, options, str(tmp_path / "began")]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    wait_for(lambda: not alive(int(ended.stdout)))
+    assert not (tmp_path / "began").exists()
+
+
+def test_a_program_gets_its_arguments_and_input_as_they_are() -> None:
+    odd = ["", " ", "-n", "$HOME", '"; exit 9; "', "<&1", "*", "a\nb", "\\n", "é"]
+    assert process.run(SSH, ["printf", "%s|", *odd], ENVIRON).output == "|".join([*odd, ""])
+    for given in ("\n", "\nx", "go\n\n", "no line end"):
+        assert process.run(SSH, ["cat"], ENVIRON, given=given).output == given
+    assert sh("cat; echo out; echo err >&2; exit 7") == Ended(7, b"out\n", b"err\n")
+
+
+def test_a_socket_is_the_input_and_the_output_of_a_program() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        child = process.spawn(SSH, ["cat"], ENVIRON, end=theirs.fileno())
+    with ours:
+        ours.sendall(b"said")
+        ours.shutdown(socket.SHUT_WR)
+        with ours.makefile("rb") as answer:
+            assert answer.read() == b"said"
+    assert child.wait(10) == 0
+    process.forget(child)
+
+
+def test_what_is_no_program_is_told(tmp_path: Path) -> None:
+    (tmp_path / "no-program").write_text("#!/nowhere/at-all\n")
+    (tmp_path / "no-program").chmod(0o755)
+    with pytest.raises(CannotRun, match="can't be run") as caught:
+        process.run(SSH, ["no-program"], {"PATH": str(tmp_path)})
+    assert not caught.value.missing
+    with pytest.raises(CannotRun, match="can't be run: No such file"):
+        process.run(SSH, ["true"], ENVIRON, tmp_path / "nowhere")
 
 
 def test_t13_a_child_that_has_ended_is_forgotten(tmp_path: Path) -> None:

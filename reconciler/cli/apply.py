@@ -61,7 +61,7 @@ def _tell_suspension(session: Session, stack: Stack) -> None:
     from reconciler.report import values
     from reconciler.suspension import current
 
-    if (said := current(session.data, stack.name)) is not None:
+    if (said := current(stack.data, stack.name)) is not None:
         session.console.note(values.escape(f"{stack.name} is {said}. That stops the daemon, not this apply."))
 
 
@@ -150,7 +150,6 @@ class _Report:
 
     def __init__(self, session: Session, plan: Plan, choice: Choice) -> None:
         self.session, self.plan, self.choice = session, plan, choice
-        self.restored = bool(session.last_whole(plan))  # asked before this apply makes it whole again
         self.outcomes: list[Outcome] = []
         self._seconds: list[float] = []
         self._since = time.monotonic()
@@ -193,9 +192,7 @@ class _Report:
         """Print the end: the proof, or what remains."""
         from reconciler.report import markdown, text
 
-        ending = text.ending(
-            self.plan, after, [item.status for item in self.outcomes], word, id, restored=self.restored
-        )
+        ending = text.ending(self.plan, after, [item.status for item in self.outcomes], word, id)
         if self.session.console.output == "json":
             self.session.console.document(self._document(word, id, after))
         elif self.session.console.output == "markdown":

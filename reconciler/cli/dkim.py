@@ -31,14 +31,14 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_InOrder)
+@click.group(cls=_InOrder, short_help="List, make and rotate DKIM keys.")
 @common
 def command() -> None:
     """DKIM keys: what is where, a new one, and the next step of a rotation."""
 
 
 # ------------------------------------------------------------------------------------------------------------ list
-@command.command("list")
+@command.command("list", short_help="Show each key, where it signs and is published.")
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
 @session.command
 def _list(session: Session, *, domains: tuple[str, ...]) -> int:
@@ -104,7 +104,7 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
 
 
 # -------------------------------------------------------------------------------------------------------- generate
-@command.command("generate")
+@command.command("generate", short_help="Make a key, and write its entry.")
 @click.argument("domain")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="The first of both that the domain has no key of.")
 @click.option("--selector", metavar="S", help="The key's name in DNS (such as ed202611).")
@@ -245,7 +245,7 @@ def _key_document(session: Session, key: NewKey, stage: str, file: str) -> dict[
 
 
 # ---------------------------------------------------------------------------------------------------------- rotate
-@command.command("rotate")
+@command.command("rotate", short_help="Write the next step of keys where it is due.")
 @click.argument("domain")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
 @click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)

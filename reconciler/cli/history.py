@@ -25,9 +25,10 @@ def command(session: Session, *, id: str | None, number: int) -> None:
 
     Lists applies, the latest first, or shows one (ID) change by change.
     """
+    from reconciler.journal import Journal
     from reconciler.report import text
 
-    log = session.journal(_stack(session))
+    log = Journal(session.data, _stack(session))
     entries = log.entries()
     if log.problem is not None:
         session.console.note(text.problem(log.problem))
@@ -36,7 +37,10 @@ def command(session: Session, *, id: str | None, number: int) -> None:
         session.console.result("\n".join(_details(entry)), {"format_version": "1.0", "apply": asdict(entry)})
         return
     latest = entries[: -number - 1 : -1]
-    lines = [_line(entry) for entry in latest] or ["Nothing was applied from here yet, as far as the journal knows."]
+    several = len({entry.directory for entry in entries if entry.directory}) > 1
+    lines = [_line(entry, several=several) for entry in latest] or [
+        "Nothing was applied from here yet, as far as the journal knows."
+    ]
     lines += [f"… and {len(entries) - number} earlier (-n)"] if len(entries) > number else []
     session.console.result("\n".join(lines), {"format_version": "1.0", "applies": [asdict(entry) for entry in latest]})
 
@@ -57,14 +61,15 @@ def _named(entries: list[Entry], id: str) -> Entry:
     return found[0]
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: Entry, *, several: bool) -> str:
     from reconciler.report import values
 
     counted = Counter(item.status for item in entry.written)
     did = ", ".join(f"{count} {status}" for status, count in counted.items())
+    of = f"  {entry.directory}" if several else ""
     revision = entry.revision[:12] or "-"
     return values.escape(
-        f"{entry.id}  {entry.began}  {entry.stack}  {revision:<12}  {_result(entry):<8}  {did or '-'}  {entry.who}"
+        f"{entry.id}  {entry.began}  {entry.stack}  {revision:<12}  {_result(entry):<8}  {did or '-'}  {entry.who}{of}"
     )
 
 
@@ -78,6 +83,7 @@ def _details(entry: Entry) -> list[str]:
     head = [
         f"Apply {entry.id} of {entry.stack}{f' at {entry.revision}' if entry.revision else ''}",
         f"  by       {entry.who}",
+        *([f"  of       {entry.directory} (seen from the data directory)"] if entry.directory else []),
         f"  began    {entry.began}",
         f"  ended    {entry.ended or 'never: it was killed, or is running'}"
         + (f" ({entry.seconds:.1f} s)" * bool(entry.ended)),

@@ -37,7 +37,8 @@ def command(session: Session, stack: str | None) -> None:
             raise ReconcilerError(Problem(str(root), summary, "name another with --state, or edit that one"))
         written = [_write(root / name, text) for name, text in contents.items()]
     listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
-    said = f"Written, as the stack {stack}:\n{listed}\n\nEdit them, export the secrets they name, then: reconciler plan"
+    then = "Edit them, then: reconciler validate. Export the secrets they name, then: reconciler plan"
+    said = f"Written, as the stack {stack}:\n{listed}\n\n{then}"
     session.console.result(said, {"format_version": "1.0", "stack": stack, "written": [str(path) for path in written]})
 
 

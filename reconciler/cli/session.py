@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from reconciler.cli.console import Console
-from reconciler.problem import Problem, Refused
+from reconciler.problem import Problem
 from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
-    from reconciler.journal import Journal
     from reconciler.plan import Plan
     from reconciler.report.text import Style
     from reconciler.stack import Choice, Stack
@@ -202,20 +201,16 @@ class Session:
         """What the environment and the options say together. Raises `Refused` where a commit may have said it."""
         settings = Settings.read(environ(), self.options.state, self.options.data)
         for path in (settings.state, settings.data.parent):
-            _refuse_leaving(path)
+            if os.path.realpath(path) != os.path.abspath(path):  # noqa: PTH100 (most have no link, and need no git)
+                from reconciler import git
+
+                git.refuse_leaving(path)
         return settings
 
     @functools.cached_property
     def data(self) -> Path:
-        """The data directory. Raises `Refused` where git has a file of it: whoever opens a pull request made that."""
-        from reconciler import git
-
-        data = self.settings.data
-        if (file := git.tracked(data, environ())) is not None:
-            summary = f"holds {file}, which git tracks: a commit may have put there what is no knowledge of ours"
-            hint = "take its files out of git (`git rm -r --cached`), remove it, or name another directory with --data"
-            raise Refused(Problem(str(data), summary, hint))
-        return data
+        """The data directory, as `Settings.own_data` judges it."""
+        return self.settings.own_data()
 
     @property
     def style(self) -> Style:
@@ -234,7 +229,6 @@ class Session:
         """Connect to the systems of a directory, which is read where none is given; nothing of it is observed yet."""
         from reconciler.stack import Choice, Stack
 
-        _ = self.data  # judged before anything in it is believed
         choice = choice or Choice(self.options.target)
         directory = directory or self.directory()
         stack = Stack(directory, self.settings, choice, progress=self.console.step, unexpected=self.trace)
@@ -257,17 +251,6 @@ class Session:
         self.console.done()
         return plan
 
-    def journal(self, stack: str | None) -> Journal:
-        """Open the journal of a stack, or of all."""
-        from reconciler.journal import Journal
-
-        return Journal(self.data, stack)
-
-    def last_whole(self, plan: Plan) -> str:
-        """Say when a lost server was last whole, as far as the journal knows."""
-        known = [self.journal(plan.stack).last_whole(target) for target in plan.lost]
-        return next((entry.began for entry in known if entry), "")
-
     def show(self, plan: Plan, choice: Choice) -> None:
         """Print a plan in the form that was asked for."""
         if self.console.output == "json":
@@ -277,11 +260,11 @@ class Session:
         elif self.console.output == "markdown":
             from reconciler.report import markdown
 
-            self.console.text(markdown.plan(plan, last_whole=self.last_whole(plan)))
+            self.console.text(markdown.plan(plan))
         else:
             from reconciler.report import text
 
-            self.console.text(text.plan(plan, self.style, self.last_whole(plan)))
+            self.console.text(text.plan(plan, self.style))
 
     def report(self, *problems: Problem) -> None:
         """Print why a command failed: to standard error, or as the JSON that was asked for."""
@@ -292,20 +275,6 @@ class Session:
             return
         for problem in problems:
             self.console.note(text.problem(problem, text.Style(colour=self.console.colour)))
-
-
-def _refuse_leaving(path: Path) -> None:
-    """Raise `Refused` where a link of a checkout leads out of it: whoever opens a pull request could choose where."""
-    if os.path.realpath(path) == os.path.abspath(path):  # noqa: PTH100 (without a link, which most have not)
-        return
-    from reconciler import git
-
-    if (link := git.leaving(path)) is not None:
-        summary = (
-            f"is a link that leads out of its checkout, to {os.path.realpath(link)}: a commit may have put it there"
-        )
-        hint = "name the place itself with --state and --data, or take the link away"
-        raise Refused(Problem(str(link), summary, hint))
 
 
 def command(function: Function) -> Function:

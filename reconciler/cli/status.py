@@ -13,7 +13,7 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
-    from reconciler.journal import Entry
+    from reconciler.journal import Entry, Journal
     from reconciler.plan import Plan
     from reconciler.suspension import Suspension
 
@@ -31,8 +31,8 @@ def command(session: Session) -> int:
     stack = session.stack()
     plan = session.plan(stack)
     systems = {target: _standing(plan, target) for target in stack.chosen}
-    last, damage = _last(session, plan.stack)
-    holder, suspended = stack.lease().holder(), current(session.data, stack.name)
+    last, damage = _last(stack.journal)
+    holder, suspended = stack.lease().holder(), current(stack.data, stack.name)
     told = {item.where for item in damage}
     document = json.problems([*(item for item in plan.problems if item.where not in told), *damage]) | {
         "stack": plan.stack,
@@ -58,8 +58,7 @@ def _standing(plan: Plan, target: str) -> dict[str, Any]:
     return {"state": state, "pending": pending, "restarts": restarts, "unread": list(unread)}
 
 
-def _last(session: Session, stack: str) -> tuple[Entry | None, list[Problem]]:
-    log = session.journal(stack)
+def _last(log: Journal) -> tuple[Entry | None, list[Problem]]:
     try:
         entries = log.entries()
     except ReconcilerError as error:

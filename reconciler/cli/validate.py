@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @session.command
 def command(session: Session) -> int:
     """Check the directory alone: no network, no secrets. Ends with 3 and every mistake where it is invalid."""
+    from reconciler.desired.load import doubts
+
     try:
         directory = session.directory()
     except InvalidDirectory as error:
@@ -38,7 +40,13 @@ def command(session: Session) -> int:
         "counts": found,
         "desired_hash": directory.digest,
     }
-    session.console.result(f"{session.settings.state} is valid: {listed or 'nothing is declared'}.", document)
+    said = f"{session.settings.state} is valid: {listed or 'nothing is declared'}."
+    if doubted := doubts(directory):
+        from reconciler.report import json, text
+
+        document |= json.problems(doubted)
+        said = "\n".join([said, *(text.problem(item, session.style) for item in doubted)])
+    session.console.result(said, document)
     return 0
 
 

@@ -20,7 +20,7 @@ from reconciler.daemon.taken import Taken
 from reconciler.desired.files import MAX_ENTRIES
 from reconciler.desired.load import Directory, load
 from reconciler.journal import now
-from reconciler.problem import InvalidDirectory, Problem, Severity
+from reconciler.problem import InvalidDirectory, Problem, Refused, Severity
 
 FOLDER = "source"
 """The folder of the data directory that is the sources'."""
@@ -93,9 +93,12 @@ class Folder:
 
     def _loaded(self) -> Directory | InvalidDirectory:
         try:
+            git.refuse_leaving(self.path)
             return load(self.path)
         except InvalidDirectory as error:
             return error
+        except Refused as error:
+            return InvalidDirectory(*error.problems)
 
     def _check_rest(self) -> None:
         """Raise `_AtWork` where somebody seems to be half through: git, or an editor that has moved a file aside."""

@@ -63,11 +63,30 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from _lifecycle(spec, declared)
 
 
-def near(name: str, known: Iterable[str], verb: str = "did you mean") -> str:
+def doubts(spec: Spec) -> Iterator[Finding]:
+    """Yield what is valid and most likely a slip: a zone without any mail domain, and nearly one that has no zone."""
+    declared = Declared(spec.accounts, spec.groups, spec.lists, spec.domains, spec.smtp.providers)
+    zones = {domain_name(zone): zone for zone in spec.dns}
+    homes = set(map(domain_name, {domain for domain, _ in _domains(spec, declared)}))
+    bare = [name for name in homes if not any(_within(name, zone) for zone in zones)]
+    homes |= {domain_name(spec.stalwart.hostname)} if spec.stalwart.hostname else set()
+    for name, zone in zones.items():
+        if not any(_within(home, name) for home in homes) and (hint := near(name, bare, cutoff=_SLIP)):
+            yield Finding(("dns", zone), "is the zone of no mail domain that is declared", hint)
+
+
+_SLIP = 0.85  # how alike two names of a domain are, by difflib: one letter of seven
+
+
+def _within(name: str, zone: str) -> bool:
+    return name == zone or name.endswith(f".{zone}")
+
+
+def near(name: str, known: Iterable[str], verb: str = "did you mean", cutoff: float = 0.6) -> str:
     """Suggest the nearest known name."""
     from difflib import get_close_matches  # only mistakes ask
 
-    found = get_close_matches(name, list(known), 1)
+    found = get_close_matches(name, list(known), 1, cutoff)
     return f"{verb} {found[0]}?" if found else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Map
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.address import Address
-from reconciler.desired import files
+from reconciler.desired import checks, files
 from reconciler.desired.checks import Declared, Finding, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
@@ -36,7 +36,7 @@ from reconciler.desired.yaml import (
 )
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
-from reconciler.problem import InvalidDirectory
+from reconciler.problem import InvalidDirectory, Problem, Severity
 
 __all__ = ["Directory", "Place", "Places", "declaration", "load"]
 
@@ -115,6 +115,12 @@ def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directo
         raise InvalidDirectory(*_problems(mistakes, read))
     text = "\n".join(file.content.decode() for file in used)
     return Directory(path, spec, places, tuple(file.name for file in used), _digest(used), text)
+
+
+def doubts(directory: Directory) -> tuple[Problem, ...]:
+    """Return a warning of each thing in a valid directory that is most likely a slip of the pen."""
+    found = (_locate(finding, directory.places, {}).problem() for finding in checks.doubts(directory.spec))
+    return tuple(replace(item, severity=Severity.WARNING) for item in found)
 
 
 def _problems(mistakes: list[Mistake], read: list[files.File]) -> Iterator[Any]:

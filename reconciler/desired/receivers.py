@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from reconciler.desired import template
@@ -29,19 +30,23 @@ def receivers(
     targets: Collection[str],
     overrides: Mapping[str, str | None],
     routes: Mapping[tuple[str, int], tuple[str, int]],
+    services: Mapping[str, Collection[SecretRef]] = MappingProxyType({}),
 ) -> tuple[Receiver, ...]:
     """Return each host that these targets send secrets to, by plan or by apply, with the secrets' references.
 
     Who is told by the daemon stands there, too: which service it is, the reference alone does not say.
 
     ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo`` and
-    ``docker``; ``routes`` are hosts and ports that are reached elsewhere.
+    ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of key services
+    that are asked to decrypt what references lead to.
     """
     sources = {"stalwart": _to_stalwart, "cloudflare": _to_cloudflare, "compose": _to_compose}
     found: dict[str, set[SecretRef]] = defaultdict(set)
     for target in targets:
         for where, refs in sources[target](spec, overrides):
             found[_through(where, routes)].update(resolve(spec, ref) for ref in refs)
+    for address, refs in services.items():
+        found[_origin(address) or address].update(refs)
     found[NOTICES].update(spec.daemon.notices)
     return tuple(
         Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs

@@ -152,9 +152,11 @@ def _costs(change: Change, us: Live | None, seen: Observation, evidence: Evidenc
     if us is not None and isinstance(us.resource, Account):
         if isinstance(resource, Account) and change.before is not None and change.before.id == us.id:
             yield from _own_account(change, us.resource, seen, evidence)
-        if isinstance(resource, Setting) and (cost := _own_rights(change, us.resource)):
+        if isinstance(resource, Setting) and (cost := _own_rights(change, us.resource, evidence)):
             yield cost, "give it `roles: [admin]` first, or leave this as it is"
-    elif isinstance(resource, Setting) and resource.word.startswith("settings/authentication.fallback-admin."):
+        if isinstance(resource, Setting) and seen.generation == "jmap" and _renames(change, us.resource, evidence):
+            yield "another default domain makes another account of that name", "name it by its address there first"
+    elif isinstance(resource, Setting) and resource.word.startswith(_FALLBACK):
         yield "this is where its login stands", "declare an account of its own first, and name it in targets.stalwart"
     if isinstance(resource, Domain) and change.before is not None and domain:
         have, want = change.fields.get("aliases", ((), ()))
@@ -186,25 +188,50 @@ def _own_account(change: Change, us: Account, seen: Observation, evidence: Evide
 
 
 _DIRECTORIES = ("settings/storage.directory", "settings/directory.", "objects/Authentication/directoryId")
+_FALLBACK = ("settings/authentication.fallback-admin.", "settings/config.local-keys")
+_DEFAULT_DOMAIN = ("default_domain", "objects/SystemSettings/defaultDomainId")
 
 
-def _own_rights(change: Change, us: Account) -> str:
+def _renames(change: Change, us: Account, evidence: Evidence) -> bool:
+    """Whether a bare name that we log in with becomes that of another account: it is one in the default domain."""
+    word, name = change.resource.word if isinstance(change.resource, Setting) else "", evidence.policy.username
+    after = change.after.value if isinstance(change.after, Setting) else None
+    return word in _DEFAULT_DOMAIN and name != "" and "@" not in name and f"{name}@{after}".lower() not in us.mailboxes
+
+
+def _own_rights(change: Change, us: Account, evidence: Evidence) -> str:
     """Say what a raw setting takes of the account that we are; empty where it takes nothing."""
     word = change.resource.word if isinstance(change.resource, Setting) else ""
-    if word.startswith(_DIRECTORIES):
+    if word.startswith(_DIRECTORIES) or (word.startswith("objects/Directory/") and change.before is not None):
         return "another directory may not know it"
+    if word.startswith("settings/config.local-keys"):
+        return "the server would take settings from elsewhere, that of its directory among them"
     roles = {role.lower() for role in _tuple(us.roles)}
     if word == "objects/Authentication/defaultAdminRoleIds":
         return "this takes roles of administrators" if "admin" in roles else ""
     if word == "objects/Authentication/defaultUserRoleIds":
         return "this takes roles of users" if roles == {"user"} else ""
     parts = word.split("/")
-    known = roles | ({"system administrator"} if "admin" in roles else set())
+    known = _with_roles_below(roles | ({"system administrator"} if "admin" in roles else set()), evidence)
     if parts[:2] == ["objects", "Role"] and "/".join(parts[2:-1]).lower() in known:
         have, want = (frozenset(_items(value)) for value in change.fields.get("value", ((), ())))
         loses = want - have if parts[-1] == "disabledPermissions" else have - want
         return "this takes rights of its role" if loses else ""
     return ""
+
+
+def _with_roles_below(roles: set[str], evidence: Evidence) -> set[str]:
+    """Add the roles that roles consist of, as far as they were looked at."""
+    live = (item.resource for item in evidence.live)
+    parts = [it for it in live if isinstance(it, Setting) and it.word.startswith("objects/Role/")]
+    below = {it.word.split("/", 2)[2].removesuffix("/roleIds").lower(): it for it in parts if "/roleIds" in it.word}
+    known, left = set(roles), [*roles]
+    while left:
+        setting = below.get(left.pop())
+        new = {name.lower() for name in _items(setting.value)} - known if setting else set()
+        known |= new
+        left += new
+    return known
 
 
 def _items(value: Any) -> Iterator[str]:

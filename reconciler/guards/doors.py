@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +18,11 @@ _ENDPOINTS = (
     "objects/Http/allowedEndpoints",
 )
 _BLOCKED = "settings/server.blocked-ip."
+_PROXIES = ("settings/server.proxy.trusted-networks", "objects/SystemSettings/proxyTrustedNetworks")
+_RATES = ("settings/http.rate-limit.", "objects/Http/rateLimitA")
+_CONNECTIONS = ("settings/server.max-connections", "objects/SystemSettings/maxConnections")
+_NEEDED = 60, 16
+"""What a plan and an apply need at least: requests in a minute, and connections at a time."""
 _STORES = ("settings/storage.data", "objects/DataStore/")
 _MOVES = frozenset({"@type", "type", "path", "host", "database"})
 """What of a store's settings says which one it is, and not how it is used."""
@@ -46,10 +53,31 @@ def _by_setting(change: Change, setting: Setting, seen: Observation, evidence: E
     elif word.startswith(_BLOCKED) and value is not None and _is_near(word.removeprefix(_BLOCKED), evidence):
         hint = "name addresses of others only, or let in your own with stalwart.allowed_ips"
         yield refuse(change.address, "blocks addresses from which reconciler itself may come", hint, seen.target)
+    elif word.startswith(_PROXIES) and value is not None:
+        hint = "leave out the networks from which reconciler reaches the server without that proxy"
+        summary = "whoever comes from there has to speak the PROXY protocol: it may shut us out"
+        yield warn(change.address, summary, hint, seen.target)
+    elif (word.startswith(_RATES) and _rate(value) < _NEEDED[0]) or (
+        word in _CONNECTIONS and str(value).isdecimal() and int(str(value)) < _NEEDED[1]
+    ):
+        hint = f"allow {_NEEDED[0]} requests a minute and {_NEEDED[1]} connections at least"
+        yield refuse(change.address, "the server would turn us away in the middle of a run", hint, seen.target)
     elif _is_elsewhere(change, word) and not seen.lost:
         hint = "move the data with the server's own tools first; then this is as it is, and no change"
         summary = "the server would look for its data elsewhere, and find no account, mail or key there"
         yield refuse(change.address, summary, hint, seen.target)
+
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def _rate(value: Any) -> float:
+    """Return how many a minute a rate allows, as text (``100/1m``) or as an object; infinite for what is none."""
+    if isinstance(value, Mapping):
+        count, period = value.get("count"), value.get("period")
+        return count * 60_000 / period if isinstance(count, int) and isinstance(period, int) and period else math.inf
+    found = re.fullmatch(r"(\d{1,9})\s*/\s*(\d{1,9})\s*(ms|s|m|h|d)", str(value).strip())
+    return int(found[1]) * 60_000 / (int(found[2]) * _UNITS[found[3]] or 1) if found else math.inf
 
 
 def _answers(evidence: Evidence, word: str) -> Iterator[str]:

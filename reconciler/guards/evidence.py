@@ -30,14 +30,15 @@ class Policy:
     """How far a plan may go.
 
     ``max_deletes`` is what the directory allows, ``allow_deletes`` what a person allows this once; ``administrator``
-    is the login that the reconciler itself uses, ``passwords`` where the passwords are that it tries with it,
-    ``door`` the scheme and port by which it reaches the mail server.
+    is the account that the reconciler itself logs in as, ``username`` by which name, ``passwords`` where the passwords
+    are that it tries with it, ``door`` the scheme and port by which it reaches the mail server.
     """
 
     max_deletes: int = 3
     allow_deletes: int | None = None
     prune: bool = True
     administrator: str = ""
+    username: str = ""
     passwords: tuple[SecretRef, ...] = ()
     door: tuple[str, int] | None = None
 

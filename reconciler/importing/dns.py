@@ -16,6 +16,7 @@ from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
 from reconciler.resources import UNMANAGED, Live, Record, Signature
+from reconciler.secrecy import is_secret_form
 
 SERVER_ONLY = (
     "The server alone holds this key: with its volume it is lost.",
@@ -283,7 +284,10 @@ def _record_entry(live: Live, item: Record, found: Found, draft: Draft) -> Inlin
         )
         return None
     entry = _written(item)
-    if isinstance(item.comment, str) and _comment_fits(item.comment, found.stack):
+    if isinstance(item.comment, str) and is_secret_form(item.comment):
+        hint = "take it out at Cloudflare: all who may read the zone can read it; undeclared it stays as it is"
+        draft.note(where, "its comment is left out: it looks like a secret", hint)
+    elif isinstance(item.comment, str) and _comment_fits(item.comment, found.stack):
         entry["comment"] = item.comment
     if not draft.fits(where, RecordEntry, _as_text(entry)):
         return None

@@ -33,6 +33,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "unmanaged": list(plan.unmanaged),
         "unread": sorted(plan.unread),
         "lost": sorted(plan.lost),
+        "last_whole": plan.last_whole,
         "head": list(plan.head),
         "receivers": [{"host": item.host, "secrets": list(map(str, item.secrets))} for item in plan.receivers],
         "unchanged": plan.unchanged,

@@ -23,7 +23,7 @@ def marker(stack: str) -> str:
     return f"<!-- reconciler:plan:{re.sub('[^a-z0-9-]', '', stack.lower())} -->"
 
 
-def plan(plan: Plan, limit: int = LIMIT, last_whole: str = "") -> str:
+def plan(plan: Plan, limit: int = LIMIT) -> str:
     """Render a plan in at most ``limit`` characters.
 
     Problems that stop it, deletions and what may touch the flow of mail stand outside the fold. What does not fit is
@@ -33,7 +33,7 @@ def plan(plan: Plan, limit: int = LIMIT, last_whole: str = "") -> str:
     page.add([marker(plan.stack), *_head(plan)])
     page.add(_receivers(plan, page.room // 4))
     page.add([escape(summary.conclusion(plan)[:1000])])
-    page.notices(list(_notices(plan, last_whole)), page.room // 4)
+    page.notices(list(_notices(plan)), page.room // 4)
     deletions = [change for change in plan.changes if change.deletes]
     risky = [change for change in plan.changes if not change.deletes and _risky(change)]
     rest = [change for change in plan.changes if not change.deletes and not _risky(change)]
@@ -140,8 +140,8 @@ def _receivers(plan: Plan, room: int) -> list[str]:
     return [*shown, rest]
 
 
-def _notices(plan: Plan, last_whole: str) -> Iterator[str]:
-    yield from (f"> {escape(line)}\n" for line in summary.loss(plan, last_whole))
+def _notices(plan: Plan) -> Iterator[str]:
+    yield from (f"> {escape(line)}\n" for line in summary.loss(plan))
     stopping = summary.stopping(plan)
     yield f"**{len(stopping)} {'problem stops' if len(stopping) == 1 else 'problems stop'} it**\n" if stopping else ""
     yield from (f"> {_problem(problem)}\n" for problem in stopping)

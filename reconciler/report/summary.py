@@ -89,14 +89,15 @@ def mail_flow(change: Change) -> bool:
     return change.deletes and isinstance(live, Account)
 
 
-def loss(plan: Plan, last_whole: str = "") -> list[str]:
-    """Explain a lost system, in sentences; empty where nothing is lost. ``last_whole`` is when it last was whole.
+def loss(plan: Plan) -> list[str]:
+    """Explain a lost system, in sentences; empty where nothing is lost.
 
-    Where that is not known it may as well be new: then the backup is named, and nobody is told of a loss.
+    Where it is not known when it last was whole it may as well be new: then the backup is named, and nobody is told of
+    a loss.
     """
-    said = []
+    said, last_whole = [], plan.last_whole
     for target in sorted(plan.lost):
-        back = sum(change.reason is Reason.LOST and change.target == target for change in plan.changes)
+        back = sum(change.target == target for change in plan.pending)
         whole = f" It was last whole on {last_whole}." if last_whole else ""
         does = f"brings {_many(back)} back" if last_whole else f"makes {_many(back)}"
         said.append(

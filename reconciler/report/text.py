@@ -46,12 +46,12 @@ class Style:
         return self.paint(text, bold=True)
 
 
-def plan(plan: Plan, style: Style = Style(), last_whole: str = "") -> str:
-    """Render a plan. ``last_whole`` is what the journal knows of a lost server. Ends with a newline."""
+def plan(plan: Plan, style: Style = Style()) -> str:
+    """Render a plan. Ends with a newline."""
     sections = [
         _head(plan, style),
         _problems(summary.stopping(plan), style),
-        _loss(plan, style, last_whole),
+        _loss(plan, style),
         *_changes(plan, style),
         _adopted(plan, style),
         _unmanaged(plan, style),
@@ -94,8 +94,8 @@ def _problems(problems: tuple[Problem, ...], style: Style) -> list[str]:
     return [problem(item, style) for item in shown]
 
 
-def _loss(plan: Plan, style: Style, last_whole: str) -> list[str]:
-    return [style.paint(line, "yellow") for line in summary.loss(plan, last_whole)]
+def _loss(plan: Plan, style: Style) -> list[str]:
+    return [style.paint(line, "yellow") for line in summary.loss(plan)]
 
 
 def _changes(plan: Plan, style: Style) -> Iterator[list[str]]:
@@ -204,9 +204,7 @@ def routine(change: Change) -> bool:
     return summary.sort(change) == "create" or not change.actions
 
 
-def ending(
-    plan: Plan, after: Plan | None, statuses: Sequence[str], word: str, id: str = "", *, restored: bool = False
-) -> list[str]:
+def ending(plan: Plan, after: Plan | None, statuses: Sequence[str], word: str, id: str = "") -> list[str]:
     """Render the end of an apply: how many changes, whether a second plan is empty, and what a restore can't do."""
     if after is None:
         return [summary.conclusion(plan)]
@@ -214,7 +212,7 @@ def ending(
     took = f" Apply {id} in the journal." if id else ""
     lines = [f"{'Stopped on a signal: ' if word == 'stopped' else ''}{_number_of(done)} made.{took}"]
     lines += [values.escape(line) for line in _remaining(after)]
-    if plan.lost and done and restored:
+    if plan.lost and done and plan.last_whole:
         lines.append(summary.MAILBOXES)
     return lines
 

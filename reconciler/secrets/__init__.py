@@ -107,6 +107,18 @@ class Secrets:
     def _from_age(self, ref: SecretRef) -> str:
         return age.decrypt(self._allowed.path(ref.name), self._identities, self._environ)
 
+    def key_services(self, refs: Iterable[SecretRef]) -> dict[str, set[SecretRef]]:
+        """Map each address of a key service that the references' files name to those references that may be read."""
+        found: dict[str, set[SecretRef]] = {}
+        paths: dict[Path, set[SecretRef]] = {}
+        for ref in refs:
+            if ref.source == "sops" and self._allowed(ref):
+                paths.setdefault(self._allowed.path(ref.name.partition("#")[0]), set()).add(ref)
+        for path, those in paths.items():
+            for address in self._sops.services(path):
+                found.setdefault(address, set()).update(those)
+        return found
+
     @cached_property
     def _identities(self) -> age.Identities:
         """The keys that open ``{age:}``; they are secrets themselves."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from reconciler import files
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
@@ -56,7 +57,7 @@ class Allowed:
     def path(self, name: str) -> Path:
         """Return the path to read; where not everything may be read, the one that was judged, without any link."""
         path = self.base / name
-        return path if self.patterns is None else Path(os.path.realpath(path))
+        return files.plain(path) if self.patterns is None else Path(os.path.realpath(path))
 
     def _covers(self, pattern: str, key_pattern: str, real: str, key: str) -> bool:
         folder = os.path.normpath(os.path.join(os.path.realpath(self.base), pattern))  # noqa: PTH118 (keeps links)

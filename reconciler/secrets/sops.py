@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ _VARIABLES = {
     "hc_vault": "VAULT_*",
     "hckms": "HUAWEICLOUD_*",
 }
+_ADDRESSES = frozenset({"arn", "resource_id", "vaultUrl", "vault_url", "vault_address", "key_id"})
+_LINE_WITH_SERVICE = re.compile(
+    rf"""^\s*(?:sops_\w+__map_)?({"|".join(sorted(_ADDRESSES))})["']?\s*[:=]\s*["']?([^"'\s,]+)""", re.MULTILINE
+)
+_SHOWN = 300  # characters of an address
 _DIGITS = 9  # of a position in a list
 _NO_KEY = 128  # CouldNotRetrieveKey
 _CAUSES = {
@@ -82,6 +87,13 @@ class Sops:
             )
             raise CannotRead(f"{path}: {key} {what}", "name the key of one text; put a number in quotes")
         return files.without_line_end(found)
+
+    def services(self, path: Path) -> Collection[str]:
+        """Return the addresses of key services that a file names, as `services`; none of a file that can't be read."""
+        try:
+            return services(files.read(path, MAX_BYTES))
+        except CannotRead:
+            return ()
 
     def keys(self, path: Path) -> Collection[str]:
         """Return the keys at the top of a file. Raises `CannotRead`."""
@@ -170,6 +182,42 @@ class Sops:
             named = " ".join(f"sops:{_VARIABLES[item.decode()]}" for item in services)
             hint += f"; a key service is not asked until {process.PASS} says so ({named} sops:HOME)"
         return CannotRead(summary, hint)
+
+
+def services(raw: bytes) -> frozenset[str]:
+    """Return the addresses of the key services that an encrypted file names: sops sends them the file's data key.
+
+    A file of YAML or JSON is understood as sops does; any other has them in lines of its own.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        tree = next(iter(YAML(typ="safe").load_all(raw)), None)
+    except (YAMLError, ValueError, RecursionError):
+        tree = None
+    named = set(_texts(tree.get("sops"))) if isinstance(tree, dict) else set()
+    named |= set(_LINE_WITH_SERVICE.findall(raw.decode(errors="replace")))
+    return frozenset(_service(name, text) for name, text in named if name in _ADDRESSES and not text.startswith("ENC["))
+
+
+def _texts(tree: Any) -> Iterator[tuple[str, str]]:
+    """Yield each text in a tree with its key; an alias is looked at once."""
+    left, seen = [tree], set[int]()
+    while left:
+        item = left.pop()
+        if isinstance(item, dict | list) and id(item) not in seen:
+            seen.add(id(item))
+            left += item.values() if isinstance(item, dict) else item
+            pairs = item.items() if isinstance(item, dict) else ()
+            yield from ((str(key), value) for key, value in pairs if isinstance(value, str))
+
+
+def _service(name: str, text: str) -> str:
+    if name == "resource_id":
+        return "https://cloudkms.googleapis.com"
+    region = re.match(r"arn:[\w-]+:kms:([\w-]+):", text) if name == "arn" else None
+    return f"https://kms.{region[1]}.amazonaws.com" if region else text[:_SHOWN]
 
 
 def lookup(tree: Any, key: str) -> Any:

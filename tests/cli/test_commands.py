@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,44 @@ def test_l5_init_gives_each_directory_a_name_of_its_own(run: Any, tmp_path: Path
     assert "stack: mine " in (tmp_path / "own" / "reconciler.yaml").read_text()
     assert run("init", "--state", str(tmp_path / "bad"), "--stack", "Not One").exit_code == 1
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_slip_in_a_zone_is_told_by_validate(run: Any, place: Any) -> None:
+    place.write("dns: {mana.hwo: [{type: A, name: mail, content: 192.0.2.1}]}")
+    said = run("validate")
+    assert said.exit_code == 0
+    assert "dns.yaml:1:7: dns.mana.hwo" in said.stdout
+    assert "is the zone of no mail domain that is declared" in said.stdout
+    assert "→ did you mean mana.how?" in said.stdout
+    [problem] = json.loads(run("validate", "--output", "json").stdout)["problems"]
+    assert (problem["severity"], problem["hint"]) == ("warning", "did you mean mana.how?")
+
+
+@pytest.mark.parametrize("zones", ["mana.how: [], mana.hwo: []", "other.org: []", "dev.mana.how: []"])
+def test_a_zone_that_may_be_meant_is_no_slip(run: Any, place: Any, zones: str) -> None:
+    place.write(f"dns: {{{zones}}}")
+    said = run("validate").stdout
+    assert "is valid: " in said
+    assert "did you mean" not in said
+
+
+def test_a_variable_of_a_shell_has_a_hint_of_its_own(run: Any, place: Any) -> None:
+    place.write("accounts: {a@mana.how: {password: '${NOREPLY_PASSWORD:-x}'}}", "more.yaml")
+    said = run("validate")
+    assert said.exit_code == 3
+    assert "write {env: NOREPLY_PASSWORD} in its place" in said.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["dkim", "--help"]])
+def test_no_line_of_a_list_of_commands_is_cut_off(run: Any, arguments: list[str]) -> None:
+    assert "..." not in run(*arguments).stdout.partition("Commands:")[2]
+
+
+def test_problems_name_paths_without_detours(run: Any, place: Any) -> None:
+    place.write("accounts: {b@mana.how: {password: {file: ../secrets/b}}}", "more.yaml")
+    said = run("plan").output
+    assert f"{place.root}/secrets/b: No such file" in said
+    assert "/../" not in said
 
 
 def test_validate_counts(run: Any, place: Any) -> None:
@@ -442,6 +481,18 @@ def test_history(run: Any, place: Any) -> None:
     assert "no such apply" in missing.stderr
     place.write("nonsense: 1", "bad.yaml")
     assert run("history").stdout.splitlines() == listed, "history does not need a valid directory"
+
+
+def test_history_names_the_directory_where_two_of_one_stack_share_it(run: Any, place: Any) -> None:
+    applied(run)
+    shutil.copytree(place.state, place.root / "copy")
+    place.world.alter("dns/mana.how/A/mail", ttl=60)
+    copy = ("--state", str(place.root / "copy"), "--data", str(place.data))
+    assert run("apply", "--yes", *copy).exit_code == 0
+    assert [line.split()[-1] for line in run("history").stdout.splitlines()] == ["../copy", f"../{place.state.name}"]
+    assert "of       ../copy" in run("history", run("history").stdout.split()[0]).stdout
+    mine, theirs = (json.loads(run("status", "--output", "json", *of).stdout)["last_apply"] for of in ((), copy))
+    assert (mine["directory"], theirs["directory"]) == (f"../{place.state.name}", "../copy")
 
 
 def test_a_journal_of_a_newer_version_is_refused_politely(run: Any, place: Any) -> None:

@@ -1,12 +1,14 @@
 """How ``reconciler/desired/objects_table.json`` is made, from the schema that a Stalwart answers at ``/api/schema``.
 
-``python tests/desired/objects_table.py SCHEMA.json.gz > reconciler/desired/objects_table.json``
+``PYTHONPATH=tests python tests/desired/objects_table.py SCHEMA.json.gz > reconciler/desired/objects_table.json``
 """
 
 import gzip
 import json
 import sys
 from pathlib import Path
+
+from tables import text
 
 RELEASE = "0.16.18"
 NEUTRAL = {"Account", "AllowedIp", "DkimSignature", "Domain", "NetworkListener"}  # words of our own: see spec.py
@@ -132,18 +134,6 @@ def _type(schema, table, kind, more):  # noqa: PLR0911 (a line for each type)
 
 def _limit(value):
     return "" if value is None else f"{value:g}" if value < 1e6 else str(int(value))
-
-
-def text(table):
-    """Write the table down, a type a line, so that a diff shows what a release changed."""
-    parts = []
-    for name, part in table.items():
-        if not isinstance(part, dict):
-            parts.append(f" {json.dumps(name)}: {json.dumps(part)}")
-            continue
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in part.items())
-        parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main(path):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json as builtin_json
 from pathlib import Path
+
+import pytest
 
 from reconciler.desired.load import load
 from reconciler.desired.receivers import receivers
 from reconciler.plan import Plan
 from reconciler.report import json, markdown, text
+from reconciler.settings import Settings
+from reconciler.stack import Choice, Stack
 
 DIRECTORY = """\
 version: 1
@@ -93,6 +99,53 @@ def test_t5_the_head_names_them_in_text_json_and_markdown(tmp_path: Path) -> Non
     assert "secrets go to https://evil.example: {env: ONE}" in text.plan(plan)
     assert "`secrets go to https://evil.example: {env: ONE}`" in markdown.plan(plan)
     assert {"host": "https://evil.example", "secrets": ["{env: ONE}"]} in json.plan(plan)["receivers"]
+
+
+def test_t5_a_key_service_that_a_sops_file_names_is_a_receiver(tmp_path: Path) -> None:
+    (tmp_path / "vault.yaml").write_text(
+        "A: ENC[AES256_GCM,data:x]\nvault_address: ENC[AES256_GCM,data:y]\nsops:\n  mac: ENC[AES256_GCM,data:x]\n"
+        '  hc_vault: [{"vault\\u005faddress": "https://Evil.example:8200", enc: x}]\n'
+        "  key_groups: [{azure_kv: [{vault_url: 'https://other.vault.azure.net'}]}]\n"
+        "  kms: [{arn: 'arn:aws:kms:eu-central-1:1:key/2'}]\n"
+    )
+    (tmp_path / "of.env").write_text(
+        "B=ENC[x]\nsops_mac=ENC[x]\nsops_hc_vault__list_0__map_vault_address=http://lines\n"
+    )
+    (tmp_path / "google.json").write_text('{"sops": {"gcp_kms": [{"resource_id": "projects/p/x"}], "mac": "ENC[x]"}}')
+    (tmp_path / "reconciler.yaml").write_text(
+        "version: 1\nstack: mana\ntargets: {cloudflare: {token: {sops: 'vault.yaml#A'}}}\n"
+        "dns: {mana.how: []}\naccounts:\n  a@mana.how: {password: {sops: 'of.env#B'}}\n"
+        "  b@mana.how: {password: {sops: 'google.json#C'}}\n"
+    )
+    made = Stack(load(tmp_path), Settings.read({}, tmp_path))
+    found = {item.host: list(map(str, item.secrets)) for item in made.receivers}
+    assert found.pop("https://api.cloudflare.com") == ["{sops: vault.yaml#A}"]
+    services = ("https://evil.example:8200", "https://other.vault.azure.net", "https://kms.eu-central-1.amazonaws.com")
+    assert found == {
+        **{key: ["{sops: vault.yaml#A}"] for key in services},
+        "http://lines": ["{sops: of.env#B}"],
+        "https://cloudkms.googleapis.com": ["{sops: google.json#C}"],
+    }
+    made = Stack(load(tmp_path), Settings.read({"RECONCILER_SECRETS": "sops:of.env"}, tmp_path))
+    assert {item.host for item in made.receivers} == {"https://api.cloudflare.com", "http://lines"}
+
+
+def test_t5_an_engine_of_docker_s_context_is_a_receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = tmp_path / "docker/contexts/meta" / hashlib.sha256(b"away").hexdigest()
+    meta.mkdir(parents=True)
+    end = {"Host": "ssh://me@far.example", "SkipTLSVerify": False}
+    (meta / "meta.json").write_text(builtin_json.dumps({"Name": "away", "Metadata": {}, "Endpoints": {"docker": end}}))
+    (tmp_path / "docker/config.json").write_text('{"currentContext": "away"}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/reconciler.yaml").write_text(DIRECTORY)
+    made = Stack(load(tmp_path / "state"), Settings.read({}, tmp_path / "state"), Choice(("compose",)))
+    assert [item.host for item in made.receivers] == ["smtp.postmarkapp.com:587", "ssh://far.example"]
+    monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
+    made = Stack(load(tmp_path / "state"), Settings.read({}, tmp_path / "state"), Choice(("compose",)))
+    assert [item.host for item in made.receivers] == ["smtp.postmarkapp.com:587"]
 
 
 def test_u2_a_user_name_that_is_a_token_is_secret_in_all_that_is_made_of_it(tmp_path: Path) -> None:

@@ -116,6 +116,20 @@ def test_an_exchange_that_takes_no_mail_is_left_out_and_said(parts: Parts, host:
     assert "MX/@: left out: its host mx1.mana.how is" in told(draft)
 
 
+@pytest.mark.parametrize(
+    "comment",
+    ["api token: dGhpcyBpcyBhIGNhbmFyeQ", "xkeysib-0f1e2d3c4b5a69788796a5b4c3d2e1f0", "https://me:canary@x.how"],
+)
+@pytest.mark.parametrize("owner", [None, "mana"])
+def test_t3_a_secret_in_a_comment_stays_where_it_is(parts: Parts, comment: str, owner: str | None) -> None:
+    draft = parts.draft()
+    found = [parts.record("MX", "@", "mx1.mana.how", priority=1, comment=comment, owner=owner)]
+    [entry] = entries(parts, found, draft)
+    assert "comment" not in entry
+    assert "its comment is left out: it looks like a secret" in told(draft)
+    assert comment not in told(draft)
+
+
 @pytest.mark.parametrize("comment", ["x" * 95, "about reconciler:mana and more"])
 def test_a_comment_that_cant_be_declared_is_nobodys(parts: Parts, comment: str) -> None:
     draft = parts.draft()

@@ -110,7 +110,7 @@ EVERYTHING = a_plan(
 
 # ------------------------------------------------------------------------------------------------------ text
 def test_text_says_what_a_person_needs_in_the_order_they_need_it() -> None:
-    said = text.plan(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+    said = text.plan(replace(EVERYTHING, last_whole="2026-11-01T10:00:00Z"))
     order = [
         "mana at 3f2a9c1",
         "Stalwart 0.15.5 (REST)",
@@ -475,14 +475,15 @@ def test_outcomes_say_why_and_how_long() -> None:
 
 
 def test_the_end_of_a_restore_says_that_mailboxes_are_not_back() -> None:
-    said = "\n".join(text.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12", restored=True))
+    restored = replace(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+    said = "\n".join(text.ending(restored, a_plan(unchanged=51), ["done"] * 10, "done", "ab12"))
     assert "10 changes were made. Apply ab12 in the journal." in said
     assert "A second plan is empty: 51 resources are as they should be." in said
     assert summary.MAILBOXES in said
     new = text.ending(EVERYTHING, a_plan(unchanged=51), ["done"] * 10, "done", "ab12")
     assert summary.MAILBOXES not in new, "a server that was never whole lost nothing"
     assert "If it held mailboxes" in text.plan(EVERYTHING)
-    assert summary.MAILBOXES in text.plan(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+    assert summary.MAILBOXES in text.plan(restored)
 
 
 def test_a_remedy_that_problems_share_stands_once() -> None:

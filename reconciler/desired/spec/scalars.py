@@ -188,11 +188,14 @@ _FORMS = {
     "age": (r"[^\0\n]+", "a path, relative to the directory"),
     "account": (_EMAIL.pattern + r"|[^\s@/]+", "the key of a declared account"),
 }
+_VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]{0,80})(?::?[-?][^}]*)?\}")  # in capitals, which no password is by chance
 REFERENCE_HINT = "write {env: NAME}, {file: PATH}, {sops: PATH#KEY}, {age: PATH} or {account: ADDRESS} in its place"
 
 
 def _secret(value: Any) -> SecretRef:
     """Read a reference. No message repeats what stands there: it may be the secret itself."""
+    if isinstance(value, str) and (variable := _VARIABLE.fullmatch(value)):
+        raise wrong("is written as in a shell or a compose file", f"write {{env: {variable[1]}}} in its place")
     if isinstance(value, str):
         raise wrong("is a secret written out: it must be a reference", REFERENCE_HINT)
     if not isinstance(value, dict) or len(value) != 1:

@@ -140,7 +140,7 @@ def is_sayable(address: str) -> bool:
         _emails().validate_python(address)
     except ValidationError:
         return False
-    return address.isascii()
+    return address.rpartition("@")[2].isascii()
 
 
 @functools.cache
@@ -178,8 +178,8 @@ def unfit(resource: Resource, generation: str) -> str | None:
     except ValidationError as error:
         found = error.errors()[0]
         return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
-    name = getattr(resource, "name", "") if _form(resource.kind) else ""
-    return None if name.isascii() else "is not written as DNS has it"
+    domain = getattr(resource, "name", "").rpartition("@")[2] if _form(resource.kind) else ""
+    return None if domain.isascii() else "is not written as DNS has it"
 
 
 def _validate(resource: Resource, generation: str) -> None:

@@ -13,7 +13,7 @@ from reconciler.guards.evidence import Evidence, Policy
 from reconciler.keys import private_pem, public_half
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity
-from reconciler.resources import Account, Domain, Group, Listener, MailingList, Setting, Signature
+from reconciler.resources import Account, Domain, Group, Listener, Live, MailingList, Observation, Setting, Signature
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Status
@@ -116,12 +116,12 @@ ADMIN_NEW = Account("admin@mana.how", "admin", "admin@mana.how", "Boss", ("admin
 SECOND = person("boss", roles=("admin",), password=ref("NOREPLY"))
 
 
-def refusals(world, wanted, passwords=None, **more):
+def refusals(world, wanted, passwords=None, username="", **more):
     """Plan and guard as the program does; who is refused, by address."""
     desired = Desired(tuple(wanted), **more)
     seen = {"stalwart": world.observe(wanted)}
     plan = diff(desired, seen, stack="mana")
-    policy = Policy(passwords=passwords or (ref("ADMIN"),))
+    policy = Policy(passwords=passwords or (ref("ADMIN"),), username=username)
     return {
         it.where: it for it in guards.check(Evidence(plan, desired, seen, policy)) if it.severity is Severity.REFUSED
     }
@@ -206,6 +206,39 @@ def test_l2_objects_that_lock_us_out_are_refused(newer):
     assert role.address in refusals(newer, [*wanted, role])
     other = Setting("objects/Authentication/defaultUserRoleIds", ())
     assert refusals(newer, [*wanted, other]) == {}
+
+
+def test_l2_no_role_below_ours_loses_rights():
+    """Roles consist of roles: what one of them loses, whoever has the uppermost loses."""
+    base, top = ("objects/Role/base/", "objects/Role/top/")
+    made = [
+        Setting(f"{base}enabledPermissions", ("authenticate", "emailSend")),
+        Setting(f"{top}roleIds", ("base",)),
+    ]
+    admin = replace(ADMIN_NEW, roles=("top",))
+    us = Live(admin, id="us")
+    seen = {
+        "stalwart": Observation(
+            "stalwart", [us, *(Live(it, id=it.word) for it in made)], generation="jmap", account="us", login=admin.name
+        )
+    }
+    less = Setting(f"{base}enabledPermissions", ("authenticate",))
+    for wanted, wrong in ((made[0], False), (less, True)):
+        desired = Desired((wanted,))
+        plan = diff(desired, seen, stack="mana")
+        found = guards.check(Evidence(plan, desired, seen, Policy()))
+        assert (less.address in {it.where for it in found if it.severity is Severity.REFUSED}) is wrong
+
+
+def test_l2_a_bare_name_stays_the_one_of_our_account(newer):
+    """From 0.16 it is completed with the default domain (authentication.rs, add_missing_domain)."""
+    other = Domain("other.how")
+    wanted = [DOMAIN, other, ADMIN_NEW, SECOND]
+    newer.apply([*wanted, Setting("default_domain", "mana.how")])
+    moved = Setting("default_domain", "other.how")
+    newer.connect(username="admin")
+    assert moved.address in refusals(newer, [*wanted, moved], username="admin")
+    assert refusals(newer, [*wanted, moved], username="admin@mana.how") == {}
 
 
 def test_l2_the_last_door_is_not_closed(world):

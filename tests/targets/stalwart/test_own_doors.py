@@ -43,6 +43,13 @@ def refused(world, wanted, door=None, **more):
         ("server.blocked-ip.8.8.8.8", "", False),
         ("storage.data", "other", True),
         ("store.rocksdb.path", "/elsewhere", True),
+        ("http.rate-limit.account", "1/1d", True),
+        ("http.rate-limit.anonymous", "10/1m", True),
+        ("http.rate-limit.account", "2000/1m", False),
+        ("http.rate-limit.account", "false", False),
+        ("server.max-connections", "1", True),
+        ("server.max-connections", "8192", False),
+        ("config.local-keys.0000", "storage.*", True),
     ],
 )
 def test_l2_no_setting_shuts_us_out(world, key, value, wrong):
@@ -65,6 +72,42 @@ def test_l2_no_object_shuts_us_out(newer, code, wrong):
     assert not misfits
     setting = Setting("objects/Http/allowedEndpoints", values["allowedEndpoints"])
     assert (setting.address in refused(newer, [DOMAIN, admin, setting])) is wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "wrong"),
+    [
+        ("Http", {"rateLimitAuthenticated": {"count": 5, "period": "1m"}}, True),
+        ("Http", {"rateLimitAnonymous": {"count": 500, "period": "1m"}}, False),
+        ("SystemSettings", {"maxConnections": 2}, True),
+        ("SystemSettings", {"maxConnections": 4096}, False),
+    ],
+)
+def test_l2_no_rate_or_number_turns_us_away(newer, kind, values, wrong):
+    admin = replace(ADMIN, name="admin@mana.how", email="admin@mana.how")
+    newer.apply([DOMAIN, admin])
+    made, misfits = objects.declared(kind, "singleton", values)
+    assert not misfits
+    [(name, value)] = made.items()
+    setting = Setting(f"objects/{kind}/{name}", value)
+    assert (setting.address in refused(newer, [DOMAIN, admin, setting])) is wrong
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_l2_a_network_of_proxies_is_warned_of(request, generation):
+    world = request.getfixturevalue("world" if generation == "rest" else "newer")
+    admin = ADMIN if generation == "rest" else replace(ADMIN, name="admin@mana.how", email="admin@mana.how")
+    world.apply([DOMAIN, admin])
+    setting = Setting("settings/server.proxy.trusted-networks.0000", "172.16.0.0/12")
+    if generation == "jmap":
+        setting = Setting("objects/SystemSettings/proxyTrustedNetworks", ("172.16.0.0/12",))
+    wanted = [DOMAIN, admin, setting]
+    seen = {"stalwart": world.observe(wanted)}
+    plan = diff(Desired(tuple(wanted)), seen, stack="mana")
+    found = guards.check(Evidence(plan, Desired(tuple(wanted)), seen, Policy(passwords=(ref("ADMIN"),))))
+    assert [item.summary for item in found if item.where == setting.address] == [
+        "whoever comes from there has to speak the PROXY protocol: it may shut us out"
+    ]
 
 
 def test_l2_the_listener_that_we_get_in_by_stays_where_it_is(world):

@@ -1,13 +1,15 @@
 """How ``reconciler/targets/stalwart/jmap/needs.json`` is made, from what a Stalwart answers at ``/api/schema``.
 
-``python tests/targets/stalwart/jmap/needs.py SCHEMA.json.gz > reconciler/targets/stalwart/jmap/needs.json``. What the
-target reads and writes is listed here; that its code asks for nothing else is a test's (``test_schema.py``).
+``PYTHONPATH=tests python tests/targets/stalwart/jmap/needs.py SCHEMA.json.gz``, into that file. What the target reads
+and writes is listed here; that its code asks for nothing else is a test's (``test_schema.py``).
 """
 
 import gzip
 import json
 import sys
 from pathlib import Path
+
+from tables import text
 
 from reconciler.targets.stalwart.schema import Schema
 
@@ -82,18 +84,6 @@ def derive(document):
         "shapes": shapes,
         "enums": {name: whole["enums"][name] for name in sorted(enums)},
     }
-
-
-def text(table):
-    """Write it down, a type a line, so that a diff shows what a release changed."""
-    parts = []
-    for name, part in table.items():
-        if not isinstance(part, dict):
-            parts.append(f" {json.dumps(name)}: {json.dumps(part)}")
-            continue
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in part.items())
-        parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def read(path):

@@ -168,6 +168,17 @@ def test_a_name_that_no_directory_can_hold_is_told_and_left_out(filled, name):
     assert plan_after(filled, found)[0].changes == ()
 
 
+def test_a_local_part_beyond_ascii_is_written_as_it_is(filled):
+    """RFC 6531: only a domain is written otherwise in DNS."""
+    emails = ["jürgen@mana.how", "juergen@mana.how", "jörg@mana.how"]
+    filled.make(type="individual", name="juergen", emails=emails, secrets=[HASH], roles=["user"])
+    found = survey(filled)
+    account = resources(found, Account)["account/jürgen@mana.how"]
+    assert (account.login, account.aliases) == ("juergen", ("juergen@mana.how", "jörg@mana.how"))
+    assert not any("jürgen" in line for line in told(found))
+    assert plan_after(filled, found)[0].changes == ()
+
+
 # -------------------------------------------------------------------------------------------------------- signatures
 def test_a_key_that_does_not_sign_is_told_and_left_out(filled, keys):
     filled.store({f"signature.ed25519-mana.how.{part}": value for part, value in key(keys).items()})
