@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
@@ -254,6 +255,16 @@ class Stack:
         left = set(committed) - applied
         text = git.added(self.directory.path, self.settings.environ) if left else ""
         return Past(applied, None if text is None else past.committed(text, left))
+
+    @property
+    def containers(self) -> tuple[frozenset[str], str]:
+        """Name the declared container, and the compose project as it is called where nothing says otherwise."""
+        server, compose = self.spec.targets.stalwart, self.spec.targets.compose
+        named = frozenset({server.container}) if server is not None and server.container else frozenset[str]()
+        if compose is None:
+            return named, ""
+        folder = (self.directory.path / compose.file).resolve().parent.name.lower()
+        return named, compose.project or re.sub(r"[^a-z0-9_-]", "", folder).lstrip("_-")
 
     # ------------------------------------------------------------------------------------------------------- dkim
     def signatures(self, wanted: Iterable[Resource]) -> tuple[tuple[Signature, ...] | None, tuple[Problem, ...]]:

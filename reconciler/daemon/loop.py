@@ -22,7 +22,7 @@ from reconciler.daemon.pace import Contests
 from reconciler.daemon.source import Source
 from reconciler.daemon.state import Cause, Cycle, Loss, Result, Revision, Sourced, State
 from reconciler.desired.load import Directory
-from reconciler.journal import Entry
+from reconciler.journal import Entry, Journal
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.settings import Settings
 from reconciler.stack import Choice, Stack
@@ -40,8 +40,8 @@ _LOSSES = timedelta(days=7)
 class Loop:
     """One stack's daemon. ``settings`` makes new settings, ``interval`` holds in place of the directory's where given.
 
-    ``ended`` is told of each cycle, ``unexpected`` of each exception that should not be, ``renewed`` of each new stack,
-    whose secrets are to be kept out of all that is shown.
+    ``begun`` and ``ended`` are told of each cycle, and what the latter can't do is a problem of it; ``renewed`` of each
+    new stack, whose secrets are to be kept out of all that is shown; ``unexpected`` of exceptions that should not be.
     """
 
     source: Source
@@ -51,7 +51,8 @@ class Loop:
     choice: Choice = field(default_factory=Choice)
     interval: float | None = None
     around: Surroundings = field(default_factory=Surroundings)
-    ended: Callable[[State], None] = lambda _: None
+    begun: Callable[[], None] = lambda: None
+    ended: Callable[[Stack | None, State], tuple[Problem, ...]] = lambda _stack, _state: ()
     unexpected: Callable[[Exception], None] = lambda _: None
     renewed: Callable[[Stack], None] = lambda _: None
     _directory: Directory | None = None
@@ -90,6 +91,7 @@ class Loop:
         """Run one cycle and publish what is known then. It never raises."""
         began, start = journal.now(), time.monotonic()
         self._number += 1
+        self.begun()
         sourced = self._sourced()
         self._woken(cause, sourced)
         report, stack = self._report(sourced)
@@ -106,8 +108,9 @@ class Loop:
             report.problems,
         )
         state = self._state(sourced, report, stack, ended)
+        if problems := self.ended(stack, state):
+            state = replace(state, cycle=replace(ended, problems=(*ended.problems, *problems)))
         self.board.publish(state, ended=True)
-        self.ended(state)
         return state
 
     def _sourced(self) -> Sourced:
@@ -183,7 +186,7 @@ class Loop:
         now = time.monotonic()
         stack.held = {name: why for name, why in self._paces.held(now).items() if name in stack.chosen}
         former = self.board.state.plan
-        if current(stack.settings.data, stack.name) is not None:
+        if current(stack.data, stack.name) is not None:
             report = cycles.look(stack, Result.SUSPENDED)
         else:
             barred = {address for address, _ in self._contests.open(now)}
@@ -213,7 +216,7 @@ class Loop:
             targets=cycles.target_states(report, stack.chosen, self._paces, states, clock),
             contested=cycles.contests(self._contests, report.plan, now, clock),
             losses=losses(entries, journal.before(_LOSSES)),
-            suspended=current(stack.settings.data, stack.name),
+            suspended=current(stack.data, stack.name),
             healed=tuple(entries[-_HISTORY:]),
         )
 
@@ -240,7 +243,7 @@ class _Poll:
 
 def _entries(stack: Stack) -> list[Entry]:
     try:
-        return stack.journal.entries()
+        return Journal(stack.data, stack.name).entries()  # whoever applied it, and from wherever
     except ReconcilerError:
         return []
 

@@ -243,7 +243,7 @@ def test_a_ring_begins_the_next_cycle_at_once_and_a_signal_ends_the_wait(watched
     stop = threading.Event()
     watched.loop.around = replace(watched.loop.around, stopped=stop.is_set)
     causes = []
-    watched.loop.ended = lambda state: causes.append(state.cycle.cause)
+    watched.loop.ended = lambda _, state: causes.append(state.cycle.cause) or ()
     thread = threading.Thread(target=watched.loop.run)
     thread.start()
     watched.loop.board.wait(1, 10)
