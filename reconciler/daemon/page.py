@@ -42,6 +42,21 @@ _STATES = {
     "refused": ("refused by a guard", "bad"),
     "unreadable": ("could not be read", "bad"),
 }
+_SAID = {
+    "start": "the daemon began",
+    "interval": "it was time",
+    "retry": "a pause was over",
+    "revision": "a new revision",
+    "engine": "a container changed",
+    "hangup": "SIGHUP",
+    "request": "somebody asked",
+    "nothing": "nothing to do",
+    "done": "mended, and proven",
+    "partial": "something is left to do",
+    "failed": "nothing could be done",
+    "suspended": "only looked, being suspended",
+    "busy": "only looked, as another one is at work",
+}
 _UNITS = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -76,6 +91,7 @@ def _template() -> Template:
         finalize=_visible,
     )
     made.globals |= {"words": lambda state: _STATES.get(state, (state, "note")), "target_name": summary.target_name}
+    made.globals["said"] = lambda word: _SAID.get(word, word)
     return made.get_template("page.html")
 
 

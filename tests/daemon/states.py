@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from reconciler.daemon.state import (
@@ -155,6 +156,20 @@ def secret_change() -> Change:
 
 
 def shown() -> State:
-    """What the screenshot shows: a record drifted and was healed, and a volume was lost and restored."""
-    restored = entry("7c1e5a90", lost=("stalwart",), written=(Written(ACCOUNT.address, ("create",), "done", "lost"),))
-    return calm(healed=(restored, entry()), losses=(Loss("stalwart", "2026-11-28T09:30:00Z"),))
+    """What the screenshot shows: some minutes ago a record drifted and was healed; days ago a volume was restored."""
+
+    def at(minutes: float) -> str:
+        return (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    state = calm()
+    written = tuple(Written(item.address, ("create",), "done", "lost") for item in (ACCOUNT, KEY))
+    restored = replace(entry("7c1e5a90", lost=("stalwart",), written=written), began=at(-4000))
+    return replace(
+        state,
+        cycle=replace(cycle(1204, drift=frozenset()), ended=at(-2.1)),
+        next=at(2.5),
+        targets=tuple(replace(item, since=at(-37 if item.name == "cloudflare" else -4000)) for item in state.targets),
+        losses=(Loss("stalwart", at(-4000)),),
+        healed=(restored, replace(entry(), began=at(-37))),
+        source=replace(state.source, revision=replace(REVISION, when=at(-1600)), reached=at(-2.2)),
+    )

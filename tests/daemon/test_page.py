@@ -208,7 +208,7 @@ def test_a_browser_elsewhere_gives_the_token_as_a_password(browser: Any) -> None
 
 def test_the_screenshot_is_small_and_of_the_page(tab: Any, tmp_path: Path) -> None:
     named = os.environ.get("RECONCILER_SCREENSHOT")
-    opened = tab(states.shown(), viewport={"width": 860, "height": 900})
+    opened = tab(states.shown(), viewport={"width": 640, "height": 1080})
     place = Path(named) if named else tmp_path / "page.png"
     opened.page.screenshot(path=place)
     assert 5_000 < place.stat().st_size < 150_000
