@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler
 
@@ -66,7 +68,10 @@ async def _serve(site: Site, listening: socket.socket, ended: socket.socket, gra
     for connection in (listening, ended):
         connection.settimeout(0)
     server.add_socket(listening)
+    sweeping = PeriodicCallback(server.sweep, 1000)
+    sweeping.start()
     await asyncio.get_running_loop().sock_recv(ended, 1)
+    sweeping.stop()
     server.stop()
     await asyncio.wait([asyncio.ensure_future(server.close_all_connections())], timeout=grace)
 
@@ -74,15 +79,27 @@ async def _serve(site: Site, listening: socket.socket, ended: socket.socket, gra
 class _Server(HTTPServer):
     """A server of few connections, none of which lasts long, however slowly its other end sends or reads."""
 
+    def initialize(self, *args: Any, **bounds: Any) -> None:
+        """Begin without a connection (tornado calls this in place of ``__init__``)."""
+        super().initialize(*args, **bounds)
+        self._since: dict[IOStream, float] = {}
+
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Take a new connection, or close it where there are too many."""
-        self._open = {item for item in getattr(self, "_open", ()) if not item.closed()}
-        if len(self._open) >= _MOST:
+        self.sweep()
+        if len(self._since) >= _MOST:
             stream.close()
             return
-        self._open.add(stream)
-        asyncio.get_running_loop().call_later(_LONGEST, stream.close)
+        self._since[stream] = time.monotonic()
         super().handle_stream(stream, address)
+
+    def sweep(self) -> None:
+        """Close what has been open for too long, and forget what is closed."""
+        oldest = time.monotonic() - _LONGEST
+        for stream, since in self._since.items():
+            if since < oldest:
+                stream.close()
+        self._since = {stream: since for stream, since in self._since.items() if not stream.closed()}
 
 
 class _Handler(RequestHandler):

@@ -80,8 +80,8 @@ def serve(
 ) -> Server:
     """Serve the page at an address, in a thread, until the result is closed.
 
-    ``names`` are more hosts under which it may be asked for. ``tally`` counts for `/metrics`,
-    which is not there without it. Raises ReconcilerError where nobody can listen there, and for any address but loopback without a token.
+    ``names`` are more hosts under which it may be asked for. ``tally`` counts for `/metrics`, which is not there
+    without it. Raises ReconcilerError where nobody can listen there, and for any address but loopback without a token.
     """
     where = f"--listen {listen[0]}:{listen[1]}"
     if token is None and not is_loopback(listen[0]):

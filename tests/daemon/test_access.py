@@ -11,6 +11,8 @@ from reconciler.daemon.access import Access, Asked, hostname
 TOKEN = "token-of-the-daemon"
 LOCAL = Access("127.0.0.1", TOKEN, frozenset({"status.mana.how"}))
 EVERYWHERE = Access("0.0.0.0", TOKEN)
+NOT_OURS = ("", "evil.example", "evil.example:9780", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1")
+READ_IN_TWO_WAYS = ("127.0.0.1@evil.example", "[::1", "[::1]x", "0x7f.1", "localhost:evil")
 
 
 def status(access: Access, method: str = "GET", path: str = "/", peer: str = "127.0.0.1", **headers: str) -> int:
@@ -30,10 +32,7 @@ def test_this_machine_needs_no_token(host: str) -> None:
     assert status(LOCAL, host=host) == 200
 
 
-@pytest.mark.parametrize(
-    "host", ["", "evil.example", "evil.example:9780", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1"]
-    + ["127.0.0.1@evil.example", "[::1", "[::1]x", "0x7f.1", "localhost:evil"]
-)  # fmt: skip
+@pytest.mark.parametrize("host", [*NOT_OURS, *READ_IN_TWO_WAYS])
 def test_a_name_that_is_not_ours_is_refused_whatever_it_leads_to(host: str) -> None:
     assert status(LOCAL, host=host) == 403
     assert status(LOCAL, host=host, authorization=f"Bearer {TOKEN}") == 403
