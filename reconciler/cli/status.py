@@ -30,6 +30,7 @@ def command(session: Session) -> int:
 
     How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
     """
+    from reconciler.daemon import memory
     from reconciler.daemon.document import document
     from reconciler.report import text
 
@@ -38,9 +39,12 @@ def command(session: Session) -> int:
     plan, last = state.plan, state.healed[-1] if state.healed else None
     if plan is None:
         raise AssertionError
-    known = document(state, datetime.now(UTC))
+    now = datetime.now(UTC)
+    known, told = document(state, now), memory.recalled(session.data, stack.name)
+    known = memory.joined(known, told, now) if told else known
     lines = [*_head(session, plan), *_systems(known["targets"]), "", *_journal(last), *_lease(known["lease"])]
     lines += _suspended(state.suspended)
+    lines += _daemon(told, now) if told else []
     problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *state.problems)]
     session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), known)
     return 1 if plan.unread or plan.errors else 0
@@ -145,3 +149,13 @@ def _suspended(suspended: Suspension | None) -> list[str]:
     from reconciler.report import values
 
     return [values.escape(f"It is {suspended}.")] if suspended else []
+
+
+def _daemon(told: Mapping[str, Any], now: datetime) -> list[str]:
+    from reconciler.daemon import memory
+    from reconciler.report import values
+
+    cycle = f"The daemon's last cycle ended {told['cycle']['ended']}: {told['cycle']['result']}"
+    if memory.is_late(told, now):
+        return [values.escape(f"{cycle}. It seems not to run any more.")]
+    return [values.escape(f"{cycle}; the next one is due {told['next'] or 'soon'}.")]

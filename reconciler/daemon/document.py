@@ -76,7 +76,7 @@ def document(state: State, now: datetime) -> dict[str, Any]:
         "started": state.started or None,
         "interval": state.interval or None,
         "next": state.next or None,
-        "suspended": _known(asdict(state.suspended)) if state.suspended else None,
+        "suspended": asdict(state.suspended) if state.suspended else None,
         "contested": [asdict(item) for item in state.contested],
         "losses": [asdict(item) for item in state.losses],
         "healed": [_applied(entry) for entry in reversed(state.healed)],
@@ -134,8 +134,9 @@ def _since(state: State, word: Word) -> str:
 def sentence(state: State) -> str:
     """Say it in one sentence, for a person."""
     if state.suspended:
+        who = f" by {state.suspended.who}" if state.suspended.who else ""
         until = f" until {state.suspended.until}" if state.suspended.until else ""
-        return f"Suspended by {state.suspended.who}{until}: {state.suspended.reason}."
+        return f"Suspended{who}{until}: {state.suspended.reason}."
     word = standing(state)
     named = " and ".join(summary.target_name(item.name) for item in _concerned(state, word))
     left = sum(item.pending for item in state.targets)

@@ -81,5 +81,16 @@ def test_ages_are_told_as_people_tell_them(when: str, said: str) -> None:
     assert f"({said})" in render(document(states.calm(next=when), NOW), "", NOW)
 
 
+def test_a_word_of_which_little_is_known_is_shown_all_the_same() -> None:
+    unread = states.calm(suspended=Suspension("the file can't be read", "", ""))
+    assert "Suspended: the file can&#39;t be read." in render(document(unread, NOW), "", NOW)
+
+
+def test_a_daemon_that_has_just_begun_has_a_page() -> None:
+    page = render(document(State("", "2026-11-28T12:00:00Z", 0.0, Sourced("")), NOW), "", NOW)
+    assert "<title>reconciler: starting</title>" in page
+    assert "The first cycle has not ended yet." in page
+
+
 def test_a_lease_of_which_little_is_known_is_shown_all_the_same() -> None:
     assert "process ? on ?" in render(document(states.calm(lease={"since": "x"}), NOW), "", NOW)

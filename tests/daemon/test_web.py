@@ -22,7 +22,7 @@ from reconciler.daemon import site as sites
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.document import document
 from reconciler.daemon.metrics import Tally
-from reconciler.daemon.state import Cause, State
+from reconciler.daemon.state import Cause, Sourced, State
 from reconciler.daemon.web import serve
 from reconciler.problem import ReconcilerError
 
@@ -161,6 +161,14 @@ def test_health_fails_when_no_cycle_ends_for_three_intervals() -> None:
         assert daemon.ask("/healthz").status == 200
 
 
+def test_a_daemon_that_has_just_begun_is_no_hung_one() -> None:
+    with running(State("", "2026-11-28T12:00:00Z", 0.0, Sourced(""))) as daemon:
+        assert daemon.ask("/healthz").status == 200
+        assert daemon.ask("/readyz").status == 503
+        assert daemon.ask("/metrics").status == 200
+        assert daemon.ask().status == 200
+
+
 def test_it_is_ready_once_a_cycle_ended_and_something_good_is_known() -> None:
     with running(states.calm(cycle=None)) as daemon:
         assert (daemon.ask("/readyz").status, daemon.ask("/healthz").status) == (503, 200)
@@ -263,9 +271,13 @@ def _is_closed(connection: socket.socket) -> bool:
 def test_who_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites, "_LONGEST", 0.5)
     many = states.facts(*(states.record(f"host-{number}") for number in range(20_000)))
-    with running(states.calm(facts=many)) as daemon, daemon.connect() as connection:
+    with running(states.calm(facts=many)) as daemon, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # or the kernel takes all of it for us
+        connection.settimeout(20)
+        connection.connect(daemon.server.address)
         connection.sendall(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(2)
+        connection.recv(1, socket.MSG_PEEK)
+        time.sleep(2.5)
         got = b""
         with contextlib.suppress(ConnectionError):
             while piece := connection.recv(1 << 20):
