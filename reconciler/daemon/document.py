@@ -103,7 +103,8 @@ def standing(state: State) -> Word:
     """Say how a stack stands, whether it is suspended or not."""
     if state.plan is None:
         return Word.STARTING if state.cycle is None else Word.FAILED
-    true = {Word(item.state) for item in state.targets}
+    named = {item.state for item in state.targets}
+    true = {word for word in Word if word in named}
     true |= {Word.HEALING} if Word.PENDING in true and state.cycle is not None else set()
     true |= {Word.FAILED} if state.plan.errors else set()
     true |= {Word.CONTESTED} if state.contested else set()

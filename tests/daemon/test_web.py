@@ -270,8 +270,8 @@ def _is_closed(connection: socket.socket) -> bool:
 
 def test_who_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites, "_LONGEST", 0.5)
-    many = states.facts(*(states.record(f"host-{number}") for number in range(20_000)))
-    with running(states.calm(facts=many)) as daemon, socket.socket() as connection:
+    large = states.facts(*(states.record(f"host-{number}") for number in range(100)), place="x" * 100_000)
+    with running(states.calm(facts=large)) as daemon, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # or the kernel takes all of it for us
         connection.settimeout(20)
         connection.connect(daemon.server.address)
