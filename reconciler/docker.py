@@ -200,11 +200,14 @@ class Client:
     def _made(self, address: Address | None) -> httpx.Client:
         """Make the client. Whom to ask is the environment's choice, which says by tcp:// that the way is safe."""
         if address is None:
-            return http.client(_LOCAL, self._bounds, dial=_down_socket(self.host.removeprefix("unix://")))
+            return http.client(
+                _LOCAL, self._bounds, dial=_down_socket(self.host.removeprefix("unix://")), name="docker"
+            )
         if address.scheme == "ssh":
-            return http.client(_LOCAL, self._bounds, dial=_over_ssh(address, self._programs))
+            return http.client(_LOCAL, self._bounds, dial=_over_ssh(address, self._programs), name="docker")
         target = replace(address, scheme="https" if self._tls else "http")
-        return http.client(target, self._bounds, trust=_trust if _has_keys() else None, admits=lambda _: True)
+        trust = _trust if _has_keys() else None
+        return http.client(target, self._bounds, trust=trust, admits=lambda _: True, name="docker")
 
     @property
     def _tls(self) -> bool:

@@ -88,6 +88,17 @@ class Answer:
         return str(body.get(name) or "") if isinstance(body, dict) else ""
 
 
+spent: dict[tuple[str, str], tuple[int, float]] = {}
+"""The requests so far, and the seconds they took together, by the client's name and the status ("none": no answer)."""
+_spending = threading.Lock()
+
+
+def _spend(name: str, code: str, seconds: float) -> None:
+    with _spending:
+        number, total = spent.get((name, code), (0, 0.0))
+        spent[name, code] = (number + 1, total + seconds)
+
+
 def exchange(
     client: httpx.Client,
     method: str,
@@ -166,17 +177,19 @@ def client(
     proxied: bool = False,
     dial: Dial | None = None,
     headers: Mapping[str, str] | None = None,
+    name: str = "other",
 ) -> httpx.Client:
     """Make a client for what lies below an address, to be closed; nothing is sent yet. Raises `Unsent`.
 
     ``trust`` says whose certificates count (those that httpx trusts when it is None): with TLS they are always
     verified. In clear a name must lead where ``admits`` allows, by itself where `Address.admits` does. ``proxied``
     goes through the proxy that the environment names, with TLS only: it sees none of what is sent. ``dial`` connects in
-    place of TCP.
+    place of TCP. ``name`` is what its requests are counted under.
     """
     import httpx
 
-    transport = _Transport(address, bounds, trust, dial or _tcp(address, admits or address.admits), proxied=proxied)
+    dial = dial or _tcp(address, admits or address.admits)
+    transport = _Transport(address, bounds, trust, dial, proxied=proxied, name=name)
     return httpx.Client(
         base_url=address.url,
         transport=cast("httpx.BaseTransport", transport),
@@ -214,11 +227,12 @@ class _Transport:
         dial: Dial,
         *,
         proxied: bool,
+        name: str,
     ) -> None:
         import httpcore
         import httpx
 
-        self._address, self._bounds = address, bounds
+        self._address, self._bounds, self._name = address, bounds, name
         settings: dict[str, Any] = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5}
         if address.tls:
             settings["ssl_context"] = (trust or httpx.create_ssl_context)()
@@ -242,7 +256,16 @@ class _Transport:
         self._pool.close()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry out a request. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
+        """Carry out a request, and count it. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
+        began, code = time.monotonic(), "none"
+        try:
+            response = self._carried(request)
+            code = str(response.status_code)
+        finally:
+            _spend(self._name, code, time.monotonic() - began)
+        return response
+
+    def _carried(self, request: httpx.Request) -> httpx.Response:
         import httpcore
         import httpx
 

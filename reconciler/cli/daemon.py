@@ -6,7 +6,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from reconciler.cli.session import Session, environ
 if TYPE_CHECKING:
     from reconciler.daemon.logs import Log
     from reconciler.daemon.loop import Loop
+    from reconciler.daemon.parts import Parts
     from reconciler.daemon.source import Source
     from reconciler.daemon.state import State
     from reconciler.stack import Stack
@@ -36,6 +37,15 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter("write it like 90s, 5m or 12h") from None
 
 
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    from reconciler import url
+
+    try:
+        return url.endpoint(value)
+    except ValueError:
+        raise click.BadParameter("write it like 127.0.0.1:9780") from None
+
+
 @click.command()
 @click.option("--repo", metavar="URL", envvar="RECONCILER_REPO", help="Follow this git repository, not --state.")
 @click.option("--branch", default="main", show_default=True, envvar="RECONCILER_BRANCH", help="Its branch.")
@@ -50,6 +60,16 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option(
     "--interval", metavar="TIME", callback=_seconds, envvar="RECONCILER_INTERVAL", help="From cycle to cycle."
 )
+@click.option(
+    "--listen",
+    default="127.0.0.1:9780",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_endpoint,
+    envvar="RECONCILER_LISTEN",
+    help="Where the status page is; anywhere but on this machine it needs RECONCILER_TOKEN(_FILE).",
+)
+@click.option("--test-notice", is_flag=True, help="Send one to each address of daemon.notices, and end.")
 @click.option("--once", is_flag=True, help="Run one cycle and end as apply does.")
 @click.option("--log", type=click.Choice(("console", "json")), help="How it logs (console on a terminal, else JSON).")
 @session.command
@@ -63,6 +83,8 @@ def command(
     keyring: Path | None,
     accept_rewritten: str,
     interval: float | None,
+    listen: tuple[str, int],
+    test_notice: bool,
     once: bool,
     log: str | None,
 ) -> int:
@@ -74,18 +96,38 @@ def command(
     from reconciler.daemon.logs import Log
     from reconciler.daemon.state import Cause
 
+    if test_notice:
+        return _try_notices(session)
     gc.set_threshold(700, 10, 10)  # a short run does without; here garbage has to go
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
-    lines = Log(as_json=as_json, redact=lambda text: session.console.redact(text))  # noqa: PLW0108 (it is renewed)
+    lines = Log(as_json=as_json, redact=_redacting(session))
     signers = (allowed_signers, keyring)
     source = _checkout(session, repo, branch, path, signers, accept_rewritten) if repo else _folder(session, signers)
-    loop = _loop(session, source, interval, lines)
+    loop, parts = _loop(session, source, interval, lines)
     if once:
         return _code(loop.cycle(Cause.START))
-    with _hangup(loop):
+    with parts.running(listen), _hangup(loop):
         loop.run()
     session.stop.check()
     return 0
+
+
+def _redacting(session: Session) -> Callable[[str], str]:
+    """Return what takes the secrets of the newest stack out of a text."""
+    return lambda text: session.console.redact(text)  # noqa: PLW0108 (it is another one later)
+
+
+def _try_notices(session: Session) -> int:
+    """Send a notice to each address, and say of each whether it arrived."""
+    from reconciler.daemon.outbox import try_each
+    from reconciler.report import values
+
+    arrivals = try_each(session.stack(), environ())
+    lines = [f"{item.name}: {item.why or 'arrived'}" for item in arrivals]
+    rows = [{"notice": item.name, "arrived": not item.why, "problem": item.why or None} for item in arrivals]
+    none = "No notices are declared: write `daemon: {notices: [{env: NAME}]}` into reconciler.yaml."
+    session.console.result("\n".join(map(values.escape, lines)) or none, {"format_version": "1.0", "notices": rows})
+    return int(any(item.why for item in arrivals) or not arrivals)
 
 
 def _folder(session: Session, signers: tuple[Path | None, Path | None]) -> Source:
@@ -111,10 +153,11 @@ def _checkout(  # noqa: PLR0917 (as the options stand)
     return Checkout(following, session.data, environ())
 
 
-def _loop(session: Session, source: Source, interval: float | None, lines: Log) -> Loop:
+def _loop(session: Session, source: Source, interval: float | None, lines: Log) -> tuple[Loop, Parts]:
     from reconciler.daemon.board import Bell, Board
     from reconciler.daemon.cycle import Surroundings
-    from reconciler.daemon.loop import Loop
+    from reconciler.daemon.loop import INTERVAL, Loop
+    from reconciler.daemon.parts import Parts
     from reconciler.daemon.state import Sourced, State
     from reconciler.settings import Settings
     from reconciler.stack import Choice
@@ -122,21 +165,23 @@ def _loop(session: Session, source: Source, interval: float | None, lines: Log) 
     def renewed(stack: Stack) -> None:
         session.console.redact = stack.secrets.redact
 
-    options = session.options
-    return Loop(
+    options, settings = session.options, session.settings
+    board = Board(State("", journal.now(), interval or INTERVAL, Sourced("")))
+    parts = Parts(settings, board, Bell(), _redacting(session), lines.cycle, session.trace)
+    loop = Loop(
         source,
         lambda: Settings.read(environ(), options.state, options.data),
-        Board(
-            State("", journal.now(), interval or 0.0, Sourced("")),
-        ),
-        Bell(),
+        board,
+        parts.bell,
         Choice(options.target),
         interval,
         Surroundings(session.stop.requested, lines.outcome, session.stop.writing),
-        lines.cycle,
+        parts.begun,
+        parts.ended,
         session.trace,
         renewed,
     )
+    return loop, parts
 
 
 @contextlib.contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,13 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
+    from reconciler.daemon.state import State, TargetState
     from reconciler.journal import Entry, Journal
     from reconciler.plan import Plan
+    from reconciler.stack import Stack
     from reconciler.suspension import Suspension
+
+_APPLIES = 20  # that are told of
 
 
 @click.command()
@@ -25,45 +30,67 @@ def command(session: Session) -> int:
 
     How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
     """
-    from reconciler.report import json, text
-    from reconciler.suspension import current
+    from reconciler.daemon import memory
+    from reconciler.daemon.document import document
+    from reconciler.report import text
 
     stack = session.stack()
-    plan = session.plan(stack)
-    systems = {target: _standing(plan, target) for target in stack.chosen}
-    last, damage = _last(stack.journal)
-    holder, suspended = stack.lease().holder(), current(stack.data, stack.name)
-    told = {item.where for item in damage}
-    document = json.problems([*(item for item in plan.problems if item.where not in told), *damage]) | {
-        "stack": plan.stack,
-        "revision": plan.revision,
-        "complete": plan.complete,
-        "targets": systems,
-        "last_apply": {key: value for key, value in asdict(last).items() if key != "written"} if last else None,
-        "lease": dict(holder) if holder else None,
-        "suspended": asdict(suspended) if suspended else None,
-    }
-    lines = [*_head(session, plan), *_systems(systems), "", *_journal(last), *_lease(holder), *_suspended(suspended)]
-    problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *damage)]
-    session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), document)
+    state = _state(stack, session.plan(stack))
+    plan, last = state.plan, state.healed[-1] if state.healed else None
+    if plan is None:
+        raise AssertionError
+    now = datetime.now(UTC)
+    known, told = document(state, now), memory.recalled(session.data, stack.name)
+    known = memory.joined(known, told, now) if told else known
+    lines = [*_head(session, plan), *_systems(known["targets"]), "", *_journal(last), *_lease(known["lease"])]
+    lines += _suspended(state.suspended)
+    lines += _daemon(told, now) if told else []
+    problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *state.problems)]
+    session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), known)
     return 1 if plan.unread or plan.errors else 0
 
 
-def _standing(plan: Plan, target: str) -> dict[str, Any]:
+def _state(stack: Stack, plan: Plan) -> State:
+    """Return what a daemon would know of the stack: from a look at the systems, and from the data directory."""
+    from reconciler.daemon.state import Revision, Sourced, State
+    from reconciler.journal import Journal
+    from reconciler.reconcile import facts
+    from reconciler.suspension import current
+
+    entries, damage = _entries(Journal(stack.data, stack.name))
+    told = {item.where for item in damage}
+    revision = Revision(stack.directory, plan.revision)
+    return State(
+        stack.name,
+        started="",
+        interval=0.0,
+        source=Sourced(str(stack.directory.path), revision=revision),
+        plan=replace(plan, problems=tuple(item for item in plan.problems if item.where not in told)),
+        facts=facts(stack, plan),
+        targets=tuple(_standing(plan, target) for target in stack.chosen),
+        suspended=current(stack.data, stack.name),
+        healed=tuple(entries[-_APPLIES:]),
+        lease=stack.lease().holder(),
+        problems=tuple(damage),
+    )
+
+
+def _standing(plan: Plan, target: str) -> TargetState:
+    from reconciler.daemon.state import TargetState
     from reconciler.reconcile import standing
 
     state, unread = standing(plan, target)
     pending = sum(change.target == target for change in plan.pending)
     restarts = sum(change.target == target for change in plan.changes if change.restarts)
-    return {"state": state, "pending": pending, "restarts": restarts, "unread": list(unread)}
+    return TargetState(target, state, "", pending, restarts, unread)
 
 
-def _last(log: Journal) -> tuple[Entry | None, list[Problem]]:
+def _entries(log: Journal) -> tuple[list[Entry], list[Problem]]:
     try:
         entries = log.entries()
     except ReconcilerError as error:
-        return None, list(error.problems)
-    return (entries[-1] if entries else None), [log.problem] if log.problem else []
+        return [], list(error.problems)
+    return entries, [log.problem] if log.problem else []
 
 
 def _head(session: Session, plan: Plan) -> list[str]:
@@ -123,3 +150,13 @@ def _suspended(suspended: Suspension | None) -> list[str]:
     from reconciler.report import values
 
     return [values.escape(f"It is {suspended}.")] if suspended else []
+
+
+def _daemon(told: Mapping[str, Any], now: datetime) -> list[str]:
+    from reconciler.daemon import memory
+    from reconciler.report import values
+
+    cycle = f"The daemon's last cycle ended {told['cycle']['ended']}: {told['cycle']['result']}"
+    if memory.is_late(told, now):
+        return [values.escape(f"{cycle}. It seems not to run any more.")]
+    return [values.escape(f"{cycle}; the next one is due {told['next'] or 'soon'}.")]

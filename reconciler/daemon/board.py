@@ -10,10 +10,13 @@ from reconciler.daemon.state import Cause, State
 
 
 class Board:
-    """The newest `State`, for readers in other threads."""
+    """The newest `State`, for readers in other threads.
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    ``heard`` are told of each one with which a cycle ended, in the thread that publishes it: they return at once.
+    """
+
+    def __init__(self, state: State, *heard: Callable[[State], None]) -> None:
+        self._state, self._heard = state, heard
         self._number = 0
         self._changed = threading.Condition()
         self._beat = time.monotonic()
@@ -40,6 +43,8 @@ class Board:
             if ended:
                 self._beat = time.monotonic()
             self._changed.notify_all()
+        for listener in self._heard if ended else ():
+            listener(state)
 
     def wait(self, number: int, seconds: float) -> int:
         """Wait until more than ``number`` were published, at most so long. Returns how many were."""

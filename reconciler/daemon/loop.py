@@ -28,6 +28,9 @@ from reconciler.settings import Settings
 from reconciler.stack import Choice, Stack
 from reconciler.suspension import current
 
+INTERVAL = 300.0
+"""Seconds from one cycle to the next, where nothing else is said."""
+
 _RENEWED = 3600.0  # seconds that a stack is kept at most: what providers answered, and which day it is, grows old
 _JITTER = 0.1  # of the interval: many who start at one time do not ask at one time
 _MOMENT = 5.0  # seconds: a fetch takes one, and who hangs is heard in a later cycle
@@ -57,7 +60,7 @@ class Loop:
     renewed: Callable[[Stack], None] = lambda _: None
     _directory: Directory | None = None
     _kept: tuple[Stack, float] | None = None
-    _paces: Paces = field(default_factory=lambda: Paces(300.0))
+    _paces: Paces = field(default_factory=lambda: Paces(INTERVAL))
     _contests: Contests = field(default_factory=Contests)
     _number: int = 0
     _newest: str = ""
@@ -109,7 +112,7 @@ class Loop:
         )
         state = self._state(sourced, report, stack, ended)
         if problems := self.ended(stack, state):
-            state = replace(state, cycle=replace(ended, problems=(*ended.problems, *problems)))
+            state = replace(state, problems=problems)
         self.board.publish(state, ended=True)
         return state
 
@@ -167,7 +170,7 @@ class Loop:
             if stack.directory is revision.directory and now - since < _RENEWED and not stack.secrets.stale:
                 return stack
         declared = revision.directory.spec.daemon
-        self._paces.interval = self.interval or declared.interval or 300.0
+        self._paces.interval = self.interval or declared.interval or INTERVAL
         checked = timedelta(seconds=declared.check_passwords) if declared.check_passwords else False
         choice = replace(self.choice, check_passwords=self.choice.check_passwords or checked)
         stack = Stack(
@@ -218,6 +221,8 @@ class Loop:
             losses=losses(entries, journal.before(_LOSSES)),
             suspended=current(stack.data, stack.name),
             healed=tuple(entries[-_HISTORY:]),
+            lease=stack.lease().holder(),
+            problems=(),
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.desired.load import Directory
 from reconciler.journal import Entry
@@ -144,7 +145,8 @@ class State:
 
     ``plan`` is what is left to do, and ``facts`` what is known of each address; both are of the last time that the
     systems were looked at. ``losses`` are those of the last seven days, ``healed`` the last applies, oldest first.
-    ``next`` is when the next cycle begins unless something wakes it.
+    ``next`` is when the next cycle begins unless something wakes it. ``lease`` says who else is at work on the stack,
+    as `Lease.holder` does; ``problems`` are what a person should know beside what plan, source and targets tell.
     """
 
     stack: str
@@ -160,3 +162,5 @@ class State:
     losses: tuple[Loss, ...] = ()
     suspended: Suspension | None = None
     healed: tuple[Entry, ...] = ()
+    lease: Mapping[str, Any] | None = None
+    problems: tuple[Problem, ...] = ()

@@ -104,7 +104,7 @@ class Providers:
         url = address.url + path
         headers = {"api-key": key, "accept": "application/json"}
         try:
-            client = http.client(address, _BOUNDS, proxied=True, headers=headers)
+            client = http.client(address, _BOUNDS, proxied=True, headers=headers, name="brevo")
         except http.Unsent as error:
             raise _Failed(f"GET {url}: {error}", _ON_THE_WAY) from None
         with client:

@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon import states
 
 from reconciler.cli import COMMANDS, program
+from reconciler.daemon.memory import Memory
 from reconciler.resources import Record, Unreadable
 
 MINE = Record("mana.how", "A", "old", "192.0.2.9")
@@ -452,13 +456,31 @@ def test_status(run: Any, place: Any) -> None:
     assert "Cloudflare  1 change pending" in result.stdout
     assert ": done, 20" in result.stdout
     document = json.loads(run("status", "--output", "json").stdout)
-    assert document["targets"]["cloudflare"] == {"state": "pending", "pending": 1, "restarts": 0, "unread": []}
+    cloudflare = document["targets"]["cloudflare"]
+    assert {"state": "pending", "pending": 1, "restarts": 0, "unread": []}.items() <= cloudflare.items()
+    assert document["state"] == "pending"
+    assert [item["status"] for item in document["conditions"]] == ["False", "False", "False"]
+    assert {item["address"]: item["state"] for item in document["resources"]}["dns/mana.how/A/mail"] == "pending"
     assert document["last_apply"]["result"] == "done"
     assert document["lease"] is None
+    assert document["cycle"] is None
     place.world.turn(unread=["stalwart"])
     unread = run("status")
     assert unread.exit_code == 1
     assert "Stalwart    could not be read\n" in unread.stdout
+
+
+def test_status_tells_what_a_daemon_last_told(run: Any, place: Any) -> None:
+    applied(run)
+    now = datetime.now(UTC)
+    kept = states.calm(cycle=replace(states.cycle(), ended=now.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    Memory(place.data).keep(kept)
+    assert "The daemon's last cycle ended " in run("status").stdout
+    document = json.loads(run("status", "--output", "json").stdout)
+    assert document["cycle"]["number"] == 7
+    assert document["revision"] == "3f2a9c1", "and what is seen now is its own"
+    Memory(place.data).keep(states.calm())
+    assert "It seems not to run any more." in run("status").stdout
 
 
 def test_history(run: Any, place: Any) -> None:

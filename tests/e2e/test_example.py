@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from reconciler.daemon.page import render
 from reconciler.simulator.stalwart.passwords import verify
 
 NOTIFY = "mana-core-notify"
@@ -412,6 +413,15 @@ def test_history_status_and_explain_know_what_happened(applied: Any) -> None:
     assert "194.191.241.139" in applied.expect(0, "explain", "dns/mana.how/A/mail").out
     for command in (("history",), ("status",), ("explain", "account/noreply@mana.how")):
         assert json.loads(applied.expect(0, *command, "--output", "json").out)
+
+
+def test_the_status_and_its_page_tell_of_every_resource(applied: Any) -> None:
+    status = json.loads(applied.expect(0, "status", "--output", "json").out)
+    assert {item["state"] for item in status["resources"]} == {"in_sync"}
+    page = render(status, "")
+    assert {item["kind"] for item in status["resources"]} >= {"account", "dkim", "dns", "smtp", "stalwart"}
+    assert [item["address"] for item in status["resources"] if item["address"] not in page] == []
+    assert all(item["place"] for item in status["resources"] if item["kind"] in ("account", "dkim", "smtp"))
 
 
 # ------------------------------------------------------------------------------------------------------- guards

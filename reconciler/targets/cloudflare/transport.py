@@ -130,7 +130,7 @@ class Line:
         # One for all its tokens: a context for TLS takes long to make.
         bounds = http.Bounds(_LARGEST, seconds=2 * timeout, silence=timeout, connect=min(10.0, timeout))
         try:
-            self.http = http.client(address, bounds, proxied=True)
+            self.http = http.client(address, bounds, proxied=True, name="cloudflare")
         except http.Unsent as error:
             raise Unsent(f"{address.url}: can't connect: {error}", "or reach it without a proxy") from None
 

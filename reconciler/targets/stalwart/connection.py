@@ -213,7 +213,7 @@ class Connection:
         self.url, self.login, self.reveal, self.progress = address.url, login, reveal, progress
         self.host = address.host
         self.where = f"Stalwart at {self.url}"
-        self._client = http.client(address, bounds, trust=trust, admits=admits)
+        self._client = http.client(address, bounds, trust=trust, admits=admits, name="stalwart")
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,109 @@
+"""What stands around the loop: the page, the engine's events, notices, what metrics count, what `status` is told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import files
+from reconciler.daemon.board import Bell, Board
+from reconciler.daemon.memory import Memory
+from reconciler.daemon.metrics import Tally
+from reconciler.daemon.state import State
+from reconciler.problem import Problem, ReconcilerError
+from reconciler.settings import Settings
+from reconciler.stack import Stack
+
+if TYPE_CHECKING:
+    from reconciler.daemon.events import Watcher
+    from reconciler.daemon.outbox import Outbox
+
+
+@dataclass(slots=True)
+class Parts:
+    """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits."""
+
+    settings: Settings
+    board: Board
+    bell: Bell
+    redact: Callable[[str], str]
+    log: Callable[[State], None] = lambda _: None
+    unexpected: Callable[[Exception], None] = lambda _: None
+    tally: Tally = field(default_factory=Tally)
+    _watcher: Watcher | None = None
+    _outbox: Outbox | None = None
+    _watched: Stack | None = None
+
+    @contextlib.contextmanager
+    def running(self, listen: tuple[str, int]) -> Iterator[None]:
+        """Serve the page and listen to the engine meanwhile. Raises ReconcilerError where nobody can listen there."""
+        from reconciler.daemon.events import Watcher
+        from reconciler.daemon.web import serve
+
+        with contextlib.ExitStack() as exits:
+            server = serve(
+                self.board,
+                self.bell,
+                listen,
+                token(self.settings.environ),
+                redact=self.redact,
+                unexpected=self.unexpected,
+                tally=self.tally,
+            )
+            exits.callback(server.close)
+            self._watcher = Watcher(self.settings.docker_host, self.bell)
+            exits.callback(self._watcher.close)
+            self._watcher.start()
+            exits.callback(self._close)
+            yield
+
+    def _close(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+
+    def begun(self) -> None:
+        """Hear that a cycle begins, which sees all that has happened so far."""
+        if self._watcher is not None:
+            self._watcher.settled()
+
+    def ended(self, stack: Stack | None, state: State) -> tuple[Problem, ...]:
+        """Hear how a cycle ended; return what could not be told."""
+        self.log(state)
+        self.tally.take(state)
+        Memory(self.settings.own_data(), self.redact).keep(state)
+        if stack is None or self._watcher is None:
+            return ()
+        if stack is not self._watched:
+            self._watched = stack
+            self._watcher.watch(*stack.containers)
+        return self._told(stack, state)
+
+    def _told(self, stack: Stack, state: State) -> tuple[Problem, ...]:
+        from reconciler.daemon.outbox import Outbox
+
+        if self._outbox is None:
+            if not stack.spec.daemon.notices:
+                return ()
+            self._outbox = Outbox(stack.data, stack.name, self.settings.environ)
+        self._outbox.tell(stack, state)
+        return self._outbox.problems
+
+
+def token(environ: Mapping[str, str]) -> str | None:
+    """Return what lets others than this machine in: ``RECONCILER_TOKEN``, or what ``RECONCILER_TOKEN_FILE`` holds.
+
+    Raises ReconcilerError for a file that can't be read, or holds nothing.
+    """
+    path = Path(environ.get("RECONCILER_TOKEN_FILE", ""))
+    if not path.name:
+        return environ.get("RECONCILER_TOKEN") or None
+    try:
+        found = files.decoded(files.read(path), path).strip()
+    except files.CannotRead as error:
+        raise ReconcilerError(Problem("RECONCILER_TOKEN_FILE", error.summary, error.hint)) from None
+    if not found:
+        raise ReconcilerError(Problem("RECONCILER_TOKEN_FILE", f"{path} is empty", "write a long random word into it"))
+    return found
