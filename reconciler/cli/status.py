@@ -40,7 +40,7 @@ def command(session: Session) -> int:
     if plan is None:
         raise AssertionError
     now = datetime.now(UTC)
-    known, told = document(state, now), memory.recalled(session.data, stack.name)
+    known, told = document(state, now), memory.recalled(stack.data, stack.name)
     known = memory.joined(known, told, now) if told else known
     lines = [*_head(session, plan), *_systems(known["targets"]), "", *_journal(last), *_lease(known["lease"])]
     lines += _suspended(state.suspended)
