@@ -88,10 +88,10 @@ def command(
     once: bool,
     log: str | None,
 ) -> int:
-    """Follow the desired state and heal what differs, until a signal ends it.
+    """Follow the desired state and heal what differs.
 
-    SIGHUP begins a cycle; SIGTERM ends after the write that is under way. Whom to trust is said here alone, never in
-    what is followed.
+    It goes on until a signal ends it. SIGHUP begins a cycle; SIGTERM ends after the write that is under way. Whom to
+    trust is said here alone, never in what is followed.
     """
     from reconciler.daemon.logs import Log
     from reconciler.daemon.state import Cause

@@ -40,7 +40,7 @@ def command(session: Session) -> int:
     if plan is None:
         raise AssertionError
     now = datetime.now(UTC)
-    known, told = document(state, now), memory.recalled(session.data, stack.name)
+    known, told = document(state, now), memory.recalled(stack.data, stack.name)
     known = memory.joined(known, told, now) if told else known
     lines = [*_head(session, plan), *_systems(known["targets"]), "", *_journal(last), *_lease(known["lease"])]
     lines += _suspended(state.suspended)
@@ -53,11 +53,10 @@ def command(session: Session) -> int:
 def _state(stack: Stack, plan: Plan) -> State:
     """Return what a daemon would know of the stack: from a look at the systems, and from the data directory."""
     from reconciler.daemon.state import Revision, Sourced, State
-    from reconciler.journal import Journal
     from reconciler.reconcile import facts
     from reconciler.suspension import current
 
-    entries, damage = _entries(Journal(stack.data, stack.name))
+    entries, damage = _entries(stack.journal)
     told = {item.where for item in damage}
     revision = Revision(stack.directory, plan.revision)
     return State(

@@ -215,7 +215,7 @@ class Loop:
             source=sourced,
             cycle=ended,
             plan=report.plan or former.plan,
-            facts=report.facts or former.facts,
+            facts=report.facts if report.plan is not None else former.facts,
             targets=cycles.target_states(report, stack.chosen, self._paces, states, clock),
             contested=cycles.contests(self._contests, report.plan, now, clock),
             losses=losses(entries, journal.before(_LOSSES)),

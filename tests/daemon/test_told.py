@@ -46,3 +46,5 @@ def test_a_life_of_a_stack(watched: Watched) -> None:  # noqa: F811
     assert failed["state"] == "healing"
     assert {item["address"]: item["state"] for item in failed["resources"]}[MAIL] == "pending"
     assert tally.cycles["cloudflare", "error"] == 2
+    watched.revise("version: 1\nstack: mana\n")
+    assert told(watched.cycle(), tally)["resources"] == [], "what nobody declares any more is not told of"
