@@ -65,6 +65,7 @@ class Apply:
             revision=plan.revision,
             desired_hash=plan.desired_hash,
             fingerprint=plan.fingerprint,
+            failover=plan.failover.name if plan.failover else "",
         )
         _warn(reporter, log.begin(entry))
         outcomes: list[Outcome] = []

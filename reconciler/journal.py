@@ -46,8 +46,9 @@ class Entry:
     """One apply. ``ended`` is None, and ``result`` empty, where it was killed before it could say how it went.
 
     ``result`` is ``done``, ``partial``, ``failed`` or ``stopped``; ``whole`` says that observing again found nothing
-    left to do in ``targets``. Times are UTC in ISO 8601. ``directory`` is the one that was applied, as seen from the
-    data directory: empty where an older reconciler wrote it down.
+    left to do in ``targets``. ``failover`` names the one that it was applied with, empty for none. Times are UTC in
+    ISO 8601. ``directory`` is the one that was applied, as seen from the data directory: empty where an older
+    reconciler wrote it down.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Entry:
     revision: str = ""
     desired_hash: str = ""
     fingerprint: str = ""
+    failover: str = ""
     targets: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     ended: str | None = None
@@ -84,8 +86,8 @@ class Journal:
     def begin(self, entry: Entry) -> Problem | None:
         """Note that an apply begins. Returns a warning where that could not be written."""
         self._began[entry.id] = time.monotonic()  # a clock that is set meanwhile changes no duration
-        names = ("id", "stack", "began", "who", "revision", "desired_hash", "fingerprint", "targets", "lost")
-        facts = {name: getattr(entry, name) for name in names}
+        names = ("id", "stack", "began", "who", "revision", "desired_hash", "fingerprint", "failover")
+        facts = {name: getattr(entry, name) for name in (*names, "targets", "lost")}
         return self._append({"event": "began", **facts, "directory": self.directory})
 
     def end(self, entry: Entry, result: str, written: Sequence[Written], *, whole: bool) -> Problem | None:

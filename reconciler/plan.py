@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.address import Address
 from reconciler.dns.records import excludes, head, marked, policy
 from reconciler.dns.types import OTHER, TYPES
+from reconciler.failover import Failover
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     KINDS,
@@ -92,6 +93,7 @@ class Plan:
     drift: tuple[str, ...] = ()  # addresses of changes that the directory did not cause
     revision: str = ""
     desired_hash: str = ""
+    failover: Failover | None = None  # it is planned with: consumers use the standby
     receivers: tuple[Receiver, ...] = ()
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 

@@ -56,13 +56,15 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     plan = _with_losses(plan, log)
     damage = (log.problem,) if log.problem else ()
     problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
-    unchanged = last is not None and last.desired_hash == digest
+    failover = stack.failover
+    unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
     return replace(
         plan,
-        head=(*stack.settings.shown(stack.chosen), *plan.head),
+        head=(*stack.settings.shown(stack.chosen), *([f"the daemon has {failover}"] if failover else []), *plan.head),
         problems=problems,
         revision=stack.revision,
         desired_hash=digest,
+        failover=failover,
         receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )

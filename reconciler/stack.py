@@ -18,17 +18,21 @@ from reconciler.desired.derivation import (
     default_domain,
     desire,
     private_keys,
+    provider_logins,
     provider_questions,
     resolve,
     zone_records,
 )
+from reconciler.desired.failover import failed_over
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.presets import public_values
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
-from reconciler.dns.publication import Answers, Question
+from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
+from reconciler.failover import Failover
+from reconciler.guards.dns import unpublished
 from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.journal import Journal
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from reconciler.dkim.findings import Standing
     from reconciler.dkim.rotation import KeyFacts, Needs
     from reconciler.observe.providers import Providers
+    from reconciler.targets.compose.reception import Reception, Tried
     from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
 REFUSALS = "refusals"
@@ -95,7 +100,9 @@ class Stack:
     one raises `ReconcilerError` for a target that is not declared, and `Refused` for a data directory out of a commit.
 
     Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
-    that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git.
+    that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git. With a
+    ``failover`` the spec is not quite the directory's: consumers use the standby. ``generation`` is the mail server's,
+    once it was observed.
     """
 
     def __init__(
@@ -108,10 +115,13 @@ class Stack:
         unexpected: Callable[[Exception], None] = lambda _: None,
         unattended: bool = False,
         revision: str | None = None,
+        failover: Failover | None = None,
     ) -> None:
         self.directory, self.settings, self.choice = directory, settings, choice
         self.progress, self.unexpected = progress, unexpected
-        self.spec, self.name = directory.spec, directory.spec.stack
+        self.failover = failover
+        self.spec = failed_over(directory.spec) if failover else directory.spec
+        self.name = self.spec.stack
         self.chosen = _chosen(self.spec, choice.targets)
         self.data = settings.own_data()
         self.policy = _policy(self.spec, choice.allow_deletes, settings.stalwart_url)
@@ -121,6 +131,7 @@ class Stack:
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = {}
+        self.generation: str | None = None
         self._given = revision
         self._engine = EngineMemory() if unattended else None
 
@@ -192,6 +203,7 @@ class Stack:
                 self._engine.end()
             if commit is not None:
                 commit.name()
+        self.generation = (found["stalwart"].generation if "stalwart" in found else None) or self.generation
         return {name: found[name] for name in self.targets}
 
     def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:
@@ -241,6 +253,31 @@ class Stack:
         from reconciler.observe.nameservers import look
 
         return look(questions, nameservers=self.settings.nameservers, progress=self.progress)
+
+    def takes_mail(self, provider: str, tried: Tried | None) -> Reception:
+        """Ask a declared provider whether it takes mail; `reception.ask` says what ``tried`` is for.
+
+        Compose has to be a target of it: through that leads the way to a server of the project.
+        """
+        from reconciler.targets.compose import Compose
+        from reconciler.targets.compose.reception import Reception
+
+        logins, compose = provider_logins(self.directory.spec, provider, self.generation), self.targets["compose"]
+        if not logins or not isinstance(compose, Compose):
+            why = Problem(f"smtp.providers.{provider}", "has no login that is known", "declare its account's password")
+            return Reception(None, why)
+        login = logins[0] if len(logins) == 1 else replace(logins[0], username=UNKNOWN)
+        return compose.takes_mail(login, self.secrets, tried)
+
+    def unpublished(self, provider: str) -> tuple[str, ...]:
+        """Say which records that mail through a provider needs not every authoritative name server shows."""
+        needed = self.desired().provided.get(provider)
+        if needed is None:  # it needs none
+            return ()
+        if not needed:
+            return ("the records that DMARC needs are not known",)
+        late = unpublished(needed, self.look({question(record) for record in needed}))
+        return tuple(f"{', '.join(names)} can't be seen: {words}" for words, names in late.items())
 
     def past(self, asked: Collection[Resource], committed: Collection[Resource]) -> Past:
         """Tell which resources were applied from here, and of some whether commits declared them."""

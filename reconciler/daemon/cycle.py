@@ -99,7 +99,9 @@ def _applied(apply: Apply, plan: Plan, chosen: Plan, around: Surroundings) -> Re
 def drifted(plan: Plan, former: Plan | None) -> Iterator[str]:
     """Yield the addresses that differ although the directory is the same, and that were as desired before."""
     yield from plan.drift
-    if former is not None and former.desired_hash == plan.desired_hash and former.complete:
+    if former is None or (former.desired_hash, former.failover) != (plan.desired_hash, plan.failover):
+        return
+    if former.complete:
         before = {change.address for change in former.changes}
         yield from (change.address for change in plan.changes if change.address not in before)
 

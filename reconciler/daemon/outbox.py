@@ -122,7 +122,7 @@ class Outbox:
     def tell(self, stack: Stack, state: State) -> None:
         """Decide what is due, write it down, and begin to send what waits."""
         names = [str(ref) for ref in stack.spec.daemon.notices]
-        self._places, self._wrong = destinations(stack.spec, stack.secrets) if names else ((), ())
+        self._places, self._wrong = destinations(stack.directory.spec, stack.secrets) if names else ((), ())
         with self._lock:
             known = self._kept.known
             due, known = notices.due(known, state, self._clock()) if names else ((), known)
@@ -243,7 +243,7 @@ class Arrival:
 
 def try_each(stack: Stack, environ: Mapping[str, str]) -> tuple[Arrival, ...]:
     """Send a test to each destination, one after the other, and say for each whether it arrived."""
-    places, wrong = destinations(stack.spec, stack.secrets)
+    places, wrong = destinations(stack.directory.spec, stack.secrets)
     title, body = notices.text(notices.trial(stack.name), stack.secrets.redact)
     letter = Letter(_TYPES[Kind.TEST], title, body, "")
     arrived = (Arrival(place.name, deliver(place, letter, environ)) for place in places)

@@ -53,6 +53,7 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from _accounts(spec, declared)
     yield from _providers(spec, declared)
     yield from _presets(spec)
+    yield from _failover(spec, declared)
     yield from _variables(spec)
     yield from _signatures(spec)
     yield from _records(spec)
@@ -245,6 +246,28 @@ def _presets(spec: Spec) -> Iterator[Finding]:
         if preset and provider.account is not None and provider.host is None:
             hint = "write the username and the password that it gave you"
             yield Finding((*path, "account"), f"is a login of this stack, which {preset.host} does not know", hint)
+
+
+def _failover(spec: Spec, declared: Declared) -> Iterator[Finding]:
+    """Who stands in is another provider, whose records are there before they are needed."""
+    failover, path = spec.smtp.failover, ("smtp", "failover")
+    if failover is None:
+        return
+    if spec.targets.compose is None:
+        yield Finding(
+            path, "switches services of the compose project, and none is declared", "add targets.compose", absent=True
+        )
+    if spec.smtp.provider is None:
+        yield Finding(path, "stands in for smtp.provider, and none is chosen", "write smtp.provider: NAME", absent=True)
+    to = spec.smtp.providers.get(failover.to)
+    if failover.to not in declared.providers:
+        hint = near(failover.to, declared.providers) or "declare it under smtp.providers"
+        yield Finding((*path, "to"), f"there is no provider {failover.to}", hint, absent=True)
+    elif failover.to == spec.smtp.provider:
+        yield Finding((*path, "to"), "is the provider in use itself", "name another one, which stands by")
+    elif to is not None and not to.standby:
+        hint = f"write standby: true at smtp.providers.{failover.to}: its records are then published ahead"
+        yield Finding((*path, "to"), f"{failover.to} does not stand by", hint)
 
 
 def _orphans(spec: Spec) -> Iterator[Finding]:

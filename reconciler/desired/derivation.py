@@ -473,6 +473,12 @@ class _Derivation:
                 yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 
+def provider_logins(spec: Spec, name: str, generation: str | None) -> tuple[Login, ...]:
+    """Return the login at a provider; both possible ones where the server's generation decides and is not known."""
+    seen = {"stalwart": Observation("stalwart", generation=generation)}
+    return _Derivation(spec, seen, Facts(), ()).logins("", name, spec.smtp.providers[name])
+
+
 def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
     """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None

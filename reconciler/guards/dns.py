@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from reconciler.dns.publication import publication
+from reconciler.dns.publication import Answers, publication
 from reconciler.dns.records import answering, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
@@ -75,15 +75,20 @@ def provider_unpublished(evidence: Evidence) -> Iterator[Problem]:
         if not records:
             hint = f"{place} needs a valid `api_key`, or the records as its `dns`"
             yield warn(where, f"will send through {provider}, and the records that DMARC needs are not known", hint)
-        late: dict[str, list[str]] = defaultdict(list)
-        for record in records:
-            seen = publication(record, evidence.answers)
-            if not seen.everywhere:
-                late[seen.words].append(f"{record.host} ({record.type})")
-        for words, names in late.items():
+        for words, names in unpublished(records, evidence.answers).items():
             summary = f"will send through {provider} before {', '.join(names)} can be seen: {words}"
             hint = f"mail may fail DMARC until then; `standby: true` at {place} publishes ahead"
             yield warn(where, summary, hint)
+
+
+def unpublished(records: Iterable[Record], answers: Answers) -> Mapping[str, Sequence[str]]:
+    """Return the records that not every name server shows, by what keeps them from it."""
+    late: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        seen = publication(record, answers)
+        if not seen.everywhere:
+            late[seen.words].append(f"{record.host} ({record.type})")
+    return late
 
 
 def _switches(evidence: Evidence) -> Iterator[tuple[str, str, tuple[Record, ...]]]:

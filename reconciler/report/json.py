@@ -24,6 +24,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "revision": plan.revision,
         "desired_hash": plan.desired_hash,
         "fingerprint": plan.fingerprint,
+        "failover": asdict(plan.failover) if plan.failover else None,
         "complete": plan.complete,
         "applyable": plan.applyable,
         "problems": [problem(item) for item in plan.problems],

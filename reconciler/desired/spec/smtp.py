@@ -31,6 +31,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
     wrongs,
 )
+from reconciler.desired.spec.targets import Duration
 from reconciler.resources import SecretRef
 
 
@@ -120,10 +121,23 @@ class Link(Model):
         return self
 
 
+class FailoverEntry(Model):
+    """Who stands in for the provider in use while that takes no mail. Both times are seconds.
+
+    ``after`` is for how long it takes none before the consumers are switched, ``back_after`` for how long it takes
+    mail again before they go back.
+    """
+
+    to: Text
+    after: Duration = 600
+    back_after: Duration = 3600
+
+
 class Smtp(Model):
     """Who delivers the mail of which service."""
 
     provider: Text | None = None
+    failover: FailoverEntry | None = None
     providers: Annotated[dict[str, Provider], OpenMap] = {}
     consumers: Annotated[dict[ServiceName, Consumer], OpenMap] = {}
     links: Annotated[tuple[Link, ...], BeforeValidator(empty_list)] = ()

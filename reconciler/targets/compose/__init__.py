@@ -11,7 +11,7 @@ from reconciler import files
 from reconciler.docker import EngineMemory
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.refusals import Refusals
-from reconciler.resources import Live, Observation, Resource, Variable
+from reconciler.resources import Live, Login, Observation, Resource, Variable
 from reconciler.target import Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.compose.engine import Engine, Patience
 from reconciler.targets.compose.program import Program
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from reconciler.target import Change
     from reconciler.targets.compose.proof import Door
+    from reconciler.targets.compose.reception import Reception, Tried
     from reconciler.targets.compose.snapshot import Snapshot, View
     from reconciler.targets.compose.written import WrittenFiles
 
@@ -150,6 +151,19 @@ class Compose:
             return
         with engine:
             yield from Switch(self, engine, reveal).apply(changes, stopped)
+
+    def takes_mail(self, login: Login, reveal: Reveal, tried: Tried | None) -> Reception:
+        """Ask the server of a login whether mail can be handed in; `reception.ask` says what ``tried`` is for."""
+        from reconciler.targets.compose import snapshot as snapshots
+        from reconciler.targets.compose.doors import Doors
+        from reconciler.targets.compose.reception import Reception, ask
+
+        try:
+            with Engine(self.docker_host, self._memory) as engine:
+                snapshot = snapshots.read(self.program(engine.host), engine, self.stack, (), self._written)
+                return ask(login, Doors(snapshot, engine, self.routes), self.refusals, reveal, tried)
+        except TargetUnreadable as error:
+            return Reception(None, error.problems[0])
 
 
 def _detail(view: View, snapshot: Snapshot) -> VariableDetail:

@@ -44,12 +44,14 @@ class Credentials:
 class Proof:
     """How the attempt ended: ``refused`` stops the switch, ``note`` says why nothing could be proved.
 
-    ``sent`` says that the server got the credentials, and so counted an attempt if it did not like them.
+    ``sent`` says that the server got the credentials, and so counted an attempt if it did not like them; ``answered``
+    that it said so.
     """
 
     refused: Problem | None = None
     note: str = ""
     sent: bool = field(default=False, compare=False)
+    answered: bool = field(default=True, compare=False)
 
 
 def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
@@ -73,6 +75,26 @@ def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
             return Proof(note=f"the login at {where} could not be tried: {type(error).__name__}")
     tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
     return Proof(note=f"the login at {where} could not be tried from here: {tried}")
+
+
+def greet(login: Login, doors: Sequence[Door]) -> Problem | None:
+    """Say hello over the TLS that the consumer is to use, and return why nobody could hand in mail; no login is tried.
+
+    The first door that answers at all decides.
+    """
+    where, closed = f"{login.host}:{login.port}", []
+    for door in doors:
+        try:
+            return _greeted(login, door, where)
+        except ssl.SSLError as error:
+            return _untrusted(login, where, error)
+        except smtplib.SMTPResponseException as error:  # 421, 554: RFC 5321 sections 3.1 and 3.8
+            hint = "see its log: it is stopping, overloaded, or takes nothing from this address"
+            return Problem(where, f"the server takes no mail: it answers {error.smtp_code}", hint)
+        except (OSError, smtplib.SMTPException) as error:
+            closed.append(f"{door[0]}:{door[1]} {_why_closed(error)}")
+    tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
+    return Problem(where, f"no mail server answers: {tried}", "start it; see its log, it may have blocked this address")
 
 
 class _Session(smtplib.SMTP):
@@ -164,8 +186,22 @@ def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
         try:
             answer = _authenticate(session, credentials, mechanisms)
         except (smtplib.SMTPException, OSError) as error:
-            return Proof(refused=_unanswered(where, error), sent=True)
+            return Proof(refused=_unanswered(where, error), sent=True, answered=False)
         return replace(_judged(credentials, where, *answer), sent=True)
+
+
+def _greeted(login: Login, door: Door, where: str) -> Problem | None:
+    with contextlib.closing(_Session(login, door)) as session:
+        code, text = session.ehlo()
+        if code != 250:  # noqa: PLR2004 (RFC 5321 section 4.3.2)
+            raise smtplib.SMTPResponseException(code, text)
+        if not session.secure():
+            hint = "offer STARTTLS there, or declare the port with implicit TLS (465)"
+            return Problem(where, "the server offers no STARTTLS", hint)
+        mechanisms = session.esmtp_features.get("auth", "").upper().split()
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            session.quit()
+        return None if {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
 
 
 def _authenticate(session: _Session, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
@@ -234,6 +270,12 @@ def _untrusted(login: Login, where: str, error: ssl.SSLError) -> Problem:
         return Problem(where, f"the certificate is not trusted: {error.verify_message}", hint)
     cause = (error.reason or type(error).__name__).replace("_", " ").lower()
     return Problem(where, f"TLS fails: {cause}", "is it the right port? 465 begins with TLS, 587 with STARTTLS")
+
+
+def _why_closed(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPServerDisconnected | ConnectionResetError):
+        return "ends the connection"
+    return _short(error)
 
 
 def _short(error: Exception) -> str:

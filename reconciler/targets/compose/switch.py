@@ -7,17 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from reconciler import files, url
+from reconciler import files
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
 from reconciler.targets.compose import judge
 from reconciler.targets.compose import snapshot as snapshots
+from reconciler.targets.compose.doors import Doors
 from reconciler.targets.compose.engine import Container, Engine, newest, ticking, wait_until_up
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import redact
 from reconciler.targets.compose.project import ComposeFiles, effective_environment
-from reconciler.targets.compose.proof import Credentials, Door, Proof, prove, refused_before
+from reconciler.targets.compose.proof import Credentials, Proof, prove, refused_before
 from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Switch:
                 services.setdefault(variable.service, _Service(variable.service)).changes.append(change)
         try:
             self.snapshot = self._look(services)
+            self.doors = Doors(self.snapshot, self.engine, self.target.routes)
         except TargetUnreadable as error:
             for change in changes:
                 yield Outcome(change, Status.FAILED, error.problems[0])
@@ -136,7 +138,7 @@ class Switch:
             credentials = Credentials(login, name, self.values[login.password])
         except SecretUnreadable as error:
             return Proof(refused=error.problems[0])
-        facts = (*self._server(login), credentials.username, credentials.password)
+        facts = (*self.doors.server(login), credentials.username, credentials.password)
         if self.target.refusals.holds(*facts):
             return Proof(refused=refused_before(login))
         proof = self._tried(login, credentials)
@@ -144,40 +146,13 @@ class Switch:
             self.target.refusals.add(*facts)
         return proof
 
-    def _server(self, login: Login) -> Iterator[str]:
-        """Say which server it is: by its address and, where it runs in the project, its containers."""
-        yield f"{login.host}:{login.port}"
-        project = self.snapshot.project
-        for service in project.services:
-            if login.host in project.names_of(service):
-                yield from (item.id for item in self.snapshot.replicas(service))
-
     def _tried(self, login: Login, credentials: Credentials) -> Proof:
-        door = (url.host(login.host), login.port)
-        if door in self.target.routes:
-            return prove(credentials, [self.target.routes[door]])
-        project = self.snapshot.project
-        named = [service for service in project.services if login.host in project.names_of(service)]
-        if not named:
-            return prove(credentials, [door])
-        if self.engine.remote and not login.verify_tls:  # anybody on the way could pose as it
+        if self.doors.is_unsafe(login):
             return Proof(
                 note=f"the login at {login.host}:{login.port} was not tried: it is on another machine, and "
                 "without verify_tls the password could go to anybody on the way"
             )
-        return prove(credentials, self._doors(login, named))
-
-    def _doors(self, login: Login, named: Sequence[str]) -> list[Door]:
-        """Say where to reach a mail server from here: a service of the project as published, or inside its network.
-
-        Either way the server sees an address of the project's network. The published port comes first, since a
-        container's own address leads nowhere on macOS, where the engine runs in a virtual machine.
-        """
-        containers = [item for service in named for item in self.snapshot.replicas(service)]
-        here = self.engine.address.host if self.engine.remote and self.engine.address else "127.0.0.1"
-        published = [item.ports[login.port] for item in containers if login.port in item.ports]
-        inside = [] if self.engine.remote else [(ip, login.port) for item in containers for ip in item.addresses]
-        return [(ip or here, port) for ip, port in published] + inside
+        return prove(credentials, self.doors.of(login))
 
     @staticmethod
     def _groups(services: Sequence[_Service]) -> list[list[_Service]]:
