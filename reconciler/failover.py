@@ -52,7 +52,7 @@ class Memory:
 
 def recall(data: Path, stack: str) -> tuple[Memory, str]:
     """Return what is remembered of a stack, and what is wrong with the file, empty where nothing is. Never raises."""
-    path = _path(data, stack)
+    path = place(data, stack)
     known, damage = files.recall(path, _parsed)
     if damage:
         return Memory(None, 0.0, 0.0), f"{path} {damage}"
@@ -61,10 +61,11 @@ def recall(data: Path, stack: str) -> tuple[Memory, str]:
 
 def remember(data: Path, stack: str, memory: Memory) -> None:
     """Write it down, durable. Raises OSError."""
-    files.write_private(_path(data, stack), json.dumps(asdict(memory), ensure_ascii=False).encode() + b"\n")
+    files.write_private(place(data, stack), json.dumps(asdict(memory), ensure_ascii=False).encode() + b"\n")
 
 
-def _path(data: Path, stack: str) -> Path:
+def place(data: Path, stack: str) -> Path:
+    """Name the file of a stack."""
     return data / f"failover-{stack}.json"
 
 

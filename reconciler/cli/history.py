@@ -89,6 +89,7 @@ def _details(entry: Entry) -> list[str]:
         + (f" ({entry.seconds:.1f} s)" * bool(entry.ended)),
         f"  result   {_result(entry)}{', nothing was left to do' if entry.whole else ''}",
         f"  plan     {entry.fingerprint}",
+        *([f"  failover {entry.failover}"] if entry.failover else []),
         *([f"  lost     {', '.join(entry.lost)}"] if entry.lost else []),
     ]
     return [values.escape(line) for line in [*head, *(_change(item) for item in entry.written)]]

@@ -23,6 +23,7 @@ from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
+    from reconciler.failover import Failover
     from reconciler.plan import Plan
     from reconciler.report.text import Style
     from reconciler.stack import Choice, Stack
@@ -231,9 +232,31 @@ class Session:
 
         choice = choice or Choice(self.options.target)
         directory = directory or self.directory()
-        stack = Stack(directory, self.settings, choice, progress=self.console.step, unexpected=self.trace)
+        failover = self._failover(directory)
+        stack = Stack(
+            directory, self.settings, choice, progress=self.console.step, unexpected=self.trace, failover=failover
+        )
         self.console.redact = stack.secrets.redact
         return stack
+
+    def _failover(self, directory: Directory) -> Failover | None:
+        """Return the failover that the daemon has made, where the directory is what it was made for."""
+        from reconciler.desired.failover import basis
+        from reconciler.failover import place, recall
+        from reconciler.report import values
+
+        stack = directory.spec.stack
+        if directory.spec.targets.compose is None or not place(self.settings.data, stack).exists():
+            return None
+        memory, damage = recall(self.settings.own_data(), stack)
+        if damage:
+            self.console.note(values.escape(f"Whether the daemon has failed over can't be told: {damage}."))
+        failover = memory.failover
+        if failover is None or failover.basis == basis(directory.spec):
+            return failover
+        said = f"The daemon has {failover}. This directory says otherwise about providers, which ends that."
+        self.console.note(values.escape(said))
+        return None
 
     def trace(self, error: BaseException) -> None:
         """Print where an exception comes from, for whoever asked for more: redacted, and never any locals."""

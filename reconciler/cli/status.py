@@ -15,6 +15,7 @@ from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.daemon.state import State, TargetState
+    from reconciler.failover import Failover
     from reconciler.journal import Entry, Journal
     from reconciler.plan import Plan
     from reconciler.stack import Stack
@@ -43,6 +44,7 @@ def command(session: Session) -> int:
     known, told = document(state, now), memory.recalled(stack.data, stack.name)
     known = memory.joined(known, told, now) if told else known
     lines = [*_head(session, plan), *_systems(known["targets"]), "", *_journal(last), *_lease(known["lease"])]
+    lines += _failover(stack.failover)
     lines += _suspended(state.suspended)
     lines += _daemon(told, now) if told else []
     problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *state.problems)]
@@ -143,6 +145,12 @@ def _lease(holder: Mapping[str, Any] | None) -> list[str]:
     pid, host, since, command = (holder[name] for name in ("pid", "host", "since", "command"))
     quiet = f"; last heard of {holder['silence']:.0f} s ago" if (holder["silence"] or 0) > QUIET else ""
     return [values.escape(f"The lease is held by process {pid} on {host} since {since} ({command or '?'}){quiet}.")]
+
+
+def _failover(failover: Failover | None) -> list[str]:
+    from reconciler.report import values
+
+    return [values.escape(f"The daemon has {failover}.")] if failover else []
 
 
 def _suspended(suspended: Suspension | None) -> list[str]:

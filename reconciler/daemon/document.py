@@ -77,6 +77,7 @@ def document(state: State, now: datetime) -> dict[str, Any]:
         "interval": state.interval or None,
         "next": state.next or None,
         "suspended": asdict(state.suspended) if state.suspended else None,
+        "provider": asdict(state.provider) if state.provider else None,
         "contested": [asdict(item) for item in state.contested],
         "losses": [asdict(item) for item in state.losses],
         "healed": [_applied(entry) for entry in reversed(state.healed)],

@@ -21,6 +21,7 @@ from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
 from reconciler.daemon.pace import Contests
 from reconciler.daemon.source import Source
 from reconciler.daemon.state import Cause, Cycle, Loss, Result, Revision, Sourced, State
+from reconciler.daemon.watch import Watch
 from reconciler.desired.load import Directory
 from reconciler.journal import Entry, Journal
 from reconciler.problem import Problem, ReconcilerError
@@ -62,6 +63,7 @@ class Loop:
     _kept: tuple[Stack, float] | None = None
     _paces: Paces = field(default_factory=lambda: Paces(INTERVAL))
     _contests: Contests = field(default_factory=Contests)
+    _watch: Watch = field(default_factory=Watch)
     _number: int = 0
     _newest: str = ""
     _poll: _Poll | None = None
@@ -78,8 +80,8 @@ class Loop:
         """Wait for the next cycle; say why it begins."""
         now, interval = time.monotonic(), self._paces.interval
         due = now + interval * (1 - _JITTER * random.random())  # noqa: S311 (no secret)
-        retry = self._paces.next()
-        until = due if retry is None else min(due, max(retry, now))
+        early = [max(at, now) for at in (self._paces.next(), self._watch.due(now)) if at is not None]
+        until = min((due, *early))
         self.board.publish(replace(self.board.state, next=Clock.now().told(until)))
         while (left := until - time.monotonic()) > 0 and not self.around.stopped():
             rung = self.bell.wait(min(left, self.source.pause), self.around.stopped)
@@ -111,7 +113,7 @@ class Loop:
             report.problems,
         )
         state = self._state(sourced, report, stack, ended)
-        if problems := self.ended(stack, state):
+        if problems := (*self._watch.problems, *self.ended(stack, state)):
             state = replace(state, problems=problems)
         self.board.publish(state, ended=True)
         return state
@@ -164,10 +166,14 @@ class Loop:
 
     def _stack(self, revision: Revision) -> Stack:
         """Return the stack of a revision: the one of the last cycle, while nothing it goes by has changed."""
-        now = time.monotonic()
+        now, failover = time.monotonic(), None
+        if self._switches(revision):
+            data = self._kept[0].data if self._kept is not None else self.settings().own_data()
+            failover = self._watch.rule(data, revision.directory.spec)
         if self._kept is not None:
             stack, since = self._kept
-            if stack.directory is revision.directory and now - since < _RENEWED and not stack.secrets.stale:
+            same = stack.directory is revision.directory and stack.failover == failover
+            if same and now - since < _RENEWED and not stack.secrets.stale:
                 return stack
         declared = revision.directory.spec.daemon
         self._paces.interval = self.interval or declared.interval or INTERVAL
@@ -180,10 +186,24 @@ class Loop:
             unexpected=self.unexpected,
             unattended=True,
             revision=revision.commit or None,
+            failover=failover,
         )
         self._kept = (stack, now)
         self.renewed(stack)
         return stack
+
+    def _switches(self, revision: Revision) -> bool:
+        """Whether it is this daemon that gives consumers their values."""
+        declared = revision.directory.spec.targets.compose is not None
+        return declared and (not self.choice.targets or "compose" in self.choice.targets)
+
+    def _look(self, stack: Stack) -> None:
+        """See whether the provider in use takes mail; what is decided then is done by a cycle that begins at once."""
+        suspended = current(stack.data, stack.name) is not None
+        if "compose" in stack.chosen and self._watch.look(stack, time.monotonic(), suspended=suspended):
+            self._paces.forget("compose")
+            self._contests = Contests()
+            self.bell.ring(Cause.FAILOVER)
 
     def _healed(self, stack: Stack) -> Report:
         now = time.monotonic()
@@ -199,6 +219,7 @@ class Loop:
         self._contests = self._contests.mended(cycles.mended_fields(report), now)
         if report.plan is None or report.plan.errors or report.plan.unread:
             self._kept = None  # what could not be read is read anew, not remembered
+        self._look(stack)
         return report
 
     # ------------------------------------------------------------------------------------------------ what is known now
@@ -222,6 +243,7 @@ class Loop:
             suspended=current(stack.data, stack.name),
             healed=tuple(entries[-_HISTORY:]),
             lease=stack.lease().holder(),
+            provider=self._watch.state if "compose" in stack.chosen else None,
             problems=(),
         )
 

@@ -17,7 +17,7 @@ from reconciler.daemon.document import document, seconds_since
 from reconciler.daemon.state import State
 from reconciler.report.json import redacted
 
-_KEPT = ("state", "since", "source", "cycle", "started", "interval", "next", "contested", "losses")
+_KEPT = ("state", "since", "source", "cycle", "started", "interval", "next", "provider", "contested", "losses")
 _LATE = 3  # intervals without a cycle: no daemon runs
 
 
@@ -51,7 +51,8 @@ def joined(known: Mapping[str, Any], told: Mapping[str, Any], now: datetime) -> 
 
     How things stand is as it was just seen; of the source the daemon tells, unless another revision lies here.
     """
-    found = dict(known) | {name: told[name] for name in ("cycle", "started", "interval", "next", "contested", "losses")}
+    names = ("cycle", "started", "interval", "next", "provider", "contested", "losses")
+    found = dict(known) | {name: told[name] for name in names}
     if told["state"] == known["state"]:
         found["since"] = told["since"]
     if not known["source"]["commit"] or known["source"]["commit"] == told["source"]["commit"]:
@@ -71,7 +72,7 @@ def _path(data: Path, stack: str) -> Path:
 
 def _parsed(found: Any) -> dict[str, Any]:
     """Read what was kept. Raises LookupError, TypeError and ValueError for anything else."""
-    told = {name: found[name] for name in _KEPT}
+    told = {name: found[name] for name in _KEPT if name != "provider"} | {"provider": found.get("provider")}
     texts = [told["state"], told["cycle"]["ended"], told["cycle"]["result"]]
     if not all(isinstance(text, str) for text in texts) or not isinstance(told["interval"], int | float | None):
         raise TypeError("texts")

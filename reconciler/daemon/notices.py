@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from reconciler.address import Address
-from reconciler.daemon.state import Result, State, TargetState
+from reconciler.daemon.state import ProviderState, Result, State, TargetState
 from reconciler.problem import Problem, Severity
 
 PATIENCE = 3  # cycles in a row that something passing has to last before it is told
@@ -28,7 +28,7 @@ _WEEK = timedelta(days=7)
 _BROKEN = 2  # losses within a week
 _LONGEST = 300  # characters of a cause or a remedy
 _MOST = 10  # troubles that one message names
-SOURCE, STACK = "source", "stack"
+SOURCE, STACK, MAIL = "source", "stack", "mail"
 _BLIND = ("held", "unreadable")
 
 
@@ -186,7 +186,7 @@ def _is_blind(state: State, target: str) -> bool:
     names = {item.name: item for item in state.targets}
     if target in names:
         return names[target].state in _BLIND
-    return not names and target not in (SOURCE, STACK)
+    return not names and target not in (SOURCE, STACK, MAIL)
 
 
 def _dated(trouble: Trouble, alert: Alert) -> Trouble:
@@ -205,6 +205,7 @@ def troubles(state: State, now: datetime) -> Iterator[Trouble]:
     ill = list(_of_targets(state))
     yield from ill
     yield from _of_problems(state, {item.target for item in ill})
+    yield from _of_provider(state.provider)
     for contest in state.contested:
         target = Address.parse(contest.address).target or STACK
         title = f"somebody keeps changing {contest.address} {contest.field} back"
@@ -319,6 +320,24 @@ def _by_class(target: str, items: Iterable[tuple[str, Problem, int]]) -> Iterato
 def _of(target: str, error: str, title: str, problem: Problem | None, patience: int = 1, *, since: str = "") -> Trouble:
     cause = f"{problem.where}: {problem.summary}" if problem else ""
     return Trouble(target, error, title, cause, problem.hint if problem else "", since, patience)
+
+
+def _of_provider(provider: ProviderState | None) -> Iterator[Trouble]:
+    """Yield that the standby is in use, that it can't be, or that the provider takes no mail."""
+    if provider is None:
+        return
+    first, to, failover = provider.provider, provider.to, provider.failover
+    remedy = f"mend {first}; see the log of its server. A refused login is tried again when its password is another"
+    if failover is not None:
+        back = f"nothing has to be done for {to}; {remedy}"
+        yield Trouble(MAIL, "failed over", f"goes through {to} in place of {first}", failover.why, back, failover.since)
+    elif provider.obstacles:
+        cause = f"{provider.why}; {'; '.join(provider.obstacles)}"
+        title = f"is not taken by {first}, and {to} can't stand in"
+        yield Trouble(MAIL, "no standby", title, cause, remedy, provider.since)
+    elif provider.taken is False:
+        patience = 1 if provider.refused else PATIENCE
+        yield Trouble(MAIL, "not taken", f"is not taken by {first}", provider.why, remedy, provider.since, patience)
 
 
 def _of_suspension(state: State, now: datetime) -> Iterator[Trouble]:

@@ -50,6 +50,7 @@ _SAID = {
     "engine": "a container changed",
     "hangup": "SIGHUP",
     "request": "somebody asked",
+    "failover": "consumers are switched",
     "nothing": "nothing to do",
     "done": "mended, and proven",
     "partial": "something is left to do",

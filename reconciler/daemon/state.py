@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.desired.load import Directory
+from reconciler.failover import Failover
 from reconciler.journal import Entry
 from reconciler.plan import Plan
 from reconciler.problem import Problem
@@ -63,6 +64,7 @@ class Cause(enum.StrEnum):
     ENGINE = "engine"  # a watched container came, went or was recreated
     HANGUP = "hangup"  # SIGHUP
     REQUEST = "request"  # POST /reconcile
+    FAILOVER = "failover"  # consumers are to be switched
 
 
 class Result(enum.StrEnum):
@@ -140,13 +142,33 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderState:
+    """How the provider stands that ``smtp.failover`` is about, and who stands in: ``to``.
+
+    ``taken`` is whether it takes mail, None where that can't be told, and ``since`` when that began; ``why`` says what
+    was seen, ``refused`` that it is the login. ``obstacles`` are why the standby can't be used although it is time,
+    ``failover`` holds while it is used.
+    """
+
+    provider: str
+    to: str
+    taken: bool | None
+    since: str = ""
+    why: str = ""
+    refused: bool = False
+    obstacles: tuple[str, ...] = ()
+    failover: Failover | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything after a cycle. ``cycle`` is None before the first one has ended.
 
     ``plan`` is what is left to do, and ``facts`` what is known of each address; both are of the last time that the
     systems were looked at. ``losses`` are those of the last seven days, ``healed`` the last applies, oldest first.
     ``next`` is when the next cycle begins unless something wakes it. ``lease`` says who else is at work on the stack,
-    as `Lease.holder` does; ``problems`` are what a person should know beside what plan, source and targets tell.
+    as `Lease.holder` does; ``provider`` is None where nobody is to stand in for it. ``problems`` are what a person
+    should know beside what plan, source and targets tell.
     """
 
     stack: str
@@ -163,4 +185,5 @@ class State:
     suspended: Suspension | None = None
     healed: tuple[Entry, ...] = ()
     lease: Mapping[str, Any] | None = None
+    provider: ProviderState | None = None
     problems: tuple[Problem, ...] = ()
