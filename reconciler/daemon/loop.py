@@ -25,6 +25,7 @@ from reconciler.daemon.watch import Watch
 from reconciler.desired.load import Directory
 from reconciler.journal import Entry, Journal
 from reconciler.problem import Problem, ReconcilerError
+from reconciler.reconcile import standing
 from reconciler.settings import Settings
 from reconciler.stack import Choice, Stack
 from reconciler.suspension import current
@@ -197,10 +198,13 @@ class Loop:
         declared = revision.directory.spec.targets.compose is not None
         return declared and (not self.choice.targets or "compose" in self.choice.targets)
 
-    def _look(self, stack: Stack) -> None:
+    def _look(self, stack: Stack, report: Report) -> None:
         """See whether the provider in use takes mail; what is decided then is done by a cycle that begins at once."""
+        if "compose" not in stack.chosen:
+            return
         suspended = current(stack.data, stack.name) is not None
-        if "compose" in stack.chosen and self._watch.look(stack, time.monotonic(), suspended=suspended):
+        settled = report.plan is not None and standing(report.plan, "compose")[0] == "in_sync"
+        if self._watch.look(stack, time.monotonic(), settled=settled, suspended=suspended):
             self._paces.forget("compose")
             self._contests = Contests()
             self.bell.ring(Cause.FAILOVER)
@@ -219,7 +223,7 @@ class Loop:
         self._contests = self._contests.mended(cycles.mended_fields(report), now)
         if report.plan is None or report.plan.errors or report.plan.unread:
             self._kept = None  # what could not be read is read anew, not remembered
-        self._look(stack)
+        self._look(stack, report)
         return report
 
     # ------------------------------------------------------------------------------------------------ what is known now

@@ -68,16 +68,19 @@ class Watch:
         return True
 
     # ------------------------------------------------------------------------------------------------- after a cycle
-    def look(self, stack: Stack, now: float, *, suspended: bool) -> bool:
+    def look(self, stack: Stack, now: float, *, settled: bool, suspended: bool) -> bool:
         """Ask the provider in use, unless that was done a moment ago. Returns whether consumers are to be switched.
 
-        ``now`` is monotonic, in seconds. ``stack`` is of the revision that `rule` heard of last.
+        ``now`` is monotonic, in seconds. ``stack`` is of the revision that `rule` heard of last. Only where it is
+        ``settled`` a login may be tried: consumers have what is desired, so no guard keeps a password from its host.
         """
         terms = self._terms
         if terms is None or not (self._last is None or now - self._last >= terms.pause):
             return False
         seconds, self._last = (0.0 if self._last is None else now - self._last), now
-        course = looked(self._course, self._seen(stack, terms, suspended=suspended), seconds, journal.now())
+        course = looked(
+            self._course, self._seen(stack, terms, settled=settled, suspended=suspended), seconds, journal.now()
+        )
         obstacles = _obstacles(stack, terms) if is_due(course, terms) else ()
         made = decided(course, terms, obstacles, journal.now())
         switched = made.failover != self._course.failover
@@ -86,10 +89,10 @@ class Watch:
         self._course = made
         return switched
 
-    def _seen(self, stack: Stack, terms: Terms, *, suspended: bool) -> Look:
+    def _seen(self, stack: Stack, terms: Terms, *, settled: bool, suspended: bool) -> Look:
         if suspended:
             return Look(None, suspended=True)
-        found = stack.takes_mail(terms.provider, self._tried)
+        found = stack.takes_mail(terms.provider, self._tried if settled else None)
         why = f"{found.why.where}: {found.why.summary}" if found.why else ""
         return Look(found.taken, why, found.refused)
 

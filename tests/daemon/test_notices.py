@@ -16,6 +16,7 @@ from reconciler.daemon.state import (
     Contest,
     Cycle,
     Loss,
+    ProviderState,
     Result,
     Revision,
     Sourced,
@@ -23,6 +24,7 @@ from reconciler.daemon.state import (
     TargetState,
 )
 from reconciler.desired.load import Directory, load
+from reconciler.failover import Failover
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 from reconciler.suspension import Suspension
@@ -325,3 +327,39 @@ def test_no_text_of_a_problem_is_remembered() -> None:
     assert len(daemon.told) >= 3
     assert "extraordinary" not in json.dumps(daemon.known.as_dict())
     assert "unheard" not in json.dumps(daemon.known.as_dict())
+
+
+# ------------------------------------------------------------------------------------------------------------- failover
+OVER = Failover("stalwart", "brevo", "2026-11-01T00:30:00Z", "stalwart:587: no mail server answers", "basis")
+
+
+def test_a_failover_is_told_once_and_so_is_its_end() -> None:
+    daemon = Daemon()
+    down = ProviderState("stalwart", "brevo", taken=False, why=OVER.why)
+    assert daemon.cycle(provider=down) == []
+    (told,) = daemon.cycle(provider=replace(down, failover=OVER))
+    assert kinds([told]) == [Kind.ALERT]
+    assert "goes through brevo in place of stalwart" in body(told)
+    assert "no mail server answers" in body(told)
+    assert daemon.cycle(provider=replace(down, taken=True, failover=OVER)) == []
+    (over,) = daemon.cycle(provider=replace(down, taken=True, why=""))
+    assert kinds([over]) == [Kind.RECOVERY]
+
+
+def test_a_refused_login_and_a_standby_that_can_not_be_used_are_told_at_once() -> None:
+    refused = ProviderState("stalwart", "brevo", taken=False, why="535", refused=True)
+    assert kinds(Daemon().cycle(provider=refused)) == [Kind.ALERT]
+    daemon = Daemon()
+    blocked = replace(refused, refused=False, obstacles=("brevo1._domainkey.mana.how (CNAME) can't be seen",))
+    (told,) = daemon.cycle(provider=blocked)
+    assert "brevo can't stand in" in body(told)
+    assert "_domainkey" in body(told)
+
+
+def test_a_port_that_is_closed_for_a_moment_is_not_told() -> None:
+    daemon, down = Daemon(), ProviderState("stalwart", "brevo", taken=False, why="closed")
+    well = ProviderState("stalwart", "brevo", taken=True)
+    assert daemon.cycle(provider=down) == daemon.cycle(provider=down) == daemon.cycle(provider=well) == []
+    daemon.cycle(provider=down)
+    daemon.cycle(provider=down)
+    assert kinds(daemon.cycle(provider=down)) == [Kind.ALERT]

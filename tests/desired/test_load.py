@@ -432,6 +432,14 @@ def test_a_host_may_be_an_address(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- what fits where
+STANDBY = """\
+targets: {compose: {file: c.yml}}
+smtp:
+  provider: one
+  providers:
+    one: {host: a.example, port: 587, username: u, password: {env: P}}
+    two: {host: b.example, port: 587, username: u, password: {env: P}, standby: true}
+"""
 ACCOUNTS = "accounts: {admin: {}, n@m.h: {password: {env: N}}, p@m.h: {aliases: [q@m.h]}}\n"
 KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
 
@@ -473,6 +481,12 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),  # noqa: E501
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: '{host}'}}}}", "none is chosen"),
         (ACCOUNTS + "smtp: {consumers: {s: {provider: x}}}", "there is no provider x"),
+        (STANDBY + "  failover: {to: three}", "smtp.failover.to: there is no provider three"),
+        (STANDBY + "  failover: {to: one}", "smtp.failover.to: is the provider in use itself"),
+        (STANDBY.partition("\n")[2] + "  failover: {to: two}", "smtp.failover: switches services of the compose project, and none is"),
+        (STANDBY.replace("standby: true", "standby: false") + "  failover: {to: two}", "two does not stand by"),
+        (STANDBY.replace("provider: one", "") + "  failover: {to: two}", "stands in for smtp.provider, and none is"),
+        (STANDBY + "  failover: {to: two, after: 1}", "smtp.failover.after: is no time (write it like 90s"),
         ("smtp: {consumers: {s: {env: {P: x}}}, links: [{value: {env: V}, in: [s.P]}]}", "is also set at a.yaml:3:33"),
         ("smtp: {links: [{value: {env: V}, in: [s.P]}, {value: {env: W}, in: [s.P]}]}", "is also set at a.yaml:3:39"),
         ("smtp: {providers: {a: {account: b, port: 1}}}\naccounts: {b: {password: {env: B}}}", "host: is missing"),
