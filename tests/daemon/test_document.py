@@ -11,7 +11,9 @@ import pytest
 from daemon import states
 
 from reconciler.daemon.document import Word, document, sentence
-from reconciler.daemon.state import Result, State
+from reconciler.daemon.page import render
+from reconciler.daemon.state import ProviderState, Result, State
+from reconciler.failover import Failover
 from reconciler.plan import Plan
 from reconciler.problem import Problem
 from reconciler.reconcile import Fact
@@ -154,3 +156,19 @@ def test_a_cycle_that_only_looked_says_so() -> None:
 
 def test_every_word_is_one_that_conditions_know() -> None:
     assert {str(word) for word in Word} >= {"in_sync", "pending", "lost", "refused", "unreadable"}
+
+
+def test_a_failover_is_told_with_its_reason() -> None:
+    failover = Failover("stalwart", "brevo", "2026-11-28T11:00:00Z", "stalwart:587: no mail server answers", "basis")
+    provider = ProviderState("stalwart", "brevo", taken=False, why=failover.why, failover=failover)
+    found = known(replace(states.calm(), provider=provider))["provider"]
+    assert (found["failover"]["to"], found["failover"]["why"], found["taken"]) == ("brevo", failover.why, False)
+    assert known(states.calm())["provider"] is None
+    shown = render(known(replace(states.calm(), provider=provider)), "", NOW)
+    assert "Mail goes through brevo in place of stalwart" in shown
+    assert "no mail server answers" in shown
+    down = replace(provider, failover=None, obstacles=("<b>record</b> can't be seen",))
+    shown = render(known(replace(states.calm(), provider=down)), "", NOW)
+    assert "stalwart takes no mail" in shown
+    assert "&lt;b&gt;record&lt;/b&gt;" in shown
+    assert "takes no mail" not in render(known(states.calm()), "", NOW)

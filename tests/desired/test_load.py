@@ -483,7 +483,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         (ACCOUNTS + "smtp: {consumers: {s: {provider: x}}}", "there is no provider x"),
         (STANDBY + "  failover: {to: three}", "smtp.failover.to: there is no provider three"),
         (STANDBY + "  failover: {to: one}", "smtp.failover.to: is the provider in use itself"),
-        (STANDBY.partition("\n")[2] + "  failover: {to: two}", "smtp.failover: switches services of the compose project, and none is"),
+        (STANDBY.partition("\n")[2] + "  failover: {to: two}", "smtp.failover: switches services"),
         (STANDBY.replace("standby: true", "standby: false") + "  failover: {to: two}", "two does not stand by"),
         (STANDBY.replace("provider: one", "") + "  failover: {to: two}", "stands in for smtp.provider, and none is"),
         (STANDBY + "  failover: {to: two, after: 1}", "smtp.failover.after: is no time (write it like 90s"),
