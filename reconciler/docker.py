@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -131,8 +130,8 @@ class Client:
             return b"".join(pieces)
         return None
 
-    def log(self, container: str, lines: int, since: datetime | None = None) -> str:
-        """Return the last lines that a container printed, ``since`` a time (UTC, without a zone)."""
+    def log(self, container: str, lines: int, since: float | None = None) -> str:
+        """Return the last lines that a container printed, ``since`` a time (seconds since 1970, with fractions)."""
         with self.reaching(largest=_LOG, cut=True) as client:
             return str(client.logs(_named(container), tail=lines, since=since).decode(errors="replace"))
 

@@ -485,14 +485,16 @@ def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
         yield from _members_left(spec, index, address)
         yield from _catch_alls_left(spec, index, address)
     gone = {_plain(address) for address in spec.removed}
+    onward = {_plain(move.source): move.target for move in spec.moved}
     for index, move in enumerate(spec.moved):
         if (other := known.get(_plain(move.source))) is not None:
             hint = "rename it there, too"
             yield Finding(("moved", index, "from"), f"{move.source} is still declared at {{other}}", hint, other)
         if _plain(move.target) not in known:
-            yield Finding(
-                ("moved", index, "to"), f"{move.target} is not declared", "declare it under accounts", absent=True
-            )
+            further = onward.get(_plain(move.target))
+            one = f"take it out where it was applied, else write one move from {move.source} to {further}"
+            hint = one if further else "declare it under accounts"
+            yield Finding(("moved", index, "to"), f"{move.target} is not declared", hint, absent=True)
         if {_plain(move.source), _plain(move.target)} & gone:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
     yield from _moves_once(spec)

@@ -511,6 +511,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("removed: [dns/m.h/A/x]", "is no address that can stand here"),
         ("moved: [{from: account/a, to: account/b}]\naccounts: {a: {}, b: {}}", "is still declared at a.yaml:4:12"),
         ("moved: [{from: account/a, to: account/b}]", "account/b is not declared"),
+        ("moved: [{from: account/a, to: account/b}, {from: account/b, to: account/c}]\naccounts: {c: {}}", "else write one move from account/a to account/c"),  # noqa: E501
         ("adopt: [account/ab@m.h]\n" + ACCOUNTS, "account/ab@m.h is not declared"),
         ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}, zones: [m.h]}]}", "also stands at a.yaml:3:50"),  # noqa: E501
         ("targets: {cloudflare: [{token: {env: A}, zones: [m.h]}, {token: {env: B}}]}", "says no zones"),

@@ -694,4 +694,5 @@ def test_two_keys_with_one_selector_are_named(world: Jmap) -> None:
     made = world.ask("x:DkimSignature/set", create={"t": {**twin, "privateKey": {"@type": "Text", "secret": pem}}})
     assert "t" in made["created"], made
     problems = world.run(0, "plan", "--output", "json").json["problems"]
-    assert [item["where"] for item in problems] == [f"dkim/{DOMAIN}/ed1"]
+    named = [item["where"] for item in problems if not item["where"].startswith("Stalwart at")]  # of a new release
+    assert named == [f"dkim/{DOMAIN}/ed1"]

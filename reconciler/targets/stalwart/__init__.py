@@ -25,7 +25,7 @@ from reconciler.targets.stalwart.container import Container, Docker, DockerUnrea
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
-from reconciler.targets.stalwart.moved import store_too_old
+from reconciler.targets.stalwart.moved import store_refused
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.url import Address
 
@@ -152,7 +152,7 @@ class Stalwart:
                 raise failure
             return self._sure(self._observed(wanted, reveal, self._found))
         except ReconcilerError as error:
-            old = store_too_old(self._docker) if self._found is None else None
+            old = store_refused(self._docker) if self._found is None else None
             return self._unread((old, *error.problems) if old else error.problems)
 
     def _sure(self, seen: Observation) -> Observation:

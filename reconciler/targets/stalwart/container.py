@@ -137,8 +137,10 @@ class Docker:
 
     def _inspected(self, engine: Client) -> Container:
         raw = engine.inspect(self.name)
-        container = _container(self.name, raw, local=not engine.remote)
-        return replace(container, newer=_newer(engine, raw)) if floats(container) else container
+        tagged = _image(engine, (raw.get("Config") or {}).get("Image"))
+        own = tagged if tagged.get("Id") == raw.get("Image") else _image(engine, raw.get("Image"))
+        container = _container(self.name, raw, own, local=not engine.remote)
+        return replace(container, newer=_newer(tagged, raw)) if floats(container) else container
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -153,14 +155,17 @@ class Docker:
         """Read what the container printed since it was started, at most its last lines. Raises `DockerUnreachable`."""
         with self._engine() as engine:
             found = engine.inspect(self.name)
-            started = datetime.fromisoformat(found["State"]["StartedAt"])
-            return engine.log(found["Id"], _LINES, started.replace(microsecond=0, tzinfo=None))
+            return engine.log(found["Id"], _LINES, _started(found))
 
     def last_words(self) -> tuple[Container, str]:
-        """Look at the container, and read its last lines, of an earlier start too. Raises `DockerUnreachable`."""
+        """Look at the container, and read its last lines since somebody started it. Raises `DockerUnreachable`.
+
+        Those of an earlier start too where the engine starts it again and again by itself.
+        """
         with self._engine() as engine:
-            container = self._inspected(engine)
-            return container, engine.log(container.id, _LAST)
+            found = engine.inspect(self.name)
+            since = None if found.get("RestartCount") else _started(found)
+            return self._inspected(engine), engine.log(found["Id"], _LAST, since)
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
@@ -187,33 +192,44 @@ def floats(container: Container) -> bool:
     return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", tag) is None
 
 
-def _newer(engine: Client, raw: Mapping[str, Any]) -> str:
+def _started(raw: Mapping[str, Any]) -> float:
+    """Return when a container was started, in seconds since 1970."""
+    return datetime.fromisoformat(raw["State"]["StartedAt"]).timestamp()
+
+
+def _image(engine: Client, reference: str | None) -> Mapping[str, Any]:
+    """Return what the engine tells of an image; nothing of one that was removed while its container runs."""
+    with contextlib.suppress(TargetUnreadable):
+        return engine.image(reference) if reference else {}
+    return {}
+
+
+def _newer(tagged: Mapping[str, Any], raw: Mapping[str, Any]) -> str:
     """Say which image the tag of a container means by now: its release, or its day; "" where it is the same."""
-    with contextlib.suppress(TargetUnreadable):  # an image can be removed while its container runs
-        image = engine.image((raw.get("Config") or {}).get("Image") or "")
-        labels = (image.get("Config") or {}).get("Labels") or {}
-        if image.get("Id") and raw.get("Image") and image["Id"] != raw["Image"]:
-            told = labels.get("org.opencontainers.image.version")
-            return f"release {told}" if told else f"the image of {str(image.get('Created') or 'another day')[:10]}"
-    return ""
+    labels = (tagged.get("Config") or {}).get("Labels") or {}
+    if not tagged.get("Id") or not raw.get("Image") or tagged["Id"] == raw["Image"]:
+        return ""
+    told = labels.get("org.opencontainers.image.version")
+    return f"release {told}" if told else f"the image of {str(tagged.get('Created') or 'another day')[:10]}"
 
 
 def keeper(container: Container) -> str:
     """Say which generation keeps its data where the container has volumes: ``rest`` or ``jmap``."""
     kept = [mount for mount in container.mounts if not mount.anonymous]
     older = any(_covers(mount, path) for mount in kept for _, paths in _KEPT[1:] for path in paths)
-    newer = any(_covers(mount, path) for mount in kept for path in _KEPT[0][1])
+    newer = any(_covers(mount, DATA) for mount in kept)  # a config.json can name any place
     return "rest" if older and not newer else "jmap"
 
 
-def _container(name: str, raw: Mapping[str, Any], *, local: bool) -> Container:
+def _container(name: str, raw: Mapping[str, Any], image: Mapping[str, Any], *, local: bool) -> Container:
     config = raw.get("Config") or {}
+    declares = (image.get("Config") or config).get("Volumes")  # in the container's, some clients put their mounts too
     endpoints = ((raw.get("NetworkSettings") or {}).get("Networks") or {}).values()
     return Container(
         name=name,
         image=config.get("Image") or "",
         labels=config.get("Labels") or {},
-        volumes=tuple(sorted(config.get("Volumes") or {})),
+        volumes=tuple(sorted(declares or {})),
         mounts=tuple(_mounts(raw.get("Mounts") or ())),
         ports=dict(_ports((raw.get("NetworkSettings") or {}).get("Ports") or {})),
         networks=tuple(_networks(endpoints)),
@@ -296,6 +312,7 @@ _KEPT = (
     ((0, 12), ("/opt/stalwart",)),
     ((0, 0), ("/opt/stalwart-mail",)),
 )
+_TO_016 = "0.15 to 0.16, which keeps its data elsewhere and starts without a mail service"
 _EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
 
 
@@ -303,6 +320,15 @@ def version(container: Container) -> tuple[int, int] | None:
     """Return the image's version, from its tag or its label; None where neither says it."""
     major, _, rest = _release(container).partition(".")
     return (int(major), int(rest.partition(".")[0])) if rest else None
+
+
+def pin(container: Container, generation: str) -> str:
+    """Say what to write as image: what is known to work with this program, and since when."""
+    release = PINS[generation]
+    repository = container.image.partition("@")[0]
+    head, _, tag = repository.rpartition(":")
+    repository = head if head and "/" not in tag else repository
+    return f"`image: {repository}:v{release.name}` (known good on {release.good})"
 
 
 def _tested(generation: str) -> str:
@@ -377,6 +403,8 @@ def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Se
         source = _written(container, mount)
         summary = f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing"
         kept = "what is in the volume stays in it" if bare else "the data directory has a volume"
+        if bare and _covers(mount, _KEPT[1][1][0]):
+            kept += f", and {pin(container, 'rest')} opens it again"
         hint = f"take `- {source}:{mount.path}` out of the service's `volumes:`; {kept}"
         yield Problem(where, summary, hint, Severity.WARNING)
 
@@ -408,10 +436,11 @@ def _floating(container: Container, where: str, tested: str) -> Iterator[Problem
     if tag in ("", "latest") and floats(container):
         repository = container.image.removesuffix(":latest")
         pinned = f"v{_release(container) or tested}"
+        later = (version(container) or (0, 0)) >= (1, 0)
+        move = "0.16 to 1.x, which opens no store of 0.16" if later else _TO_016
         yield Problem(
             where,
-            f"the image {container.image} is not pinned: {name}:latest moved from 0.15 to 0.16, which keeps its data "
-            "elsewhere and starts without a mail service",
+            f"the image {container.image} is not pinned: {name}:latest moved from {move}",
             f"write `image: {repository}:{pinned}`",
             Severity.WARNING,
         )

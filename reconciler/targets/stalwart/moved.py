@@ -1,4 +1,4 @@
-"""A moved image, seen coming or just after: a tag that means another image by now, a store that is too old for it."""
+"""A moved image, seen coming or just after: a tag that means another image by now, a store that it does not open."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import re
 
 from reconciler.problem import Problem, Severity
 from reconciler.targets.stalwart.connection import TARGET
-from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, keeper, version
-from reconciler.targets.stalwart.release import JMAP, MOVER, PINS
+from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, keeper, pin, version
+from reconciler.targets.stalwart.release import JMAP, MOVER, PINS, REST
 
-_TOO_OLD = re.compile(
-    r"created by a Stalwart version prior to (?P<since>\d+\.\d+)[^\n]*cannot be opened"
-    r"|You must first upgrade to version (?P<first>\d+\.\d+)"
+_REFUSES = re.compile(
+    r"created by a Stalwart version prior to \d+\.\d+(?: \(schema version (?P<schema>\d+)\))?[^\n]*cannot be opened"
+    r"|You must first upgrade to version \d+\.\d+"
+    r"|(?P<steps>Upgrading to version 0\.16 is a multi-step process)"
+    r"|Unknown database schema version, expected \d+ or below, found (?P<newer>\d+)"
 )
-"""What a release prints that does not open an older store, and ends (releases.md)."""
+"""What a release prints that does not open a store of another line, and ends (releases.md, ``crates/migration``)."""
+
+_SCHEMA_OF_REST = 5  # of the stores of 0.15, in the server's own count; 0.16 has 6
 
 _NEVER = "its volume is never to be emptied: the mail is in it"
-
-
-def pin(container: Container, generation: str) -> str:
-    """Say what to write as image: what is known to work with this program, and since when."""
-    release = PINS[generation]
-    repository = container.image.partition("@")[0]
-    head, _, tag = repository.rpartition(":")
-    repository = head if head and "/" not in tag else repository
-    return f"`image: {repository}:v{release.name}` (known good on {release.good})"
 
 
 def tag_moved(container: Container | None, generation: str) -> Problem | None:
@@ -40,32 +35,40 @@ def tag_moved(container: Container | None, generation: str) -> Problem | None:
     return Problem(f"container {container.name}", summary, hint, Severity.WARNING)
 
 
-def store_too_old(docker: Docker | None) -> Problem | None:
-    """Say of a server that can't be asked that it ends at each start, as its store was made by an older release."""
+def store_refused(docker: Docker | None) -> Problem | None:
+    """Say of a server that can't be asked that it ends at each start, as a release of another line made its store."""
     if docker is None:
         return None
     with contextlib.suppress(DockerUnreachable):
         container, words = docker.last_words()
-        if (found := _TOO_OLD.search(words)) is not None:
-            return _too_old(container, found)
+        found = list(_REFUSES.finditer(words))
+        return _refused(container, found[-1]) if found else None
     return None
 
 
-def _too_old(container: Container, found: re.Match[str]) -> Problem:
-    generation = keeper(container)
-    told = version(container)
+def _refused(container: Container, found: re.Match[str]) -> Problem:
+    generation, told = _generation(container, found), version(container)
     named = f"{container.image} (release {'.'.join(map(str, told))})" if told else container.image
-    since = f"before {found['since']}" if found["since"] else f"and the image wants {found['first']} in between"
+    elsewhere = told == PINS[generation].version  # then the store is of no line that is known to be good
+    made = "another" if elsewhere else "a newer" if found["newer"] else "an older"
     summary = (
-        f"ends at each start and serves no mail: its store was made by a release {since}, and the image {named} does "
-        "not open it"
+        f"ends at each start and serves no mail: the image {named} does not open its store, which {made} release made"
     )
+    before = "the release that it ran before"
     hint = (
         f"stop it, so that it does not try again (`docker compose stop {container.service}`), write "
-        f"{pin(container, generation)}, or the release that it ran before, and start it; {_NEVER}. "
-        f"{_onward(generation)}"
+        f"{before if elsewhere else f'{pin(container, generation)}, or {before},'} and start it; {_NEVER}"
     )
+    if not elsewhere and not found["newer"]:
+        hint += f". {_onward(generation)}"
     return Problem(f"container {container.name}", summary, hint, Severity.ERROR, TARGET)
+
+
+def _generation(container: Container, found: re.Match[str]) -> str:
+    """Return the generation that made a store: what the server says of it is surer than where it is mounted."""
+    if number := found["schema"] or found["newer"]:
+        return (REST if int(number) <= _SCHEMA_OF_REST else JMAP).generation
+    return REST.generation if found["steps"] else keeper(container)
 
 
 def _onward(generation: str) -> str:

@@ -111,8 +111,8 @@ class Schema:
         return Schema(table)
 
     def dump(self) -> bytes:
-        """Return it as it is kept in a file."""
-        return json.dumps(self.table, separators=(",", ":"), sort_keys=True).encode()
+        """Return it as it is kept in a file, in the server's order: the first variant is what is meant unless said."""
+        return json.dumps(self.table, separators=(",", ":")).encode()
 
     # ----------------------------------------------------------------------------------------------- what is there
     def knows(self, name: str) -> bool:

@@ -12,19 +12,25 @@ from reconciler.problem import Severity
 from reconciler.simulator.docker import CRASH_LOOPING, Image
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.wire import Server
-from reconciler.targets.stalwart.container import Container, Docker, Mount, floats, keeper, look
-from reconciler.targets.stalwart.moved import pin, store_too_old, tag_moved
+from reconciler.targets.stalwart.container import Container, Docker, Mount, floats, keeper, look, pin
+from reconciler.targets.stalwart.moved import store_refused, tag_moved
 from reconciler.targets.stalwart.release import MOVER, PINS
 
 LATEST = "stalwartlabs/stalwart:latest"
 PRIOR = (
-    "2026-11-28T10:00:00Z ERROR The data store was created by a Stalwart version prior to 1.0 (schema version 3) and "
+    "2026-11-28T10:00:00Z ERROR The data store was created by a Stalwart version prior to 1.0 (schema version {}) and "
     "cannot be opened by this version.\n"
 )
 FIRST = "Migration aborted: You must first upgrade to version 0.15, please read https://example.org/upgrading\n"
-STORES = {
-    "0.16 to 1.x": (PRIOR, ("/etc/stalwart", "/var/lib/stalwart"), "jmap"),
-    "0.15 to 1.x": (FIRST, ("/opt/stalwart",), "rest"),
+STEPS = "Migration aborted: Upgrading to version 0.16 is a multi-step process, please read https://example.org/\n"
+NEWER = "Unknown database schema version, expected 5 or below, found 6\n"
+SINCE_016 = ("/etc/stalwart", "/var/lib/stalwart")
+STORES = {  # what is said, where the volumes are, and which generation made the store
+    "0.16 to 1.x": (PRIOR.format(6), SINCE_016, "jmap"),
+    "0.15 to 1.x": (PRIOR.format(5), SINCE_016, "rest"),
+    "0.15 to 1.x, where no number is told": (PRIOR.replace(" (schema version {})", ""), ("/opt/stalwart",), "rest"),
+    "0.15 to 0.16": (STEPS, SINCE_016, "rest"),
+    "0.15 to the branch before 1.0": (FIRST, ("/etc/stalwart", "/opt/stalwart"), "rest"),
     "0.16 to the branch before 1.0": (FIRST, ("/var/lib/stalwart",), "jmap"),
 }
 
@@ -43,32 +49,52 @@ def docker(engine: Engine) -> Iterator[Docker]:
 
 def run(engine: Engine, *places: str, **more: Any) -> Any:
     mounts = [{"Type": "volume", "Name": f"v{index}", "Destination": path} for index, path in enumerate(places)]
-    made = engine.run("mana-mail", LATEST, **more)
+    made = engine.run("mana-mail", **{"image": LATEST, **more})
     made.mounts = mounts
     return made
+
+
+def refused(engine: Engine, docker: Docker, said: str, *places: str, image: str = LATEST) -> str:
+    engine.add_image(image)
+    engine.behaviours["mana-mail"] = CRASH_LOOPING
+    run(engine, *places, image=image).logs = said.encode()
+    problem = store_refused(docker)
+    assert problem is not None
+    assert problem.severity is Severity.ERROR
+    assert "ends at each start and serves no mail" in problem.summary
+    assert "never to be emptied" in problem.hint
+    return str(problem)
 
 
 @pytest.mark.parametrize("name", STORES)
 def test_a_store_that_is_too_old_for_its_image_is_named(engine: Engine, docker: Docker, name: str) -> None:
     said, places, generation = STORES[name]
-    engine.add_image(LATEST)
-    engine.behaviours["mana-mail"] = CRASH_LOOPING
-    run(engine, *places).logs = said.encode()
-    problem = store_too_old(docker)
-    assert problem is not None
-    assert problem.severity is Severity.ERROR
-    assert "ends at each start and serves no mail" in problem.summary
-    assert f"stalwartlabs/stalwart:v{PINS[generation].name}` (known good on {PINS[generation].good})" in problem.hint
-    assert "never to be emptied" in problem.hint
-    assert (MOVER in problem.hint) is (generation == "jmap")
+    told = refused(engine, docker, said, *places)
+    assert "which an older release made" in told
+    assert f"stalwartlabs/stalwart:v{PINS[generation].name}` (known good on {PINS[generation].good})" in told
+    assert (MOVER in told) is (generation == "jmap")
+
+
+def test_a_store_of_a_newer_release_is_named_with_what_opens_it(engine: Engine, docker: Docker) -> None:
+    told = refused(engine, docker, NEWER, "/opt/stalwart", image="stalwartlabs/stalwart:v0.15.5")
+    assert "which a newer release made" in told
+    assert f"stalwartlabs/stalwart:v{PINS['jmap'].name}` (known good" in told
+    assert "To go on" not in told
+
+
+def test_an_image_that_is_pinned_already_is_not_named_as_the_remedy(engine: Engine, docker: Docker) -> None:
+    """A 0.16 says so of a store from before 0.15, and of one that 1.x made."""
+    told = refused(engine, docker, FIRST, *SINCE_016, image="stalwartlabs/stalwart:v0.16.18")
+    assert "(release 0.16) does not open its store, which another release made" in told
+    assert "write the release that it ran before and start it" in told
 
 
 def test_what_a_server_prints_otherwise_is_no_such_store(engine: Engine, docker: Docker) -> None:
     engine.add_image(LATEST)
     run(engine).logs = b"Upgrading the store from version 0.15 was not needed\n"
-    assert store_too_old(docker) is None
-    assert store_too_old(None) is None
-    assert store_too_old(Docker("another", docker.host)) is None
+    assert store_refused(docker) is None
+    assert store_refused(None) is None
+    assert store_refused(Docker("another", docker.host)) is None
 
 
 def test_a_tag_that_means_another_image_is_named_before_it_is_started(engine: Engine, docker: Docker) -> None:

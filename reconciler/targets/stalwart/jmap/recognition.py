@@ -139,7 +139,7 @@ class Recognition:
         return recall(path, Schema.kept)[0] if path else None
 
     def _path(self, fingerprint: str) -> Path | None:
-        return self._file.with_name(f"stalwart-schema-{fingerprint}.json") if self._file else None
+        return self._file.with_name(f"stalwart-objects-{fingerprint}.json") if self._file else None
 
 
 def _newer(told: tuple[int, int] | None, where: str, hint: str) -> Problem | None:

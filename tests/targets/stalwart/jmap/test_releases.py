@@ -107,6 +107,21 @@ def test_a_schema_that_is_not_known_is_fetched_once(settled: NewWorld, newly_wan
     assert asked(settled) == ["/jmap", "/api/schema"]
 
 
+def test_a_schema_that_is_remembered_says_what_the_fetched_one_said(
+    world: NewWorld, newly_wanted: list[Resource]
+) -> None:
+    """On the branch before 1.0 every second plan of an empty server found properties that nobody said."""
+    changed = document()
+    changed["objects"]["x:Exchange"] = {"type": "singleton"}
+    become(world, changed)
+    first = world.plan(newly_wanted)
+    world.connect()
+    assert errors(world.plan(newly_wanted).problems) == errors(first.problems) == {}
+    world.apply(newly_wanted)
+    world.connect()
+    assert not world.plan(newly_wanted).changes
+
+
 def test_another_address_is_another_server(settled: NewWorld, newly_wanted: list[Resource]) -> None:
     settled.plan(newly_wanted)
     asked(settled)
@@ -331,7 +346,11 @@ def test_all_that_is_known_is_usable_by_the_real_schema() -> None:
         if not real.usable(name, variant, key)
     ]
     assert unusable == []
-    assert Schema.kept(json.loads(real.dump())).table == real.table
+    kept = Schema.kept(json.loads(real.dump()))
+    assert kept.table == real.table
+    assert {name: list(kept.variants(name)) for name in kept.table["unions"]} == {
+        name: list(real.variants(name)) for name in real.table["unions"]
+    }
 
 
 # ----------------------------------------------------------------------------------------------------- the table
