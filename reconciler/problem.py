@@ -21,6 +21,7 @@ class Problem:
     ``where`` is an address (``account/noreply@mana.how``), a place in a file (``dns.yaml:5:12: dns.mana.how[2].ttl``)
     or the name of a system with its URL. ``summary`` says what is wrong, ``hint`` what to do. Neither ever holds a
     secret's value. ``scope`` is what the problem makes unreadable or forbids: a target's name, or ``dns/ZONE``.
+    ``lasting`` is what no waiting mends: a refused login, until another secret, server or container is there.
     """
 
     where: str
@@ -28,6 +29,7 @@ class Problem:
     hint: str = ""
     severity: Severity = Severity.ERROR
     scope: str = ""
+    lasting: bool = False
 
     def __str__(self) -> str:
         """Render as one line, the hint in brackets."""

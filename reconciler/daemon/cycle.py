@@ -179,7 +179,9 @@ def target_states(
 def _target_state(report: Report, name: str, paces: Paces, former: TargetState | None, clock: Clock) -> TargetState:
     plan, pace = report.plan, paces.known.get(name, Pace())
     word, unread = standing(plan, name) if plan is not None else ("unreadable", (name,))
-    now = journal.now()
+    problem, now = paces.problems.get(name), journal.now()
+    lasting = problem is not None and problem.lasting
+    word = "held" if lasting else word
     changes = [change for change in plan.changes if change.target == name] if plan is not None else []
     same = former is not None and former.state == word
     return TargetState(
@@ -190,9 +192,9 @@ def _target_state(report: Report, name: str, paces: Paces, former: TargetState |
         restarts=sum(change.restarts for change in changes),
         unread=unread,
         failures=pace.failures,
-        retry=clock.told(pace.retry) if pace.failures else "",
+        retry=clock.told(pace.retry) if pace.failures and not lasting else "",
         succeeded=now if word == "in_sync" else former.succeeded if former else "",
-        problem=paces.problems.get(name),
+        problem=problem,
     )
 
 

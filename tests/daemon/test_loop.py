@@ -18,7 +18,7 @@ from reconciler.daemon.state import Cause, Result, Revision, Sourced, State
 from reconciler.desired.load import load
 from reconciler.dns.records import record
 from reconciler.journal import Entry
-from reconciler.problem import Problem
+from reconciler.problem import Problem, TargetUnreadable
 from reconciler.settings import Settings
 
 DIRECTORY = """\
@@ -177,6 +177,19 @@ def test_a_guard_stops_only_its_zone(watched):
     assert sum(item.startswith("dns/mana.how/A/old") for item in watched.world.addresses) == 5
     assert state.cycle.result is Result.PARTIAL
     assert next(item for item in state.targets if item.name == "cloudflare").state == "refused"
+
+
+def test_a_refused_login_needs_a_person_and_is_told_so(watched, monkeypatch):
+    refused = Problem("stalwart", "refuses the password", "correct it", scope="stalwart", lasting=True)
+
+    def observe(self, wanted, reveal):
+        raise TargetUnreadable(refused) if self.name == "stalwart" else AssertionError
+
+    watched.cycle()
+    monkeypatch.setattr("systems.System.observe", observe)
+    states = [watched.cycle(Cause.ENGINE) for _ in range(2)]
+    stalwart = next(item for item in states[-1].targets if item.name == "stalwart")
+    assert (stalwart.state, stalwart.retry, stalwart.problem) == ("held", "", refused)
 
 
 # ----------------------------------------------------------------------------------------------------------- contested

@@ -9,7 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
 
@@ -300,7 +300,7 @@ class Connection:
             lost = f"where the server lost its accounts, {self._recovery()}" if login.mode is Mode.JMAP else _INITIAL
             hint = f"correct targets.stalwart.username or password; {lost}"
         summary += "; what was refused is not tried again, as the server bans an address after 100 refused logins"
-        return self.problem(summary + untried, hint)
+        return replace(self.problem(summary + untried, hint), lasting=True)
 
     def _recovery(self) -> str:
         """Say how the recovery administrator gets in: it is there, or its declaration and the container differ."""
