@@ -45,7 +45,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
 
 def problem(problem: Problem) -> dict[str, str]:
     """Return a problem's five texts."""
-    return {name: str(value) for name, value in asdict(problem).items()}
+    return {name: str(getattr(problem, name)) for name in ("where", "summary", "hint", "severity", "scope")}
 
 
 def problems(problems: Sequence[Problem]) -> dict[str, Any]:
