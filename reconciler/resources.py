@@ -36,7 +36,7 @@ UNKNOWN = Special.UNKNOWN
 # ---------------------------------------------------------------------------------------------- secrets are names
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """The name of a secret: ``{env: NAME}``, ``{file: PATH}``, ``{sops: PATH#KEY}`` or ``{age: PATH}``."""
+    """The name of a secret: ``{env: NAME}``, ``{credential: NAME}``, ``{file: PATH}``, ``{sops: PATH#KEY}``, ``{age: PATH}``."""
 
     source: str
     name: str

@@ -36,6 +36,13 @@ class Board:
         """Seconds since a cycle last ended (or since the start): what `/healthz` and a watchdog go by."""
         return time.monotonic() - self._beat
 
+    def hangs(self, least: float = 0.0) -> str:
+        """Say why the loop seems to hang, empty while it does not: ``least`` seconds are granted to any cycle."""
+        interval, silence = self._state.interval or _UNTOLD, self.silence
+        if silence <= max(least, _SILENT * interval):
+            return ""
+        return f"no cycle has ended for {silence:.0f} seconds: more than {_SILENT} intervals of {interval:g} seconds"
+
     def publish(self, state: State, *, ended: bool = False) -> None:
         """Put up a new one; ``ended`` says that a cycle has come to its end with it."""
         with self._changed:
@@ -51,6 +58,10 @@ class Board:
         with self._changed:
             self._changed.wait_for(lambda: self._number > number, seconds)
             return self._number
+
+
+_UNTOLD = 300.0  # seconds between cycles until the first one tells
+_SILENT = 3  # intervals without the end of a cycle: the loop hangs
 
 
 class Bell:

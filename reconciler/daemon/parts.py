@@ -13,6 +13,7 @@ from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.memory import Memory
 from reconciler.daemon.metrics import Tally
 from reconciler.daemon.state import State
+from reconciler.daemon.supervisor import Supervisor
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.settings import Settings
 from reconciler.stack import Stack
@@ -33,6 +34,7 @@ class Parts:
     log: Callable[[State], None] = lambda _: None
     unexpected: Callable[[Exception], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
+    _supervisor: Supervisor = field(default_factory=Supervisor)
     _watcher: Watcher | None = None
     _outbox: Outbox | None = None
     _watched: Stack | None = None
@@ -58,6 +60,8 @@ class Parts:
             exits.callback(self._watcher.close)
             self._watcher.start()
             exits.callback(self._close)
+            self._supervisor = Supervisor.read(self.settings.environ)
+            exits.enter_context(self._supervisor.watching(self.board))
             yield
 
     def _close(self) -> None:
@@ -73,6 +77,7 @@ class Parts:
         """Hear how a cycle ended; return what could not be told."""
         self.log(state)
         self.tally.take(state)
+        self._supervisor.cycle(state)
         Memory(self.settings.own_data(), self.redact).keep(state)
         if stack is None or self._watcher is None:
             return ()

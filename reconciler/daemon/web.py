@@ -20,8 +20,6 @@ from reconciler.daemon.metrics import Tally, render
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.report import json
 
-_UNTOLD = 300.0  # seconds between cycles until the first one tells
-_SILENT = 3  # intervals without the end of a cycle: the loop hangs
 _GRACE = 5.0  # seconds that answers under way get when it is closed
 
 
@@ -54,10 +52,7 @@ class Site:
     @property
     def hangs(self) -> str:
         """Why the loop seems to hang; empty while it does not."""
-        interval, silence = self.board.state.interval or _UNTOLD, self.board.silence
-        if silence <= _SILENT * interval:
-            return ""
-        return f"no cycle has ended for {silence:.0f} seconds: more than {_SILENT} intervals of {interval:g} seconds"
+        return self.board.hangs()
 
     @property
     def unready(self) -> str:

@@ -38,8 +38,11 @@ _REFUSED = {
     "nameless": ("has no name to find it by again", "set it on the server itself"),
 }
 _ELSEWHERE = {"Domain": "name", "NetworkListener": "name"}  # kept under words of our own, and referred to from here
-_REFERENCE = "write {env: NAME}, {file: PATH}, {sops: PATH#KEY}, {age: PATH} or {account: ADDRESS} in its place"
-_REFERENCE_KEYS = frozenset({"env", "file", "sops", "age", "account"})
+_REFERENCE = (
+    "write {env: NAME}, {credential: NAME}, {file: PATH}, {sops: PATH#KEY}, {age: PATH} or {account: ADDRESS} in its "
+    "place"
+)
+_REFERENCE_KEYS = frozenset({"env", "credential", "file", "sops", "age", "account"})
 _RATE = re.compile(r"([0-9]{1,9})\s*/\s*(.+)")
 _UNITS = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 

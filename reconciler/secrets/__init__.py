@@ -20,6 +20,8 @@ from reconciler.secrets.redaction import Fence
 from reconciler.secrets.sops import Sops
 from reconciler.target import Reveal
 
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+
 
 class Secrets:
     """Reveals secrets by reference, each read once and only when it is needed.
@@ -75,7 +77,7 @@ class Secrets:
             hint = f"{VARIABLE} says what may be read: let it name this one, or refer to one that it names"
             raise SecretUnreadable(Problem(self._place(ref) or str(ref), f"{ref} is not allowed here", hint))
         if source is None:
-            hint = "use {env:}, {file:}, {sops:} or {age:}"
+            hint = "use {env:}, {credential:}, {file:}, {sops:} or {age:}"
             raise unreadable(ref, f"secrets from {ref.source} can't be read by this version", hint)
         try:
             value = source(self, ref)
@@ -93,6 +95,18 @@ class Secrets:
                 f"the environment variable {ref.name} is not set", f"export {ref.name} where reconciler runs"
             )
         return self._environ[ref.name]
+
+    def _from_credential(self, ref: SecretRef) -> str:
+        path = self._credential(ref)
+        return files.decoded(files.read(path), path)
+
+    def _credential(self, ref: SecretRef) -> Path:
+        """Return the file of a credential (systemd.exec, LoadCredential=). Raises `CannotRead` where there are none."""
+        folder = self._environ.get(CREDENTIALS, "")
+        if not Path(folder).is_absolute():
+            hint = "name it in the unit by LoadCredential=, or set the variable to the folder that holds the files"
+            raise CannotRead(f"{CREDENTIALS} names no folder", hint)
+        return Path(folder, ref.name)
 
     def _from_file(self, ref: SecretRef) -> str:
         path = self._allowed.path(ref.name)
@@ -133,10 +147,15 @@ class Secrets:
         if ref.source == "env":
             return ()
         try:
-            found = self._allowed.path(ref.name.partition("#")[0] if ref.source == "sops" else ref.name).stat()
+            found = self._file(ref).stat()
         except (OSError, CannotRead):
             return ()
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _file(self, ref: SecretRef) -> Path:
+        if ref.source == "credential":
+            return self._credential(ref)
+        return self._allowed.path(ref.name.partition("#")[0] if ref.source == "sops" else ref.name)
 
     @property
     def stale(self) -> bool:
@@ -195,6 +214,7 @@ def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:
 
 _SOURCES: Mapping[str, Callable[[Secrets, SecretRef], str]] = {
     "env": Secrets._from_environment,  # noqa: SLF001 (one table for all sources)
+    "credential": Secrets._from_credential,  # noqa: SLF001
     "file": Secrets._from_file,  # noqa: SLF001
     "sops": Secrets._from_sops,  # noqa: SLF001
     "age": Secrets._from_age,  # noqa: SLF001

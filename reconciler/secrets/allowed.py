@@ -19,7 +19,8 @@ from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
 VARIABLE = "RECONCILER_SECRETS"
-_SOURCES = ("env", "file", "sops", "age")
+_SOURCES = ("env", "credential", "file", "sops", "age")
+_NAMED = ("env", "credential")  # by a name, not by a path
 _GLOB = re.compile(r"\*\*|\*|\?|[^*?]+")
 _MEANS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
@@ -48,7 +49,7 @@ class Allowed:
         if self.patterns is None:
             return True
         own = [pattern for source, pattern in self.patterns if source == ref.source]
-        if ref.source == "env":
+        if ref.source in _NAMED:
             return any(fnmatchcase(ref.name, pattern) for pattern in own)
         path, _, key = ref.name.partition("#") if ref.source == "sops" else (ref.name, "", "")
         real = str(self.path(path))
@@ -69,6 +70,8 @@ class Allowed:
 def _pattern(text: str) -> tuple[str, str]:
     source, colon, pattern = text.partition(":")
     if not colon or not pattern or source not in _SOURCES:
-        hint = "write env:NAME, file:FOLDER/, sops:FOLDER/ or age:FOLDER/, with blanks or commas between them"
+        hint = (
+            "write env:NAME, credential:NAME, file:FOLDER/, sops:FOLDER/ or age:FOLDER/, with blanks or commas between"
+        )
         raise ReconcilerError(Problem(VARIABLE, "holds what is no pattern of references", hint))
     return source, pattern

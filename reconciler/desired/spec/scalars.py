@@ -180,16 +180,20 @@ LinkEnd = Annotated[
 
 
 # --------------------------------------------------------------------------------------------------------- secrets
-SOURCES = ("env", "file", "sops", "age", "account")
+SOURCES = ("env", "credential", "file", "sops", "age", "account")
 _FORMS = {
     "env": (r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable: letters, digits and _"),
+    "credential": (r"[A-Za-z0-9_][^\0/:\s]{0,254}", "the plain name of a file in $CREDENTIALS_DIRECTORY"),
     "file": (r"[^\0\n]+", "a path, relative to the directory"),
     "sops": (r"[^\0\n#]+#[^\0\n]+", "PATH#KEY"),
     "age": (r"[^\0\n]+", "a path, relative to the directory"),
     "account": (_EMAIL.pattern + r"|[^\s@/]+", "the key of a declared account"),
 }
 _VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]{0,80})(?::?[-?][^}]*)?\}")  # in capitals, which no password is by chance
-REFERENCE_HINT = "write {env: NAME}, {file: PATH}, {sops: PATH#KEY}, {age: PATH} or {account: ADDRESS} in its place"
+REFERENCE_HINT = (
+    "write {env: NAME}, {credential: NAME}, {file: PATH}, {sops: PATH#KEY}, {age: PATH} or {account: ADDRESS} in its "
+    "place"
+)
 
 
 def _secret(value: Any) -> SecretRef:
