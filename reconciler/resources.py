@@ -36,7 +36,7 @@ UNKNOWN = Special.UNKNOWN
 # ---------------------------------------------------------------------------------------------- secrets are names
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """The name of a secret: ``{env: NAME}``, ``{credential: NAME}``, ``{file: PATH}``, ``{sops: PATH#KEY}``, ``{age: PATH}``."""
+    """The name of a secret, as ``{env: NAME}`` or ``{sops: PATH#KEY}``; ``source`` is what stands first."""
 
     source: str
     name: str
