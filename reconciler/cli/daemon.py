@@ -38,10 +38,12 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 
 def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    """Read where to listen; port 0 lets the system choose one."""
     from reconciler import url
 
+    host, _, port = value.rpartition(":")
     try:
-        return url.endpoint(value)
+        return (url.endpoint(f"{host}:1")[0], 0) if port == "0" else url.endpoint(value)
     except ValueError:
         raise click.BadParameter("write it like 127.0.0.1:9780") from None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +21,21 @@ from reconciler.problem import Problem, ReconcilerError
 
 @click.command()
 @click.option("--stack", metavar="NAME", help="What it is called: the mark of its records. Default: a name of its own.")
+@click.option(
+    "--service", type=click.Choice(("systemd", "launchd")), help="Write what has the daemon run as a service."
+)
 @session.command
-def command(session: Session, stack: str | None) -> None:
-    """Write a small directory to start from. Nothing that exists is changed."""
+def command(session: Session, stack: str | None, service: str | None) -> None:
+    """Write a small directory to start from. Nothing that exists is changed.
+
+    With --service it writes into the current folder what has the daemon run for that directory as a service.
+    """
     from reconciler.desired import starter
     from reconciler.report import values
 
+    if service is not None:
+        _write_service(session, service)
+        return
     root = session.settings.state
     if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):
         raise ReconcilerError(Problem("--stack", "is no stack's name", "1 to 24 of a-z, 0-9 and -"))
@@ -40,6 +51,23 @@ def command(session: Session, stack: str | None) -> None:
     then = "Edit them, then: reconciler validate. Export the secrets they name, then: reconciler plan"
     said = f"Written, as the stack {stack}:\n{listed}\n\n{then}"
     session.console.result(said, {"format_version": "1.0", "stack": stack, "written": [str(path) for path in written]})
+
+
+def _write_service(session: Session, kind: str) -> None:
+    """Write the files of a service, filled in with where things are on this machine."""
+    from reconciler.daemon.services import KINDS, Place
+    from reconciler.report import values
+
+    program = Path(sys.argv[0]).absolute()
+    place = Place(program, session.settings.state.absolute(), session.settings.data.absolute(), getpass.getuser())
+    contents = KINDS[kind](place)
+    if taken := [name for name in contents if os.path.lexists(name)]:
+        summary = "is there already, so nothing was written"
+        raise ReconcilerError(Problem(taken[0], summary, "remove it, or go to another folder"))
+    written = [_write(Path(name), text) for name, text in contents.items()]
+    listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
+    said = f"Written:\n{listed}\n\nRead it: its head says how to install it, and where the secrets go."
+    session.console.result(said, {"format_version": "1.0", "written": [str(path) for path in written]})
 
 
 @contextlib.contextmanager

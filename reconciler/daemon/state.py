@@ -99,8 +99,8 @@ class Cycle:
 class TargetState:
     """How one target stands.
 
-    ``state`` is `reconcile.standing`'s word, or ``held`` where a person is needed, as after a refused login (``problem``
-    says for what); ``retry`` says when what failed is tried again. ``since`` is when that word began,
+    ``state`` is `reconcile.standing`'s word, or ``held`` where a person is needed, as after a refused login
+    (``problem`` says for what); ``retry`` says when what failed is tried again. ``since`` is when that word began,
     ``succeeded`` when it was last as desired, ``failures`` how many cycles in a row failed there.
     """
 

@@ -1,0 +1,58 @@
+"""The files of a service are what systemd and launchd understand, whatever the paths on this machine are."""
+
+from __future__ import annotations
+
+import plistlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.daemon.services import Place, launchd, systemd
+
+PLACE = Place(Path("/usr/bin/env"), Path("/srv/mail/desired-state"), Path("/srv/mail/.reconciler"), "root")
+
+
+def verified(folder: Path, text: str) -> str:
+    """Return what systemd says of a unit; nothing where it is right."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("no systemd-analyze here")
+    unit = folder / "reconciler.service"
+    unit.write_text(text)
+    ended = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False, timeout=60)
+    return "\n".join(line for line in ended.stderr.splitlines() if "reconciler.service" in line)
+
+
+@pytest.mark.parametrize("folder", ["/srv/mail", "/srv/my mail", "/srv/100%", "/srv/$HOME"])
+def test_systemd_takes_the_unit(tmp_path: Path, folder: str) -> None:
+    place = Place(PLACE.program, Path(folder, "desired-state"), Path(folder, ".reconciler"), "root")
+    (text,) = systemd(place).values()
+    assert verified(tmp_path, text) == ""
+
+
+def test_systemd_finds_what_is_wrong_in_one(tmp_path: Path) -> None:
+    (text,) = systemd(PLACE).values()
+    assert "Failed to parse" in verified(tmp_path, text.replace("WatchdogSec=1800", "WatchdogSec=often"))
+
+
+def test_the_unit_says_where_it_writes_and_how_it_ends() -> None:
+    (text,) = systemd(PLACE).values()
+    lines = text.splitlines()
+    assert "ExecStart=/usr/bin/env daemon --state /srv/mail/desired-state --data /srv/mail/.reconciler" in lines
+    assert "ReadWritePaths=/srv/mail/.reconciler /srv/mail" in lines
+    assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "SuccessExitStatus=143", "Type=notify"} <= set(lines)
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0/", min_codepoint=32), min_size=1), min_size=1)
+)
+def test_launchd_gets_each_argument_as_it_is(names: list[str]) -> None:
+    state = Path("/", *names)
+    (text,) = launchd(Place(PLACE.program, state, PLACE.data, "me")).values()
+    found = plistlib.loads(text.encode())
+    assert found["ProgramArguments"][1:4] == ["daemon", "--state", str(state)]
+    assert found["KeepAlive"] == {"SuccessfulExit": False}
