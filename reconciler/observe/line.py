@@ -42,10 +42,11 @@ class Whoami:
         return url.shown(self.server, None if self.port == 53 else self.port)  # noqa: PLR2004 (DNS)
 
 
+# As of 2026-11, by what is written of them; none could be asked where this was made.
 WHOAMI = (
-    Whoami("myip.opendns.com", "A", "IN", "208.67.222.222"),  # resolver1.opendns.com; public use since 2010
-    Whoami("o-o.myaddr.l.google.com", "TXT", "IN", "216.239.32.10"),  # ns1.google.com; seen in use 2018-05
-    Whoami("whoami.cloudflare", "TXT", "CH", "1.1.1.1"),  # in use since 2020
+    Whoami("myip.opendns.com", "A", "IN", "208.67.222.222"),  # resolver1.opendns.com
+    Whoami("o-o.myaddr.l.google.com", "TXT", "IN", "216.239.32.10"),  # ns1.google.com
+    Whoami("whoami.cloudflare", "TXT", "CH", "1.1.1.1"),
 )
 """Who is asked: three owners, three networks. By address, since a resolver on the way would answer with its own, and by
 IPv4, which is what is asked for. `RECONCILER_WHOAMI` takes their place, so that one that ends needs no new release."""
