@@ -365,7 +365,8 @@ class _Diff:
         self._add(Change(self.names[id(resource)], (Action.CREATE,), reason, None, resource))
 
     def _add(self, change: Change) -> None:
-        self.changes.append(replace(change, notes=self.desired.notes.get(change.resource.address, ())))
+        resource = change.resource
+        self.changes.append(replace(change, notes=(*self.desired.notes.get(resource.address, ()), *resource.notes)))
 
     def _moved(self, creates: list[Resource], spare: list[Live]) -> tuple[list[Resource], list[Live]]:
         """Rename what `moved` names: the account to be created is the one that is there under its old address."""

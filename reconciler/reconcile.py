@@ -172,6 +172,7 @@ def facts(stack: Stack, plan: Plan) -> dict[str, Fact]:
         known.unread = bool({resource.scope, resource.target, resource.address} & plan.unread)
     for address, wanted, live in plan.compared:
         if wanted is not None and live is not None and address in found:
+            found[address].wanted = wanted  # a record that stays as it is is wanted as it is
             found[address].untold = tuple(_untold(wanted, live.resource))
     for change in (*plan.changes, *plan.adopted):
         known = fact(change.address)

@@ -181,6 +181,11 @@ class Resource:
         """Whether its own change, which may delete it, has to come before another resource's removal."""
         return False
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it beside its values."""
+        return ()
+
     def brief(self) -> Iterator[Brief]:
         """Yield what it is, leaving out what its address says and what is at its default."""
         yield from ()
@@ -208,6 +213,9 @@ def compared_fields(kind: type[Resource]) -> tuple[str, ...]:
     return _compared[kind]
 
 
+_QUICK = 300  # seconds: Cloudflare's own TTL, in which a line's new address is known everywhere
+
+
 @dataclass(frozen=True, slots=True)
 class Record(Resource):
     """A DNS record at Cloudflare.
@@ -215,7 +223,8 @@ class Record(Resource):
     ``name`` is relative to ``zone``, ``@`` the zone itself; ``ttl`` is in seconds, 1 means automatic. ``content`` is
     normalised by `reconciler.dns.records.record`, which is the only way to make one from what a person or the API
     wrote: names lower-case, Punycode and without the trailing dot, TXT decoded and joined, DKIM by meaning.
-    ``comment`` is the user's own text, without our mark.
+    ``comment`` is the user's own text, without our mark. ``follows`` is the text that the content is made of where it
+    follows the line's address (`reconciler.desired.public_ip`): until that is known the content is UNKNOWN.
     """
 
     target: ClassVar[str] = "cloudflare"
@@ -233,6 +242,7 @@ class Record(Resource):
     priority: int | None = None
     data: tuple[tuple[str, str | int], ...] | None = None
     comment: str | Special | None = UNMANAGED
+    follows: str = field(default="", compare=False)
 
     @property
     def address(self) -> str:
@@ -258,6 +268,14 @@ class Record(Resource):
     def scope(self) -> str:
         """Zones are read and refused one by one."""
         return f"dns/{self.zone}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Whether it follows the line's address, and what makes it slow to do so."""
+        if not self.follows:
+            return ()
+        slow = f"; ttl {self.ttl}: after a change resolvers keep the former one so many seconds"
+        return (f"follows the line's address{slow if self.ttl > _QUICK else ''}",)
 
     def brief(self) -> Iterator[Brief]:
         """Its value, and what is unusual about it."""

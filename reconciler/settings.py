@@ -23,6 +23,8 @@ OVERRIDES = {
     "RECONCILER_COMPOSE": "compose",
     "BREVO_BASE_URL": "cloudflare",
     "RECONCILER_NAMESERVERS": "",
+    "RECONCILER_ROUTER": "cloudflare",
+    "RECONCILER_WHOAMI": "cloudflare",
     "RECONCILER_TODAY": "",
     "RECONCILER_ROUTES": "compose",
     "RECONCILER_SECRETS": "",
@@ -37,7 +39,9 @@ class Settings:
     journal and the lease are, which `own_data` judges. ``routes`` says where a mail server is reached from here for the
     proof of credentials (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the
     host's.
-    ``nameservers`` (``HOST[:PORT] ...``) are asked in place of a zone's authoritative ones; ``today`` counts as today.
+    ``nameservers`` (``HOST[:PORT] ...``) are asked in place of a zone's authoritative ones; ``router`` (a URL), or else
+    ``whoami`` (``NAME/TYPE[/CLASS]@HOST[:PORT] ...``), tells the line's address (`observe.line`); ``today`` counts as
+    today.
     ``overrides`` names the variables that hold in place of what the directory or the command's default says.
     """
 
@@ -50,6 +54,8 @@ class Settings:
     compose: tuple[str, ...] = ("docker", "compose")
     brevo_base_url: str | None = None
     nameservers: tuple[str, ...] = ()
+    router: str | None = None
+    whoami: tuple[str, ...] = ()
     today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     routes: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     overrides: frozenset[str] = frozenset()
@@ -72,6 +78,8 @@ class Settings:
             brevo_base_url=_url(environ, "BREVO_BASE_URL"),
             today=_today(environ.get("RECONCILER_TODAY", "")),
             nameservers=tuple(environ.get("RECONCILER_NAMESERVERS", "").replace(",", " ").split()),
+            router=_url(environ, "RECONCILER_ROUTER"),
+            whoami=tuple(environ.get("RECONCILER_WHOAMI", "").split()),
             routes=dict(_route(item) for item in environ.get("RECONCILER_ROUTES", "").split()),
             overrides=overrides,
         )

@@ -17,6 +17,7 @@ from reconciler.desired.derivation import (
     account_login,
     default_domain,
     desire,
+    follows_line,
     private_keys,
     provider_logins,
     provider_questions,
@@ -27,6 +28,7 @@ from reconciler.desired.failover import failed_over
 from reconciler.desired.load import Directory
 from reconciler.desired.objects import BOOTSTRAP, SINGLETON, with_secrets
 from reconciler.desired.presets import public_values
+from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
 from reconciler.dns.publication import Answers, Question, question
@@ -133,6 +135,7 @@ class Stack:
         self.held: Mapping[str, Problem] = {}
         self.generation: str | None = None
         self._given = revision
+        self._line: Line | None = None
         self._engine = EngineMemory() if unattended else None
 
     @functools.cached_property
@@ -177,6 +180,7 @@ class Stack:
         facts = Facts(
             {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs},
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
+            self._line,
         )
         return desire(self.spec, observed, facts, self.choice.adopt, declared=self._records)
 
@@ -187,11 +191,23 @@ class Stack:
         return Providers(self.secrets, self.settings.brevo_base_url, self.progress)
 
     @functools.cached_property
+    def _inquiry(self) -> Callable[[], Line] | None:
+        """Who tells the line's address; None where nothing follows it."""
+        if "cloudflare" not in self.chosen or not follows_line(self.spec):
+            return None
+        from reconciler.observe.line import line
+
+        return line(self.settings.router, self.settings.whoami)
+
+    @functools.cached_property
     def _records(self) -> Sequence[Record]:
         return zone_records(self.spec)
 
     def observe(self, wanted: Iterable[Resource]) -> dict[str, Observation]:
-        """Observe all targets side by side, with what is wanted; a target that fails is unread, the others go on."""
+        """Observe all targets side by side, with what is wanted; a target that fails is unread, the others go on.
+
+        The line's address is asked for meanwhile, where something follows it: `desired` goes by the last answer.
+        """
         resources, found = tuple(wanted), dict[str, Observation]()
         commit = self._commit
         if self._engine:
@@ -220,20 +236,26 @@ class Stack:
                 seen = Observation(target.name, unread=frozenset({target.name}), problems=(problem,))
             found[target.name] = seen
 
-        if len(self.targets) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
-            one(*self.targets.values())
+        works: list[Callable[[], None]] = [functools.partial(one, target) for target in self.targets.values()]
+        if (inquiry := self._inquiry) is not None:
+            works.append(functools.partial(self._ask, inquiry))
+        if len(works) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
+            works[0]()
             return
         # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
         # Each with the lease's fence about it, which an answer there is a sign of life to.
-        threads = [
-            threading.Thread(target=copy_context().run, args=(one, target), daemon=True)
-            for target in self.targets.values()
-        ]
+        threads = [threading.Thread(target=copy_context().run, args=(work,), daemon=True) for work in works]
         for thread in threads:
             thread.start()
         for thread in threads:
             while thread.is_alive():
                 thread.join(_HEEDED)
+
+    def _ask(self, inquiry: Callable[[], Line]) -> None:
+        try:
+            self._line = inquiry()
+        except Exception as error:  # noqa: BLE001 (as of a target: the record stays as it is)
+            self._line = Line(why=self.bug("the line's address", error).summary)
 
     def bug(self, where: str, error: Exception) -> Problem:
         """Make a problem of an exception that should not be. Its text is not shown: it may quote anything."""

@@ -64,7 +64,7 @@ def _lines(fact: Fact, last: tuple[Entry, Written] | None, session: Session) -> 
     yield session.style.title(values.escape(fact.address))
     yield f"  declared  {values.escape(fact.place) or 'nowhere'}"
     if fact.wanted is not None and values.brief(fact.wanted):
-        yield f"  wanted    {values.brief(fact.wanted)}"
+        yield f"  wanted    {'; '.join((values.brief(fact.wanted), *map(values.escape, fact.wanted.notes)))}"
     yield f"  live      {'; '.join((_live(fact), *_untold(fact)))}"
     yield f"  planned   {_planned(fact, session)}"
     yield from (f"  {text.problem(problem, session.style)}" for problem in fact.problems)

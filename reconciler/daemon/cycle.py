@@ -199,11 +199,19 @@ def _target_state(report: Report, name: str, paces: Paces, former: TargetState |
 
 
 # ------------------------------------------------------------------------------------------------------------ contests
-def mended_fields(report: Report) -> Iterator[Field]:
-    """Yield the fields that a cycle has put back although no revision had changed them; a loss is no contest."""
+def mended_fields(report: Report, former: Plan | None) -> Iterator[Field]:
+    """Yield the fields that a cycle has put back although nothing else was wanted before; a loss is no contest.
+
+    ``former`` is the plan that the cycle before has left: by that another value may have been wanted, such as the
+    line's former address.
+    """
+    before = {address: wanted for address, wanted, _ in former.compared} if former is not None else {}
     for item in report.outcomes:
         change = item.change
-        if change.address in report.drift and change.target not in report.lost and item.status is Status.DONE:
+        moved = change.after is not None and before.get(change.address, change.after) != change.after
+        if moved or change.target in report.lost:
+            continue
+        if change.address in report.drift and item.status is Status.DONE:
             yield from ((change.address, name) for name in changed_fields(change))
 
 

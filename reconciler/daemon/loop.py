@@ -220,7 +220,7 @@ class Loop:
             report = cycles.heal(stack, former, barred, self.around)
         now = time.monotonic()
         self._paces.note(report, stack.held, stack.chosen, now)
-        self._contests = self._contests.mended(cycles.mended_fields(report), now)
+        self._contests = self._contests.mended(cycles.mended_fields(report, former), now)
         if report.plan is None or report.plan.errors or report.plan.unread:
             self._kept = None  # what could not be read is read anew, not remembered
         self._look(stack, report)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from reconciler.desired import template
+from reconciler.desired import public_ip, template
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.dns import RecordEntry
@@ -334,7 +334,7 @@ def _records(spec: Spec) -> Iterator[Finding]:
                 zone,
                 written.type,
                 written.name,
-                written.content,
+                public_ip.filled(written.template, public_ip.LONGEST) or written.content,
                 priority=written.priority,
                 data=written.data,
                 proxied=written.proxied,

@@ -15,12 +15,14 @@ from reconciler.address import Address
 from reconciler.desired import objects, raw_keys, template
 from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.provider_records import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
+from reconciler.desired.public_ip import Line, filled, follows
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import NetworkEntry
-from reconciler.dns.records import dkim_record, record
+from reconciler.dns.records import dkim_record, policy, record
+from reconciler.dns.text import SPF
 from reconciler.names import host, key_name
 from reconciler.plan import Desired
 from reconciler.problem import Problem, Severity
@@ -55,10 +57,12 @@ class Facts:
     ``halves`` maps a private key's reference and its algorithm to the public key, or to why it can't be told (see
     `private_keys`); ``asked`` maps a provider's name and a mail domain to what the provider's API says (see
     `provider_questions`), and is None where no API is asked: then only the YAML says which records providers need.
+    ``line`` is the address of the line that records follow (see `follows_line`); None before it was asked for.
     """
 
     halves: Mapping[tuple[SecretRef, str], str | Problem] = field(default_factory=dict)
     asked: Mapping[tuple[str, str], ProviderAnswer] | None = None
+    line: Line | None = None
 
 
 def private_keys(spec: Spec, *, check: bool) -> Iterator[tuple[SecretRef, str]]:
@@ -80,6 +84,12 @@ def provider_questions(spec: Spec) -> Iterator[tuple[str, Provider, str, str]]:
             yield from ((item.name, item.provider, zone, domain) for domain, zone in derivation.mail_zones().items())
 
 
+def follows_line(spec: Spec) -> bool:
+    """Whether a record that would be published follows the line's address."""
+    own = (record for item in _Derivation(spec, None, Facts(), ()).published_providers() for record in item.own)
+    return any(record.follows for record in (*zone_records(spec), *own))
+
+
 def desire(
     spec: Spec,
     observed: Mapping[str, Observation] | None = None,
@@ -98,7 +108,7 @@ def desire(
         removed=frozenset((*map(_address, spec.removed), *derivation.retired())),
         moved={_address(move.source): _address(move.target) for move in spec.moved},
         adopt=adopted,
-        kept=frozenset(item.group for item in derivation.selectors()),
+        kept=frozenset((*(item.group for item in derivation.selectors()), *derivation.kept)),
         stays=frozenset(derivation.stays),
         notes=dict(derivation.notes(resources)),
         provided=derivation.provided().needed,
@@ -109,7 +119,7 @@ def desire(
 
 
 def zone_records(spec: Spec) -> tuple[Record, ...]:
-    """Make the records that stand under ``dns``; they depend on nothing that is observed."""
+    """Make the records that stand under ``dns``; what follows the line's address has no content yet."""
     return tuple(_record(zone, entry) for zone, entries in spec.dns.items() for entry in entries)
 
 
@@ -130,6 +140,7 @@ class _Derivation:
     adopt: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)  # addresses of records whose value can't be told
+    kept: list[tuple[str, ...]] = field(default_factory=list)  # groups that lose nothing meanwhile
     _provided: Provided | None = None
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
@@ -167,10 +178,54 @@ class _Derivation:
     # ------------------------------------------------------------------------------------------------------- DNS
     def records(self) -> Iterator[Record]:
         """Yield the declared records, those of the published providers, and one for each published DKIM key."""
-        yield from self.declared
+        yield from self.following(self.declared)
         yield from self.provided().records
         for zone, domain, key in self.published_keys():
             yield dkim_record(zone, domain, key.selector, key.algorithm, self.public_key(domain, key))
+
+    def following(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Give what follows the line its content; before anything is observed that may be unknown."""
+        line = self.facts.line or Line(why="nobody was asked")
+        for item in records:
+            if not item.follows:
+                yield item
+            elif "cloudflare" in (self.observed or {}):
+                yield from self.followed(item, line)
+            else:
+                yield _at(item, line.address)
+
+    def followed(self, item: Record, line: Line) -> Iterator[Record]:
+        """Yield a record with the line's address; while that can't be told, or is in dispute, as it is live."""
+        lives = list(self.former(item))
+        told = {_at(item, address).content for address in line.told - {line.address}}
+        if line.address and not (len(lives) == 1 and lives[0].content in told):
+            yield _at(item, line.address)
+            return
+        self.untold(item, line)
+        if len(lives) == 1:
+            yield replace(item, content=lives[0].content)
+        elif lives:
+            self.stays.append(item.address)
+
+    def former(self, item: Record) -> Iterator[Record]:
+        """Yield our live records that may be the one that follows: those that no other declared one is equal to."""
+        fixed = {record.content for record in self.declared if record.group == item.group and not record.follows}
+        seen = (self.observed or {}).get("cloudflare")
+        for live in seen.live if seen else ():
+            other = live.resource
+            if not isinstance(other, Record) or other.group != item.group or live.owner != self.spec.stack:
+                continue
+            if other.content not in fixed and (item.type != "TXT" or policy(other) is SPF):
+                yield other
+
+    def untold(self, item: Record, line: Line) -> None:
+        """Say why a record stays as it is, or is not made; at its name nothing is taken away, whatever its type."""
+        self.kept += ((Record.kind, item.zone, kind, item.name) for kind in (item.type, "CNAME"))
+        what = "is of no use" if line.useless else "can't be told"
+        why = line.why or f"not all who were asked say the same: {', '.join(sorted(line.told))}"
+        severity = Severity.ERROR if line.useless else Severity.WARNING
+        summary = f"stays as it is: the line's address {what}: {why}"
+        self.problems.append(Problem(item.address, summary, line.hint or _AGREE, severity))
 
     def provided(self) -> Provided:
         """Return what the published providers need of DNS; their APIs are asked only where Cloudflare takes part."""
@@ -198,7 +253,7 @@ class _Derivation:
         for name, item in self.spec.smtp.providers.items():
             if name in active or item.standby:
                 own = (_record(zone, entry) for zone, entries in item.dns.items() for entry in entries)
-                yield PublishedProvider(name, item, tuple(own))
+                yield PublishedProvider(name, item, tuple(self.following(own)))
 
     def published_keys(self) -> Iterator[tuple[str, str, Key]]:
         """Yield zone, domain and key of every key that DNS should show; RFC 6376 section 3.6.2.1 names the place."""
@@ -530,19 +585,32 @@ def _address(text: str) -> str:
         return text  # no name that the server could have
 
 
+_AGREE = "wait until they agree; a line with two ways out needs its own router's word: RECONCILER_ROUTER"
+
+
+def _at(item: Record, address: str) -> Record:
+    """Fill in the line's address, if there is one."""
+    if not address:
+        return item
+    made = record(item.zone, item.type, f"{item.host}.", filled(item.follows, address))
+    return replace(item, content=made.content)
+
+
 def _record(zone: str, entry: RecordEntry) -> Record:
-    said = entry.model_fields_set
-    return record(
+    said, template = entry.model_fields_set, entry.template
+    moving = template if follows(template) else ""
+    made = record(
         zone,
         entry.type,
         entry.name,
-        entry.content,
+        UNKNOWN if moving else filled(template, "") or entry.content,
         ttl=entry.ttl,
         proxied=entry.proxied,
         priority=entry.priority,
         data=entry.data,
         comment=entry.comment if "comment" in said else UNMANAGED,
     )
+    return replace(made, follows=moving) if moving else made
 
 
 def _uses_provider(consumer: Consumer) -> bool:

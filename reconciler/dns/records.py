@@ -256,7 +256,7 @@ def head(record: Record) -> str:
     ``spf1`` for ``v=spf1 ...``, ``google-site-verification``, an IP address, a host: at most 24 characters out of
     letters, digits and ``._:-``.
     """
-    content = record.content if isinstance(record.content, str) else ""
+    content = record.content if isinstance(record.content, str) else record.follows
     parts = dict(record.data or ())
     text = str(parts.get("target") or content)
     if record.type == "CAA":

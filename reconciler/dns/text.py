@@ -97,10 +97,11 @@ class MailPolicy:
     remedy: str = "receivers take two for none: join them into one"
 
 
+SPF = MailPolicy("SPF", "v=spf1")
 DKIM = MailPolicy("DKIM", "v=dkim1", "which of them counts is undefined: a new key takes a selector of its own")
 # RFC 7208 section 4.5, RFC 9989, RFC 8460 section 3, RFC 8461 section 3.1, BIMI; RFC 6376 section 3.6.2.2.
 POLICIES = (
-    MailPolicy("SPF", "v=spf1"),
+    SPF,
     MailPolicy("DMARC", "v=dmarc1"),
     MailPolicy("TLSRPT", "v=tlsrptv1"),
     MailPolicy("MTA-STS", "v=stsv1"),

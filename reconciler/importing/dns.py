@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.desired.derivation import zone_of
+from reconciler.desired.public_ip import filled, is_template
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
 from reconciler.dns.records import AUTO_TTL, answering, check_data, dkim_record, head, marked, policy, record
@@ -331,7 +332,8 @@ def _comes_back(item: Record, entry: Inline) -> bool:
         check_data(made)
     except ValueError:
         return False
-    return replace(made, comment=UNMANAGED) == replace(item, comment=UNMANAGED)
+    braced = is_template(item.type, item.name, str(item.content)) and filled(str(made.content), "") != made.content
+    return replace(made, comment=UNMANAGED) == replace(item, comment=UNMANAGED) and not braced
 
 
 def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iterator[tuple[Live, Record]]:

@@ -98,7 +98,7 @@ class _Inquiry:
         """Return each question's answers, in the order of the servers' names."""
         servers = self.servers({item.host for item in questions})
         pairs = [(item, server) for item in questions for server in servers[item.host]]
-        said = self.side_by_side(lambda pair: self.ask(*pair), pairs)
+        said = side_by_side(lambda pair: self.ask(*pair), pairs, self.deadline)
         return {
             item: tuple(
                 said.get((item, server)) or Answer(server.name, unread=server.unknown or _LATE)
@@ -106,27 +106,6 @@ class _Inquiry:
             )
             for item in questions
         }
-
-    def side_by_side(self, work: Callable[[_Item], _Result], items: Collection[_Item]) -> Mapping[_Item, _Result]:
-        """Map items in threads; what is not there at the deadline is left out."""
-        found: dict[_Item, _Result] = {}
-        waiting = deque(items)
-
-        def run() -> None:
-            while time.monotonic() < self.deadline:
-                try:
-                    item = waiting.popleft()
-                except IndexError:
-                    return
-                found[item] = work(item)
-
-        # Daemons: a signal ends the program at once, and so does the end of it.
-        threads = [threading.Thread(target=run, daemon=True) for _ in range(min(len(items), _THREADS))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, self.deadline - time.monotonic()))
-        return {item: found[item] for item in items if item in found}
 
     def left(self, at_most: float) -> float:
         """Return how long to wait for something. Raises `_Unread` when the time for everything is over."""
@@ -144,14 +123,14 @@ class _Inquiry:
     def servers(self, hosts: Collection[str]) -> Mapping[str, tuple[_Server, ...]]:
         """Name the servers of the zone that each host lies in; none where no zone could be found."""
         if self.given:
-            located = self.side_by_side(_located, self.given)
+            located = side_by_side(_located, self.given, self.deadline)
             given = tuple(located.get(item, _Server(item.name, unknown=_LATE)) for item in self.given)
             return dict.fromkeys(hosts, given)
         names = {host: _delegations(host) for host in hosts}
-        cuts = self.side_by_side(self.delegated, {name for above in names.values() for name in above})
+        cuts = side_by_side(self.delegated, {name for above in names.values() for name in above}, self.deadline)
         found = {host: _closest(host, above, cuts) for host, above in names.items()}
         wanted = {item for servers in found.values() for item in servers if isinstance(item, str)}
-        reached = self.side_by_side(self.reached, wanted)
+        reached = side_by_side(self.reached, wanted, self.deadline)
         return {
             host: tuple(
                 reached.get(item, _Server(item, unknown=_LATE)) if isinstance(item, str) else item for item in servers
@@ -194,7 +173,7 @@ class _Inquiry:
         except dns.resolver.NoNameservers:
             raise _Unread(f"the system's resolver could not look up {name}") from None
         except (dns.exception.DNSException, OSError) as error:
-            raise _Unread(f"the system's resolver: {_words(error)}") from None
+            raise _Unread(f"the system's resolver: {words(error)}") from None
         if found.rrset is None or (found.rrset.name != absolute and not alias):
             return ()
         return tuple(found.rrset)
@@ -224,7 +203,7 @@ class _Inquiry:
             if self.given:  # they stand for the Internet, and so for the zone that the alias leads to
                 name, values = self.shown(server, name, question.type)
             else:
-                values = _values(self.resolved(name, question.type, alias=True))
+                values = as_texts(self.resolved(name, question.type, alias=True))
         raise _Unread(f"the CNAMEs from {question.host} lead nowhere")
 
     def shown(self, server: _Server, host: str, kind: str) -> tuple[str, tuple[str, ...] | None]:
@@ -242,33 +221,67 @@ class _Inquiry:
         name = _plain(chain.canonical_name)
         if chain.answer is None and name != host and not _negative(response, chain.canonical_name):
             return name, None
-        return name, _values(chain.answer or ())
+        return name, as_texts(chain.answer or ())
 
     def exchange(self, server: _Server, host: str, kind: str) -> QueryMessage:
         """Ask at one address after the other, at each at most twice: UDP is lost at times. Raises `_Unread`."""
         import dns.exception
 
         over, why = time.monotonic() + self.left(_PATIENCE), _LATE
+        query = _query(host, kind)
         for address in server.addresses * 2:
             try:
-                return _exchanged(address, host, kind, min(_ATTEMPT, self.left(over - time.monotonic())))
+                return exchange(address, query, min(_ATTEMPT, self.left(over - time.monotonic())))
             except dns.exception.Timeout:
                 why = f"it does not answer at {_shown(address)}"
             except (OSError, EOFError) as error:
-                why = f"{_words(error)} at {_shown(address)}"
+                why = f"{words(error)} at {_shown(address)}"
             except _Unread:  # the time is over
                 break
         raise _Silent(why)
 
 
-def _exchanged(address: _Address, host: str, kind: str, seconds: float) -> QueryMessage:
-    """Ask one server once, without recursion: by UDP, and by TCP what is too long for it (RFC 7766)."""
-    import dns.exception
+def side_by_side(
+    work: Callable[[_Item], _Result], items: Collection[_Item], deadline: float
+) -> Mapping[_Item, _Result]:
+    """Map items in threads; what is not there at the deadline (of `time.monotonic`) is left out."""
+    found: dict[_Item, _Result] = {}
+    waiting = deque(items)
+
+    def run() -> None:
+        while time.monotonic() < deadline:
+            try:
+                item = waiting.popleft()
+            except IndexError:
+                return
+            found[item] = work(item)
+
+    # Daemons: a signal ends the program at once, and so does the end of it.
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(len(items), _THREADS))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return {item: found[item] for item in items if item in found}
+
+
+def _query(host: str, kind: str) -> Message:
+    """Make a question without recursion."""
     import dns.flags
+    import dns.message
+
+    return dns.message.make_query(host, kind, use_edns=0, payload=1232, flags=dns.flags.Flag(0))
+
+
+def exchange(address: _Address, query: Message, seconds: float) -> QueryMessage:
+    """Ask one server once: by UDP, and by TCP what is too long for it (RFC 7766).
+
+    Raises OSError, EOFError and dnspython's exceptions, of which Timeout says that the ``seconds`` are over.
+    """
+    import dns.exception
     import dns.message
     import dns.query
 
-    query = dns.message.make_query(host, kind, use_edns=0, payload=1232, flags=dns.flags.Flag(0))
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     # Connected: then a port where nothing listens is told at once, and nobody else's datagrams are taken.
     with _Datagrams(family, socket.SOCK_DGRAM) as udp:
@@ -366,7 +379,8 @@ def _located(server: _Server) -> _Server:
     return _Server(server.name, tuple(dict.fromkeys((str(item[4][0]), port) for item in found)))
 
 
-def _values(found: Iterable[Rdata]) -> tuple[str, ...]:
+def as_texts(found: Iterable[Rdata]) -> tuple[str, ...]:
+    """Write the values of a set of records as `published.Answer` has them."""
     return tuple(sorted(map(_value, found)))
 
 
@@ -386,7 +400,7 @@ def _plain(name: Name) -> str:
     return name.to_text(omit_final_dot=True).lower() or "."
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """Say what went wrong on the way, as the system calls it: ``connection refused``."""
     text = getattr(error, "strerror", None) or ("the connection was closed" if isinstance(error, EOFError) else "")
     return str(text or type(error).__name__).lower()

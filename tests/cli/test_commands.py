@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from daemon import states
+from whoami import NameServer, says
 
 from reconciler.cli import COMMANDS, program
 from reconciler.daemon.memory import Memory
@@ -618,3 +619,69 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(run: Any, monkeypatch: 
     result = run("plan")  # which looks for the canary
     assert result.exit_code == 1
     assert f"{name}: holds a password" in result.stderr
+
+
+# --------------------------------------------------------------------------------------------------------- a home line
+LINE = """\
+dns:
+  mana.how:
+    - {type: A, name: mail, content: {public_ip: true}}
+    - {type: TXT, name: "@", content: "v=spf1 ip4:{public_ip} -all"}
+    - {type: TXT, name: "@", content: hello}
+"""
+
+
+@pytest.fixture
+def line(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two name servers that tell the line's address, which a directory follows."""
+    started = [NameServer(says("91.12.34.56")) for _ in range(2)]
+    monkeypatch.setenv("RECONCILER_WHOAMI", " ".join(f"me/A@127.0.0.1:{item.port}" for item in started))
+    monkeypatch.setattr("reconciler.observe.line.AGE", 0.0)
+    place.write(LINE)
+    yield started
+    for item in started:
+        item.close()
+
+
+def test_validate_asks_nobody_for_the_line_s_address(run: Any, line: Any) -> None:
+    assert run("validate").exit_code == 0
+    assert [item.asked for item in line] == [[], []]
+
+
+def test_a_plan_shows_the_line_s_address_and_that_it_is_followed(run: Any, line: Any) -> None:
+    said = run("plan").stdout
+    assert "91.12.34.56" in said
+    assert "v=spf1 ip4:91.12.34.56 -all" in said
+    assert said.count("follows the line's address") == 2
+    assert "RECONCILER_WHOAMI=" in said
+    notes = {item["address"]: item["notes"] for item in json.loads(run("plan", "--output", "json").stdout)["changes"]}
+    assert notes["dns/mana.how/A/mail"] == ["follows the line's address"]
+    assert notes["dns/mana.how/TXT/@[hello]"] == []
+
+
+def test_a_saved_plan_counts_for_the_address_that_it_shows(run: Any, line: Any, place: Any) -> None:
+    run("plan", "--out", "saved.json")
+    for item in line:
+        item.fill = says("84.152.10.20")
+    stale = run("apply", "saved.json", "--yes")
+    assert stale.exit_code == 4
+    assert "dns/mana.how/A/mail" not in place.world.addresses
+    run("plan", "--out", "saved.json")
+    assert run("apply", "saved.json", "--yes").exit_code == 0
+    assert "dns/mana.how/A/mail" in place.world.addresses
+
+
+def test_explain_tells_of_the_line(run: Any, line: Any, place: Any) -> None:
+    applied(run)
+    for name in ("A/mail", "TXT/@[spf1]"):
+        said = run("explain", f"dns/mana.how/{name}").stdout
+        assert "91.12.34.56" in said
+        assert "follows the line's address" in said
+        assert "nothing: it is as it should be" in said
+    assert "follows" not in run("explain", "dns/mana.how/TXT/@[hello]").stdout
+    line[1].fill = lambda *_: None
+    said = run("explain", "dns/mana.how/TXT/@[spf1]").stdout
+    assert 'wanted    "v=spf1 ip4:91.12.34.56 -all"; follows the line\'s address' in said
+    said = run("explain", "dns/mana.how/A/mail").stdout
+    assert "the line's address can't be told: no two agree" in said
+    assert run("plan").exit_code == 0

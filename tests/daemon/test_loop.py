@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from systems import Connected, World
+from whoami import NameServer, says
 
 from reconciler import journal
 from reconciler.daemon import loop as loops
@@ -18,6 +19,7 @@ from reconciler.daemon.state import Cause, Result, Revision, Sourced, State
 from reconciler.desired.load import load
 from reconciler.dns.records import record
 from reconciler.journal import Entry
+from reconciler.observe import line as lines
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.settings import Settings
 
@@ -309,3 +311,92 @@ def test_a_source_that_breaks_its_promise_costs_a_cycle_and_not_the_loop(watched
     state = watched.cycle()
     assert "ZeroDivisionError" in state.source.problems[0].summary
     assert content(watched.world) == "192.0.2.1"
+
+
+# --------------------------------------------------------------------------------------------------------- a home line
+HOME = DIRECTORY.replace("content: 192.0.2.1", "content: {public_ip: true}").replace(
+    "content: hello", 'content: "v=spf1 ip4:{public_ip} -all"'
+)
+SPF = "dns/mana.how/TXT/@"
+ADDRESSES = [f"91.12.34.{number}" for number in range(1, 9)]
+
+
+@pytest.fixture
+def askers(watched, monkeypatch):
+    """Two name servers that tell the line's address, and a stack that follows it; each cycle may ask anew."""
+    started = [NameServer(says(ADDRESSES[0])) for _ in range(2)]
+    asked = " ".join(f"me/{kind}@127.0.0.1:{item.port}" for kind, item in zip(("A", "TXT"), started, strict=True))
+    state = watched.loop.settings().state
+    environ = {"TOKEN": "t", "ADMIN": "a", "RECONCILER_WHOAMI": asked}
+    watched.loop.settings = lambda: Settings.read(environ, state, state.parent / "data")
+    monkeypatch.setattr(lines, "AGE", 0.0)
+    watched.revise(HOME)
+    yield started
+    for item in started:
+        item.close()
+
+
+def published(world):
+    return content(world), content(world, SPF)
+
+
+def at(address):
+    return address, f"v=spf1 ip4:{address} -all"
+
+
+def test_the_records_follow_the_line_within_one_cycle(watched, askers):
+    watched.cycle(Cause.START)
+    assert published(watched.world) == at(ADDRESSES[0])
+    for item in askers:
+        item.fill = says(ADDRESSES[1])
+    state = watched.cycle()
+    assert published(watched.world) == at(ADDRESSES[1])
+    assert state.cycle.result is Result.DONE
+    assert watched.cycle().cycle.result is Result.NOTHING
+
+
+@pytest.mark.parametrize("other", [says(ADDRESSES[1]), lambda *_: None])
+def test_while_the_askers_disagree_nothing_changes_and_the_rest_is_healed(watched, askers, other):
+    watched.cycle(Cause.START)
+    askers[1].fill = other
+    watched.world.alter(MAIL, ttl=600)
+    watched.world.live = [item for item in watched.world.live if item.resource.address != "domain/mana.how"]
+    for _ in range(2):
+        state = watched.cycle()
+        assert published(watched.world) == at(ADDRESSES[0])
+    assert not state.plan.pending
+    assert not state.plan.errors
+    assert [item.where for item in state.plan.problems] == [MAIL, SPF]
+    assert next(item.resource.ttl for item in watched.world.live if item.resource.address == MAIL) == 1
+    assert "domain/mana.how" in watched.world.addresses
+
+
+def test_a_line_that_changes_often_is_no_contest_and_somebody_who_changes_it_back_is(watched, askers):
+    watched.cycle(Cause.START)
+    for address in ADDRESSES[1:]:
+        for item in askers:
+            item.fill = says(address)
+        state = watched.cycle()
+        assert published(watched.world) == at(address)
+        assert not state.contested
+    for _ in range(3):
+        watched.world.alter(MAIL, content="91.1.1.1")
+        watched.cycle()
+    watched.world.alter(MAIL, content="91.1.1.1")
+    assert [item.address for item in watched.cycle().contested] == [MAIL]
+    assert content(watched.world) == "91.1.1.1"
+
+
+def test_the_line_is_asked_once_a_minute_at_most(watched, askers, monkeypatch):
+    monkeypatch.setattr(lines, "AGE", 60.0)
+    for _ in range(4):
+        watched.cycle()
+    watched.revise(HOME.replace("name: mail", "name: post"))  # a new stack
+    watched.cycle(Cause.REVISION)
+    assert [len(item.asked) for item in askers] == [1, 1]
+
+
+def test_who_follows_nothing_asks_nobody(watched, askers):
+    watched.revise(DIRECTORY)
+    watched.cycle(Cause.REVISION)
+    assert [item.asked for item in askers] == [[], []]

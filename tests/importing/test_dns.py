@@ -108,6 +108,19 @@ def test_what_validate_would_refuse_is_left_out_and_said(parts: Parts) -> None:
     assert "left out: it can't be written so that it comes back as it is" in told(draft)
 
 
+@pytest.mark.parametrize("text", ["v=spf1 {{x}} -all", "v=spf1 ip4:{public_ip} -all", "v=spf1 {x} -all"])
+def test_braces_that_would_mean_something_else_are_left_out_and_said(parts: Parts, text: str) -> None:
+    draft = parts.draft()
+    assert entries(parts, [parts.record("TXT", "@", text)], draft) == []
+    assert "left out" in told(draft)
+
+
+def test_macros_of_spf_come_back(parts: Parts) -> None:
+    text = "v=spf1 exists:%{ir}.x.example -all"
+    (entry,) = entries(parts, [parts.record("TXT", "@", text)], parts.draft())
+    assert entry["content"] == text
+
+
 @pytest.mark.parametrize("host", [("A", "192.0.2.1", {"proxied": True}), ("CNAME", "box.mana.how", {})])
 def test_an_exchange_that_takes_no_mail_is_left_out_and_said(parts: Parts, host: Any) -> None:
     draft, (type_, content, more) = parts.draft(), host

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, WithJsonSchema, field_validator
 
+from reconciler.desired import public_ip
 from reconciler.desired.spec.scalars import (
     REQUIRED,
     Flag,
@@ -20,6 +21,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
     wrongs,
 )
+from reconciler.dns import text
 from reconciler.dns.types import OTHER, TYPES
 
 _RECORD_NAME = re.compile(r"@|(\*|[^\s.*@\"\\]{1,63})(\.[^\s.*@\"\\]{1,63})*")
@@ -33,6 +35,33 @@ def _ttl(value: Any) -> int | Literal["auto"]:
         return int(value)
     hint = "write ttl: auto" if value == "1" else "write ttl: auto, or ttl: 300"
     raise wrong("must be auto, or 60 to 86400 seconds", hint)
+
+
+_FOLLOWS = {
+    "type": "object",
+    "description": "Of an A record: follows the line's address.",
+    "properties": {"public_ip": {"const": True}},
+    "required": ["public_ip"],
+    "additionalProperties": False,
+}
+_CONTENT = {"anyOf": [{"type": "string"}, _FOLLOWS, {"type": "null"}], "default": None}
+
+
+def _line(type: str, value: dict[str, Any]) -> str:
+    """Read ``{public_ip: true}``, which is a template from here on."""
+    if set(value) != {"public_ip"}:
+        raise wrong("must be text", "is a dash, a colon or a brace too much?")
+    if type == "AAAA":
+        summary = "can't follow the line: behind it every machine has an IPv6 address of its own"
+        raise wrong(summary, "write the server's own lasting address (no privacy extension)")
+    if type != "A":
+        raise wrong(f"only an A record follows the line's address, and this is {type}", _WHERE)
+    if value["public_ip"] not in ("true", "on", "yes"):
+        raise wrong("says public_ip, and not true", "write content: {public_ip: true}, or the address itself")
+    return public_ip.SLOT
+
+
+_WHERE = "content: {public_ip: true} stands in an A record, and {public_ip} in the text of an SPF record"
 
 
 class RecordEntry(Model):
@@ -49,7 +78,7 @@ class RecordEntry(Model):
     data: Annotated[dict[str, str], PlainValidator(lambda value: value), WithJsonSchema({"type": "object"})] | None = (
         None
     )
-    content: Annotated[Text | None, Field(validate_default=True)] = None
+    content: Annotated[Text | None, Field(validate_default=True), WithJsonSchema(_CONTENT)] = None
     priority: Annotated[Short | None, Field(validate_default=True)] = None
     comment: Text | None = None
 
@@ -102,12 +131,35 @@ class RecordEntry(Model):
                 errors.append(((key,), "is not known", f"{type} takes {', '.join(known)}"))
             elif not isinstance(item, str):
                 errors.append(((key,), "must be text or a number", ""))
+            elif public_ip.SLOT in item:
+                errors.append(((key,), "holds {public_ip} where nothing follows the line's address", _WHERE))
         missing = [key for key in known if key not in value and key not in TYPES[type].optional]
         if missing:
             errors.append(((), f"{type} needs {', '.join(missing)}", f"it is made of {', '.join(known)}"))
         if errors:
             raise wrongs(errors)
         return value
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _following(cls, value: Any, info: ValidationInfo) -> Any:
+        type, name = info.data.get("type", "A"), info.data.get("name", "@")  # noqa: A001 - the field's own name
+        if isinstance(value, dict):
+            return _line(type, value)
+        if not isinstance(value, str) or "{" not in value:
+            return value
+        if type == "A" or not public_ip.is_template(type, name, value):
+            if public_ip.SLOT in value:
+                raise wrong("holds {public_ip} where nothing follows the line's address", _WHERE)
+        elif brace := public_ip.stray(value):
+            raise wrong(f"has a single {brace}", f"known is {public_ip.SLOT}; write {brace * 2} for a brace")
+        return value
+
+    @property
+    def template(self) -> str:
+        """What the content is filled from, where braces mean something in it; else empty."""
+        content = self.content or ""
+        return text.joined(content) if public_ip.is_template(self.type, self.name, content) else ""
 
     @field_validator("content")
     @classmethod
