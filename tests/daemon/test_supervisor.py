@@ -118,7 +118,9 @@ def test_the_daemon_says_so_and_ends_with_143(systemd: Systemd, tmp_path: Path) 
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "reconciler.yaml").write_text("version: 1\nstack: one\n")
     command = [sys.executable, "-m", "reconciler", "daemon", "--state", str(tmp_path / "state")]
-    command += ["--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command += ["--data", str(tmp_path / "data"), "--listen", f"127.0.0.1:{port}"]
     words = environ(systemd.address, WATCHDOG_USEC=1_000_000)
     with subprocess.Popen(command, env={**os.environ, **words}, stderr=subprocess.PIPE, text=True) as daemon:
         heard: list[str] = []
