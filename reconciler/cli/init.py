@@ -22,7 +22,9 @@ from reconciler.problem import Problem, ReconcilerError
 @click.command()
 @click.option("--stack", metavar="NAME", help="What it is called: the mark of its records. Default: a name of its own.")
 @click.option(
-    "--service", type=click.Choice(("systemd", "launchd")), help="Write what has the daemon run as a service."
+    "--service",
+    type=click.Choice(("systemd", "launchd", "compose")),
+    help="Write what has the daemon run as a service.",
 )
 @session.command
 def command(session: Session, stack: str | None, service: str | None) -> None:
@@ -59,7 +61,8 @@ def _write_service(session: Session, kind: str) -> None:
     from reconciler.report import values
 
     program = Path(sys.argv[0]).absolute()
-    place = Place(program, session.settings.state.absolute(), session.settings.data.absolute(), getpass.getuser())
+    state, data = session.settings.state.absolute(), session.settings.data.absolute()
+    place = Place(program, state, data, getpass.getuser(), _socket_group())
     contents = KINDS[kind](place)
     if taken := [name for name in contents if os.path.lexists(name)]:
         summary = "is there already, so nothing was written"
@@ -68,6 +71,14 @@ def _write_service(session: Session, kind: str) -> None:
     listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
     said = f"Written:\n{listed}\n\nRead it: its head says how to install it, and where the secrets go."
     session.console.result(said, {"format_version": "1.0", "written": [str(path) for path in written]})
+
+
+def _socket_group() -> int:
+    """Return whose the engine's socket is; root's where there is none, as in Docker Desktop."""
+    try:
+        return Path("/var/run/docker.sock").stat().st_gid
+    except OSError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""The files that have the daemon run as a service: a unit for systemd, a property list for launchd. Pure."""
+"""The files that have the daemon run as a service: for systemd, launchd and Compose. Pure."""
 
 from __future__ import annotations
 
+import json
 import plistlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ _LIMIT = 1800  # seconds without a sign of life before systemd ends it; no cycle
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things are on this machine: the program, the directory of YAML, the data directory, and whose they are."""
+    """Where things are on this machine: the program, the directory of YAML, the data directory, and whose they are.
+
+    ``group`` is the number of the group that may speak to the Docker Engine.
+    """
 
     program: Path
     state: Path
     data: Path
     user: str
+    group: int = 0
 
 
 _UNIT = """\
@@ -137,5 +142,51 @@ def launchd(place: Place) -> Mapping[str, str]:
     return {name: f"{head}{comment}<plist{rest}"}
 
 
-KINDS: Mapping[str, Callable[[Place], Mapping[str, str]]] = {"systemd": systemd, "launchd": launchd}
+_COMPOSE = """\
+# Make the image, in a checkout of reconciler:  docker build -t reconciler --build-arg UID="$(id -u)" .
+# Add this to the compose file of the mail stack, then:  docker compose up -d reconciler
+# Look at it:  docker compose logs reconciler; docker exec reconciler reconciler status
+services:
+  reconciler:
+    image: reconciler
+    container_name: reconciler
+    command: [daemon, --log, json]  # to follow a branch: [daemon, --repo, URL, --log, json]
+    environment:
+      # With --repo: where the directory would lie on this machine, from which paths of targets.compose are seen.
+      RECONCILER_STATE: {state}
+    volumes:
+      # At the same path as outside, which Compose compares; the env file in it is written.
+      - {{type: bind, source: {project}, target: {project}}}
+      # As good as root on this machine. docs/daemon.md lists what a proxy before it has to let through.
+      - {{type: bind, source: /var/run/docker.sock, target: /var/run/docker.sock}}
+      - {{type: volume, source: reconciler_data, target: /var/lib/reconciler}}
+    group_add: ["{group}"]  # stat -c %g /var/run/docker.sock
+    secrets: [STALWART_ADMIN_PASSWORD]  # what the directory calls {{credential: NAME}}
+    read_only: true
+    tmpfs: [/tmp]
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    init: true
+    mem_limit: 1g
+    pids_limit: 256
+    restart: unless-stopped
+    stop_grace_period: 6m
+secrets:
+  STALWART_ADMIN_PASSWORD: {{file: /etc/reconciler/STALWART_ADMIN_PASSWORD}}
+volumes:
+  reconciler_data: {{}}
+"""
+
+
+def compose(place: Place) -> Mapping[str, str]:
+    """Return a compose service, by its file's name (https://docs.docker.com/reference/compose-file/services/)."""
+    state, project = (json.dumps(str(path).replace("$", "$$")) for path in (place.state, place.state.parent))
+    return {"reconciler.compose.yml": _COMPOSE.format(state=state, project=project, group=place.group)}
+
+
+KINDS: Mapping[str, Callable[[Place], Mapping[str, str]]] = {
+    "systemd": systemd,
+    "launchd": launchd,
+    "compose": compose,
+}
 """What may run it, by the name that a person gives it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import plistlib
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.daemon.services import Place, launchd, systemd
+from reconciler.daemon.services import Place, compose, launchd, systemd
 
 PLACE = Place(Path("/usr/bin/env"), Path("/srv/mail/desired-state"), Path("/srv/mail/.reconciler"), "root")
 
@@ -56,3 +57,21 @@ def test_launchd_gets_each_argument_as_it_is(names: list[str]) -> None:
     found = plistlib.loads(text.encode())
     assert found["ProgramArguments"][1:4] == ["daemon", "--state", str(state)]
     assert found["KeepAlive"] == {"SuccessfulExit": False}
+
+
+@pytest.mark.parametrize("folder", ["/srv/mail", "/srv/my mail: 100%", "/srv/$HOME", '/srv/"x"', "/srv/a:b#c"])
+def test_compose_takes_the_service_and_mounts_the_project_where_it_is(tmp_path: Path, folder: str) -> None:
+    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    if asked.returncode:
+        pytest.skip("no docker compose here")
+    ((name, text),) = compose(Place(PLACE.program, Path(folder, "desired-state"), PLACE.data, "root", 999)).items()
+    (tmp_path / name).write_text(text)
+    command = ["docker", "compose", "-f", str(tmp_path / name), "config", "--format", "json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    service = json.loads(ended.stdout)["services"]["reconciler"]
+    assert ended.stderr == ""
+    mounts = {item["target"].replace("$$", "$"): item["source"].replace("$$", "$") for item in service["volumes"]}
+    assert mounts[folder] == folder
+    assert service["environment"]["RECONCILER_STATE"].replace("$$", "$") == f"{folder}/desired-state"
+    assert (service["read_only"], service["cap_drop"], service["group_add"]) == (True, ["ALL"], ["999"])
