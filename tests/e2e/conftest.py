@@ -36,13 +36,15 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def small_image(engine: docker.DockerClient) -> str:
+def small_image(engine: docker.DockerClient, busybox: bytes) -> str:
     """The name of an image with a static busybox: `docker import` of a root file system made now."""
-    engine.api.import_image(src=io.BytesIO(_root_file_system(_busybox())).getvalue(), repository=SMALL_IMAGE)
+    engine.api.import_image(src=io.BytesIO(_root_file_system(busybox)).getvalue(), repository=SMALL_IMAGE)
     return SMALL_IMAGE
 
 
-def _busybox() -> bytes:
+@pytest.fixture(scope="session")
+def busybox() -> bytes:
+    """A shell and its programs in one file that runs under any root."""
     path = os.environ.get("RECONCILER_BUSYBOX") or shutil.which("busybox")
     if path is None:
         pytest.skip(f"no busybox to make an image from ({PROGRAM_HINT})")
