@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -34,11 +34,10 @@ def lost(work: Work) -> Reply:
 
 
 class Killed:
-    """Runs that are killed at a chosen moment."""
+    """Runs of a command that are killed at a chosen moment."""
 
-    def __init__(self, stack: Any, *options: str) -> None:
-        self.stack = stack
-        self.options = options
+    def __init__(self, stack: Any, command: Sequence[str] = ("apply", "--yes"), *, bug: str = "") -> None:
+        self.stack, self.command, self.bug = stack, command, bug
         self.running: Any = None
 
     def kill(self) -> None:
@@ -71,7 +70,7 @@ class Killed:
         self._run()
 
     def _run(self) -> None:
-        self.running = self.stack.start("apply", "--yes", *self.options)
+        self.running = self.stack.start(*self.command, bug=self.bug)
         done = self.running.wait()
         assert done.code == -signal.SIGKILL, done.text
         self.stack.tape.at.clear()

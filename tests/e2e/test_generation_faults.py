@@ -64,7 +64,7 @@ def test_killed_at_every_write_the_next_run_ends_well(newer: Stack, begin: Snaps
     for number, what in undisturbed.writes.items():
         for after in (False, True):
             begin.restore(newer)
-            Killed(newer, *ONLY).at_write(number, after=after)
+            Killed(newer, ("apply", "--yes", *ONLY)).at_write(number, after=after)
             undisturbed.is_reached(f"killed {'after' if after else 'before'} write {number}: {what}")
 
 
@@ -111,7 +111,7 @@ def test_a_bootstrap_whose_answer_nobody_got_says_what_lets_us_in(bare: Stack) -
     bare.example.edit("docker-compose.macmini.yml", RECOVERY, "")
     bare.stage.recreate_mail_server()
     bare.tape.forget()
-    Killed(bare, "--target", "stalwart").at_write(0, after=True)
+    Killed(bare, ("apply", "--yes", *ONLY)).at_write(0, after=True)
     done = bare.expect(1, "apply", "--yes", "--target", "stalwart", drop=("STALWART_RECOVERY_ADMIN",))
     assert "STALWART_RECOVERY_ADMIN: ${STALWART_RECOVERY_ADMIN}" in done.text
     path = bare.example.compose_file

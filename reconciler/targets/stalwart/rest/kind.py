@@ -36,9 +36,9 @@ def pending(stored: Keys) -> tuple[str, ...]:
 class Reading:
     """What one server has, and what is wanted of it.
 
-    ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``leaving`` what
-    is removed and in force until a reload, ``roles`` those that were made there, None where that is not known. Secrets
-    are revealed by ``reveal``, problems told to ``report``.
+    ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``waiting``
+    what is written or removed and not in force until a reload, ``roles`` those that were made there, None where that is
+    not known. Secrets are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -53,11 +53,10 @@ class Reading:
         progress: Progress = lambda _: None,
     ) -> None:
         """Leave out what is stored and not in force: to us it isn't there yet."""
-        waiting = frozenset(pending(stored))
+        self.waiting = frozenset(pending(stored))
         self.items, self.wanted, self.roles = items, wanted, roles
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
-        self.keys = {key: value for key, value in stored.items() if key not in waiting}
-        self.leaving = waiting - stored.keys()
+        self.keys = {key: value for key, value in stored.items() if key not in self.waiting}
         self.reveal, self.report, self.progress = reveal, report, progress
 
     def of(self, kind: type[R]) -> list[R]:

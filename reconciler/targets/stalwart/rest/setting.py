@@ -97,7 +97,7 @@ class Settings(KeyKind[Setting]):
         for item in live:
             value = getattr(item.resource, "value", None)
             shadow = taken.keys.get(_SHADOW) if getattr(item.resource, "word", "") == "hostname" else None
-            if value is not None and shadow in (None, value):
+            if value is not None and not isinstance(value, Public) and shadow in (None, value):
                 yield item
 
 
@@ -132,9 +132,9 @@ def _with_strays(live: Live, wanted: Setting, strays: Sequence[str]) -> Live:
 
 
 def _value(wanted: Setting, reading: Reading) -> Any:
+    if raw_key(wanted) in reading.waiting:  # what is in force is no value of ours, not even the usual one
+        return Public("(another one, until a reload)")
     stored = reading.keys.get(raw_key(wanted))
-    if stored is None and raw_key(wanted) in reading.leaving:
-        return Public("(in force until a reload)")
     if wanted.word in DEFAULT_RATES:
         return _rate(wanted, stored)
     if isinstance(wanted.value, SecretRef | SecretText):
@@ -178,14 +178,14 @@ class AllowedIps(KeyKind[AllowedIp]):
     resource, prefixes = AllowedIp, (ALLOWED_IP.removesuffix("."),)
 
     def live(self, reading: Reading) -> Iterator[Live]:
-        """Yield all of them; one that nobody wants and that is in force until a reload is still there."""
+        """Yield all of them; one that nobody wants, and that a reload brings or takes, is still there."""
         wanted = {_network(item.network): item.network for item in reading.of(AllowedIp)}
         for key in sorted(reading.keys):
             if key.startswith(ALLOWED_IP):
                 name = key.removeprefix(ALLOWED_IP)
                 network = _network(name)
                 yield Live(AllowedIp(wanted.get(network, network)), id=name)
-        for key in sorted(reading.leaving):
+        for key in sorted(reading.waiting):
             name = key.removeprefix(ALLOWED_IP)
             if key.startswith(ALLOWED_IP) and _network(name) not in wanted:
                 yield Live(AllowedIp(name), id=name)

@@ -241,7 +241,7 @@ def _public_half(name: str, algorithm: str, where: str, reading: Reading) -> str
 
 def _still_signing(reading: Reading) -> Iterator[Live]:
     """Yield the keys whose removal was stored and never put in force: of them only the address is left."""
-    for address in sorted(reading.leaving - {item.address for item in reading.of(Signature)}):
+    for address in sorted(reading.waiting - {item.address for item in reading.of(Signature)}):
         kind, _, rest = address.partition("/")
         if kind == Signature.kind:
             domain, _, selector = rest.partition("/")

@@ -372,6 +372,33 @@ def test_a_run_killed_before_the_reload_is_seen_by_the_next(world, wanted):
     assert world.fake.core.hostname == "mail.mana.how"
 
 
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ("off", Setting("auto_ban/scan", "30/1d")),  # what a server does that has no such key
+        ("500/1m", Setting("settings/http.rate-limit.account", None)),
+    ],
+)
+def test_what_was_written_and_not_put_in_force_is_never_taken_for_the_usual_value(world, before, wanted):
+    setting = replace(wanted, value=before)
+    world.apply([setting])
+    world.server.faults.append(Fault("GET", "/api/reload", times=9, refuse=True))
+    list(world.target.apply(world.plan([wanted]).changes, world.reveal))
+    world.server.faults.clear()
+    assert [item.address for item in world.plan([wanted]).changes] == [wanted.address]
+    world.apply([wanted])
+    assert "reconciler.pending" not in world.fake.settings.merged()
+    assert world.plan([wanted]).changes == ()
+
+
+def test_what_was_written_and_is_not_wanted_any_more_before_it_was_in_force_goes(world):
+    extra = AllowedIp("10.0.0.0/8")
+    world.server.faults.append(Fault("GET", "/api/reload", times=9, refuse=True))
+    list(world.target.apply(world.plan([extra]).changes, world.reveal))
+    world.server.faults.clear()
+    assert extra.address in {item.resource.address for item in world.observe([]).live}
+
+
 def test_server_hostname_shadows_ours(world):
     world.store({"server.hostname": "old.mana.how"})
     wanted = [Setting("hostname", "mail.mana.how")]
