@@ -27,7 +27,8 @@ import structlog  # noqa: F401
 
 import reconciler.simulator.compose as stand_in
 from reconciler.__main__ import main as program
-from reconciler.cli import apply, explain, history, plan, status, validate  # noqa: F401
+from reconciler.cli import apply, daemon, explain, history, plan, status, validate  # noqa: F401
+from reconciler.daemon import logs, loop, parts, source  # noqa: F401
 from reconciler.lease import Lease  # noqa: F401
 
 _STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
