@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench lock clean
+.PHONY: demo test test-all soak check bench lock clean
 
 demo: $(READY)
 	@$(BIN)/python -m reconciler.simulator.demo
@@ -16,6 +16,10 @@ test: $(READY) check
 # Property tests with inputs that nobody tried before. What it finds becomes an example of its test.
 test-all: $(READY) check
 	RECONCILER_PROPERTIES=explore $(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
+
+# The daemon for 500 cycles with faults at random, with either generation of Stalwart: minutes.
+soak: $(READY)
+	RECONCILER_SOAK=500 $(BIN)/python -m pytest -n 2 tests/e2e/test_soak.py
 
 # Style, types and the house's layers; quick, so that it runs before every test.
 check: $(READY)

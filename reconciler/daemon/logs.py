@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
@@ -23,7 +24,7 @@ class Log:
         stream = stream or sys.stderr
         last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
         self._logger: Any = structlog.wrap_logger(
-            structlog.PrintLogger(stream),
+            _Lines(stream),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
@@ -75,6 +76,19 @@ class Log:
             problems=len(self._problems),
             **done,
         )
+
+
+class _Lines:
+    """Writes lines at once. One that can't be written is lost: a full disk must not end whoever heals."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            print(line, file=self._stream, flush=True)
+
+    warning = error = info
 
 
 def _problems(state: State) -> Iterator[Problem]:

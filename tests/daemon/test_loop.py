@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 import pytest
-from systems import Connected, World
+from systems import Connected, System, World
 from whoami import NameServer, says
 
 from reconciler import journal
@@ -21,6 +21,7 @@ from reconciler.dns.records import record
 from reconciler.journal import Entry
 from reconciler.observe import line as lines
 from reconciler.problem import Problem, TargetUnreadable
+from reconciler.resources import Observation
 from reconciler.settings import Settings
 
 DIRECTORY = """\
@@ -400,3 +401,56 @@ def test_who_follows_nothing_asks_nobody(watched, askers):
     watched.revise(DIRECTORY)
     watched.cycle(Cause.REVISION)
     assert [item.asked for item in askers] == [[], []]
+
+
+# -------------------------------------------------------------------------------------------------------- for ever
+@pytest.fixture
+def running(watched, monkeypatch):
+    """Start the loop, which nobody wakes, with an interval of a moment; it ends with the test."""
+    stop = threading.Event()
+    monkeypatch.setattr(watched.source.__class__, "newest", lambda _: "never another")
+    watched.loop.interval = 0.2
+    watched.loop.around = replace(watched.loop.around, stopped=stop.is_set)
+    thread = threading.Thread(target=watched.loop.run)
+    thread.start()
+    yield watched
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def until(holds):
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_row_7_without_any_hint_drift_and_revisions_are_seen_within_the_interval(running):
+    until(lambda: MAIL in running.world.addresses)
+    running.world.alter(MAIL, content="198.51.100.7")
+    until(lambda: content(running.world) == "192.0.2.1")
+    running.revise(DIRECTORY.replace("192.0.2.1", "192.0.2.2"))
+    until(lambda: content(running.world) == "192.0.2.2")
+
+
+def test_row_8_a_revision_that_comes_while_another_is_applied_is_the_next_ones(watched):
+    def revised(_outcome):
+        watched.revise(DIRECTORY.replace("192.0.2.1", "192.0.2.2"))
+
+    watched.loop.around = replace(watched.loop.around, hear=revised)
+    watched.cycle(Cause.START)
+    watched.loop.around = replace(watched.loop.around, hear=lambda _: None)
+    assert watched.loop._wait() is Cause.REVISION, "at once, not after the interval"
+    watched.cycle(Cause.REVISION)
+    assert content(watched.world) == "192.0.2.2"
+
+
+def test_row_31_a_cycle_that_never_ends_is_heard_by_the_silence(running, monkeypatch):
+    until(lambda: running.loop.board.state.cycle is not None)
+    board, going = running.loop.board, threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(System, "observe", lambda *_: going.wait(20) and Observation("stalwart"))
+        until(lambda: board.silence > 3 * running.loop.interval)
+        going.set()
+    until(lambda: board.silence < 3 * running.loop.interval)
