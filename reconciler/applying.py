@@ -128,5 +128,5 @@ def _written(outcome: Outcome, redact: Callable[[str], str]) -> journal.Written:
     change = json.change(outcome.change)
     problem = redact(outcome.problem.summary) if outcome.problem else ""
     actions = tuple(change["actions"]) or ("adopt",)
-    sides = (change["before"], change["after"])
+    sides = (json.redacted(change["before"], redact), json.redacted(change["after"], redact))
     return journal.Written(outcome.change.address, actions, str(outcome.status), change["reason"], *sides, problem)

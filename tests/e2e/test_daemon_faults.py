@@ -184,3 +184,12 @@ def test_row_29_files_of_a_newer_version_keep_nothing_from_being_healed_and_stay
     journal = applied.data / "journal.jsonl"
     assert journal.read_bytes().startswith(aged[journal]), "what the newer one wrote is there for it"
     assert "a newer reconciler wrote this journal" in applied.run("history").err
+
+
+def test_a_secret_that_somebody_put_into_a_record_is_in_no_file_of_ours(applied: Stack) -> None:
+    secret = applied.environ()["NOREPLY_PASSWORD"]
+    [record] = [item for item in applied.marked() if item["name"].startswith("_dmarc")]
+    applied.stage.cloudflare.edit("mana.how", record["id"], content=f'"it is {secret}"')
+    done = cycle(applied)
+    assert secret not in done.text
+    assert [path for path in kept(applied) if secret.encode() in path.read_bytes()] == []
