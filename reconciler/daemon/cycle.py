@@ -126,6 +126,8 @@ class Paces:
     dice: Callable[[], float] = random.random
     known: dict[str, Pace] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
+    starting: float = 0.0
+    """Until when a container may still be starting: what can't be read so long is asked again at once."""
 
     def held(self, now: float) -> dict[str, Problem]:
         """Return the targets that are not asked now, with what was wrong the last time."""
@@ -146,7 +148,8 @@ class Paces:
             else:
                 self.problems[name] = failure
                 pace = self.known.get(name, Pace())
-                self.known[name] = pace.failed(now, self.interval, self.dice(), writing=writing)
+                starting = now < self.starting
+                self.known[name] = pace.failed(now, self.interval, self.dice(), writing=writing, starting=starting)
 
     def next(self) -> float | None:
         """Return when the first of them is asked again."""

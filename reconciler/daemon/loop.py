@@ -37,6 +37,8 @@ _RENEWED = 3600.0  # seconds that a stack is kept at most: what providers answer
 _JITTER = 0.1  # of the interval: many who start at one time do not ask at one time
 _MOMENT = 5.0  # seconds: a fetch takes one, and who hangs is heard in a later cycle
 _FAR = 10.0  # seconds: who is asked less often than that is far away, and each question costs
+_STARTING = 60.0  # seconds that a container which has just come may need until it answers
+_SETTLED = 0.5  # seconds that what the engine tells is waited for to end: an `up` makes several containers
 _HISTORY = 20  # applies that are kept at hand
 _LOSSES = timedelta(days=7)
 
@@ -86,6 +88,8 @@ class Loop:
         self.board.publish(replace(self.board.state, next=Clock.now().told(until)))
         while (left := until - time.monotonic()) > 0 and not self.around.stopped():
             rung = self.bell.wait(min(left, self.source.pause), self.around.stopped)
+            if rung is Cause.ENGINE:
+                time.sleep(_SETTLED)
             if rung is not None:
                 return rung
             if self.source.newest() != self._newest:
@@ -140,6 +144,7 @@ class Loop:
     def _woken(self, cause: Cause, sourced: Sourced) -> None:
         """Let nothing wait that may be otherwise now: a person asks, a container was made anew, a revision came."""
         if cause is Cause.ENGINE:
+            self._paces.starting = time.monotonic() + _STARTING
             self._paces.forget("stalwart", "compose")
         directory = sourced.revision.directory if sourced.revision is not None else self._directory
         revised, self._directory = directory is not self._directory, directory

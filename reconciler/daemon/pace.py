@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 _FIRST = 5.0  # seconds until the first new try
 _LONGEST_WRITING = 3600.0  # seconds between tries of what fails when it is written: each may restart a service
+_EAGER = 1.0  # seconds until what has only just been made is asked again
 _SHORTEST_CAP = 30.0  # seconds; an interval of two seconds is for tests and people who watch
 
 
@@ -21,11 +22,14 @@ class Pace:
     failures: int = 0
     retry: float = 0.0
 
-    def failed(self, now: float, interval: float, dice: float, *, writing: bool) -> Pace:
+    def failed(self, now: float, interval: float, dice: float, *, writing: bool, starting: bool = False) -> Pace:
         """Return it after one more failure; ``dice`` is a random number from 0 to 1.
 
-        What can't be read is tried at least once an interval. What fails when it is written waits up to an hour.
+        What can't be read is tried at least once an interval, and each second while it is ``starting``. What fails when
+        it is written waits up to an hour.
         """
+        if starting and not writing:
+            return Pace(self.failures + 1, now + _EAGER)
         longest = _LONGEST_WRITING if writing else max(interval, _SHORTEST_CAP)
         pause = min(_FIRST * 2 ** min(self.failures, 20), longest)
         return Pace(self.failures + 1, now + pause * (0.5 + dice / 2))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.simulator.example import COMPOSE, ENV, MOVED, Example, copy
-from reconciler.simulator.screen import Screen, prompt, say, say_lines, show_edit, title
+from reconciler.simulator.screen import Ended, Screen, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,7 @@ class Demo:
         self.adoption()
         self.moved_tag()
         self.lost_data()
+        self.watched()
         self.farewell()
 
     # ---------------------------------------------------------------------------------------------------- the acts
@@ -147,6 +148,22 @@ class Demo:
         self.reconciler("apply", "--yes", "--target", "stalwart")
         self.log_in("noreply@mana.how", self.example.secrets["NOREPLY_PASSWORD"])
         self.reconciler("history")
+
+    def watched(self) -> None:
+        """Let the daemon heal a loss."""
+        title("9. The same, while nobody watches")
+        say("The daemon on the server: it looks every five minutes, and is woken by the engine when a container goes.")
+        command = ("daemon", "--log", "console")
+        prompt(" ".join(["reconciler", *command]))
+        with self.screen.watching([*PROGRAM, *command], self.example.path, self._environment()) as until:
+            until("cause=start")
+            self.compose(
+                "docker compose rm -sf stalwart && docker volume rm mana-stack_stalwart_data_new"
+                " && docker compose up -d   # in another window",
+                lambda: self.stage.recreate_mail_server(lost="/var/lib/stalwart"),
+            )
+            until("result=done")
+        self.log_in("noreply@mana.how", self.example.secrets["NOREPLY_PASSWORD"])
 
     def farewell(self) -> None:
         """Say how to go on with real systems."""
@@ -271,7 +288,7 @@ def main() -> int:
         try:
             with stage:
                 Demo(example, stage).run()
-        except DemoFailed as failure:
+        except (DemoFailed, Ended) as failure:
             sys.stderr.write(f"\nThe demo failed: {failure}\n")
             return 1
         except KeyboardInterrupt:

@@ -6,10 +6,11 @@ import contextlib
 import difflib
 import os
 import pty
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def show_edit(name: str, old: str, new: str) -> None:
     say_lines(name, *(" …" if line.startswith("@@") else line for line in diff[3:]))
 
 
+class Ended(Exception):
+    """A program that was to go on has ended."""
+
+
 @dataclass(slots=True)
 class Screen:
     """Shows a program's runs. What the run before has just shown, such as the plan that an apply repeats, is folded."""
@@ -63,6 +68,36 @@ class Screen:
                 sys.stdout.write(line)
                 sys.stdout.flush()
         return process.returncode
+
+    @contextlib.contextmanager
+    def watching(
+        self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]
+    ) -> Iterator[Callable[[str], None]]:
+        """Show what a program that goes on prints; the callable shows it up to a line that has a text.
+
+        It is ended as Ctrl-C does. Raises `Ended` where the program ends before it prints the text.
+        """
+        sys.stdout.flush()
+        ours, theirs = pty.openpty() if sys.stdout.isatty() else os.pipe()
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        lines = _lines(ours)
+
+        def until(text: str) -> None:
+            for line in lines:
+                sys.stdout.write(textwrap.shorten(line, WIDTH) + "\n" if len(line) > WIDTH else line)
+                sys.stdout.flush()
+                if text in line:
+                    return
+            raise Ended(f"it ended with {process.wait()} before it said: {text}")
+
+        with process:
+            try:
+                yield until
+            finally:
+                process.send_signal(signal.SIGINT)
 
     def _folded(self, lines: Iterator[str]) -> Iterator[str]:
         """Leave out how the stage is wired but for the first time, and a beginning that was shown just now."""

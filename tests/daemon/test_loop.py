@@ -161,6 +161,18 @@ def test_who_knows_that_something_happened_ends_the_back_off(watched, cause):
     assert "domain/mana.how" in watched.world.addresses
 
 
+def test_a_container_that_has_just_come_is_asked_each_second_until_it_answers(watched):
+    watched.world.turn(down=["stalwart"])
+    for _ in range(4):
+        watched.cycle(Cause.ENGINE)
+        assert watched.loop._paces.next() - time.monotonic() == pytest.approx(1.0, abs=0.2)
+    watched.loop._paces.starting = 0.0  # a minute later
+    watched.cycle(Cause.RETRY)
+    watched.loop._paces.known["stalwart"] = Pace(5, 0.0)
+    watched.cycle(Cause.RETRY)
+    assert watched.loop._paces.next() - time.monotonic() > 30
+
+
 def test_a_new_revision_ends_the_back_off(watched):
     watched.world.turn(fail=[MAIL])
     assert watched.cycle().cycle.result is Result.PARTIAL

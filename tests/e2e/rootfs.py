@@ -1,7 +1,7 @@
 """A root file system of this machine's Python, its libraries, git, ssh, Docker and Compose: our image's base in tests.
 
-Nothing is downloaded. Python lies where it lies here, so that the virtual environment works as it is. reconciler is
-left out: the Dockerfile installs it.
+Nothing is downloaded. Python lies where it lies here, and its virtual environment at ``VENV``: where it lies here may
+be below /tmp, which is empty in the container. reconciler is left out: the Dockerfile installs it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 APPLETS = ("sh", "sleep", "cat", "env", "echo", "mkdir", "chown", "true", "false", "rm", "id")
+VENV = PurePosixPath("/opt/venv")
 _SKIPPED = (
     "test",
     "tests",
@@ -42,7 +43,8 @@ def write(path: Path, busybox: bytes, compose: Path) -> str:
     with tarfile.open(path, "w") as archive:
         made: set[str] = set()
         for file in dict.fromkeys([*_libraries(binaries), *trees, base]):
-            _put(archive, made, file, str(file))
+            inside = file.is_relative_to(venv)
+            _put(archive, made, file, str(VENV / file.relative_to(venv) if inside else file))
         for program in programs:
             _put(archive, made, program.resolve(), f"/usr/bin/{program.name}")
         _put(archive, made, compose.resolve(), "/usr/libexec/docker/cli-plugins/docker-compose")
@@ -50,11 +52,11 @@ def write(path: Path, busybox: bytes, compose: Path) -> str:
         for applet in APPLETS:
             _link(archive, made, f"/bin/{applet}", "/bin/busybox")
         for name in ("python", "python3", base.name):
-            _link(archive, made, str(venv / "bin" / name), str(base))
+            _link(archive, made, str(VENV / "bin" / name), str(base))
         _text(archive, made, "/etc/passwd", b"root:x:0:0::/:/bin/sh\n")
         _text(archive, made, "/etc/group", b"root:x:0:\n")
         _folder(archive, made, PurePosixPath("/tmp"), 0o1777)
-    return f"{venv / 'bin'}:/usr/bin:/bin"
+    return f"{VENV / 'bin'}:/usr/bin:/bin"
 
 
 def _environment(venv: Path) -> Iterator[Path]:

@@ -123,6 +123,12 @@ def told(place: Place, filters: dict[str, list[str]], **settings: object) -> Ite
         connection.sock and connection.sock.shutdown(socket.SHUT_RDWR)
 
 
+def listen(stream: Iterator[dict[str, Any]], heard: list[dict[str, Any]]) -> None:
+    """Hear all that comes, until the line is cut: http.client stumbles over that in ways of its own."""
+    with contextlib.suppress(AttributeError, ValueError, OSError, http.client.HTTPException):
+        heard.extend(stream)
+
+
 def live(place: Place) -> None:
     """One life of a container and its volume."""
     volume = f"{place.prefix}_v"
@@ -158,7 +164,7 @@ def test_what_the_engine_tells_of_a_life(place: Place) -> None:
     }
     heard: list[dict[str, Any]] = []
     with told(place, filters=asked) as stream:
-        thread = threading.Thread(target=lambda: heard.extend(stream))
+        thread = threading.Thread(target=listen, args=(stream, heard))
         thread.start()
         live(place)
         volume = f"{place.prefix}_v"

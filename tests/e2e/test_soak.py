@@ -38,6 +38,14 @@ class Held:
     files: frozenset[str]
 
 
+def ends_the_others(child: str) -> bool:
+    """Whether this is the one shell that stays, to end whatever is at work when the daemon is killed."""
+    try:
+        return b"while read -r sign group" in Path(f"/proc/{child}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 class Daemon:
     """A daemon in a process of its own, whose log tells its cycles."""
 
@@ -87,6 +95,7 @@ class Daemon:
         root = Path(f"/proc/{self.process.pid}")
         status = dict(line.split(":", 1) for line in (root / "status").read_text().splitlines())
         children = (root / "task" / str(self.process.pid) / "children").read_text().split()
+        children = [child for child in children if not ends_the_others(child)]
         folders = (self.stack.example.path, self.stack.scratch)
         files = frozenset(str(path) for folder in folders for path in folder.rglob("*"))
         return Held(

@@ -172,6 +172,10 @@ class Run:
             for _, item in items:
                 item.status = Status.UNKNOWN if isinstance(error, AnswerLost) else Status.FAILED
                 item.problem = self._down
+        except Rejected as error:  # what follows the writing: the reload, reading back, the end of the note
+            for _, item in items:
+                if item.problem is None:
+                    item.fail(_unproven(item.change, error), Status.UNKNOWN)
 
     def _stored(self, items: Sequence[tuple[KeyKind[Any], Item]], query: Query) -> None:
         before = self._api.keys(*query)
@@ -293,6 +297,12 @@ def _objection(edit: Edit, ours: Mapping[str, str], foreign: Mapping[str, str]) 
         summary = f"is stored but not in force: the server keeps its old settings because of {cause}"
         return Problem(address, summary, _UNBLOCK.get(key, f"correct {key}, then run apply again"))
     return None
+
+
+def _unproven(change: Change, error: Rejected) -> Problem:
+    """Say that something was sent, and that the server declined what would show that it is in force."""
+    summary = f"was sent, and whether it is in force is not known: {error.summary}"
+    return Problem(change.address, summary, error.hint or "run apply again; look at the server's log")
 
 
 def _declined(change: Change, error: Rejected) -> Problem:
