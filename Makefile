@@ -5,16 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all soak check bench lock clean
+.PHONY: demo test test-all explore soak check bench lock clean
 
 demo: $(READY)
 	@$(BIN)/python -m reconciler.simulator.demo
 
 test: $(READY) check
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long" $(TESTS)
 
-# Property tests with inputs that nobody tried before. What it finds becomes an example of its test.
-test-all: $(READY) check
+# And what kills at every step, goes on for hundreds of cycles, or needs a real engine for long: minutes.
+test-all: test
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m long $(TESTS)
+
+# All of it with inputs that nobody tried before. What it finds becomes an example of its test.
+explore: $(READY) check
 	RECONCILER_PROPERTIES=explore $(BIN)/python -m pytest -n auto --dist loadgroup $(TESTS)
 
 # The daemon for 500 cycles with faults at random, with either generation of Stalwart: minutes.

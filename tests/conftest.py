@@ -11,7 +11,7 @@ from hypothesis import settings
 
 pytest_plugins = ["no_skip", "e2e.stagefixtures"]
 
-# What decides a landing tries the same inputs each time. `make test-all` explores with new ones; what it finds becomes
+# What decides a landing tries the same inputs each time. `make explore` tries with new ones; what it finds becomes
 # an @example of its test.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.register_profile("explore", print_blob=True, deadline=None)

@@ -4,7 +4,7 @@ A run without a fault tells the writes, how often each object came and went, and
 which the daemon dies at it, from the wire's side: no except and no finally runs. The next run has to come to the same
 end, and both together have made and removed each object as often as the undisturbed run did.
 
-`make test-all` tries every place, a normal run one in six.
+`make explore` tries every place, a normal run one in six.
 """
 
 from __future__ import annotations
