@@ -90,6 +90,18 @@ def test_arbitrary_bytes_never_break_the_reader(body):
         keys.public_key("rsa", base64.b64encode(body).decode())
 
 
+@pytest.mark.parametrize("part", ["p", "q", "d", "dmp1", "dmq1", "iqmp", "n"])
+def test_a_damaged_rsa_key_is_refused_without_showing_it(rsa_key, part):
+    numbers = rsa_key.private_numbers()
+    value = getattr(numbers.public_numbers if part == "n" else numbers, part)
+    form = (serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    size = (value.bit_length() + 7) // 8
+    raw = rsa_key.private_bytes(*form).replace(value.to_bytes(size), (value ^ 2).to_bytes(size))
+    body = base64.encodebytes(raw).decode()
+    with pytest.raises(ValueError, match="its numbers do not belong together"):
+        keys.public_half("rsa", f"-----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\n")
+
+
 def test_generated_keys_survive_the_way_there_and_back():
     key = ed25519.Ed25519PrivateKey.generate()
     text = encoded(key, serialization.PrivateFormat.PKCS8)

@@ -1,5 +1,5 @@
 """Runs the program, and Compose's stand-in, as real processes that start in milliseconds: forks of one that has all
-imports.
+imports, and has read the example once, so that models and patterns are built.
 
 It listens on a Unix socket. A call is one JSON line (``program``, ``argv``, ``environ``, ``cwd``, ``trace``) with three
 file descriptors; the answers are two lines: the process id, and how it ended (negative: by which signal). ``trace``
@@ -9,27 +9,34 @@ names a file that gets, one JSON a line, the arguments and the environment of ev
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
+import pkgutil
 import signal
 import socket
 import sys
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 # What a first call would import: everything heavy, so that a fork has it.
+import argon2  # noqa: F401
+import bcrypt  # noqa: F401
 import cloudflare  # noqa: F401
+import cryptography.hazmat.primitives.serialization  # noqa: F401
 import docker  # noqa: F401
+import httpcore  # noqa: F401
 import httpx  # noqa: F401
 import structlog  # noqa: F401
 
+import reconciler
 import reconciler.simulator.compose as stand_in
 from reconciler.__main__ import main as program
-from reconciler.cli import apply, daemon, explain, history, plan, status, validate  # noqa: F401
-from reconciler.daemon import logs, loop, parts, source  # noqa: F401
-from reconciler.lease import Lease  # noqa: F401
+from reconciler.desired.load import load
 
 _STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
@@ -125,10 +132,20 @@ def _calls(server: socket.socket) -> Iterator[tuple[socket.socket, dict[str, Any
             connection.close()
 
 
+def _warm_up() -> None:
+    """Have what each call would otherwise import, build and compile anew."""
+    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
+        if not module.name.endswith("__main__") and ".simulator" not in module.name:
+            import_module(module.name)
+    load(Path(__file__).parents[1] / "example" / "desired-state")
+    gc.freeze()  # a fork that collects copies all of it
+
+
 def main() -> None:
     """Serve until the socket's owner ends us."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
+    _warm_up()
     server.listen(64)
     for connection, call, descriptors in _calls(server):
         if os.fork() == 0:
