@@ -21,7 +21,7 @@ from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 
 # One worker: an engine answers 404 to a listing while another test removes a container.
-pytestmark = pytest.mark.xdist_group("engine")
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]
 
 COMPOSE = """\
 services:

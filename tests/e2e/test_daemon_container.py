@@ -28,7 +28,7 @@ from . import rootfs
 from .gate import Gate
 from .mailserver import RELAY, RELAY_LOGIN, SUBMISSION
 
-pytestmark = pytest.mark.xdist_group("engine")
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 UID = os.getuid() or 65532

@@ -27,6 +27,8 @@ from .test_faults import Killed, unlike
 from .test_keys_and_loss import DAY, hand_over, new_key
 from .test_providers import PLAIN, PRESET, switch
 
+pytestmark = pytest.mark.long
+
 DAEMON = ("daemon", "--once", "--log", "json")
 QUICK = "import reconciler.daemon.source; reconciler.daemon.source._QUIET = 0.02"  # nobody else is at work here
 EVERYWHERE = os.environ.get("RECONCILER_PROPERTIES") == "explore"

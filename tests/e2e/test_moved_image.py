@@ -30,7 +30,7 @@ from reconciler.targets.stalwart.release import MOVER, PINS
 from .stagefixtures import Done, Stack, wait_for
 
 # In the worker of the other tests that use a real engine (see test_compose_engine.py).
-pytestmark = pytest.mark.xdist_group("engine")
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]
 
 OLD, NEW, BRANCH, NEXT = "0.15.5", "0.16.18", "1.0.0", "1.0.1"  # BRANCH says what the branch before 1.0.0 said
 PLACES = {OLD: {"data": "/opt/stalwart"}, NEW: {"etc": "/etc/stalwart", "data": "/var/lib/stalwart"}}

@@ -22,6 +22,8 @@ from reconciler.simulator.wire import Fault, Reply
 
 from .stagefixtures import Stack, wait_for
 
+pytestmark = pytest.mark.long
+
 CYCLES = int(os.environ.get("RECONCILER_SOAK", "100"))
 WARM = 50  # cycles after which nothing grows any more
 GENERATIONS = ["applied", "newer_applied"] if CYCLES > 100 else ["applied"]
