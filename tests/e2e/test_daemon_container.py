@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -87,7 +88,13 @@ smtp:
   provider: home
   providers:
     home: {{host: stalwart, port: {submission}, account: noreply@mana.how, verify_tls: false}}
-    relay: {{host: relay, port: {relay}, username: relay-user, password: {{credential: RELAY}}, verify_tls: false}}
+    relay:
+      host: relay
+      port: {relay}
+      username: relay-user
+      password: {{credential: RELAY}}
+      verify_tls: false
+      standby: true
   consumers:
     notify:
       env:
@@ -97,6 +104,10 @@ smtp:
         SMTP_PASSWORD: "{{password}}"
         SMTP_INSECURE_TLS: "{{insecure_tls}}"
 """
+
+HOME = {"SMTP_HOST": "stalwart", "SMTP_USER": "noreply", "SMTP_PASSWORD": SECRETS["NOREPLY"]}
+AWAY = {"SMTP_HOST": "relay", "SMTP_USER": RELAY_LOGIN[0], "SMTP_PASSWORD": SECRETS["RELAY"]}
+FAILOVER = "  failover: {to: relay, after: 3s, back_after: 6s}\n"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -160,6 +171,16 @@ class Server:
         except (httpx.HTTPError, docker.errors.APIError, ValueError, TypeError):
             return {}
         return {item["name"]: item.get("description", "") for item in items if item["name"] != "admin"}
+
+    def uses(self, login: dict[str, str]) -> bool:
+        """Whether the consumer sends its mail with a login."""
+        with contextlib.suppress(docker.errors.NotFound):  # while it is made anew
+            return login.items() <= self.environment().items()
+        return False
+
+    def provider(self) -> dict[str, Any]:
+        """How the provider stands, as the daemon's page says."""
+        return self.status().get("provider") or {}
 
     def status(self) -> dict[str, Any]:
         """What the daemon's own page says, asked from inside its container."""
@@ -268,8 +289,7 @@ def test_the_daemon_in_its_container_follows_git_and_heals(server: Server) -> No
     server.compose("up", "-d", "--pull", "never")
 
     # What the repository says is applied: the account, and the login that the consumer gets, proven before.
-    home = {"SMTP_HOST": "stalwart", "SMTP_USER": "noreply", "SMTP_PASSWORD": SECRETS["NOREPLY"]}
-    server.eventually(lambda: home.items() <= server.environment().items())
+    server.eventually(lambda: server.uses(HOME))
     assert server.accounts() == {"noreply": "Sends every mail"}
     server.eventually(lambda: server.status().get("state") == "in_sync")
     assert server.status()["source"]["commit"] == first
@@ -291,15 +311,42 @@ def test_the_daemon_in_its_container_follows_git_and_heals(server: Server) -> No
     # A push switches the provider; nothing but the consumer is recreated.
     kept = {name: server.engine.containers.get(f"{server.prefix}-{name}").id for name in ("mail", "daemon")}
     second = server.push(smtp=SMTP.format(**texts).replace("provider: home", "provider: relay"))
-    away = {"SMTP_HOST": "relay", "SMTP_USER": RELAY_LOGIN[0], "SMTP_PASSWORD": SECRETS["RELAY"]}
-    server.eventually(lambda: away.items() <= server.environment().items())
+    server.eventually(lambda: server.uses(AWAY))
     assert {name: server.engine.containers.get(f"{server.prefix}-{name}").id for name in kept} == kept
     server.eventually(lambda: server.status().get("source", {}).get("commit") == second)
     server.eventually(lambda: server.status().get("state") == "in_sync")
 
+    fails_over(server, SMTP.format(**texts))
     confined(server)
     assert server.gate.refused == set(), "nothing is asked of the engine that the documentation does not list"
     ended(server)
+
+
+def fails_over(server: Server, smtp: str) -> None:
+    """The mail port closes, the consumer runs through the standby; it opens, and after a while it is used again."""
+    pushed = server.push(smtp=smtp.replace("  provider: home\n", f"  provider: home\n{FAILOVER}"))
+    server.eventually(lambda: server.uses(HOME))
+    server.eventually(lambda: server.status().get("source", {}).get("commit") == pushed)
+    server.eventually(lambda: server.provider().get("taken") is True)
+    kept = {name: server.engine.containers.get(f"{server.prefix}-{name}").id for name in ("mail", "daemon")}
+
+    server.engine.containers.get(f"{server.prefix}-mail").kill("SIGUSR1")
+    server.eventually(lambda: server.uses(AWAY))
+    server.eventually(lambda: server.provider().get("failover") is not None)
+    over = server.provider()["failover"]
+    assert (over["provider"], over["to"]) == ("home", "relay")
+    assert f"stalwart:{SUBMISSION}" in over["why"]
+    server.eventually(lambda: server.status().get("state") == "in_sync")
+    time.sleep(8)  # longer than it would take to go back
+    assert server.uses(AWAY), "it does not go back while the port is closed"
+
+    server.engine.containers.get(f"{server.prefix}-mail").kill("SIGUSR2")
+    opened = time.monotonic()
+    server.eventually(lambda: server.uses(HOME))
+    assert time.monotonic() - opened >= 6, "it goes back only after it was healthy for the whole time"
+    server.eventually(lambda: server.status().get("state") == "in_sync")
+    assert server.provider()["failover"] is None
+    assert {name: server.engine.containers.get(f"{server.prefix}-{name}").id for name in kept} == kept
 
 
 def confined(server: Server) -> None:
