@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from reconciler import fence, url
+from reconciler import fence, pulse, url
 from reconciler.deadline import Deadline, TooMuch
 from reconciler.url import Address, Admits
 
@@ -271,6 +271,7 @@ class _Transport:
 
         bounds = request.extensions.get("bounds") or self._bounds
         _now.writes = request.method not in _READS and not request.extensions.get("reads")
+        pulse.waiting(bounds.seconds)
         _now.bounds, _now.deadline = bounds, Deadline(bounds.seconds, 4 * bounds.largest + _OVERHEAD)
         if request.headers.get("accept-encoding") != "identity":
             request.headers["accept-encoding"] = "gzip"

@@ -25,6 +25,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
+from reconciler import pulse
+
 PASS = "RECONCILER_PASS_ENV"  # noqa: S105 - the name of a variable
 MOST = 64 << 20  # bytes of output; the largest project's `config` has one
 MEMORY = 1 << 30  # bytes of data a program may have, on Linux; the largest project's `config` takes a tenth
@@ -210,6 +212,7 @@ class Child:
 
     def end(self) -> Ended:
         """Return how it ended. Raises `CannotRun` where it takes too long or says too much; it is gone then."""
+        pulse.waiting(self._limit)
         process, self._deadline = self._process, time.monotonic() + self._limit
         found: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         try:

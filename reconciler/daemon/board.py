@@ -20,6 +20,7 @@ class Board:
         self._number = 0
         self._changed = threading.Condition()
         self._beat = time.monotonic()
+        self._granted = 0.0  # when the wait under way has to be over, and what comes of it, monotonic
 
     @property
     def state(self) -> State:
@@ -37,18 +38,28 @@ class Board:
         return time.monotonic() - self._beat
 
     def hangs(self, least: float = 0.0) -> str:
-        """Say why the loop seems to hang, empty while it does not: ``least`` seconds are granted to any cycle."""
+        """Say why the loop seems to hang, empty while it does not: ``least`` seconds are granted to any cycle.
+
+        A cycle that takes longer than three short intervals is at work as long as each of its waits ends in time, for
+        an hour at most: `expect`.
+        """
         interval, silence = self._state.interval or _UNTOLD, self.silence
-        if silence <= max(least, _SILENT * interval):
+        at_work = silence <= _LONGEST and time.monotonic() < self._granted
+        if at_work or silence <= max(least, _SILENT * interval):
             return ""
         return f"no cycle has ended for {silence:.0f} seconds: more than {_SILENT} intervals of {interval:g} seconds"
+
+    def expect(self, seconds: float) -> None:
+        """Hear of a wait in the cycle under way, of so many seconds at most."""
+        with self._changed:
+            self._granted = max(self._granted, time.monotonic() + seconds + _BETWEEN)
 
     def publish(self, state: State, *, ended: bool = False) -> None:
         """Put up a new one; ``ended`` says that a cycle has come to its end with it."""
         with self._changed:
             self._state, self._number = state, self._number + 1
             if ended:
-                self._beat = time.monotonic()
+                self._beat, self._granted = time.monotonic(), 0.0
             self._changed.notify_all()
         for listener in self._heard if ended else ():
             listener(state)
@@ -62,6 +73,8 @@ class Board:
 
 _UNTOLD = 300.0  # seconds between cycles until the first one tells
 _SILENT = 3  # intervals without the end of a cycle: the loop hangs
+_BETWEEN = 60.0  # seconds of our own work between two waits; a thousand passwords are hashed in ten
+_LONGEST = 3600.0  # seconds that one cycle may take; Compose alone may take five minutes a service
 
 
 class Bell:

@@ -11,10 +11,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from reconciler import journal
+from reconciler import journal, pulse
 from reconciler.daemon import cycle as cycles
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
@@ -99,6 +100,10 @@ class Loop:
     # ------------------------------------------------------------------------------------------------------ one cycle
     def cycle(self, cause: Cause) -> State:
         """Run one cycle and publish what is known then. It never raises."""
+        with pulse.heard_by(self.board.expect):
+            return self._cycle(cause)
+
+    def _cycle(self, cause: Cause) -> State:
         began, start = journal.now(), time.monotonic()
         self._number += 1
         self.begun()
@@ -265,7 +270,7 @@ class _Poll:
         self.given: Sourced | None = None
         self.problems: tuple[Problem, ...] = ()
         self.ended = threading.Event()
-        threading.Thread(target=self._run, name="source", daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(self._run,), name="source", daemon=True).start()
 
     def _run(self) -> None:
         try:

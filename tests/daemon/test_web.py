@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from daemon import states
 
+from reconciler.daemon import board as boards
 from reconciler.daemon import site as sites
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.document import document
@@ -159,6 +160,36 @@ def test_health_fails_when_no_cycle_ends_for_three_intervals() -> None:
         assert "seems to hang" in daemon.ask().text
         daemon.board.publish(daemon.board.state, ended=True)
         assert daemon.ask("/healthz").status == 200
+
+
+def test_health_fails_of_a_long_cycle_only_where_its_waits_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "_BETWEEN", 0.2)
+    with running(states.calm(interval=0.05)) as daemon:
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:  # ten times as long as three intervals
+            daemon.board.expect(0.1)
+            assert daemon.ask("/healthz").status == 200
+            assert "seems to hang" not in daemon.ask().text
+        daemon.board.expect(0.1)
+        hung = time.monotonic()
+        while daemon.ask("/healthz").status == 200:
+            assert time.monotonic() < hung + 10
+        assert time.monotonic() >= hung + 0.3, "the wait, and what comes of it, had this long"
+        daemon.board.expect(60)
+        assert daemon.ask("/healthz").status == 200
+        daemon.board.publish(daemon.board.state, ended=True)
+        eventually = time.monotonic() + 10
+        while daemon.ask("/healthz").status == 200:  # what was granted was that cycle's
+            assert time.monotonic() < eventually
+
+
+def test_health_fails_of_a_cycle_that_goes_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "_LONGEST", 0.5)
+    with running(states.calm(interval=0.05)) as daemon:
+        until = time.monotonic() + 10
+        while daemon.ask("/healthz").status == 200:
+            daemon.board.expect(60)
+            assert time.monotonic() < until
 
 
 def test_a_daemon_that_has_just_begun_is_no_hung_one() -> None:

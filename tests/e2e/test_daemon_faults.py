@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
+import signal
+import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from reconciler.simulator.wire import Reply
@@ -193,3 +198,33 @@ def test_a_secret_that_somebody_put_into_a_record_is_in_no_file_of_ours(applied:
     done = cycle(applied)
     assert secret not in done.text
     assert [path for path in kept(applied) if secret.encode() in path.read_bytes()] == []
+
+
+def test_row_31_a_long_compose_up_is_work_and_no_hang(applied: Stack) -> None:
+    """With an interval of a second, /healthz says all the time that the daemon is well."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    begun, going_on = threading.Event(), threading.Event()
+
+    def order(argv: list[str]) -> dict[str, Any]:
+        if "up" in argv:
+            begun.set()
+            going_on.wait(60)
+        return {}
+
+    applied.zygote.order = order
+    applied.env["NOREPLY_PASSWORD"] = "the-next-one"
+    running = applied.start("daemon", "--interval", "1s", "--listen", listen)
+    try:
+        assert begun.wait(60)
+        until, answers = time.monotonic() + 6, []
+        while time.monotonic() < until:
+            answers.append(httpx.get(f"http://{listen}/healthz", trust_env=False))
+            time.sleep(0.2)
+        assert {answer.status_code for answer in answers} == {200}, answers[-1].text
+        silent = httpx.get(f"http://{listen}/metrics", trust_env=False).text
+        assert "reconciler_last_reconcile_timestamp_seconds" not in silent, "the first cycle has not ended"
+    finally:
+        going_on.set()
+        running.kill(signal.SIGTERM)
+        running.wait()

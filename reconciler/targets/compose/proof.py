@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from reconciler import http, url
+from reconciler import http, pulse, url
 from reconciler.deadline import Deadline
 from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
@@ -104,6 +104,7 @@ class _Session(smtplib.SMTP):
         self._door = door
         self._context = _context(login)
         self._implicit = login.port in IMPLICIT_TLS
+        pulse.waiting(_SESSION)
         self._deadline, self.patience = Deadline(_SESSION), _TIMEOUT
         super().__init__(url.host(login.host), login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 
