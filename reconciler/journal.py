@@ -2,28 +2,40 @@
 
 One file, `journal.jsonl`, in the data directory; one line when an apply begins, two when it ends. Losing it loses
 history, never safety, so nothing here ever stops an apply: what can't be written becomes a warning.
+
+It does not grow for ever: above `LARGEST` a shorter one takes its place, in which older applies have lost what nobody
+asks for (`reconciler.keeping`). That is one rename: whoever is killed leaves the one or the other, whoever reads sees
+the one or the other, and who waits to write finds that the file has lost its name and opens the new one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from reconciler import files
+from reconciler import files, keeping
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 VERSION = 1
 FILE = "journal.jsonl"
+LARGEST = 2 << 20  # bytes; two thousand applies. It is read for each plan, which takes 0.1 s then
+_KEPT = 1 << 20  # bytes of the newest applies that stay as they are
+_ROOM = 2  # times as large as it was made it may become: a large stack needs more than `LARGEST`
+_SHORTENED = "shortened"
+_TRIES = 100  # how often a file that has lost its name meanwhile is opened again
 _PATIENCE = 10.0  # seconds to wait for the journal's lock
 _WRITTEN = "written"
 _BEGUN = f'{{"v":{VERSION},'  # how each line of ours begins
+_EVENTS = ("began", _WRITTEN, "ended")
 _SKIPPED = f'{{"v":{VERSION},"event":"{_WRITTEN}"'
 _ACTORS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILDKITE_BUILD_CREATOR", "CIRCLE_USERNAME")
 
@@ -48,7 +60,7 @@ class Entry:
     ``result`` is ``done``, ``partial``, ``failed`` or ``stopped``; ``whole`` says that observing again found nothing
     left to do in ``targets``. ``failover`` names the one that it was applied with, empty for none. Times are UTC in
     ISO 8601. ``directory`` is the one that was applied, as seen from the data directory: empty where an older
-    reconciler wrote it down.
+    reconciler wrote it down. ``forgotten`` is how many of its changes are listed no longer.
     """
 
     id: str
@@ -67,6 +79,7 @@ class Entry:
     result: str = ""
     whole: bool = False
     written: tuple[Written, ...] = ()
+    forgotten: int = 0
 
 
 class Journal:
@@ -82,6 +95,8 @@ class Journal:
         self.directory = "" if state is None else os.path.relpath(state.resolve(), data.resolve())
         self.problem: Problem | None = None
         self._began: dict[str, float] = {}
+        self._whole: dict[str | None, Entry] = {}
+        self._read: tuple[int, ...] | None = None
 
     def begin(self, entry: Entry) -> Problem | None:
         """Note that an apply begins. Returns a warning where that could not be written."""
@@ -92,7 +107,7 @@ class Journal:
 
     def end(self, entry: Entry, result: str, written: Sequence[Written], *, whole: bool) -> Problem | None:
         """Note how an apply ended. Returns a warning where that could not be written."""
-        seconds = round(time.monotonic() - self._began.get(entry.id, time.monotonic()), 3)
+        seconds = round(time.monotonic() - self._began.pop(entry.id, time.monotonic()), 3)
         common = {"id": entry.id, "stack": entry.stack}
         rows = [{name: getattr(item, name) for name in Written.__slots__} for item in written]
         ended = {"ended": now(), "seconds": seconds, "result": result, "whole": whole}
@@ -108,20 +123,34 @@ class Journal:
     def last_whole(self, target: str | None = None) -> Entry | None:
         """Return the last apply after which nothing was left to do, at all or in one target.
 
-        It only adds words, so a journal that can't be read says None. ``written`` is empty: see `entries`.
+        It only adds words, so a journal that can't be read says None. ``written`` is empty: see `entries`. What was
+        read is kept for as long as nobody writes to the file: a daemon asks in each cycle.
         """
-        return next((item for item in reversed(self._known()) if item.whole and _covers(item, target)), None)
+        if (mark := self.mark) is None or mark != self._read:
+            self._whole, self._read = self._wholes(), mark
+        return self._whole.get(target)
 
-    def _known(self) -> list[Entry]:
+    @property
+    def mark(self) -> tuple[int, ...] | None:
+        """What changes with the file; None where there is none."""
         try:
-            return self._entries(detailed=False)
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _wholes(self) -> dict[str | None, Entry]:
+        """Find the last apply that left nothing to do, by target, and at all (None)."""
+        try:
+            entries = self._entries(detailed=False)
         except ReconcilerError as error:
             self.problem = replace(error.problems[0], severity=Severity.WARNING)
-            return []
+            return {}
+        return {target: item for item in entries if item.whole for target in (None, *item.targets)}
 
     def _entries(self, *, detailed: bool) -> list[Entry]:
         found: dict[str, Entry] = {}
-        damaged = 0
+        damaged, self.problem = 0, None
         for number, raw in enumerate(self._lines(), 1):
             if not detailed and raw.startswith(_SKIPPED):
                 continue  # every plan asks when the stack was last whole: thousands of changes need not be parsed
@@ -153,9 +182,8 @@ class Journal:
             raise ReconcilerError(Problem(str(self.path), summary, "let reconciler's user read it")) from None
 
     def _append(self, *lines: Mapping[str, Any]) -> Problem | None:
-        texts = [json.dumps({"v": VERSION} | dict(line), separators=(",", ":"), default=str) for line in lines]
         try:
-            _append(self.path, "".join(f"{text}\n" for text in texts).encode())
+            _append(self.path, b"".join(_line({"v": VERSION} | dict(line)) for line in lines))
         except OSError as error:
             summary = f"the journal can't be written: {error.strerror}"
             hint = "history will lack this apply; free space, or name a writable directory with --data"
@@ -194,22 +222,68 @@ def who(environ: Mapping[str, str]) -> str:
 
 
 def _append(path: Path, content: bytes) -> None:
-    """Append a line and see it on disk; a line that a full disk tears is taken back. Raises OSError."""
+    """Append lines and see them on disk; one that a full disk tears is taken back. Raises OSError."""
     files.make_private(path.parent)
-    descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(22, "not a regular file")
-        files.lock(descriptor, _PATIENCE)  # other stacks write here too, each for a moment
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    shortened = False
+    for _ in range(_TRIES):
+        descriptor = files.open_own(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
-            files.write_all(descriptor, b"\n" + content if torn else content)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(22, "not a regular file")
+            files.lock(descriptor, _PATIENCE)  # other stacks write here too, each for a moment
+            if not files.has_name(descriptor, path):
+                continue
+            if not shortened and (lines := _shorter(descriptor, len(content))):
+                shortened = True  # once: what is to be written may be larger than all the rest
+                with contextlib.suppress(OSError):  # on a full disk what is here is all there is
+                    files.write_private(path, lines)
+                    continue
+            _write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        return
+    raise BlockingIOError(errno.EAGAIN, "others replace it all the time")
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    size = os.fstat(descriptor).st_size
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+    try:
+        files.write_all(descriptor, b"\n" + content if torn else content)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
+def _shorter(descriptor: int, more: int) -> bytes:
+    """Return what is to take the place of a journal that would become too large; nothing where it may stay."""
+    size = os.fstat(descriptor).st_size
+    if size + more <= LARGEST:
+        return b""
+    raw = os.pread(descriptor, size, 0).split(b"\n")
+    first = _parsed(raw[0].decode(errors="replace"))
+    made = first.get("size", 0) if first.get("event") == _SHORTENED else 0
+    if type(made) is int and size + more <= made * _ROOM:
+        return b""
+    lines = list(_understood(raw))
+    if any(line.get("v", 0) > VERSION for line, _ in lines):  # nobody here knows what of it is needed
+        return b""
+    body = b"".join(_line(line) for line in keeping.kept(lines, _KEPT))
+    return _line({"v": VERSION, "event": _SHORTENED, "id": "", "size": len(body)}) + body
+
+
+def _understood(raw: Sequence[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the lines that say something, with their size; of damaged ones nobody knows what they said."""
+    found: dict[str, Entry] = {}
+    for item in raw:
+        line = _parsed(item.decode(errors="replace"))
+        newer = line.get("v", 0) > VERSION
+        if newer or (line.get("event") in _EVENTS and isinstance(line.get("stack"), str) and _take(found, line)):
+            yield line, len(item) + 1
+
+
+def _line(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 def _parsed(raw: str) -> dict[str, Any]:
@@ -239,6 +313,7 @@ def _take(found: dict[str, Entry], line: Mapping[str, Any]) -> bool:
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
+    "forgotten": int,
     "whole": bool,
     **dict.fromkeys(("targets", "lost", "actions"), list),
     **dict.fromkeys(("before", "after"), (dict, type(None))),
@@ -257,7 +332,3 @@ def _typed(kind: type, line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _covers(entry: Entry, target: str | None) -> bool:
-    return target is None or target in entry.targets

@@ -136,6 +136,7 @@ class Stack:
         self.generation: str | None = None
         self._given = revision
         self._line: Line | None = None
+        self._journal: Journal | None = None
         self._engine = EngineMemory() if unattended else None
 
     @functools.cached_property
@@ -163,7 +164,9 @@ class Stack:
     @property
     def journal(self) -> Journal:
         """What was applied to it from here."""
-        return Journal(self.data, self.name, self.settings.state)
+        if self._journal is None:
+            self._journal = Journal(self.data, self.name, self.settings.state)
+        return self._journal
 
     def lease(self, command: str = "", wait: float = 0.0) -> Lease:
         """Return the right to write to it, to be entered; ``command`` tells others what holds it.

@@ -64,7 +64,7 @@ def _named(entries: list[Entry], id: str) -> Entry:
 def _line(entry: Entry, *, several: bool) -> str:
     from reconciler.report import values
 
-    counted = Counter(item.status for item in entry.written)
+    counted = Counter(item.status for item in entry.written) + Counter({"no longer listed": entry.forgotten})
     did = ", ".join(f"{count} {status}" for status, count in counted.items())
     of = f"  {entry.directory}" if several else ""
     revision = entry.revision[:12] or "-"
@@ -92,7 +92,9 @@ def _details(entry: Entry) -> list[str]:
         *([f"  failover {entry.failover}"] if entry.failover else []),
         *([f"  lost     {', '.join(entry.lost)}"] if entry.lost else []),
     ]
-    return [values.escape(line) for line in [*head, *(_change(item) for item in entry.written)]]
+    what = "change of it is" if entry.forgotten == 1 else "changes of it are"
+    left_out = [f"  {entry.forgotten} {what} no longer listed"] if entry.forgotten else []
+    return [values.escape(line) for line in [*head, *(_change(item) for item in entry.written), *left_out]]
 
 
 def _change(item: Written) -> str:

@@ -17,14 +17,14 @@ from datetime import timedelta
 
 from reconciler import journal, pulse
 from reconciler.daemon import cycle as cycles
+from reconciler.daemon.applied import Applied
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
 from reconciler.daemon.pace import Contests
 from reconciler.daemon.source import Source
-from reconciler.daemon.state import Cause, Cycle, Loss, Result, Revision, Sourced, State
+from reconciler.daemon.state import Cause, Cycle, Result, Revision, Sourced, State
 from reconciler.daemon.watch import Watch
 from reconciler.desired.load import Directory
-from reconciler.journal import Entry, Journal
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.reconcile import standing
 from reconciler.settings import Settings
@@ -40,8 +40,6 @@ _MOMENT = 5.0  # seconds: a fetch takes one, and who hangs is heard in a later c
 _FAR = 10.0  # seconds: who is asked less often than that is far away, and each question costs
 _STARTING = 60.0  # seconds that a container which has just come may need until it answers
 _SETTLED = 0.5  # seconds that what the engine tells is waited for to end: an `up` makes several containers
-_HISTORY = 20  # applies that are kept at hand
-_LOSSES = timedelta(days=7)
 
 
 @dataclass(slots=True)
@@ -68,6 +66,7 @@ class Loop:
     _paces: Paces = field(default_factory=lambda: Paces(INTERVAL))
     _contests: Contests = field(default_factory=Contests)
     _watch: Watch = field(default_factory=Watch)
+    _applied: Applied = field(default_factory=Applied)
     _number: int = 0
     _newest: str = ""
     _poll: _Poll | None = None
@@ -241,7 +240,7 @@ class Loop:
         former, clock, now = self.board.state, Clock.now(), time.monotonic()
         if stack is None:
             return replace(former, source=sourced, cycle=ended)
-        entries = _entries(stack)
+        self._applied.look(stack)
         states = {item.name: item for item in former.targets}
         return replace(
             former,
@@ -253,9 +252,9 @@ class Loop:
             facts=report.facts if report.plan is not None else former.facts,
             targets=cycles.target_states(report, stack.chosen, self._paces, states, clock),
             contested=cycles.contests(self._contests, report.plan, now, clock),
-            losses=losses(entries, journal.before(_LOSSES)),
+            losses=self._applied.losses,
             suspended=current(stack.data, stack.name),
-            healed=tuple(entries[-_HISTORY:]),
+            healed=self._applied.latest,
             lease=stack.lease().holder(),
             provider=self._watch.state if "compose" in stack.chosen else None,
             problems=(),
@@ -280,20 +279,3 @@ class _Poll:
             self.problems = (Problem("source", summary, "report it with the log"),)
         finally:
             self.ended.set()
-
-
-def _entries(stack: Stack) -> list[Entry]:
-    try:
-        return Journal(stack.data, stack.name).entries()  # whoever applied it, and from wherever
-    except ReconcilerError:
-        return []
-
-
-def losses(entries: list[Entry], since: str) -> tuple[Loss, ...]:
-    """Return what was found empty since then although it had been whole before: a new server is no loss."""
-    whole: set[str] = set()
-    found = []
-    for entry in entries:
-        found += [Loss(name, entry.began) for name in entry.lost if name in whole and entry.began >= since]
-        whole |= set(entry.targets) if entry.whole else set()
-    return tuple(found)

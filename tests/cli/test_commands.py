@@ -16,6 +16,7 @@ import pytest
 from daemon import states
 from whoami import NameServer, says
 
+from reconciler import journal
 from reconciler.cli import COMMANDS, program
 from reconciler.daemon.memory import Memory
 from reconciler.resources import Record, Unreadable
@@ -504,6 +505,24 @@ def test_history(run: Any, place: Any) -> None:
     assert "no such apply" in missing.stderr
     place.write("nonsense: 1", "bad.yaml")
     assert run("history").stdout.splitlines() == listed, "history does not need a valid directory"
+
+
+def test_history_says_how_many_changes_of_an_old_apply_are_listed_no_longer(
+    run: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LARGEST", 4000)
+    monkeypatch.setattr(journal, "_KEPT", 0)
+    log = journal.Journal(place.data, "mana")
+    rows = [journal.Written(f"dns/mana.how/A/{name}", ("create",), "done") for name in ("mail", "www")]
+    for changed in (rows, *[rows[:1]] * 20):
+        entry = journal.entry("mana", {"GITHUB_ACTOR": "anna"}, targets=("cloudflare",))
+        log.begin(entry)
+        log.end(entry, "done", changed, whole=True)
+    first = run("history").stdout.splitlines()[-1]
+    assert "1 done, 1 no longer listed" in first
+    details = run("history", first.split()[0]).stdout
+    assert "dns/mana.how/A/www" in details
+    assert "1 change of it is no longer listed" in details
 
 
 def test_history_names_the_directory_where_two_of_one_stack_share_it(run: Any, place: Any) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import pytest
 from systems import Connected, System, World
 from whoami import NameServer, says
 
-from reconciler import journal
+from reconciler import files, journal
 from reconciler.daemon import loop as loops
+from reconciler.daemon.applied import losses
 from reconciler.daemon.board import Bell, Board
-from reconciler.daemon.loop import Loop, losses
+from reconciler.daemon.loop import Loop
 from reconciler.daemon.pace import Pace
 from reconciler.daemon.state import Cause, Result, Revision, Sourced, State
 from reconciler.desired.load import load
 from reconciler.dns.records import record
-from reconciler.journal import Entry
+from reconciler.journal import Entry, Journal
 from reconciler.observe import line as lines
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import Observation
@@ -295,10 +297,40 @@ def test_a_loss_is_what_was_whole_before_and_a_new_server_is_none():
     new = entry("2026-11-01T00:00:00Z", lost=("stalwart",))
     once = entry("2026-11-20T00:00:00Z", lost=("stalwart",))
     twice = entry("2026-11-22T00:00:00Z", lost=("stalwart",))
-    assert losses([new], "2026-10-01T00:00:00Z") == ()
-    found = losses([new, once, twice], "2026-11-19T00:00:00Z")
+    assert losses([new]) == ()
+    found = losses([new, once, twice])
     assert [item.when for item in found] == [once.began, twice.began]
-    assert [item.when for item in losses([new, once, twice], "2026-11-21T00:00:00Z")] == [twice.began]
+
+
+def test_losses_of_seven_days_count_whoever_applied_and_are_seen_when_they_are_written(watched):
+    def lost(days):
+        log = Journal(watched.loop.settings().own_data(), "mana")
+        made = journal.entry("mana", {}, targets=("cloudflare",), lost=("cloudflare",))
+        log.begin(replace(made, began=journal.before(timedelta(days=days))))
+        log.end(made, "done", [], whole=True)
+
+    watched.cycle(Cause.START)
+    assert watched.loop.board.state.losses == ()
+    lost(8)
+    lost(6)
+    watched.cycle(Cause.INTERVAL)
+    assert [item.target for item in watched.loop.board.state.losses] == ["cloudflare"]
+    lost(0)
+    watched.cycle(Cause.INTERVAL)
+    assert len(watched.loop.board.state.losses) == 2
+    assert len(watched.loop.board.state.healed) == 4, "and each apply is at hand"
+
+
+def test_a_cycle_reads_the_journal_only_where_somebody_wrote_to_it(watched, monkeypatch):
+    watched.cycle(Cause.START)
+    watched.cycle(Cause.INTERVAL)
+    read, reading = [], files.read_own
+    monkeypatch.setattr(files, "read_own", lambda path: read.append(path.name) or reading(path))
+    watched.cycle(Cause.INTERVAL)
+    assert journal.FILE not in read
+    watched.world.alter(MAIL, content="198.51.100.7")
+    watched.cycle(Cause.INTERVAL)
+    assert journal.FILE in read
 
 
 # --------------------------------------------------------------------------------------------------------------- source
