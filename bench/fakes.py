@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from records import MARK, TTL, ZONE, samples
 
@@ -78,19 +79,22 @@ class Dns:
 
 
 class Stack:
-    """The whole example on its stage, in a directory of its own."""
+    """The whole example on its stage, in a directory of its own, with either generation of Stalwart."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, source: Path, target: Path, generation: Literal["rest", "jmap"] = "rest") -> None:
         from reconciler.simulator.example import copy
         from reconciler.simulator.stage import Project, Stage
 
         self.example = copy(source, target)
+        if generation == "jmap":
+            self.example.move()
         secrets = self.example.secrets
         self.stage = Stage(
             ["mana.how"],
             Project(self.example.compose_file, self.example.env_file),
             token=secrets["CLOUDFLARE_API_TOKEN"],
-            admin_password=secrets["STALWART_ADMIN_PASSWORD"],
+            admin_password=secrets["STALWART_ADMIN_PASSWORD"] if generation == "rest" else "",
+            generation=generation,
         ).start()
 
     def environment(self) -> dict[str, str]:
@@ -109,6 +113,11 @@ class Stack:
         return {
             name: _counted([server]) for name, server in zip(("Stalwart", "Cloudflare", "Docker"), servers, strict=True)
         }
+
+    def lose(self) -> float:
+        """Take the mail server's data volume away; return when the empty server answers, in seconds since 1970."""
+        self.stage.recreate_mail_server(lost="" if self.stage.generation == "rest" else "/var/lib/stalwart")
+        return time.time()
 
     def close(self) -> None:
         """Stop serving."""
@@ -170,9 +179,13 @@ class Mail:
 
 
 def _counted(servers: Iterable[Server]) -> tuple[int, int]:
-    methods = [request.method for server in servers for request in server.requests]
-    reads = sum(method in READS for method in methods)
-    return reads, len(methods) - reads
+    found = [_reads(request) for server in servers for request in server.requests]
+    return sum(found), len(found) - sum(found)
+
+
+def _reads(request: Request) -> bool:
+    """Whether a request changes nothing; to JMAP all are POST, and a method that ends in `/set` is one that writes."""
+    return request.method in READS or (request.path.startswith("/jmap") and b'/set"' not in request.body)
 
 
 class Remote:

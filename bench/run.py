@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import daemon
 import table
 from cost import Cost, Run, run
 from fakes import Dns, Mail, Remote, Stack
@@ -259,6 +260,11 @@ def newer_mail_server(place: Place, runs: int) -> Iterator[Row]:
         yield from MailServer(place, mail).rows(runs)
 
 
+def of_daemon(place: Place, runs: int) -> Iterator[Row]:
+    """Measure the daemon."""
+    return daemon.rows(ROOT, place.path, place.environment, runs)
+
+
 def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
     reads, written = zip(*counts.values(), strict=True)
     return sum(reads), sum(written)
@@ -375,7 +381,7 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
 
 def measure(place: Place, sizes: Sequence[int], runs: int) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
-    rows = [*whole_example(place, runs), *newer_mail_server(place, runs)]
+    rows = [*whole_example(place, runs), *newer_mail_server(place, runs), *of_daemon(place, runs)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
         for size in sizes:
@@ -389,12 +395,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="records of a zone; 10 always")
     parser.add_argument("--runs", type=int, default=3, help="of each task; the median counts")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
+    parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
     tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
-        rows, notes = measure(Place(Path(folder)), sizes, options.runs)
+        place = Place(Path(folder))
+        only = options.daemon
+        rows, notes = ([*of_daemon(place, options.runs)], []) if only else measure(place, sizes, options.runs)
     page = table.render(ROOT, rows, notes, load)
     options.out.write_text(page)
     print(page)

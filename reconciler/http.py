@@ -90,6 +90,10 @@ class Answer:
 
 spent: dict[tuple[str, str], tuple[int, float]] = {}
 """The requests so far, and the seconds they took together, by the client's name and the status ("none": no answer)."""
+allowed: dict[str, int] = {}
+"""How many more requests each system has last said that it takes in its present window, by the client's name."""
+_LIMITS = ("x-ratelimit-remaining", "x-sib-ratelimit-remaining")  # Cloudflare's, and Brevo's
+_DIGITS = 9
 _spending = threading.Lock()
 
 
@@ -97,6 +101,13 @@ def _spend(name: str, code: str, seconds: float) -> None:
     with _spending:
         number, total = spent.get((name, code), (0, 0.0))
         spent[name, code] = (number + 1, total + seconds)
+
+
+def _note_limit(name: str, headers: Mapping[str, str]) -> None:
+    for word in _LIMITS:
+        said = headers.get(word, "")
+        if said.isascii() and said.isdecimal() and len(said) <= _DIGITS:
+            allowed[name] = int(said)
 
 
 def exchange(
@@ -261,6 +272,7 @@ class _Transport:
         try:
             response = self._carried(request)
             code = str(response.status_code)
+            _note_limit(self._name, response.headers)
         finally:
             _spend(self._name, code, time.monotonic() - began)
         return response

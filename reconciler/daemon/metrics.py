@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler import __version__, http
 from reconciler.daemon.document import Word, seconds_since, standing
 from reconciler.daemon.state import Cycle, Result, State, TargetState
+from reconciler.failover import Failover
 from reconciler.target import Change, Outcome, Status
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Tally:
     seconds: float = 0.0
     restores: int = 0
     blocked: int = 0
+    failovers: int = 0
+    _failover: Failover | None = None
     _blocked: frozenset[str] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,12 +58,15 @@ class Tally:
             blocked = frozenset(_blocked(state))
             self.blocked += len(blocked - self._blocked)
             self._blocked = blocked
+            failover = state.provider.failover if state.provider else None
+            self.failovers += failover is not None and failover != self._failover
+            self._failover = failover
 
     def copied(self) -> Tally:
         """Return it as it is now."""
         with self._lock:
             counts = (Counter(self.cycles), Counter(self.changes), Counter(self.durations))
-            return Tally(*counts, self.seconds, self.restores, self.blocked)
+            return Tally(*counts, self.seconds, self.restores, self.blocked, self.failovers)
 
 
 def _result(target: TargetState, cycle: Cycle) -> str:
@@ -144,6 +150,7 @@ def _counted(tally: Tally, state: State) -> Iterator[Metric]:
     yield durations
     yield CounterMetricFamily("reconciler_volume_restores", "Targets found empty and restored.", value=tally.restores)
     yield CounterMetricFamily("reconciler_deletes_blocked", "Deletions a guard refused.", value=tally.blocked)
+    yield CounterMetricFamily("reconciler_provider_failovers", "Switches to the standby.", value=tally.failovers)
 
 
 def _standing(state: State, now: datetime) -> Iterator[Metric]:
@@ -166,6 +173,19 @@ def _standing(state: State, now: datetime) -> Iterator[Metric]:
     failures = [((item.name,), item.failures) for item in state.targets]
     yield _labelled("gauge", "consecutive_failures", "Cycles in a row that failed there.", provider, failures)
     yield from _objects(state)
+    yield from _provider(state)
+
+
+def _provider(state: State) -> Iterator[Metric]:
+    """Tell of the SMTP provider that somebody stands in for; of one of which nothing is known only who is in use."""
+    if state.provider is None:
+        return
+    names = (state.provider.provider, state.provider.to)
+    if state.provider.taken is not None:
+        rows = ((names[:1], float(state.provider.taken)),)
+        yield _labelled("gauge", "provider_takes_mail", "Whether the provider takes mail.", ("smtp",), rows)
+    over = ((names, float(state.provider.failover is not None)),)
+    yield _labelled("gauge", "provider_failed_over", "Whether the standby is used in its place.", ("smtp", "to"), over)
 
 
 def _objects(state: State) -> Iterator[Metric]:
@@ -203,6 +223,9 @@ def _requests() -> Iterator[Metric]:
         own = [value for (provider, _), value in rows.items() if provider == name]
         durations.add_metric((name,), sum(item[0] for item in own), sum(item[1] for item in own))
     yield durations
+    left = [((name,), number) for name, number in dict(http.allowed).items()]
+    text = "Requests that a system has last said that it takes for now."
+    yield _labelled("gauge", "api_rate_limit_remaining", text, ("provider",), left)
 
 
 def _timestamp(when: str, now: datetime) -> float:

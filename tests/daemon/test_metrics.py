@@ -20,9 +20,11 @@ from ruamel.yaml import YAML
 from reconciler import http, url
 from reconciler.daemon.board import Board
 from reconciler.daemon.metrics import Tally, render
-from reconciler.daemon.state import Result, State
+from reconciler.daemon.state import ProviderState, Result, State
+from reconciler.failover import Failover
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Live
+from reconciler.simulator.wire import Reply, Server
 from reconciler.target import Action, Change, Outcome, Reason, Status
 
 NOW = datetime(2026, 11, 28, 12, 1, 0, tzinfo=UTC)
@@ -124,6 +126,34 @@ def test_how_things_stand() -> None:
     assert value(samples(*published(states.suspended())), "suspended") == 1
 
 
+def test_a_failover_is_told_while_it_lasts_and_counted_once() -> None:
+    over = provider(taken=False, failover=Failover("home", "relay", "2026-11-28T11:00:00Z", "it is closed", "x"))
+    well, again = provider(taken=True), replace(over, failover=replace(over.failover, since="2026-11-28T12:00:00Z"))  # type: ignore[type-var]
+    states_of = {
+        name: [states.calm(provider=item) for item in items]
+        for name, items in {"over": (well, over, over), "back": (over, well, again, well)}.items()
+    }
+    found = samples(*published(*states_of["over"]))
+    assert value(found, "provider_takes_mail", smtp="home") == 0
+    assert value(found, "provider_failed_over", smtp="home", to="relay") == 1
+    assert value(found, "provider_failovers_total") == 1
+    found = samples(*published(*states_of["back"]))
+    assert value(found, "provider_takes_mail", smtp="home") == 1
+    assert value(found, "provider_failed_over", smtp="home", to="relay") == 0
+    assert value(found, "provider_failovers_total") == 2
+
+
+def test_of_a_provider_of_which_nothing_is_known_nothing_is_claimed() -> None:
+    names = {name for name, _ in samples(*published(states.calm(provider=provider(taken=None))))}
+    assert "reconciler_provider_failed_over" in names
+    assert "reconciler_provider_takes_mail" not in names
+    assert not {name for name, _ in samples(*published(states.calm())) if "provider_failed_over" in name}
+
+
+def provider(*, taken: bool | None, failover: Failover | None = None) -> ProviderState:
+    return ProviderState("home", "relay", taken, failover=failover)
+
+
 def test_there_are_no_more_series_for_a_large_stack_than_for_a_small_one() -> None:
     def series(number: int) -> int:
         many = [states.record(f"host-{index}") for index in range(number)]
@@ -149,6 +179,32 @@ def test_requests_are_counted_by_whom_they_went_to_and_what_was_answered(monkeyp
     assert value(found, "api_request_duration_seconds_sum", provider="stalwart") > 0
 
 
+@pytest.mark.parametrize(
+    ("header", "said", "found"),
+    [
+        ("x-ratelimit-remaining", "1187", 1187),
+        ("x-sib-ratelimit-remaining", "0", 0),
+        ("x-ratelimit-remaining", "many", None),
+        ("x-ratelimit-remaining", "-1", None),
+        ("x-ratelimit-remaining", "1" * 400, None),
+        ("x-other", "5", None),
+    ],
+)
+def test_what_a_system_says_that_it_takes_is_told(
+    header: str, said: str, found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "allowed", {})
+    reply = Reply.of({}, 200, **{header: said})
+    with (
+        Server(lambda _: reply) as server,
+        http.client(url.parse(server.url), http.Bounds(1 << 20, 10.0), name="cloudflare") as client,
+    ):
+        http.exchange(client, "GET", "/")
+    told = samples(*published(states.calm()))
+    key = ("reconciler_api_rate_limit_remaining", frozenset({("provider", "cloudflare")}))
+    assert told.get(key) == found
+
+
 @needs_promtool
 def test_promtool_takes_what_the_daemon_serves() -> None:
     with running(states.calm()) as daemon:
@@ -170,7 +226,7 @@ def test_promtool_takes_the_alert_rules() -> None:
 
 
 def test_every_metric_that_a_rule_goes_by_is_served() -> None:
-    served = {name for name, _ in samples(*published(states.calm()))}
+    served = {name for name, _ in samples(*published(states.calm(provider=provider(taken=True))))}
     rules = YAML(typ="safe").load(RULES)["groups"][0]["rules"]
     named = set(re.findall(r"\breconciler_\w+", " ".join(rule["expr"] for rule in rules)))
     assert len(named) >= 10
@@ -209,6 +265,10 @@ CALM = {
         ({"source_age_seconds": "0+60x200"}, 70, "ReconcilerSourceOld"),
         ({"volume_restores_total": "0x10 1x100"}, 15, "ReconcilerVolumeRestored"),
         ({"contested_fields": "1x200"}, 1, "ReconcilerContested"),
+        ({'provider_failed_over{smtp="home",to="relay"}': "0x10 1x100"}, 9, ""),
+        ({'provider_failed_over{smtp="home",to="relay"}': "0x10 1x100"}, 12, "ReconcilerFailedOver"),
+        ({'provider_takes_mail{smtp="home"}': "1x10 0x100"}, 35, ""),
+        ({'provider_takes_mail{smtp="home"}': "1x10 0x100"}, 42, "ReconcilerProviderTakesNoMail"),
     ],
 )
 def test_an_alert_fires_when_it_should(changed: dict[str, str], minute: int, alert: str, tmp_path: Path) -> None:
