@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import plistlib
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,28 @@ def test_systemd_takes_the_unit(tmp_path: Path, folder: str) -> None:
     place = Place(PLACE.program, Path(folder, "desired-state"), Path(folder, ".reconciler"), "root")
     (text,) = systemd(place).values()
     assert verified(tmp_path, text) == ""
+
+
+def exposure(folder: Path, text: str) -> float:
+    """Return by how much a unit is exposed, as systemd judges it: from 0 to 10."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("no systemd-analyze here")
+    (folder / "reconciler.service").write_text(text)
+    command = [program, "security", "--offline=true", "--no-pager", str(folder / "reconciler.service")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    found = re.search(r"Overall exposure level for reconciler.service: ([\d.]+)", ended.stdout)
+    if found is None:
+        pytest.skip("this systemd-analyze judges no unit that is not installed")
+    return float(found[1])
+
+
+def test_the_unit_is_little_exposed(tmp_path: Path) -> None:
+    """What is left is what it needs: a network, sockets, files of a user, and a place in the file system."""
+    (text,) = systemd(replace(PLACE, user="mail")).values()
+    assert exposure(tmp_path, text) <= 2.0
+    bare = "\n".join(line for line in text.splitlines() if not line.startswith(("Protect", "SystemCall", "Capability")))
+    assert exposure(tmp_path, bare) > 5.0, "and it is those lines that make it so"
 
 
 def test_systemd_finds_what_is_wrong_in_one(tmp_path: Path) -> None:
