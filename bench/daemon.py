@@ -24,6 +24,7 @@ from goals import Goal, Row, wall_under, writes
 TOKEN = "of-the-bench"
 WARM, MEASURED = 20, 40  # cycles
 LATENCY = 0.02  # seconds
+STARTING = 3.0  # seconds that a mail server with an empty volume takes to start
 GENERATIONS = {"rest": ("Stalwart 0.15", 3), "jmap": ("Stalwart 0.16", 1)}  # and the requests a cycle may make there
 PATIENCE = 120.0  # seconds for anything that is waited for
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -177,7 +178,7 @@ class Bench:
         _tell(f"the daemon, {name}: a lost volume")
         with self.daemon("--interval", "1h") as daemon:
             daemon.settle()
-            cost = self._measured(daemon, lambda _: float(self.stack.call("lose")))
+            cost = self._measured(daemon, lambda _: float(self.stack.call("lose", STARTING)))
         return Row(f"daemon, {name}, lost, restored and proven", cost, latency=LATENCY, goals=(wall_under(2),))
 
     def push(self) -> Row:
@@ -193,7 +194,9 @@ class Bench:
         def push(number: int) -> float:
             zone.write_text(zone.read_text().replace(_address(number), _address(number + 1)))
             _push(work)
-            return time.time()
+            pushed = time.time()
+            daemon.poke()
+            return pushed
 
         _push(work)
         with self.daemon("--interval", "1h", "--repo", str(repository)) as daemon:
@@ -209,7 +212,6 @@ class Bench:
             before, known = daemon.held(), len(daemon.cycles())
             self.stack.call("reset", LATENCY)
             began = happens(number)
-            daemon.poke()
             daemon.wait("does nothing about it", lambda found, known=known: any(map(_is_done, found[known:])))  # type: ignore[misc]
             wall, after = time.time() - began, daemon.held()
             measured.append(Run(wall, after.own - before.own, after.resident, "", ""))

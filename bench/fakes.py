@@ -114,9 +114,18 @@ class Stack:
             name: _counted([server]) for name, server in zip(("Stalwart", "Cloudflare", "Docker"), servers, strict=True)
         }
 
-    def lose(self) -> float:
-        """Take the mail server's data volume away; return when the empty server answers, in seconds since 1970."""
+    def lose(self, seconds: float) -> float:
+        """Take the mail server's data volume away; it takes so many seconds to start, and is empty then.
+
+        Return when it answers, in seconds since 1970.
+        """
+        from reconciler.simulator.wire import Fault
+
+        starting = Fault(times=1_000_000, refuse=True)
+        self.stage.stalwart_server.faults.append(starting)
         self.stage.recreate_mail_server(lost="" if self.stage.generation == "rest" else "/var/lib/stalwart")
+        time.sleep(seconds)
+        self.stage.stalwart_server.faults.remove(starting)
         return time.time()
 
     def close(self) -> None:

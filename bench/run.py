@@ -398,7 +398,8 @@ def main() -> None:
     parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
-    tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
+    if not options.daemon:
+        tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
         place = Place(Path(folder))

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.simulator.wire import Reply
+from reconciler.simulator.wire import Fault, Reply
 
-from .stagefixtures import Done, Stack
+from .stagefixtures import Done, Stack, wait_for
 from .test_faults import unlike
 from .test_killed import DAEMON, QUICK, change
 
@@ -228,3 +228,30 @@ def test_row_31_a_long_compose_up_is_work_and_no_hang(applied: Stack) -> None:
         going_on.set()
         running.kill(signal.SIGTERM)
         running.wait()
+
+
+def test_a_lost_server_that_takes_a_while_to_start_is_restored_when_it_answers(settled: Stack) -> None:
+    """The engine tells of its container at once; the pauses between tries of what fails would be too long."""
+    stack, signing = settled, settled.meaning()["signing"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    slow = "import reconciler.daemon.pace as p; p._FIRST = 600.0"
+    running = stack.start("daemon", "--interval", "1h", "--listen", listen, bug=slow)
+    stack.watch.server_lost = True
+    stack.watch.touched |= {"mana-mail"}
+    try:
+        wait_for(lambda: '"msg": "cycle"' in running.errors())
+        starting = Fault(refuse=True, times=10_000)
+        stack.stage.stalwart_server.faults.append(starting)
+        lost = "" if stack.stage.generation == "rest" else "/var/lib/stalwart"
+        stack.stage.recreate_mail_server(lost=lost)
+        wait_for(lambda: '"cause": "engine"' in running.errors())
+        time.sleep(3)
+        assert '"result": "done"' not in running.errors()
+        stack.stage.stalwart_server.faults.remove(starting)
+        wait_for(lambda: '"result": "done"' in running.errors())
+    finally:
+        running.kill(signal.SIGTERM)
+        running.wait()
+    assert stack.meaning()["signing"] == signing
+    stack.expect(0, "plan", "--detailed-exitcode")
