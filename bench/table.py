@@ -40,8 +40,8 @@ records for both (ours with our mark) and allows 200 operations in a batch; octo
 At Stalwart 0.16 the requests without login (the probe that tells the generation, and those that wait for a restart) and
 the login that a server without accounts refuses are told apart. A restore counts with its proof, the second plan, and
 hashes each password, which is most of its CPU. At the daemon, wall and CPU are of one cycle, and CPU is its own; peak
-is what is resident afterwards. At a lost volume and a push wall is from when the empty server answers (three seconds after
-its container was made), or the push has ended, to the end of the cycle that has proven all to be as desired."""
+is what is resident afterwards. At a lost volume and a push wall is from when the empty server answers (three seconds
+after its container was made), or the push has ended, to the end of the cycle that proves all to be as desired."""
 
 
 def render(root: Path, rows: Sequence[Row], reference: Sequence[str], load: float) -> str:

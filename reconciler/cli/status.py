@@ -166,4 +166,5 @@ def _daemon(told: Mapping[str, Any], now: datetime) -> list[str]:
     cycle = f"The daemon's last cycle ended {told['cycle']['ended']}: {told['cycle']['result']}"
     if memory.is_late(told, now):
         return [values.escape(f"{cycle}. It seems not to run any more.")]
-    return [values.escape(f"{cycle}; the next one is due {told['next'] or 'soon'}.")]
+    due = told["next"] or f"within {told['interval']:g} s of that"
+    return [values.escape(f"{cycle}; the next one is due {due}.")]

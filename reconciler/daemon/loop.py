@@ -254,6 +254,7 @@ class Loop:
             contested=cycles.contests(self._contests, report.plan, now, clock),
             losses=self._applied.losses,
             suspended=current(stack.data, stack.name),
+            next="",  # what was said of this cycle; of the next one is told when it is waited for
             healed=self._applied.latest,
             lease=stack.lease().holder(),
             provider=self._watch.state if "compose" in stack.chosen else None,

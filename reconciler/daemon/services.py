@@ -142,7 +142,8 @@ def launchd(place: Place) -> Mapping[str, str]:
         f"     launchctl bootstrap gui/$(id -u) ~/Library/LaunchAgents/{name}\n"
         f"     Look at it: launchctl print gui/$(id -u)/{LABEL}; http://127.0.0.1:9780\n"
         "     It runs while you are logged in, as Docker Desktop does. Secrets come out of files: {file: PATH},\n"
-        "     {sops: PATH#KEY}, {age: PATH}. -->\n"
+        "     {sops: PATH#KEY}, {age: PATH}. The log below grows by some 20 MB a year: empty it now and then\n"
+        "     (`: > FILE`; launchd goes on writing to the same file). -->\n"
     )
     return {name: f"{head}{comment}<plist{rest}"}
 

@@ -475,9 +475,11 @@ def test_status(run: Any, place: Any) -> None:
 def test_status_tells_what_a_daemon_last_told(run: Any, place: Any) -> None:
     applied(run)
     now = datetime.now(UTC)
-    kept = states.calm(cycle=replace(states.cycle(), ended=now.strftime("%Y-%m-%dT%H:%M:%SZ")))
+    kept = states.calm(next="", cycle=replace(states.cycle(), ended=now.strftime("%Y-%m-%dT%H:%M:%SZ")))
     Memory(place.data).keep(kept)
-    assert "The daemon's last cycle ended " in run("status").stdout
+    said = run("status").stdout
+    assert "The daemon's last cycle ended " in said
+    assert said.rstrip().endswith("the next one is due within 300 s of that.")
     document = json.loads(run("status", "--output", "json").stdout)
     assert document["cycle"]["number"] == 7
     assert document["revision"] == "3f2a9c1", "and what is seen now is its own"

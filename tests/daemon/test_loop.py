@@ -119,6 +119,17 @@ def test_a_new_revision_is_applied_and_is_no_drift(watched):
     assert not state.cycle.drift
 
 
+def test_who_hears_of_a_cycle_is_not_told_that_the_next_one_is_due_before_it(watched):
+    told = []
+    watched.loop.ended = lambda _stack, state: told.append(state.next) or ()
+    watched.cycle()
+    watched.loop.bell.ring(Cause.REQUEST)
+    watched.loop._wait()
+    assert watched.loop.board.state.next
+    watched.cycle()
+    assert told == ["", ""]
+
+
 def test_without_any_good_revision_nothing_is_done(watched):
     problem = Problem("here", "is invalid", "mend it")
     watched.source.sourced = Sourced("here", problems=(problem,))
