@@ -678,6 +678,13 @@ class Variable(Resource):
         yield Brief("", "", self.configured)
 
 
+Shared = Group | MailingList
+"""What several people stand behind: known by its primary address alone, and nobody logs in with it."""
+
+Addressee = Account | Shared
+"""What mail is sent to: it has a primary address, as a rule, and ``aliases``; an address has one of them."""
+
+
 def _normalise(resource: Resource, **values: Any) -> None:
     """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
     for name, value in values.items():
