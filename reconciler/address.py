@@ -8,9 +8,9 @@ from typing import Self
 from reconciler.resources import KINDS
 
 _TARGETS = {kind.kind: kind.target for kind in KINDS}
-# How many parts stand behind a kind, where not one. The last takes what is left: the name of a record (RFC 2317) or of
-# a setting may hold slashes, and a network does.
-_PARTS = {"dkim": 2, "dns": 3, "smtp": 2, "stalwart": 2}
+# How many parts stand behind a kind. The last takes what is left: the name of a record (RFC 2317) or of a setting may
+# hold slashes, and a network does.
+_PARTS = {kind.kind: len(kind.identity) for kind in KINDS} | {"stalwart": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,12 @@ def domain_name(domain: str) -> str:
         return domain.lower()
 
 
+def mailbox(address: str) -> str:
+    """Write an e-mail address as it is compared, whatever it is."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}@{domain_name(domain)}".lower() if at else address.lower()
+
+
 def key_name(selector: str, domain: str) -> str:
     """Return the full name of the record that publishes a key (RFC 6376 section 3.6.2.1)."""
     return f"{selector.lower()}._domainkey.{domain_name(domain)}"

@@ -112,9 +112,9 @@ class Brief:
 class Resource:
     """One thing in a system. Fields of ``identity`` say which one it is; the others say how it is.
 
-    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it. ``secretive`` are the
-    fields that may hold what lets somebody in, ``public`` those that may be shown of a live one whatever they hold,
-    beside its identity: addresses, names, what DNS publishes.
+    ``marked`` is whether our mark tells whose a live one is: only then may absence remove it. ``keeps_mail`` is whether
+    mail lies in it, which goes with it. ``secretive`` are the fields that may hold what lets somebody in, ``public``
+    those that may be shown of a live one whatever they hold, beside its identity: addresses, names, what DNS publishes.
     """
 
     target: ClassVar[str]
@@ -122,6 +122,7 @@ class Resource:
     identity: ClassVar[tuple[str, ...]]
     secretive: ClassVar[tuple[str, ...]] = ()
     marked: ClassVar[bool] = False
+    keeps_mail: ClassVar[bool] = False
     public: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -334,6 +335,7 @@ class Group(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "group"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    keeps_mail: ClassVar[bool] = True
     public: ClassVar[frozenset[str]] = frozenset({"aliases"})
 
     name: str
@@ -386,6 +388,7 @@ class Account(Resource):
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "account"
     identity: ClassVar[tuple[str, ...]] = ("name",)
+    keeps_mail: ClassVar[bool] = True
     secretive: ClassVar[tuple[str, ...]] = ("password",)
     public: ClassVar[frozenset[str]] = frozenset({"login", "email", "roles", "aliases", "groups"})
 
@@ -676,6 +679,13 @@ class Variable(Resource):
     def brief(self) -> Iterator[Brief]:
         """What it is set to."""
         yield Brief("", "", self.configured)
+
+
+Shared = Group | MailingList
+"""What several people stand behind: known by its primary address alone, and nobody logs in with it."""
+
+Addressee = Account | Shared
+"""What mail is sent to: it has a primary address, as a rule, and ``aliases``; an address has one of them."""
 
 
 def _normalise(resource: Resource, **values: Any) -> None:

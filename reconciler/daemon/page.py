@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from reconciler.daemon.document import seconds_since
 from reconciler.report import summary, values
+from reconciler.resources import KINDS
 
 _MOST = 300  # rows of one kind that stand on the page beside those in trouble; `/status.json` has all
 _KINDS = {
@@ -25,6 +26,7 @@ _KINDS = {
     "smtp": "Consumers",
     "stalwart": "Server settings",
 }
+_KINDS |= {kind.kind: f"{kind.kind}s".capitalize() for kind in KINDS if kind.kind not in _KINDS}
 # How a state reads, and how much it should be noticed.
 _STATES = {
     "in_sync": ("as desired", "good"),

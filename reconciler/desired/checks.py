@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from reconciler.desired import public_ip, template
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.dns import RecordEntry
-from reconciler.desired.spec.mail import AccountEntry
+from reconciler.desired.spec.mail import ADDRESSES, AccountEntry
 from reconciler.desired.spec.smtp import Consumer
-from reconciler.desired.yaml import Path
+from reconciler.desired.yaml import Finding, Path
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
 from reconciler.dns.text import MailPolicy
-from reconciler.names import domain_name, key_name
+from reconciler.names import domain_name, key_name, mailbox
 from reconciler.resources import Record as Resource
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong. ``{other}`` in the summary stands for the place that ``other`` leads to.
+class Declared:
+    """The names the files declare, those of entries among them that are wrong in themselves.
 
-    ``absent`` says that a name was not found, which proves nothing while a file can't be read.
+    ``mail`` are those of the mail server's kinds, by the maps they stand in.
     """
 
-    path: Path
-    summary: str
-    hint: str = ""
-    other: Path = ()
-    absent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """The names the files declare, those of entries among them that are wrong in themselves."""
-
-    accounts: Collection[str]
-    groups: Collection[str]
-    lists: Collection[str]
-    domains: Collection[str]
+    mail: Mapping[str, Collection[str]]
     providers: Collection[str]
 
 
@@ -49,7 +35,7 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
     """Yield everything that does not fit together."""
     yield from _logins(spec)
     yield from _addresses_once(spec)
-    yield from _memberships(spec)
+    yield from _conflicts(spec)
     yield from _accounts(spec, declared)
     yield from _providers(spec, declared)
     yield from _presets(spec)
@@ -66,7 +52,7 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 def doubts(spec: Spec) -> Iterator[Finding]:
     """Yield what is valid and most likely a slip: a zone without any mail domain, and nearly one that has no zone."""
-    declared = Declared(spec.accounts, spec.groups, spec.lists, spec.domains, spec.smtp.providers)
+    declared = Declared({**spec.addressees, "domains": spec.domains}, spec.smtp.providers)
     zones = {domain_name(zone): zone for zone in spec.dns}
     homes = set(map(domain_name, {domain for domain, _ in _domains(spec, declared)}))
     bare = [name for name in homes if not any(_within(name, zone) for zone in zones)]
@@ -117,46 +103,28 @@ def _addresses_once(spec: Spec) -> Iterator[Finding]:
     """Mail for an address goes to one account, group or list."""
     seen: dict[str, Path] = {}
     for path, address in _addresses(spec):
-        other = seen.setdefault(_mailbox(address), path)
+        other = seen.setdefault(mailbox(address), path)
         if other != path and not _share_login(spec, path, other):  # two accounts of one login are told of already
             yield Finding(path, f"{address} is also the address at {{other}}", "keep one", other)
 
 
 def _addresses(spec: Spec) -> Iterator[tuple[Path, str]]:
     """Yield every address of something here and where it stands, the keys before the aliases."""
-    owners = (("accounts", spec.accounts), ("groups", spec.groups), ("lists", spec.lists))
-    for kind, entries in owners:
+    for kind, entries in spec.addressees.items():
         yield from (((kind, name), name) for name in entries)
-    for kind, entries in owners:
+    for kind, entries in spec.addressees.items():
         for name, entry in entries.items():
             yield from (((kind, name, "aliases", at), alias) for at, alias in enumerate(entry.aliases or ()))
 
 
-def _mailbox(address: str) -> str:
-    """Write an address as it is compared, whatever it is."""
-    local, at, domain = address.rpartition("@")
-    return f"{local}@{domain_name(domain)}".lower() if at else address.lower()
-
-
-def _memberships(spec: Spec) -> Iterator[Finding]:
-    """One belongs to groups, and neither server passes mail on from list to list (tried on 0.15.5 and 0.16.18)."""
+def _conflicts(spec: Spec) -> Iterator[Finding]:
+    """What an entry says has to fit to who has the addresses that it names."""
     owners: dict[str, Path] = {}
     for path, address in _addresses(spec):
-        owners.setdefault(_mailbox(address), path)
-    for name, account in spec.accounts.items():
-        for index, group in enumerate(account.groups or ()):
-            other = owners.get(_mailbox(group), ()) if "@" in group else ()
-            if other and (other[0] != "groups" or len(other) > 2):  # noqa: PLR2004 (kind and key: not an alias)
-                hint = "write the key of one under groups"
-                yield Finding(
-                    ("accounts", name, "groups", index), f"{group} is no group but stands at {{other}}", hint, other
-                )
-    for name, item in spec.lists.items():
-        for index, member in enumerate(item.members or ()):
-            other = owners.get(_mailbox(member), ())
-            if other[:1] == ("lists",):
-                summary = f"{member} is the list at {{other}}: the server passes no mail on from a list to a list"
-                yield Finding(("lists", name, "members", index), summary, "write that one's members here", other)
+        owners.setdefault(mailbox(address), path)
+    for kind, entries in spec.addressees.items():
+        for name, entry in entries.items():
+            yield from (replace(found, path=(kind, name, *found.path)) for found in entry.conflicts(owners))
 
 
 def _accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
@@ -171,8 +139,8 @@ def _accounts(spec: Spec, declared: Declared) -> Iterator[Finding]:
             yield Finding(
                 path, "is the password of an account", "an account's password comes from outside: {env: NAME}"
             )
-        elif name not in declared.accounts:
-            hint = near(name, declared.accounts) or "declare it under accounts"
+        elif name not in declared.mail["accounts"]:
+            hint = near(name, declared.mail["accounts"]) or "declare it under accounts"
             yield Finding(path, f"there is no account {name}", hint, absent=True)
         elif account is not None and account.password is None:
             hint = "give the account a password: {env: NAME}"
@@ -500,7 +468,7 @@ def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from _moves_once(spec)
     for index, address in enumerate(spec.adopt):
         kind = address.partition("/")[0]
-        if kind in {"account", "group", "list", "dkim", "domain"} and _plain(address) not in known:
+        if kind in ADDRESSES and _plain(address) not in known:
             yield Finding(
                 ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
             )
@@ -521,12 +489,10 @@ def _moves_once(spec: Spec) -> Iterator[Finding]:
 def _plain(address: str) -> str:
     """Write the address of a thing as it is compared: a domain has one spelling, whatever it is written in."""
     kind, slash, name = address.partition("/")
-    if kind in {"account", "group", "list"}:
-        return f"{kind}{slash}{_mailbox(name)}"
     if kind in {"domain", "dkim"}:
         domain, *selector = name.split("/", 1)
         return "/".join((kind, domain_name(domain), *map(str.lower, selector)))
-    return address.lower()
+    return f"{kind}{slash}{mailbox(name)}" if kind in ADDRESSES else address.lower()
 
 
 def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
@@ -534,7 +500,7 @@ def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
     kind, _, group = address.partition("/")
     for name, account in spec.accounts.items() if kind == "group" else ():
         for position, item in enumerate(account.groups or ()):
-            if _mailbox(group) in (_mailbox(item), item.lower()):
+            if mailbox(group) in (mailbox(item), item.lower()):
                 summary, hint = f"{name} belongs to {group}, as {{other}} says", "take it out there"
                 yield Finding(("removed", index), summary, hint, ("accounts", name, "groups", position))
 
@@ -542,19 +508,19 @@ def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
 def _catch_alls_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
     """What goes gets no mail any more: a catch-all that names it would lose every mail without a word."""
     kind, _, name = address.partition("/")
-    if kind not in {"account", "group", "list"} or any(_mailbox(it) == _mailbox(name) for _, it in _addresses(spec)):
+    if f"{kind}s" not in spec.addressees or any(mailbox(it) == mailbox(name) for _, it in _addresses(spec)):
         return
     for domain, entry in spec.domains.items():
-        if entry.catch_all is not None and _mailbox(entry.catch_all) == _mailbox(name):
+        if entry.catch_all is not None and mailbox(entry.catch_all) == mailbox(name):
             summary = f"{name} is the catch-all of {domain}, as {{other}} says"
             yield Finding(("removed", index), summary, "name another address there", ("domains", domain, "catch_all"))
 
 
 def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
     """Yield the mail domains that are kept, with the places of each."""
-    yield from ((domain, ("domains", domain)) for domain in declared.domains)
-    for kind in ("accounts", "groups", "lists"):
-        yield from ((name.rpartition("@")[2], (kind, name)) for name in getattr(declared, kind) if "@" in name)
+    yield from ((domain, ("domains", domain)) for domain in declared.mail["domains"])
+    for kind in spec.addressees:
+        yield from ((name.rpartition("@")[2], (kind, name)) for name in declared.mail[kind] if "@" in name)
     yield from ((address.rpartition("@")[2], path) for path, address in _addresses(spec) if "@" in address)
     for domain, keys in spec.dkim.items():
         if any(key.stage != "retired" for key in keys):
@@ -565,8 +531,8 @@ def _domains(spec: Spec, declared: Declared) -> Iterator[tuple[str, Path]]:
 
 def _known(spec: Spec, declared: Declared) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for kind, names in (("account", declared.accounts), ("group", declared.groups), ("list", declared.lists)):
-        found |= {_plain(f"{kind}/{name}"): (f"{kind}s", name) for name in names}
+    for kind in spec.addressees:
+        found |= {_plain(f"{kind.removesuffix('s')}/{name}"): (kind, name) for name in declared.mail[kind]}
     for domain, path in _domains(spec, declared):
         found.setdefault(_plain(f"domain/{domain}"), path)
     for domain, keys in spec.dkim.items():

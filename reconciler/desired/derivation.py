@@ -18,7 +18,7 @@ from reconciler.desired.provider_records import Provided, ProviderAnswer, Publis
 from reconciler.desired.public_ip import Line, filled, follows
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
-from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
+from reconciler.desired.spec.mail import ADDRESSES, AccountEntry, AddresseeEntry, DomainEntry, Key
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.spec.stalwart import NetworkEntry
 from reconciler.dns.records import dkim_record, policy, record
@@ -330,8 +330,7 @@ class _Derivation:
     def domains(self) -> list[str]:
         """Name the mail domains: those of every address and key, those that are declared, and the default one."""
         spec = self.spec
-        owners: tuple[Mapping[str, AccountEntry | GroupEntry | ListEntry], ...]
-        owners = (spec.accounts, spec.groups, spec.lists)
+        owners = spec.addressees.values()
         addresses = [name for entries in owners for name in entries if "@" in name]
         addresses += [alias for entries in owners for entry in entries.values() for alias in entry.aliases or ()]
         names = [_mailbox(address).rpartition("@")[2] for address in addresses]
@@ -560,27 +559,27 @@ def _mailbox(address: str) -> str:
     return f"{local.lower()}@{host(domain)}" if at else address.lower()
 
 
-def _mailboxes(entry: AccountEntry | GroupEntry | ListEntry, name: str) -> tuple[str, ...] | Special:
+def _mailboxes(entry: AddresseeEntry, name: str) -> tuple[str, ...] | Special:
     """Return the addresses of an entry's list, each once; what is absent is unmanaged, null is none."""
     if name not in entry.model_fields_set:
         return UNMANAGED
     return tuple(dict.fromkeys(map(_mailbox, getattr(entry, name) or ())))
 
 
-def _description(entry: AccountEntry | GroupEntry | ListEntry | DomainEntry) -> str | Special | None:
+def _description(entry: AddresseeEntry | DomainEntry) -> str | Special | None:
     return (entry.description or None) if "description" in entry.model_fields_set else UNMANAGED
 
 
 def _address(text: str) -> str:
     """Write the address of something on the mail server as its resource has it."""
     address = Address.parse(text)
-    boxes = (Account.kind, Group.kind, MailingList.kind)
-    if address.kind not in (*boxes, Domain.kind, Signature.kind) or not address.parts:
+    if address.kind not in ADDRESSES or not address.parts:
         return text
     first, *more = address.parts
     more = list(map(str.lower, more)) if address.kind == Signature.kind else more
+    stored = host if address.kind in (Domain.kind, Signature.kind) else _mailbox
     try:
-        return str(replace(address, parts=(_mailbox(first) if address.kind in boxes else host(first), *more)))
+        return str(replace(address, parts=(stored(first), *more)))
     except ValueError:
         return text  # no name that the server could have
 

@@ -16,13 +16,15 @@ from pydantic_core import ErrorDetails
 
 from reconciler.address import Address
 from reconciler.desired import checks, files
-from reconciler.desired.checks import Declared, Finding, contradictions, near
+from reconciler.desired.checks import Declared, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
+from reconciler.desired.spec.mail import Mail
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import (
     MOST_MISTAKES,
     Expansion,
+    Finding,
     Mapping,
     Mistake,
     Node,
@@ -212,8 +214,8 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
 
     Unless ``complete``, what is not there may stand in a file that can't be read: that is no mistake then.
     """
-    mail = {kind: _names(values, kind) for kind in ("accounts", "groups", "lists", "domains")}
-    declared = Declared(**mail, providers=_names(values, "smtp", "providers"))
+    mail = {kind: _names(values, kind) for kind in Mail.model_fields}
+    declared = Declared(mail, _names(values, "smtp", "providers"))
     kept: dict[Steps, list[int]] = {}
     try:
         spec = Spec.model_validate(values)
@@ -341,7 +343,7 @@ def declaration(directory: Directory, address: str) -> str:
 def _paths(spec: Spec, address: str) -> Iterator[Steps]:
     named = Address.parse(address)
     match named.kind, named.parts:
-        case "account" | "group" | "list" as kind, [name]:
+        case kind, [name] if f"{kind}s" in spec.addressees:
             yield f"{kind}s", name
         case "domain", [name]:
             yield from _domain(spec, name)
@@ -365,8 +367,7 @@ def _domain(spec: Spec, name: str) -> Iterator[Steps]:
         yield "domains", name
     if spec.stalwart.default_domain == name:
         yield "stalwart", "default_domain"
-    homes = [("accounts", key) for key in spec.accounts]
-    homes += [("groups", key) for key in spec.groups] + [("lists", key) for key in spec.lists]
+    homes = [(kind, key) for kind, entries in spec.addressees.items() for key in entries]
     yield from [home for home in homes if home[1].endswith(f"@{name}")][:1]
     if name in spec.dkim:
         yield "dkim", name

@@ -70,6 +70,20 @@ class Mistake:
         return Problem(f"{self.place}: {dotted(self.path)}" if self.path else str(self.place), self.summary, self.hint)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong with what is declared. ``{other}`` in the summary stands for the place that ``other`` leads to.
+
+    ``absent`` says that a name was not found, which proves nothing while a file can't be read.
+    """
+
+    path: Path
+    summary: str
+    hint: str = ""
+    other: Path = ()
+    absent: bool = False
+
+
 def dotted(path: Path) -> str:
     """Render a path as ``dns.mana.how[2].ttl``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in path)

@@ -105,16 +105,16 @@ def group_in_use(evidence: Evidence) -> Iterator[Problem]:
 
 
 def account_goes(evidence: Evidence) -> Iterator[Problem]:
-    """Removing an account or a group destroys its mailbox: said loudly, and refused for a login still in use."""
+    """Removing what keeps mail destroys it: said loudly, and refused for a login still in use."""
     for change in evidence.plan.changes:
-        account = change.resource
-        if not (change.deletes and isinstance(account, Account | Group)):
+        if not (change.deletes and change.resource.keeps_mail):
             continue
-        service = next(evidence.consumers(account), None) if isinstance(account, Account) else None
+        account = change.resource if isinstance(change.resource, Account) else None
+        service = next(evidence.consumers(account), None) if account else None
         if service is not None:
             hint = "switch the consumer to another provider or account first"
             yield refuse(change.address, f"{service} logs in with it", hint, "stalwart")
-        elif isinstance(account, Account) and _is_ours(change, account, evidence):
+        elif account and _is_ours(change, account, evidence):
             yield refuse(
                 change.address, "reconciler itself logs in with it", "change targets.stalwart first", "stalwart"
             )

@@ -11,11 +11,10 @@ from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
     Account,
+    Addressee,
     Domain,
-    Group,
     Live,
     Login,
-    MailingList,
     Observation,
     Record,
     Resource,
@@ -100,7 +99,7 @@ class Evidence:
         gone |= self.desired.removed
         for _, wanted, live in self.plan.compared:
             box = live.resource if live is not None and wanted is None else None
-            if isinstance(box, Account | Group | MailingList) and box.address not in gone:
+            if isinstance(box, Addressee) and box.address not in gone:
                 yield box
 
     def records(self) -> list[Record]:

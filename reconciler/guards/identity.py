@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
-from reconciler.resources import Account, Domain, Group, MailingList
+from reconciler.resources import Account, Addressee, Domain
 from reconciler.target import Change
 
 _ALIKE = 0.85  # of two addresses, by difflib: one letter of seven
@@ -31,7 +31,7 @@ def address_moves(evidence: Evidence) -> Iterator[Problem]:
 def heirs(evidence: Evidence) -> Iterator[Change]:
     """Yield the accounts, groups and lists that would be made."""
     for change in evidence.plan.changes:
-        if change.before is None and isinstance(change.after, Account | Group | MailingList):
+        if change.before is None and isinstance(change.after, Addressee):
             yield change
 
 

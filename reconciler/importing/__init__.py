@@ -12,7 +12,7 @@ from reconciler.importing.directory import document
 from reconciler.importing.dns import keys, records
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, TOKEN, Found, Request, read
-from reconciler.importing.mail import accounts, domains, groups, lists
+from reconciler.importing.mail import HEADS, accounts, domains, shared
 from reconciler.importing.smtp import smtp, submissions
 from reconciler.importing.targets import reconciler, stalwart
 from reconciler.problem import Problem
@@ -79,9 +79,7 @@ def write(
 
 _HEADS = {
     "reconciler.yaml": ("Where the systems are, and how far the reconciler may go with them.",),
-    "accounts.yaml": ("Keyed by e-mail address; a superuser may have none.",),
-    "groups.yaml": ("Shared mailboxes and mailing lists, by e-mail address; who is in a group stands at the account.",),
-    "domains.yaml": ("What mail domains are, besides that they exist: that follows from the addresses in them.",),
+    **HEADS,
     "dkim.yaml": (
         "The public key is what DNS publishes, so a plan of DNS needs no secret.",
         "The private key is what Stalwart signs with; `reconciler dkim generate` writes both.",
@@ -96,8 +94,7 @@ def _contents(found: Found, draft: Draft) -> dict[str, tuple[dict[str, Any], str
     """Decide on every file: its content, and in a few words what that is. Those without content are left out."""
     senders = submissions(found, draft)
     people = accounts(found, senders, draft)
-    shared = {"groups": groups(found, draft), "lists": lists(found, draft)}
-    shared = {name: entries for name, entries in shared.items() if entries}
+    others = shared(found, draft)
     signing = keys(found, draft)
     homes = domains(found, signing.content, draft)
     zones = records(found, signing.derived, draft)
@@ -108,7 +105,7 @@ def _contents(found: Found, draft: Draft) -> dict[str, tuple[dict[str, Any], str
     contents = {
         "reconciler.yaml": (reconciler(found), f"where the systems are; the stack is called {found.stack}"),
         "accounts.yaml": ({"accounts": people} if people else {}, _count(len(people), "account")),
-        "groups.yaml": (shared, ", ".join(_count(len(entries), name[:-1]) for name, entries in shared.items())),
+        "groups.yaml": (others, ", ".join(_count(len(entries), name[:-1]) for name, entries in others.items())),
         "domains.yaml": ({"domains": homes} if homes else {}, _count(len(homes), "domain")),
         "dkim.yaml": ({"dkim": signing.content} if signing.content else {}, _count(signing.count, "key")),
         "dns.yaml": ({"dns": zones} if number else {}, f"{_count(number, 'record')} of {', '.join(zones)}"),

@@ -15,6 +15,13 @@ from reconciler.importing.smtp import Submission
 from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting
 from reconciler.secrecy import is_secret_form
 
+HEADS = {
+    "accounts.yaml": ("Keyed by e-mail address; a superuser may have none.",),
+    "groups.yaml": ("Shared mailboxes and mailing lists, by e-mail address; who is in a group stands at the account.",),
+    "domains.yaml": ("What mail domains are, besides that they exist: that follows from the addresses in them.",),
+}
+"""What stands at the head of each file that is written here."""
+
 _NAMED = 5  # accounts that a note names
 NO_PASSWORD = (
     "The server shows no hashes: for a restore, name where this password is, as",
@@ -155,6 +162,15 @@ def lists(found: Found, draft: Draft) -> dict[str, Any]:
             draft.note(item.address, summary, "write the members of that list in its place")
         content |= _fitting(item, names, dict[Email, ListEntry], draft)
     return content
+
+
+def shared(found: Found, draft: Draft) -> dict[str, Any]:
+    """Return all that has an address and no login, by the maps of the YAML; one without entries is left out.
+
+    A further kind has a function beside these, and an entry here.
+    """
+    made = {"groups": groups(found, draft), "lists": lists(found, draft)}
+    return {name: entries for name, entries in made.items() if entries}
 
 
 def domains(found: Found, keys: Mapping[str, Any], draft: Draft) -> dict[str, Any]:

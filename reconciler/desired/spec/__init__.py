@@ -8,38 +8,29 @@ Annotations are evaluated as they stand: pydantic needs them all, and evaluating
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from reconciler.address import Address
 from reconciler.desired import objects
 from reconciler.desired.spec.dns import ZoneRecords
-from reconciler.desired.spec.mail import AccountEntry, DomainEntry, GroupEntry, Key, ListEntry
+from reconciler.desired.spec.mail import ADDRESSES, Mail
 from reconciler.desired.spec.scalars import (
-    AccountName,
-    DomainName,
-    Email,
-    List,
     Model,
-    OpenMap,
     Text,
     empty_list,
     empty_map,
-    matching,
     wrong,
 )
 from reconciler.desired.spec.smtp import Smtp
 from reconciler.desired.spec.stalwart import Stalwart
-from reconciler.desired.spec.targets import DaemonEntry, PolicyEntry, Targets
+from reconciler.desired.spec.targets import Frame, Targets
+from reconciler.desired.yaml import Path
 from reconciler.resources import SecretRef
 
 _ADDRESSES = {
-    "account": (r"account/.+", "account/NAME"),
-    "group": (r"group/.+", "group/ADDRESS"),
-    "list": (r"list/.+", "list/ADDRESS"),
-    "domain": (r"domain/[^/]+", "domain/NAME"),
-    "dkim": (r"dkim/[^/]+/[^/]+", "dkim/DOMAIN/SELECTOR"),
+    **ADDRESSES,
     "dns": (r"dns/[^/]+/[A-Z0-9]+/.+", "dns/ZONE/TYPE/NAME"),
     "stalwart": (r"stalwart/.+", "stalwart/WORD"),
     "smtp": (r"smtp/[^/]+/[^/]+", "smtp/SERVICE/VARIABLE"),
@@ -61,8 +52,7 @@ def _address(*kinds: str, removable: bool = False) -> Callable[[str], str]:
     return check
 
 
-_REMOVABLE = ("account", "group", "list", "domain", "dkim", "stalwart")
-Removable = Annotated[Text, AfterValidator(_address(*_REMOVABLE, removable=True))]
+Removable = Annotated[Text, AfterValidator(_address(*ADDRESSES, "stalwart", removable=True))]
 Movable = Annotated[Text, AfterValidator(_address("account"))]
 Adoptable = Annotated[Text, AfterValidator(_address(*_ADDRESSES))]
 
@@ -74,27 +64,9 @@ class Move(Model):
     target: Movable = Field(alias="to")
 
 
-def _version(value: Any) -> int:
-    if value != "1":
-        raise wrong("must be 1", "this version of the reconciler knows no other format")
-    return 1
-
-
-class Spec(Model):
+class Spec(Mail, Frame):
     """A whole directory."""
 
-    version: Annotated[Literal[1], PlainValidator(_version), WithJsonSchema({"const": 1})] = 1
-    stack: Annotated[
-        Text, matching(r"[a-z0-9-]{1,24}", "is no stack's name", "1 to 24 of a-z, 0-9 and -: it marks what is ours")
-    ]
-    targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
-    policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
-    daemon: Annotated[DaemonEntry, BeforeValidator(empty_map)] = DaemonEntry.model_construct()
-    accounts: Annotated[dict[AccountName, AccountEntry], OpenMap] = {}
-    groups: Annotated[dict[Email, GroupEntry], OpenMap] = {}
-    lists: Annotated[dict[Email, ListEntry], OpenMap] = {}
-    domains: Annotated[dict[DomainName, DomainEntry], OpenMap] = {}
-    dkim: Annotated[dict[DomainName, Annotated[tuple[Key, ...], List]], OpenMap] = {}
     dns: ZoneRecords = {}
     stalwart: Annotated[Stalwart, BeforeValidator(empty_map)] = Stalwart.model_construct()
     smtp: Annotated[Smtp, BeforeValidator(empty_map)] = Smtp.model_construct()
@@ -103,18 +75,12 @@ class Spec(Model):
     adopt: Annotated[tuple[Adoptable, ...], BeforeValidator(empty_list)] = ()
 
 
-def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+def references(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
     """Yield every reference to a secret with the path of where it stands."""
     yield from _target_references(spec.targets)
     for index, notice in enumerate(spec.daemon.notices):
         yield ("daemon", "notices", index), notice
-    for name, account in spec.accounts.items():
-        if account.password is not None:
-            yield ("accounts", name, "password"), account.password
-    for domain, domain_keys in spec.dkim.items():
-        for index, key in enumerate(domain_keys):
-            if key.private_key is not None:
-                yield ("dkim", domain, index, "private_key"), key.private_key
+    yield from spec.secrets
     for name, setting in spec.stalwart.settings.items():
         if isinstance(setting, SecretRef):
             yield ("stalwart", "settings", name), setting
@@ -122,14 +88,14 @@ def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     yield from _smtp_references(spec.smtp)
 
 
-def _object_references(declared: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+def _object_references(declared: dict[str, Any]) -> Iterator[tuple[Path, SecretRef]]:
     for name, entries in declared.items():
         for entry, fields in entries.items():
             for path, ref in objects.secrets(objects.Parts(fields)):
                 yield ("stalwart", "objects", name, entry, *path), ref
 
 
-def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+def _target_references(targets: Targets) -> Iterator[tuple[Path, SecretRef]]:
     if (server := targets.stalwart) is not None:
         for index, password in enumerate(server.password):
             yield ("targets", "stalwart", "password", index), password
@@ -139,7 +105,7 @@ def _target_references(targets: Targets) -> Iterator[tuple[tuple[str | int, ...]
         yield ("targets", "cloudflare", index, "token"), cloudflare.token
 
 
-def _smtp_references(smtp: Smtp) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
+def _smtp_references(smtp: Smtp) -> Iterator[tuple[Path, SecretRef]]:
     for name, provider in smtp.providers.items():
         for field in ("username", "password", "api_key"):
             if isinstance(ref := getattr(provider, field), SecretRef):

@@ -1,4 +1,4 @@
-"""``targets``, ``policy``, ``daemon``: where the systems are, how far the reconciler may go, and how often."""
+"""``stack``, ``targets``, ``policy``, ``daemon``: where the systems are, how far one may go, and how often."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +23,7 @@ from reconciler.desired.spec.scalars import (
     Text,
     ZoneName,
     as_text,
+    empty_map,
     matching,
     one_or_many,
     wrong,
@@ -153,3 +154,21 @@ class DaemonEntry(Model):
     check_passwords: Duration | None = None
     notices: Annotated[tuple[SecretName, ...], List] = ()
     plans: Flag = False
+
+
+def _version(value: Any) -> int:
+    if value != "1":
+        raise wrong("must be 1", "this version of the reconciler knows no other format")
+    return 1
+
+
+class Frame(Model):
+    """What holds for a whole directory."""
+
+    version: Annotated[Literal[1], PlainValidator(_version), WithJsonSchema({"const": 1})] = 1
+    stack: Annotated[
+        Text, matching(r"[a-z0-9-]{1,24}", "is no stack's name", "1 to 24 of a-z, 0-9 and -: it marks what is ours")
+    ]
+    targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
+    policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
+    daemon: Annotated[DaemonEntry, BeforeValidator(empty_map)] = DaemonEntry.model_construct()

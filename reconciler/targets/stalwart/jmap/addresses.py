@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.resources import Account, Group, MailingList, Resource
+from reconciler.resources import Account, Addressee, Resource
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.batch import RELEASE, Write
 from reconciler.targets.stalwart.jmap.kind import Ids, Raw, Reading
@@ -20,7 +20,7 @@ UNIQUE = "addresses are unique over accounts, groups and mailing lists: plan aga
 
 def aliases_of(resource: Resource | None) -> tuple[str, ...]:
     """Return the aliases of an account, a group or a list as far as they are managed."""
-    aliases = getattr(resource, "aliases", ()) if isinstance(resource, Account | Group | MailingList) else ()
+    aliases = getattr(resource, "aliases", ()) if isinstance(resource, Addressee) else ()
     return aliases if isinstance(aliases, tuple) else ()
 
 
@@ -28,7 +28,7 @@ def primary_of(resource: Resource | None, domain: str = "") -> str:
     """Return the primary address of one of them; a bare name is an address in the default domain."""
     if isinstance(resource, Account) and isinstance(resource.email, str):
         return resource.email
-    if not isinstance(resource, Account | Group | MailingList):
+    if not isinstance(resource, Addressee):
         return ""
     return resource.name if "@" in resource.name or not domain else f"{resource.name}@{domain}"
 
@@ -103,7 +103,7 @@ class Transfers:
     def _after(self, change: Change) -> set[str]:
         """Return the addresses that one has after a change; aliases that are not managed stay."""
         after = change.after
-        if not isinstance(after, Account | Group | MailingList):
+        if not isinstance(after, Addressee):
             return set()
         managed = isinstance(after.aliases, tuple) or change.before is None
         aliases = aliases_of(after if managed or change.before is None else change.before.resource)
@@ -113,7 +113,7 @@ class Transfers:
 def _before(change: Change) -> set[str]:
     """Return the addresses that one has before a change."""
     before = change.before.resource if change.before else None
-    return {primary_of(before), *aliases_of(before)} if isinstance(before, Account | Group | MailingList) else set()
+    return {primary_of(before), *aliases_of(before)} if isinstance(before, Addressee) else set()
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -133,7 +133,7 @@ def _alias_patches(change: Change, stored: Raw, ids: Ids) -> tuple[dict[str, Any
     The server numbers aliases anew with each write, so those of the first must all be made at once.
     """
     after = change.after
-    if not isinstance(after, Account | Group | MailingList) or not isinstance(after.aliases, tuple):
+    if not isinstance(after, Addressee) or not isinstance(after.aliases, tuple):
         return {}, {}
     aliases: Mapping[str, Raw] = stored.get("aliases") or {}
     places = {ids.address(item): key for key, item in aliases.items()}

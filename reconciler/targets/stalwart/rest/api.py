@@ -11,9 +11,8 @@ from reconciler.http import Answer, short
 from reconciler.problem import TargetUnreadable
 from reconciler.targets.stalwart.connection import AnswerLost, Connection, NotFound
 
-# Named, because a listing of all types needs the right to list each of them, and an unknown one returns everything.
-TYPES = "individual,domain,group,list"
-_OTHERS = ",role,tenant,resource,location,apiKey,oauthClient,other"
+# Types are named, because a listing of all needs the right to list each of them, and an unknown one returns everything.
+_OTHERS = "role,tenant,resource,location,apiKey,oauthClient,other"
 _LARGEST = 900_000  # bytes of a request: a body over 1 MiB is dropped and read as empty
 
 _STRANGE = "check the url: a proxy, or another version than 0.11 to 0.15?"
@@ -34,15 +33,16 @@ class Rejected(Exception):
 class RestApi:
     """The calls we need. All raise `TargetUnreadable` (nobody to talk to) or `Rejected` (declined)."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection, types: Sequence[str]) -> None:
+        """Take note of the ``types`` of principals that are kept here."""
+        self.connection, self._types = connection, ",".join(types)
 
     def principals(self, *, others: bool = False) -> list[dict[str, Any]]:
-        """List accounts, domains, groups and lists whole, or not at all: a listing cut short raises.
+        """List what is kept of the directory whole, or not at all: a listing cut short raises.
 
         ``others`` adds what is never kept here: roles, API keys and so on, which needs the right to list each.
         """
-        found = self._read("/api/principal", {"types": TYPES + (_OTHERS if others else ""), "limit": "0"})
+        found = self._read("/api/principal", {"types": self._types + (f",{_OTHERS}" if others else ""), "limit": "0"})
         items = found.get("items") if isinstance(found, dict) else None
         if not isinstance(items, list) or not all(map(_is_principal, items)):
             raise TargetUnreadable(self.connection.problem("answers accounts that can't be understood", _STRANGE))

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.desired.raw_keys import raw_key
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Account, Domain, Group, Live, MailingList, Resource, Setting, Special
+from reconciler.resources import UNMANAGED, Account, Domain, Live, Resource, Setting, Shared, Special
 from reconciler.target import Change
 from reconciler.targets.stalwart.rest.kind import Import, Item, Reading
 from reconciler.targets.stalwart.rest.principals import (
@@ -144,14 +144,9 @@ def _leaves(holder: Item, address: str, reading: Reading) -> bool:
 
 def _is(item: Item, resource: Resource) -> bool:
     """Whether a principal is what is wanted."""
-    match resource:
-        case Account():
-            return bool(resource.login == item["name"])
-        case Group():
-            return item["name"] in matched([item], [resource])
-        case MailingList():
-            return item["name"] in matched([item], [resource])
-    return False
+    if isinstance(resource, Shared):
+        return item["name"] in matched([item], [resource])
+    return isinstance(resource, Account) and resource.login == item["name"]
 
 
 def _sub_addressing(reading: Reading) -> bool | Special:

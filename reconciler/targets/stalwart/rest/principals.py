@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from reconciler.resources import UNMANAGED, Account, Group, Live, MailingList, Resource
+from reconciler.resources import UNMANAGED, Account, Group, Live, Resource, Shared
 from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
@@ -16,7 +16,7 @@ from reconciler.targets.stalwart.survey import is_sayable
 
 _LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
-A = TypeVar("A", Group, MailingList)
+A = TypeVar("A", bound=Shared)
 
 Operation = dict[str, Any]
 """One step of a change, as the server takes it."""
@@ -43,7 +43,7 @@ class Means:
     def _items(self) -> Sequence[Item]:
         return self._listing()
 
-    def name(self, resource: Group | MailingList) -> str:
+    def name(self, resource: Shared) -> str:
         """Choose the server's name for something new: its local part, as logins are, where nobody else has it."""
         local = local_part(resource.name)
         taken = {str(item["name"]) for item in self._items} | self._logins | self._given
@@ -159,7 +159,7 @@ def emails(resource: Resource | None) -> list[str]:
     """List the addresses that a resource alone may have, the primary one first and each once."""
     if isinstance(resource, Account):
         first = resource.email
-    elif isinstance(resource, Group | MailingList):
+    elif isinstance(resource, Shared):
         first = resource.name if resource.primary else None
     else:
         return []
@@ -316,7 +316,7 @@ class Addressed(Principal[A]):
         held = {item["name"]: own_emails(item) for item in taken.items}
         for item in live:
             resource = item.resource
-            if not isinstance(resource, Group | MailingList) or "@" not in resource.name:
+            if not isinstance(resource, Shared) or "@" not in resource.name:
                 yield item
             elif resource.name.rpartition("@")[2] not in taken.domains:
                 taken.out.note(resource.address, "lies in a domain that the server does not have", _FOREIGN)

@@ -34,7 +34,7 @@ KINDS: tuple[Kind[Any], ...] = (
 
 _PRINCIPALS = {kind.resource: kind for kind in KINDS if isinstance(kind, Principal)}
 _KEYS = {kind.resource: kind for kind in KINDS if isinstance(kind, KeyKind)}
-
+_TYPES = [kind.types[0] for kind in _PRINCIPALS.values()]
 
 _KNOWN_FIELDS = frozenset(
     (
@@ -70,7 +70,7 @@ class StalwartRest:
         problems: list[Problem] = []
         with ThreadPoolExecutor(max_workers=1) as pool:
             looking = pool.submit(look, self._docker, file=True)
-            api = RestApi(connection)
+            api = RestApi(connection, _TYPES)
             items, stored = api.principals(), api.keys(*_query(wanted))
             report, progress = problems.append, self._progress
             roles = api.roles() if asks_for_roles(wanted) else None
@@ -103,7 +103,7 @@ class StalwartRest:
         principals = [change for change in changes if type(change.resource) in _PRINCIPALS]
         keys = [(kind, change) for change in changes if (kind := _KEYS.get(type(change.resource)))]
         with self._connect(reveal) as connection:
-            run = Run(RestApi(connection), reveal, self._docker, self._progress, principals)
+            run = Run(RestApi(connection, _TYPES), reveal, self._docker, self._progress, principals)
             for change, early in in_turn([item for item in principals if not item.deletes], _principal_of):
                 if stopped():
                     return
@@ -123,7 +123,7 @@ class StalwartRest:
     def survey(self, reveal: Reveal) -> Survey:
         """Read everything in two requests. Raises `TargetUnreadable`, and `Refused` where nothing is there."""
         with self._connect(reveal) as connection:
-            api = RestApi(connection)
+            api = RestApi(connection, _TYPES)
             try:
                 items, stored = api.principals(others=True), api.settings()
             except Rejected as error:
