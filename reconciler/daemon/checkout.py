@@ -178,8 +178,16 @@ class Checkout:
         if self._invalid[0] == commit:
             raise _Held(*self._invalid[1])
         self._check_descent(commit)
-        signer = self._signer(commit) if self._following.signers else ""
-        return self._take(commit, signer, self._written(commit))
+        try:
+            signer = self._signer(commit) if self._following.signers else ""
+            return self._take(commit, signer, self._written(commit))
+        except CannotRun as error:
+            if not error.endless:
+                raise
+            summary = f"commit {commit[:SHOWN]} says more than is read of one, {source.standing(self._revision)}"
+            hint = "look who made it: its names or its message have tens of MiB"
+            self._invalid = (commit, (Problem(str(self._remote), summary, hint),))
+            raise _Held(*self._invalid[1]) from None
 
     def _fetch(self, newest: str) -> str:
         try:
