@@ -462,14 +462,16 @@ def test_what_no_disk_can_hold_is_left_out_and_holds_nothing_up(
 
 def test_a_path_of_a_thousand_folders_is_left_out(origin: Origin) -> None:
     origin.state()
-    deep = run(origin.tree, "rev-parse", "HEAD:desired-state")
-    for _ in range(1000):
-        (origin.place / "raw").write_bytes(b"40000 folder\0" + bytes.fromhex(deep))
+    (origin.place / "raw").write_bytes(b"")
+    deep = run(origin.tree, "hash-object", "-w", str(origin.place / "raw"))
+    for number in range(1000):
+        mode = b"40000" if number else b"100644"
+        (origin.place / "raw").write_bytes(mode + b" folder\0" + bytes.fromhex(deep))
         deep = run(origin.tree, "hash-object", "-t", "tree", "-w", "--literally", str(origin.place / "raw"))
     state = run(origin.tree, "rev-parse", "HEAD:desired-state")
     commit = raw_commit(origin, ("40000", deep, "deep"), ("40000", state, "desired-state"))
     sourced = origin.checkout().poll()
-    assert (taken(sourced), sourced.problems) == (commit, ())
+    assert (taken(sourced), told(sourced)) == (commit, "")
 
 
 def test_a_name_that_this_disk_can_not_hold_is_the_commits_fault(
