@@ -94,7 +94,7 @@ class Settings:
 
         if who := files.strangers(self.data):
             summary = f"{who}, and what lies there is believed"
-            hint = "let it be reconciler's user's alone (chown, chmod go-w), or name another directory with --data"
+            hint = "run it as the user whose it is, who alone may write there (chmod go-w), or name another with --data"
             raise Refused(Problem(str(self.data), summary, hint))
 
         if (file := git.tracked(self.data, self.environ)) is not None:
