@@ -6,6 +6,8 @@ import contextlib
 import copy
 from typing import Any
 
+import pytest
+
 from reconciler.desired.load import load
 from reconciler.desired.spec import Spec
 from reconciler.simulator.stalwart.jmap.registry import encode_id
@@ -115,3 +117,20 @@ def test_whatever_principals_are_called_an_import_reads_what_it_wrote(applied: S
     wanted = {"removed", "true", "null", "1e3", "2026-01-01"}
     assert {f"{name}@mana.how" for name in wanted} <= spec.accounts.keys()
     assert spec.accounts["true@mana.how"].description == "true"
+
+
+@pytest.mark.parametrize("number", [0, 900])
+def test_l8_of_two_accounts_of_one_address_none_is_touched(newer_applied: Stack, number: int) -> None:
+    """A server that tells capitals apart, or lies: which one is listed last must not decide."""
+    stack = newer_applied
+    objects = jmapstage.server(stack.stage).store.objects
+    domain, user = _like(stack, "Domain", name="mana.how"), _like(stack, "Account", name="noreply")
+    free = next(key for key in map(encode_id, range(number, number + 99)) if key not in objects["Domain"])
+    objects["Domain"][free] = {**domain, "name": "MANA.HOW"}
+    twin = next(key for key in map(encode_id, range(number, number + 99)) if key not in objects["Account"])
+    objects["Account"][twin] = {**user, "domainId": free, "description": "somebody else"}
+    stack.watch = Watch(stack)
+    done = stack.run("apply", "--yes", "--target", "stalwart", "--output", "json")
+    assert "the server has 2 accounts of that address" in done.text, done.text
+    assert objects["Account"][twin]["description"] == "somebody else"
+    assert stack.writes() == []
