@@ -222,6 +222,23 @@ def check_own(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
+def strangers(folder: Path) -> str:
+    """Say who else may write in a folder that is there; empty where nobody may but its group, whom its owner chose.
+
+    Its owner may, who is to be us, root, or who became root to start us (sudo). What we can't read can't mislead us.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return ""
+    us = os.geteuid()
+    sudo = os.environ.get("SUDO_UID", "") if us == 0 else ""
+    known = {0, us, int(sudo) if sudo.isdecimal() else us}
+    if status.st_uid not in known and os.access(folder, os.R_OK | os.X_OK):
+        return f"belongs to user {status.st_uid}"
+    return "may be written by every user of this machine" if status.st_mode & stat.S_IWOTH else ""
+
+
 def write_all(descriptor: int, content: bytes) -> None:
     """Write bytes at a descriptor's place and see them on disk. Raises OSError."""
     view = memoryview(content)

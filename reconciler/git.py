@@ -97,6 +97,20 @@ def tracked(folder: Path, environ: Mapping[str, str]) -> str | None:
     return os.fsdecode(ended.said.split(b"\0")[0]) or None if ended.status == 0 else None
 
 
+def origins(path: Path, environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the addresses of other repositories that a path's checkout names; empty where git does not say."""
+    top = checkout(path.parent)
+    if top is None:
+        return frozenset()
+    try:
+        said = _ask(
+            top, environ, "config", "--local", "--no-includes", "-z", "--get-regexp", r"^remote\..*\.url$"
+        ).end()
+    except CannotRun:
+        return frozenset()
+    return frozenset(item.partition("\n")[2] for item in said.output.split("\0")[:-1])
+
+
 def _as_it_lies(top: Path, path: Path) -> Path:
     """Spell a path below a work tree as its folders list it, which is how git names it: not all look at case.
 

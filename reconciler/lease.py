@@ -117,7 +117,7 @@ _WORDS = ("host", "since", "command", "boot")
 
 
 def _whole(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value < 1 << 53 else 0  # what JSON has elsewhere, too
 
 
 def _time(found: Mapping[str, Any], name: str) -> float | None:

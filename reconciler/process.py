@@ -131,11 +131,11 @@ SSH = Kind("ssh", ("HOME", "USER", "SSH_AUTH_SOCK"))
 
 
 class CannotRun(Exception):
-    """Why a program gave no answer; ``missing`` where it is not there at all."""
+    """Why a program gave no answer; ``missing`` where it is not there at all, ``endless`` where it says too much."""
 
-    def __init__(self, why: str, *, missing: bool = False) -> None:
+    def __init__(self, why: str, *, missing: bool = False, endless: bool = False) -> None:
         super().__init__(why)
-        self.why, self.missing = why, missing
+        self.why, self.missing, self.endless = why, missing, endless
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class Child:
                 else:
                     open_ends.unregister(stream)
                 if sum(map(len, found.values())) > MOST:
-                    raise CannotRun(f"says more than {MOST >> 20} MiB")
+                    raise CannotRun(f"says more than {MOST >> 20} MiB", endless=True)
 
     def _ready(self, open_ends: selectors.BaseSelector) -> Iterator[tuple[IO[bytes], str]]:
         """Yield what can be read or written until all ends are closed, or it has ended and others hold them open."""

@@ -97,7 +97,8 @@ _WORD = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+"
 _SECRET_WORDS = frozenset(
     (
         *("apikey", "authorization", "bearer", "cred", "credential", "credentials", "creds", "jwt", "otp"),
-        *("passphrase", "passwd", "password", "passwords", "private", "psk", "pwd", "secret", "secrets", "token"),
+        *("kennwort", "passphrase", "passwd", "password", "passwords", "passwort", "private", "psk", "psw", "pswd"),
+        *("pwd", "secret", "secrets", "token"),
         *("tokens", "totp"),
     )
 )

@@ -87,9 +87,15 @@ class Settings:
     def own_data(self) -> Path:
         """Return the data directory, in which everything is believed.
 
-        Raises `Refused` where git has a file of it: whoever opens a pull request made that.
+        Raises `Refused` where git has a file of it, which whoever opens a pull request made, and where other users may
+        write there.
         """
-        from reconciler import git
+        from reconciler import files, git
+
+        if who := files.strangers(self.data):
+            summary = f"{who}, and what lies there is believed"
+            hint = "run it as the user whose it is, who alone may write there (chmod go-w), or name another with --data"
+            raise Refused(Problem(str(self.data), summary, hint))
 
         if (file := git.tracked(self.data, self.environ)) is not None:
             summary = f"holds {file}, which git tracks: a commit may have put there what is no knowledge of ours"

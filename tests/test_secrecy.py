@@ -131,7 +131,18 @@ def test_a_withheld_value_differs_as_the_value_itself() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("SMTP_PWD", "X_AUTH", "APP_LICENSE", "API_TOKEN", "MAIL_PASS", "dbPassword", "apiKey", "signature-key"),
+        *(
+            "SMTP_PWD",
+            "SMTP_PSW",
+            "MAIL_PASSWORT",
+            "X_AUTH",
+            "APP_LICENSE",
+            "API_TOKEN",
+            "MAIL_PASS",
+            "dbPassword",
+            "apiKey",
+            "signature-key",
+        ),
         *("webhook.notify.headers.0", "LICENSE_KEY", "JWT_SECRET", "SMTP_PASSWORD_2", "X-Auth", "SECRETKEY", "COOKIE"),
     ],
 )

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.daemon import source, taken, tree
 from reconciler.daemon.remote import Remote
 from reconciler.daemon.source import FOLDER, SHOWN
@@ -67,7 +67,7 @@ class Checkout:
         self._memory = self._folder / f"taken-{self._path}.json"
         self._store = Store(self._folder / "store", self._remote, environ)
         self._trees = self._folder / "trees"
-        _check_apart(following, self._folder)
+        _check_apart(following, self._folder, environ)
         self._taken: Taken | None = None
         self._revision: Revision | None = None
         self._known = False  # whether what is remembered was looked at
@@ -178,8 +178,16 @@ class Checkout:
         if self._invalid[0] == commit:
             raise _Held(*self._invalid[1])
         self._check_descent(commit)
-        signer = self._signer(commit) if self._following.signers else ""
-        return self._take(commit, signer, self._written(commit))
+        try:
+            signer = self._signer(commit) if self._following.signers else ""
+            return self._take(commit, signer, self._written(commit))
+        except CannotRun as error:
+            if not error.endless:
+                raise
+            summary = f"commit {commit[:SHOWN]} says more than is read of one, {source.standing(self._revision)}"
+            hint = "look who made it: its names or its message have tens of MiB"
+            self._invalid = (commit, (Problem(str(self._remote), summary, hint),))
+            raise _Held(*self._invalid[1]) from None
 
     def _fetch(self, newest: str) -> str:
         try:
@@ -299,12 +307,14 @@ def _checked(following: Following) -> Following:
     return replace(following, signers=signers)
 
 
-def _check_apart(following: Following, folder: Path) -> None:
-    """Refuse signers that whoever writes to the repository would choose."""
-    there = Path(following.remote.address)
-    local = (there.parent if there.name == ".git" else there,) if following.remote.protocol == "file" else ()
+def _check_apart(following: Following, folder: Path, environ: Mapping[str, str]) -> None:
+    """Refuse signers that whoever writes to the repository would choose: also in another clone of it."""
+    remote = following.remote
+    there = Path(remote.address)
+    local = (there.parent if there.name == ".git" else there,) if remote.protocol == "file" else ()
     places = [place.resolve() for place in (folder.parent, *local)]
-    for path in (following.signers.ssh, following.signers.gpg):
-        if path is not None and any(path.resolve().is_relative_to(place) for place in places):
+    for path in filter(None, (following.signers.ssh, following.signers.gpg)):
+        within = any(path.resolve().is_relative_to(place) for place in places)
+        if within or (any(map(remote.is_of, git.origins(path, environ))) and git.tracked(path, environ)):
             summary = "lies in the repository that it is to judge"
             raise ReconcilerError(Problem(str(path), summary, "keep it outside, where only you write"))

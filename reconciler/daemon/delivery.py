@@ -8,14 +8,16 @@ unless the URL is the environment's own. What Apprise logs is dropped: it may ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
+import socket
 import ssl
 import sys
 import sysconfig
-from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Collection, Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ SCHEMES = frozenset(
 library or a key's file of their own. ``https`` stands for the addresses that Slack, Discord and others give out."""
 
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
+_NAT64 = IPv6Network("64:ff9b::/96")
 _ERROR = re.compile(r"error=(\d{3})\b")
 
 
@@ -47,9 +50,10 @@ class _Codes(logging.Handler):
 class Fence:
     """Refuses what a URL must not make a service do, by the audit events of Python (PEP 578); ``met`` says what was."""
 
-    def __init__(self, *, internal: bool) -> None:
+    def __init__(self, *, internal: bool, proxies: Collection[tuple[str, int]] = ()) -> None:
+        """``proxies`` are addresses and ports of the environment's own, which decide themselves whom they reach."""
         self.met = ""
-        self._internal = internal
+        self._internal, self._proxies = internal, frozenset(proxies)
         libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
         more = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
         ours = str(Path(__file__).parents[1])
@@ -79,7 +83,7 @@ class Fence:
             return True
         if not isinstance(place, tuple):  # a socket in the file system
             return False
-        return self._internal or _is_public(str(place[0]))
+        return self._internal or place[:2] in self._proxies or _is_public(str(place[0]))
 
 
 def _is_public(address: str) -> bool:
@@ -88,9 +92,29 @@ def _is_public(address: str) -> bool:
         found = ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
-    return found.is_global and not found.is_multicast
+    if isinstance(found, IPv6Address):
+        found = _within(found) or found
+    return found.is_global and not found.is_multicast and not found.is_reserved
+
+
+def _within(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that a gateway, or this machine, takes an IPv6 one for (RFC 4291, 3056, 4380, 6052)."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
+def _proxies() -> Iterator[tuple[str, int]]:
+    """Yield addresses and ports of the proxies that the environment names; a host that is reached without is none."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    for name, text in getproxies().items():
+        with contextlib.suppress(ValueError, OSError):
+            parts = urlsplit(text if "://" in text else f"http://{text}")
+            port = parts.port or {"https": 443, "socks5": 1080, "socks5h": 1080}.get(parts.scheme, 80)
+            if name != "no" and parts.hostname:
+                yield from ((str(found[4][0]), port) for found in socket.getaddrinfo(parts.hostname, port))
 
 
 def scheme(url: str) -> str:
@@ -103,12 +127,9 @@ def deliver(order: dict[str, Any], hook: Callable[[Any], None] = sys.addaudithoo
     codes = _Codes()
     logging.getLogger("apprise").addHandler(codes)
     logging.getLogger("apprise").propagate = False
-    from urllib.request import getproxies
-
     import apprise
 
-    # Where a proxy is named, it decides whom it reaches.
-    fence = Fence(internal=bool(order["internal"] or getproxies()))
+    fence = Fence(internal=bool(order["internal"]), proxies=frozenset(_proxies()))
     hook(fence)
     asset = apprise.AppriseAsset(
         app_id="reconciler",

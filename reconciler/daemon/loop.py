@@ -27,6 +27,7 @@ from reconciler.daemon.watch import Watch
 from reconciler.desired.load import Directory
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.reconcile import standing
+from reconciler.secrets import Secrets
 from reconciler.settings import Settings
 from reconciler.stack import Choice, Stack
 from reconciler.suspension import current
@@ -63,6 +64,7 @@ class Loop:
     renewed: Callable[[Stack], None] = lambda _: None
     _directory: Directory | None = None
     _kept: tuple[Stack, float] | None = None
+    _secrets: Secrets | None = None
     _paces: Paces = field(default_factory=lambda: Paces(INTERVAL))
     _contests: Contests = field(default_factory=Contests)
     _watch: Watch = field(default_factory=Watch)
@@ -198,7 +200,9 @@ class Loop:
             revision=revision.commit or None,
             failover=failover,
         )
-        self._kept = (stack, now)
+        if self._secrets is not None:  # the page shows what the last cycle heard, also while this one begins
+            stack.secrets.remember(self._secrets)
+        self._kept, self._secrets = (stack, now), stack.secrets
         self.renewed(stack)
         return stack
 

@@ -14,7 +14,7 @@ from reconciler.daemon.memory import Memory
 from reconciler.daemon.metrics import Tally
 from reconciler.daemon.state import State
 from reconciler.daemon.supervisor import Supervisor
-from reconciler.problem import Problem, ReconcilerError
+from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.settings import Settings
 from reconciler.stack import Stack
 
@@ -78,13 +78,22 @@ class Parts:
         self.log(state)
         self.tally.take(state)
         self._supervisor.cycle(state)
-        Memory(self.settings.own_data(), self.redact).keep(state)
+        unkept = self._remembered(state)
+        stack = stack or self._watched  # what keeps a cycle from having one is told to whom the former told things
         if stack is None or self._watcher is None:
-            return ()
+            return unkept
         if stack is not self._watched:
             self._watched = stack
             self._watcher.watch(*stack.containers)
-        return self._told(stack, state)
+        return (*unkept, *self._told(stack, state))
+
+    def _remembered(self, state: State) -> tuple[Problem, ...]:
+        """Keep a state for `reconciler status`; say why not, as where a commit has got into the data directory."""
+        try:
+            Memory(self.settings.own_data(), self.redact).keep(state)
+        except Refused as error:
+            return error.problems
+        return ()
 
     def _told(self, stack: Stack, state: State) -> tuple[Problem, ...]:
         from reconciler.daemon.outbox import Outbox

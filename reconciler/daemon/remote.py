@@ -45,8 +45,18 @@ class Remote:
         """The branch's full name."""
         return f"refs/heads/{self.branch}"
 
+    def is_of(self, address: str) -> bool:
+        """Whether another address is one of the same repository, as far as the two texts tell."""
+        return _bare(address) == _bare(self.address)
+
     def __str__(self) -> str:
         return f"{self.address} ({self.branch})"
+
+
+def _bare(address: str) -> str:
+    """Return host and path of an address, however it is reached: ``github.com/owner/name``."""
+    text = re.sub(r"^(\w+://)?([^@/]*@)?", "", address).replace(":", "/")
+    return re.sub(r"(/|\.git)+$", "", text).lower()
 
 
 def _address(text: str) -> tuple[str, str]:

@@ -119,9 +119,11 @@ class Store:
     def fetch(self, commit: str, limit: float) -> str:
         """Fetch the branch, whose newest was ``commit``, and return its newest. Raises as `newest`, and `Damaged`.
 
-        Nobody sees a part of what comes in: git names the branch only when all of it is here.
+        Nobody sees a part of what comes in: git names the branch only when all of it is here. It ends well, and names
+        nothing, where what leads to the commit is not there (a shallow clone), or where it is no commit.
         """
         self._prepare(commit)
+        before = self.fetched()
         place, refs = f"--git-dir={self.place}", f"+{self._remote.ref}:{_SEEN}"
         try:
             self._remotely(limit, place, "fetch", *_FETCH, "--", self._remote.address, refs)
@@ -131,7 +133,11 @@ class Store:
             raise
         finally:
             self._sweep()
-        return self.fetched()
+        found = self.fetched()
+        if found in ("", before) and found != commit:
+            hint = "fetch the rest there (git fetch --unshallow), or follow the repository that it was cloned from"
+            raise CannotFetch("gives no commit with all that leads to it: it is a shallow clone", hint)
+        return found
 
     def fetched(self) -> str:
         """Name the commit that was fetched last; empty where there is none."""

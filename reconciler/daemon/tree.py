@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,20 @@ from pathlib import Path
 
 from reconciler import files, git
 from reconciler.daemon.store import Entry, Store
+from reconciler.desired.yaml import printable
 
 LARGEST = 8 << 20  # bytes of a file
 MOST = 50_000  # files
 TOTAL = 512 << 20  # bytes of all
+_LONGEST_NAME, _LONGEST_PATH = 255, 1000  # bytes that any disk holds, of a name and of all in a path or a link
 _AT_ONCE = 4 << 20  # bytes that are asked for at once
+_OF_NAMES = {  # what a disk says of a name, which is the commit's fault and no lack of room
+    errno.ENAMETOOLONG: "is too long for the disk of the data directory",
+    errno.EILSEQ: "is no text that the disk of the data directory takes",
+    errno.EINVAL: "is none that the disk of the data directory takes",
+    errno.EEXIST: "is the same as another one on the disk of the data directory",
+    errno.ENOTDIR: "is the same as another one on the disk of the data directory",
+}
 _NEW, _OLD = ".new-", ".old-"
 _LINK, _PROGRAM = "120000", "100755"
 _KEPT = 2  # trees: the one in use, and the one that another daemon, or a cycle that still runs, may use
@@ -31,8 +41,8 @@ def write(store: Store, commit: str, place: Path) -> None:
     """Write all files of a commit to a folder, in place of what is there. Raises `Unfit`, `Damaged` and OSError.
 
     Nothing is made durable: `is_whole` tells, after a power cut, whether all of it is there. Links are written as they
-    are, after everything else, so that none is followed. What is larger than `LARGEST`, or calls itself ``.git``, is
-    left out: no file of ours does.
+    are, after everything else, so that none is followed. What is larger than `LARGEST`, calls itself ``.git`` or has a
+    name that few disks hold is left out: no file of ours does.
     """
     entries = list(_bounded(store.entries(commit)))
     new, old = (place.parent / f"{begun}{place.name}" for begun in (_NEW, _OLD))
@@ -41,7 +51,7 @@ def write(store: Store, commit: str, place: Path) -> None:
     new.mkdir(parents=True)
     for batch in _batches(sorted(entries, key=lambda entry: entry.mode == _LINK)):
         for entry, content in store.contents(batch):
-            _put(new / os.fsdecode(entry.path), entry.mode, content)
+            _put_named(new, entry, content)
     if place.exists():
         place.rename(old)
     new.rename(place)
@@ -81,17 +91,32 @@ def _bounded(entries: Iterable[Entry]) -> Iterator[Entry]:
         parts = entry.path.lower().split(b"/")
         if b".." in parts or b"." in parts or b"" in parts:
             raise Unfit("names a file outside of itself", "look who made that: no git writes it")
-        if b".git" in parts:
-            continue
-        if entry.size > LARGEST:
-            if entry.path.lower().endswith((b".yaml", b".yml")):
-                raise Unfit(f"holds a YAML file of more than {LARGEST >> 20} MiB", "take it out, or rename it")
+        if why := _left_out(entry, parts):
+            if entry.path.lower().endswith((b".yaml", b".yml")) and b".git" not in parts:
+                raise Unfit(f"holds a YAML file {why}: {_shown(entry.path)}", "take it out, or rename it")
             continue
         number, total = number + 1, total + entry.size
         if number > MOST or total > TOTAL:
             hint = "keep the directory in a repository of its own"
             raise Unfit(f"holds more than {MOST:,} files or {TOTAL >> 20} MiB", hint)
         yield entry
+
+
+def _left_out(entry: Entry, parts: Iterable[bytes]) -> str:
+    """Say why a file is of no use to anybody here; empty where it may be."""
+    if b".git" in parts:
+        return "in a folder of git's"
+    if entry.size > LARGEST:
+        return f"of more than {LARGEST >> 20} MiB"
+    if max(map(len, parts)) > _LONGEST_NAME or len(entry.path) > _LONGEST_PATH:
+        return "whose name is too long"
+    if entry.mode == _LINK and not 0 < entry.size <= _LONGEST_PATH:
+        return "that is a link to nowhere"
+    return ""
+
+
+def _shown(path: bytes) -> str:
+    return printable(os.fsdecode(path))
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -107,10 +132,21 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
+def _put_named(folder: Path, entry: Entry, content: bytes) -> None:
+    """Write one file. Raises `Unfit` for a name that can't be, and OSError."""
+    try:
+        _put(folder / os.fsdecode(entry.path), entry.mode, content)
+    except OSError as error:
+        if error.errno not in _OF_NAMES:
+            raise
+        summary = f"has a file whose name {_OF_NAMES[error.errno]}: {_shown(entry.path)}"
+        raise Unfit(summary, "rename it, or name a directory on another disk with --data") from None
+
+
 def _put(path: Path, mode: str, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if mode == _LINK:
-        if content and b"\0" not in content:
+        if b"\0" not in content:
             path.symlink_to(os.fsdecode(content))
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -96,6 +96,11 @@ def printable(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def is_text(text: str) -> bool:
+    """Whether a file can hold a text: it has no NUL and no half a character."""
+    return _NO_TEXT.search(text) is None
+
+
 class Node:
     """A piece of a file; ``mark`` packs its line and column, since there may be a hundred thousand."""
 

@@ -23,8 +23,29 @@ _RATES = ("settings/http.rate-limit.", "objects/Http/rateLimitA")
 _CONNECTIONS = ("settings/server.max-connections", "objects/SystemSettings/maxConnections")
 _NEEDED = 60, 16
 """What a plan and an apply need at least: requests in a minute, and connections at a time."""
-_STORES = ("settings/storage.data", "objects/DataStore/")
-_MOVES = frozenset({"@type", "type", "path", "host", "database"})
+_JMAP = "objects/Jmap/"
+SPOKEN = {
+    "maxMethodCalls": 16,
+    "getMaxResults": 500,
+    "setMaxObjects": 500,
+    "queryMaxResults": 500,
+    "maxRequestSize": 10_000_000,
+    "maxConcurrentRequests": 4,
+}
+"""What our requests count on from 0.16: the server's own defaults, but for the length of a listing's page."""
+_STORES = {
+    "settings/storage.data": "data elsewhere, and find no account, mail or key there",
+    "settings/storage.blob": "mail elsewhere, and find none there",
+    "settings/store.": "data elsewhere, and find no account, mail or key there",
+    "objects/DataStore/": "data elsewhere, and find no account, mail or key there",
+    "objects/BlobStore/": "mail elsewhere, and find none there",
+}
+_MOVES = frozenset(
+    """
+    @type type path host database bucket region endpoint container keyPrefix key-prefix clusterFile cluster-file stores
+    storage.data storage.blob
+    """.split()  # noqa: SIM905 (as people read it)
+)
 """What of a store's settings says which one it is, and not how it is used."""
 
 
@@ -62,10 +83,12 @@ def _by_setting(change: Change, setting: Setting, seen: Observation, evidence: E
     ):
         hint = f"allow {_NEEDED[0]} requests a minute and {_NEEDED[1]} connections at least"
         yield refuse(change.address, "the server would turn us away in the middle of a run", hint, seen.target)
-    elif _is_elsewhere(change, word) and not seen.lost:
+    elif _is_too_little(word, value):
+        hint = f"allow {SPOKEN[word.removeprefix(_JMAP)]} at least"
+        yield refuse(change.address, "the server would take no request of ours any more", hint, seen.target)
+    elif (elsewhere := _elsewhere(change, word)) and not seen.lost:
         hint = "move the data with the server's own tools first; then this is as it is, and no change"
-        summary = "the server would look for its data elsewhere, and find no account, mail or key there"
-        yield refuse(change.address, summary, hint, seen.target)
+        yield refuse(change.address, f"the server would look for its {elsewhere}", hint, seen.target)
 
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -119,13 +142,18 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(text, strict=False)
 
 
-def _is_elsewhere(change: Change, word: str) -> bool:
-    """Whether a change has the server use another store for its data, or keep a store at another place."""
+def _is_too_little(word: str, value: Any) -> bool:
+    """Whether the server would take less than our requests have; nothing is no limit, or its default."""
+    least = SPOKEN.get(word.removeprefix(_JMAP)) if word.startswith(_JMAP) else None
+    return least is not None and str(value).isdecimal() and int(str(value)) < least
+
+
+def _elsewhere(change: Change, word: str) -> str:
+    """Say what a change has the server keep in another store, or have at another place; empty where nothing."""
     known = change.before is not None and change.fields.get("value", (None,))[0] is not None
-    if word == _STORES[0]:
-        return known
-    is_store = word.startswith(("settings/store.", _STORES[1]))
-    return known and is_store and word.replace("/", ".").rpartition(".")[2] in _MOVES
+    part = word.replace("/", ".").rpartition(".")[2]
+    moved = known and (part in _MOVES or word.removeprefix("settings/") in _MOVES)
+    return next((what for store, what in _STORES.items() if moved and word.startswith(store)), "")
 
 
 def _by_listener(change: Change, seen: Observation, evidence: Evidence) -> str:

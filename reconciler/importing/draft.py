@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from reconciler.desired.yaml import is_text
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import SecretRef
@@ -54,6 +55,9 @@ class Draft:
 
     def fits(self, where: str, form: Any, value: Any) -> bool:
         """Whether the directory takes a value for one of its models or types; say why not."""
+        if not all(map(is_text, _texts(value))):
+            self.note(where, "left out, as the directory can't say it: it holds a NUL or half a character")
+            return False
         try:
             _adapter(form).validate_python(value)
         except ValidationError as error:
@@ -62,6 +66,19 @@ class Draft:
             self.note(where, f"left out, as the directory can't say it: {told[0] if told else wrong[0]['msg']}")
             return False
         return True
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each text in a value, those of its keys too."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            left += (*item, *item.values())
+        elif isinstance(item, Sequence):
+            left += item
 
 
 @functools.cache

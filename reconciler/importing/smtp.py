@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from reconciler import url
 from reconciler.desired.presets import PRESETS, has_secret_username
-from reconciler.desired.spec.scalars import EnvName
+from reconciler.desired.spec.scalars import EnvName, is_free
 from reconciler.desired.spec.smtp import EnvValue, Link
 from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
@@ -64,6 +64,10 @@ def submissions(found: Found, draft: Draft) -> list[Submission]:
     made: list[Submission] = []
     for service in found.services:
         if service is found.mail_service:
+            continue
+        if is_free(service.name):
+            summary = "left out: its name begins with x-, as what is free for anchors in the directory does"
+            draft.note(f"smtp/{service.name}", summary, "call the service otherwise, and import again")
             continue
         if not service.running:
             if any(_role(name) == "host" or _URL.fullmatch(value or "") for name, value in service.configured.items()):
@@ -235,11 +239,11 @@ def _preset(host: str) -> str | None:
 
 def _provider_name(found: Found, item: Submission) -> str:
     service = found.mail_service
-    if item.account and service:
+    if item.account and service and not is_free(service.name):
         return service.name
     labels = item.host.split(".")
     name = _preset(item.host) or (labels[-2] if len(labels) > 1 and not labels[-1].isdigit() else labels[0])
-    return re.sub(r"[^A-Za-z0-9-]+", "-", name) or "provider"
+    return re.sub(r"^(x-)+", "", re.sub(r"[^A-Za-z0-9-]+", "-", name)) or "provider"
 
 
 def _provider(name: str, item: Submission, draft: Draft) -> dict[str, Any]:

@@ -171,6 +171,10 @@ class Secrets:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
         self._fence.hide(source, value)
 
+    def remember(self, other: Secrets) -> None:
+        """Keep out of all that is shown what another run has read: texts of it may be shown for as long as this one."""
+        self._fence.remember(other._fence)
+
     def publish(self, text: str) -> None:
         """Let a text be shown although parts of it stand in a secret, as `Fence.publish` does."""
         self._fence.publish(text)

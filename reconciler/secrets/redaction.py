@@ -46,6 +46,12 @@ class Fence:
         """Let a text be shown although parts of it stand in a secret: an RSA key in PEM has whole lines of `p=`."""
         self._published.add(text)
 
+    def remember(self, other: Fence) -> None:
+        """Keep out what another one keeps out, and let be shown what it lets."""
+        for source, value in tuple(other._known):
+            self.hide(source, value)
+        self._published |= other._published
+
     def redact(self, text: str) -> str:
         """Replace every value by its secret's name.
 
@@ -75,7 +81,7 @@ class Fence:
                     break
 
     def _applies(self, form: str, text: str, start: int) -> bool:
-        if any(form in public for public in self._published):
+        if any(form in public for public in tuple(self._published)):  # other threads publish meanwhile
             return False
         said, short = form in self.public, len(form) < _WORD
         if said and short:

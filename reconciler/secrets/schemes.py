@@ -25,6 +25,7 @@ _CRYPT = re.compile(
 _BSDI = re.compile(r"_[./0-9A-Za-z]{19}")
 _DES = re.compile(r"[./0-9A-Za-z]{13}")
 _BRACED = re.compile(r"\{([A-Za-z][\w.+-]*)\}(.*)", re.DOTALL)
+_LOCKED = re.compile(r"(?:\*LK\*|[!*])+(.+)", re.DOTALL)  # shadow(5): nobody logs in, and behind it stands what was
 _DOLLARS = re.compile(r"\$([A-Za-z0-9][\w-]*)\$.")
 
 _CLEAR = frozenset({"PLAIN", "CLEAR", "CLEARTEXT"})
@@ -67,6 +68,10 @@ def understood(value: str) -> tuple[str, bool]:
     if _BSDI.fullmatch(value):
         raise ValueError(
             "may be in clear or a hash of BSDi's crypt: write {PLAIN} before a clear value, {CRYPT} before a hash"
+        )
+    if (locked := _LOCKED.fullmatch(value)) and is_crypt_hash(locked[1]):
+        raise ValueError(
+            f"looks like a hash that is locked, as /etc/shadow has it: {_WAY_OUT}, or leave the account out"
         )
     return value, False
 

@@ -32,6 +32,7 @@ _MAC = re.compile(rb"""\bmac["']?\s*[:=]\s*["']?ENC\[|\bsops_mac=ENC\[""")
 _RECIPIENT = re.compile(
     r"""(?:\b|_)(?:recipient|fp|arn|resource_id|vault_?[uU]rl|vault_address|key_id)["']?\s*[:=]\s*["']?([^"'\n,]+)"""
 )
+_PGP = re.compile(rb"-----BEGIN PGP MESSAGE-----")
 _SERVICE = re.compile(rb"\b(gcp_kms|kms|azure_kv|hc_vault|hckms)\b")
 _VARIABLES = {
     "kms": "AWS_*",
@@ -178,6 +179,8 @@ class Sops:
             f"provide the private half of one of them in one of {age.places(self._environ)}, or have somebody who can "
             "decrypt it add you (.sops.yaml, then sops updatekeys)"
         )
+        if _PGP.search(raw):
+            hint += f"; a PGP key is looked for in {_found_here(self._environ).get('GNUPGHOME') or 'GNUPGHOME'}"
         if services := sorted(set(_SERVICE.findall(raw))):
             named = " ".join(f"sops:{_VARIABLES[item.decode()]}" for item in services)
             hint += f"; a key service is not asked until {process.PASS} says so ({named} sops:HOME)"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler import files
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Place, Run
 
 
@@ -24,6 +29,47 @@ def test_t12_a_data_directory_out_of_a_commit_is_refused(place: Place, run: Run,
     assert "--data" in refused.output
     assert not place.world.addresses
     assert run(*command, "--data", str(place.root / "other")).exit_code != 4
+
+
+@pytest.mark.parametrize("command", [["plan"], ["apply", "--yes"], ["status"], ["history"]])
+@pytest.mark.parametrize("whose", ["everybody's", "another one's"])
+def test_t12_a_data_directory_that_others_write_is_refused(
+    place: Place, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str], whose: str
+) -> None:
+    """In /tmp another user may have been there first, with passwords that were "accepted"."""
+    place.data.mkdir()
+    place.data.chmod(0o777 if whose == "everybody's" else 0o755)
+    (place.data / "passwords.json").write_text("{}")
+    real = os.geteuid()
+    if whose != "everybody's":
+        monkeypatch.setattr(os, "geteuid", lambda: real + 4321)
+        if not real:
+            os.chown(place.data, 1234, -1)
+    refused = run(*command)
+    assert refused.exit_code == 4, refused.output
+    assert f"{place.data}: " in refused.output
+    assert "what lies there is believed" in " ".join(refused.output.split())
+    assert not place.world.addresses
+    assert sorted(item.name for item in place.data.iterdir()) == ["passwords.json"]
+    place.data.chmod(0o775)  # its owner has chosen the group
+    os.chown(place.data, real, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: real)
+    assert run(*command).exit_code != 4
+
+
+def test_t12_who_became_root_to_start_it_has_made_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path.stat().st_uid or 1234
+    if not os.geteuid():
+        os.chown(tmp_path, owner, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert files.strangers(tmp_path) == f"belongs to user {owner}"
+    monkeypatch.setenv("SUDO_UID", str(owner))
+    assert files.strangers(tmp_path) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert files.strangers(tmp_path) == f"belongs to user {owner}"
 
 
 @pytest.mark.parametrize("command", [["validate"], ["plan"], ["apply", "--yes"], ["history"], ["init"]])

@@ -430,6 +430,110 @@ def test_names_that_lead_out_of_the_files_are_not_written(
     assert list(tmp_path.rglob("escaped.yaml")) == []
 
 
+def in_commit(origin: Origin, mode: str, name: str, content: bytes) -> str:
+    """Push a commit that has the directory and one more entry, which git would not make from files."""
+    (origin.place / "content").write_bytes(content)
+    blob = run(origin.tree, "hash-object", "-w", str(origin.place / "content"))
+    state = run(origin.tree, "rev-parse", "HEAD:desired-state")
+    entries = sorted([(mode, blob, name), ("40000", state, "desired-state")], key=lambda entry: entry[2])
+    return raw_commit(origin, *entries)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "content"),
+    [
+        ("100644", "n" * 300, b"x"),  # no disk has such a name
+        ("120000", "link", b"z" * 5000),  # nor such a link
+        ("120000", "link", b""),
+        ("120000", "link", b"a\0b"),
+        ("160000", "module", b"x"),
+    ],
+)
+def test_what_no_disk_can_hold_is_left_out_and_holds_nothing_up(
+    origin: Origin, mode: str, name: str, content: bytes
+) -> None:
+    origin.state()
+    commit = in_commit(origin, mode, name, content)
+    sourced = origin.checkout().poll()
+    assert (taken(sourced), sourced.problems) == (commit, ())
+    assert sourced.revision
+    assert [item.name for item in sourced.revision.directory.path.parent.iterdir()] == ["desired-state"]
+
+
+def test_a_path_of_a_thousand_folders_is_left_out(origin: Origin) -> None:
+    origin.state()
+    (origin.place / "raw").write_bytes(b"")
+    deep = run(origin.tree, "hash-object", "-w", str(origin.place / "raw"))
+    for number in range(1000):
+        mode = b"40000" if number else b"100644"
+        (origin.place / "raw").write_bytes(mode + b" folder\0" + bytes.fromhex(deep))
+        deep = run(origin.tree, "hash-object", "-t", "tree", "-w", "--literally", str(origin.place / "raw"))
+    state = run(origin.tree, "rev-parse", "HEAD:desired-state")
+    commit = raw_commit(origin, ("40000", deep, "deep"), ("40000", state, "desired-state"))
+    sourced = origin.checkout().poll()
+    assert (taken(sourced), told(sourced)) == (commit, "")
+
+
+def test_a_name_that_this_disk_can_not_hold_is_the_commits_fault(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encrypting file system has 143 bytes for a name, a Mac's takes two spellings for one."""
+    good = origin.state()
+    checkout = origin.checkout()
+    checkout.poll()
+    monkeypatch.setattr(tree, "_LONGEST_NAME", 10_000)
+    in_commit(origin, "100644", "n" * 300, b"x")
+    sourced = checkout.poll()
+    assert taken(sourced) == good
+    assert "has a file whose name is too long for the disk of the data directory: nnn" in told(sourced)
+    assert "free space" not in told(sourced)
+    first = trees(origin.place / "data").stat().st_mtime_ns
+    checkout.poll()
+    assert trees(origin.place / "data").stat().st_mtime_ns == first, "it was written again"
+
+
+def test_a_tree_that_unfolds_without_end_is_told_and_looked_at_once(origin: Origin) -> None:
+    good = origin.state()
+    checkout = origin.checkout()
+    checkout.poll()
+    unfolding = run(origin.tree, "rev-parse", "HEAD:desired-state")
+    for _ in range(9):
+        (origin.place / "raw").write_bytes(
+            b"".join(b"40000 folder%d\0" % number + bytes.fromhex(unfolding) for number in range(10))
+        )
+        unfolding = run(origin.tree, "hash-object", "-t", "tree", "-w", "--literally", str(origin.place / "raw"))
+    state = run(origin.tree, "rev-parse", "HEAD:desired-state")
+    commit = raw_commit(origin, ("40000", unfolding, "a"), ("40000", state, "desired-state"))
+    sourced = checkout.poll()
+    assert taken(sourced) == good
+    assert f"commit {commit[:12]} says more than is read of one" in told(sourced)
+    assert "look who made it" in told(sourced)
+    began = time.monotonic()
+    assert checkout.poll().problems == sourced.problems
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_shallow_repository_is_told_and_not_passed_over_in_silence(origin: Origin, *, earlier: bool) -> None:
+    first, whole = origin.state(), origin.bare.rename(origin.place / "whole")
+    shallow = ("clone", "-q", "--bare", "--depth=1", f"file://{whole}", str(origin.bare))
+    checkout = origin.checkout()
+    if earlier:
+        run(origin.place, "clone", "-q", "--bare", str(whole), str(origin.bare))
+        assert taken(checkout.poll()) == first
+        shutil.rmtree(origin.bare)
+    origin.state(2, push=False)
+    origin.state(4, push=False)  # what the store has already needs not be there
+    run(origin.tree, "push", "-q", str(whole), "HEAD:main")
+    run(origin.place, *shallow)
+    for _ in range(2):
+        sourced = checkout.poll()
+        assert taken(sourced) == (first if earlier else "")
+        assert "it is a shallow clone" in told(sourced)
+    run(origin.bare, "fetch", "-q", "--unshallow")
+    assert taken(checkout.poll()) == origin.head
+
+
 def test_more_than_any_directory_needs_is_not_taken(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     good = origin.state()
     checkout = origin.checkout()

@@ -15,15 +15,17 @@ from reconciler import files, journal
 from reconciler.daemon import loop as loops
 from reconciler.daemon.applied import losses
 from reconciler.daemon.board import Bell, Board
+from reconciler.daemon.events import Watcher
 from reconciler.daemon.loop import Loop
 from reconciler.daemon.pace import Pace
+from reconciler.daemon.parts import Parts
 from reconciler.daemon.state import Cause, Result, Revision, Sourced, State
 from reconciler.desired.load import load
 from reconciler.dns.records import record
 from reconciler.journal import Entry, Journal
 from reconciler.observe import line as lines
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.resources import Observation
+from reconciler.resources import Observation, SecretRef
 from reconciler.settings import Settings
 
 DIRECTORY = """\
@@ -278,6 +280,44 @@ def test_the_stack_is_kept_while_nothing_it_goes_by_has_changed(watched):
     assert len(made) == 2
     watched.cycle(Cause.HANGUP)
     assert len(made) == 3
+
+
+def test_what_one_cycle_has_heard_stays_without_secrets_while_the_next_begins_with_a_new_stack(watched):
+    """The page shows the last cycle's texts then, and a server may have put a password into one."""
+    (watched.directory.parent / "word").write_text("the-word-of-noreply")
+    made = []
+    watched.loop.renewed = lambda stack: made.append((stack, stack.secrets.redact("refuses the-word-of-noreply")))
+    watched.cycle()
+    made[-1][0].secrets(SecretRef("file", "../word"))
+    (watched.directory.parent / "word").write_text("another-word-by-now")
+    watched.revise(DIRECTORY.replace("192.0.2.1", "192.0.2.2"))
+    watched.cycle()
+    watched.loop._kept = None
+    watched.cycle()
+    assert len({id(stack) for stack, _ in made}) == 3
+    assert [said for _, said in made[1:]] == ["refuses [redacted {file: ../word}]"] * 2
+
+
+def test_a_data_directory_that_is_no_longer_ours_ends_no_daemon_and_is_told(watched, monkeypatch):
+    """Somebody merges `.reconciler/x`, and `git pull` puts it there while the daemon runs."""
+    settings = watched.loop.settings()
+    parts = Parts(settings, watched.loop.board, watched.loop.bell, str)
+    parts._watcher = Watcher(None, watched.loop.bell)
+    told = []
+    monkeypatch.setattr(Parts, "_told", lambda _, stack, state: told.append((stack, state)) or ())
+    watched.loop.ended = parts.ended
+    assert watched.cycle().problems == ()
+    settings.data.chmod(0o777)
+    watched.loop._kept = None
+    state = watched.cycle()
+    assert state.cycle.result is Result.FAILED
+    assert [item.where for item in (*state.problems, *state.cycle.problems)] == [str(settings.data)] * 2
+    assert [(stack is not None, said.cycle.result) for stack, said in told] == [
+        (True, Result.DONE),
+        (True, Result.FAILED),
+    ]
+    settings.data.chmod(0o700)
+    assert watched.cycle().cycle.result is Result.NOTHING
 
 
 def test_a_ring_begins_the_next_cycle_at_once_and_a_signal_ends_the_wait(watched):

@@ -222,6 +222,21 @@ def test_a_url_of_a_file_reaches_no_machine_and_no_file_of_ours(service: Service
     assert service.taken == []
 
 
+@pytest.mark.parametrize("proxies", [{"NO_PROXY": "localhost"}, {"HTTPS_PROXY": "http://192.0.2.1:1"}])
+def test_a_proxy_for_others_opens_no_machine_of_ours_to_a_url_of_a_file(service: Service, proxies: dict) -> None:
+    place = Destination("{file: notice}", f"{service.url()}/x", internal=False)
+    said = deliver(place, LETTER, {**proxies, "RECONCILER_PASS_ENV": "notice:*_PROXY"})
+    assert said == "leads to a machine of this network"
+    assert service.taken == []
+
+
+def test_a_proxy_of_ours_is_asked_for_what_it_is_named_for(service: Service) -> None:
+    place = Destination("{file: notice}", "json://example.org/x", internal=False)
+    environ = {"HTTP_PROXY": f"http://localhost:{service.server.port}", "RECONCILER_PASS_ENV": "notice:*_PROXY"}
+    assert deliver(place, LETTER, environ) == ""
+    assert len(service.taken) == 1
+
+
 def test_a_redirect_is_not_followed(service: Service) -> None:
     elsewhere = Reply(302, headers={"Location": f"{service.server.url}/elsewhere"})
     service.server.faults.append(Fault(path="/hook", reply=elsewhere))
@@ -299,6 +314,8 @@ def test_letters_that_wait_too_long_are_counted() -> None:
     [
         *((it, True) for it in ("1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1")),
         *((it, False) for it in ("10.0.0.1", "172.17.0.1", "169.254.169.254", "127.0.0.1", "0.0.0.0", "224.0.0.1")),
+        *((it, True) for it in ("64:ff9b::101:101", "2002:101:101::1")),
+        *((it, False) for it in ("64:ff9b::a00:1", "64:ff9b::7f00:1", "2002:7f00:1::1", "::127.0.0.1", "::a00:1")),
         *((it, False) for it in ("100.64.0.1", "::1", "fd00::1", "fe80::1%eth0", "::ffff:10.0.0.1")),
         *((it, False) for it in ("localhost", "example.org", "")),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from daemon.origin import Origin, key, run, signed, taken, told, yaml
 
+from reconciler.daemon.remote import Remote
 from reconciler.daemon.store import Signers
 from reconciler.problem import ReconcilerError, Severity
 
@@ -147,6 +148,36 @@ def test_the_list_of_signers_must_not_lie_where_a_push_can_change_it(
     for file in (*inside, tmp_path / "link"):
         with pytest.raises(ReconcilerError, match="lies in the repository"):
             origin.checkout(signers=Signers(file), repo=str(origin.tree))
+
+
+@pytest.mark.parametrize("address", ["{bare}", "file://{bare}", "{bare}/"])
+def test_nor_in_another_clone_of_it_that_git_keeps_up(
+    origin: Origin, tmp_path: Path, ada: tuple[Path, str], address: str
+) -> None:
+    """Somebody pulls there, and has taken whom to trust from whoever pushed."""
+    origin.commit({"desired-state/reconciler.yaml": yaml(), "allowed_signers": ada[1]})
+    clone = tmp_path / "clone"
+    run(tmp_path, "clone", "-q", str(origin.bare), str(clone))
+    run(clone, "remote", "set-url", "origin", address.format(bare=origin.bare))
+    with pytest.raises(ReconcilerError, match="lies in the repository"):
+        origin.checkout(signers=Signers(clone / "allowed_signers"))
+    (clone / "own_signers").write_text(ada[1])  # which no commit brings
+    origin.checkout(signers=Signers(clone / "own_signers"))
+    run(clone, "remote", "set-url", "origin", "https://example.org/of/machines.git")
+    origin.checkout(signers=Signers(clone / "allowed_signers"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("git@github.com:me/mana.git", "https://github.com/me/mana", True),
+        ("ssh://git@GitHub.com/me/mana.git/", "https://me:token@github.com/me/mana.git", True),
+        ("https://github.com/me/mana", "https://github.com/you/mana", False),
+        ("/srv/git/mana.git", "/srv/git/mana", True),
+    ],
+)
+def test_a_repository_is_known_by_whatever_way_it_is_reached(one: str, other: str, same: bool) -> None:
+    assert Remote.read(one, "main").is_of(other) is same
 
 
 def test_the_repository_says_nothing_of_who_may_sign(origin: Origin, tmp_path: Path, allowed: Signers) -> None:

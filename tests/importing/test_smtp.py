@@ -75,6 +75,16 @@ def test_a_url_that_no_template_makes_is_a_secret_as_a_whole(parts: Parts) -> No
     assert "web.SMTP_URL" in draft.secrets
 
 
+def test_what_begins_with_x_is_left_out_or_called_otherwise(parts: Parts) -> None:
+    """In the directory such a name is free for anchors, and nobody would read what it says."""
+    far = LOGIN | {"SMTP_HOST": "smtp.x-x-corp.example"}
+    content, draft = imported(parts, parts.service("x-web", LOGIN), parts.service("web", far))
+    assert list(content["consumers"]) == ["web"]
+    assert (content["provider"], list(content["providers"])) == ("corp", ["corp"])
+    assert "smtp/x-web: left out: its name begins with x-" in told(draft)
+    assert list(draft.secrets.values()) == [WORD]
+
+
 def test_services_with_providers_of_their_own(parts: Parts) -> None:
     brevo = LOGIN | {"SMTP_HOST": "smtp-relay.brevo.com", "SMTP_PORT": "587"}
     services = [parts.service(name, env) for name, env in (("a", LOGIN), ("b", brevo), ("c", LOGIN))]

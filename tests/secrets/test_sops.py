@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -427,3 +430,56 @@ def test_other_targets_go_on_and_all_work_with_the_key(stack, ring, target):
     assert done.json["complete"]
     assert all(value not in done.text for value in values.values())
     assert str(owner) not in done.text
+
+
+@pytest.fixture
+def pgp(ring):
+    """The user's GnuPG home with one key, in a folder of its own: its agent listens below it, at a short path."""
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
+    environ = {**ring.environ, "GNUPGHOME": str(home)}
+
+    def run(*command, given=""):
+        return subprocess.run(command, env=environ, check=True, capture_output=True, text=True, input=given).stdout
+
+    run("gpg", "--batch", "--passphrase", "", "--quick-gen-key", "me@example.org", "rsa2048", "encr,sign")
+    listed = run("gpg", "--list-keys", "--with-colons")
+    key = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr"))
+    (ring.state / FILE).write_text(
+        run("sops", "encrypt", "--pgp", key, "--input-type", "yaml", "/dev/stdin", given=f"mail: {CANARY}\n")
+    )
+    yield home
+    subprocess.run(["gpgconf", "--kill", "all"], env=environ, check=False)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_key_of_gpg_opens_a_file_wherever_its_home_is(ring, pgp):
+    assert read(ring, "mail", GNUPGHOME=str(pgp)) == CANARY
+    (ring.home / ".gnupg").symlink_to(pgp)
+    assert read(ring, "mail") == CANARY
+
+
+def test_without_its_key_a_file_for_gpg_is_told_with_where_a_key_is_looked_for(ring, pgp):
+    other = pgp / "other"
+    other.mkdir(mode=0o700)
+    problem = refused(ring, GNUPGHOME=str(other))
+    assert f"a PGP key is looked for in {other}" in problem.hint
+
+
+def test_a_message_for_a_passphrase_asks_nobody(ring, pgp):
+    """Whoever writes the file can have gpg want a passphrase: there is no terminal to ask on."""
+    sealed = subprocess.run(
+        ["gpg", "--batch", "--passphrase", "x", "--pinentry-mode", "loopback", "--armor", "-c"],
+        env={**ring.environ, "GNUPGHOME": str(pgp)},
+        check=True,
+        capture_output=True,
+        text=True,
+        input="k" * 32,
+    ).stdout
+    text = (ring.state / FILE).read_text()
+    begin, end = text.index("-----BEGIN PGP"), text.index("-----END PGP MESSAGE-----")
+    blanks = " " * (begin - text.rfind("\n", 0, begin) - 1)
+    inner = sealed.strip().replace("\n", "\n" + blanks).removesuffix("-----END PGP MESSAGE-----")
+    (ring.state / FILE).write_text(text[:begin] + inner + text[end:])
+    began = time.monotonic()
+    assert "no key to decrypt" in refused(ring, GNUPGHOME=str(pgp)).summary
+    assert time.monotonic() - began < 30

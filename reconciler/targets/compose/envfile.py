@@ -212,7 +212,7 @@ def check_place(path: Path, compose_files: Sequence[Path]) -> None:
     if not real.is_relative_to(folder):
         leads = f" (to {real})" if path.is_symlink() else ""
         summary = f"the env file leads out of the compose project's folder {folder}{leads}"
-    elif real.suffix in {".yaml", ".yml"} or ".git" in real.relative_to(folder).parts:
+    elif real.suffix in {".yaml", ".yml"} or ".git" in map(str.lower, real.relative_to(folder).parts):
         summary = "is no env file, and nothing is written into other files"
     else:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from reconciler import http
@@ -173,13 +173,26 @@ def unfit(resource: Resource, generation: str) -> str | None:
     """Say why the directory could not declare a live resource just so; None where it can."""
     from pydantic import ValidationError
 
+    from reconciler.desired.spec.scalars import is_free
+    from reconciler.desired.yaml import is_text
+
     try:
         _validate(resource, generation)
     except ValidationError as error:
         found = error.errors()[0]
         return str(found.get("ctx", {}).get("errors", [((), found["msg"], "")])[0][1])
+    if is_free(resource.domain if isinstance(resource, Signature) else getattr(resource, "name", "")):
+        return "begins with x-, as what is free for anchors in the directory does"
+    if not all(map(is_text, _texts(resource))):
+        return "holds a NUL or half a character"
     domain = getattr(resource, "name", "").rpartition("@")[2] if _form(resource.kind) else ""
     return None if domain.isascii() else "is not written as DNS has it"
+
+
+def _texts(resource: Resource) -> Iterator[str]:
+    values = (getattr(resource, item.name) for item in fields(resource))
+    parts = (part for value in values for part in (value if isinstance(value, tuple) else (value,)))
+    yield from (part for part in parts if isinstance(part, str))
 
 
 def _validate(resource: Resource, generation: str) -> None:

@@ -7,11 +7,13 @@ import pytest
 from reconciler import guards
 from reconciler.desired import objects
 from reconciler.desired.spec.stalwart import Stalwart
+from reconciler.guards import doors
 from reconciler.guards.evidence import Evidence, Policy
 from reconciler.plan import Desired, diff
 from reconciler.problem import Severity
-from reconciler.resources import Account, AllowedIp, Domain, Listener, Setting
+from reconciler.resources import Account, AllowedIp, Domain, Listener, Live, Observation, Setting
 from reconciler.target import Status
+from reconciler.targets.stalwart.jmap import api, batch
 
 from .conftest import ref
 
@@ -42,6 +44,8 @@ def refused(world, wanted, door=None, **more):
         ("server.blocked-ip.172.16.0.0/12", "", True),
         ("server.blocked-ip.8.8.8.8", "", False),
         ("storage.data", "other", True),
+        ("storage.blob", "other", True),
+        ("storage.fts", "other", False),
         ("store.rocksdb.path", "/elsewhere", True),
         ("http.rate-limit.account", "1/1d", True),
         ("http.rate-limit.anonymous", "10/1m", True),
@@ -81,6 +85,10 @@ def test_l2_no_object_shuts_us_out(newer, code, wrong):
         ("Http", {"rateLimitAnonymous": {"count": 500, "period": "1m"}}, False),
         ("SystemSettings", {"maxConnections": 2}, True),
         ("SystemSettings", {"maxConnections": 4096}, False),
+        *(("Jmap", {name: least - 1}, True) for name, least in doors.SPOKEN.items()),
+        *(("Jmap", {name: least}, False) for name, least in doors.SPOKEN.items()),
+        ("Jmap", {"maxConcurrentRequests": None}, False),
+        ("Jmap", {"parseLimitEmail": 1}, False),
     ],
 )
 def test_l2_no_rate_or_number_turns_us_away(newer, kind, values, wrong):
@@ -91,6 +99,30 @@ def test_l2_no_rate_or_number_turns_us_away(newer, kind, values, wrong):
     [(name, value)] = made.items()
     setting = Setting(f"objects/{kind}/{name}", value)
     assert (setting.address in refused(newer, [DOMAIN, admin, setting])) is wrong
+
+
+@pytest.mark.parametrize(
+    ("word", "have", "want", "wrong"),
+    [
+        ("objects/BlobStore/@type", "Default", "S3", "mail elsewhere"),
+        ("objects/BlobStore/bucket", "a", "b", "mail elsewhere"),
+        ("objects/DataStore/path", "/a", "/b", "data elsewhere"),
+        ("objects/BlobStore/timeout", "1s", "2s", ""),
+        ("objects/SearchStore/@type", "Default", "Meilisearch", ""),
+    ],
+)
+def test_l2_the_stores_stay_where_mail_and_data_are(word, have, want, wrong):
+    wanted = (Setting(word, want),)
+    seen = {"stalwart": Observation("stalwart", live=(Live(Setting(word, have), id="x"),), login="admin", account="a")}
+    plan = diff(Desired(wanted), seen, stack="mana")
+    found = guards.check(Evidence(plan, Desired(wanted), seen, Policy()))
+    assert [wrong in item.summary for item in found if item.severity is Severity.REFUSED] == [True] * bool(wrong)
+
+
+def test_l2_what_our_requests_count_on_is_what_they_have():
+    assert tuple(doors.SPOKEN[name] for name in ("maxMethodCalls", "getMaxResults")) == (api.CALLS, api.OBJECTS)
+    assert doors.SPOKEN["setMaxObjects"] >= api.OBJECTS
+    assert doors.SPOKEN["maxRequestSize"] > batch._LARGEST
 
 
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
@@ -114,12 +146,12 @@ def test_l2_the_listener_that_we_get_in_by_stays_where_it_is(world):
     wanted = [DOMAIN, ADMIN]
     world.apply(wanted)
     found = [it.resource for it in world.observe(wanted).live if isinstance(it.resource, Listener)]
-    doors = {item.name: item for item in found if item.protocol == "http"}
-    plain = next(item for item in doors.values() if not item.tls_implicit)
+    ours = {item.name: item for item in found if item.protocol == "http"}
+    plain = next(item for item in ours.values() if not item.tls_implicit)
     port = int(plain.bind[0].rpartition(":")[2])
-    elsewhere = [replace(item, bind=("127.0.0.1:1",), open=True) for item in doors.values()]
+    elsewhere = [replace(item, bind=("127.0.0.1:1",), open=True) for item in ours.values()]
     assert refused(world, [*wanted, *elsewhere]) >= {item.address for item in elsewhere}
-    turned = [replace(item, tls_implicit=not item.tls_implicit, open=True) for item in doors.values()]
+    turned = [replace(item, tls_implicit=not item.tls_implicit, open=True) for item in ours.values()]
     assert refused(world, [*wanted, *turned]) >= {item.address for item in turned}
     gone = {"removed": frozenset({plain.address})}
     assert refused(world, wanted, door=("http", port), **gone) == {plain.address}

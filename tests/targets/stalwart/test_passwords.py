@@ -274,6 +274,7 @@ REFUSED = [
         "{PBKDF2}$1$salt$5000$abc",
         "{NTLM}abc",
     ),
+    *("!$6$salt$" + "a" * 86, "!!$y$j9T$a$b", "*LK*$1$salt$" + "a" * 22, "*$2y$05$" + "a" * 53, "!{SSHA}short"),
     *(
         "$pbkdf2$i=1000,l=20$c2FsdHNhbHQ$aGFzaGhhc2g",
         "{SHA512}" + "0" * 128,
@@ -307,6 +308,8 @@ STORED = {
     "{CRYPT}abJnggxhB/yWI": ("password", None),
     "{x": ("{x", False),
     "$1 dollar": ("$1 dollar", False),
+    "!$6$salt$x": ("!$6$salt$x", True),
+    "!important": ("!important", True),
 }
 
 

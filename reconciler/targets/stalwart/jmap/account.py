@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,7 +83,9 @@ class _Accounts:
 
     def __init__(self, reading: Reading) -> None:
         self._reading, self._ids, self._domain = reading, reading.ids, reading.domain
-        self._found = {self._ids.address(it): it for it in reading.items("Account") if it.get(TYPE) == "User"}
+        users = [it for it in reading.items("Account") if it.get(TYPE) == "User"]
+        self._found = {self._ids.address(it): it for it in users}
+        self._times = Counter(map(self._ids.address, users))
         self._wanted: dict[str, Account] = {}  # by the address that is live
         self._missing: list[Account] = []
         for account in reading.of(Account):
@@ -103,6 +106,13 @@ class _Accounts:
         """Yield accounts, and report what stands in the way of those that are wanted."""
         for address, item in self._found.items():
             yield Live(self._account(address, item), id=str(item["id"]), detail=item)
+        for address, account in self._wanted.items():
+            if self._times[address] > 1:
+                summary = (
+                    f"the server has {self._times[address]} accounts of that address: which one is meant can't be told"
+                )
+                hint = "remove all but one there; perhaps two domains differ in capitals alone"
+                self._reading.report(Problem(account.address, summary, hint, scope=account.address))
         for account in self._missing:  # what its creation needs is read now, not when half of the plan is done
             if isinstance(account.password, SecretRef):
                 _revealed(account, account.password, self._reading.reveal, self._reading.report)
