@@ -50,7 +50,7 @@ class Rejected(Exception):
 
 
 class UnknownObject(TargetUnreadable):
-    """The server has no objects of a name that we read: perhaps another release than was thought answers."""
+    """Objects that we read are not there, or not as we know them: perhaps another release than was thought answers."""
 
 
 class Bootstrapping(Rejected):
@@ -318,12 +318,12 @@ class JmapApi:
                 due.extend(item.missing() if id(item) not in asked else ())
         for item in listings.values():
             self._whole(item)
-        if (schema := self.release.schema) is not None:  # which says what its parts are, ours being one of several
-            return {name: [schema.seen(name, it) for it in item.found.values()] for name, item in listings.items()}
         found = {name: list(item.found.values()) for name, item in listings.items()}
+        if (schema := self.release.schema) is not None:  # what is left of it is as we know it, or the answer is strange
+            found = {name: [schema.seen(name, it) for it in items] for name, items in found.items()}
         for name in (name for name, items in found.items() if not all(is_understood(name, item) for item in items)):
             summary = f"answers {name} objects that can't be understood"
-            raise TargetUnreadable(self.connection.problem(summary, _STRANGE))
+            raise UnknownObject(self.connection.problem(summary, _STRANGE))
         return found
 
     def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
