@@ -326,17 +326,24 @@ class JmapApi:
             raise UnknownObject(self.connection.problem(summary, _STRANGE))
         return found
 
+    def lacks(self, kinds: Iterable[Selection]) -> frozenset[str]:
+        """Name what can't be read of some kinds: this release does not have them, or their keys, as they are known."""
+        schema = self.release.schema
+        if schema is None:
+            return frozenset()
+
+        def has(kind: Selection) -> bool:
+            keys = (key for key in key_properties(kind.name) if key != TYPE or kind.properties)
+            return schema.knows(kind.name) and all(schema.readable(kind.name, key) for key in keys)
+
+        return frozenset(kind.name for kind in kinds if not has(kind))
+
     def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
         """Yield what this release has of what we read, and what its singletons must say."""
-        schema = self.release.schema
-        for kind in kinds:
-            if schema is None:
-                yield kind
-            elif not schema.knows(kind.name) or not all(
-                schema.readable(kind.name, key) for key in key_properties(kind.name) if key != TYPE or kind.properties
-            ):
-                self.unread.add(kind.name)
-            elif kind.properties:
+        schema, kinds = self.release.schema, tuple(kinds)
+        self.unread |= self.lacks(kinds)
+        for kind in (kind for kind in kinds if kind.name not in self.unread):
+            if schema is not None and kind.properties:
                 found = [key for key in kind.properties if key == TYPE or schema.readable(kind.name, key)]
                 found += schema.required(kind.name) if kind.singleton else ()
                 yield replace(kind, properties=tuple(dict.fromkeys(found)) or ("id",))
