@@ -115,6 +115,16 @@ def blocked(problems: Any) -> set[str]:
     return {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
 
 
+def told_before_it_is_set_up(everything: Sequence[Resource], keys: Mapping[str, str], found: Any) -> set[str]:
+    """Plan for a server in bootstrap mode, and return what is told."""
+    environment = {"STALWART_RECOVERY_ADMIN": "admin:rec0very secret"}
+    with StalwartJmap(environment=environment, schema=found, configured=False) as fake, Server(fake) as server:
+        options = {"recovery": ref("RECOVERY"), "setup": Setup("mail.mana.how", "mana.how")}
+        plan = NewWorld(fake, server, secrets(keys), options).plan(everything)
+        assert not server.crashes
+        return blocked(plan.problems)
+
+
 def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Sequence[int], *, before: bool) -> None:
     """Apply to a server whose schema has changed, ``before`` or after it was filled."""
     found, said = document(), []
@@ -135,6 +145,8 @@ def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Seque
         assert plan.complete, note
         assert not before or told | {it.address for it in plan.changes} >= {it.address for it in everything}, note
         assert not told or any(it.part in ours and not it.more for it in said), note
+        if before and not any(it.part == "x:Bootstrap" for it in said):
+            assert told_before_it_is_set_up(everything, keys, found) == told, note
         assert not fake.declined, (note, fake.declined)
         failed = [(item.change.address, item.problem) for item in outcomes if item.problem is not None]
         assert not failed, (note, failed)
