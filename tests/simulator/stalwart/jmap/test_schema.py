@@ -81,8 +81,9 @@ def test_judged_by_the_real_schema_a_fresh_server_says_the_same(
     names = sorted(name for name, kind in own_table().objects.items() if kind == "singleton" and name != "Bootstrap")
     calls = [(f"{name}/get", {"ids": ["singleton"]}) for name in names]
     own, other = fake, judged(StalwartJmap(environment=fake.environment), real)
-    for first in range(0, len(calls), 16):
-        for mine, theirs in zip(asked(own, *calls[first : first + 16]), asked(other, *calls[first : first + 16])):
+    for first in range(0, len(calls) - 1, 15):  # never one alone, which is answered by itself
+        some = calls[first : first + 16]
+        for mine, theirs in zip(asked(own, *some), asked(other, *some), strict=True):
             for said, known in zip(theirs["list"], mine["list"], strict=True):
                 different = {key: (known.get(key), it) for key, it in said.items() if known.get(key) != it}
                 assert not different
