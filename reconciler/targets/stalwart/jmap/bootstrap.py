@@ -38,7 +38,7 @@ from reconciler.targets.stalwart.jmap import raw_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
 from reconciler.targets.stalwart.jmap.kind import unsaid
 from reconciler.targets.stalwart.jmap.recognition import Recognition
-from reconciler.targets.stalwart.moved import tag_moved
+from reconciler.targets.stalwart.moved import tag_moves
 from reconciler.targets.stalwart.release import JMAP, Release
 from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import restart
@@ -196,7 +196,11 @@ class Bootstrap:
                 self._accepts(connection, release, bare)
             notice = self._notice(connection, stage, container)
             unknown = self._recognition.problem(connection.where, container)
-        told = (no_recovery(container) if container else None, unknown, tag_moved(container, Mode.JMAP.generation))
+        told = (
+            no_recovery(container) if container else None,
+            unknown,
+            tag_moves(container, Mode.JMAP.generation, lost=True),
+        )
         problems = (notice, place.problem, *told, *_lacking(JmapApi(connection, release), wanted, self._setup.domain))
         return Observation(
             TARGET,
