@@ -319,11 +319,13 @@ class JmapApi:
         for item in listings.values():
             self._whole(item)
         found = {name: list(item.found.values()) for name, item in listings.items()}
-        if (schema := self.release.schema) is not None:  # what is left of it is as we know it, or the answer is strange
-            found = {name: [schema.seen(name, it) for it in items] for name, items in found.items()}
-        for name in (name for name, items in found.items() if not all(is_understood(name, item) for item in items)):
+        schema = self.release.schema
+        understood = is_understood if schema is None else schema.is_understood
+        for name in (name for name, items in found.items() if not all(understood(name, item) for item in items)):
             summary = f"answers {name} objects that can't be understood"
             raise UnknownObject(self.connection.problem(summary, _STRANGE))
+        if schema is not None:
+            return {name: [schema.seen(name, item) for item in items] for name, items in found.items()}
         return found
 
     def lacks(self, kinds: Iterable[Selection]) -> frozenset[str]:

@@ -201,7 +201,7 @@ class Bootstrap:
             unknown,
             tag_moves(container, Mode.JMAP.generation, lost=True),
         )
-        problems = (notice, place.problem, *told, *_lacking(JmapApi(connection, release), wanted, self._setup.domain))
+        problems = (notice, place.problem, *told, *_lacking(JmapApi(connection, release), wanted, self._setup))
         return Observation(
             TARGET,
             problems=tuple(problem for problem in problems if problem),
@@ -374,8 +374,8 @@ def _bare(connection: Connection) -> Mapping[str, Any] | None:
     return next((item for item in found if isinstance(item, dict)), None) if isinstance(found, list) else None
 
 
-def _lacking(api: JmapApi, wanted: Sequence[Resource], domain: str) -> tuple[Problem, ...]:
-    """Say what the release does not have of what is wanted, where nothing can be read yet, and nothing is there."""
+def _lacking(api: JmapApi, wanted: Sequence[Resource], setup: Setup) -> tuple[Problem, ...]:
+    """Say what the release does not have of what is wanted, where nothing is there but what it is set up with."""
     if api.release.schema is None:
         return ()
     from reconciler.targets.stalwart.jmap.drafting import Drafting  # here and below: in this mode alone
@@ -383,8 +383,9 @@ def _lacking(api: JmapApi, wanted: Sequence[Resource], domain: str) -> tuple[Pro
     from reconciler.targets.stalwart.jmap.target import KINDS
 
     unread = api.lacks(selections(KINDS, wanted))
-    fresh, due = (reading_of({}, wanted, domain, reveal=unsaid, report=unheard) for _ in range(2))
-    return tuple(Drafting(api.release, api.release.schema, KINDS, {}, unread).problems(fresh, due, {}))
+    fresh, due = (reading_of({}, wanted, setup.domain, reveal=unsaid, report=unheard) for _ in range(2))
+    made = {"SystemSettings": [{"defaultHostname": setup.name, "defaultDomainId": setup.domain}]}
+    return tuple(Drafting(api.release, api.release.schema, KINDS, made, unread).problems(fresh, due, {}))
 
 
 def printed(docker: Docker | None, leads_there: Callable[[Container], bool]) -> tuple[str, str] | None:

@@ -84,8 +84,7 @@ class Drafting:
     def _lacking(self, writes: Sequence[tuple[ResourceKind, Write]]) -> Iterator[tuple[str, str]]:
         """Yield what the release does not take of the changes that are due."""
         for kind, write in writes:
-            items = self.registry.get(write.object)  # none of a server that is to be set up: that says what it must
-            stored = None if items is None else next(iter(items), {})
+            stored = next(iter(self.registry.get(write.object, ())), {})
             for found in self.schema.objections(write.object, write.verb, write.body, stored):
                 yield from ((change.address, str(found)) for change in _blamed(write, found))
             for change in write.changes:
