@@ -252,7 +252,7 @@ def _known_variant(known: Mapping[str, Any], said: Any, path: Path) -> str:
         hint = f'write "{TYPE}": {next(iter(known))} among its fields'
         raise Misfit(f"must say its type: {_listed(known)}", hint, path)
     if said not in known:
-        raise Misfit(f"must be {_listed(known)}", _near(str(said), known), path)
+        raise Misfit(f"must be {_listed(known)}", f"{_near(str(said), known)} {_speaks()}", path)
     return str(said)
 
 
@@ -367,7 +367,8 @@ def _enum(kind: Type, value: Any) -> str:
     known: list[str] = _table()["enums"][kind.of]
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if text not in known:
-        raise Misfit(f"must be {_listed(dict.fromkeys(known))}", _near(text, dict.fromkeys(known)))
+        values = dict.fromkeys(known)
+        raise Misfit(f"must be {_listed(values)}", f"{_near(text, values)} {_speaks()}")
     return text
 
 

@@ -91,6 +91,24 @@ def test_what_is_wrong_is_said_where_it_stands(tmp_path, said, what):
     assert problem.hint
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{Htp: {singleton: {enableHsts: true}}}",
+        "{Http: {singleton: {enableHst: true}}}",
+        "{MtaRoute: {r: {'@type': Relays, address: a}}}",
+        "{MtaRoute: {r: {'@type': Relay, authSecret: {'@type': Valu, secret: {env: S}}}}}",
+        "{MtaRoute: {r: {'@type': Relay, protocol: smpt}}}",
+    ],
+)
+def test_what_is_unknown_is_said_to_be_so_for_one_release(tmp_path, said):
+    """Another one may know it: a plan goes by what the server itself has."""
+    with pytest.raises(InvalidDirectory) as raised:
+        read(tmp_path, said)
+    (problem,) = raised.value.problems
+    assert "(the names are those of Stalwart 0.16.18)" in problem.hint
+
+
 def test_all_mistakes_of_all_objects_are_told_at_once(tmp_path):
     with pytest.raises(InvalidDirectory) as raised:
         read(tmp_path, "{Http: {singleton: {a: 1, enableHsts: 2}}, Jmap: {singleton: {maxMethodCalls: x}}, Nope: {}}")

@@ -181,6 +181,24 @@ def test_the_other_generation_is_refused(stack: Stack, newer: Stack) -> None:
         assert (world.everything(), world.writes()) == (before, [])
 
 
+@pytest.mark.parametrize(("kind", "declared"), [("newer", "1"), ("newer", '"1"'), ("bare", "1")])
+def test_another_release_than_the_declared_one_is_refused(
+    request: pytest.FixtureRequest, kind: str, declared: str
+) -> None:
+    world: Stack = request.getfixturevalue(kind)
+    world.edit("reconciler.yaml", "    username: admin\n", f"    username: admin\n    release: {declared}\n")
+    before = world.everything()
+    plan = world.expect(1, "plan", "--output", "json", "--target", "stalwart").json
+    assert (plan["changes"], plan["unread"]) == ([], ["stalwart"])
+    [error] = [item for item in plan["problems"] if item["severity"] == "error"]
+    assert "is of release 0.16, but targets.stalwart.release is 1" in error["summary"]
+    assert 'write `release: "0.16"`' in error["hint"]
+    world.expect(1, "apply", "--yes", "--target", "stalwart")
+    assert (world.everything(), world.writes()) == (before, [])
+    world.edit("reconciler.yaml", f"release: {declared}", 'release: "0.16"')
+    assert world.expect(0, "plan", "--output", "json", "--target", "stalwart").json["changes"]
+
+
 def test_a_closed_connection_is_perhaps_a_ban(newer_applied: Stack) -> None:
     stack = newer_applied
     stack.fault("stalwart", refuse=True, times=10**6)

@@ -275,8 +275,8 @@ def test_a_store_that_the_image_does_not_open_is_named_and_never_emptied(
     assert f"write {pinned(host, before)}, or the release that it ran before, and start it; its volume is never" in told
     assert "`docker compose stop stalwart`" in told
     assert (f"the store of {MOVER}" in told, "account by account" in told) == (before == NEW, before == OLD)
-    for command in (("plan",), ("apply", "--yes")):
-        assert "ends at each start" in host.run(1, *command).text
+    for command in (("plan",), ("apply", "--yes"), ("daemon", "--once")):
+        assert "ends at each start" in host.run(1, *command).text, command
     assert (host.kept().items() >= kept.items(), host.container.id) == (True, number)
     host.up(PLACES[before], host.latest.replace("latest", f"v{before}"))
     wait_for(host.serves)

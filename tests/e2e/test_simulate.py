@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.message
@@ -74,3 +77,39 @@ def test_it_serves_everything_on_ports_in_a_row(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_it_judges_by_the_schema_of_another_release(tmp_path: Path, facts: Callable[[str], Path], packed: bool) -> None:
+    """What that release does not have is named by the plan, and the rest is applied."""
+    schema = json.loads(gzip.decompress(facts("stalwart/schema-0.16.18.json.gz").read_bytes()))
+    del schema["fields"]["x:UserAccount"]["properties"]["quotas"]
+    content = json.dumps(schema).encode()
+    (tmp_path / "schema").write_bytes(gzip.compress(content) if packed else content)
+    example = copy(ROOT / "tests" / "example", tmp_path / "stack")
+    example.move()
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **example.secrets}
+    command = [sys.executable, "-m", "reconciler", "simulate", "--schema", str(tmp_path / "schema")]
+    with subprocess.Popen(command, cwd=example.path, env=base, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            environment = base | words(process)
+            plan = run(example, environment, "plan", "--target", "stalwart")
+            assert "has no property quotas of Account" in plan.stdout, plan.stdout
+            applied = run(example, environment, "apply", "--yes", "--target", "stalwart")
+            assert "account/noreply@mana.how" in applied.stdout, applied.stdout + applied.stderr
+            again = run(example, environment, "plan", "--target", "stalwart", "--output", "json")
+            assert [item["address"] for item in json.loads(again.stdout)["changes"]] == []
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\x1f\x8bx", b"[" * 100_000])
+def test_what_is_no_schema_is_told(tmp_path: Path, content: bytes | None) -> None:
+    example = copy(ROOT / "tests" / "example", tmp_path / "stack")
+    if content is not None:
+        (tmp_path / "schema").write_bytes(content)
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **example.secrets}
+    done = run(example, base, "simulate", "--schema", str(tmp_path / "schema"))
+    assert done.returncode == 1
+    assert ("can't be read" if content is None else "is no schema of a Stalwart") in done.stderr
+    assert "Traceback" not in done.stderr

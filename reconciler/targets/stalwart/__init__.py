@@ -25,6 +25,7 @@ from reconciler.targets.stalwart.container import Container, Docker, DockerUnrea
 from reconciler.targets.stalwart.jmap.api import Bootstrapping
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
+from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.moved import store_refused
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.url import Address
@@ -113,17 +114,17 @@ class Stalwart:
         self._known: Mode | None = None  # by the last one that was whole
         self._rest = StalwartRest(self._connect, self._docker, progress)
         self._checks, self._domain = checks or PasswordChecks(), setup.domain
-        self._pending, self._release = pending, (recognised, release)
-        self._bootstrap = Bootstrap(self._connect, self._docker, setup, self._administrator, progress)
+        self._pending, self._recognition = pending, Recognition(recognised, self.url, release)
+        self._bootstrap = Bootstrap(
+            self._connect, self._docker, setup, self._administrator, progress, recognition=self._recognition
+        )
 
     @functools.cached_property
     def _jmap(self) -> StalwartJmap:
         """The newer generation, imported where it is needed."""
         from reconciler.targets.stalwart.jmap.pending import Pending
-        from reconciler.targets.stalwart.jmap.recognition import Recognition
         from reconciler.targets.stalwart.jmap.target import StalwartJmap
 
-        file, only = self._release
         return StalwartJmap(
             self._connect,
             self._docker,
@@ -131,7 +132,7 @@ class Stalwart:
             self._checks,
             self._domain,
             pending=Pending(self._pending, self.url),
-            recognition=Recognition(file, self.url, only),
+            recognition=self._recognition,
         )
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:

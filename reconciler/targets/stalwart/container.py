@@ -100,6 +100,12 @@ class Container:
         """What the compose file calls it."""
         return self.labels.get("com.docker.compose.service", self.name)
 
+    @property
+    def holds_line(self) -> bool:
+        """Whether its image stays within one line of releases, whose stores are alike: ``v0.16``, ``v1.0.1``."""
+        tag = self.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        return "@" in self.image or re.match(r"v?(0\.\d|[1-9])", tag) is not None
+
     def owns(self, address: str) -> bool:
         """Whether an address lies in one of the container's own networks."""
         with contextlib.suppress(ValueError):
@@ -325,10 +331,20 @@ def version(container: Container) -> tuple[int, int] | None:
 def pin(container: Container, generation: str) -> str:
     """Say what to write as image: what is known to work with this program, and since when."""
     release = PINS[generation]
+    return f"`image: {_repository(container)}:v{release.name}` (known good on {release.good})"
+
+
+def runs(container: Container) -> str:
+    """Say what to write as image, so that it stays the one that runs; "" where its labels do not tell its release."""
+    release = _release(container)
+    return f"`image: {_repository(container)}:v{release}`" if release.count(".") == 2 else ""  # noqa: PLR2004 (x.y.z)
+
+
+def _repository(container: Container) -> str:
+    """Return an image without its tag."""
     repository = container.image.partition("@")[0]
     head, _, tag = repository.rpartition(":")
-    repository = head if head and "/" not in tag else repository
-    return f"`image: {repository}:v{release.name}` (known good on {release.good})"
+    return head if head and "/" not in tag else repository
 
 
 def _tested(generation: str) -> str:

@@ -7,7 +7,7 @@ import re
 
 from reconciler.problem import Problem, Severity
 from reconciler.targets.stalwart.connection import TARGET
-from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, keeper, pin, version
+from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, keeper, pin, runs, version
 from reconciler.targets.stalwart.release import JMAP, MOVER, PINS, REST
 
 _REFUSES = re.compile(
@@ -23,15 +23,27 @@ _SCHEMA_OF_REST = 5  # of the stores of 0.15, in the server's own count; 0.16 ha
 _NEVER = "its volume is never to be emptied: the mail is in it"
 
 
-def tag_moved(container: Container | None, generation: str) -> Problem | None:
-    """Warn of a tag that means another image by now than the one that the container was made from."""
+def tag_moves(container: Container | None, generation: str, *, lost: bool) -> Problem | None:
+    """Warn of a tag that means another image by now than the one that the container was made from, or will one day.
+
+    Of a server that is ``lost`` its `container.causes` say the latter.
+    """
     if container is None or not container.newer:
-        return None
+        return None if container is None or lost or container.holds_line else _unpinned(container, generation)
     summary = (
         f"the image {container.image} has moved: it is {container.newer} by now, and whatever recreates the container "
         "starts that one; a newer release may not open the store of an older one"
     )
     hint = f"write the release that runs, or {pin(container, generation)}; docs/stalwart-releases.md tells each move"
+    return Problem(f"container {container.name}", summary, hint, Severity.WARNING)
+
+
+def _unpinned(container: Container, generation: str) -> Problem:
+    summary = (
+        f"the image {container.image} is not pinned: its tag means another release from time to time, which may not "
+        "open the store of this one"
+    )
+    hint = f"write {runs(container) or pin(container, generation)}; docs/stalwart-releases.md tells each move"
     return Problem(f"container {container.name}", summary, hint, Severity.WARNING)
 
 

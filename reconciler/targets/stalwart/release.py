@@ -79,6 +79,26 @@ JMAP = Release(
 NEXT = replace(JMAP, name="1.0.0", fingerprint="DDhRuZ-8HWWq6-vowwroCUlG1SuhKdNxfEx6wWOH8vY", good="")
 """A branch of August 2026 before 1.0.0, the nearest to it that was seen: what it has is asked of the server."""
 
+_OTHERS: Mapping[str, str] = {
+    "aJJKvnpsjjwAEzJ0eKDWdfSLK_RvBKsLhk8BwCq-7qA": "0.16.0",
+    "_pIIRU33XTKDaP9kLFoPsYXayXbaRi79QFBUrdgixCY": "0.16.1",
+    "BzNqAzrQXuc-FYcvnkey9hBXkjMDd9HrgWlyb4S9I7E": "0.16.3",
+    "2-nY_zZI8RUaBuk0LUqvnkfBeJgPdViYvXF3xHDF7cI": "0.16.5",
+    "nGrZtt6AUdU1bcCirQQzKiHbnluseipQ1zi4wqAu0AY": "0.16.8",
+    "-bCNRlw73NjcmJBDrWwU7hhuRX8FL4IZLWsQ_-iZh0o": "0.16.9",
+    "wtAcis1aWGGJNdxRmc-Mibt95tE_ulNQWxYULQ7a094": "0.16.10",
+    "nvdIm9lmWr6eYd0LhUUTOCKQrZ6EP2w7aPmfNXw7qzI": "0.16.11",
+    "lV3eX4039eN4Y1KtcoXv5vnm6_-nGt_bHuLB6jlkFZQ": "0.16.12",
+    "sEuYGmxMEGuoMkdYNGUNw9kpFzscVRfeSRk44yRmcU8": "0.16.13",
+    "qQQwt8D3vhw4vce7JomKDhDe2qHJF57xVqRrzVNvfoQ": "0.16.14",
+    "MjKRgWQ7QGv43RPM0RInQz5vWEbl8tEbG7GbfVQ-hJg": "0.16.15",
+    "qrkHgLr93kiURU26l8rguSd0PEsyxYI-FWo9nC3v_0Y": "0.16.16",
+    "ST4-Htw_Qs0PG8gso3aBbpFcHQs1HSLULWG7iBAOz80": "0.16.17",
+}
+"""Names of releases that this program was never tried with, by their fingerprints: of several with one schema, the
+newest. What they have is asked of the server. From the public repository, where the fingerprint lies beside the schema
+(``resources/schema``)."""
+
 KNOWN = (REST, JMAP)
 """All that this program was made for, the oldest first."""
 
@@ -92,11 +112,11 @@ _SINCE_1 = ("Exchange", "OAuthGrant", "IndexQueueStatus")  # objects that no 0.1
 
 
 def recognised(fingerprint: str, schema: Schema | None = None) -> Release:
-    """Return the release with this fingerprint; one that is not known has what ``schema`` says, and a name of ours."""
+    """Return the release with this fingerprint: one that is not known has what ``schema`` says, and perhaps a name."""
     known = {release.fingerprint: release for release in (JMAP, NEXT)}.get(fingerprint)
     if known is JMAP:
         return JMAP
-    found = known or replace(JMAP, name="", fingerprint=fingerprint, good="")
+    found = known or replace(JMAP, name=_OTHERS.get(fingerprint, ""), fingerprint=fingerprint, good="")
     return found if schema is None else replace(found, schema=schema.ours(found.objects, found.properties))
 
 

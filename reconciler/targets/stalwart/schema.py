@@ -177,6 +177,20 @@ class Schema:
             return dict(item)
         return {key: value for key, value in item.items() if self.usable(name, variant, key) or key == TYPE}
 
+    def is_understood(self, name: str, item: Mapping[str, Any]) -> bool:
+        """Whether what we take an object for, as it was read, is that: its other parts are nobody's to read.
+
+        A variant that is not known is left alone.
+        """
+        variant = item.get(TYPE)
+        if not isinstance(variant, str | None):
+            return False
+        if known().variants(name) and variant not in known().variants(name):
+            return True
+        return is_understood(
+            name, {key: it for key, it in item.items() if key == TYPE or self.usable(name, variant, key)}
+        )
+
     def required(self, name: str) -> tuple[str, ...]:
         """List what a singleton must say, and a new object whatever its variant."""
         shapes = [self.properties(name, variant) for variant in self.variants(name) or (None,)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from reconciler.simulator.docker import CRASH_LOOPING, Image
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.wire import Server
 from reconciler.targets.stalwart.container import Container, Docker, Mount, floats, keeper, look, pin
-from reconciler.targets.stalwart.moved import store_refused, tag_moved
+from reconciler.targets.stalwart.moved import store_refused, tag_moves
 from reconciler.targets.stalwart.release import MOVER, PINS
 
 LATEST = "stalwartlabs/stalwart:latest"
@@ -100,17 +101,17 @@ def test_what_a_server_prints_otherwise_is_no_such_store(engine: Engine, docker:
 def test_a_tag_that_means_another_image_is_named_before_it_is_started(engine: Engine, docker: Docker) -> None:
     engine.add_image(LATEST)
     run(engine)
-    assert tag_moved(look(docker).container, "jmap") is None
+    assert tag_moves(look(docker).container, "jmap", lost=True) is None
     labels = {"org.opencontainers.image.version": "1.0.1"}
     engine.images[LATEST] = Image(LATEST, "sha256:" + "1" * 64, {"Labels": labels}, ())
-    problem = tag_moved(look(docker).container, "jmap")
+    problem = tag_moves(look(docker).container, "jmap", lost=True)
     assert problem is not None
     assert problem.severity is Severity.WARNING
     assert "it is release 1.0.1 by now" in problem.summary
     engine.images[LATEST] = Image(LATEST, "sha256:" + "2" * 64, {}, ())
-    assert re.search("it is the image of .* by now", str(tag_moved(look(docker).container, "rest")))
+    assert re.search("it is the image of .* by now", str(tag_moves(look(docker).container, "rest", lost=True)))
     del engine.images[LATEST]
-    assert tag_moved(look(docker).container, "jmap") is None
+    assert tag_moves(look(docker).container, "jmap", lost=True) is None
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,30 @@ def test_a_tag_that_means_another_image_is_named_before_it_is_started(engine: En
 )
 def test_a_tag_of_less_than_three_numbers_floats(image: str, expected: bool) -> None:
     assert floats(Container("mana-mail", image)) is expected
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("stalwartlabs/stalwart", True),
+        (LATEST, True),
+        ("registry.example.org:5000/stalwart:edge", True),
+        ("stalwartlabs/stalwart:v0.16", False),
+        ("stalwartlabs/stalwart:v1", False),
+        ("stalwartlabs/stalwart:0.15.5-alpine", False),
+        ("stalwartlabs/stalwart:latest@sha256:00", False),
+    ],
+)
+def test_a_tag_that_leads_to_another_line_one_day_is_named_while_all_is_well(image: str, expected: bool) -> None:
+    container = Container("mana-mail", image)
+    told = tag_moves(container, "jmap", lost=False)
+    assert (told is not None) is expected
+    assert tag_moves(container, "jmap", lost=True) is None, "its causes say so"
+    if told is not None:
+        repository = image.removesuffix(":latest").removesuffix(":edge")
+        assert f"write `image: {repository}:v{PINS['jmap'].name}` (known good on {PINS['jmap'].good})" in told.hint
+        labelled = replace(container, labels={"org.opencontainers.image.version": "1.0.1"})
+        assert f"write `image: {repository}:v1.0.1`;" in str(tag_moves(labelled, "jmap", lost=False))
 
 
 @pytest.mark.parametrize("image", [LATEST, "stalwartlabs/stalwart", "stalwartlabs/stalwart:v1@sha256:00"])

@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.plan import Desired, diff
 from reconciler.resources import Account, Domain, Resource, Setting
+from reconciler.simulator.stalwart.jmap.schema import document
 from reconciler.simulator.wire import Reply, Request
 from reconciler.targets.stalwart.jmap.api import Failure, public
 from reconciler.targets.stalwart.rest.api import _public
@@ -72,8 +73,12 @@ def test_t12_an_odd_answer_up_to_0_15_is_no_empty_server(world: World, path: str
         assert seen.unread or "name" not in where or "settings" in path, where
 
 
-def test_t12_an_odd_answer_from_0_16_is_no_empty_server(newer: NewWorld) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["a release that is known", "one whose schema was asked for"])
+def test_t12_an_odd_answer_from_0_16_is_no_empty_server(newer: NewWorld, known: bool) -> None:
     aliases = ("bounce@mana.how",)
+    if not known:
+        newer.fake.schema = {**document(), "objects": {**document()["objects"], "x:Exchange": {"type": "singleton"}}}
+        newer.fake.restart()
     wanted = [
         Domain("mana.how"),
         Account("noreply@mana.how", email="noreply@mana.how", roles=("user",), aliases=aliases, quota=9),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.simulator.stalwart.jmap.registry import Kind, Table, own_table
+from reconciler.simulator.stalwart.jmap.registry import Kind, Table, own_table, wire_name
 
 Document = Mapping[str, Any]
 
@@ -22,6 +23,8 @@ _TEXTS = {"secret": "secret", "network": "ipNetwork", "email": "emailAddress", "
 _FORMATS = {"uint": "unsignedInteger", "int": "integer", "float": "float"}
 _BASES = {"unsignedInteger": "uint", "integer": "int", "float": "float", "duration": "uint", "size": "uint"}
 _BASES |= {"secret": "secret", "secretText": "secret", "ipNetwork": "network", "ipAddress": "address"}
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _LIMITS = ("min", "max", "minItems", "maxItems", "nullable", "maxLength")
 
 
@@ -109,7 +112,34 @@ def judging(schema: Document) -> Table:
         name = full.removeprefix("x:")
         shapes[name] = _kinds(own.shapes.get(name, {}), fields)
     enums = {**own.enums, **{name: [it["name"] for it in values] for name, values in schema["enums"].items()}}
-    return Table(own.objects, shapes, variants, enums, frozenset(hidden), called)
+    table = Table(own.objects, shapes, variants, enums, frozenset(hidden), called)
+    for name, kinds in shapes.items():
+        shapes[name] = {key: replace(kind, default=_as_read(kind, kind.default, table)) for key, kind in kinds.items()}
+    return table
+
+
+def _as_read(kind: Kind, default: Any, table: Table) -> Any:
+    """Return a default as the server answers it.
+
+    The real document has lists in it, durations such as ``1d``, and expressions of one value, which is their ``else``.
+    """
+    if kind.base in ("uint", "int") and isinstance(default, str) and (found := _DURATION.fullmatch(default)):
+        return int(found[1]) * _MILLISECONDS[found[2]]
+    if kind.base == "list" and isinstance(default, list):
+        default = {str(index): item for index, item in enumerate(default)}
+    if not isinstance(default, dict):
+        return default
+    if kind.base in ("list", "map"):
+        inner = kind.item or Kind("object", kind.of)
+        return {key: _as_read(inner, item, table) for key, item in default.items()}
+    if kind.base != "object":
+        return default
+    known = table.variants.get(kind.of, {})
+    shape = known.get(str(default.get("@type"))) if known else kind.of
+    named = {wire_name(key, it): it for key, it in table.shapes.get(shape or "", {}).items()}
+    if default.keys() == {"default"} and "else" in named:
+        default = {"else": default["default"]}
+    return {key: _as_read(named[key], item, table) if key in named else item for key, item in default.items()}
 
 
 def _kinds(own: Mapping[str, Kind], fields: Mapping[str, Any]) -> dict[str, Kind]:

@@ -50,7 +50,7 @@ class Rejected(Exception):
 
 
 class UnknownObject(TargetUnreadable):
-    """The server has no objects of a name that we read: perhaps another release than was thought answers."""
+    """Objects that we read are not there, or not as we know them: perhaps another release than was thought answers."""
 
 
 class Bootstrapping(Rejected):
@@ -318,25 +318,34 @@ class JmapApi:
                 due.extend(item.missing() if id(item) not in asked else ())
         for item in listings.values():
             self._whole(item)
-        if (schema := self.release.schema) is not None:  # which says what its parts are, ours being one of several
-            return {name: [schema.seen(name, it) for it in item.found.values()] for name, item in listings.items()}
         found = {name: list(item.found.values()) for name, item in listings.items()}
-        for name in (name for name, items in found.items() if not all(is_understood(name, item) for item in items)):
+        schema = self.release.schema
+        understood = is_understood if schema is None else schema.is_understood
+        for name in (name for name, items in found.items() if not all(understood(name, item) for item in items)):
             summary = f"answers {name} objects that can't be understood"
-            raise TargetUnreadable(self.connection.problem(summary, _STRANGE))
+            raise UnknownObject(self.connection.problem(summary, _STRANGE))
+        if schema is not None:
+            return {name: [schema.seen(name, item) for item in items] for name, items in found.items()}
         return found
+
+    def lacks(self, kinds: Iterable[Selection]) -> frozenset[str]:
+        """Name what can't be read of some kinds: this release does not have them, or their keys, as they are known."""
+        schema = self.release.schema
+        if schema is None:
+            return frozenset()
+
+        def has(kind: Selection) -> bool:
+            keys = (key for key in key_properties(kind.name) if key != TYPE or kind.properties)
+            return schema.knows(kind.name) and all(schema.readable(kind.name, key) for key in keys)
+
+        return frozenset(kind.name for kind in kinds if not has(kind))
 
     def _readable(self, kinds: Iterable[Selection]) -> Iterator[Selection]:
         """Yield what this release has of what we read, and what its singletons must say."""
-        schema = self.release.schema
-        for kind in kinds:
-            if schema is None:
-                yield kind
-            elif not schema.knows(kind.name) or not all(
-                schema.readable(kind.name, key) for key in key_properties(kind.name) if key != TYPE or kind.properties
-            ):
-                self.unread.add(kind.name)
-            elif kind.properties:
+        schema, kinds = self.release.schema, tuple(kinds)
+        self.unread |= self.lacks(kinds)
+        for kind in (kind for kind in kinds if kind.name not in self.unread):
+            if schema is not None and kind.properties:
                 found = [key for key in kind.properties if key == TYPE or schema.readable(kind.name, key)]
                 found += schema.required(kind.name) if kind.singleton else ()
                 yield replace(kind, properties=tuple(dict.fromkeys(found)) or ("id",))

@@ -36,7 +36,10 @@ from reconciler.targets.stalwart.container import (
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
 from reconciler.targets.stalwart.jmap import raw_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
-from reconciler.targets.stalwart.moved import tag_moved
+from reconciler.targets.stalwart.jmap.kind import unsaid
+from reconciler.targets.stalwart.jmap.recognition import Recognition
+from reconciler.targets.stalwart.moved import tag_moves
+from reconciler.targets.stalwart.release import JMAP, Release
 from reconciler.targets.stalwart.survey import is_lost
 from reconciler.targets.stalwart.work import restart
 
@@ -161,27 +164,44 @@ class Bootstrap:
     """The way of one server out of bootstrap mode."""
 
     def __init__(
-        self, connect: Connect, docker: Docker | None, setup: Setup, administrator: Administrator, progress: Progress
+        self,
+        connect: Connect,
+        docker: Docker | None,
+        setup: Setup,
+        administrator: Administrator,
+        progress: Progress,
+        *,
+        recognition: Recognition,
     ) -> None:
         self._connect, self._docker, self._setup = connect, docker, setup
-        self._administrator, self._progress = administrator, progress
+        self._administrator, self._progress, self._recognition = administrator, progress, recognition
 
     # ------------------------------------------------------------------------------------------------------- observe
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation | None:
         """Look at a server that names no resource; None where it is in recovery mode, and knows its objects.
 
-        Raises `TargetUnreadable` where nobody gets in, or where it must not or can't be set up.
+        What its release does not have is told now: nobody can ask again once it is set up. Raises `TargetUnreadable`
+        where nobody gets in, or where it must not or can't be set up.
         """
         place = look(self._docker)
         container = place.container
         with self._connect(reveal) as connection:
-            if not _is_bare(connection):
+            bare = _bare(connection)
+            if bare is None:
                 return None
             stage = self._stage()
             self._check(connection, stage)
+            release = self._recognition.ask(connection)
+            if stage is _Stage.NEW:
+                self._accepts(connection, release, bare)
             notice = self._notice(connection, stage, container)
-        told = (no_recovery(container) if container else None, tag_moved(container, Mode.JMAP.generation))
-        problems = (notice, place.problem, *told)
+            unknown = self._recognition.problem(connection.where, container)
+        told = (
+            no_recovery(container) if container else None,
+            unknown,
+            tag_moves(container, Mode.JMAP.generation, lost=True),
+        )
+        problems = (notice, place.problem, *told, *_lacking(JmapApi(connection, release), wanted, self._setup))
         return Observation(
             TARGET,
             problems=tuple(problem for problem in problems if problem),
@@ -207,6 +227,16 @@ class Bootstrap:
             summary = "is not declared, and the server has to be set up with one: it is in bootstrap mode"
             hint = "write `default_domain: example.com` under stalwart"
             raise TargetUnreadable(Problem("stalwart/default_domain", summary, hint, scope=TARGET))
+
+    def _accepts(self, connection: Connection, release: Release, bare: Mapping[str, Any]) -> None:
+        """See that the release takes what it would be set up with, over what is there. Raises `TargetUnreadable`."""
+        with contextlib.suppress(ValueError):  # told where it is sent
+            values = self._setup.values(unsaid)
+            found = release.schema.objections("Bootstrap", "update", values, bare) if release.schema else ()
+            if why := "; ".join(map(str, found)):
+                summary = f"can't be set up: this release of Stalwart {why}"
+                hint = f"pin a release that is known (v{JMAP.name}), or set it up by its own page at /admin"
+                raise TargetUnreadable(connection.problem(summary, hint))
 
     def _notice(self, connection: Connection, stage: _Stage, container: Container | None) -> Problem:
         summary = (
@@ -243,20 +273,20 @@ class Bootstrap:
         with self._connect(reveal) as connection:
             stage = self._stage()
             self._check(connection, stage)
+            release = self._recognition.ask(connection)
             if stage is _Stage.NEW:
-                self._set_up(connection, reveal)
+                self._set_up(JmapApi(connection, release), reveal)
             self._restart(connection)
 
-    def _set_up(self, connection: Connection, reveal: Reveal) -> None:
+    def _set_up(self, api: JmapApi, reveal: Reveal) -> None:
         """Send it once. Whether or not an answer came: a restart shows what the server is."""
         try:
             values = self._setup.values(reveal)
         except ValueError as error:
             hint = "correct it, or take it away"
             raise TargetUnreadable(Problem("stalwart/objects/Bootstrap", str(error), hint, scope=TARGET)) from None
-        self._progress(f"setting {connection.where} up as {self._setup.name}")
+        self._progress(f"setting {api.connection.where} up as {self._setup.name}")
         self._administrator.begin()
-        api = JmapApi(connection)
         try:
             (response,) = api.call(("x:Bootstrap/set", {"update": {_SINGLETON: values}}))
         except AnswerLost:
@@ -264,7 +294,7 @@ class Bootstrap:
         except (TargetUnreadable, Rejected) as error:
             self._administrator.withdraw()
             raise api.unreadable(error) if isinstance(error, Rejected) else error from None
-        self._answered(connection, response)
+        self._answered(api.connection, response)
 
     def _answered(self, connection: Connection, response: Response) -> None:
         failure = response.failure(_SINGLETON)
@@ -287,7 +317,7 @@ class Bootstrap:
             summary = f"is set up and serves no mail before its restart, which can't be done from here: {error}"
             raise RestartDue(connection.problem(summary, self._due())) from None
         connection.login.enter(connection.detect())
-        if connection.login.mode is Mode.BOOTSTRAP and _is_bare(connection):
+        if connection.login.mode is Mode.BOOTSTRAP and _bare(connection) is not None:
             summary = "is in bootstrap mode again after its restart: it has no config.json"
             raise TargetUnreadable(connection.problem(summary, _WHICH))
         saved = self._administrator.read()
@@ -333,14 +363,29 @@ class Bootstrap:
         return connection.problem(summary, "correct stalwart.hostname, stalwart.default_domain or objects.Bootstrap")
 
 
-def _is_bare(connection: Connection) -> bool:
-    """Whether the server knows nothing but ``x:Bootstrap``: there is no such object in any other mode."""
+def _bare(connection: Connection) -> Mapping[str, Any] | None:
+    """Return the ``x:Bootstrap`` of a server that knows nothing besides; None in any other mode: there is none."""
     api = JmapApi(connection)
     try:
         (response,) = api.call(("x:Bootstrap/get", {"ids": [_SINGLETON]}))
     except Rejected as error:
         raise api.unreadable(error) from None
-    return bool(response.arguments.get("list"))
+    found = response.arguments.get("list")
+    return next((item for item in found if isinstance(item, dict)), None) if isinstance(found, list) else None
+
+
+def _lacking(api: JmapApi, wanted: Sequence[Resource], setup: Setup) -> tuple[Problem, ...]:
+    """Say what the release does not have of what is wanted, where nothing is there but what it is set up with."""
+    if api.release.schema is None:
+        return ()
+    from reconciler.targets.stalwart.jmap.drafting import Drafting  # here and below: in this mode alone
+    from reconciler.targets.stalwart.jmap.run import reading_of, selections, unheard
+    from reconciler.targets.stalwart.jmap.target import KINDS
+
+    unread = api.lacks(selections(KINDS, wanted))
+    fresh, due = (reading_of({}, wanted, setup.domain, reveal=unsaid, report=unheard) for _ in range(2))
+    made = {"SystemSettings": [{"defaultHostname": setup.name, "defaultDomainId": setup.domain}]}
+    return tuple(Drafting(api.release, api.release.schema, KINDS, made, unread).problems(fresh, due, {}))
 
 
 def printed(docker: Docker | None, leads_there: Callable[[Container], bool]) -> tuple[str, str] | None:

@@ -79,9 +79,9 @@ class Recognition:
             summary = f"does not tell its release: {_WHERE} is answered by something else; it is read as {JMAP.name}"
             return Problem(where, summary, f"let {_WHERE} through a proxy before it", Severity.WARNING)
         name = release.name or (".".join(map(str, told)) if told and told > KNOWN[-1].version else "")
-        named = f"release {name}, which" if name else "a release that"
+        named = f"release {name}, which this program was not tried with" if name else "a release that is not known here"
         summary = (
-            f"is of {named} is not known here (schema {release.fingerprint[:12]}): what it has was asked of it, and "
+            f"is of {named} (schema {release.fingerprint[:12]}): what it has was asked of it, and "
             "nothing that it does not have is written"
         )
         return Problem(where, summary, hint, Severity.WARNING)

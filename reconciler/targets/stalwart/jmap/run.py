@@ -21,6 +21,7 @@ from reconciler.targets.stalwart.jmap.api import (
     JmapApi,
     Registry,
     Rejected,
+    Selection,
     merged,
     public,
 )
@@ -36,10 +37,15 @@ def kind_of(kinds: Sequence[ResourceKind], resource: Resource) -> ResourceKind |
     return next((kind for kind in kinds if kind.has(resource)), None)
 
 
+def selections(kinds: Sequence[ResourceKind], wanted: Sequence[Resource]) -> list[Selection]:
+    """Return what is read of a server for some resources."""
+    return merged(item for kind in kinds for item in kind.reads(wanted))
+
+
 def read_registry(api: JmapApi, kinds: Sequence[ResourceKind], wanted: Sequence[Resource]) -> Registry:
     """Read what concerns the kinds. Raises `TargetUnreadable`, or `Bootstrapping` in that mode."""
     try:
-        return api.read(merged(item for kind in kinds for item in kind.reads(wanted)))
+        return api.read(selections(kinds, wanted))
     except Bootstrapping:
         raise
     except Rejected as error:

@@ -12,7 +12,7 @@ from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
-from reconciler.targets.stalwart.moved import tag_moved
+from reconciler.targets.stalwart.moved import tag_moves
 from reconciler.targets.stalwart.ports import with_open
 from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
@@ -78,12 +78,12 @@ class StalwartRest:
             live = [item for kind in KINDS for item in kind.live(reading)]
             host = looking.result()
         live = with_open(live, wanted, connection.host, host.container)
-        problems += [it for it in (host.problem, tag_moved(host.container, "rest")) if it]
+        lost = is_lost(wanted, live)
+        problems += [it for it in (host.problem, tag_moves(host.container, "rest", lost=lost)) if it]
         for item in wanted if host.file else ():
             if (kind := _KEYS.get(type(item))) is not None and host.file is not None:
                 keys = overridden(kind, host.file.keys, item)
                 problems += [override(item.address, key, host.file) for key in keys]
-        lost = is_lost(wanted, live)
         login = connection.login.username.lower()
         ours = [it.id for it in live if isinstance(it.resource, Account) and it.id == login]
         return Observation(

@@ -3,13 +3,15 @@
 import copy
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from reconciler.simulator.stalwart.jmap import schema as schemas
+from reconciler.simulator.stalwart.jmap.registry import own_table
 from reconciler.simulator.stalwart.jmap.server import SCHEMA, StalwartJmap
 from reconciler.simulator.wire import Server
 
@@ -69,6 +71,22 @@ def test_judged_by_its_own_schema_nothing_changes(fake: StalwartJmap, document: 
         return [{key: value for key, value in item.items() if key not in drop} for item in listed]
 
     assert shown(after) == shown(before)
+
+
+def test_judged_by_the_real_schema_a_fresh_server_says_the_same(
+    fake: StalwartJmap, facts: Callable[[str], Path]
+) -> None:
+    """Its defaults are written otherwise there: ``1d`` for milliseconds, lists, expressions of one value."""
+    real = json.loads(gzip.decompress(facts("stalwart/schema-0.16.18.json.gz").read_bytes()))
+    names = sorted(name for name, kind in own_table().objects.items() if kind == "singleton" and name != "Bootstrap")
+    calls = [(f"{name}/get", {"ids": ["singleton"]}) for name in names]
+    own, other = fake, judged(StalwartJmap(environment=fake.environment), real)
+    for first in range(0, len(calls) - 1, 15):  # never one alone, which is answered by itself
+        some = calls[first : first + 16]
+        for mine, theirs in zip(asked(own, *some), asked(other, *some), strict=True):
+            for said, known in zip(theirs["list"], mine["list"], strict=True):
+                different = {key: (known.get(key), it) for key, it in said.items() if known.get(key) != it}
+                assert not different
 
 
 def test_another_schema_has_another_address(fake: StalwartJmap, document: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import copy
 import random
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from reconciler.simulator.stalwart.jmap import schema as schemas
@@ -19,8 +21,9 @@ UNIONS = (
 )
 OBJECTS = (
     *("Account", "Action", "AllowedIp", "DkimSignature", "Domain", "MailingList", "NetworkListener", "Role"),
-    *("Security", "SystemSettings", "MtaRoute", "Http", "Calendar"),
+    *("Security", "SystemSettings", "MtaRoute", "Http", "Jmap", "Calendar"),
 )
+UNUSED = ("Calendar",)
 TYPES: tuple[Document, ...] = (
     {"type": "boolean"},
     {"type": "number", "format": "unsignedInteger"},
@@ -33,9 +36,38 @@ TYPES: tuple[Document, ...] = (
 NEEDED = {"type": {"type": "string", "format": "string"}, "update": "mutable"}
 
 
+@dataclass(frozen=True)
+class Changed:
+    """One change. ``part`` is what it changes, ``more`` whether the release only takes or says more than before."""
+
+    said: str
+    part: str
+    more: bool = False
+
+
 def document() -> Document:
     """Return the fake's own schema, to be changed."""
     return copy.deepcopy(schemas.document())
+
+
+def in_use(found: Document) -> set[str]:
+    """Return all that what we use consists of: objects, unions, shapes and enumerations, by their names."""
+    seen: set[str] = set()
+    due = [f"x:{name}" for name in OBJECTS if name not in UNUSED]
+    while due:
+        if (name := due.pop()) not in seen:
+            seen.add(name)
+            item = found["schemas"].get(name, {})
+            due += [it["schemaName"] for it in (item, *item.get("variants", ())) if "schemaName" in it]
+            kinds = found["fields"].get(name, {}).get("properties", {}).values()
+            due += [inner for kind in kinds for inner in _inside(kind["type"])]
+    return seen
+
+
+def _inside(kind: Document) -> Iterator[str]:
+    yield from (kind[key] for key in ("objectName", "enumName") if key in kind and kind["type"] != "objectId")
+    for key in ("class", "valueClass"):
+        yield from _inside(kind[key]) if key in kind else ()
 
 
 def _renamed(value: Any, name: str, *, inside: bool) -> Any:
@@ -47,48 +79,49 @@ def _renamed(value: Any, name: str, *, inside: bool) -> Any:
     }
 
 
-def change(found: Document, seed: random.Random) -> str:  # noqa: PLR0911 (a line for each change)
+def change(found: Document, seed: random.Random) -> Changed:  # noqa: PLR0911 (a line for each change)
     """Make one change among what the target uses and what it does not, and say which."""
     shape = f"x:{seed.choice(USED if seed.random() < 0.8 else tuple(name[2:] for name in sorted(found['fields'])))}"
     fields = found["fields"][shape]
     properties = fields["properties"]
     name = seed.choice(sorted(properties) or [""])
-    union = found["schemas"][f"x:{seed.choice(UNIONS)}"]["variants"]
-    enum = found["enums"][seed.choice(("DkimRotationStage", "NetworkListenerProtocol", *sorted(found["enums"])))]
+    union = found["schemas"][of := f"x:{seed.choice(UNIONS)}"]["variants"]
+    listed = seed.choice(("DkimRotationStage", "NetworkListenerProtocol", *sorted(found["enums"])))
+    enum = found["enums"][listed]
     match seed.randrange(10):
         case 0 if name:
             del properties[name]
-            return f"removes {shape}.{name}"
+            return Changed(f"removes {shape}.{name}", shape)
         case 1 if name:
             properties[f"{name}New"] = properties.pop(name)
             for item in found["fields"].values():
                 item["defaults"] = _renamed(item.get("defaults", {}), name, inside=item is fields)
-            return f"renames {shape}.{name}"
+            return Changed(f"renames {shape}.{name}", shape)
         case 2:
             properties["neededNew"] = copy.deepcopy(NEEDED)
-            return f"needs {shape}.neededNew"
+            return Changed(f"needs {shape}.neededNew", shape)
         case 3 if name and shape != "x:Rate":  # which can't hold itself
             properties[name]["type"] = copy.deepcopy(seed.choice(TYPES))
             fields.get("defaults", {}).pop(name, None)
-            return f"makes {shape}.{name} a {properties[name]['type']}"
+            return Changed(f"makes {shape}.{name} a {properties[name]['type']}", shape)
         case 4 if len(union) > 1:
             gone = union.pop(seed.randrange(len(union)))
-            return f"removes the variant {gone['name']}"
+            return Changed(f"removes the variant {gone['name']}", of)
         case 5:
             item = seed.choice(union)
             item["name"] += "New"
-            return f"renames a variant to {item['name']}"
+            return Changed(f"renames a variant to {item['name']}", of)
         case 6 if len(enum) > 1:
-            return f"narrows an enumeration by {enum.pop(seed.randrange(len(enum)))['name']}"
+            return Changed(f"narrows {listed} by {enum.pop(seed.randrange(len(enum)))['name']}", listed)
         case 7:
             one = f"x:{seed.choice(OBJECTS)}"
             if one in found["objects"]:
                 found["objects"][f"{one}New" if seed.random() < 0.5 else "x:Elsewhere"] = found["objects"].pop(one)
-            return f"removes or renames {one}"
+            return Changed(f"removes or renames {one}", one)
         case 8 if name and properties[name]["type"]["type"] in ("boolean", "number"):
             value = True if properties[name]["type"]["type"] == "boolean" else 7
             fields.setdefault("defaults", {})[name] = value
-            return f"gives {shape}.{name} the default {value}"
+            return Changed(f"gives {shape}.{name} the default {value}", shape, more=True)
         case _:
             properties["optionalNew"] = {"type": {"type": "boolean"}, "update": "mutable"}
-            return f"adds {shape}.optionalNew"
+            return Changed(f"adds {shape}.optionalNew", shape, more=True)

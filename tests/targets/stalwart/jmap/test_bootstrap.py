@@ -31,6 +31,7 @@ from reconciler.targets.stalwart.container import CONFIG, DATA, Container, Docke
 from reconciler.url import parse
 
 from ..conftest import World  # noqa: TID252 (the fixtures of the folder above)
+from .changed import NEEDED, document
 
 PROBE = "/.well-known/oauth-protected-resource"
 IMAGE = "stalwartlabs/stalwart:v0.16.18"
@@ -155,8 +156,7 @@ def test_bootstrap_mode_is_told_though_the_container_is_healthy(machine, wanted)
     assert "counts as healthy" in problem.summary
     expected = "apply sets it up as mail.mana.how for mana.how, restarts the container mana-mail and makes the rest"
     assert problem.hint == expected
-    assert len(machine.server.requests) == 2
-    assert machine.server.requests[0].path == PROBE
+    assert [item.path for item in machine.server.requests] == [PROBE, "/jmap", "/api/schema"]
     assert machine.sets() == 0
 
 
@@ -191,6 +191,72 @@ def test_recovery_mode_is_told_and_does_not_hide_what_is_there(machine, wanted):
     assert observation.complete
     assert "is in recovery mode" in observation.problems[0].summary
     assert "STALWART_RECOVERY_MODE" in observation.problems[0].hint
+
+
+def other(machine, change):
+    """Let another release be the one in bootstrap mode."""
+    changed = document()
+    change(changed)
+    machine.fake.schema = changed
+    machine.fake.restart()
+
+
+def test_a_release_that_the_directory_does_not_allow_is_never_set_up(machine, wanted):
+    """Nobody gets an empty server back: what was mounted for the other line is not made for this one."""
+    other(machine, lambda it: it["objects"].update({"x:OAuthGrant": {"type": "object"}}))
+    machine.world.connect(release="0.16")
+    seen = machine.world.observe(wanted)
+    assert seen.unread == {"stalwart"}
+    assert "is of release 1, but targets.stalwart.release is 0.16" in str(only(seen))
+    machine.world.connect(release="1")
+    assert machine.world.observe(wanted).complete
+    machine.world.connect(release="0.16")
+    changes = diff(Desired(tuple(wanted)), {"stalwart": machine.world.observe(wanted)}, stack="mana").changes
+    with pytest.raises(TargetUnreadable, match=r"but targets\.stalwart\.release is 0\.16"):
+        list(machine.world.target.apply(changes, machine.world.reveal))
+    assert machine.sets() == 0
+
+
+def test_what_a_release_does_not_have_is_told_before_it_is_set_up(machine, wanted):
+    other(machine, lambda it: it["fields"]["x:UserAccount"]["properties"].pop("quotas"))
+    wanted[2] = Account("noreply@mana.how", "noreply", "noreply@mana.how", None, ("user",), quota=1 << 30)
+    plan = machine.world.plan(wanted)
+    told = {item.scope: item.summary for item in plan.problems if item.severity is Severity.ERROR}
+    assert told.keys() == {"account/noreply@mana.how"}
+    assert "has no property quotas of Account" in told["account/noreply@mana.how"]
+    assert sorted(item.address for item in plan.changes) == sorted(
+        item.address for item in wanted if item.address not in told
+    )
+    assert [it.problem for it in machine.world.target.apply(plan.changes, machine.world.reveal) if it.problem] == []
+    again = machine.world.plan(wanted)
+    assert not again.changes
+    assert {item.scope for item in again.problems if item.severity is Severity.ERROR} == told.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda it: it["properties"].pop("generateDkimKeys"), "has no property generateDkimKeys of Bootstrap"),
+        (lambda it: it["properties"].update({"purpose": NEEDED}), "needs purpose of Bootstrap"),
+    ],
+)
+def test_a_release_that_is_set_up_otherwise_is_not_set_up(machine, wanted, change, why):
+    other(machine, lambda it: change(it["fields"]["x:Bootstrap"]))
+    seen = machine.world.observe(wanted)
+    assert seen.unread == {"stalwart"}
+    assert f"can't be set up: this release of Stalwart {why}" in only(seen).summary
+    assert "v0.16.18" in only(seen).hint
+    assert machine.sets() == 0
+
+
+def test_what_another_release_took_since_the_plan_is_not_sent(machine, wanted):
+    changes = machine.world.plan(wanted).changes
+    other(machine, lambda it: it["fields"]["x:Bootstrap"]["properties"].pop("generateDkimKeys"))
+    with pytest.raises(TargetUnreadable, match="has no property generateDkimKeys of Bootstrap"):
+        list(machine.world.target.apply(changes, machine.world.reveal))
+    assert machine.sets() == 0
+    assert machine.fake.config is None
+    assert not machine.kept.exists()
 
 
 # ---------------------------------------------------------------------------------------------------------- the way out

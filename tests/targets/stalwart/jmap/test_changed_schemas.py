@@ -31,9 +31,10 @@ from reconciler.targets.stalwart.jmap.bootstrap import Setup
 from reconciler.targets.stalwart.passwords import hashed
 
 from ..conftest import ADMIN, NewWorld, ref  # noqa: TID252 (the fixtures of the folder above)
-from .changed import change, document
+from .changed import change, document, in_use
 
-TRIED = 2000 if os.environ.get("RECONCILER_PROPERTIES") == "explore" else 60
+EXPLORES = os.environ.get("RECONCILER_PROPERTIES") == "explore"
+TRIED = 2000 if EXPLORES else 60
 UNKNOWN = ("unknownMethod", "invalidPatch", "validationFailed", "invalidArguments", "invalidProperties")
 HASH = hashed("a password")
 
@@ -114,6 +115,16 @@ def blocked(problems: Any) -> set[str]:
     return {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
 
 
+def told_before_it_is_set_up(everything: Sequence[Resource], keys: Mapping[str, str], found: Any) -> set[str]:
+    """Plan for a server in bootstrap mode, and return what is told."""
+    environment = {"STALWART_RECOVERY_ADMIN": "admin:rec0very secret"}
+    with StalwartJmap(environment=environment, schema=found, configured=False) as fake, Server(fake) as server:
+        options = {"recovery": ref("RECOVERY"), "setup": Setup("mail.mana.how", "mana.how")}
+        plan = NewWorld(fake, server, secrets(keys), options).plan(everything)
+        assert not server.crashes
+        return blocked(plan.problems)
+
+
 def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Sequence[int], *, before: bool) -> None:
     """Apply to a server whose schema has changed, ``before`` or after it was filled."""
     found, said = document(), []
@@ -124,12 +135,18 @@ def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Seque
         if not before:
             world.apply(everything)
         said = [change(found, random.Random(number)) for number in numbers]
+        ours = in_use(document())
         fake.schema = found
         fake.restart()
         plan = world.plan(everything)
         told = blocked(plan.problems)
         outcomes = list(world.target.apply(plan.changes, world.reveal))
         note = (said, [(str(it.where), it.summary) for it in plan.problems if it.severity is Severity.ERROR])
+        assert plan.complete, note
+        assert not before or told | {it.address for it in plan.changes} >= {it.address for it in everything}, note
+        assert not told or any(it.part in ours and not it.more for it in said), note
+        if before and not any(it.part == "x:Bootstrap" for it in said):
+            assert told_before_it_is_set_up(everything, keys, found) == told, note
         assert not fake.declined, (note, fake.declined)
         failed = [(item.change.address, item.problem) for item in outcomes if item.problem is not None]
         assert not failed, (note, failed)
@@ -140,9 +157,12 @@ def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Seque
         assert not server.crashes
 
 
-@settings(max_examples=TRIED, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=TRIED, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not EXPLORES)
 @given(numbers=st.lists(st.integers(0, 1 << 30), min_size=1, max_size=3), before=st.booleans())
 @example(numbers=[0], before=True)
+@example(numbers=[12651461], before=False)
+@example(numbers=[88821], before=False)
+@example(numbers=[207707358], before=True)
 def test_every_problem_is_named_before_a_write_and_nothing_unknown_is_sent(
     everything: list[Resource], keys: Mapping[str, str], numbers: list[int], before: bool
 ) -> None:

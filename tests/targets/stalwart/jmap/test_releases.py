@@ -15,6 +15,7 @@ import pytest
 from reconciler.desired import objects
 from reconciler.problem import Severity
 from reconciler.resources import Account, Domain, Listener, Resource, Setting
+from reconciler.simulator.stalwart.jmap.schema import fingerprint
 from reconciler.simulator.stalwart.jmap.server import SCHEMA
 from reconciler.simulator.wire import Fault, Reply
 from reconciler.targets.stalwart import release as releases
@@ -200,8 +201,6 @@ def test_what_a_table_renames_is_read_and_written_by_its_new_name(
     changed["objects"]["x:SigningKey"] = {**changed["objects"].pop("x:DkimSignature"), "was": "x:DkimSignature"}
     changed["schemas"]["x:SigningKey"] = changed["schemas"]["x:DkimSignature"]
     become(world, changed)
-    from reconciler.simulator.stalwart.jmap.schema import fingerprint
-
     names = {"objects": {"DkimSignature": "SigningKey"}, "properties": {"Domain": {"description": "remark"}}}
     later = replace(releases.NEXT, name="1.1.0", fingerprint=fingerprint(changed), **names)
     monkeypatch.setattr(releases, "NEXT", later)
@@ -360,6 +359,23 @@ def test_a_fingerprint_is_a_release() -> None:
     assert line(releases.REST) == "0.15"
     assert line(releases.NEXT) == "1"
     assert line(recognised("other", Schema.served(document()))) == "0.16"
+    for found, name in (("aJJKvnpsjjwAEzJ0eKDWdfSLK_RvBKsLhk8BwCq-7qA", "0.16.0"), (SCHEMA, "0.16.18"), ("x", "")):
+        assert (recognised(found).name, line(recognised(found))) == (name, "0.16")
+
+
+def test_an_earlier_release_has_its_name_and_is_asked_what_it_has(
+    world: NewWorld, newly_wanted: list[Resource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = document()
+    del changed["fields"]["x:UserAccount"]["properties"]["quotas"]
+    monkeypatch.setattr(releases, "_OTHERS", {fingerprint(changed): "0.16.3"})
+    become(world, changed)
+    plan = world.plan(newly_wanted)
+    (told,) = [item.summary for item in plan.problems if "was not tried with" in item.summary]
+    assert "is of release 0.16.3, which this program was not tried with" in told
+    assert set(errors(plan.problems)) == {
+        it.address for it in newly_wanted if isinstance(getattr(it, "quota", None), int)
+    }
 
 
 def test_what_to_pin_has_a_date() -> None:
