@@ -159,6 +159,16 @@ def sensitive(value: Any) -> bool:
     return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
 
 
+_MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
+
+
+def touches_mail(before: Resource | None, *, gone: bool) -> bool:
+    """Whether mail may be lost or refused by a change of what is there: routed, judged by it, or in it."""
+    if isinstance(before, Record):
+        return before.type in _MAIL_TYPES or policy(before) is not None
+    return gone and isinstance(before, Account)
+
+
 def addresses(slots: Sequence[Resource]) -> list[str]:
     """Name the things of one group; records that share type and name get the head of their value in brackets."""
     if len(slots) < 2 or not isinstance(slots[0], Record):  # noqa: PLR2004 (one needs nothing to be told apart)

@@ -202,6 +202,12 @@ class Resource:
         for name in compared_fields(type(self)):
             yield name, getattr(self, name)
 
+    def declared(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of all that a directory says of it, also of what no live one is compared by."""
+        for item in fields(self):
+            if item.name not in self.identity:
+                yield item.name, getattr(self, item.name)
+
 
 _compared: dict[type[Resource], tuple[str, ...]] = {}
 
@@ -672,6 +678,10 @@ class Variable(Resource):
         """A consumer relies on the account that it logs in as."""
         if self.login is not None and self.login.account:
             yield f"account/{self.login.account}"
+
+    def declared(self) -> Iterator[tuple[str, Any]]:
+        """What it is set to, or may become: a directory says it once."""
+        yield "configured", self.candidates or self.configured
 
     def brief(self) -> Iterator[Brief]:
         """What it is set to."""

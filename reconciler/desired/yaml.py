@@ -140,6 +140,12 @@ class Mapping(Node):
         self.items[key] = value
         self.marks.append(mark)
 
+    def drop(self, key: str) -> None:
+        """Take an entry out."""
+        del self.marks[list(self.items).index(key)]
+        del self.items[key]
+        self._positions = {}
+
     def key_place(self, key: str) -> Place:
         """Say where a key stands. Positions are found out when the first mistake asks, of which there may be many."""
         if len(self._positions) < len(self.items):

@@ -60,26 +60,34 @@ def change(change: Change) -> dict[str, Any]:
         "target": change.target,
         "kind": change.kind,
         "actions": [str(action) for action in change.actions],
-        "before": _object(change.live),
-        "after": _object(change.after),
-        "before_sensitive": _mask(change.live),
-        "after_sensitive": _mask(change.after),
-        "after_unknown": {name: True for name, value in _fields(change.after) if value is UNKNOWN},
+        **sides(_fields(change.live), _fields(change.after)),
         "reason": str(change.reason),
         "needs": sorted(change.needs),
         "notes": list(change.notes),
     }
 
 
-def _fields(resource: Resource | None) -> list[tuple[str, Any]]:
+def sides(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return both sides of a change by their fields, and which of these are secrets or not known yet."""
+    return {
+        "before": _object(before),
+        "after": _object(after),
+        "before_sensitive": _mask(before),
+        "after_sensitive": _mask(after),
+        "after_unknown": {name: True for name, value in (after or {}).items() if value is UNKNOWN},
+    }
+
+
+def _fields(resource: Resource | None) -> dict[str, Any] | None:
     if resource is None:
-        return []
-    named = [(name, getattr(resource, name)) for name in resource.identity]
-    return [*named, *(item for item in resource.values() if item[1] is not UNMANAGED)]
+        return None
+    return {name: getattr(resource, name) for name in resource.identity} | dict(resource.values())
 
 
-def _object(resource: Resource | None) -> dict[str, Any] | None:
-    return None if resource is None else {name: _plain(name, value) for name, value in _fields(resource)}
+def _object(fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if fields is None:
+        return None
+    return {name: _plain(name, value) for name, value in fields.items() if value is not UNMANAGED}
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -88,8 +96,8 @@ def _plain(name: str, value: Any) -> Any:
     return values.plain(value)
 
 
-def _mask(resource: Resource | None) -> dict[str, bool]:
-    return {name: True for name, value in _fields(resource) if values.secret(value)}
+def _mask(fields: Mapping[str, Any] | None) -> dict[str, bool]:
+    return {name: True for name, value in (fields or {}).items() if values.secret(value)}
 
 
 # What programs compare; a password that happens to be one of these words must not break them.

@@ -6,16 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.dns.records import policy
-from reconciler.plan import Plan, phases
+from reconciler.plan import Plan, phases, touches_mail
 from reconciler.problem import Problem, Severity
-from reconciler.resources import Account, Record
 from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
 MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."
 _NAMED = 3  # secrets of a host that are named
-_MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +77,8 @@ def warnings(plan: Plan) -> tuple[Problem, ...]:
 
 
 def mail_flow(change: Change) -> bool:
-    """Whether mail may be lost or refused by this change: of a record mail is routed or judged by, or a mailbox."""
-    if change.before is None:
-        return False
-    live = change.before.resource
-    if isinstance(live, Record):
-        return live.type in _MAIL_TYPES or policy(live) is not None
-    return change.deletes and isinstance(live, Account)
+    """Whether mail may be lost or refused by this change."""
+    return touches_mail(change.before.resource if change.before else None, gone=change.deletes)
 
 
 def loss(plan: Plan) -> list[str]:

@@ -21,8 +21,8 @@ import pytest
 from daemon.origin import ENVIRON, GITHUB, Origin, run, taken, told, yaml
 
 from reconciler import files
-from reconciler.daemon import tree
 from reconciler.daemon.checkout import Checkout
+from reconciler.git import tree
 from reconciler.problem import ReconcilerError, Severity
 from reconciler.process import GIT_FETCH
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from reconciler import files, git
-from reconciler.daemon.store import Entry, Store
+from reconciler.git.objects import LINK, OTHER_REPOSITORY, PROGRAM, Entry, Objects
 
 LARGEST = 8 << 20  # bytes of a file
 MOST = 50_000  # files
 TOTAL = 512 << 20  # bytes of all
 _AT_ONCE = 4 << 20  # bytes that are asked for at once
 _NEW, _OLD = ".new-", ".old-"
-_LINK, _PROGRAM = "120000", "100755"
 _KEPT = 2  # trees: the one in use, and the one that another daemon, or a cycle that still runs, may use
 
 
@@ -27,20 +26,22 @@ class Unfit(Exception):
         self.summary, self.hint = summary, hint
 
 
-def write(store: Store, commit: str, place: Path) -> None:
-    """Write all files of a commit to a folder, in place of what is there. Raises `Unfit`, `Damaged` and OSError.
+def write(objects: Objects, commit: str, place: Path, below: bytes = b"") -> None:
+    """Write all files of a commit, or those in a folder of it, in place of what is there.
+
+    Raises `Unfit`, `Damaged` and OSError.
 
     Nothing is made durable: `is_whole` tells, after a power cut, whether all of it is there. Links are written as they
     are, after everything else, so that none is followed. What is larger than `LARGEST`, or calls itself ``.git``, is
     left out: no file of ours does.
     """
-    entries = list(_bounded(store.entries(commit)))
+    entries = list(_bounded(objects.entries(commit, below)))
     new, old = (place.parent / f"{begun}{place.name}" for begun in (_NEW, _OLD))
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
-    for batch in _batches(sorted(entries, key=lambda entry: entry.mode == _LINK)):
-        for entry, content in store.contents(batch):
+    for batch in _batches(sorted(entries, key=lambda entry: entry.mode == LINK)):
+        for entry, content in objects.contents(batch):
             _put(new / os.fsdecode(entry.path), entry.mode, content)
     if place.exists():
         place.rename(old)
@@ -48,14 +49,14 @@ def write(store: Store, commit: str, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def is_whole(store: Store, commit: str, place: Path) -> bool:
+def is_whole(objects: Objects, commit: str, place: Path) -> bool:
     """Whether a folder holds all files of a commit, as `write` writes them. Raises `Unfit` and `Damaged`."""
-    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(store.entries(commit)))
+    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(objects.entries(commit)))
 
 
 def _holds(path: Path, entry: Entry) -> bool:
     try:
-        content = os.fsencode(path.readlink()) if entry.mode == _LINK else files.read(path, LARGEST)
+        content = os.fsencode(path.readlink()) if entry.mode == LINK else files.read(path, LARGEST)
     except (OSError, files.CannotRead):
         return False
     return git.blob(content, len(entry.object_id)) == entry.object_id
@@ -81,7 +82,7 @@ def _bounded(entries: Iterable[Entry]) -> Iterator[Entry]:
         parts = entry.path.lower().split(b"/")
         if b".." in parts or b"." in parts or b"" in parts:
             raise Unfit("names a file outside of itself", "look who made that: no git writes it")
-        if b".git" in parts:
+        if b".git" in parts or entry.mode == OTHER_REPOSITORY:
             continue
         if entry.size > LARGEST:
             if entry.path.lower().endswith((b".yaml", b".yml")):
@@ -109,10 +110,10 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 def _put(path: Path, mode: str, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if mode == _LINK:
+    if mode == LINK:
         if content and b"\0" not in content:
             path.symlink_to(os.fsdecode(content))
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o755 if mode == _PROGRAM else 0o644), "wb") as file:
+    with os.fdopen(os.open(path, flags, 0o755 if mode == PROGRAM else 0o644), "wb") as file:
         file.write(content)

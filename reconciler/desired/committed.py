@@ -1,0 +1,121 @@
+"""The directory as a commit has it, read without a checkout: its files are written aside as they were committed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from reconciler import git
+from reconciler.git import tree
+from reconciler.git.objects import OTHER_REPOSITORY, Damaged, Objects
+from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.process import CannotRun
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commit's files, for as long as they are needed. ``top`` is where they are, ``path`` the directory in there.
+
+    ``commit`` is its name. ``shown`` is the directory's path in the repository.
+    """
+
+    commit: str
+    top: Path
+    path: Path
+    shown: str
+
+    def named(self, problem: Problem) -> Problem:
+        """Name files as the repository does, not where they were written."""
+        return replace(problem, where=problem.where.replace(f"{self.path}", self.shown))
+
+
+class Repository:
+    """The repository that a directory lies in. Making one raises `ReconcilerError` where it lies in none."""
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        real = Path(os.path.realpath(directory))
+        top = git.checkout(real)
+        if top is None:
+            hint = "run it in a clone of the repository that holds the directory, or name another one with --state"
+            raise ReconcilerError(Problem(str(directory), "lies in no repository of git, so it has no revisions", hint))
+        self.top, self._folder = top, real.relative_to(top)
+        self.objects = Objects(top / ".git", environ)
+
+    @property
+    def shown(self) -> str:
+        """The directory's path in the repository."""
+        return self._folder.as_posix()
+
+    def commit(self, revision: str) -> str:
+        """Return the commit that a name means here. Raises `ReconcilerError` where it means none."""
+        with _told(revision):
+            found = self.objects.commit(revision)
+        if not found:
+            raise ReconcilerError(self._unknown(revision))
+        return found
+
+    def _unknown(self, revision: str) -> Problem:
+        with _told(revision):
+            shallow, remote = self.objects.is_shallow(), self.objects.commit(f"origin/{revision}")
+        if remote:
+            return Problem(revision, "is no revision here", f"name it as origin/{revision}")
+        if shallow:
+            hint = "fetch the whole history: `git fetch --unshallow`; with actions/checkout say `fetch-depth: 0`"
+            return Problem(
+                revision, "is no revision here: only the newest commits were fetched (a shallow clone)", hint
+            )
+        return Problem(revision, "is no revision here", "look at `git log`, or fetch it: `git fetch origin`")
+
+    @contextmanager
+    def at(self, revision: str, *, whole: bool = False) -> Iterator[Committed]:
+        """Write the directory's files, or all of the ``whole`` commit, to a folder that is gone afterwards.
+
+        Raises `ReconcilerError`. A commit without the directory has none there.
+        """
+        commit = self.commit(revision)
+        below = b"" if whole or not self._folder.parts else os.fsencode(self._folder) + b"/"
+        with TemporaryDirectory(prefix="reconciler-") as scratch:
+            top = Path(os.path.realpath(scratch), self.top.name)
+            with _told(revision):
+                tree.write(self.objects, commit, top, below)
+                self._check_way(top)
+            yield Committed(commit, top, top / self._folder, self.shown)
+
+    def _check_way(self, top: Path) -> None:
+        """Raise `tree.Unfit` where a link leads to the directory: it could lead anywhere."""
+        for number in range(len(self._folder.parts)):
+            way = Path(*self._folder.parts[: number + 1])
+            if (top / way).is_symlink():
+                raise tree.Unfit(f"has a link as {way}", "commit the folder itself")
+
+    def others(self, commit: str) -> tuple[Problem, ...]:
+        """Warn of other repositories (submodules) in the directory: no commit of this one has their files."""
+        with _told(commit):
+            found = [
+                it.path for it in self.objects.entries(commit, os.fsencode(self._folder)) if it.mode == OTHER_REPOSITORY
+            ]
+        summary = "is another repository (a submodule), whose files no commit of this one has: they are not read"
+        return tuple(Problem(os.fsdecode(path), summary, "keep the files here", Severity.WARNING) for path in found)
+
+
+@contextmanager
+def _told(revision: str) -> Iterator[None]:
+    """Turn what git and the disk have against a revision into what a person can act on."""
+    try:
+        yield
+    except tree.Unfit as error:
+        raise ReconcilerError(Problem(revision, error.summary, error.hint)) from None
+    except Damaged:
+        hint = "look with `git fsck`; a clone that was made with --filter lacks files: fetch without it"
+        raise ReconcilerError(Problem(revision, "its files are not all here", hint)) from None
+    except CannotRun as error:
+        hint = "install git" if error.missing else "look at how busy this machine and its disk are"
+        raise ReconcilerError(Problem("git", error.why, hint)) from None
+    except OSError as error:
+        why = f"its files can't be written aside: {error.strerror or type(error).__name__}"
+        hint = "free space in $TMPDIR; names that this file system can't tell apart can't be read here"
+        raise ReconcilerError(Problem(revision, why, hint)) from None
