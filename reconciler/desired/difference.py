@@ -270,7 +270,8 @@ def _left(resource: Resource, wanted: _Side) -> str:
 # ------------------------------------------------------------------------------------------------------ statements
 def _statements(was: _Side, wanted: _Side, things: Mapping[str, Difference]) -> Iterator[Difference]:
     """Yield both sides of each statement, equal or not."""
-    for address in dict.fromkeys((*wanted.statements, *was.statements)):
+    known = {**was.statements, **wanted.statements}
+    for address in sorted(known, key=lambda name: (list(Spec.model_fields).index(known[name].kind), name)):
         old, new = was.statements.get(address), wanted.statements.get(address)
         item = new or old
         if item is None:

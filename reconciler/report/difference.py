@@ -185,7 +185,8 @@ def page(sides: Sides, found: Comparison, limit: int = markdown.LIMIT) -> str:
     made.add([marker(sides.stack), f"### {markdown.escape(sides.stack)}: {' · '.join(parts)}", "", f"`{sides}`"])
     made.notices([f"> {markdown.problem(item)}\n" for item in (*sides.problems, *found.problems)], made.room // 4)
     risky = [item for item in found.differences if item.risks]
-    rest = [item for item in found.differences if not item.risks]
+    others = (item for item in found.differences if not item.risks)
+    rest = sorted(others, key=lambda item: _word(item) == "create")  # of which the last are left out
     bare = [f"- {_word(item)} {markdown.code(item.address)}" for item in risky]
     shown = made.table(list(map(_row, risky)), bare=bare, third="where")
     made.list([f"- names {markdown.code(str(ref))} ({markdown.code(_at(place))})" for ref, place in found.named])
