@@ -14,6 +14,19 @@ class Severity(enum.StrEnum):
     WARNING = "warning"  # worth knowing; stops nothing
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: a file relative to the directory, line and column from 1. Line 0 is the whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        """Render as editors and terminals link it: ``dns.yaml:5:12``."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, for a person to read and act on.

@@ -13,9 +13,9 @@ from reconciler.problem import InvalidDirectory, Problem, Severity
 
 if TYPE_CHECKING:
     from reconciler.desired.committed import Repository
-    from reconciler.desired.difference import Comparison
+    from reconciler.desired.comparison import Comparison
     from reconciler.desired.load import Directory
-    from reconciler.report.difference import Sides
+    from reconciler.report.comparison import Sides
 
 _CHANGED = 2
 _TOLD = 20  # mistakes of a base that are named
@@ -35,8 +35,8 @@ def command(session: Session, *, base: str, head: str | None, detailed_exitcode:
     Ends with 0, 2 with --detailed-exitcode where something changes, or 3 where HEAD is invalid.
     """
     from reconciler.desired.committed import Repository
-    from reconciler.desired.difference import compare
-    from reconciler.report.difference import Sides
+    from reconciler.desired.comparison import compare
+    from reconciler.report.comparison import Sides
 
     repository = Repository(session.settings.state, session.settings.environ)
     former, at_base, mistakes = _former(repository, base)
@@ -78,11 +78,11 @@ def _wanted(
 
 
 def _show(session: Session, sides: Sides, found: Comparison) -> None:
-    from reconciler.report import difference
+    from reconciler.report import comparison
 
     if session.console.output == "json":
-        session.console.document(difference.document(sides, found))
+        session.console.document(comparison.document(sides, found))
     elif session.console.output == "markdown":
-        session.console.text(difference.page(sides, found))
+        session.console.text(comparison.page(sides, found))
     else:
-        session.console.text(difference.render(sides, found, session.style))
+        session.console.text(comparison.render(sides, found, session.style))

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from reconciler import files
 from reconciler.daemon import source, taken
 from reconciler.daemon.remote import Remote
-from reconciler.daemon.source import FOLDER, SHOWN
+from reconciler.daemon.source import FOLDER
 from reconciler.daemon.state import Revision, Sourced
 from reconciler.daemon.store import CannotFetch, Signers, Store
 from reconciler.daemon.taken import Taken
@@ -29,6 +29,7 @@ from reconciler.desired.yaml import printable
 from reconciler.git import tree
 from reconciler.git.objects import Damaged
 from reconciler.journal import now
+from reconciler.names import SHOWN
 from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Severity
 from reconciler.process import CannotRun
 

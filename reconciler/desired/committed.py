@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from reconciler import git
+from reconciler.desired.load import Directory, load
+from reconciler.desired.spec import references
+from reconciler.desired.unmerged import Candidate, candidate
 from reconciler.git import tree
-from reconciler.git.objects import OTHER_REPOSITORY, Damaged, Objects
-from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.git.objects import LINK, OTHER_REPOSITORY, Damaged, Entry, Objects
+from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Severity
 from reconciler.process import CannotRun
+from reconciler.resources import SecretRef
+
+_FILES = ("file", "sops", "age")  # references that name one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,59 @@ class Repository:
             if (top / way).is_symlink():
                 raise tree.Unfit(f"has a link as {way}", "commit the folder itself")
 
+    @contextmanager
+    def proposed(self, base: str, head: str) -> Iterator[Candidate]:
+        """Yield what a plan of ``head`` is made of before it is merged into ``base``, as `unmerged.candidate` does.
+
+        Where the work tree is at the base, paths are seen from there; else from a copy of the base's files, which lacks
+        what git does not have. Raises `ReconcilerError`.
+        """
+        with self.at(base, whole=True) as old, self.at(head) as new:
+            former, wanted = _loaded(old, base), _loaded(new, head)
+            there = self.top / self._folder if self._is_at(old.commit) else old.path
+            former = replace(former, path=there)
+            held = {} if there != old.path else self._apart(former)
+            if old.commit == new.commit:
+                yield Candidate(former, held=held)
+                return
+            unlike = self._unlike(old.commit, new.commit, (ref for _, ref in references(wanted.spec)))
+            yield replace(candidate(former, wanted, (old.commit, new.commit), unlike), held=held)
+
+    def _is_at(self, commit: str) -> bool:
+        """Whether the work tree has all files of a commit as they are there, and git has no others in it."""
+        with _told(commit):
+            known = {entry.path for entry in self.objects.entries(commit)}
+            return self.objects.tracked() <= known and tree.is_whole(self.objects, commit, self.top)
+
+    def _apart(self, directory: Directory) -> Mapping[str, Problem]:
+        """Say why the compose project can't be looked at from a copy of its files: others lie beside them."""
+        compose = directory.spec.targets.compose
+        paths = () if compose is None else (compose.file, compose.env_file or compose.file)
+        if not any(self._within(path) for path in paths):
+            return {}
+        summary = "is not looked at: the work tree is not at the base, and a pull request's files are not used"
+        hint = "check the base out (`git checkout BASE`), and name the other revision with --head"
+        return {"compose": Problem("targets.compose", summary, hint, scope="compose")}
+
+    def _within(self, name: str) -> Path | None:
+        """Return a path of the directory's as the repository names it; None where it leads out of that."""
+        path = Path(os.path.normpath(self.top / self._folder / name))
+        return path.relative_to(self.top) if path.is_relative_to(self.top) else None
+
+    def _unlike(self, base: str, head: str, named: Iterable[SecretRef]) -> frozenset[SecretRef]:
+        """Return the references whose files two commits do not have alike, or that a link in one of them leads to."""
+        with _told(head):
+            sides = [{entry.path: entry for entry in self.objects.entries(commit)} for commit in (base, head)]
+        return frozenset(ref for ref in named if ref.source in _FILES and not self._alike(ref, *sides))
+
+    def _alike(self, ref: SecretRef, base: Mapping[bytes, Entry], head: Mapping[bytes, Entry]) -> bool:
+        path = self._within(ref.name.partition("#")[0] if ref.source == "sops" else ref.name)
+        for way in (path, *path.parents) if path is not None else ():
+            entry, other = (side.get(os.fsencode(way)) for side in (base, head))
+            if entry != other or (entry is not None and entry.mode == LINK):
+                return False
+        return True
+
     def others(self, commit: str) -> tuple[Problem, ...]:
         """Warn of other repositories (submodules) in the directory: no commit of this one has their files."""
         with _told(commit):
@@ -100,6 +159,17 @@ class Repository:
             ]
         summary = "is another repository (a submodule), whose files no commit of this one has: they are not read"
         return tuple(Problem(os.fsdecode(path), summary, "keep the files here", Severity.WARNING) for path in found)
+
+
+def _loaded(written: Committed, revision: str) -> Directory:
+    try:
+        return load(written.path)
+    except InvalidDirectory as error:
+        summary, hint = (
+            "is invalid, so nothing can be planned of it",
+            "correct it; `reconciler diff` shows what changes",
+        )
+        raise InvalidDirectory(Problem(revision, summary, hint), *map(written.named, error.problems)) from None
 
 
 @contextmanager

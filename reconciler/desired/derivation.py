@@ -535,9 +535,10 @@ def provider_logins(spec: Spec, name: str, generation: str | None) -> tuple[Logi
 
 
 def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
-    """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
+    """Follow ``{account: ADDRESS}`` to the reference that this account's password is; held, where this one is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None
-    return account.password if account is not None and account.password is not None else ref
+    found = account.password if account is not None and account.password is not None else ref
+    return replace(found, held=True) if ref.held else found
 
 
 def default_domain(spec: Spec) -> str | None:

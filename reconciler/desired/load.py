@@ -26,7 +26,6 @@ from reconciler.desired.yaml import (
     Mapping,
     Mistake,
     Node,
-    Place,
     Scalar,
     Sequence,
     dotted,
@@ -36,7 +35,7 @@ from reconciler.desired.yaml import (
 )
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
-from reconciler.problem import InvalidDirectory, Problem, Severity
+from reconciler.problem import InvalidDirectory, Place, Problem, Severity
 
 __all__ = ["Directory", "Place", "Places", "declaration", "load"]
 

@@ -70,6 +70,10 @@ class Objects:
             yield entry, content
             at += len(head) + entry.size + 1
 
+    def tracked(self) -> frozenset[bytes]:
+        """Return the files that the checkout's index has. Raises `Damaged`."""
+        return frozenset(good(self._ask("ls-files", "-z", "--cached")).said.split(b"\0")[:-1])
+
     def is_shallow(self) -> bool:
         """Whether only the newest commits are here."""
         return self._ask("rev-parse", "--is-shallow-repository").output == "true\n"

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from reconciler.plan import Plan
+from reconciler.difference import Difference
+from reconciler.plan import Plan, Unmerged
 from reconciler.problem import Problem, Severity
-from reconciler.report import summary, values
+from reconciler.report import difference, summary, values
 from reconciler.target import Change
 
 LIMIT = 65536  # characters GitHub takes for a comment
@@ -31,6 +32,8 @@ def plan(plan: Plan, limit: int = LIMIT) -> str:
     """
     page = Page(limit)
     page.add([marker(plan.stack), *_head(plan)])
+    if plan.unmerged is not None:
+        _unmerged(page, plan.unmerged)
     page.add(_receivers(plan, page.room // 4))
     page.add([escape(summary.conclusion(plan)[:1000])])
     page.notices(list(_notices(plan)), page.room // 4)
@@ -43,6 +46,15 @@ def plan(plan: Plan, limit: int = LIMIT) -> str:
     page.list(list(_extra(plan)), fold="Adopted, not declared, and warnings")
     page.add(_truncated(page.left_out, shown, len(deletions)) if page.left_out else [])
     return "\n\n".join([*page.parts, f"<sub>plan `{plan.fingerprint[:12]}`</sub>"]) + "\n"
+
+
+def _unmerged(page: Page, of: Unmerged) -> None:
+    """Add what of an unmerged revision is not used and not read, which a reviewer has to see."""
+    page.add([f"> {escape(line)}\n" for line in summary.unmerged(of)])
+    bare = [f"- not used before the merge: {code(item.address)}" for item in of.unused]
+    page.table(list(map(difference_row, of.unused)), bare=bare, third="not used before the merge")
+    unread = ((code(str(ref)), code(difference.spot(place))) for ref, place in of.unread)
+    page.notices([f"- not read before the merge: {ref} ({place})" for ref, place in unread], page.room // 4)
 
 
 class Page:
@@ -176,6 +188,14 @@ def _row(change: Change) -> str:
     texts = [cell(text) for text in cells] + [escape(note) for note in change.notes]
     reason = str(change.reason).replace("_", " ")
     return f"| {summary.sign(change)} | {cell(change.address)} | {reason} | {'<br>'.join(texts)} |"
+
+
+def difference_row(item: Difference) -> tuple[str, str]:
+    """Return the heading and the row of a difference between two directories."""
+    texts = [cell(line) for line in difference.what(item)] + [escape(line) for line in difference.told(item)]
+    where = cell(difference.at(item)) if item.place else ""
+    row = f"| {difference.sign(item)} | {cell(item.address)} | {where} | {'<br>'.join(texts)} |"
+    return difference.heading(item), row
 
 
 def cell(text: str) -> str:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.plan import Plan, phases, touches_mail
+from reconciler.names import SHOWN
+from reconciler.plan import Plan, Unmerged, phases, touches_mail
 from reconciler.problem import Problem, Severity
 from reconciler.target import Action, Change, Reason
 
@@ -58,6 +59,12 @@ def receivers(plan: Plan) -> Iterator[str]:
     for item in plan.receivers:
         more = f" and {len(item.secrets) - _NAMED} more" if len(item.secrets) > _NAMED else ""
         yield f"secrets go to {item.host}: {', '.join(map(str, item.secrets[:_NAMED]))}{more}"
+
+
+def unmerged(of: Unmerged) -> Iterator[str]:
+    """Say what a plan before a merge is worth."""
+    yield f"{of.head[:SHOWN]} is not merged into {of.base[:SHOWN]}: this shows what it would do, and can't be applied."
+    yield "Which systems are spoken to, how far a plan may go and what is read is what the base says."
 
 
 def blocks(plan: Plan) -> Iterator[tuple[str, tuple[Change, ...]]]:

@@ -15,11 +15,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reconciler.address import Address
+from reconciler.desired.comparison import Comparison, compare
 from reconciler.desired.derivation import desire
-from reconciler.desired.difference import Comparison, Difference, Risk, compare
 from reconciler.desired.load import Directory, load, salvage
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import Model
+from reconciler.difference import Difference, Risk
 from reconciler.problem import InvalidDirectory
 from reconciler.resources import UNMANAGED
 from reconciler.target import Action, Reason

@@ -7,66 +7,22 @@ nothing. What no resource tells (`statements`) is compared beside that.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from reconciler.desired.derivation import canonical, desire, zone_records
-from reconciler.desired.load import Directory, Place, Places, paths
+from reconciler.desired.load import Directory, Places, paths
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.targets import Targets
 from reconciler.desired.statements import Statement, statements, told
 from reconciler.desired.yaml import Path
+from reconciler.difference import Difference, Risk, differing
 from reconciler.plan import Plan, diff, sensitive, touches_mail
-from reconciler.problem import Problem
+from reconciler.problem import Place, Problem
 from reconciler.resources import KINDS, UNMANAGED, Live, Observation, Resource, SecretRef
 from reconciler.target import Action, Reason
-
-
-class Risk(enum.StrEnum):
-    """Why a person has to look at a difference; the words of the JSON."""
-
-    TARGET = "target"  # which systems are spoken to, and how: all secrets go there
-    POLICY = "policy"  # more may happen without being asked for
-    HOST = "host"  # who gets a login, or whether its certificate counts
-    DELETION = "deletion"
-    MAIL_FLOW = "mail_flow"  # mail may be lost or refused
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One difference between two directories. ``before`` and ``after`` are all that they say of one thing, if anything.
-
-    ``actions`` are what an apply would do to systems that are as the first one says; where there is none, what is no
-    longer declared is left as it is. ``place`` is where the second one says it; ``of_base`` is whether it is where
-    the first one did, as the second says nothing. ``resource`` is what it is about, None for what is no resource.
-    """
-
-    address: str
-    kind: str
-    target: str | None
-    actions: tuple[Action, ...]
-    reason: Reason
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
-    place: Place | None = None
-    of_base: bool = False
-    risks: tuple[Risk, ...] = ()
-    notes: tuple[str, ...] = ()
-    former: Resource | None = field(default=None, repr=False)
-    resource: Resource | None = field(default=None, repr=False)
-
-    @property
-    def gone(self) -> bool:
-        """Whether the second directory says nothing of it."""
-        return self.after is None
-
-    @property
-    def fields(self) -> dict[str, tuple[Any, Any]]:
-        """Map what is said differently to both values; UNMANAGED stands for what is not said."""
-        return _fields(self.before or {}, self.after or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +166,7 @@ def _difference(
     if resource is None:
         raise AssertionError(address)
     values = (_said(before), _said(after))
-    changed = _fields(*(side or {} for side in values))
+    changed = differing(*(side or {} for side in values))
     notes = resource.notes if after is not None else ()
     if before is not None and after is not None:
         reason = Reason.SECRET_DIFFERS if all(map(_secret, changed.values())) else Reason.DIFFERS
@@ -248,12 +204,6 @@ def _said(resource: Resource | None) -> dict[str, Any] | None:
     return {name: getattr(resource, name) for name in resource.identity} | dict(resource.declared())
 
 
-def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys((*after, *before))
-    pairs = {name: (before.get(name, UNMANAGED), after.get(name, UNMANAGED)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
 def _secret(pair: tuple[Any, Any]) -> bool:
     return all(sensitive(value) or value in (None, UNMANAGED) for value in pair) and any(map(sensitive, pair))
 
@@ -277,7 +227,7 @@ def _statements(was: _Side, wanted: _Side, things: Mapping[str, Difference]) -> 
         if item is None:
             raise AssertionError(address)
         before, after = (dict(side.values) if side is not None else None for side in (old, new))
-        changed = _fields(before or {}, after or {})
+        changed = differing(before or {}, after or {})
         place = was.place(item) if new is None else wanted.place(item, tuple(changed) if old else ())
         reason = Reason.NOT_IN_DESIRED if new is None else Reason.MISSING if old is None else Reason.DIFFERS
         found = Difference(address, item.kind, item.target, (), reason, before, after, place, new is None)
