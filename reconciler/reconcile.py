@@ -55,12 +55,14 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     last = log.last_whole()
     plan = _with_losses(plan, log)
     damage = (log.problem,) if log.problem else ()
-    problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
+    candidate = stack.candidate
+    told = candidate.problems if candidate else ()
+    problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *damage)))
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
     return replace(
         _told_unread(plan),
-        unmerged=stack.unmerged,
+        unmerged=candidate.unmerged if candidate else None,
         head=(*stack.settings.shown(stack.chosen), *([f"the daemon has {failover}"] if failover else []), *plan.head),
         problems=problems,
         revision=stack.revision,

@@ -136,8 +136,7 @@ class Stack:
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = candidate.held if candidate else {}
-        self.unmerged = candidate.unmerged if candidate else None
-        self._asked_of = candidate.zones if candidate and candidate.unmerged else None
+        self.candidate = candidate
         self.generation: str | None = None
         self._given = revision
         self._line: Line | None = None
@@ -275,8 +274,8 @@ class Stack:
 
     def look(self, questions: Collection[Question]) -> Answers:
         """Ask the authoritative name servers; before a merge those of the base's zones alone."""
-        if self._asked_of is not None:
-            questions = {item for item in questions if zone_of(item.host, self._asked_of) is not None}
+        if self.candidate is not None:
+            questions = {item for item in questions if zone_of(item.host, self.candidate.zones) is not None}
         if not questions:
             return {}
         from reconciler.observe.nameservers import look

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from reconciler import git
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import references
-from reconciler.desired.unmerged import Candidate, candidate
+from reconciler.desired.unmerged import Candidate, Doubtful, candidate
 from reconciler.git import tree
 from reconciler.git.objects import LINK, OTHER_REPOSITORY, Damaged, Entry, Objects
 from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Severity
@@ -108,13 +108,15 @@ class Repository:
         with self.at(base, whole=True) as old, self.at(head) as new:
             former, wanted = _loaded(old, base), _loaded(new, head)
             there = self.top / self._folder if self._is_at(old.commit) else old.path
-            former = replace(former, path=there)
-            held = {} if there != old.path else self._apart(former)
-            if old.commit == new.commit:
-                yield Candidate(former, held=held)
-                return
-            unlike = self._unlike(old.commit, new.commit, (ref for _, ref in references(wanted.spec)))
-            yield replace(candidate(former, wanted, (old.commit, new.commit), unlike), held=held)
+            former, apart = replace(former, path=there), there == old.path
+            refs = [ref for side in (former, wanted) for _, ref in references(side.spec) if ref.source in _FILES]
+            doubtful = Doubtful(
+                self._unlike(old.commit, new.commit, refs),
+                frozenset(ref for ref in refs if apart and Path(ref.name).is_absolute() and self._within(ref.name)),
+            )
+            found = candidate(former, wanted, (old.commit, new.commit), doubtful)
+            problems = (*self.others(new.commit), *((_apart(base),) if apart else ()))
+            yield replace(found, held=self._unseen(former) if apart else {}, problems=problems)
 
     def _is_at(self, commit: str) -> bool:
         """Whether the work tree has all files of a commit as they are there, and git has no others in it."""
@@ -122,7 +124,7 @@ class Repository:
             known = {entry.path for entry in self.objects.entries(commit)}
             return self.objects.tracked() <= known and tree.is_whole(self.objects, commit, self.top)
 
-    def _apart(self, directory: Directory) -> Mapping[str, Problem]:
+    def _unseen(self, directory: Directory) -> Mapping[str, Problem]:
         """Say why the compose project can't be looked at from a copy of its files: others lie beside them."""
         compose = directory.spec.targets.compose
         paths = () if compose is None else (compose.file, compose.env_file or compose.file)
@@ -141,7 +143,7 @@ class Repository:
         """Return the references whose files two commits do not have alike, or that a link in one of them leads to."""
         with _told(head):
             sides = [{entry.path: entry for entry in self.objects.entries(commit)} for commit in (base, head)]
-        return frozenset(ref for ref in named if ref.source in _FILES and not self._alike(ref, *sides))
+        return frozenset(ref for ref in named if not self._alike(ref, *sides))
 
     def _alike(self, ref: SecretRef, base: Mapping[bytes, Entry], head: Mapping[bytes, Entry]) -> bool:
         path = self._within(ref.name.partition("#")[0] if ref.source == "sops" else ref.name)
@@ -159,6 +161,12 @@ class Repository:
             ]
         summary = "is another repository (a submodule), whose files no commit of this one has: they are not read"
         return tuple(Problem(os.fsdecode(path), summary, "keep the files here", Severity.WARNING) for path in found)
+
+
+def _apart(base: str) -> Problem:
+    summary = "is not at the base: paths are seen from a copy of the base's files, which lacks what git does not have"
+    hint = f"check the base out (`git checkout {base}`), and name the other revision with --head"
+    return Problem("the work tree", summary, hint, Severity.WARNING)
 
 
 def _loaded(written: Committed, revision: str) -> Directory:

@@ -6,7 +6,7 @@ are read is what the base says; what the head says otherwise is told and never u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,29 +35,42 @@ class Candidate:
     """A directory to be planned before it is merged, and what to tell of it.
 
     ``unmerged`` is None for what is merged. ``zones`` are the names that the base has in DNS: no others are asked for.
-    ``held`` are systems that can't be asked, with the reason.
+    ``held`` are systems that can't be asked, with the reason, ``problems`` what else there is to know.
     """
 
     directory: Directory
     unmerged: Unmerged | None = None
     zones: frozenset[str] = frozenset()
     held: Mapping[str, Problem] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
 
-def candidate(base: Directory, head: Directory, commits: tuple[str, str], unlike: Collection[SecretRef]) -> Candidate:
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """References that do not lead to the base's files: ``unlike`` in the head, ``elsewhere`` in neither of the two."""
+
+    unlike: frozenset[SecretRef] = frozenset()
+    elsewhere: frozenset[SecretRef] = frozenset()
+
+
+def candidate(base: Directory, head: Directory, commits: tuple[str, str], doubtful: Doubtful) -> Candidate:
     """Return a head as it is planned before its merge: ``path`` and the files that it leads to are the base's.
 
-    ``commits`` are those of the two. ``unlike`` are references of the head whose files the head has otherwise than the
-    base. A reference is held, and so never read, unless the base has it at the same place, and the same file.
-    Raises `ReconcilerError` where what the head says does not go with what the base says.
+    ``commits`` are those of the two. A reference is held, and so never read, unless the base has it at the same place,
+    and the same file. Raises `ReconcilerError` where what the head says does not go with what the base says.
     """
     known = frozenset(_places(base.spec, ()))
-    own = {name: _own(base.spec, name) for name in _BASES}
-    spec = head.spec.model_copy(update=own)
+
+    def own(_: _Path, ref: SecretRef) -> SecretRef:
+        """An account's password, in what is the base's, is the one that the base says."""
+        found = resolve(base.spec, ref)
+        return replace(found, held=found in doubtful.elsewhere)
 
     def held(path: _Path, ref: SecretRef) -> SecretRef:
-        return ref if (path, ref) in known and ref not in unlike else replace(ref, held=True)
+        apart = ref in doubtful.unlike or ref in doubtful.elsewhere
+        return replace(ref, held=apart or (path, ref) not in known)
 
+    spec = head.spec.model_copy(update={name: _mapped(getattr(base.spec, name), (name,), own) for name in _BASES})
     parts = {name: _mapped(value, (name,), held) for name, value in spec if name not in _BASES}
     spec = spec.model_copy(update={name: part for name, part in parts.items() if part is not getattr(spec, name)})
     _check(spec, head)
@@ -65,15 +78,12 @@ def candidate(base: Directory, head: Directory, commits: tuple[str, str], unlike
     for path, ref in references(spec):
         if ref.held:
             unread.setdefault(ref, head.places.near(path)[0])
-    differences = (item for item in compare(base, head).differences if item.kind in _BASES)
-    told = Unmerged(*commits, tuple(differences), tuple(unread.items()))
+    told = None
+    if commits[0] != commits[1]:
+        differences = (item for item in compare(base, head).differences if item.kind in _BASES)
+        told = Unmerged(*commits, tuple(differences), tuple(unread.items()))
     directory = replace(base, spec=spec, places=head.places, files=head.files, digest=head.digest)
     return Candidate(replace(directory, text=f"{base.text}\n{head.text}"), told, frozenset(_zones(base.spec)))
-
-
-def _own(spec: Spec, name: str) -> Any:
-    """Return a part of a spec that counts without the rest: an account's password in it is the one of this spec."""
-    return _mapped(getattr(spec, name), (name,), lambda _, ref: resolve(spec, ref))
 
 
 def _check(spec: Spec, head: Directory) -> None:
