@@ -67,7 +67,7 @@ def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Ite
 
     repository = Repository(session.settings.state, session.settings.environ)
     with repository.proposed(base, head) as candidate:
-        yield session.stack(choice=choice, candidate=candidate, revision=repository.commit(head)[:SHOWN])
+        yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
 
 
 def exit_code(plan: Plan, pending: int) -> int:

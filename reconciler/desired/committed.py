@@ -105,17 +105,16 @@ class Repository:
         Where the work tree is at the base, paths are seen from there; else from a copy of the base's files, which lacks
         what git does not have. Raises `ReconcilerError`.
         """
-        with self.at(base, whole=True) as old, self.at(head) as new:
+        commits = (self.commit(base), self.commit(head))  # a branch may move meanwhile
+        apart = not self._is_at(commits[0])
+        with self.at(commits[0], whole=apart) as old, self.at(commits[1]) as new:
             former, wanted = _loaded(old, base), _loaded(new, head)
-            there = self.top / self._folder if self._is_at(old.commit) else old.path
-            former, apart = replace(former, path=there), there == old.path
+            former = former if apart else replace(former, path=self.top / self._folder)
             refs = [ref for side in (former, wanted) for _, ref in references(side.spec) if ref.source in _FILES]
-            doubtful = Doubtful(
-                self._unlike(old.commit, new.commit, refs),
-                frozenset(ref for ref in refs if apart and Path(ref.name).is_absolute() and self._within(ref.name)),
-            )
-            found = candidate(former, wanted, (old.commit, new.commit), doubtful)
-            problems = (*self.others(new.commit), *((_apart(base),) if apart else ()))
+            full = frozenset(ref for ref in refs if Path(ref.name).is_absolute() and self._within(_file(ref)))
+            doubtful = Doubtful(self._unlike(commits, refs), full if apart else frozenset())
+            found = candidate(former, wanted, commits, doubtful)
+            problems = (*self.others(commits[1]), *((_apart(base),) if apart else ()))
             yield replace(found, held=self._unseen(former) if apart else {}, problems=problems)
 
     def _is_at(self, commit: str) -> bool:
@@ -136,17 +135,20 @@ class Repository:
 
     def _within(self, name: str) -> Path | None:
         """Return a path of the directory's as the repository names it; None where it leads out of that."""
-        path = Path(os.path.normpath(self.top / self._folder / name))
-        return path.relative_to(self.top) if path.is_relative_to(self.top) else None
+        written = self.top / self._folder / name
+        ways = (Path(os.path.normpath(written)), Path(os.path.realpath(written)))
+        return next((way.relative_to(self.top) for way in ways if way.is_relative_to(self.top)), None)
 
-    def _unlike(self, base: str, head: str, named: Iterable[SecretRef]) -> frozenset[SecretRef]:
+    def _unlike(self, commits: Iterable[str], named: Iterable[SecretRef]) -> frozenset[SecretRef]:
         """Return the references whose files two commits do not have alike, or that a link in one of them leads to."""
-        with _told(head):
-            sides = [{entry.path: entry for entry in self.objects.entries(commit)} for commit in (base, head)]
+        sides = []
+        for commit in commits:
+            with _told(commit):
+                sides.append({entry.path: entry for entry in self.objects.entries(commit)})
         return frozenset(ref for ref in named if not self._alike(ref, *sides))
 
     def _alike(self, ref: SecretRef, base: Mapping[bytes, Entry], head: Mapping[bytes, Entry]) -> bool:
-        path = self._within(ref.name.partition("#")[0] if ref.source == "sops" else ref.name)
+        path = self._within(_file(ref))
         for way in (path, *path.parents) if path is not None else ():
             entry, other = (side.get(os.fsencode(way)) for side in (base, head))
             if entry != other or (entry is not None and entry.mode == LINK):
@@ -163,6 +165,10 @@ class Repository:
         return tuple(Problem(os.fsdecode(path), summary, "keep the files here", Severity.WARNING) for path in found)
 
 
+def _file(ref: SecretRef) -> str:
+    return ref.name.partition("#")[0] if ref.source == "sops" else ref.name
+
+
 def _apart(base: str) -> Problem:
     summary = "is not at the base: paths are seen from a copy of the base's files, which lacks what git does not have"
     hint = f"check the base out (`git checkout {base}`), and name the other revision with --head"
@@ -173,11 +179,9 @@ def _loaded(written: Committed, revision: str) -> Directory:
     try:
         return load(written.path)
     except InvalidDirectory as error:
-        summary, hint = (
-            "is invalid, so nothing can be planned of it",
-            "correct it; `reconciler diff` shows what changes",
-        )
-        raise InvalidDirectory(Problem(revision, summary, hint), *map(written.named, error.problems)) from None
+        summary = "is invalid, so nothing can be planned of it"
+        first = Problem(revision, summary, "correct it; `reconciler diff` shows what changes")
+        raise InvalidDirectory(first, *map(written.named, error.problems)) from None
 
 
 @contextmanager

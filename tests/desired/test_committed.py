@@ -10,6 +10,7 @@ from daemon.origin import ENVIRON, Origin, run, yaml
 
 from reconciler.desired.committed import Repository
 from reconciler.desired.load import Directory, load, salvage
+from reconciler.desired.spec import references
 from reconciler.git.objects import Objects
 from reconciler.problem import InvalidDirectory, ReconcilerError
 
@@ -239,3 +240,76 @@ def test_objects_name_what_is_not_there(origin: Origin) -> None:
     assert found.commit("HEAD") == origin.head
     assert found.commit("HEAD^{tree}") == ""
     assert os.path.exists(found.place)  # noqa: PTH110
+
+
+# -------------------------------------------------------------------------------------------- before a merge
+def account(ref: str) -> str:
+    server = f"{{url: 'http://localhost', username: a, password: {ref}}}"
+    return f"targets: {{stalwart: {server}}}\naccounts: {{a@b.how: {{password: {ref}}}}}\n"
+
+
+def held(origin: Origin, base: str = "main", head: str = "topic") -> tuple[set[str], bool]:
+    """Return where references are held, and whether paths are seen from the work tree."""
+    with repository(origin).proposed(base, head) as found:
+        spec = found.directory.spec
+        return {str(path[0]) for path, ref in references(spec) if ref.held}, found.directory.path.is_relative_to(
+            origin.tree
+        )
+
+
+def test_paths_are_seen_from_the_work_tree_only_while_it_is_the_base(origin: Origin) -> None:
+    origin.commit(
+        {"desired-state/a.yaml": yaml(more=account("{file: ../secrets/a}")), ".gitignore": "secrets\n", "b": "x"}
+    )
+    run(origin.tree, "checkout", "-q", "-b", "topic")
+    origin.commit({"desired-state/c.yaml": "x-c: 1\n"}, push=False)
+    assert held(origin) == (set(), False)
+    run(origin.tree, "checkout", "-q", "main")
+    assert held(origin) == (set(), True)
+    (origin.tree / "secrets").mkdir()
+    (origin.tree / "secrets/a").write_text("not one of git's")
+    assert held(origin) == (set(), True)
+    (origin.tree / "more").write_text("one of git's")
+    run(origin.tree, "add", "more")
+    assert held(origin) == (set(), False)
+    run(origin.tree, "rm", "-qf", "more")
+    (origin.tree / "b").write_text("y")
+    assert held(origin) == (set(), False)
+
+
+@pytest.mark.parametrize(
+    "source", ["file: ../s/a", "age: ../s/a", "sops: '../s/a#k/../../../x'", "file: ../desired-state/../s/a"]
+)
+def test_a_file_that_two_commits_have_otherwise_is_the_head_s(origin: Origin, source: str) -> None:
+    origin.commit({"desired-state/a.yaml": yaml(more=account(f"{{{source}}}")), "s/a": "x", "s/b": "x"})
+    run(origin.tree, "checkout", "-q", "-b", "topic")
+    origin.commit({"s/b": "y"}, push=False)
+    run(origin.tree, "checkout", "-q", "main")
+    assert held(origin) == (set(), True)
+    for edit in ({"s/a": "y"}, {"s/a": None}):
+        run(origin.tree, "checkout", "-q", "topic")
+        origin.commit(edit, push=False)
+        run(origin.tree, "checkout", "-q", "main")
+        assert held(origin) == ({"accounts"}, True)
+
+
+def test_what_a_link_leads_to_is_nobody_s(origin: Origin) -> None:
+    origin.commit({"desired-state/a.yaml": yaml(more=account("{file: ../s/a}")), "real/a": "x"})
+    (origin.tree / "s").symlink_to("real")
+    origin.commit()
+    run(origin.tree, "checkout", "-q", "-b", "topic")
+    origin.commit({"real/a": "y"}, push=False)
+    run(origin.tree, "checkout", "-q", "main")
+    assert held(origin) == ({"accounts"}, True)
+
+
+def test_a_path_in_full_into_another_revision_is_not_read_by_whatever_name(origin: Origin, tmp_path: Path) -> None:
+    (tmp_path / "other-name").symlink_to(origin.tree)
+    for top in (origin.tree, tmp_path / "other-name", f"{tmp_path}/x/../other-name"):
+        run(origin.tree, "checkout", "-q", "-B", "main")
+        origin.commit({"desired-state/a.yaml": yaml(more=account(f"{{file: {top}/s/a}}"))}, push=False)
+        assert held(origin, head="main") == (set(), True)
+        run(origin.tree, "checkout", "-q", "-B", "topic")
+        origin.commit({"t": str(top)}, push=False)
+        assert held(origin) == ({"targets", "accounts"}, False)
+        assert held(origin, head="main") == ({"targets", "accounts"}, False)
