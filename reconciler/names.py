@@ -1,4 +1,7 @@
-"""Names of zones, records and hosts: lower case, Punycode, without the last dot. Pure, and nothing of ours below it."""
+"""Names of zones, records and hosts: lower case, Punycode, without the last dot; and how much of a commit's is shown.
+
+Pure, and nothing of ours below it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import re
 import unicodedata
 from functools import lru_cache
 from typing import Any
+
+SHOWN = 12  # characters of a commit
 
 _NAME = re.compile(r"[^\s.\"\\]{1,63}(\.[^\s.\"\\]{1,63})*")
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # UTS 46: these are dots too

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.address import Address
+from reconciler.difference import Difference
 from reconciler.dns.records import excludes, head, marked, policy
 from reconciler.dns.types import OTHER, TYPES
 from reconciler.failover import Failover
-from reconciler.problem import Problem, Severity
+from reconciler.problem import Place, Problem, Severity
 from reconciler.resources import (
     KINDS,
     UNKNOWN,
@@ -70,13 +71,28 @@ class Receiver:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmerged:
+    """What a plan is of that is not merged: the commits of its base and its head, neither of them shortened.
+
+    ``unused`` is what the head says of whom to trust, which does not count before the merge; ``unread`` are the
+    references that are not read before it, with their places.
+    """
+
+    base: str
+    head: str
+    unused: tuple[Difference, ...] = ()
+    unread: tuple[tuple[SecretRef, Place | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a person reads before an apply, and all that apply may do.
 
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
     ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``last_whole`` is when
     a system that is ``lost`` was last as it should be, as far as that is known: without it, it may as well be new.
-    ``compared`` is everything that was looked at: its address, what is desired, and what is live.
+    ``compared`` is everything that was looked at: its address, what is desired, and what is live. What is ``unmerged``
+    can't be applied.
     """
 
     stack: str
@@ -95,6 +111,7 @@ class Plan:
     desired_hash: str = ""
     failover: Failover | None = None  # it is planned with: consumers use the standby
     receivers: tuple[Receiver, ...] = ()
+    unmerged: Unmerged | None = None
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
     @property
@@ -120,13 +137,15 @@ class Plan:
     @property
     def applyable(self) -> bool:
         """Whether apply would do something."""
-        return bool(self.changes or self.adopted) and not self.refused
+        return bool(self.changes or self.adopted) and not self.refused and self.unmerged is None
 
     @property
     def fingerprint(self) -> str:
         """A digest of what would be done: addresses, actions and values, of secrets only their names."""
         facts = [[change.address, change.actions, _facts(change)] for change in (*self.changes, *self.adopted)]
-        text = json.dumps([self.stack, self.desired_hash, sorted(facts, key=str)], default=str, sort_keys=True)
+        of = [self.stack, self.desired_hash]
+        of += [self.unmerged.base, self.unmerged.head] if self.unmerged else []  # no other plan may pass for it
+        text = json.dumps([*of, sorted(facts, key=str)], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -157,6 +176,16 @@ def public(value: Any) -> Any:
 def sensitive(value: Any) -> bool:
     """Whether a field's value stands for a secret."""
     return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
+
+
+_MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
+
+
+def touches_mail(before: Resource | None, *, gone: bool) -> bool:
+    """Whether mail may be lost or refused by a change of what is there: routed, judged by it, or in it."""
+    if isinstance(before, Record):
+        return before.type in _MAIL_TYPES or policy(before) is not None
+    return gone and isinstance(before, Account)
 
 
 def addresses(slots: Sequence[Resource]) -> list[str]:

@@ -14,6 +14,19 @@ class Severity(enum.StrEnum):
     WARNING = "warning"  # worth knowing; stops nothing
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: a file relative to the directory, line and column from 1. Line 0 is the whole file."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        """Render as editors and terminals link it: ``dns.yaml:5:12``."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, for a person to read and act on.
@@ -35,6 +48,12 @@ class Problem:
         """Render as one line, the hint in brackets."""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.where}: {self.summary}{hint}"
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Make a piece of a hostile file safe to print on one line of a terminal."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 class ReconcilerError(Exception):

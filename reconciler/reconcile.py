@@ -55,11 +55,14 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     last = log.last_whole()
     plan = _with_losses(plan, log)
     damage = (log.problem,) if log.problem else ()
-    problems = tuple(dict.fromkeys((*unknown, *plan.problems, *guards.check(evidence), *damage)))
+    candidate = stack.candidate
+    told = candidate.problems if candidate else ()
+    problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *damage)))
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
     return replace(
-        plan,
+        _told_unread(plan),
+        unmerged=candidate.unmerged if candidate else None,
         head=(*stack.settings.shown(stack.chosen), *([f"the daemon has {failover}"] if failover else []), *plan.head),
         problems=problems,
         revision=stack.revision,
@@ -68,6 +71,17 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
         receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )
+
+
+def _told_unread(plan: Plan) -> Plan:
+    """Say of each change which of its secrets are not read before the merge: whether these differ is not known."""
+    changes = (
+        replace(item, notes=(*item.notes, *(f"{ref} is not read before the merge" for ref in item.after.held)))
+        if item.after is not None and item.after.held
+        else item
+        for item in plan.changes
+    )
+    return replace(plan, changes=tuple(changes))
 
 
 def _with_losses(plan: Plan, log: Journal) -> Plan:

@@ -36,10 +36,14 @@ UNKNOWN = Special.UNKNOWN
 # ---------------------------------------------------------------------------------------------- secrets are names
 @dataclass(frozen=True, slots=True)
 class SecretRef:
-    """The name of a secret, as ``{env: NAME}`` or ``{sops: PATH#KEY}``; ``source`` is what stands first."""
+    """The name of a secret, as ``{env: NAME}`` or ``{sops: PATH#KEY}``; ``source`` is what stands first.
+
+    ``held`` is whether it is not to be read: only a revision that is not merged has it at this place.
+    """
 
     source: str
     name: str
+    held: bool = False
 
     def __str__(self) -> str:
         """Render as it stands in the YAML."""
@@ -64,6 +68,11 @@ class SecretText:
     def refs(self) -> tuple[SecretRef, ...]:
         """The secrets it needs."""
         return tuple(part.ref for part in self.parts if isinstance(part, SecretPart))
+
+    @property
+    def held(self) -> bool:
+        """Whether a secret in it is not to be read."""
+        return any(ref.held for ref in self.refs)
 
     def __str__(self) -> str:
         """Render with the secrets' names in place of their values."""
@@ -157,6 +166,11 @@ class Resource:
             for item in value if isinstance(value, tuple) else (value,):
                 yield from (item,) if isinstance(item, SecretRef) else item.refs if isinstance(item, SecretText) else ()
 
+    @property
+    def held(self) -> tuple[SecretRef, ...]:
+        """The references in it that are not to be read, each once."""
+        return tuple(dict.fromkeys(ref for _, value in self.declared() for ref in _references(value) if ref.held))
+
     def disclosed(self, desired: Resource | None) -> Self:
         """Return a live one as it may be shown beside what is desired of it; what is not public is withheld."""
         kept = {*self.identity, *self.public}
@@ -202,6 +216,26 @@ class Resource:
         """Yield name and value of every field that says how the thing is."""
         for name in compared_fields(type(self)):
             yield name, getattr(self, name)
+
+    def declared(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of all that a directory says of it, also of what no live one is compared by."""
+        for item in fields(self):
+            if item.name not in self.identity:
+                yield item.name, getattr(self, item.name)
+
+
+def _references(value: Any) -> Iterator[SecretRef]:
+    """Yield the references inside a value."""
+    if isinstance(value, SecretRef):
+        yield value
+    elif isinstance(value, SecretText):
+        yield from value.refs
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _references(item)
 
 
 _compared: dict[type[Resource], tuple[str, ...]] = {}
@@ -675,6 +709,10 @@ class Variable(Resource):
         """A consumer relies on the account that it logs in as."""
         if self.login is not None and self.login.account:
             yield f"account/{self.login.account}"
+
+    def declared(self) -> Iterator[tuple[str, Any]]:
+        """What it is set to, or may become: a directory says it once."""
+        yield "configured", self.candidates or self.configured
 
     def brief(self) -> Iterator[Brief]:
         """What it is set to."""

@@ -22,6 +22,7 @@ from reconciler.desired.derivation import (
     provider_logins,
     provider_questions,
     resolve,
+    zone_of,
     zone_records,
 )
 from reconciler.desired.failover import failed_over
@@ -31,6 +32,7 @@ from reconciler.desired.presets import public_values
 from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
+from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
 from reconciler.failover import Failover
@@ -104,7 +106,7 @@ class Stack:
     Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
     that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git. With a
     ``failover`` the spec is not quite the directory's: consumers use the standby. ``generation`` is the mail server's,
-    once it was observed.
+    once it was observed. ``candidate`` is what is planned before it is merged, if that is so, whose directory this is.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Stack:
         unattended: bool = False,
         revision: str | None = None,
         failover: Failover | None = None,
+        candidate: Candidate | None = None,
     ) -> None:
         self.directory, self.settings, self.choice = directory, settings, choice
         self.progress, self.unexpected = progress, unexpected
@@ -132,7 +135,8 @@ class Stack:
         self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
-        self.held: Mapping[str, Problem] = {}
+        self.held: Mapping[str, Problem] = candidate.held if candidate else {}
+        self.candidate = candidate
         self.generation: str | None = None
         self._given = revision
         self._line: Line | None = None
@@ -181,7 +185,7 @@ class Stack:
         refs = private_keys(self.spec, check="stalwart" in (observed or {})) if keyed else ()
         asked = provider_questions(self.spec) if "cloudflare" in self.chosen else None
         facts = Facts(
-            {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs},
+            {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs if not ref.held},
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
             self._line,
         )
@@ -272,7 +276,9 @@ class Stack:
         return frozenset(ref for ref, digest in self.secrets.revealed().items() if digest in PUBLIC_SECRETS)
 
     def look(self, questions: Collection[Question]) -> Answers:
-        """Ask the authoritative name servers."""
+        """Ask the authoritative name servers; before a merge those of the base's zones alone."""
+        if self.candidate is not None:
+            questions = {item for item in questions if zone_of(item.host, self.candidate.zones) is not None}
         if not questions:
             return {}
         from reconciler.observe.nameservers import look

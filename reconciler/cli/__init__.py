@@ -21,6 +21,7 @@ COMMANDS = {
     "import": "reconciler.cli.importing",
     "validate": "reconciler.cli.validate",
     "schema": "reconciler.cli.schema",
+    "diff": "reconciler.cli.diff",
     "plan": "reconciler.cli.plan",
     "apply": "reconciler.cli.apply",
     "daemon": "reconciler.cli.daemon",

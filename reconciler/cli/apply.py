@@ -79,7 +79,11 @@ def _read(file: Path, choice: Choice) -> Saved:
     except files.CannotRead as error:
         why = error.summary.removeprefix(f"{file}: ")
         raise ReconcilerError(Problem(str(file), f"can't be read: {why}", "name a saved plan")) from None
-    return json.load(text, str(file))
+    saved = json.load(text, str(file))
+    if saved.unmerged:
+        hint = "merge it, plan again without --base, and apply that"
+        raise Refused(Problem(str(file), "is a plan of what is not merged: it shows, and can't be applied", hint))
+    return saved
 
 
 def _chosen(saved: Saved, file: Path | None) -> Choice:

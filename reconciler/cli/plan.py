@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,12 @@ import click
 from reconciler import files
 from reconciler.cli import session
 from reconciler.cli.session import Session, choices
+from reconciler.names import SHOWN
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.plan import Plan
-    from reconciler.stack import Choice
+    from reconciler.stack import Choice, Stack
 
 _PENDING = 2
 
@@ -24,23 +27,47 @@ _PENDING = 2
 @choices
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to apply it later.")
 @click.option("--detailed-exitcode", is_flag=True, help="End with 2 when changes are pending.")
+@click.option("--base", metavar="REV", help="Plan what is not merged: whom to trust is what this revision says.")
+@click.option("--head", metavar="REV", help="The revision that is not merged (HEAD); with --base.")
 @session.command
-def command(session: Session, *, out: Path | None, detailed_exitcode: bool, **given: Any) -> int:
+def command(
+    session: Session, *, out: Path | None, detailed_exitcode: bool, base: str | None, head: str | None, **given: Any
+) -> int:
     """Show what apply would do.
 
     Nothing is written to any system.
+
+    With --base, a revision is planned that others wrote and nobody merged: systems, policy, compose files and secrets
+    are those of the base, and what the revision says of these is shown and not used.
 
     Ends with 0, 1 where a system could not be read (the rest is shown), 3 where the directory is invalid, or 4 where a
     guard refuses the plan.
     """
     from reconciler.stack import Choice
 
+    if head and not base:
+        raise click.UsageError(
+            "--head is the revision that is not merged: say with --base what it is to be merged into"
+        )
     choice = Choice(session.options.target, **given)
-    plan = session.plan(session.stack(choice=choice))
-    session.show(plan, choice)
-    if out is not None:
-        _save(session, plan, choice, out)
+    with _stack(session, choice, base, head or "HEAD") as stack:
+        plan = session.plan(stack)
+        session.show(plan, choice)
+        if out is not None:
+            _save(session, plan, choice, out)
     return exit_code(plan, _PENDING if detailed_exitcode else 0)
+
+
+@contextmanager
+def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Iterator[Stack]:
+    if base is None:
+        yield session.stack(choice=choice)
+        return
+    from reconciler.desired.committed import Repository
+
+    repository = Repository(session.settings.state, session.settings.environ)
+    with repository.proposed(base, head) as candidate:
+        yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
 
 
 def exit_code(plan: Plan, pending: int) -> int:
@@ -66,4 +93,5 @@ def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
         files.write(path, text.encode(), files.usual_mode())
     except OSError as error:
         raise ReconcilerError(Problem(str(path), f"can't be written: {error.strerror}", "name another file")) from None
-    session.console.note(f"Saved. To apply exactly this: reconciler apply {path}")
+    merged = f"To apply exactly this: reconciler apply {path}"
+    session.console.note(f"Saved. {merged if plan.unmerged is None else 'It can not be applied: it is not merged.'}")

@@ -23,6 +23,7 @@ from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
     from reconciler.desired.load import Directory
+    from reconciler.desired.unmerged import Candidate
     from reconciler.failover import Failover
     from reconciler.plan import Plan
     from reconciler.report.text import Style
@@ -226,15 +227,31 @@ class Session:
 
         return load(self.settings.state)
 
-    def stack(self, directory: Directory | None = None, choice: Choice | None = None) -> Stack:
-        """Connect to the systems of a directory, which is read where none is given; nothing of it is observed yet."""
+    def stack(
+        self,
+        directory: Directory | None = None,
+        choice: Choice | None = None,
+        *,
+        candidate: Candidate | None = None,
+        revision: str | None = None,
+    ) -> Stack:
+        """Connect to the systems of a directory, which is read where none is given; nothing of it is observed yet.
+
+        A ``candidate`` has a directory of its own, and its ``revision`` is given.
+        """
         from reconciler.stack import Choice, Stack
 
         choice = choice or Choice(self.options.target)
-        directory = directory or self.directory()
-        failover = self._failover(directory)
+        directory = candidate.directory if candidate else directory or self.directory()
         stack = Stack(
-            directory, self.settings, choice, progress=self.console.step, unexpected=self.trace, failover=failover
+            directory,
+            self.settings,
+            choice,
+            progress=self.console.step,
+            unexpected=self.trace,
+            revision=revision,
+            failover=self._failover(directory),
+            candidate=candidate,
         )
         self.console.redact = stack.secrets.redact
         return stack

@@ -18,16 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from reconciler import files, git
-from reconciler.daemon import source, taken, tree
+from reconciler.daemon import source, taken
 from reconciler.daemon.remote import Remote
-from reconciler.daemon.source import FOLDER, SHOWN
+from reconciler.daemon.source import FOLDER
 from reconciler.daemon.state import Revision, Sourced
-from reconciler.daemon.store import CannotFetch, Damaged, Signers, Store
+from reconciler.daemon.store import CannotFetch, Signers, Store
 from reconciler.daemon.taken import Taken
 from reconciler.desired.load import Directory, load
-from reconciler.desired.yaml import printable
+from reconciler.git import tree
+from reconciler.git.objects import Damaged
 from reconciler.journal import now
-from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Severity
+from reconciler.names import SHOWN
+from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Severity, printable
 from reconciler.process import CannotRun
 
 _FIRST = 600.0  # seconds for the first fetch: nothing else is to be done

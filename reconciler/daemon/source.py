@@ -20,12 +20,12 @@ from reconciler.daemon.taken import Taken
 from reconciler.desired.files import MAX_ENTRIES
 from reconciler.desired.load import Directory, load
 from reconciler.journal import now
+from reconciler.names import SHOWN
 from reconciler.problem import InvalidDirectory, Problem, Refused, Severity
 
 FOLDER = "source"
 """The folder of the data directory that is the sources'."""
 
-SHOWN = 12  # characters of a commit
 _QUIET = 0.4  # seconds for which nothing may change
 _PATIENCE = 3.0  # seconds to wait for that
 _TOLD = 20  # mistakes of one directory

@@ -1,7 +1,6 @@
 """A bare repository of our own, into which one branch of somebody else's is fetched.
 
-What is fetched was written by others: nothing in it is run, converted or followed, and only git reads it. The store is
-a cache: one that is torn is made anew.
+The store is a cache: one that is torn is made anew.
 """
 
 from __future__ import annotations
@@ -9,17 +8,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler import git
 from reconciler.daemon.remote import Remote, cause
+from reconciler.git.objects import Damaged, Objects, good
 from reconciler.process import GIT_FETCH, GIT_STORE, CannotRun, Ended, Kind, run
 
 _LOOK = 20.0  # seconds to ask for a branch's commit
-_LOCAL = 120.0  # seconds for anything in the store itself
 _MANY = 20  # packs, of which each fetch leaves one
 _SEEN = "refs/reconciler/seen"
 _CONFIG = {  # by the length of an object's name
@@ -58,10 +56,6 @@ class CannotFetch(Exception):
         self.summary, self.hint = summary, hint
 
 
-class Damaged(Exception):
-    """The store does not hold what it should: it has to be made anew."""
-
-
 @dataclass(frozen=True, slots=True)
 class Commit:
     """What a commit says of itself: a stranger's texts, of any length.
@@ -76,16 +70,6 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A file or link of a commit. ``size`` is its bytes, ``mode`` git's (``100755``, ``120000``)."""
-
-    path: bytes
-    mode: str
-    object_id: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Signers:
     """Whose signatures count: a file of SSH keys (git's ``allowed_signers``), a folder with a keyring of GPG."""
 
@@ -96,11 +80,12 @@ class Signers:
         return self.ssh is not None or self.gpg is not None
 
 
-class Store:
+class Store(Objects):
     """The store of one branch, in a folder of its own. Its methods raise `CannotRun` where git can't be run."""
 
     def __init__(self, place: Path, remote: Remote, environ: Mapping[str, str]) -> None:
-        self.place, self._remote, self._environ = place, remote, environ
+        super().__init__(place, environ)
+        self._remote = remote
         allowed = f"{GIT_FETCH.given['GIT_ALLOW_PROTOCOL']}:{remote.protocol}"
         self._fetching = replace(GIT_FETCH, given={**GIT_FETCH.given, "GIT_ALLOW_PROTOCOL": allowed})
 
@@ -236,38 +221,14 @@ class Store:
         by_gpg = re.fullmatch(r"[0-9A-F]{40,64}", fingerprint) is not None
         return who if result == "G" or (result == "U" and by_gpg) else ""
 
-    def entries(self, commit: str) -> Iterator[Entry]:
-        """Yield the files and links of a commit; other repositories (submodules) are left out. Raises `Damaged`."""
-        for line in _good(self._ask("ls-tree", "-r", "-z", "-l", "--full-tree", commit)).said.split(b"\0")[:-1]:
-            facts, _, path = line.partition(b"\t")
-            mode, kind, object_id, size = facts.decode().split()
-            if kind == "blob":
-                yield Entry(path, mode, object_id, int(size))
-
-    def contents(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """Yield what some files hold, exactly as it was committed. Raises `Damaged`."""
-        asked = "".join(f"{entry.object_id}\n" for entry in entries)
-        said, at = _good(self._ask("cat-file", "--batch", given=asked)).said, 0
-        for entry in entries:
-            head = f"{entry.object_id} blob {entry.size}\n".encode()
-            content = said[at + len(head) : at + len(head) + entry.size]
-            if not said.startswith(head, at) or git.blob(content, len(entry.object_id)) != entry.object_id:
-                raise Damaged
-            yield entry, content
-            at += len(head) + entry.size + 1
-
     def _log(self, commit: str, form: str, options: Sequence[str] = (), kind: Kind = GIT_STORE) -> list[str]:
         shown = ("--no-show-signature", "--no-mailmap", "--encoding=UTF-8", f"--format={form}")
         configured = tuple(item for option in options for item in ("-c", option))
         ended = self._ask("log", "-1", *shown, commit, "--", options=configured, kind=kind)
-        return _good(ended).output.removesuffix("\n").split("\0")
+        return good(ended).output.removesuffix("\n").split("\0")
 
     def _said(self, *arguments: str) -> str:
-        return _good(self._ask(*arguments)).output
-
-    def _ask(self, *arguments: str, given: str = "", options: Sequence[str] = (), kind: Kind = GIT_STORE) -> Ended:
-        command = ["git", *git.OPTIONS, *options, f"--git-dir={self.place}", *arguments]
-        return run(kind, command, self._environ, given=given, limit=_LOCAL)
+        return good(self._ask(*arguments)).output
 
 
 def _time(seconds: str) -> str:
@@ -275,9 +236,3 @@ def _time(seconds: str) -> str:
         return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def _good(ended: Ended) -> Ended:
-    if ended.status:
-        raise Damaged
-    return ended

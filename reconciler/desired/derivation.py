@@ -99,14 +99,14 @@ def desire(
     declared: Sequence[Record] | None = None,
 ) -> Desired:
     """Return what should be. ``declared`` are `zone_records` of this spec, for whoever has them already."""
-    adopted = frozenset(map(_address, (*spec.adopt, *adopt)))
+    adopted = frozenset(map(canonical, (*spec.adopt, *adopt)))
     records = zone_records(spec) if declared is None else declared
     derivation = _Derivation(spec, observed, facts, records, adopted)
     resources = tuple(dict.fromkeys(derivation.resources()))
     return Desired(
         resources=resources,
-        removed=frozenset((*map(_address, spec.removed), *derivation.retired())),
-        moved={_address(move.source): _address(move.target) for move in spec.moved},
+        removed=frozenset((*map(canonical, spec.removed), *derivation.retired())),
+        moved={canonical(move.source): canonical(move.target) for move in spec.moved},
         adopt=adopted,
         kept=frozenset((*(item.group for item in derivation.selectors()), *derivation.kept)),
         stays=frozenset(derivation.stays),
@@ -534,9 +534,10 @@ def provider_logins(spec: Spec, name: str, generation: str | None) -> tuple[Logi
 
 
 def resolve(spec: Spec, ref: SecretRef) -> SecretRef:
-    """Follow ``{account: ADDRESS}`` to the reference that this account's password is."""
+    """Follow ``{account: ADDRESS}`` to the reference that this account's password is; held, where this one is."""
     account = spec.accounts.get(ref.name) if ref.source == "account" else None
-    return account.password if account is not None and account.password is not None else ref
+    found = account.password if account is not None and account.password is not None else ref
+    return replace(found, held=True) if ref.held else found
 
 
 def default_domain(spec: Spec) -> str | None:
@@ -570,7 +571,7 @@ def _description(entry: AddresseeEntry | DomainEntry) -> str | Special | None:
     return (entry.description or None) if "description" in entry.model_fields_set else UNMANAGED
 
 
-def _address(text: str) -> str:
+def canonical(text: str) -> str:
     """Write the address of something on the mail server as its resource has it."""
     address = Address.parse(text)
     if address.kind not in ADDRESSES or not address.parts:

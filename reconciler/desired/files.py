@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from reconciler.desired.yaml import Mistake, Place, printable
+from reconciler.desired.yaml import Mistake
+from reconciler.problem import Place, printable
 
 LARGEST = 1 << 20
 LARGEST_WHOLE = 8 << 20  # bytes of all files; ten thousand records and five thousand accounts take one and a half

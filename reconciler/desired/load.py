@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.address import Address
-from reconciler.desired import checks, files
+from reconciler.desired import checks, files, objects
 from reconciler.desired.checks import Declared, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
@@ -28,17 +28,15 @@ from reconciler.desired.yaml import (
     Mapping,
     Mistake,
     Node,
-    Place,
     Scalar,
     Sequence,
     dotted,
     parse,
-    printable,
     value,
 )
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
-from reconciler.problem import InvalidDirectory, Problem, Severity
+from reconciler.problem import InvalidDirectory, Place, Problem, Severity, printable
 
 __all__ = ["Directory", "Place", "Places", "declaration", "load"]
 
@@ -115,6 +113,56 @@ def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directo
         spec = _validate(_values(root), places, mistakes, complete=not (lost or unread))
     if mistakes or spec is None:
         raise InvalidDirectory(*_problems(mistakes, read))
+    return _directory(path, spec, places, used)
+
+
+def salvage(path: Path) -> tuple[Directory | None, tuple[Problem, ...]]:
+    """Read as much of a directory as is valid by itself, and return every mistake that `load` would raise with it.
+
+    What is wrong, and what relies on that, counts as not there; None where nothing is left.
+    """
+    try:
+        return load(path), ()
+    except InvalidDirectory as error:
+        problems = error.problems
+    used, root, _ = _join_files(files.read_files(path, []), [])
+    while used:
+        values = _values(root)
+        spec, wrong = _judged(values)
+        if spec is not None and not wrong:
+            return _directory(path, spec, Places(root), [file for file in used if _is_text(file)]), problems
+        entries = {entry for steps in wrong if (entry := _entry(values, steps))}
+        if not entries:
+            break
+        for entry in sorted(entries, key=_position, reverse=True):
+            _take_out(root, entry)
+    return None, problems
+
+
+def _judged(values: Any) -> tuple[Spec | None, set[Steps]]:
+    """Build the models; return paths to what is wrong in them, or, where nothing is, to what does not fit together."""
+    try:
+        spec = Spec.model_validate(values)
+    except ValidationError as error:
+        return None, {_steps(details["loc"]) for details in error.errors(include_url=False, include_input=False)}
+    return spec, {finding.path for finding in contradictions(spec, _declared(values))}
+
+
+def _is_text(file: files.File) -> bool:
+    return files.text(file, []) is not None
+
+
+def _take_out(root: Mapping, path: Steps) -> None:
+    node: Node = root
+    for step in path[:-1]:
+        node = node.items[step]  # type: ignore[attr-defined]
+    if isinstance(node, Mapping):
+        node.drop(str(path[-1]))
+    elif isinstance(node, Sequence):
+        del node.items[int(path[-1])]
+
+
+def _directory(path: Path, spec: Spec, places: Places, used: Iterable[files.File]) -> Directory:
     text = "\n".join(file.content.decode() for file in used)
     return Directory(path, spec, places, tuple(file.name for file in used), _digest(used), text)
 
@@ -214,8 +262,7 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
 
     Unless ``complete``, what is not there may stand in a file that can't be read: that is no mistake then.
     """
-    mail = {kind: _names(values, kind) for kind in Mail.model_fields}
-    declared = Declared(mail, _names(values, "smtp", "providers"))
+    declared = _declared(values)
     kept: dict[Steps, list[int]] = {}
     try:
         spec = Spec.model_validate(values)
@@ -234,6 +281,11 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
     return spec
 
 
+def _declared(values: Any) -> Declared:
+    mail = {kind: _names(values, kind) for kind in Mail.model_fields}
+    return Declared(mail, _names(values, "smtp", "providers"))
+
+
 def _names(values: Any, *path: str) -> frozenset[str]:
     for step in path:
         values = values.get(step) if isinstance(values, dict) else None
@@ -242,11 +294,15 @@ def _names(values: Any, *path: str) -> frozenset[str]:
 
 def _explain(error: ValidationError, places: Places) -> Iterator[tuple[Mistake, Steps]]:
     for details in error.errors(include_url=False, include_input=False):
-        path: Steps = tuple(step for step in details["loc"] if step != "[key]")
+        path = _steps(details["loc"])
         key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
         for within, summary, hint in _wording(details, path):
             place, shown, _ = places.near((*path, *within), key=key or bool(within))
             yield Mistake(place, shown, summary, hint), path
+
+
+def _steps(location: tuple[str | int, ...]) -> Steps:
+    return tuple(step for step in location if step != "[key]")
 
 
 def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, str]]:
@@ -293,7 +349,7 @@ def _leave_out(values: dict[str, Any], wrong: set[Steps]) -> dict[Steps, list[in
     """Take the entries out that paths lead into. Returns which positions are left of the lists they were in."""
     entries = {entry for path in wrong if (entry := _entry(values, path))}
     kept: dict[Steps, list[int]] = {}
-    for path in sorted(entries, key=lambda steps: [str(step).rjust(9) for step in steps], reverse=True):
+    for path in sorted(entries, key=_position, reverse=True):
         parent: Any = values
         for step in path[:-1]:
             parent = parent[step]
@@ -303,6 +359,10 @@ def _leave_out(values: dict[str, Any], wrong: set[Steps]) -> dict[Steps, list[in
     if not isinstance(values.get("stack"), str):
         values["stack"] = "x"  # only the length of comments depends on it
     return kept
+
+
+def _position(path: Steps) -> list[str]:
+    return [str(step).rjust(9) for step in path]
 
 
 def _entry(values: Any, path: Steps) -> Steps:
@@ -336,8 +396,13 @@ def _original(path: Steps, kept: dict[Steps, list[int]]) -> Steps:
 # ------------------------------------------------------------------------------- from an address to where it stands
 def declaration(directory: Directory, address: str) -> str:
     """Name file and line, of several candidates all; empty where the directory says nothing of that address."""
-    found = [directory.places.of(*path) for path in dict.fromkeys(_paths(directory.spec, address))]
+    found = [directory.places.of(*path) for path in paths(directory.spec, address)]
     return ", ".join(dict.fromkeys(str(item) for item in found if item is not None))
+
+
+def paths(spec: Spec, address: str) -> tuple[Steps, ...]:
+    """Return the paths to what says something of an address, each once."""
+    return tuple(dict.fromkeys(_paths(spec, address)))
 
 
 def _paths(spec: Spec, address: str) -> Iterator[Steps]:
@@ -355,6 +420,8 @@ def _paths(spec: Spec, address: str) -> Iterator[Steps]:
             yield from _variable(spec, service, name)
         case "stalwart", ["allowed_ips", *_]:  # a network is an entry of a list
             yield "stalwart", "allowed_ips"
+        case "stalwart", ["objects", _]:
+            yield from _object(spec, "/".join(named.parts))
         case "stalwart", words:
             yield ("stalwart", *words)
             if base := list_of(words[-1]):  # a YAML list
@@ -390,6 +457,14 @@ def _record(spec: Spec, zone: str, type: str, name: str) -> Iterator[Steps]:
     selector, dkim, below = name.partition("._domainkey")
     if dkim:
         yield from _key(spec, f"{below.strip('.')}.{zone}".lstrip("."), selector)
+
+
+def _object(spec: Spec, named: str) -> Iterator[Steps]:
+    for name, entries in spec.stalwart.objects.items():
+        for entry, fields in entries.items():
+            for field_name in fields:
+                if objects.word(name, entry, field_name) == named:
+                    yield "stalwart", "objects", name, entry, field_name
 
 
 def _variable(spec: Spec, service: str, name: str) -> Iterator[Steps]:

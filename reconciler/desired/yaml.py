@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from ruamel.yaml import events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from reconciler.problem import Problem
+from reconciler.problem import Place, Problem, printable
 
 try:
     from ruamel.yaml.cyaml import CParser  # type: ignore[attr-defined]
@@ -41,19 +41,6 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # https://trojansource.codes: a review sees another text
 _NO_CHARACTER = re.compile("[\ud800-\udfff\ufeff\ufffe\uffff]")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where something stands: a file relative to the directory, line and column from 1. Line 0 is the whole file."""
-
-    file: str
-    line: int = 0
-    column: int = 0
-
-    def __str__(self) -> str:
-        """Render as editors and terminals link it: ``dns.yaml:5:12``."""
-        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,12 +75,6 @@ def dotted(path: Path) -> str:
     """Render a path as ``dns.mana.how[2].ttl``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{printable(step)}" for step in path)
     return text.removeprefix(".")
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """Make a piece of a hostile file safe to print on one line of a terminal."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def is_text(text: str) -> bool:
@@ -158,6 +139,12 @@ class Mapping(Node):
         """Add an entry."""
         self.items[key] = value
         self.marks.append(mark)
+
+    def drop(self, key: str) -> None:
+        """Take an entry out."""
+        del self.marks[list(self.items).index(key)]
+        del self.items[key]
+        self._positions = {}
 
     def key_place(self, key: str) -> Place:
         """Say where a key stands. Positions are found out when the first mistake asks, of which there may be many."""

@@ -67,6 +67,10 @@ class Providers:
         where, ref = f"smtp.providers.{name}", provider.api_key
         if ref is None:
             return ProviderAnswer()
+        if ref.held:
+            hint = "until then the records of this provider stay as they are"
+            untold = Problem(where, f"{ref} is not read before the merge", hint, Severity.WARNING)
+            return ProviderAnswer(problems=(untold,), complete=False)
         try:
             if ref in self._failed:
                 raise self._failed[ref]

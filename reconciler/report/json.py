@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reconciler.plan import Plan
+from reconciler.plan import Plan, Unmerged
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.report import summary, values
-from reconciler.resources import UNKNOWN, UNMANAGED, Resource
+from reconciler.report import difference, summary, values
+from reconciler.resources import Resource
 from reconciler.target import Action, Change
 
 FORMAT_VERSION = "1.0"  # additive within a major
@@ -24,6 +24,7 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "revision": plan.revision,
         "desired_hash": plan.desired_hash,
         "fingerprint": plan.fingerprint,
+        "unmerged": _unmerged(plan.unmerged) if plan.unmerged else None,
         "failover": asdict(plan.failover) if plan.failover else None,
         "complete": plan.complete,
         "applyable": plan.applyable,
@@ -40,6 +41,16 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "unchanged": plan.unchanged,
         "summary": asdict(summary.counts(plan)),
         "options": dict(options or {}),
+    }
+
+
+def _unmerged(of: Unmerged) -> dict[str, Any]:
+    """Return what a plan before a merge is of, what it does not use, and which secrets it does not read."""
+    return {
+        "base": of.base,
+        "head": of.head,
+        "unused": [difference.change(item) for item in of.unused],
+        "unread": [{"reference": str(ref), **difference.place(place)} for ref, place in of.unread],
     }
 
 
@@ -60,36 +71,17 @@ def change(change: Change) -> dict[str, Any]:
         "target": change.target,
         "kind": change.kind,
         "actions": [str(action) for action in change.actions],
-        "before": _object(change.live),
-        "after": _object(change.after),
-        "before_sensitive": _mask(change.live),
-        "after_sensitive": _mask(change.after),
-        "after_unknown": {name: True for name, value in _fields(change.after) if value is UNKNOWN},
+        **values.sides(_fields(change.live), _fields(change.after)),
         "reason": str(change.reason),
         "needs": sorted(change.needs),
         "notes": list(change.notes),
     }
 
 
-def _fields(resource: Resource | None) -> list[tuple[str, Any]]:
+def _fields(resource: Resource | None) -> dict[str, Any] | None:
     if resource is None:
-        return []
-    named = [(name, getattr(resource, name)) for name in resource.identity]
-    return [*named, *(item for item in resource.values() if item[1] is not UNMANAGED)]
-
-
-def _object(resource: Resource | None) -> dict[str, Any] | None:
-    return None if resource is None else {name: _plain(name, value) for name, value in _fields(resource)}
-
-
-def _plain(name: str, value: Any) -> Any:
-    if name == "data" and isinstance(value, tuple):
-        return {key: values.plain(item) for key, item in value}
-    return values.plain(value)
-
-
-def _mask(resource: Resource | None) -> dict[str, bool]:
-    return {name: True for name, value in _fields(resource) if values.secret(value)}
+        return None
+    return {name: getattr(resource, name) for name in resource.identity} | dict(resource.values())
 
 
 # What programs compare; a password that happens to be one of these words must not break them.
@@ -127,6 +119,7 @@ class Saved:
     fingerprint: str
     complete: bool
     changes: Mapping[str, Mapping[str, Any]]  # by address
+    unmerged: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -152,7 +145,9 @@ def _saved(document: Mapping[str, Any]) -> Saved:
     words = {name: document[name] for name in ("stack", "revision", "desired_hash", "fingerprint")}
     if not all(isinstance(word, str) for word in (*words.values(), *changes)):
         raise TypeError
-    return Saved(**words, complete=bool(document["complete"]), changes=changes, options=dict(document["options"]))
+    unmerged = document.get("unmerged") is not None
+    complete = bool(document["complete"])
+    return Saved(**words, complete=complete, changes=changes, unmerged=unmerged, options=dict(document["options"]))
 
 
 def _unusable(where: str, summary: str) -> ReconcilerError:

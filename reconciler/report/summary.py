@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reconciler.dns.records import policy
-from reconciler.plan import Plan, phases
+from reconciler.names import SHOWN
+from reconciler.plan import Plan, Unmerged, phases, touches_mail
 from reconciler.problem import Problem, Severity
-from reconciler.resources import Account, Record
 from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
 MAILBOXES = "Mailboxes are not back: stored mail was in the volume and comes only from its backup."
 _NAMED = 3  # secrets of a host that are named
-_MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,12 @@ def receivers(plan: Plan) -> Iterator[str]:
         yield f"secrets go to {item.host}: {', '.join(map(str, item.secrets[:_NAMED]))}{more}"
 
 
+def unmerged(of: Unmerged) -> Iterator[str]:
+    """Say what a plan before a merge is worth."""
+    yield f"{of.head[:SHOWN]} is not merged into {of.base[:SHOWN]}: this shows what it would do, and can't be applied."
+    yield "Which systems are spoken to, how far a plan may go and what is read is what the base says."
+
+
 def blocks(plan: Plan) -> Iterator[tuple[str, tuple[Change, ...]]]:
     """Yield target and changes of each phase in the order of applying."""
     for phase in phases(plan.changes):
@@ -80,13 +84,8 @@ def warnings(plan: Plan) -> tuple[Problem, ...]:
 
 
 def mail_flow(change: Change) -> bool:
-    """Whether mail may be lost or refused by this change: of a record mail is routed or judged by, or a mailbox."""
-    if change.before is None:
-        return False
-    live = change.before.resource
-    if isinstance(live, Record):
-        return live.type in _MAIL_TYPES or policy(live) is not None
-    return change.deletes and isinstance(live, Account)
+    """Whether mail may be lost or refused by this change."""
+    return touches_mail(change.before.resource if change.before else None, gone=change.deletes)
 
 
 def loss(plan: Plan) -> list[str]:

@@ -10,7 +10,7 @@ import click
 
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
-from reconciler.report import summary, values
+from reconciler.report import difference, summary, values
 from reconciler.target import Change, Reason
 
 FOLD = 20  # creations of one kind in a row that are still listed one by one
@@ -50,6 +50,7 @@ def plan(plan: Plan, style: Style = Style()) -> str:
     """Render a plan. Ends with a newline."""
     sections = [
         _head(plan, style),
+        *_unmerged(plan, style),
         _problems(summary.stopping(plan), style),
         _loss(plan, style),
         *_changes(plan, style),
@@ -83,6 +84,19 @@ def _head(plan: Plan, style: Style) -> list[str]:
     revision = f" at {values.escape(plan.revision)}" if plan.revision else ""
     lines = (*plan.head, *summary.receivers(plan))
     return [f"{style.title(values.escape(plan.stack))}{revision}", *(f"  {values.escape(line)}" for line in lines)]
+
+
+def _unmerged(plan: Plan, style: Style) -> Iterator[list[str]]:
+    """Say of what is not merged what is not used of it, and which secrets are not read."""
+    if (of := plan.unmerged) is None:
+        return
+    yield [style.paint(line, "yellow") for line in summary.unmerged(of)]
+    if of.unused:
+        unused = [difference.entry(item, style.paint) for item in of.unused]
+        yield [style.title("Not used before the merge:"), *unused]
+    if of.unread:
+        unread = [f"  {values.escape(str(ref))}  ({difference.spot(place)})" for ref, place in of.unread]
+        yield [style.title("Not read before the merge:"), *unread]
 
 
 def _problems(problems: tuple[Problem, ...], style: Style) -> list[str]:

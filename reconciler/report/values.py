@@ -8,6 +8,8 @@ from typing import Any
 
 from reconciler.plan import sensitive
 from reconciler.resources import (
+    UNKNOWN,
+    UNMANAGED,
     Different,
     Resource,
     Same,
@@ -74,6 +76,33 @@ def secret(value: Any) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(secret(item) for item in value)
     return sensitive(value)
+
+
+def sides(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return both sides of a change by their fields, and which of these are secrets or not known yet."""
+    return {
+        "before": _object(before),
+        "after": _object(after),
+        "before_sensitive": _mask(before),
+        "after_sensitive": _mask(after),
+        "after_unknown": {name: True for name, value in (after or {}).items() if value is UNKNOWN},
+    }
+
+
+def _object(fields: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if fields is None:
+        return None
+    return {name: _plain(name, value) for name, value in fields.items() if value is not UNMANAGED}
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "data" and isinstance(value, tuple):
+        return {key: plain(item) for key, item in value}
+    return plain(value)
+
+
+def _mask(fields: Mapping[str, Any] | None) -> dict[str, bool]:
+    return {name: True for name, value in (fields or {}).items() if secret(value)}
 
 
 def shown(name: str, value: Any) -> str:

@@ -29,7 +29,7 @@ class Secrets:
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
     and the remedy. ``base`` is the directory that paths are relative to, ``public`` all that the directory
     says in clear, ``named`` the references in it: a server may repeat what this run has not read. ``place`` names file
-    and line of a reference; one that ``RECONCILER_SECRETS`` does not allow is not read.
+    and line of a reference; one that ``RECONCILER_SECRETS`` does not allow is not read, nor one that is held.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Secrets:
         self._allowed, self._place = Allowed.read(base, environ), place
         self._fence = Fence(public)
         for ref in named:
-            if ref.source == "env" and ref.name in environ:
+            if ref.source == "env" and ref.name in environ and not ref.held:
                 self._fence.hide(ref, environ[ref.name])
         self._environ = environ
         self._values: dict[SecretRef, str] = {}
@@ -72,6 +72,9 @@ class Secrets:
         return "".join(parts)
 
     def _read(self, ref: SecretRef) -> str:
+        if ref.held:
+            hint = "merge first: only a revision that is not merged names it here, or has another file there"
+            raise SecretUnreadable(Problem(self._place(ref) or str(ref), f"{ref} is not read before the merge", hint))
         source = _SOURCES.get(ref.source)
         if source is not None and not self._allowed(ref):
             hint = f"{VARIABLE} says what may be read: let it name this one, or refer to one that it names"
@@ -126,7 +129,7 @@ class Secrets:
         found: dict[str, set[SecretRef]] = {}
         paths: dict[Path, set[SecretRef]] = {}
         for ref in refs:
-            if ref.source == "sops" and self._allowed(ref):
+            if ref.source == "sops" and not ref.held and self._allowed(ref):
                 paths.setdefault(self._allowed.path(ref.name.partition("#")[0]), set()).add(ref)
         for path, those in paths.items():
             for address in self._sops.services(path):

@@ -21,8 +21,8 @@ import pytest
 from daemon.origin import ENVIRON, GITHUB, Origin, run, taken, told, yaml
 
 from reconciler import files
-from reconciler.daemon import tree
 from reconciler.daemon.checkout import Checkout
+from reconciler.git import tree
 from reconciler.problem import ReconcilerError, Severity
 from reconciler.process import GIT_FETCH
 
@@ -485,7 +485,7 @@ def test_a_name_that_this_disk_can_not_hold_is_the_commits_fault(
     in_commit(origin, "100644", "n" * 300, b"x")
     sourced = checkout.poll()
     assert taken(sourced) == good
-    assert "has a file whose name is too long for the disk of the data directory: nnn" in told(sourced)
+    assert "has a file whose name is too long for this disk: nnn" in told(sourced)
     assert "free space" not in told(sourced)
     first = trees(origin.place / "data").stat().st_mtime_ns
     checkout.poll()

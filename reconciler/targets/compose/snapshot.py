@@ -228,6 +228,8 @@ class Values:
         """Put a wanted variable beside what is. Raises `SecretUnreadable`."""
         value = wanted.running
         secrets = _secrets(wanted)
+        if any(item.held for item in (*secrets, *wanted.clear)):
+            return self.blind(snapshot, wanted)
         for ref in wanted.clear:
             if is_crypt_hash(self[ref]) or clear(self[ref]) != self[ref]:
                 raise _no_clear_value(wanted, ref)
@@ -274,7 +276,7 @@ class Values:
         if why:
             return Unreadable(why)
         for secret in _secrets(wanted):
-            if value is not None and hmac.compare_digest(_bytes(value), _bytes(self[secret])):
+            if value is not None and not secret.held and hmac.compare_digest(_bytes(value), _bytes(self[secret])):
                 return Same(secret)
         return Different()
 

@@ -59,7 +59,12 @@ def check_password(value: str) -> None:
 
 
 def revealed(account: Account, ref: SecretRef, reveal: Reveal, report: Report) -> str | None:
-    """Reveal a wanted password; None, and reported, when it can't be read or stored, or is a hash of no use."""
+    """Reveal a wanted password; None, and reported, when it can't be read or stored, or is a hash of no use.
+
+    One that is held is None, too, and no problem.
+    """
+    if ref.held:
+        return None
     try:
         value = reveal(ref)
         check_password(value)

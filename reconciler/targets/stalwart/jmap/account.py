@@ -378,6 +378,8 @@ class Passwords:
     def verdict(self, account: Account, address: str) -> Verdict:
         """Judge a wanted account's password; one that can't be read or stored is reported."""
         ref = account.password
+        if isinstance(ref, SecretRef) and ref.held:
+            return Different()
         value = _revealed(account, ref, self.reveal, self.report) if isinstance(ref, SecretRef) else None
         if value is None or not isinstance(ref, SecretRef):
             return passwords.UNUSABLE

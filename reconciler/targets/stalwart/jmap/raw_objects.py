@@ -228,7 +228,7 @@ class _Comparison:
 
     def _secret(self, kind: Type, want: Any, value: str) -> Verdict:
         """Judge a secret: the server shows one only where it stands in a text."""
-        if not isinstance(want, SecretRef):
+        if not isinstance(want, SecretRef) or want.held:
             return Different()
         try:
             known = self.reveal(want) if self.reveal and kind.base != "secret" else None

@@ -103,7 +103,11 @@ class _Signatures:
         """Tell of the keys to be written what stands in the way, before anything is written."""
         for signature in self._wanted.values():
             own = [item for item in found if item.resource.address == signature.address]
-            if signature.public_key is UNKNOWN or any(not differences(signature, item.resource) for item in own):
+            if (
+                signature.public_key is UNKNOWN
+                or signature.held
+                or any(not differences(signature, item.resource) for item in own)
+            ):
                 continue
             held = own[0].resource if own else None
             try:

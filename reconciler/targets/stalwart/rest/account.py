@@ -264,6 +264,8 @@ def _verdicts(reading: Reading, matched: Iterable[tuple[Account, Item]]) -> dict
 
 def _judged(account: Account, ref: SecretRef, value: str | None, item: Item) -> tuple[Verdict, Problem | None]:
     """Compare a password with the stored one; app passwords and one-time seeds are left alone."""
+    if ref.held:
+        return Different(), None
     stored = next((secret for secret in texts(item, "secrets") if passwords.is_password(secret)), None)
     if value is None:
         return passwords.UNUSABLE, None

@@ -158,6 +158,8 @@ def _rate(wanted: Setting, stored: str | None) -> str | None:
 
 def _secret(wanted: Setting, secret: SecretRef | SecretText, stored: str | None, reading: Reading) -> Any:
     address = wanted.address
+    if secret.held:
+        return None if stored is None else Different()
     try:
         value = reading.reveal(secret)
     except SecretUnreadable as error:

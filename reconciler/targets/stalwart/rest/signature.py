@@ -251,7 +251,7 @@ def _still_signing(reading: Reading) -> Iterator[Live]:
 def _report_unusable(wanted: Signature, found: tuple[str, Signature] | None, reading: Reading) -> None:
     """Tell of a key to be written what stands in the way, before anything is written."""
     name, live = found or ("", None)
-    if wanted.public_key is UNKNOWN or (live is not None and not _to_be_written(wanted, live)):
+    if wanted.public_key is UNKNOWN or wanted.held or (live is not None and not _to_be_written(wanted, live)):
         return
     try:
         _pem(wanted, reading.keys.get(f"{SIGNATURE}{name}.private-key"), reading.reveal)

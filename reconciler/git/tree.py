@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from reconciler import files, git
-from reconciler.daemon.store import Entry, Store
-from reconciler.desired.yaml import printable
+from reconciler.git.objects import LINK, OTHER_REPOSITORY, PROGRAM, Entry, Objects
+from reconciler.problem import printable
 
 LARGEST = 8 << 20  # bytes of a file
 MOST = 50_000  # files
@@ -18,14 +18,13 @@ TOTAL = 512 << 20  # bytes of all
 _LONGEST_NAME, _LONGEST_PATH = 255, 1000  # bytes that any disk holds, of a name and of all in a path or a link
 _AT_ONCE = 4 << 20  # bytes that are asked for at once
 _OF_NAMES = {  # what a disk says of a name, which is the commit's fault and no lack of room
-    errno.ENAMETOOLONG: "is too long for the disk of the data directory",
-    errno.EILSEQ: "is no text that the disk of the data directory takes",
-    errno.EINVAL: "is none that the disk of the data directory takes",
-    errno.EEXIST: "is the same as another one on the disk of the data directory",
-    errno.ENOTDIR: "is the same as another one on the disk of the data directory",
+    errno.ENAMETOOLONG: "is too long for this disk",
+    errno.EILSEQ: "is no text that this disk takes",
+    errno.EINVAL: "is none that this disk takes",
+    errno.EEXIST: "is the same as another one on this disk",
+    errno.ENOTDIR: "is the same as another one on this disk",
 }
 _NEW, _OLD = ".new-", ".old-"
-_LINK, _PROGRAM = "120000", "100755"
 _KEPT = 2  # trees: the one in use, and the one that another daemon, or a cycle that still runs, may use
 
 
@@ -37,20 +36,22 @@ class Unfit(Exception):
         self.summary, self.hint = summary, hint
 
 
-def write(store: Store, commit: str, place: Path) -> None:
-    """Write all files of a commit to a folder, in place of what is there. Raises `Unfit`, `Damaged` and OSError.
+def write(objects: Objects, commit: str, place: Path, below: bytes = b"") -> None:
+    """Write all files of a commit, or those in a folder of it, in place of what is there.
+
+    Raises `Unfit`, `Damaged` and OSError.
 
     Nothing is made durable: `is_whole` tells, after a power cut, whether all of it is there. Links are written as they
     are, after everything else, so that none is followed. What is larger than `LARGEST`, calls itself ``.git`` or has a
     name that few disks hold is left out: no file of ours does.
     """
-    entries = list(_bounded(store.entries(commit)))
+    entries = list(_bounded(objects.entries(commit, below)))
     new, old = (place.parent / f"{begun}{place.name}" for begun in (_NEW, _OLD))
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
-    for batch in _batches(sorted(entries, key=lambda entry: entry.mode == _LINK)):
-        for entry, content in store.contents(batch):
+    for batch in _batches(sorted(entries, key=lambda entry: entry.mode == LINK)):
+        for entry, content in objects.contents(batch):
             _put_named(new, entry, content)
     if place.exists():
         place.rename(old)
@@ -58,14 +59,14 @@ def write(store: Store, commit: str, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def is_whole(store: Store, commit: str, place: Path) -> bool:
+def is_whole(objects: Objects, commit: str, place: Path) -> bool:
     """Whether a folder holds all files of a commit, as `write` writes them. Raises `Unfit` and `Damaged`."""
-    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(store.entries(commit)))
+    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(objects.entries(commit)))
 
 
 def _holds(path: Path, entry: Entry) -> bool:
     try:
-        content = os.fsencode(path.readlink()) if entry.mode == _LINK else files.read(path, LARGEST)
+        content = os.fsencode(path.readlink()) if entry.mode == LINK else files.read(path, LARGEST)
     except (OSError, files.CannotRead):
         return False
     return git.blob(content, len(entry.object_id)) == entry.object_id
@@ -91,6 +92,8 @@ def _bounded(entries: Iterable[Entry]) -> Iterator[Entry]:
         parts = entry.path.lower().split(b"/")
         if b".." in parts or b"." in parts or b"" in parts:
             raise Unfit("names a file outside of itself", "look who made that: no git writes it")
+        if entry.mode == OTHER_REPOSITORY:
+            continue
         if why := _left_out(entry, parts):
             if entry.path.lower().endswith((b".yaml", b".yml")) and b".git" not in parts:
                 raise Unfit(f"holds a YAML file {why}: {_shown(entry.path)}", "take it out, or rename it")
@@ -110,7 +113,7 @@ def _left_out(entry: Entry, parts: Iterable[bytes]) -> str:
         return f"of more than {LARGEST >> 20} MiB"
     if max(map(len, parts)) > _LONGEST_NAME or len(entry.path) > _LONGEST_PATH:
         return "whose name is too long"
-    if entry.mode == _LINK and not 0 < entry.size <= _LONGEST_PATH:
+    if entry.mode == LINK and not 0 < entry.size <= _LONGEST_PATH:
         return "that is a link to nowhere"
     return ""
 
@@ -140,15 +143,17 @@ def _put_named(folder: Path, entry: Entry, content: bytes) -> None:
         if error.errno not in _OF_NAMES:
             raise
         summary = f"has a file whose name {_OF_NAMES[error.errno]}: {_shown(entry.path)}"
-        raise Unfit(summary, "rename it, or name a directory on another disk with --data") from None
+        raise Unfit(
+            summary, "rename it, or have it written to another one: --data for the daemon, $TMPDIR for others"
+        ) from None
 
 
 def _put(path: Path, mode: str, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if mode == _LINK:
-        if b"\0" not in content:
+    if mode == LINK:
+        if content and b"\0" not in content:
             path.symlink_to(os.fsdecode(content))
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o755 if mode == _PROGRAM else 0o644), "wb") as file:
+    with os.fdopen(os.open(path, flags, 0o755 if mode == PROGRAM else 0o644), "wb") as file:
         file.write(content)

@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from reconciler import files
+from reconciler.names import SHOWN
 from reconciler.problem import Problem, Refused
 from reconciler.process import GIT, CannotRun, Child
 
-_SHOWN = 12  # characters of a commit
 _LIMIT = 10.0  # seconds
 _LARGEST = 1 << 20  # bytes of a file that is compared
 OPTIONS = (
@@ -174,7 +174,7 @@ class Revision:
         if len(answers) < len(self._asked) or not answers or any(answer.status for answer in answers):
             return ""
         commit, listed = answers[0].output.strip(), answers[1].said
-        return commit[:_SHOWN] + ("" if self._is_committed(listed) else "+")
+        return commit[:SHOWN] + ("" if self._is_committed(listed) else "+")
 
     def _is_committed(self, listed: bytes) -> bool:
         """Whether all files that the commit has are as it has them, and no other one was read."""
