@@ -91,8 +91,9 @@ class Plan:
     ``unmanaged`` are live resources that nobody declared and nobody removes; ``adopted`` only get our mark;
     ``unchanged`` counts what is as it should be. ``receivers`` are the hosts that secrets go to. ``last_whole`` is when
     a system that is ``lost`` was last as it should be, as far as that is known: without it, it may as well be new.
-    ``compared`` is everything that was looked at: its address, what is desired, and what is live. What is ``unmerged``
-    can't be applied.
+    ``compared`` is everything that was looked at: its address, what is desired, and what is live. ``held`` says of
+    those of the changes that wait for a person's approval why; its `Problem.where` is the change's address. ``instead``
+    is done in place of them meanwhile: it heals what was desired before. What is ``unmerged`` can't be applied.
     """
 
     stack: str
@@ -111,6 +112,8 @@ class Plan:
     desired_hash: str = ""
     failover: Failover | None = None  # it is planned with: consumers use the standby
     receivers: tuple[Receiver, ...] = ()
+    held: tuple[Problem, ...] = ()
+    instead: tuple[Change, ...] = ()
     unmerged: Unmerged | None = None
     compared: tuple[tuple[str, Resource | None, Live | None], ...] = field(default=(), repr=False)
 
@@ -137,20 +140,38 @@ class Plan:
     @property
     def applyable(self) -> bool:
         """Whether apply would do something."""
-        return bool(self.changes or self.adopted) and not self.refused and self.unmerged is None
+        more = len(self.changes) + len(self.adopted) + len(self.instead) > len(self.held)
+        return more and not self.refused and self.unmerged is None
 
     @property
     def fingerprint(self) -> str:
         """A digest of what would be done: addresses, actions and values, of secrets only their names."""
-        facts = [[change.address, change.actions, _facts(change)] for change in (*self.changes, *self.adopted)]
+        facts = [_facts(change) for change in (*self.changes, *self.adopted)]
         of = [self.stack, self.desired_hash]
         of += [self.unmerged.base, self.unmerged.head] if self.unmerged else []  # no other plan may pass for it
         text = json.dumps([*of, sorted(facts, key=str)], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _facts(change: Change) -> dict[str, list[str]]:
-    return {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
+Approved = Mapping[str, tuple[str, frozenset[str]]]
+"""A plan that was approved: by address the fingerprint of the change, and which of its fields were not known then."""
+
+
+def fingerprint(stack: str, change: Change, unknown: Collection[str] = ()) -> str:
+    """Return a digest of one change of a stack: its address, its actions and its values, of secrets only their names.
+
+    Fields in ``unknown`` count as not known yet, whatever is known of them by now.
+    """
+    text = json.dumps([stack, *_facts(change, unknown)], default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _facts(change: Change, unknown: Collection[str] = ()) -> list[Any]:
+    values = {name: [str(public(before)), str(public(after))] for name, (before, after) in change.fields.items()}
+    for name in unknown:
+        if name in values:
+            values[name][1] = repr(UNKNOWN)
+    return [change.address, change.actions, values]
 
 
 _UNTOLD: Mapping[type, str] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 
 class Severity(enum.StrEnum):
@@ -43,6 +44,10 @@ class Problem:
     severity: Severity = Severity.ERROR
     scope: str = ""
     lasting: bool = False
+
+    def redacted(self, redact: Callable[[str], str]) -> Problem:
+        """Return it with secrets taken out of its texts, for a form in which they would not be found any more."""
+        return replace(self, where=redact(self.where), summary=redact(self.summary), hint=redact(self.hint))
 
     def __str__(self) -> str:
         """Render as one line, the hint in brackets."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reconciler import guards
 from reconciler.address import Address
 from reconciler.desired.load import declaration
+from reconciler.desired.spec import Spec
+from reconciler.guards.approval import Approvals, judged
 from reconciler.guards.evidence import Evidence
 from reconciler.journal import Journal
-from reconciler.plan import Plan, addresses, diff, phases
+from reconciler.plan import Plan, addresses, diff, order, phases
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
+from reconciler.settings import TARGETS
 from reconciler.stack import Stack
 from reconciler.target import Change, Outcome, Reason, Status, Stopped
 
@@ -46,31 +50,68 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     unknown = _unknown(plan, only, {*desired.removed, *gone})
     plan = narrow(plan, only)
     evidence = Evidence(plan, desired, observations, stack.policy, stack.known_public, today=stack.settings.today)
-    evidence = replace(
-        evidence,
-        answers=stack.look(guards.questions(evidence)),
-        past=stack.past(*guards.remembered(evidence)),
-    )
+    evidence = _informed(stack, evidence)
     log, digest = stack.journal, stack.directory.digest
     last = log.last_whole()
-    plan = _with_losses(plan, log)
     damage = (log.problem,) if log.problem else ()
     candidate = stack.candidate
     told = candidate.problems if candidate else ()
     problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *damage)))
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
+    plan = replace(plan, problems=problems, desired_hash=digest)
+    if stack.approvals is not None and not unchanged:
+        plan = _judged(stack, plan, evidence)
+    plan = _with_losses(plan, log)
     return replace(
         _told_unread(plan),
         unmerged=candidate.unmerged if candidate else None,
         head=(*stack.settings.shown(stack.chosen), *([f"the daemon has {failover}"] if failover else []), *plan.head),
-        problems=problems,
         revision=stack.revision,
-        desired_hash=digest,
         failover=failover,
         receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )
+
+
+def _informed(stack: Stack, evidence: Evidence) -> Evidence:
+    """Find out what guards have to know from outside."""
+    answers, past = stack.look(guards.questions(evidence)), stack.past(*guards.remembered(evidence))
+    return replace(evidence, answers=answers, past=past)
+
+
+def _judged(stack: Stack, plan: Plan, evidence: Evidence) -> Plan:
+    """Hold back what nobody has approved, and look again at what is left: guards have judged the whole of it."""
+    former, moved = stack.former, frozenset[str]()
+    before: Plan | None = None
+    wanted = evidence.desired
+    if former is not None:
+        wanted, moved = stack.formerly(former, evidence.observations), elsewhere(former.spec, stack.spec)
+        prune = former.spec.policy.prune.dns == "owned"
+        before = narrow(diff(wanted, evidence.observations, stack=stack.name, prune=prune), stack.choice.only)
+    plan = judged(plan, before, stack.approvals or Approvals(), moved)
+    if not plan.held:
+        return plan
+    if plan.instead:
+        healing = replace(plan, changes=plan.instead, held=(), instead=())
+        alone = guards.check(_informed(stack, replace(evidence, plan=healing, desired=wanted)))
+        plan = replace(plan, instead=permitted(replace(healing, problems=alone)).changes)
+    rest = guards.check(replace(evidence, plan=permitted(plan)))
+    return replace(plan, problems=tuple(dict.fromkeys((*plan.problems, *rest))))
+
+
+def elsewhere(former: Spec, now: Spec) -> frozenset[str]:
+    """Name the targets that are another system than they were; who logs in there, and with what, makes none."""
+    return frozenset(
+        name for name in TARGETS if _place(getattr(former.targets, name)) != _place(getattr(now.targets, name))
+    )
+
+
+def _place(target: Any) -> Any:
+    """Return what of a target says which system it is."""
+    if isinstance(target, tuple):
+        return [_place(item) for item in target]
+    return target and target.model_dump(exclude={"username", "password", "token", "recovery", "generation", "release"})
 
 
 def _told_unread(plan: Plan) -> Plan:
@@ -114,10 +155,16 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
 
 
 def permitted(plan: Plan, barred: Collection[str] = ()) -> Plan:
-    """Leave out what guards forbid, what is ``barred`` (addresses), and all that needs any of it: the rest may go on.
+    """Leave out what is held, what guards forbid, what is ``barred`` (addresses), and all that needs any of these.
+
+    The rest may go on, and what is to be done in place of what is held.
 
     A person's apply writes nothing at all where a guard refuses anything; where nobody watches, the rest is healed.
     """
+    held = {problem.where for problem in plan.held}
+    if held:
+        left = [change for change in plan.changes if change.address not in held]
+        plan = replace(plan, changes=tuple(sorted((*left, *plan.instead), key=order)), held=())
     scopes = {problem.scope or problem.where for problem in plan.refused} | set(barred)
     if not scopes:
         return plan
@@ -194,7 +241,7 @@ def facts(stack: Stack, plan: Plan) -> dict[str, Fact]:
         known.place = known.place or declaration(stack.directory, change.address)
     for address in plan.unmanaged:
         fact(address).unmanaged = True
-    for problem in plan.problems:
+    for problem in (*plan.problems, *plan.held):
         if problem.where in found:
             found[problem.where].problems += (problem,)
     return found
@@ -228,7 +275,7 @@ def standing(plan: Plan, target: str) -> tuple[str, tuple[str, ...]]:
         return "unreadable", unread
     if target in plan.lost:
         return "lost", ()
-    if any(of(problem.scope or problem.where) for problem in plan.refused):
+    if any(of(problem.scope or problem.where) for problem in (*plan.refused, *plan.held)):
         return "refused", ()
     return ("pending" if any(change.target == target for change in plan.pending) else "in_sync"), ()
 
@@ -243,8 +290,9 @@ def apply(
     """Carry out an approved plan, phase by phase, then observe and plan again: an empty plan is the proof.
 
     `reconciler.applying` does it with lease and journal. Values that the server chooses become known after the first
-    pass; a second one then makes the changes that waited for them, and no other. ``listen`` hears each outcome as it
-    happens; ``stopped`` is asked between writes.
+    pass; a second one then makes the changes that waited for them, and those that are what was approved once the first
+    has healed what they change; and no other. ``listen`` hears each outcome as it happens; ``stopped`` is asked between
+    writes.
     """
     outcomes: list[Outcome] = []
 
@@ -257,8 +305,9 @@ def apply(
 
     run(change for change in (*plan.changes, *plan.adopted) if not change.waits)
     waiting = {change.address: change for change in plan.changes if change.waits}
-    if waiting and not stopped():
-        run(_now_known(make_plan(stack), waiting))
+    if (waiting or plan.instead) and not stopped():
+        now = make_plan(stack)
+        run((*_now_known(now, waiting), *_now_approved(now, plan.instead)))
     return Effect(plan, tuple(outcomes), make_plan(stack, gone={change.address for change in plan.changes}))
 
 
@@ -267,6 +316,14 @@ def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:
     for change in plan.changes:
         before = waiting.get(change.address)
         if before is not None and not change.waits and before.actions == change.actions:
+            yield change
+
+
+def _now_approved(plan: Plan, healed: Collection[Change]) -> Iterator[Change]:
+    """Yield what is approved by now, of what was held while something in its place was healed."""
+    companies = {change.resource.company for change in healed}
+    for change in permitted(plan).changes:
+        if change.resource.company in companies and not (change in plan.instead or change.waits):
             yield change
 
 

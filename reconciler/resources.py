@@ -197,6 +197,15 @@ class Resource:
         return False
 
     @property
+    def company(self) -> tuple[str, ...]:
+        """What it must not be changed without: what has the same company is changed as a whole, or waits as a whole."""
+        return self.group
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:  # noqa: ARG002 (kinds differ in what they touch)
+        """Say in a word what of the flow of mail a change of these fields touches; empty for nothing."""
+        return ""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of it beside its values."""
         return ()
@@ -300,6 +309,11 @@ class Record(Resource):
         return ("dns", self.zone, self.type, self.name)
 
     @property
+    def company(self) -> tuple[str, ...]:
+        """All that stands at its name: an alias comes where a host goes, one exchange where the other does."""
+        return ("dns", self.zone, self.name)
+
+    @property
     def scope(self) -> str:
         """Zones are read and refused one by one."""
         return f"dns/{self.zone}"
@@ -353,6 +367,10 @@ class Domain(Resource):
         """A domain has to be there, and its keys and records to be ours; what else it says is its own matter."""
         return new or "manual" in changed
 
+    def touches(self, changed: Collection[str], *, new: bool) -> str:
+        """Where its addresses lead."""
+        return "addresses" if not new and {"catch_all", "aliases"} & set(changed) else ""
+
     def brief(self) -> Iterator[Brief]:
         """What it has besides its name."""
         yield from self.unusual("description", "catch_all", "aliases", "sub_addressing", sub_addressing=True)
@@ -398,6 +416,10 @@ class Group(Resource):
     def holds_back(self, changed: Collection[str], *, new: bool) -> bool:  # noqa: ARG002 (as its parent's)
         """A group has to be there."""
         return new
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:
+        """Its addresses."""
+        return "addresses" if not new and "aliases" in changed else ""
 
     def brief(self) -> Iterator[Brief]:
         """What it has besides its address."""
@@ -470,6 +492,13 @@ class Account(Resource):
             if name != "password" or self.enforce_password:
                 yield name, getattr(self, name)
 
+    def touches(self, changed: Collection[str], *, new: bool) -> str:
+        """Who gets in with what, and its addresses."""
+        if new:
+            return ""
+        words = {"password": "password", "login": "login", "email": "addresses", "aliases": "addresses"}
+        return next((word for name, word in words.items() if name in changed), "")
+
     def brief(self) -> Iterator[Brief]:
         """All that is not as with most accounts."""
         names = ("login", "email", "roles", "aliases", "groups", "quota", "password")
@@ -511,6 +540,10 @@ class MailingList(Resource):
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (as its parent's)
         """A list relies on the domains of its addresses; its members need not exist."""
         yield from _domains(self.name, self.aliases)
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:
+        """Its addresses, and who gets its mail."""
+        return "addresses" if not new and {"aliases", "members"} & set(changed) else ""
 
     def brief(self) -> Iterator[Brief]:
         """What it has besides its address."""
@@ -566,6 +599,10 @@ class Signature(Resource):
             return not deleted and (self.domain, self.algorithm) == (gone.domain, gone.algorithm)
         return isinstance(gone, Record) and gone.host == self.host
 
+    def touches(self, changed: Collection[str], *, new: bool) -> str:  # noqa: ARG002 (as its parent's)
+        """What mail is signed with."""
+        return "DKIM"
+
     def brief(self) -> Iterator[Brief]:
         """Its algorithm and the head of its public half."""
         yield Brief(self.algorithm)
@@ -602,6 +639,10 @@ class Setting(Resource):
         if prefix in ("hostname", "default_domain"):
             return "." in text and is_name(text)
         return prefix != "objects" and is_measure(key, text)
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:  # noqa: ARG002 (as its parent's)
+        """The server's name, or what a raw setting is for."""
+        return "setting" if "/" in self.word or self.word in ("hostname", "default_domain") else ""
 
     def brief(self) -> Iterator[Brief]:
         """Its value."""
@@ -654,6 +695,10 @@ class Listener(Resource):
     def address(self) -> str:
         """``stalwart/listeners/NAME``."""
         return f"stalwart/listeners/{self.name}"
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:  # noqa: ARG002 (as its parent's)
+        """A port that mail or its readers come by."""
+        return "listener"
 
     def brief(self) -> Iterator[Brief]:
         """What it speaks, and where."""
@@ -713,6 +758,15 @@ class Variable(Resource):
     def declared(self) -> Iterator[tuple[str, Any]]:
         """What it is set to, or may become: a directory says it once."""
         yield "configured", self.candidates or self.configured
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        """All variables of its service: host and password are switched together."""
+        return ("smtp", self.service)
+
+    def touches(self, changed: Collection[str], *, new: bool) -> str:  # noqa: ARG002 (as its parent's)
+        """The provider that a service sends through, or what else it is given."""
+        return "consumer" if self.login is None else "provider"
 
     def brief(self) -> Iterator[Brief]:
         """What it is set to."""

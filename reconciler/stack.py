@@ -36,6 +36,7 @@ from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
 from reconciler.failover import Failover
+from reconciler.guards.approval import Approvals
 from reconciler.guards.dns import unpublished
 from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
@@ -106,7 +107,9 @@ class Stack:
     Where nobody watches (``unattended``), logins that were refused are remembered beyond its life. ``held`` are targets
     that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git. With a
     ``failover`` the spec is not quite the directory's: consumers use the standby. ``generation`` is the mail server's,
-    once it was observed. ``candidate`` is what is planned before it is merged, if that is so, whose directory this is.
+    once it was observed. Where there are ``approvals``, a plan holds back what they do not cover and what does not heal
+    what ``former`` wanted, the directory as it was before; None where that is not known. ``candidate``
+    is what is planned before it is merged, if that is so, whose directory this is.
     """
 
     def __init__(
@@ -137,6 +140,8 @@ class Stack:
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = candidate.held if candidate else {}
         self.candidate = candidate
+        self.former: Directory | None = None
+        self.approvals: Approvals | None = None
         self.generation: str | None = None
         self._given = revision
         self._line: Line | None = None
@@ -181,15 +186,23 @@ class Stack:
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
+        return self._desired(self.spec, observed, self._records)
+
+    def formerly(self, former: Directory, observed: Observations) -> Desired:
+        """Return what another state of the directory would want here and now, with the systems and secrets of this."""
+        spec = failed_over(former.spec) if self.failover else former.spec
+        return self._desired(spec, observed, zone_records(spec))
+
+    def _desired(self, spec: Spec, observed: Observations | None, records: Sequence[Record]) -> Desired:
         keyed = {"stalwart", "cloudflare"} & set(self.chosen)
-        refs = private_keys(self.spec, check="stalwart" in (observed or {})) if keyed else ()
-        asked = provider_questions(self.spec) if "cloudflare" in self.chosen else None
+        refs = private_keys(spec, check="stalwart" in (observed or {})) if keyed else ()
+        asked = provider_questions(spec) if "cloudflare" in self.chosen else None
         facts = Facts(
             {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs if not ref.held},
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
             self._line,
         )
-        return desire(self.spec, observed, facts, self.choice.adopt, declared=self._records)
+        return desire(spec, observed, facts, self.choice.adopt, declared=records)
 
     @functools.cached_property
     def _providers(self) -> Providers:

@@ -25,6 +25,7 @@ COMMANDS = {
     "plan": "reconciler.cli.plan",
     "apply": "reconciler.cli.apply",
     "daemon": "reconciler.cli.daemon",
+    "approve": "reconciler.cli.approve",
     "suspend": "reconciler.cli.suspend",
     "resume": "reconciler.cli.resume",
     "status": "reconciler.cli.status",

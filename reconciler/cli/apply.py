@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler import files
-from reconciler.cli import session
+from reconciler.cli import approving, session
+from reconciler.cli.approving import Fingerprint, Given
 from reconciler.cli.session import Session, choices
 from reconciler.cli.times import seconds
 from reconciler.problem import Problem, ReconcilerError, Refused
@@ -29,31 +29,68 @@ _LARGEST = 256 << 20  # bytes of a saved plan
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @choices
+@click.option(
+    "--approve",
+    type=Fingerprint(),
+    multiple=True,
+    metavar="FINGERPRINT",
+    help="Let a held change through, or all of a plan; repeatable.",
+)
+@click.option("--head", multiple=True, metavar="COMMIT", help="The head that was merged, as who merged it says.")
+@click.option("--base", metavar="REV", help="The revision before the merge: what that wanted is healed.")
+@click.option(
+    "--approved",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    metavar="PLAN.json",
+    help="A plan that was approved; repeatable.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
 @click.option("--wait", type=seconds, metavar="TIME", help="Wait so long for another reconciler: 2m.")
 @session.command
-def command(session: Session, *, file: Path | None, yes: bool, wait: int | None, **given: Any) -> int:
+def command(
+    session: Session,
+    *,
+    file: Path | None,
+    yes: bool,
+    wait: int | None,
+    approved: tuple[Path, ...],
+    head: tuple[str, ...],
+    base: str | None,
+    approve: tuple[str, ...],
+    **given: Any,
+) -> int:
     """Apply what plan shows, or a saved plan (FILE).
 
-    A saved plan is applied only while it is still true. Without a terminal to ask on, --yes is needed.
+    A saved plan is applied only while it is still true. Without a terminal to ask on, --yes is needed. Where
+    `policy.approval` is `plan`, only what --approved plans have, what --approve names and what heals what --base wanted
+    is applied; the rest is held and named.
 
-    Ends with 0, 1 where nothing was done, 4 where a guard refuses the plan or a saved one is stale, 5 where another
-    reconciler holds the lease, or 6 where it was applied in part.
+    Ends with 0, 1 where nothing was done, 4 where a guard refuses the plan, a saved one is stale or all is held, 5
+    where another reconciler holds the lease, or 6 where it was applied in part.
     """
     from reconciler.applying import Apply
+    from reconciler.reconcile import permitted
     from reconciler.stack import Choice
 
+    told = Given(approved, head, base, approve)
+    if file is not None and told != Given():
+        raise click.UsageError("a saved plan (FILE) goes without --approved, --approve, --base or --head")
     choice = Choice(session.options.target, **given)
     saved = _read(file, choice) if file else None
-    stack = session.stack(choice=_chosen(saved, file) if saved and file else choice)
+    directory, former = approving.directory(session, told)
+    stack = session.stack(directory, _chosen(saved, file) if saved and file else choice)
+    if saved is None:
+        approving.govern(session, stack, former, told)
     _tell_suspension(session, stack)
     with Apply(stack, "reconciler apply", wait or 0) as apply:
         plan = _agreed(session, stack, saved, yes=yes)
-        if plan.changes or plan.adopted:
-            return _carry_out(session, apply, plan)
+        chosen = permitted(plan)
+        if chosen.changes or chosen.adopted:
+            return _carry_out(session, apply, plan, chosen)
         if session.console.output != "text":
-            _Report(session, plan, stack.choice).print("nothing")
-        return 1 if plan.unread or plan.errors else 0
+            _Report(session, plan, stack.choice).print("held" if plan.held else "nothing")
+        return 4 if plan.held else 1 if plan.unread or plan.errors else 0
 
 
 def _tell_suspension(session: Session, stack: Stack) -> None:
@@ -67,19 +104,11 @@ def _tell_suspension(session: Session, stack: Stack) -> None:
 
 # ------------------------------------------------------------------------------------------------------ agreement
 def _read(file: Path, choice: Choice) -> Saved:
-    from reconciler.report import json
     from reconciler.stack import Choice
 
     if choice != Choice():
         raise click.UsageError("a saved plan knows its options: name FILE alone, or plan again with those options")
-    try:
-        text = files.read(file, _LARGEST).decode()
-    except UnicodeDecodeError:
-        raise ReconcilerError(Problem(str(file), "can't be read: is not UTF-8 text", "name a saved plan")) from None
-    except files.CannotRead as error:
-        why = error.summary.removeprefix(f"{file}: ")
-        raise ReconcilerError(Problem(str(file), f"can't be read: {why}", "name a saved plan")) from None
-    saved = json.load(text, str(file))
+    saved = approving.read(file, _LARGEST)
     if saved.unmerged:
         hint = "merge it, plan again without --base, and apply that"
         raise Refused(Problem(str(file), "is a plan of what is not merged: it shows, and can't be applied", hint))
@@ -99,6 +128,8 @@ def _chosen(saved: Saved, file: Path | None) -> Choice:
 def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -> Plan:
     """Show the plan and return it once it may be applied. Raises `Refused`, or ReconcilerError without a yes."""
     from reconciler.applying import still_true
+    from reconciler.guards.approval import unmatched
+    from reconciler.reconcile import permitted
     from reconciler.report import json
 
     plan = session.plan(stack)
@@ -110,9 +141,12 @@ def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -
     if said:
         hint = "plan again, and have that plan approved"
         raise Refused(*(Problem("saved plan", f"is stale: {line}", hint) for line in said))
-    if yes or not (plan.changes or plan.adopted):
+    if stack.approvals is not None and (wrong := tuple(unmatched(plan, stack.approvals.named))):
+        raise Refused(*wrong)
+    chosen = permitted(plan)
+    if yes or not (chosen.changes or chosen.adopted):
         return plan
-    _ask(session, plan)
+    _ask(session, chosen)
     return still_true(plan, session.plan(stack))  # a person may have thought for an hour
 
 
@@ -134,14 +168,14 @@ def _ask(session: Session, plan: Plan) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ the apply
-def _carry_out(session: Session, apply: Apply, plan: Plan) -> int:
+def _carry_out(session: Session, apply: Apply, plan: Plan, chosen: Plan) -> int:
     from reconciler.applying import Reporter
     from reconciler.report import text
 
     report = _Report(session, plan, apply.stack.choice)
     reporter = Reporter(report.hear, lambda problem: session.console.note(text.problem(problem)))
     with session.stop.writing():
-        ending = apply.carry_out(plan, reporter, session.stop.requested)
+        ending = apply.carry_out(chosen, reporter, session.stop.requested)
     session.report(*ending.problems)
     if ending.result is not None:
         report.print(ending.word, ending.id, ending.result.after)
@@ -194,14 +228,15 @@ class _Report:
 
     def print(self, word: str, id: str = "", after: Plan | None = None) -> None:
         """Print the end: the proof, or what remains."""
-        from reconciler.report import markdown, text
+        from reconciler.report import markdown, prose, text
 
         ending = text.ending(self.plan, after, [item.status for item in self.outcomes], word, id)
         if self.session.console.output == "json":
             self.session.console.document(self._document(word, id, after))
         elif self.session.console.output == "markdown":
             lines = [self._line(index) for index in range(len(self.outcomes))]
-            self.session.console.text(markdown.plan(self.plan) + "\n" + markdown.fenced("\n".join([*lines, *ending])))
+            plan = markdown.redacted(self.plan, self.session.console.redact)
+            self.session.console.text(markdown.plan(plan) + "\n" + prose.fenced("\n".join([*lines, *ending])))
         else:
             self._say_count()
             self.session.console.text("\n" + "\n".join(ending))

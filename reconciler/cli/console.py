@@ -66,9 +66,9 @@ class Console:
         if self.output == "json":
             self.document(document)
         elif self.output == "markdown":
-            from reconciler.report import markdown
+            from reconciler.report import prose
 
-            self.text(markdown.fenced(text))
+            self.text(prose.fenced(text))
         else:
             self.text(text)
 

@@ -218,6 +218,6 @@ def _code(state: State) -> int:
         return 3 if state.source.reached else 1
     if state.cycle is None:
         return 1
-    if state.plan is not None and state.plan.refused and not state.cycle.outcomes:
+    if state.plan is not None and (state.plan.refused or state.plan.held) and not state.cycle.outcomes:
         return 4
     return _CODES[state.cycle.result]

@@ -97,7 +97,7 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
     if session.console.output == "json":
         session.console.document(dkim.document(found, problems, complete=complete))
     elif session.console.output == "markdown":
-        session.console.text(dkim.page(found, problems))
+        session.console.text(dkim.page(found, [item.redacted(session.console.redact) for item in problems]))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         session.console.text(dkim.table(found, session.style, problems, width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from reconciler.names import SHOWN
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
+    from reconciler.desired.load import Directory
     from reconciler.plan import Plan
     from reconciler.stack import Choice, Stack
 
@@ -26,16 +27,25 @@ _PENDING = 2
 @click.command()
 @choices
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to apply it later.")
+@click.option("--link-base", metavar="URL", help="Where the repository's files are shown, for links in Markdown.")
 @click.option("--detailed-exitcode", is_flag=True, help="End with 2 when changes are pending.")
 @click.option("--base", metavar="REV", help="Plan what is not merged: whom to trust is what this revision says.")
 @click.option("--head", metavar="REV", help="The revision that is not merged (HEAD); with --base.")
 @session.command
 def command(
-    session: Session, *, out: Path | None, detailed_exitcode: bool, base: str | None, head: str | None, **given: Any
+    session: Session,
+    *,
+    out: Path | None,
+    link_base: str | None,
+    detailed_exitcode: bool,
+    base: str | None,
+    head: str | None,
+    **given: Any,
 ) -> int:
     """Show what apply would do.
 
-    Nothing is written to any system.
+    Nothing is written to any system. As Markdown it is the comment on a pull request; addresses lead to file and line,
+    at GitHub where it runs in Actions.
 
     With --base, a revision is planned that others wrote and nobody merged: systems, policy, compose files and secrets
     are those of the base, and what the revision says of these is shown and not used.
@@ -52,7 +62,7 @@ def command(
     choice = Choice(session.options.target, **given)
     with _stack(session, choice, base, head or "HEAD") as stack:
         plan = session.plan(stack)
-        session.show(plan, choice)
+        session.show(plan, choice, _links(session, stack.directory, plan, link_base))
         if out is not None:
             _save(session, plan, choice, out)
     return exit_code(plan, _PENDING if detailed_exitcode else 0)
@@ -68,6 +78,21 @@ def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Ite
     repository = Repository(session.settings.state, session.settings.environ)
     with repository.proposed(base, head) as candidate:
         yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
+
+
+def _links(session: Session, directory: Directory, plan: Plan, base: str | None) -> Mapping[str, str]:
+    """Return links from the plan's addresses to their places, where they are shown."""
+    if session.console.output != "markdown":
+        return {}
+    from reconciler.git import checkout
+    from reconciler.report import links
+
+    if base is not None and not links.is_base(base):
+        raise click.UsageError("--link-base: is no http or https URL without blanks and brackets")
+    real = Path(os.path.realpath(directory.path))
+    folder = real.relative_to(checkout(real) or real.parent)
+    where = links.actions_base(session.settings.environ, plan.revision) if base is None else base
+    return links.links(directory, [change.address for change in plan.changes], folder, where)
 
 
 def exit_code(plan: Plan, pending: int) -> int:

@@ -291,8 +291,8 @@ class Session:
         self.console.done()
         return plan
 
-    def show(self, plan: Plan, choice: Choice) -> None:
-        """Print a plan in the form that was asked for."""
+    def show(self, plan: Plan, choice: Choice, links: Mapping[str, str] | None = None) -> None:
+        """Print a plan in the form that was asked for; as Markdown with ``links`` from addresses to their places."""
         if self.console.output == "json":
             from reconciler.report import json
 
@@ -300,7 +300,7 @@ class Session:
         elif self.console.output == "markdown":
             from reconciler.report import markdown
 
-            self.console.text(markdown.plan(plan))
+            self.console.text(markdown.plan(markdown.redacted(plan, self.console.redact), links=links))
         else:
             from reconciler.report import text
 

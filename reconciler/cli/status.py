@@ -31,11 +31,12 @@ def command(session: Session) -> int:
 
     How each system stands, what was applied last, and who is at work. Ends with 1 where a system can't be read.
     """
-    from reconciler.daemon import memory
+    from reconciler.daemon import approvals, memory
     from reconciler.daemon.document import document
     from reconciler.report import text
 
     stack = session.stack()
+    approvals.govern(stack, approvals.settled(stack))
     state = _state(stack, session.plan(stack))
     plan, last = state.plan, state.healed[-1] if state.healed else None
     if plan is None:
@@ -47,7 +48,9 @@ def command(session: Session) -> int:
     lines += _failover(stack.failover)
     lines += _suspended(state.suspended)
     lines += _daemon(told, now) if told else []
-    problems = [text.problem(item, session.style) for item in (*plan.refused, *plan.errors, *state.problems)]
+    problems = [
+        text.problem(item, session.style) for item in (*plan.refused, *plan.held, *plan.errors, *state.problems)
+    ]
     session.console.result("\n".join([*lines, *([""] if problems else []), *problems]), known)
     return 1 if plan.unread or plan.errors else 0
 

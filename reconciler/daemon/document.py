@@ -89,7 +89,7 @@ def document(state: State, now: datetime) -> dict[str, Any]:
 def problems(state: State) -> Iterator[Problem]:
     """Yield all that is wrong, each once: what stops something first."""
     found = [
-        *(state.plan.problems if state.plan else ()),
+        *((*state.plan.problems, *state.plan.held) if state.plan else ()),
         *state.source.problems,
         *(state.cycle.problems if state.cycle else ()),
         *(item.problem for item in state.targets if item.problem),

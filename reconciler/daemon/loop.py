@@ -18,6 +18,7 @@ from datetime import timedelta
 from reconciler import journal, pulse
 from reconciler.daemon import cycle as cycles
 from reconciler.daemon.applied import Applied
+from reconciler.daemon.approvals import Approving
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
 from reconciler.daemon.pace import Contests
@@ -69,6 +70,7 @@ class Loop:
     _contests: Contests = field(default_factory=Contests)
     _watch: Watch = field(default_factory=Watch)
     _applied: Applied = field(default_factory=Applied)
+    _approving: Approving = field(default_factory=Approving)
     _number: int = 0
     _newest: str = ""
     _poll: _Poll | None = None
@@ -226,11 +228,14 @@ class Loop:
         now = time.monotonic()
         stack.held = {name: why for name, why in self._paces.held(now).items() if name in stack.chosen}
         former = self.board.state.plan
+        untold = self._approving.begin(stack)
         if current(stack.data, stack.name) is not None:
             report = cycles.look(stack, Result.SUSPENDED)
         else:
             barred = {address for address, _ in self._contests.open(now)}
             report = cycles.heal(stack, former, barred, self.around)
+        untold = (*untold, *self._approving.end(stack, report.plan))
+        report = replace(report, problems=(*report.problems, *untold))
         now = time.monotonic()
         self._paces.note(report, stack.held, stack.chosen, now)
         self._contests = self._contests.mended(cycles.mended_fields(report, former), now)

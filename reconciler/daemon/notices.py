@@ -277,11 +277,13 @@ def _of_problems(state: State, ill: Collection[str]) -> Iterator[Trouble]:
     """Yield what is wrong at single addresses, and what guards forbid; of a target that is ill that is said already."""
     names = {item.name for item in state.targets}
     found: dict[str, list[tuple[str, Problem, int]]] = {}
+    held = state.plan.held if state.plan else ()
     for problem in _problems(state):
         target = _whose(problem, names)
         refused = problem.severity is Severity.REFUSED
         passing = "something is in the way" if target == STACK else "is not as desired"
         title = "a guard forbids what the directory asks for" if refused else passing
+        title = "a change waits for approval" if problem in held else title
         if target not in ill:
             found.setdefault(target, []).append((title, problem, 1 if refused else PATIENCE))
     for target, items in found.items():
@@ -289,7 +291,7 @@ def _of_problems(state: State, ill: Collection[str]) -> Iterator[Trouble]:
 
 
 def _problems(state: State) -> tuple[Problem, ...]:
-    planned = state.plan.problems if state.plan else ()
+    planned = (*state.plan.problems, *state.plan.held) if state.plan else ()
     cycled = state.cycle.problems if state.cycle else ()
     told = set(state.source.problems)
     every = dict.fromkeys((*planned, *cycled))

@@ -13,24 +13,38 @@ from reconciler.desired.spec import Spec
 
 _VERSION = 1
 _PRUNES = ("never", "owned")  # the tighter one first
+_APPROVALS = ("plan", "merge")
 _TEXTS = ("digest", "commit", "subject", "author", "committer", "when", "signer", "reached")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A directory's ``policy``: how many deletions a plan may have, and which records may go by absence."""
+    """A directory's ``policy``: how many deletions a plan may have, which records may go by absence, who approves."""
 
     max_deletes: int
     prune_dns: str
+    approval: str = "merge"
 
     @classmethod
     def of(cls, spec: Spec) -> Limits:
         """Read them from what a directory says."""
-        return cls(spec.policy.max_deletes, spec.policy.prune.dns)
+        return cls(spec.policy.max_deletes, spec.policy.prune.dns, spec.policy.approval)
 
     def bounded(self, by: Limits) -> Limits:
         """Return what both allow."""
-        return Limits(min(self.max_deletes, by.max_deletes), min(self.prune_dns, by.prune_dns, key=_PRUNES.index))
+        return Limits(
+            min(self.max_deletes, by.max_deletes),
+            min(self.prune_dns, by.prune_dns, key=_PRUNES.index),
+            min(self.approval, by.approval, key=_APPROVALS.index),
+        )
+
+    def hold(self, directory: Directory) -> Directory:
+        """Return a directory with this in place of its own policy."""
+        own = directory.spec.policy
+        prune = own.prune.model_copy(update={"dns": self.prune_dns})
+        said = {"max_deletes": self.max_deletes, "prune": prune, "approval": self.approval}
+        policy = own.model_copy(update=said)
+        return replace(directory, spec=directory.spec.model_copy(update={"policy": policy}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +73,7 @@ class Taken:
 
     def hold(self, directory: Directory) -> Directory:
         """Return a directory with the policy that counts for it: never looser than that of the one before."""
-        limits = self.own.bounded(self.before or self.own)
-        own = directory.spec.policy
-        prune = own.prune.model_copy(update={"dns": limits.prune_dns})
-        policy = own.model_copy(update={"max_deletes": limits.max_deletes, "prune": prune})
-        return replace(directory, spec=directory.spec.model_copy(update={"policy": policy}))
+        return self.own.bounded(self.before or self.own).hold(directory)
 
 
 def recall(path: Path) -> Taken | None:
@@ -84,4 +94,6 @@ def _parsed(said: Any) -> Taken:
 
 
 def _limits(said: Any) -> Limits:
-    return Limits(int(said["max_deletes"]), _PRUNES[_PRUNES.index(said["prune_dns"])])
+    approval = said.get("approval", "merge")  # absent in what an older version wrote, which knew no other
+    prune = _PRUNES[_PRUNES.index(said["prune_dns"])]
+    return Limits(int(said["max_deletes"]), prune, _APPROVALS[_APPROVALS.index(approval)])

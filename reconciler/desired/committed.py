@@ -76,6 +76,12 @@ class Repository:
             )
         return Problem(revision, "is no revision here", "look at `git log`, or fetch it: `git fetch origin`")
 
+    def merged(self, base: str) -> tuple[str, ...]:
+        """Return the newest commit here, and those that were merged since another. Raises `ReconcilerError`."""
+        first, newest = self.commit(base), self.commit("HEAD")
+        with _told(base):
+            return self.objects.merged(first, newest)
+
     @contextmanager
     def at(self, revision: str, *, whole: bool = False) -> Iterator[Committed]:
         """Write the directory's files, or all of the ``whole`` commit, to a folder that is gone afterwards.

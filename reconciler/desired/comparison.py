@@ -255,6 +255,8 @@ def _of_policy(item: Difference, things: Mapping[str, Difference]) -> Difference
     more, prune = item.fields.get("max_deletes", (0, 0)), item.fields.get("prune.dns", ("", ""))
     notes = ["looser: a plan may delete more"] if more[1] > more[0] else []
     notes += ["looser: records that are not declared any more go by themselves"] if prune[1] == "owned" else []
+    merged = item.fields.get("approval", ("", ""))[1] == "merge"
+    notes += ["looser: what is merged needs no approved plan any more"] if merged else []
     return _noted(item, things, notes, Risk.POLICY)
 
 

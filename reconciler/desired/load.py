@@ -38,7 +38,7 @@ from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
 from reconciler.problem import InvalidDirectory, Place, Problem, Severity, printable
 
-__all__ = ["Directory", "Place", "Places", "declaration", "load"]
+__all__ = ["Directory", "Place", "Places", "declaration", "load", "place"]
 
 # Maps whose entries may be spread over files, and `smtp`, which holds two of them.
 _MAPS = frozenset((name,) for name, declared in Spec.model_fields.items() if isinstance(declared.default, dict))
@@ -403,6 +403,12 @@ def declaration(directory: Directory, address: str) -> str:
 def paths(spec: Spec, address: str) -> tuple[Steps, ...]:
     """Return the paths to what says something of an address, each once."""
     return tuple(dict.fromkeys(_paths(spec, address)))
+
+
+def place(directory: Directory, address: str) -> Place | None:
+    """Return where an address is declared first; None where the directory says nothing of it."""
+    found = (directory.places.of(*path) for path in paths(directory.spec, address))
+    return next((item for item in found if item is not None), None)
 
 
 def _paths(spec: Spec, address: str) -> Iterator[Steps]:

@@ -21,7 +21,7 @@ def read(_zone: str, name: str, content: str) -> str:
     text = joined(content)
     if not text:
         raise ValueError("TXT needs a content")
-    if _is_key_name(name) or text.startswith("v=DKIM1"):
+    if is_key_name(name) or text.startswith("v=DKIM1"):
         return keys.normal(text)
     return text
 
@@ -112,12 +112,12 @@ POLICIES = (
 
 def policy(name: str, content: object) -> MailPolicy | None:
     """Return the policy that a TXT record at a name holds; whatever stands at the name of a key is one."""
-    if _is_key_name(name):
+    if is_key_name(name):
         return DKIM
     head = re.split(r"[ ;]", content.lower(), maxsplit=1)[0] if isinstance(content, str) else ""
     return next((item for item in POLICIES if item.version == head), None)
 
 
-def _is_key_name(name: str) -> bool:
+def is_key_name(name: str) -> bool:
     """Whether a name is one of DKIM's (RFC 6376 section 3.6.2.1): a key's, or that of an alias to one."""
     return "._domainkey" in f".{name}"

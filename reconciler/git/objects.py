@@ -70,6 +70,16 @@ class Objects:
             yield entry, content
             at += len(head) + entry.size + 1
 
+    def merged(self, base: str, head: str) -> tuple[str, ...]:
+        """Return the commits that became part of a branch between two of its commits: the newest, and what was merged.
+
+        Raises `Damaged` where either is not here.
+        """
+        span = (f"^{base}", head)
+        listed = good(self._ask("rev-list", "--first-parent", "--parents", "--end-of-options", *span)).output
+        others = [commit for line in listed.splitlines() for commit in line.split()[2:]]
+        return (head, *others)
+
     def tracked(self) -> frozenset[bytes]:
         """Return the files that the checkout's index has. Raises `Damaged`."""
         return frozenset(good(self._ask("ls-files", "-z", "--cached")).said.split(b"\0")[:-1])

@@ -11,7 +11,8 @@ from reconciler.desired.comparison import Comparison
 from reconciler.difference import Difference
 from reconciler.names import SHOWN
 from reconciler.problem import Problem
-from reconciler.report import difference, json, markdown, summary, text, values
+from reconciler.report import comment, difference, json, markdown, summary, text, values
+from reconciler.report.prose import code, prose
 from reconciler.report.text import Style
 
 
@@ -92,23 +93,23 @@ def _conclusion(found: Comparison) -> str:
 # -------------------------------------------------------------------------------------------------------- Markdown
 def marker(stack: str) -> str:
     """Return the hidden comment by which the one comment of a stack is found again."""
-    return markdown.marker(stack, "diff")
+    return comment.marker(stack, "diff")
 
 
-def page(sides: Sides, found: Comparison, limit: int = markdown.LIMIT) -> str:
+def page(sides: Sides, found: Comparison, limit: int = comment.LIMIT) -> str:
     """Render a comparison in at most ``limit`` characters: what a person has to look at stands outside of the fold."""
-    made, counts = markdown.Page(limit), _counts(found.differences)
+    made, counts = comment.Page(limit), _counts(found.differences)
     parts = [f"{counts[word]} {word}" for word in ("create", "change", "delete")]
     parts += [f"{counts['leave']} not declared any more"] if counts["leave"] else []
     parts += [f"⚠ {counts['risks']} to look at"] if counts["risks"] else []
-    made.add([marker(sides.stack), f"### {markdown.escape(sides.stack)}: {' · '.join(parts)}", "", f"`{sides}`"])
-    made.notices([f"> {markdown.problem(item)}\n" for item in (*sides.problems, *found.problems)], made.room // 4)
+    made.add([marker(sides.stack), f"### {prose(sides.stack)}: {' · '.join(parts)}", "", f"`{sides}`"])
+    made.notices([f"> {comment.problem(item)}" for item in (*sides.problems, *found.problems)], made.room // 4)
     risky = [item for item in found.differences if item.risks]
     others = (item for item in found.differences if not item.risks)
     rest = sorted(others, key=lambda item: difference.word(item) == "create")  # of which the last are left out
-    bare = [f"- {difference.word(item)} {markdown.code(item.address)}" for item in risky]
+    bare = [f"- {difference.word(item)} {code(item.address)}" for item in risky]
     shown = made.table(list(map(markdown.difference_row, risky)), bare=bare, third="where")
-    named = ((markdown.code(str(ref)), markdown.code(difference.spot(place))) for ref, place in found.named)
+    named = ((code(str(ref)), code(difference.spot(place))) for ref, place in found.named)
     made.list([f"- names {ref} ({place})" for ref, place in named])
     made.table(list(map(markdown.difference_row, rest)), fold="Other differences", third="where")
     if made.left_out:

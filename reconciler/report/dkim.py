@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.dkim.findings import Agrees, Finding, Mismatch, Shown, Signing, Standing
 from reconciler.problem import Problem, Severity
-from reconciler.report import json, markdown, text, values
+from reconciler.report import json, prose, text, values
 
 COLUMNS = ("domain", "selector", "algorithm", "stage", "age", "server", "DNS", "agree")
 _GAP = "  "
@@ -79,8 +79,8 @@ def page(standings: Sequence[Standing], problems: Sequence[Problem] = ()) -> str
         lines += [f"| {' | '.join(_cell(cell) for cell in _row(standing))} |" for standing in standings]
         lines += [""]
     for item in (*problems, *_problems(standings)):
-        hint = f" → {markdown.escape(item.hint)}" if item.hint else ""
-        lines.append(f"- {markdown.code(item.where)} {markdown.escape(item.summary)}{hint}")
+        hint = f" → {prose.prose(item.hint)}" if item.hint else ""
+        lines.append(f"- {prose.code(item.where)} {prose.prose(item.summary)}{hint}")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -187,7 +187,7 @@ def _block(standing: Standing, row: Sequence[str], style: text.Style) -> Iterato
 
 
 def _cell(cell: str) -> str:
-    return markdown.code(cell).replace("|", "\\|")
+    return prose.cell(prose.code(cell))
 
 
 # ------------------------------------------------------------------------------------------------------------- JSON

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from reconciler.plan import Plan, Unmerged
-from reconciler.problem import Problem, ReconcilerError
-from reconciler.report import difference, summary, values
+from reconciler.plan import Approved, Plan, Unmerged, fingerprint
+from reconciler.problem import Problem, ReconcilerError, Refused
+from reconciler.report import difference, markdown, summary, values
 from reconciler.resources import Resource
 from reconciler.target import Action, Change
 
@@ -29,8 +30,10 @@ def plan(plan: Plan, options: Mapping[str, Any] | None = None) -> dict[str, Any]
         "complete": plan.complete,
         "applyable": plan.applyable,
         "problems": [problem(item) for item in plan.problems],
-        "changes": [change(item) for item in plan.changes],
+        "changes": [change(item) | {"fingerprint": fingerprint(plan.stack, item)} for item in plan.changes],
         "adopted": [change(item) for item in plan.adopted],
+        "held": [problem(item) for item in plan.held],
+        "approvable": plan.complete and markdown.is_whole(plan),
         "drift": list(plan.drift),
         "unmanaged": list(plan.unmanaged),
         "unread": sorted(plan.unread),
@@ -119,6 +122,7 @@ class Saved:
     fingerprint: str
     complete: bool
     changes: Mapping[str, Mapping[str, Any]]  # by address
+    approvable: bool = False
     unmerged: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -141,13 +145,39 @@ def load(text: str, where: str) -> Saved:
 
 
 def _saved(document: Mapping[str, Any]) -> Saved:
-    changes = {item["address"]: item for item in (*document["changes"], *document["adopted"])}
+    listed = (*document["changes"], *document["adopted"])
+    changes = {item["address"]: item for item in listed}
+    if len(changes) < len(listed) or not all(isinstance(item, dict) for item in listed):
+        raise ValueError("changes")
     words = {name: document[name] for name in ("stack", "revision", "desired_hash", "fingerprint")}
     if not all(isinstance(word, str) for word in (*words.values(), *changes)):
         raise TypeError
-    unmerged = document.get("unmerged") is not None
-    complete = bool(document["complete"])
-    return Saved(**words, complete=complete, changes=changes, unmerged=unmerged, options=dict(document["options"]))
+    complete, approvable = (document.get(name) is True for name in ("complete", "approvable"))
+    unmerged, options = document.get("unmerged") is not None, dict(document["options"])
+    return Saved(**words, complete=complete, changes=changes, approvable=approvable, unmerged=unmerged, options=options)
+
+
+def approved(saved: Saved, where: str) -> Approved:
+    """Return what a saved plan approves. Raises ReconcilerError for one that nobody could read as a whole."""
+    if not saved.complete:
+        raise _unfit(where, "is not complete, so it approves nothing: a system could not be read")
+    if not saved.approvable:
+        raise _unfit(where, "approves nothing: it did not fit into a comment, so nobody was shown all of it")
+    found = {}
+    for address, item in saved.changes.items():
+        told, unknown = item.get("fingerprint"), item.get("after_unknown")
+        if isinstance(told, str) and _FINGERPRINT.fullmatch(told) and isinstance(unknown, dict):
+            found[address] = (told, frozenset(unknown))
+        elif item.get("actions"):  # what is only adopted is no change
+            raise _unfit(where, "approves nothing: not all of its changes have a fingerprint")
+    return found
+
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+def _unfit(where: str, summary: str) -> ReconcilerError:
+    return Refused(Problem(where, summary, "plan that revision again, with this version of the reconciler"))
 
 
 def _unusable(where: str, summary: str) -> ReconcilerError:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reconciler.names import SHOWN
-from reconciler.plan import Plan, Unmerged, phases, touches_mail
+from reconciler.plan import Plan, Unmerged, phases
 from reconciler.problem import Problem, Severity
 from reconciler.target import Action, Change, Reason
 
@@ -83,11 +83,6 @@ def warnings(plan: Plan) -> tuple[Problem, ...]:
     return tuple(item for item in plan.problems if item.severity is Severity.WARNING)
 
 
-def mail_flow(change: Change) -> bool:
-    """Whether mail may be lost or refused by this change."""
-    return touches_mail(change.before.resource if change.before else None, gone=change.deletes)
-
-
 def loss(plan: Plan) -> list[str]:
     """Explain a lost system, in sentences; empty where nothing is lost.
 
@@ -132,6 +127,8 @@ def conclusion(plan: Plan) -> str:
 def _provisos(plan: Plan, number: Counts) -> Iterator[str]:
     if number.restart:
         yield "1 restart is due." if number.restart == 1 else f"{number.restart} restarts are due."
+    if plan.held:
+        yield f"{len(plan.held):,} held."
     if plan.refused:
         yield "Refused: nothing will be written."
     if plan.unread:

@@ -54,6 +54,7 @@ def plan(plan: Plan, style: Style = Style()) -> str:
         _problems(summary.stopping(plan), style),
         _loss(plan, style),
         *_changes(plan, style),
+        _held(plan, style),
         _adopted(plan, style),
         _unmanaged(plan, style),
         _problems(summary.warnings(plan), style),
@@ -157,6 +158,15 @@ def _with_fields(line: str, change: Change) -> list[str]:
     return [line, *(f"      {field}" for field in fields)]
 
 
+def _held(plan: Plan, style: Style) -> list[str]:
+    """Name what waits for a person, each with the way to approve it."""
+    if not plan.held:
+        return []
+    title = style.title(f"Held, until a person approves {'it' if len(plan.held) == 1 else 'them'}:")
+    told = (line for item in plan.held for line in (f"  {item.where}: {item.summary}", f"      → {item.hint}"))
+    return [title, *map(values.escape, told)]
+
+
 def _adopted(plan: Plan, style: Style) -> list[str]:
     if not plan.adopted:
         return []
@@ -241,6 +251,7 @@ def _remaining(after: Plan) -> Iterator[str]:
         yield from (f"  {summary.sign(change)} {change.address}" for change in after.pending[:FOLD])
         yield from ["  … (`reconciler plan` shows all)"] if len(after.pending) > FOLD else []
     yield from (f"{problem.where}: {problem.summary}" for problem in summary.stopping(after))
+    yield from (f"Held: {problem.where} {problem.summary} (approve: {problem.hint})" for problem in after.held)
     if after.unread:
         yield f"Whether all is done can't be told: {', '.join(sorted(after.unread))} could not be read."
     elif not after.pending and not summary.stopping(after):

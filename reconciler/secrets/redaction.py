@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
@@ -15,9 +16,7 @@ _WORD = 12  # a shorter value of letters alone may be a part of any word or name
 _NAME = frozenset("@/-.")  # what names and addresses are made of, besides letters, digits and _
 _TELLING = 16  # characters of a line of a key, or of the middle of an encoding, that gives it away
 _ENV_FILE = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
-_MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_{}[]()#+!|~>$"} | {"&": "&amp;", "<": "&lt;"})
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_JOINED = str.maketrans({"@": "@&#8288;", "#": "#&#8288;"})
 
 
 @dataclass(slots=True)
@@ -100,8 +99,8 @@ def _forms(value: str) -> Iterator[str]:
     if not value.isalnum() or not value.isascii():
         yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
         yield from (quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="").replace("%", "%25"))
-        yield from (value.translate(table) for table in (_ENV_FILE, _MARKDOWN, _HTML))
-        yield value.translate(_MARKDOWN).translate(_JOINED).replace("://", ":&#8288;//")
+        yield from (value.translate(table) for table in (_ENV_FILE, _HTML))
+        yield re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", value)  # in a table of Markdown
         yield value.replace("$", "$$")
     data = value.encode(errors="surrogatepass")
     yield base64.b64encode(data).decode().rstrip("=")

@@ -240,6 +240,7 @@ WORDS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "targets.compose.project": (("targets", "compose", "project"), "other"),
     "policy.prune.dns": (("policy", "prune"), {"dns": "never"}),
     "policy.max_deletes": (("policy", "max_deletes"), 30),
+    "policy.approval": (("policy", "approval"), "plan"),
     "daemon.interval": (("daemon", "interval"), "1h"),
     "daemon.check_passwords": (("daemon", "check_passwords"), "1d"),
     "daemon.notices": (("daemon", "notices"), [{"env": "NOTICE_1"}]),
@@ -505,12 +506,13 @@ def test_a_policy_that_is_tighter_is_told_and_is_no_risk(place: Path) -> None:
     [item] = difference(place, policy={"max_deletes": 1, "prune": {"dns": "never"}}).values()
     assert item.fields == {"max_deletes": (3, 1), "prune.dns": ("owned", "never")}
     assert item.risks == item.notes == ()
-    [looser] = difference(place, old=DOCUMENT | {"policy": {"prune": {"dns": "never"}}}, policy={}).values()
-    assert looser.risks == (Risk.POLICY,)
+    for tight in ({"prune": {"dns": "never"}}, {"approval": "plan"}):
+        [looser] = difference(place, old=DOCUMENT | {"policy": tight}, policy={}).values()
+        assert looser.risks == (Risk.POLICY,)
 
 
 def test_what_is_said_anew_with_the_value_that_holds_anyway_is_no_difference(place: Path) -> None:
-    said = {"max_deletes": 3, "prune": {"dns": "owned"}}
+    said = {"max_deletes": 3, "prune": {"dns": "owned"}, "approval": "merge"}
     assert (
         difference(place, old=DOCUMENT | {"policy": {}}, policy=said, daemon=DOCUMENT["daemon"] | {"plans": False})
         == {}

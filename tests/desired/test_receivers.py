@@ -97,7 +97,7 @@ def test_t5_the_head_names_them_in_text_json_and_markdown(tmp_path: Path) -> Non
     head = tuple(f"line {number}" for number in range(30))
     plan = Plan("mana", head=head, receivers=receivers(load(tmp_path).spec, ("cloudflare",), NONE, {}))
     assert "secrets go to https://evil.example: {env: ONE}" in text.plan(plan)
-    assert "`secrets go to https://evil.example: {env: ONE}`" in markdown.plan(plan)
+    assert "- Secrets go to `https://evil.example`: `{env: ONE}`" in markdown.plan(plan)
     assert {"host": "https://evil.example", "secrets": ["{env: ONE}"]} in json.plan(plan)["receivers"]
 
 

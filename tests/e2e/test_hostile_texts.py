@@ -9,6 +9,7 @@ import unicodedata
 from typing import Any
 
 import pytest
+from gfm import render
 
 from reconciler.simulator.wire import Reply
 
@@ -32,7 +33,12 @@ def tame(text: str, output: str) -> None:
         assert not re.search(r"(?<!\\)\[FORGED|@FORGED|<img|(?<!\\)\|\s*FORGED|https://FORGED|(?<!\\)\$FORGED", bare), (
             bare
         )
-        assert bare.count("<!-- reconciler") <= 1
+        assert len(re.findall("<!-- reconciler:plan", bare)) <= 1
+        page = render(text)
+        assert page.read() == []
+        assert all(re.fullmatch(r"desired-state/[a-z]+\.yaml#L[0-9]+", str(link)) for link in page.links)
+        assert "img" not in page.names
+        assert len(page.comments) in (0, 2)
 
 
 def everywhere(stack: Stack, *argv: str, secrets: tuple[str, ...] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from reconciler.plan import Plan, Receiver
+from reconciler.plan import Plan
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.report import json, markdown, summary, text, values
 from reconciler.resources import (
@@ -372,97 +372,6 @@ def test_what_is_no_saved_plan_is_refused_with_a_word(content: str, said: str) -
 def test_a_newer_minor_is_read() -> None:
     document = json.plan(EVERYTHING) | {"format_version": "1.9", "new_field": 1}
     assert json.load(json.dumps(document), "plan.json").fingerprint == EVERYTHING.fingerprint
-
-
-# ------------------------------------------------------------------------------------------------------ Markdown
-def outside_folds(page: str) -> str:
-    return re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
-
-
-def test_markdown_keeps_deletions_and_risks_outside_the_fold() -> None:
-    page = markdown.plan(EVERYTHING)
-    assert page.startswith("<!-- reconciler:plan:mana -->\n### mana: 4 create · 4 change · 1 delete · 1 adopt")
-    assert "⚠ 1 may touch the flow of mail" in page
-    shown = outside_folds(page)
-    assert "`dns/mana.how/TXT/gone`" in shown
-    assert "`dns/mana.how/CNAME/old`" in shown
-    assert "**Refused**" in shown
-    assert "`domain/mana.how`" not in shown
-    assert "`domain/mana.how`" in page
-    assert EVERYTHING.fingerprint[:12] in page
-
-
-def test_markdown_escapes_what_a_value_may_hold() -> None:
-    hostile = "`x` ``y`` | @team <img src=x> **b** [l](http://evil) --> #12 www.evil.com"
-    change = replace(create(record("txt", hostile, type="TXT")), notes=(hostile,))
-    page = markdown.plan(a_plan(changes=(change,), problems=(Problem("dns.yaml:1", hostile, hostile),)))
-    bare = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", page)  # what is not code
-    assert "@team" not in bare
-    assert "<img" not in bare
-    assert "http://" not in bare
-    assert "**b**" not in bare
-    assert "#12" not in bare
-    rows = [line for line in page.splitlines() if line.startswith("| +")]
-    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 5
-
-
-@pytest.mark.parametrize("content", ["`", "``", "a```b", "`a`", "", "a`b``c"])
-def test_code_spans_use_a_fence_longer_than_any_run(content: str) -> None:
-    span = markdown.code(content)
-    fence = re.match("`+", span)
-    assert fence is not None
-    assert fence[0] not in re.findall("`+", content)
-    assert span.endswith(fence[0])
-    assert markdown.fenced("a\n````\nb").startswith("`````\n")
-
-
-@pytest.mark.parametrize("deletions", [3, 400, 900])
-def test_a_long_comment_is_cut_with_a_word_and_keeps_every_deletion(deletions: int) -> None:
-    many = tuple(create(record(f"h{index}", "x" * 100, type="TXT")) for index in range(2000))
-    gone = tuple(delete(record(f"g{index}", "v=spf1 " + "y" * 90, type="TXT")) for index in range(deletions))
-    problems = tuple(Problem(f"dns/{index}", "|" * 500, "@" * 500, Severity.REFUSED) for index in range(200))
-    page = markdown.plan(a_plan(changes=(*many, *gone), problems=problems, unmanaged=("u",) * 1000))
-    assert len(page) <= markdown.LIMIT
-    assert "**Truncated:**" in page
-    assert "All deletions are shown." in page
-    assert all(f"`dns/mana.how/TXT/g{index}`" in outside_folds(page) for index in range(deletions))
-    assert page.count("<details>") == page.count("</details>")
-
-
-def test_t5_a_long_list_of_receivers_neither_hides_one_nor_makes_the_comment_too_long() -> None:
-    long = SecretRef("file", "A" * 60_000)
-    for number in (1, 150):
-        hosts = [f"https://h{index}.example.com" for index in range(number)]
-        page = markdown.plan(a_plan(receivers=tuple(Receiver(host, (long,)) for host in hosts)))
-        assert len(page) <= markdown.LIMIT
-        assert all(f"secrets go to `{host}`" in outside_folds(page) for host in hosts)
-    page = markdown.plan(
-        a_plan(receivers=tuple(Receiver(f"https://{index}.example", (long,)) for index in range(5000)))
-    )
-    shown = page.count("secrets go to `")
-    assert shown > 100
-    assert f"**and to {5000 - shown} more hosts" in page
-    assert len(page) <= markdown.LIMIT
-
-
-def test_a_long_problem_hides_no_other_and_what_is_left_out_is_counted() -> None:
-    reasons = tuple(Problem(f"dns/{index}", "the reason", "h", Severity.REFUSED) for index in range(4))
-    page = markdown.plan(a_plan(problems=(Problem("dns/long", "x" * 30_000, "h", Severity.REFUSED), *reasons)))
-    assert page.count("the reason") == 4
-    assert "**Truncated:** 1 lines" in page
-    many = markdown.plan(a_plan(problems=tuple(replace(item, summary="y" * 2000) for item in reasons * 20)))
-    assert f"**Truncated:** {80 - many.count('**Refused**')} lines" in many
-
-
-def test_more_deletions_than_fit_are_counted() -> None:
-    gone = tuple(delete(record(f"g{index}", "y", type="TXT")) for index in range(5000))
-    page = markdown.plan(a_plan(changes=gone))
-    assert len(page) <= markdown.LIMIT
-    assert re.search(r"\d+ of 5000 deletions are shown", page)
-
-
-def test_a_short_comment_is_whole() -> None:
-    assert "Truncated" not in markdown.plan(EVERYTHING)
 
 
 # ------------------------------------------------------------------------------------------------------ outcomes

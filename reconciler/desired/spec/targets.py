@@ -119,6 +119,7 @@ class PolicyEntry(Model):
 
     prune: Prune = Prune.model_construct()
     max_deletes: Count = 3
+    approval: Literal["merge", "plan"] = "merge"
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -1,0 +1,128 @@
+"""What an apply is told of approvals: plans that were approved, for which heads, and the revision before the merge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler import files
+from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Refused
+
+if TYPE_CHECKING:
+    from reconciler.cli.session import Session
+    from reconciler.desired.load import Directory
+    from reconciler.plan import Approved
+    from reconciler.report.json import Saved
+    from reconciler.stack import Stack
+
+_LARGEST = 64 << 20  # bytes of a plan
+_SHORTEST = 7  # characters of a commit
+_FINGERPRINT = 16  # characters of a fingerprint that are shown, and so the fewest that are taken
+
+
+class Fingerprint(click.ParamType[str]):
+    """A fingerprint, or how one begins."""
+
+    name = "fingerprint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check its form."""
+        text = str(value).lower()
+        if not (_FINGERPRINT <= len(text) <= 64 and set(text) <= set("0123456789abcdef")):  # noqa: PLR2004 (SHA-256)
+            self.fail(f"is no fingerprint: it has {_FINGERPRINT} characters or more of 0 to 9 and a to f", param, ctx)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says: files of plans, heads that were merged, the revision before, and fingerprints."""
+
+    approved: Sequence[Path] = ()
+    head: Sequence[str] = ()
+    base: str | None = None
+    approve: Sequence[str] = ()
+
+
+def directory(session: Session, given: Given) -> tuple[Directory, Directory | None]:
+    """Return the directory, under the tighter policy of the two, and as it was at the base where one is given."""
+    now = session.directory()
+    if given.base is None:
+        return now, None
+    from reconciler.daemon.taken import Limits
+    from reconciler.desired.committed import Repository
+    from reconciler.desired.load import load
+
+    repository = Repository(session.settings.state, session.settings.environ)
+    with repository.at(given.base) as written:
+        try:
+            former = load(written.path)
+        except InvalidDirectory as error:
+            hint = "name the last revision that was valid with --base"
+            problems = tuple(map(written.named, error.problems[:3]))
+            raise ReconcilerError(Problem(given.base, "is no valid directory", hint), *problems) from None
+    return Limits.of(now.spec).bounded(Limits.of(former.spec)).hold(now), former
+
+
+def govern(session: Session, stack: Stack, former: Directory | None, given: Given) -> None:
+    """Have a stack's plans hold back what is not approved, where the policy says so.
+
+    Where no base is given and a daemon knows what was agreed last, that is healed to.
+    """
+    from reconciler.daemon.approvals import settled
+    from reconciler.guards.approval import Approvals
+
+    if stack.spec.policy.approval == "merge":
+        return
+    plans = [_approved(session, stack, given, path) for path in given.approved]
+    stack.former = former if given.base is not None else settled(stack)
+    stack.approvals = Approvals(plans, frozenset(given.approve))
+
+
+def _approved(session: Session, stack: Stack, given: Given, path: Path) -> Approved:
+    from reconciler.report import json
+
+    where = str(path)
+    saved = read(path, _LARGEST)
+    if saved.stack != stack.name:
+        summary = f"is a plan of another stack ({saved.stack!a}), this is {stack.name}"
+        raise Refused(Problem(where, summary, "name the plan of this stack"))
+    if saved.desired_hash != stack.directory.digest:
+        _check_head(session, stack, given, saved, where)
+    return json.approved(saved, where)
+
+
+def _check_head(session: Session, stack: Stack, given: Given, saved: Saved, where: str) -> None:
+    """Refuse a plan of a revision that was not merged: a later push, whatever it holds, needs a plan of its own."""
+    from reconciler.desired.committed import Repository
+
+    heads: Sequence[str] = given.head
+    if not heads and given.base is not None:
+        heads = Repository(session.settings.state, session.settings.environ).merged(given.base)
+    if len(saved.revision) >= _SHORTEST and any(head.startswith(saved.revision) for head in heads):
+        return
+    said = f"is a plan of revision {saved.revision!a}, " if saved.revision else "is a plan of no revision, "
+    if heads:
+        shown = ", ".join(head[:12] for head in heads[:5])
+        summary, hint = f"{said}and not of what was merged ({shown})", "plan the revision that is to be merged"
+    else:
+        summary = f"{said}and of another directory than {stack.directory.path} has now"
+        hint = "name the revision before the merge with --base, or the head that was merged with --head"
+    raise Refused(Problem(where, summary, hint))
+
+
+def read(file: Path, largest: int) -> Saved:
+    """Read a saved plan. Raises ReconcilerError."""
+    from reconciler.report import json
+
+    try:
+        text = files.read(file, largest).decode()
+    except UnicodeDecodeError:
+        raise ReconcilerError(Problem(str(file), "can't be read: is not UTF-8 text", "name a saved plan")) from None
+    except files.CannotRead as error:
+        why = error.summary.removeprefix(f"{file}: ")
+        raise ReconcilerError(Problem(str(file), f"can't be read: {why}", "name a saved plan")) from None
+    return json.load(text, str(file))

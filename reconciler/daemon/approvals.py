@@ -1,0 +1,204 @@
+"""Approval where nobody watches: what a stack's directory last wanted with everybody's consent, and what waits since.
+
+    DATA/settled-STACK.json    the texts of the directory all of which was approved, or was desired by a mere merge
+    DATA/approval-STACK.json   what is held now, and the fingerprints that a person has approved
+
+Both are of one state of the directory: a later commit that changes it voids what was approved and not yet done. Losing
+them loses consent, never safety: what can't be told to heal is held until a person approves it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from reconciler import files
+from reconciler.desired.load import Directory, load
+from reconciler.guards.approval import SHOWN, Approvals
+from reconciler.plan import Plan, fingerprint
+from reconciler.problem import Problem, ReconcilerError, Refused, Severity
+from reconciler.stack import Stack
+
+_VERSION = 1
+_COMMAND = "reconciler approve"
+
+
+# ------------------------------------------------------------------------------------------------- what is remembered
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was held of one state of a directory, by its ``digest``.
+
+    ``held`` maps addresses to the fingerprints of what waits now, ``since`` are all that ever waited, ``accepted``
+    those of them that were as desired then. ``approved`` maps fingerprints to who approved them, and when.
+    """
+
+    digest: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
+    since: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    approved: Mapping[str, str] = field(default_factory=dict)
+
+
+def recall(data: Path, stack: str) -> Memory:
+    """Return what is remembered; a damaged file says nothing."""
+    return files.recall(_path(data, stack), _parsed)[0] or Memory()
+
+
+def approve(data: Path, stack: str, named: Collection[str], who: str) -> Mapping[str, str]:
+    """Let held changes through in the daemon's next cycle: address and fingerprint of each. Raises `ReconcilerError`.
+
+    ``named`` are fingerprints, or how they begin. None is approved where one of them is that of nothing that waits.
+    """
+    path = _path(data, stack)
+    try:
+        files.check_own(data)
+        with files.locked(data):
+            memory = recall(data, stack)
+            found = _found(memory, named)
+            approved = {**memory.approved, **dict.fromkeys(found.values(), who)}
+            _remember(path, replace(memory, approved=approved))
+    except OSError as error:
+        summary = f"can't be changed: {error.strerror or type(error).__name__}"
+        raise ReconcilerError(Problem(str(path), summary, f"let your user write to {path.parent}")) from None
+    return found
+
+
+def _found(memory: Memory, named: Collection[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in named:
+        meant = {address: told for address, told in memory.held.items() if told.startswith(item)}
+        if len(meant) != 1:
+            waiting = ", ".join(f"{told[:SHOWN]} ({address})" for address, told in sorted(memory.held.items())[:12])
+            summary = "means several of what waits" if meant else "is the fingerprint of nothing that waits"
+            hint = f"what waits: {waiting}" if waiting else "nothing waits: look at `reconciler status`"
+            raise Refused(Problem(item, summary, hint))
+        found |= meant
+    return found
+
+
+def _path(data: Path, stack: str) -> Path:
+    return data / f"approval-{stack}.json"
+
+
+def _remember(path: Path, memory: Memory) -> None:
+    files.write_private(path, json.dumps({"v": _VERSION, **asdict(memory)}).encode())
+
+
+def _parsed(said: Any) -> Memory:
+    if said["v"] != _VERSION:
+        raise ValueError(said["v"])
+    maps = {name: {str(key): str(item) for key, item in said[name].items()} for name in ("held", "approved")}
+    since, accepted = (tuple(map(str, said[name])) for name in ("since", "accepted"))
+    return Memory(str(said["digest"]), maps["held"], since, accepted, maps["approved"])
+
+
+# ---------------------------------------------------------------------------------------------------- in each cycle
+class Approving:
+    """What a daemon does about approval before and after each cycle of its one stack."""
+
+    def __init__(self) -> None:
+        self._settled: Directory | None = None
+
+    def begin(self, stack: Stack) -> tuple[Problem, ...]:
+        """Tell a stack what its plans may do; return what could not be written down."""
+        stack.approvals = stack.former = None
+        if stack.spec.policy.approval == "merge":
+            return self._settle(stack)
+        govern(stack, self._former(stack))
+        return ()
+
+    def end(self, stack: Stack, plan: Plan | None) -> tuple[Problem, ...]:
+        """Take note of what a plan after the cycle holds; where it holds nothing, all of the directory is agreed."""
+        if plan is None or stack.approvals is None:
+            return ()
+        if plan.complete and not plan.errors and not plan.held:
+            return self._settle(stack)
+        return _note(stack, plan)
+
+    def _former(self, stack: Stack) -> Directory | None:
+        if self._settled is None:
+            self._settled = settled(stack)
+        return self._settled
+
+    def _settle(self, stack: Stack) -> tuple[Problem, ...]:
+        """Remember the directory as it is: what it wants is healed from now on, whatever comes."""
+        directory = stack.directory
+        if (former := self._former(stack)) is not None and former.digest == directory.digest:
+            return ()
+        try:
+            texts = {name: files.read(directory.path / name).decode() for name in directory.files}
+            found = _loaded(texts)
+            if found is None or found.digest != directory.digest:
+                return ()  # somebody is at work on the files: the next cycle takes them
+            self._settled = found
+            files.write_private(_place(stack), json.dumps({"v": _VERSION, "files": texts}).encode())
+        except (OSError, UnicodeDecodeError, files.CannotRead) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            hint = "free space, or name a writable directory with --data"
+            summary = f"can't be written ({why}): after a restart what heals may wait for approval"
+            return (Problem(str(_place(stack)), summary, hint, Severity.WARNING),)
+        return ()
+
+
+def govern(stack: Stack, former: Directory | None) -> None:
+    """Have a stack's plans hold what waits, where its policy says so and not all of its directory is agreed."""
+    if stack.spec.policy.approval == "merge" or (former and former.digest == stack.directory.digest):
+        return
+    memory = _of(stack)
+    stack.former = former
+    stack.approvals = Approvals((), frozenset(memory.approved), frozenset(memory.accepted), _COMMAND)
+
+
+def settled(stack: Stack) -> Directory | None:
+    """Return a stack's directory as it was when all of it was agreed; None where that is not known."""
+    texts, _ = files.recall(_place(stack), _texts)
+    return _loaded(texts) if texts else None
+
+
+def _place(stack: Stack) -> Path:
+    return stack.data / f"settled-{stack.name}.json"
+
+
+def _texts(said: Any) -> dict[str, str]:
+    if said["v"] != _VERSION:
+        raise ValueError(said["v"])
+    return {str(name): str(text) for name, text in said["files"].items()}
+
+
+def _loaded(texts: Mapping[str, str]) -> Directory | None:
+    with tempfile.TemporaryDirectory(prefix="reconciler-") as nothing:
+        try:
+            return load(Path(nothing), {name: text.encode() for name, text in texts.items()})
+        except ReconcilerError:  # as of a version that took what this one does not
+            return None
+
+
+def _of(stack: Stack) -> Memory:
+    """Return what is remembered of the directory as it is: of another state nothing counts."""
+    memory = recall(stack.data, stack.name)
+    return memory if memory.digest == stack.directory.digest else Memory(stack.directory.digest)
+
+
+def _note(stack: Stack, plan: Plan) -> tuple[Problem, ...]:
+    names = {problem.where for problem in plan.held}
+    held = {item.address: fingerprint(plan.stack, item) for item in plan.changes if item.address in names}
+    due = {change.address for change in plan.changes}
+    there = {address for address, wanted, live in plan.compared if wanted is not None and live is not None}
+    path = _path(stack.data, stack.name)
+    try:
+        files.make_private(stack.data)
+        with files.locked(stack.data):
+            memory = _of(stack)
+            since = {*memory.since, *held}
+            accepted = {*memory.accepted, *((since & there) - due)}
+            new = replace(memory, held=held, since=tuple(sorted(since)), accepted=tuple(sorted(accepted)))
+            if new != recall(stack.data, stack.name):
+                _remember(path, new)
+    except OSError as error:
+        summary = f"can't be written ({error.strerror or type(error).__name__}): nothing that is held can be approved"
+        return (Problem(str(path), summary, "free space, or name a writable directory with --data", Severity.WARNING),)
+    return ()
