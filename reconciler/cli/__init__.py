@@ -31,6 +31,7 @@ COMMANDS = {
     "explain": "reconciler.cli.explain",
     "dkim": "reconciler.cli.dkim",
     "simulate": "reconciler.cli.simulate",
+    "github": "reconciler.cli.github",
 }
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
