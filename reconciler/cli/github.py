@@ -75,12 +75,14 @@ def _text(path: Path) -> str:
 @click.option("--pull", type=click.IntRange(min=1), required=True, help="The pull request's number.")
 @click.option("--head", callback=_COMMIT, required=True, help="The commit that the text is about.")
 @click.option("--body", type=_FILE, required=True, help="The text: what `plan --output markdown` printed.")
+@click.option("--run", default="", metavar="URL", help="The job's run, which is linked.")
 @session.command
-def comment(session: Session, *, pull: int, head: str, body: Path) -> None:
+def comment(session: Session, *, pull: int, head: str, body: Path, run: str) -> None:
     """Post the plan on a pull request, in place of the one posted before."""
     from reconciler.github import comments
 
-    done = comments.comment(_repository(session), pull, head, _text(body))
+    text = comments.with_foot(_text(body), head, run)
+    done = comments.comment(_repository(session), pull, head, text)
     said = f"The comment on pull request {pull}: {done.what}. {done.url}".rstrip()
     session.console.result(said, {"format_version": "1.0", "comment": done.what, "url": done.url})
 

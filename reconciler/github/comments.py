@@ -50,6 +50,13 @@ def _first(item: Mapping[str, Any]) -> str:
     return str(item.get("body") or "").partition("\n")[0].strip()
 
 
+def with_foot(body: str, head: str, run: str) -> str:
+    """Add the commit that a text is about, and the job's run, where both still fit."""
+    link = f" · [run]({run})" if re.fullmatch(r"https?://[A-Za-z0-9._~:/-]{1,300}", run) else ""
+    longer = f"{body.rstrip()}\n\n<sub>of {head}{link}</sub>\n"
+    return longer if len(longer) <= LIMIT else body
+
+
 def comment(repository: Repository, pull: int, head: str, body: str) -> Posted:
     """Put a text on a pull request, in place of the one with the same mark that we wrote before.
 

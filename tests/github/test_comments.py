@@ -12,16 +12,18 @@ from githubfake import ACTIONS, GitHub
 Call = Callable[..., Result]
 HEAD, OLD = "a" * 40, "b" * 40
 MARK = "<!-- reconciler:plan:mana -->"
+RUN = "https://github.com/octo/mail/actions/runs/5"
+FOOT = f"\n\n<sub>of {HEAD} · [run]({RUN})</sub>\n"
 
 
 @pytest.fixture
 def post(github: GitHub, call: Call, tmp_path: Path) -> Callable[..., Result]:
     github.open(7, HEAD)
 
-    def post(text: str, head: str = HEAD) -> Result:
+    def post(text: str, head: str = HEAD, run: str = RUN) -> Result:
         file = tmp_path / "body.md"
         file.write_text(text)
-        return call("comment", "--pull", "7", "--head", head, "--body", str(file))
+        return call("comment", "--pull", "7", "--head", head, "--body", str(file), "--run", run)
 
     return post
 
@@ -30,7 +32,7 @@ def test_there_is_one_comment_whatever_is_pushed(github: GitHub, post: Callable[
     assert "created" in post(f"{MARK}\n### one").output
     assert "updated" in post(f"{MARK}\n### two").output
     assert "unchanged" in post(f"{MARK}\n### two").output
-    assert github.of(7) == [f"{MARK}\n### two"]
+    assert github.of(7) == [f"{MARK}\n### two{FOOT}"]
 
 
 def test_only_our_own_comment_is_touched(github: GitHub, post: Callable[..., Result]) -> None:
@@ -44,7 +46,7 @@ def test_only_our_own_comment_is_touched(github: GitHub, post: Callable[..., Res
         github.say(7, login, body)
     assert post(f"{MARK}\nours").exit_code == 0
     assert post(f"{MARK}\nours again").exit_code == 0
-    assert github.of(7) == [*(body for _, body in theirs), f"{MARK}\nours again"]
+    assert github.of(7) == [*(body for _, body in theirs), f"{MARK}\nours again{FOOT}"]
 
 
 def test_it_is_found_behind_hundreds_of_others(github: GitHub, post: Callable[..., Result]) -> None:
@@ -52,14 +54,14 @@ def test_it_is_found_behind_hundreds_of_others(github: GitHub, post: Callable[..
         github.say(7, "bob", f"{number}")
     post(f"{MARK}\none")
     post(f"{MARK}\ntwo")
-    assert [body for body in github.of(7) if body.startswith(MARK)] == [f"{MARK}\ntwo"]
+    assert [body for body in github.of(7) if body.startswith(MARK)] == [f"{MARK}\ntwo{FOOT}"]
 
 
 def test_of_two_that_were_written_at_the_same_time_one_stays(github: GitHub, post: Callable[..., Result]) -> None:
     github.say(7, ACTIONS, f"{MARK}\nfirst")
     github.say(7, ACTIONS, f"{MARK}\nsecond")
     post(f"{MARK}\nnewest")
-    assert github.of(7) == [f"{MARK}\nnewest"]
+    assert github.of(7) == [f"{MARK}\nnewest{FOOT}"]
 
 
 def test_an_old_job_that_runs_again_posts_nothing(github: GitHub, post: Callable[..., Result]) -> None:
@@ -67,16 +69,16 @@ def test_an_old_job_that_runs_again_posts_nothing(github: GitHub, post: Callable
     ended = post(f"{MARK}\npast", OLD)
     assert ended.exit_code == 4
     assert "is at aaaaaaaaaaaa by now" in ended.output
-    assert github.of(7) == [f"{MARK}\nnewest"]
+    assert github.of(7) == [f"{MARK}\nnewest{FOOT}"]
     github.merge(7, "c" * 40)
     assert post(f"{MARK}\nafter").exit_code == 4
-    assert github.of(7) == [f"{MARK}\nnewest"]
+    assert github.of(7) == [f"{MARK}\nnewest{FOOT}"]
 
 
 def test_a_limit_in_between_is_waited_for(github: GitHub, post: Callable[..., Result]) -> None:
     github.burst = 0
     assert "created" in post(f"{MARK}\none").output
-    assert github.of(7) == [f"{MARK}\none"]
+    assert github.of(7) == [f"{MARK}\none{FOOT}"]
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,13 @@ def test_what_is_no_text_of_ours_is_not_posted(
 def test_what_could_lead_elsewhere_is_no_argument(github: GitHub, call: Call, arguments: tuple[str, ...]) -> None:
     assert call(*arguments).exit_code == 1
     assert github.server.requests == []
+
+
+def test_the_foot_is_left_out_where_it_does_not_fit_and_a_run_that_is_no_link(
+    github: GitHub, post: Callable[..., Result]
+) -> None:
+    whole = f"{MARK}\n{'x' * (65536 - len(MARK) - 1)}"
+    assert post(whole).exit_code == 0
+    assert github.of(7) == [whole]
+    post(f"{MARK}\ntext", run="https://x.example/) @everybody")
+    assert github.of(7) == [f"{MARK}\ntext\n\n<sub>of {HEAD}</sub>\n"]
