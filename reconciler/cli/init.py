@@ -92,7 +92,7 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
     from reconciler.github.workflows import Place, files
     from reconciler.report import values
 
-    here, root = Path.cwd(), session.settings.state.absolute()
+    here, root = Path.cwd(), Path(os.path.normpath(session.settings.state.absolute()))
     if not (here / ".git").exists() or not root.is_relative_to(here):
         summary = "is not the top of a git repository that holds the directory"
         raise ReconcilerError(Problem(str(here), summary, "go to the repository's top, and name it with --state"))
