@@ -280,6 +280,9 @@ class GitHub:
         """Take what the stand-in of actions/upload-artifact sends: the real one speaks another, undocumented API."""
         named, head = request.first("name"), request.first("head")
         run = request.first("run")
+        mine = [i for i in self.artifacts if i["name"] == named and str(i["workflow_run"].get("of")) == run]
+        if request.first("overwrite") == "true":
+            self.artifacts = [item for item in self.artifacts if item not in mine]
         if any(item["name"] == named and str(item["workflow_run"].get("of")) == run for item in self.artifacts):
             return _no(409, "an artifact with this name already exists on the workflow run")
         self.leave(named, head, request.body, fork=request.first("fork") == "1")
