@@ -150,16 +150,18 @@ def status(session: Session, *, commit: str, stack: str, word: str, description:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder for them.")
 @session.command
 def approved(session: Session, *, commit: str, branch: str, stack: str, out: Path) -> None:
-    """Fetch the plans that the pull requests showed which were merged since the last revision put in force."""
+    """Fetch the plans that the pull requests showed which were merged since the last revision put in force.
+
+    What `reconciler apply` is told of them is printed, one argument a line.
+    """
     from reconciler.github import artifacts, statuses
 
-    written = []
+    found = artifacts.approved(_repository(session), commit, branch, statuses.context(stack))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for number, content in artifacts.approved(_repository(session), commit, branch, statuses.context(stack)):
-            path = out / f"{number}.json"
-            files.write(path, content, files.usual_mode())
-            written.append(str(path))
+        for number, content in found.plans.items():
+            files.write(out / f"{number}.json", content, files.usual_mode())
     except OSError as error:
         raise ReconcilerError(Problem(str(out), f"can't be written: {error.strerror}", "name another")) from None
-    session.console.result("\n".join(written) or "none", {"format_version": "1.0", "plans": written})
+    arguments = found.arguments(out)
+    session.console.result("\n".join(arguments), {"format_version": "1.0", "arguments": arguments})

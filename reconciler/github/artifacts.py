@@ -7,8 +7,11 @@ here, too, under any name.
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,30 +32,56 @@ def name(head: str) -> str:
     return f"reconciler-plan-{head}"
 
 
-def approved(repository: Repository, tip: str, branch: str, status: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the plan (JSON) of each pull request merged since the last revision put in force.
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """What is to be applied: ``base`` is the last commit in force, empty where none is known near.
 
-    They are those of the commits from ``tip`` back to the newest whose commit status of the name ``status`` is a
-    success. Each plan is the one last posted for the head that was merged. Raises `GitHubError`.
+    ``plans`` (JSON) are those last posted for the heads that were merged since, by the numbers of their pull requests.
     """
-    seen = set[int]()
-    for commit in _since(repository, tip, status):
-        for pull in repository.pages(f"/commits/{commit}/pulls"):
-            number, head = int(pull["number"]), str(pull["head"]["sha"])
-            merged = pull.get("merged_at") and pull["base"]["ref"] == branch
-            if merged and number not in seen and is_commit(head):
-                seen.add(number)
-                if (content := plan_of(repository, head)) is not None:
-                    yield number, content
+
+    base: str
+    plans: Mapping[int, bytes]
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Return how ``reconciler apply`` is told, with the plans in a folder as ``NUMBER.json``.
+
+        Each plan's own revision, the merge that GitHub made for its pull request, stands for the head that was merged.
+        """
+        found = ["--base", self.base] if self.base else []
+        for number, content in self.plans.items():
+            plan = http.parsed(content)
+            revision = str(plan.get("revision", "")) if isinstance(plan, dict) else ""
+            if re.fullmatch(r"[0-9a-f]{7,64}", revision):
+                found += ["--approved", str(folder / f"{number}.json"), "--head", revision]
+        return found
 
 
-def _since(repository: Repository, tip: str, status: str) -> Iterator[str]:
+def approved(repository: Repository, tip: str, branch: str, status: str) -> Approved:
+    """Return what was approved of the commits from ``tip`` back to the newest that is in force.
+
+    That is the one whose commit status of the name ``status`` is a success. Raises `GitHubError`.
+    """
+    seen, plans = set[int](), dict[int, bytes]()
     for count, item in enumerate(repository.pages("/commits", sha=tip)):
         commit = str(item["sha"])
         found = newest(repository, commit, status)
-        if count >= _DEEPEST or (found is not None and found.word is Word.SUCCESS):
-            return
-        yield commit
+        if found is not None and found.word is Word.SUCCESS:
+            return Approved(commit, plans)
+        if count >= _DEEPEST:
+            break
+        for number, head in _merged(repository, commit, branch):
+            if number not in seen and (content := plan_of(repository, head)) is not None:
+                plans[number] = content
+            seen.add(number)
+    return Approved("", plans)
+
+
+def _merged(repository: Repository, commit: str, branch: str) -> Iterator[tuple[int, str]]:
+    """Yield number and head of the pull requests that brought a commit."""
+    for pull in repository.pages(f"/commits/{commit}/pulls"):
+        head = str(pull["head"]["sha"])
+        if pull.get("merged_at") and pull["base"]["ref"] == branch and is_commit(head):
+            yield int(pull["number"]), head
 
 
 def plan_of(repository: Repository, head: str) -> bytes | None:

@@ -23,22 +23,40 @@ def fetch(call: Callable[..., Result], tmp_path: Path) -> Callable[[str], dict[s
         out = tmp_path / "approved"
         ended = call("approved", "--commit", commit, "--stack", "mana", "--out", str(out))
         assert ended.exit_code == 0, ended.output
+        (tmp_path / "arguments").write_text(ended.output)
         return {file.name: file.read_bytes() for file in sorted(out.iterdir())}
 
     return fetch
 
 
 def test_two_merges_at_once_have_two_plans_each_the_last_posted(
-    github: GitHub, call: Callable[..., Result], fetch: Callable[[str], dict[str, bytes]]
+    github: GitHub, call: Callable[..., Result], fetch: Callable[[str], dict[str, bytes]], tmp_path: Path
 ) -> None:
     github.push(BASE)
     call("status", "--commit", BASE, "--stack", "mana", "--result", "success")
     for number, head, commit in ((1, A, ONE), (2, B, TWO)):
         github.open(number, head)
         github.leave(name(head), head, b'{"posted": 1}')
-        github.leave(name(head), head, json.dumps({"posted": 2, "of": number}).encode())
+        github.leave(name(head), head, json.dumps({"revision": head[:12], "of": number}).encode())
         github.merge(number, commit)
-    assert fetch(TWO) == {"1.json": b'{"posted": 2, "of": 1}', "2.json": b'{"posted": 2, "of": 2}'}
+    one, two = b'{"revision": "aaaaaaaaaaaa", "of": 1}', b'{"revision": "bbbbbbbbbbbb", "of": 2}'
+    assert fetch(TWO) == {"1.json": one, "2.json": two}
+    out = tmp_path / "approved"
+    told = (tmp_path / "arguments").read_text().split("\n")
+    assert told[:2] == ["--base", BASE]
+    assert told[2:6] == ["--approved", str(out / "2.json"), "--head", "bbbbbbbbbbbb"]
+    assert told[6:10] == ["--approved", str(out / "1.json"), "--head", "aaaaaaaaaaaa"]
+
+
+def test_a_plan_says_nothing_else_to_the_command(
+    github: GitHub, call: Callable[..., Result], fetch: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Who may leave an artifact may write anything into it."""
+    github.open(1, A)
+    github.leave(name(A), A, json.dumps({"revision": "aaaaaaa\n--approve\nffffffffffffffff"}).encode())
+    github.merge(1, ONE)
+    assert list(fetch(ONE)) == ["1.json"]
+    assert (tmp_path / "arguments").read_text().strip() == ""
 
 
 def test_what_is_in_force_already_needs_no_plan(
