@@ -108,6 +108,8 @@ def references(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], SecretRef]]:
     yield from _target_references(spec.targets)
     for index, notice in enumerate(spec.daemon.notices):
         yield ("daemon", "notices", index), notice
+    if spec.daemon.github is not None:
+        yield ("daemon", "github", "token"), spec.daemon.github.token
     for name, account in spec.accounts.items():
         if account.password is not None:
             yield ("accounts", name, "password"), account.password
