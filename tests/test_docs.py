@@ -17,7 +17,9 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, "README.md", "docs/format.md", "docs/daemon.md", "docs/security.md"])
+@pytest.mark.parametrize(
+    "page", [*PAGES, "README.md", "docs/format.md", "docs/daemon.md", "docs/security.md", "docs/github.md"]
+)
 def test_every_link_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     links = [item.partition("#")[0] for item in re.findall(r"\]\((?!https?:)([^)#][^)]*)\)", text)]

@@ -31,8 +31,9 @@ COMMANDS = {
     "explain": "reconciler.cli.explain",
     "dkim": "reconciler.cli.dkim",
     "simulate": "reconciler.cli.simulate",
-    "github": "reconciler.cli.github",
 }
+HIDDEN = {"github": "reconciler.cli.github"}
+"""What no person calls: the steps of our own action."""
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
 
@@ -46,9 +47,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import a command: `--version` must not wait for all of them."""
-        if cmd_name not in COMMANDS:
+        module = (COMMANDS | HIDDEN).get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = import_module(COMMANDS[cmd_name]).command
+        command: click.Command = import_module(module).command
         return command
 
     def main(

@@ -47,7 +47,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
         raise click.BadParameter("write it like 90s, 15m or 1h") from None
 
 
-@click.group(hidden=True)
+@click.group()
 def command() -> None:
     """Do at GitHub what the workflows of `init --github` need.
 
