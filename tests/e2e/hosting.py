@@ -41,7 +41,8 @@ dns:
     - {type: A, name: mail, content: 192.0.2.1, ttl: 300}
     - {type: A, name: www, content: 192.0.2.2, ttl: 300}
 """
-# Stand-ins. act copies what is checked out here where no ref is named; the real checkout takes one from GitHub; the real upload speaks to a service that is not documented.
+# Stand-ins. act copies what is checked out here where no ref is named; the real checkout takes one from GitHub. The
+# real upload speaks to a service that is not documented.
 CHECKOUT = """\
 name: checkout
 description: Takes a ref from the remote
