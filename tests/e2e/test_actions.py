@@ -222,6 +222,31 @@ def test_what_can_not_be_put_in_force_is_said_too(hosted: Callable[..., Hosted])
     assert states(here) == {here.first: "failure"}
 
 
+def test_only_what_a_pull_request_showed_is_applied_where_plans_are_approved(hosted: Callable[..., Hosted]) -> None:
+    """`policy.approval: plan`: the run finds out by itself what was shown, and for which head."""
+    here = hosted()
+    applied(here)
+    policy = RECONCILER.replace("max_deletes: 3", "max_deletes: 3, approval: plan")
+    here.commit({"desired-state/reconciler.yaml": policy}, "plans are approved from here on")
+    here.github.push(here.pushed())
+    assert here.push().code == 0
+    here.branch("slow", {"desired-state/dns.yaml": SLOW})
+    here.branch("mail", {"desired-state/more.yaml": MORE})
+    for number, name in ((7, "slow"), (8, "mail")):
+        assert here.pull_request(number, name).code == 0
+        here.merge(number, name)
+    here.git("checkout", "--quiet", "main")
+    unseen = here.commit({"desired-state/other.yaml": MORE.replace("new", "unseen")}, "nobody saw it")
+    here.github.push(here.pushed())
+    ran = here.push()
+    assert ran.code != 0
+    assert "dns/mana.test/A/unseen" in ran.log, ran.log
+    assert here.records()["www.mana.how"] == ("192.0.2.2", 3600)
+    assert here.records()["new.mana.test"] == ("192.0.2.9", 60)
+    assert "unseen.mana.test" not in here.records()
+    assert states(here)[unseen] == "failure"
+
+
 # --------------------------------------------------------------------------------------------------------------- drift
 def test_a_hand_edit_becomes_an_issue_which_is_closed_when_it_is_healed(hosted: Callable[..., Hosted]) -> None:
     here = hosted()
