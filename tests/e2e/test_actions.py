@@ -19,6 +19,7 @@ from .hosting import CANARIES, DNS, JOB, RECONCILER, WRITE, Hosted, install
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("act")]
 SLOW = DNS.replace("192.0.2.2, ttl: 300", "192.0.2.2, ttl: 3600")
+UNSEEN = "    - {type: A, name: unseen, content: 192.0.2.10, ttl: 60}\n"
 MORE = "dns:\n  mana.test:\n    - {type: A, name: new, content: 192.0.2.9, ttl: 60}\n"
 RECONCILER_ALONE = RECONCILER.replace(
     RECONCILER[RECONCILER.index("  stalwart:") : RECONCILER.index("  cloudflare:")], ""
@@ -236,7 +237,7 @@ def test_only_what_a_pull_request_showed_is_applied_where_plans_are_approved(hos
         assert here.pull_request(number, name).code == 0
         here.merge(number, name)
     here.git("checkout", "--quiet", "main")
-    unseen = here.commit({"desired-state/other.yaml": MORE.replace("new", "unseen")}, "nobody saw it")
+    unseen = here.commit({"desired-state/more.yaml": f"{MORE}{UNSEEN}"}, "nobody saw it")
     here.github.push(here.pushed())
     ran = here.push()
     assert ran.code != 0
