@@ -285,7 +285,7 @@ class GitHub:
             self.artifacts = [item for item in self.artifacts if item not in mine]
         if any(item["name"] == named and str(item["workflow_run"].get("of")) == run for item in self.artifacts):
             return _no(409, "an artifact with this name already exists on the workflow run")
-        self.leave(named, head, request.body, fork=request.first("fork") == "1")
+        self.leave(named, head, request.body, fork=request.first("fork") == "1", file=request.first("file"))
         self.artifacts[-1]["workflow_run"]["of"] = run
         return Reply.of({"id": self.artifacts[-1]["id"]}, 201)
 

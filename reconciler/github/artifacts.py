@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler import http
-from reconciler.github.api import GitHubError, NotFound, Repository, is_commit
+from reconciler.github.api import GitHubError, Repository, is_commit
 from reconciler.github.statuses import Word, newest
 from reconciler.problem import Problem
 from reconciler.url import Address, NoAddress, parse
@@ -85,7 +85,10 @@ def _merged(repository: Repository, commit: str, branch: str) -> Iterator[tuple[
 
 
 def plan_of(repository: Repository, head: str) -> bytes | None:
-    """Return the plan last posted for a head; None where there is none that may be believed. Raises `GitHubError`."""
+    """Return the plan last posted for a head; None where there is none that may be believed, or it was cut.
+
+    Raises `GitHubError`.
+    """
     found = [
         item
         for item in repository.pages("/actions/artifacts", "artifacts", name=name(head))
@@ -132,12 +135,15 @@ def _place(location: str, problem: Problem) -> tuple[Address, str]:
     return address, f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
-def _unzipped(repository: Repository, archive: bytes) -> bytes:
+def _unzipped(repository: Repository, archive: bytes) -> bytes | None:
+    """Return the plan of an archive; None where it was cut, and so could not be approved."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened, opened.open(FILE) as file:
             content = file.read(_LARGEST + 1)
-    except (zipfile.BadZipFile, KeyError, OSError, RuntimeError, NotImplementedError, EOFError):
-        raise NotFound(Problem(f"GitHub {repository.name}", f"the plan's artifact holds no {FILE}")) from None
+    except KeyError:
+        return None
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError):
+        raise GitHubError(Problem(f"GitHub {repository.name}", "the plan's artifact is no archive")) from None
     if len(content) > _LARGEST:
         raise GitHubError(Problem(f"GitHub {repository.name}", "the plan's artifact is too large"))
     return content

@@ -54,7 +54,7 @@ def with_foot(body: str, head: str, run: str) -> str:
     """Add the commit that a text is about, and the job's run, where both still fit."""
     link = f" · [run]({run})" if re.fullmatch(r"https?://[A-Za-z0-9._~:/-]{1,300}", run) else ""
     longer = f"{body.rstrip()}\n\n<sub>of {head}{link}</sub>\n"
-    return longer if len(longer) <= LIMIT else body
+    return longer if len(longer.encode()) <= LIMIT else body
 
 
 def comment(repository: Repository, pull: int, head: str, body: str) -> Posted:

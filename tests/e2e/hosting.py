@@ -79,9 +79,10 @@ runs:
         HEAD: ${{ github.event.pull_request.head.sha }}
         TOKEN: ${{ github.token }}
       run: |
-        test -e "$FILE" || exit 0
-        query="name=$NAME&run=$RUN&head=$HEAD&overwrite=$OVERWRITE"
-        python3 -I - "$GITHUB_API_URL/_runtime/artifacts?$query" "$FILE" <<'PY'
+        file=$(find "$FILE" -type f)
+        test -e "$file" || exit 0
+        query="name=$NAME&run=$RUN&head=$HEAD&overwrite=$OVERWRITE&file=$(basename "$file")"
+        python3 -I - "$GITHUB_API_URL/_runtime/artifacts?$query" "$file" <<'PY'
         import os, sys, urllib.request
         head = {"authorization": "Bearer " + os.environ["TOKEN"], "user-agent": "upload"}
         data = open(sys.argv[2], "rb").read()
