@@ -124,6 +124,23 @@ def test_a_fork_gets_what_changes_and_nothing_of_its_own_is_run(hosted: Callable
     assert (here.server.requests, here.github.server.requests) == ([], [])
 
 
+def test_the_merge_queue_validates_against_what_it_merges_to(hosted: Callable[..., Hosted]) -> None:
+    here = hosted()
+    for name, text in (("slow", SLOW), ("mail", MORE)):
+        here.branch(name, {f"desired-state/{'dns' if name == 'slow' else 'more'}.yaml": text})
+    here.git("checkout", "--quiet", "--detach", "main")
+    for name in ("slow", "mail"):
+        here.git("merge", "--quiet", "--no-ff", "-m", f"queue {name}", name)
+    group = {"base_sha": here.git("rev-parse", "main"), "head_sha": here.git("rev-parse", "HEAD")}
+    ran = here.event("merge_group", "reconciler-plan.yml", {"action": "checks_requested", "merge_group": group}, {})
+    assert ran.code == 0, ran.log
+    told = ran.log.partition("Summary -")[2]
+    assert "www" in told
+    assert "mana.test" in told
+    assert "reconciler-plan/plan" not in ran.log
+    assert here.server.requests == []
+
+
 def test_an_old_job_that_runs_again_posts_no_past_plan(hosted: Callable[..., Hosted]) -> None:
     here = hosted()
     applied(here)
