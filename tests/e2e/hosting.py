@@ -89,11 +89,14 @@ runs:
         urllib.request.urlopen(urllib.request.Request(sys.argv[1], data, head, method="POST"))
         PY
 """
-# The install script of the action is run once, for real; what it made serves all others, which is what `venv` gives.
+# The install script of the action is run once, for real. What it made serves all others: for them `venv` gives that, and
+# a Python to which everything is installed already.
 PYTHON = """\
 #!/bin/sh
-if [ "$*" = "-I -m venv --clear $5" ]; then exec ln -s {prepared} "$5"; fi
-exec {python} "$@"
+if [ "$*" != "-I -m venv --clear $5" ]; then exec {python} "$@"; fi
+mkdir -p "$5/bin"
+ln -s {prepared}/bin/reconciler "$5/bin/reconciler"
+ln -s /bin/true "$5/bin/python"
 """
 
 
