@@ -89,7 +89,7 @@ runs:
         urllib.request.urlopen(urllib.request.Request(sys.argv[1], data, head, method="POST"))
         PY
 """
-# The install script of the action is run once, for real. What it made serves all others: for them `venv` gives that, and
+# The install script of the action is run once, for real. What it made serves all others: for them `venv` gives that and
 # a Python to which everything is installed already.
 PYTHON = """\
 #!/bin/sh
