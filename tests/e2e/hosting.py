@@ -190,6 +190,13 @@ class Hosted:
         self.git("commit", "--quiet", "-m", message)
         return self.git("rev-parse", "HEAD")
 
+    def directly(self, files: Mapping[str, str]) -> str:
+        """Commit files to main and push them, without a pull request."""
+        self.git("checkout", "--quiet", "main")
+        made = self.commit(files, "without a pull request")
+        self.github.push(self.pushed())
+        return made
+
     def branch(self, name: str, files: Mapping[str, str]) -> str:
         """Commit files onto a branch, a new one off main."""
         known = self.git("branch", "--list", name)
