@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
 from reconciler import files
-from reconciler.daemon.state import Result, State
+from reconciler.daemon.state import Cycle, Result, State
 from reconciler.github.api import GitHubError, Repository, is_commit
 from reconciler.github.statuses import Status, Word, context, put, short
 from reconciler.problem import Problem, ReconcilerError, Severity
@@ -52,11 +52,7 @@ def _of_cycle(state: State) -> tuple[Word, str] | None:
         return Word.PENDING, "waits: the daemon is suspended"
     if cycle.result is Result.BUSY:
         return Word.PENDING, "waits: another reconciler is at work"
-    planned = state.plan.problems if state.plan else ()
-    failed = (item.problem for item in cycle.outcomes if item.problem)
-    held = (target.problem for target in state.targets if target.problem)
-    every = [*cycle.problems, *failed, *planned, *held]
-    problems = [item for item in every if item.severity is not Severity.WARNING]
+    problems = [item for item in _problems(state, cycle) if item.severity is not Severity.WARNING]
     refused = [item for item in problems if item.severity is Severity.REFUSED]
     retried = any(target.retry for target in state.targets)
     first = next(iter((*refused, *problems)), None)
@@ -64,6 +60,17 @@ def _of_cycle(state: State) -> tuple[Word, str] | None:
     if retried and not refused:
         return Word.PENDING, f"is tried again: {said}"
     return Word.FAILURE, f"is not in force as a whole: {said}"
+
+
+def _problems(state: State, cycle: Cycle) -> Iterator[Problem]:
+    """Yield all that stands between a revision and its being in force, what was done first."""
+    yield from cycle.problems
+    yield from (item.problem for item in cycle.outcomes if item.problem)
+    if state.plan is not None:
+        yield from state.plan.problems
+        waiting = (state.facts.get(change.address) for change in state.plan.changes)
+        yield from (problem for fact in waiting if fact is not None for problem in fact.problems)
+    yield from (target.problem for target in state.targets if target.problem)
 
 
 def _sentence(problem: Problem) -> str:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from daemon.states import record, update
 from githubfake import REPOSITORY, GitHub, Token
 
 from reconciler.daemon.commits import Commits, verdict
 from reconciler.daemon.state import Cause, Cycle, Result, Revision, Sourced, State, TargetState
 from reconciler.desired.load import Directory, load
+from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
+from reconciler.reconcile import Fact
 from reconciler.settings import Settings
 from reconciler.simulator.wire import Fault, Reply
 from reconciler.stack import Stack
@@ -113,6 +116,18 @@ def test_each_end_has_one_word_and_one_sentence(given: State, word: str, sentenc
     assert sentence in status.description
 
 
+def test_what_waits_for_a_person_at_one_address_is_said_before_what_passes() -> None:
+    change = update(record("www"), record("www", ttl=300))
+    held = Problem(change.address, "was not approved", severity=Severity.REFUSED)
+    given = state(Result.PARTIAL, retry="2026-11-29T00:01:00Z")
+    known = {change.address: Fact(change.address, change=change, problems=(held,))}
+    [status] = verdict(replace(given, plan=Plan("mana", (change,)), facts=known))
+    assert (status.word, status.description) == (
+        "failure",
+        "is not in force as a whole: dns/mana.how/A/www: was not approved",
+    )
+
+
 def test_what_says_nothing_of_a_commit_says_nothing() -> None:
     assert verdict(state(Result.STOPPED)) == ()
     assert verdict(state(commit="")) == ()
@@ -139,6 +154,7 @@ def test_a_revision_is_told_when_it_is_taken_and_when_it_ended(
     assert CANARY not in repr(github.statuses)
     commits.tell(stack, state())
     eventually(lambda: said(github)[-1] == ("1", "success"))
+    eventually(lambda: commits._thread is None)
     assert {item["context"] for item in github.statuses} == {"reconciler/mana"}
     commits.taken(stack)  # the stack is renewed each hour
     commits.tell(stack, state(Result.FAILED, FAILED))  # what goes wrong later is no matter of the revision
