@@ -151,12 +151,13 @@ def test_a_revision_is_told_when_it_is_taken_and_when_it_ended(
     eventually(lambda: said(github) == [("1", "pending")])
     commits.tell(stack, state(Result.PARTIAL, REFUSED))
     eventually(lambda: said(github) == [("1", "pending"), ("1", "failure")])
+    commits.taken(stack)  # the stack is renewed each hour
     assert CANARY not in repr(github.statuses)
     commits.tell(stack, state())
     eventually(lambda: said(github)[-1] == ("1", "success"))
     eventually(lambda: commits._thread is None)
     assert {item["context"] for item in github.statuses} == {"reconciler/mana"}
-    commits.taken(stack)  # the stack is renewed each hour
+    commits.taken(stack)
     commits.tell(stack, state(Result.FAILED, FAILED))  # what goes wrong later is no matter of the revision
     box().taken(stack)  # a restart
     time.sleep(0.2)
