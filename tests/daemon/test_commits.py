@@ -232,7 +232,7 @@ def test_a_token_that_may_not_or_is_not_there_is_told_and_stops_nothing(
     github.tokens[TOKEN] = Token("ann", frozenset({"statuses"}))
     clock.now += timedelta(minutes=2)
     commits.tell(stack, state())
-    eventually(lambda: said(github) == [("1", "success")])
+    eventually(lambda: said(github) == [("1", "success")] and not commits.problems)
     bare = Stack(stack.directory, replace(stack.settings, environ={"PATH": "/usr/bin"}), revision=TWO)
     commits.taken(bare)
     assert [item.where for item in commits.problems] == ["daemon.github"]
