@@ -415,6 +415,7 @@ class Stack:
         settings = self.settings
         named = {"stalwart": settings.stalwart_url, "cloudflare": settings.cloudflare_base_url}
         named |= {"brevo": settings.brevo_base_url, "docker": settings.docker_host or self._context_host()}
+        named["github"] = settings.environ.get("GITHUB_API_URL")
         services = self.secrets.key_services(ref for _, ref in references(self.spec))
         return receivers(self.spec, self.chosen, named, settings.routes, services)
 

@@ -27,6 +27,7 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
         "docs/security.md",
         "docs/pull-requests.md",
         "docs/approval.md",
+        "docs/github.md",
     ],
 )
 def test_every_link_leads_somewhere(page: str) -> None:

@@ -34,6 +34,8 @@ COMMANDS = {
     "dkim": "reconciler.cli.dkim",
     "simulate": "reconciler.cli.simulate",
 }
+HIDDEN = {"github": "reconciler.cli.github"}
+"""What no person calls: the steps of our own action."""
 _EPILOG = """Shell completion: eval "$(_RECONCILER_COMPLETE=bash_source reconciler)" in ~/.bashrc; zsh_source and
 fish_source likewise."""
 
@@ -47,9 +49,10 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import a command: `--version` must not wait for all of them."""
-        if cmd_name not in COMMANDS:
+        module = (COMMANDS | HIDDEN).get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = import_module(COMMANDS[cmd_name]).command
+        command: click.Command = import_module(module).command
         return command
 
     def main(

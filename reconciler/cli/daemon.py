@@ -180,6 +180,7 @@ def _loop(session: Session, source: Source, interval: float | None, lines: Log) 
 
     def renewed(stack: Stack) -> None:
         session.console.redact = stack.secrets.redact
+        parts.taken(stack)
 
     options, settings = session.options, session.settings
     board = Board(State("", journal.now(), interval or INTERVAL, Sourced("")))

@@ -26,17 +26,31 @@ from reconciler.problem import Problem, ReconcilerError
     type=click.Choice(("systemd", "launchd", "compose")),
     help="Write what has the daemon run as a service.",
 )
+@click.option("--github", is_flag=True, help="Write an action and workflows for GitHub, pinned to this release.")
+@click.option(
+    "--apply",
+    "way",
+    type=click.Choice(("daemon", "push", "runner")),
+    default="daemon",
+    show_default=True,
+    help="With --github: who applies what is merged.",
+)
+@click.option("--branch", default="main", show_default=True, help="With --github: the branch that is put in force.")
 @session.command
-def command(session: Session, stack: str | None, service: str | None) -> None:
+def command(session: Session, *, stack: str | None, service: str | None, github: bool, way: str, branch: str) -> None:
     """Write a small directory to start from. Nothing that exists is changed.
 
-    With --service it writes into the current folder what has the daemon run for that directory as a service.
+    With --service it writes into the current folder what has the daemon run for that directory as a service; with
+    --github the workflows that plan pull requests and apply what is merged (docs/github.md).
     """
     from reconciler.desired import starter
     from reconciler.report import values
 
     if service is not None:
         _write_service(session, service)
+        return
+    if github:
+        _write_workflows(session, stack, way, branch)
         return
     root = session.settings.state
     if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):
@@ -71,6 +85,37 @@ def _write_service(session: Session, kind: str) -> None:
     listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
     said = f"Written:\n{listed}\n\nRead it: its head says how to install it, and where the secrets go."
     session.console.result(said, {"format_version": "1.0", "written": [str(path) for path in written]})
+
+
+def _write_workflows(session: Session, stack: str | None, way: str, branch: str) -> None:
+    """Write the action and the workflows at the top of the repository; what is there already stays as it is."""
+    from reconciler.github.workflows import Place, files
+    from reconciler.report import values
+
+    here, root = Path.cwd(), Path(os.path.normpath(session.settings.state.absolute()))
+    if not (here / ".git").exists() or not root.is_relative_to(here):
+        summary = "is not the top of a git repository that holds the directory"
+        raise ReconcilerError(Problem(str(here), summary, "go to the repository's top, and name it with --state"))
+    directory = root.relative_to(here).as_posix()
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", directory):
+        raise ReconcilerError(Problem(directory, "is no path that a workflow should hold", "use A-Z a-z 0-9 _ - . /"))
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", branch):
+        raise ReconcilerError(Problem("--branch", "is no branch that a workflow should hold", "such as main"))
+    if not (here / ".github").resolve().is_relative_to(here.resolve()):
+        raise ReconcilerError(Problem(".github", "is a link that leads out of the repository", "remove it"))
+    named = stack or session.directory().spec.stack
+    contents = files(Place(named, directory, branch, way))
+    kept = [name for name in contents if os.path.lexists(here / name)]
+    for name, text in contents.items():
+        if name not in kept:
+            with _telling(here / name):
+                (here / name).parent.mkdir(parents=True, exist_ok=True)
+            _write(here / name, text)
+    written = [name for name in contents if name not in kept]
+    parts = [("Written:", written), ("Left as they are:", kept)]
+    lists = ["\n".join([title, *(f"  {values.escape(name)}" for name in names)]) for title, names in parts if names]
+    said = "\n\n".join([*lists, "Read docs/github.md: which keys go where, and how to protect the branch."])
+    session.console.result(said, {"format_version": "1.0", "stack": named, "written": written, "kept": kept})
 
 
 def _socket_group() -> int:

@@ -19,6 +19,7 @@ from reconciler.settings import Settings
 from reconciler.stack import Stack
 
 if TYPE_CHECKING:
+    from reconciler.daemon.commits import Commits
     from reconciler.daemon.events import Watcher
     from reconciler.daemon.outbox import Outbox
 
@@ -37,6 +38,7 @@ class Parts:
     _supervisor: Supervisor = field(default_factory=Supervisor)
     _watcher: Watcher | None = None
     _outbox: Outbox | None = None
+    _commits: Commits | None = None
     _watched: Stack | None = None
 
     @contextlib.contextmanager
@@ -65,13 +67,27 @@ class Parts:
             yield
 
     def _close(self) -> None:
-        if self._outbox is not None:
-            self._outbox.close()
+        for part in (self._outbox, self._commits):
+            if part is not None:
+                part.close()
 
     def begun(self) -> None:
         """Hear that a cycle begins, which sees all that has happened so far."""
         if self._watcher is not None:
             self._watcher.settled()
+
+    def taken(self, stack: Stack) -> None:
+        """Hear that a revision was taken, before anything of it is put in force."""
+        if self._watcher is not None and (commits := self._speaker(stack)) is not None:
+            commits.taken(stack)
+
+    def _speaker(self, stack: Stack) -> Commits | None:
+        from reconciler.daemon.commits import Commits
+
+        if self._commits is None and stack.spec.daemon.github is not None:
+            url = self.settings.environ.get("GITHUB_API_URL", "")
+            self._commits = Commits(stack.data, stack.name, url)
+        return self._commits
 
     def ended(self, stack: Stack | None, state: State) -> tuple[Problem, ...]:
         """Hear how a cycle ended; return what could not be told."""
@@ -85,6 +101,9 @@ class Parts:
         if stack is not self._watched:
             self._watched = stack
             self._watcher.watch(*stack.containers)
+        if (commits := self._speaker(stack)) is not None:
+            commits.tell(stack, state)
+            unkept += commits.problems
         return (*unkept, *self._told(stack, state))
 
     def _remembered(self, state: State) -> tuple[Problem, ...]:

@@ -19,6 +19,7 @@ from reconciler.resources import SecretRef
 from reconciler.url import NoAddress, parse
 
 CLOUDFLARE_API, BREVO_API = "https://api.cloudflare.com", "https://api.brevo.com"
+GITHUB_API = "https://api.github.com"
 
 NOTICES = "whom the daemon tells of problems"  # the host is a part of the secret
 
@@ -36,9 +37,9 @@ def receivers(
 
     Who is told by the daemon stands there, too: which service it is, the reference alone does not say.
 
-    ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo`` and
-    ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of key services
-    that are asked to decrypt what references lead to.
+    ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo``,
+    ``github`` and ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of
+    key services that are asked to decrypt what references lead to.
     """
     sources = {"stalwart": _to_stalwart, "cloudflare": _to_cloudflare, "compose": _to_compose}
     found: dict[str, set[SecretRef]] = defaultdict(set)
@@ -48,6 +49,8 @@ def receivers(
     for address, refs in services.items():
         found[_origin(address) or address].update(refs)
     found[NOTICES].update(spec.daemon.notices)
+    if spec.daemon.github is not None:
+        found[_origin(overrides.get("github") or GITHUB_API)].add(spec.daemon.github.token)
     return tuple(
         Receiver(where, tuple(sorted(refs, key=str))) for where, refs in sorted(found.items()) if where and refs
     )

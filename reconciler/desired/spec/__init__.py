@@ -80,6 +80,8 @@ def references(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
     yield from _target_references(spec.targets)
     for index, notice in enumerate(spec.daemon.notices):
         yield ("daemon", "notices", index), notice
+    if spec.daemon.github is not None:
+        yield ("daemon", "github", "token"), spec.daemon.github.token
     yield from spec.secrets
     for name, setting in spec.stalwart.settings.items():
         if isinstance(setting, SecretRef):

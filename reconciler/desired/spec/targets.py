@@ -144,16 +144,33 @@ Duration = Annotated[
 ]
 
 
+class GitHubEntry(Model):
+    """Where the daemon sets a commit status for each revision: a repository, and a token that may write statuses.
+
+    Which GitHub that is, ``GITHUB_API_URL`` says in the daemon's environment.
+    """
+
+    repository: Annotated[
+        Text,
+        matching(
+            r"[A-Za-z0-9_][A-Za-z0-9_-]{0,38}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}", "is no repository", "write OWNER/NAME"
+        ),
+    ]
+    token: SecretName
+
+
 class DaemonEntry(Model):
     """How the daemon works. Whom it trusts is not said here: the directory is what it judges.
 
     ``interval`` and ``check_passwords`` are seconds: how long from one cycle to the next, and how old the last try of
-    a password that can't be compared may be. ``notices`` are the addresses that are told.
+    a password that can't be compared may be. ``notices`` are the addresses that are told, ``github`` where commit
+    statuses are set.
     """
 
     interval: Duration | None = None
     check_passwords: Duration | None = None
     notices: Annotated[tuple[SecretName, ...], List] = ()
+    github: GitHubEntry | None = None
     plans: Flag = False
 
 
