@@ -74,7 +74,7 @@ JMAP = Release(
     "jmap",
     "jmap/defaults.json",
     fingerprint="25gnm1_xB9bPk-puX9VTFMP1W5V-1muUWuK964-_uEw",
-    good="2026-11-28",
+    good="2026-11-29",
 )
 NEXT = replace(JMAP, name="1.0.0", fingerprint="DDhRuZ-8HWWq6-vowwroCUlG1SuhKdNxfEx6wWOH8vY", good="")
 """A branch of August 2026 before 1.0.0, the nearest to it that was seen: what it has is asked of the server."""
