@@ -15,6 +15,7 @@ _REFUSES = re.compile(
     r"|You must first upgrade to version \d+\.\d+"
     r"|(?P<steps>Upgrading to version 0\.16 is a multi-step process)"
     r"|Unknown database schema version, expected \d+ or below, found (?P<newer>\d+)"
+    r"|(?P<taken>Failed to write node id to store)"
 )
 """What a release prints that does not open a store of another line, and ends (releases.md, ``crates/migration``)."""
 
@@ -54,8 +55,22 @@ def store_refused(docker: Docker | None) -> Problem | None:
     with contextlib.suppress(DockerUnreachable):
         container, words = docker.last_words()
         found = list(_REFUSES.finditer(words))
-        return _refused(container, found[-1]) if found else None
+        refusals = [item for item in found if not item["taken"]]
+        return _refused(container, refusals[-1]) if refusals else _taken(container) if found else None
     return None
+
+
+def _taken(container: Container) -> Problem:
+    """Say of a store that another process was the last to open: 1.0 says it after a first try on one of 0.16, too."""
+    summary = (
+        f"ends at each start and serves no mail: the image {container.image} takes its store for another process's "
+        "(`Failed to write node id to store`)"
+    )
+    hint = (
+        f"stop it (`docker compose stop {container.service}`); where its tag has moved, write the release that it ran "
+        f"before and start it, else see that no second server has the volume; {_NEVER}"
+    )
+    return Problem(f"container {container.name}", summary, hint, Severity.ERROR, TARGET)
 
 
 def _refused(container: Container, found: re.Match[str]) -> Problem:

@@ -90,6 +90,18 @@ def test_an_image_that_is_pinned_already_is_not_named_as_the_remedy(engine: Engi
     assert "write the release that it ran before and start it" in told
 
 
+def test_a_store_that_another_process_has_is_named_after_what_the_first_start_said(
+    engine: Engine, docker: Docker
+) -> None:
+    """On the branch before 1.0 only the first start over a store of 0.16 tells why; all later ones say this."""
+    later = "Startup failed: Failed to write node id to store: Another process modified the record\n"
+    assert "which an older release made" in refused(engine, docker, FIRST + later * 3, *SINCE_016)
+    engine.containers.clear()
+    told = refused(engine, docker, later * 3, *SINCE_016)
+    assert f"the image {LATEST} takes its store for another process's" in told
+    assert "write the release that it ran before and start it" in told
+
+
 def test_what_a_server_prints_otherwise_is_no_such_store(engine: Engine, docker: Docker) -> None:
     engine.add_image(LATEST)
     run(engine).logs = b"Upgrading the store from version 0.15 was not needed\n"

@@ -33,6 +33,9 @@ TYPES: tuple[Document, ...] = (
     {"type": "map", "keyClass": {"type": "string", "format": "string"}, "valueClass": {"type": "boolean"}},
     {"type": "object", "objectName": "x:Rate"},
 )
+_DEFAULTED = ("x:MailExchanger", "x:Service")
+"""Items of a list that a fresh server has by default: no release has a default that it would not take itself."""
+
 NEEDED = {"type": {"type": "string", "format": "string"}, "update": "mutable"}
 
 
@@ -97,10 +100,10 @@ def change(found: Document, seed: random.Random) -> Changed:  # noqa: PLR0911 (a
             for item in found["fields"].values():
                 item["defaults"] = _renamed(item.get("defaults", {}), name, inside=item is fields)
             return Changed(f"renames {shape}.{name}", shape)
-        case 2:
+        case 2 if shape not in _DEFAULTED:
             properties["neededNew"] = copy.deepcopy(NEEDED)
             return Changed(f"needs {shape}.neededNew", shape)
-        case 3 if name and shape != "x:Rate":  # which can't hold itself
+        case 3 if name and shape != "x:Rate" and shape not in _DEFAULTED:  # a rate can't hold itself
             properties[name]["type"] = copy.deepcopy(seed.choice(TYPES))
             fields.get("defaults", {}).pop(name, None)
             return Changed(f"makes {shape}.{name} a {properties[name]['type']}", shape)
@@ -119,7 +122,8 @@ def change(found: Document, seed: random.Random) -> Changed:  # noqa: PLR0911 (a
                 found["objects"][f"{one}New" if seed.random() < 0.5 else "x:Elsewhere"] = found["objects"].pop(one)
             return Changed(f"removes or renames {one}", one)
         case 8 if name and properties[name]["type"]["type"] in ("boolean", "number"):
-            value = True if properties[name]["type"]["type"] == "boolean" else 7
+            kind = properties[name]["type"]
+            value = True if kind["type"] == "boolean" else max(7, kind.get("min", 0))
             fields.setdefault("defaults", {})[name] = value
             return Changed(f"gives {shape}.{name} the default {value}", shape, more=True)
         case _:

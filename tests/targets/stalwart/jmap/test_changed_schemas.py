@@ -163,6 +163,8 @@ def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Seque
 @example(numbers=[12651461], before=False)
 @example(numbers=[88821], before=False)
 @example(numbers=[207707358], before=True)
+@example(numbers=[7987], before=True)
+@example(numbers=[1294], before=True)
 def test_every_problem_is_named_before_a_write_and_nothing_unknown_is_sent(
     everything: list[Resource], keys: Mapping[str, str], numbers: list[int], before: bool
 ) -> None:
