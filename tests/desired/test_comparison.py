@@ -44,7 +44,10 @@ DOCUMENT: dict[str, Any] = {
         "compose": {"file": "../docker-compose.yml"},
     },
     "policy": {"max_deletes": 3},
-    "daemon": {"notices": [{"env": "NOTICE_1"}, {"env": "NOTICE_2"}]},
+    "daemon": {
+        "notices": [{"env": "NOTICE_1"}, {"env": "NOTICE_2"}],
+        "github": {"repository": "ada/mail", "token": {"env": "GITHUB"}},
+    },
     "accounts": {
         "admin": {"roles": ["admin"], "password": {"env": "ADMIN_NEW"}},
         "noreply@mana.how": {"password": {"env": "NOREPLY"}, "aliases": ["a@mana.how", "b@mana.how"], "quota": "1 GiB"},
@@ -245,6 +248,8 @@ WORDS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "daemon.check_passwords": (("daemon", "check_passwords"), "1d"),
     "daemon.notices": (("daemon", "notices"), [{"env": "NOTICE_1"}]),
     "daemon.plans": (("daemon", "plans"), True),
+    "daemon.github.repository": (("daemon", "github", "repository"), "ada/other"),
+    "daemon.github.token": (("daemon", "github", "token"), {"env": "OTHER"}),
     "accounts.description": (("accounts", "till@mana.how", "description"), "Tilly"),
     "accounts.roles": (("accounts", "till@mana.how", "roles"), ["admin"]),
     "accounts.password": (("accounts", "till@mana.how", "password"), {"env": "OTHER"}),

@@ -178,7 +178,7 @@ def test_row_29_files_of_a_newer_version_keep_nothing_from_being_healed_and_stay
     cycle(applied)
     newer = re.compile(rb'"v": ?1\b')
     aged = {path: newer.sub(b'"v":99', content) for path in kept(applied) if newer.search(content := path.read_bytes())}
-    assert {path.name.partition("-")[0] for path in aged} == {"journal.jsonl", "folder"}
+    assert {path.name.partition("-")[0] for path in aged} == {"journal.jsonl", "folder", "settled"}
     for path, content in aged.items():
         path.write_bytes(content)
     drift(applied)
