@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from reconciler import files
+from reconciler.daemon import untold
 from reconciler.daemon.state import Cycle, Result, State
 from reconciler.github.api import GitHubError, Repository, is_commit
 from reconciler.github.statuses import Status, Word, context, put, short
@@ -22,7 +22,6 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.stack import Stack
 
 _VERSION = 1
-_FIRST, _LAST = timedelta(minutes=1), timedelta(hours=1)  # between two tries
 _KEPT = 30  # commits that are remembered
 _MOST = 20  # statuses of one commit, of which GitHub takes 1,000: what changes with every cycle is not told for ever
 _ENDING = 1.0  # seconds that `close` waits
@@ -156,14 +155,13 @@ class Commits:
 
     def __init__(self, data: Path, stack: str, url: str = "", clock: Callable[[], datetime] = _now) -> None:
         """Recall what was said; where that is damaged or gone, it is said anew. ``url`` is the API's."""
-        self._path, self._stack, self._url, self._clock = data / f"statuses-{stack}.json", stack, url, clock
-        self._kept = files.recall(self._path, _Kept.parse)[0] or _Kept()
+        self._stack, self._url, self._clock = stack, url, clock
+        self._memory = untold.Memory(data / f"statuses-{stack}.json", _Kept.parse, _Kept())
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._repository: Repository | None = None
         self._wrong: tuple[Problem, ...] = ()
-        self._unwritten = ""
 
     def taken(self, stack: Stack) -> None:
         """Say that a revision was taken and is about to be put in force."""
@@ -187,12 +185,12 @@ class Commits:
         except ReconcilerError as error:
             self._wrong = tuple(replace(item, where="daemon.github", hint=_HINT) for item in error.problems)
         with self._lock:
-            kept = self._kept
+            kept = self._memory.kept
             for status in statuses:
                 if begins and (status.commit in kept.sent or status.commit in kept.waiting):
                     continue
                 kept = kept.with_more(replace(status, description=stack.secrets.redact(status.description)))
-            self._keep(kept)
+            self._memory.keep(kept)
             if kept.waiting and self._is_due() and self._repository and self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._send, name="statuses", daemon=True)
                 self._thread.start()
@@ -201,10 +199,8 @@ class Commits:
     def problems(self) -> tuple[Problem, ...]:
         """What stands between GitHub and the statuses: worth knowing, and nothing that stops healing."""
         with self._lock:
-            why, unwritten, wrong = self._kept.why, self._unwritten, self._wrong
+            why, lost, wrong = self._memory.kept.why, self._memory.problems, self._wrong
         unsent = (Problem("daemon.github", f"a commit status can't be set: {why}", _HINT),) if why else ()
-        hint = "let reconciler's user write there; until then a restart says things again"
-        lost = (Problem(str(self._path), f"can't be written: {unwritten}", hint),) if unwritten else ()
         return tuple(replace(item, severity=Severity.WARNING) for item in (*wrong, *unsent, *lost))
 
     def close(self) -> None:
@@ -214,20 +210,7 @@ class Commits:
             thread.join(_ENDING)
 
     def _is_due(self) -> bool:
-        now = self._clock()
-        at = datetime.fromisoformat(self._kept.next) if self._kept.next else now
-        return at <= now or at > now + _LAST  # the clock went back
-
-    def _keep(self, kept: _Kept) -> None:
-        """Remember it, on disk where it has changed. The lock is held."""
-        same, self._kept = kept == self._kept, kept
-        if same and not self._unwritten:
-            return
-        try:
-            files.write_private(self._path, kept.as_json())
-            self._unwritten = ""
-        except OSError as error:
-            self._unwritten = error.strerror or type(error).__name__
+        return untold.is_due(self._memory.kept.next, self._clock())
 
     # -------------------------------------------------------------------------------------------- beside the loop
     def _send(self) -> None:
@@ -238,22 +221,23 @@ class Commits:
                 put(repository, context(self._stack), Status(commit, Word(said.word), said.description))
             except GitHubError as error:
                 with self._lock:
-                    self._keep(self._failed(error))
+                    self._memory.keep(self._failed(error))
             else:
                 with self._lock:
-                    self._keep(self._kept.without(commit, said))
+                    self._memory.keep(self._memory.kept.without(commit, said))
 
     def _next(self) -> tuple[Repository, str, _Said] | None:
         with self._lock:
-            if self._closed or self._repository is None or not self._kept.waiting or not self._is_due():
+            if self._closed or self._repository is None or not self._memory.kept.waiting or not self._is_due():
                 self._thread = None
                 return None
-            commit, said = next(iter(self._kept.waiting.items()))
+            commit, said = next(iter(self._memory.kept.waiting.items()))
             return self._repository, commit, said
 
     def _failed(self, error: GitHubError) -> _Kept:
         """Return what is known after a failure: when GitHub is asked again, and not before it allows that."""
-        pause = min(_LAST, _FIRST * 2 ** min(self._kept.tries, 10))
-        pause = min(_LAST, max(pause, timedelta(seconds=error.retry or 0.0)))
+        pause = min(untold.LONGEST, max(untold.pause(self._memory.kept.tries), timedelta(seconds=error.retry or 0.0)))
         why = error.problem.summary
-        return replace(self._kept, tries=self._kept.tries + 1, next=(self._clock() + pause).isoformat(), why=why)
+        return replace(
+            self._memory.kept, tries=self._memory.kept.tries + 1, next=(self._clock() + pause).isoformat(), why=why
+        )

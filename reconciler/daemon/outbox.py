@@ -13,12 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from reconciler import files, process
-from reconciler.daemon import notices
+from reconciler import process
+from reconciler.daemon import notices, untold
 from reconciler.daemon.destinations import Destination, destinations
 from reconciler.daemon.notices import Kind, Known, Notice
 from reconciler.daemon.state import State
@@ -27,7 +27,6 @@ from reconciler.stack import Stack
 
 _VERSION = 1
 _LIMIT = 45.0  # seconds for one message, from starting Python to the service's answer
-_FIRST, _LAST = timedelta(minutes=1), timedelta(hours=1)  # between two tries
 _KEPT = 50  # messages that wait for one destination; the oldest go first, and how many went is told
 _TOGETHER = 10  # of those that waited, told in full
 _ENDING = 1.0  # seconds that `close` waits
@@ -109,26 +108,24 @@ class Outbox:
         self, data: Path, stack: str, environ: Mapping[str, str] = os.environ, clock: Callable[[], datetime] = _now
     ) -> None:
         """Recall what was told; where that is damaged or gone, people are told anew."""
-        self._path = data / f"notices-{stack}.json"
         self._environ, self._clock = environ, clock
-        self._kept = files.recall(self._path, _Kept.parse)[0] or _Kept()
+        self._memory = untold.Memory(data / f"notices-{stack}.json", _Kept.parse, _Kept())
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._places: tuple[Destination, ...] = ()
         self._wrong: tuple[Problem, ...] = ()
-        self._unwritten = ""
 
     def tell(self, stack: Stack, state: State) -> None:
         """Decide what is due, write it down, and begin to send what waits."""
         names = [str(ref) for ref in stack.spec.daemon.notices]
         self._places, self._wrong = destinations(stack.directory.spec, stack.secrets) if names else ((), ())
         with self._lock:
-            known = self._kept.known
+            known = self._memory.kept.known
             due, known = notices.due(known, state, self._clock()) if names else ((), known)
             letters = [self._letter(item, stack.secrets.redact) for item in due]
-            queues = {name: self._kept.queues.get(name, Queue()).with_more(letters) for name in names}
-            self._keep(_Kept(known, queues))
+            queues = {name: self._memory.kept.queues.get(name, Queue()).with_more(letters) for name in names}
+            self._memory.keep(_Kept(known, queues))
             waits = any(queue.letters and self._is_due(queue) for queue in queues.values())
             if waits and self._places and self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._send, name="notices", daemon=True)
@@ -138,14 +135,12 @@ class Outbox:
     def problems(self) -> tuple[Problem, ...]:
         """What stands between people and notices: destinations that can't be told, and why."""
         with self._lock:
-            kept, wrong, unwritten = self._kept, self._wrong, self._unwritten
+            kept, wrong, lost = self._memory.kept, self._wrong, self._memory.problems
         unsent = (
             Problem(name, f"a notice can't be sent there: {queue.why}", "try `reconciler daemon --test-notice`")
             for name, queue in kept.queues.items()
             if queue.why
         )
-        hint = "let reconciler's user write there; until then a restart tells things again"
-        lost = (Problem(str(self._path), f"can't be written: {unwritten}", hint),) if unwritten else ()
         return (*wrong, *unsent, *lost)
 
     def close(self) -> None:
@@ -160,20 +155,7 @@ class Outbox:
         return Letter(_TYPES[notice.kind], title, body, self._clock().strftime("%Y-%m-%d %H:%M UTC"))
 
     def _is_due(self, queue: Queue) -> bool:
-        now = self._clock()
-        at = datetime.fromisoformat(queue.next) if queue.next else now
-        return at <= now or at > now + _LAST  # the clock went back
-
-    def _keep(self, kept: _Kept) -> None:
-        """Remember it, on disk where it has changed. The lock is held."""
-        same, self._kept = kept == self._kept, kept
-        if same and not self._unwritten:
-            return
-        try:
-            files.write_private(self._path, kept.as_json())
-            self._unwritten = ""
-        except OSError as error:
-            self._unwritten = error.strerror or type(error).__name__
+        return untold.is_due(queue.next, self._clock())
 
     # -------------------------------------------------------------------------------------------- beside the loop
     def _send(self) -> None:
@@ -182,14 +164,16 @@ class Outbox:
             place, queue = chosen
             why = deliver(place, _together(queue), self._environ)
             with self._lock:
-                now = self._kept.queues.get(place.name)
+                now = self._memory.kept.queues.get(place.name)
                 if now is not None:
                     after = _after(now, queue, why, self._clock())
-                    self._keep(replace(self._kept, queues={**self._kept.queues, place.name: after}))
+                    self._memory.keep(
+                        replace(self._memory.kept, queues={**self._memory.kept.queues, place.name: after})
+                    )
 
     def _next(self) -> tuple[Destination, Queue] | None:
         with self._lock:
-            queues = self._kept.queues
+            queues = self._memory.kept.queues
             waiting = [(item, queues[item.name]) for item in self._places if item.name in queues]
             due = [pair for pair in waiting if pair[1].letters and self._is_due(pair[1])]
             if not due or self._closed:
@@ -203,8 +187,7 @@ def _after(now: Queue, sent: Queue, why: str, when: datetime) -> Queue:
     if not why:
         left = tuple(item for item in now.letters if item not in sent.letters)
         return Queue(left, dropped=max(0, now.dropped - sent.dropped))
-    pause = min(_LAST, _FIRST * 2 ** min(now.tries, 10))
-    return replace(now, tries=now.tries + 1, next=(when + pause).isoformat(), why=why)
+    return replace(now, tries=now.tries + 1, next=(when + untold.pause(now.tries)).isoformat(), why=why)
 
 
 def _together(queue: Queue) -> Letter:
