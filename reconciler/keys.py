@@ -121,6 +121,18 @@ class KeyRecord:
         return self.tag("v") == "DKIM1" and "p" in self.tags and all(map(_TAG.fullmatch, self.tags))
 
     @property
+    def takes_sha256(self) -> bool:
+        """Whether it may verify what mail is signed with (RFC 8301 section 3.1)."""
+        hashes = self.words("h")
+        return not hashes or "sha256" in hashes
+
+    @property
+    def for_mail(self) -> bool:
+        """Whether it is a key for mail."""
+        services = self.words("s")
+        return not services or bool(services & {"*", "email"})
+
+    @property
     def public(self) -> str:
         """What ``p=`` holds, without white space; empty for a revoked key."""
         return re.sub(r"\s+", "", self.tags.get("p", ""))

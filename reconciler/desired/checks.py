@@ -14,6 +14,7 @@ from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import ADDRESSES, AccountEntry
 from reconciler.desired.spec.smtp import Consumer
 from reconciler.desired.yaml import Finding, Path
+from reconciler.dns.policies import lint
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
 from reconciler.dns.text import MailPolicy
 from reconciler.names import domain_name, key_name, mailbox
@@ -51,7 +52,11 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 
 def doubts(spec: Spec) -> Iterator[Finding]:
-    """Yield what is valid and most likely a slip: a zone without any mail domain, and nearly one that has no zone."""
+    """Yield what is valid and most likely a slip.
+
+    That is a text that receivers can't read as it is meant, and a zone of no mail domain beside one that has no zone.
+    """
+    yield from _texts(spec)
     declared = Declared({**spec.addressees, "domains": spec.domains}, spec.smtp.providers)
     zones = {domain_name(zone): zone for zone in spec.dns}
     homes = set(map(domain_name, {domain for domain, _ in _domains(spec, declared)}))
@@ -60,6 +65,34 @@ def doubts(spec: Spec) -> Iterator[Finding]:
     for name, zone in zones.items():
         if not any(_within(home, name) for home in homes) and (hint := near(name, bare, cutoff=_SLIP)):
             yield Finding(("dns", zone), "is the zone of no mail domain that is declared", hint)
+
+
+def _texts(spec: Spec) -> Iterator[Finding]:
+    """Yield what keeps receivers from reading a policy (SPF, DMARC, a key and the like) as it is meant."""
+    made = [(path, written, _record(zone, written)) for path, zone, written in _written(spec)]
+    led_to = lint.aliases(item for _, _, item in made)
+    for path, written, item in made:
+        for found in lint.of_record(item, led_to):
+            place = "name" if found.in_name else "content"
+            summary, hint = (_unfilled(written, text) for text in (found.summary, found.hint))
+            yield Finding((*path, place), summary, hint)
+
+
+def _record(zone: str, written: RecordEntry) -> Resource:
+    """Make the record of an entry; one that follows the line has the longest address. Raises `InvalidRecord`."""
+    return record(
+        zone,
+        written.type,
+        written.name,
+        public_ip.filled(written.template, public_ip.LONGEST) or written.content,
+        priority=written.priority,
+        data=written.data,
+        proxied=written.proxied,
+    )
+
+
+def _unfilled(written: RecordEntry, text: str) -> str:
+    return text.replace(public_ip.LONGEST, public_ip.SLOT) if public_ip.follows(written.template) else text
 
 
 _SLIP = 0.85  # how alike two names of a domain are, by difflib: one letter of seven
@@ -298,15 +331,7 @@ def _records(spec: Spec) -> Iterator[Finding]:
             yield finding
             continue
         try:
-            made = record(
-                zone,
-                written.type,
-                written.name,
-                public_ip.filled(written.template, public_ip.LONGEST) or written.content,
-                priority=written.priority,
-                data=written.data,
-                proxied=written.proxied,
-            )
+            made = _record(zone, written)
             check_data(made)
         except InvalidRecord as error:
             finding = _invalid(path, written, error)

@@ -172,11 +172,10 @@ def _defects(record: keys.KeyRecord, algorithm: str) -> Iterator[Defect]:
     if kind != algorithm:
         what = f"the record says k={kind[:_LONGEST]}, and it is a key for {algorithm}"
         yield Defect(Mismatch.WRONG_ALGORITHM, what)
-    hashes, services = record.words("h"), record.words("s")
-    if hashes and "sha256" not in hashes:
+    if not record.takes_sha256:
         what = f"h={record.tag('h')[:_LONGEST]} forbids sha256, which mail is signed with"
         yield Defect(Mismatch.HASH_EXCLUDED, what)
-    if services and not services & {"*", "email"}:
+    if not record.for_mail:
         yield Defect(Mismatch.MAIL_EXCLUDED, f"s={record.tag('s')[:_LONGEST]} says that it is no key for mail")
     if "y" in record.words("t"):
         what = "t=y says that signing is being tested: receivers may treat the mail as unsigned"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from reconciler import keys
+from reconciler.dns.policies import bimi, dkim, dmarc, spf, transport
+from reconciler.dns.policies.reading import Reading
 
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 _SIMPLE = re.compile(r'"[^"\\]*"')
@@ -89,23 +93,44 @@ def _escape(byte: int) -> str:
 class MailPolicy:
     """A kind of text that receivers look for at a name, and of which they take two for none.
 
-    ``version`` is how it begins, in lower case; ``remedy`` is what to do about a second one.
+    ``written`` is how it begins, and ``read`` its grammar, given a text and the name it stands at. ``place`` is what is
+    in the name of one, empty where any will do; ``selected`` the first part of such a name, where one is chosen.
+    ``tags`` are names of tags by which it is known in its place, ``spaced`` says that blanks may stand in its
+    beginning. ``remedy`` is what to do about a second one.
     """
 
     label: str
-    version: str
+    written: str
+    read: Callable[[str, str], Reading[Any]]
+    place: str = ""
+    selected: str = ""
+    tags: tuple[str, ...] = ()
+    spaced: bool = False
     remedy: str = "receivers take two for none: join them into one"
 
+    @property
+    def version(self) -> str:
+        """How it begins, in lower case."""
+        return self.written.lower()
 
-SPF = MailPolicy("SPF", "v=spf1")
-DKIM = MailPolicy("DKIM", "v=dkim1", "which of them counts is undefined: a new key takes a selector of its own")
+
+SPF = MailPolicy("SPF", "v=spf1", spf.parse)
+DKIM = MailPolicy(
+    "DKIM",
+    "v=DKIM1",
+    dkim.parse,
+    "_domainkey",
+    "SELECTOR",
+    spaced=True,
+    remedy="which of them counts is undefined: a new key takes a selector of its own",
+)
 # RFC 7208 section 4.5, RFC 9989, RFC 8460 section 3, RFC 8461 section 3.1, BIMI; RFC 6376 section 3.6.2.2.
 POLICIES = (
     SPF,
-    MailPolicy("DMARC", "v=dmarc1"),
-    MailPolicy("TLSRPT", "v=tlsrptv1"),
-    MailPolicy("MTA-STS", "v=stsv1"),
-    MailPolicy("BIMI", "v=bimi1"),
+    MailPolicy("DMARC", "v=DMARC1", dmarc.parse, "_dmarc", tags=("p", "sp", "rua", "ruf"), spaced=True),
+    MailPolicy("TLSRPT", "v=TLSRPTv1", transport.parse_reporting, "_smtp._tls", tags=("rua",)),
+    MailPolicy("MTA-STS", "v=STSv1", transport.parse_sts, "_mta-sts", tags=("id",)),
+    MailPolicy("BIMI", "v=BIMI1", bimi.parse, "_bimi", "default", tags=("l", "a"), spaced=True),
     DKIM,
 )
 

@@ -29,6 +29,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     accounts.own_access,
     doors.own_door,
     dns.second_policy,
+    dns.unreadable_policy,
     dns.exchange_reachable,
     dns.service_reachable,
     dkim.selector_still_signs,

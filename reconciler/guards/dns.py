@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from reconciler.dns.policies import lint
 from reconciler.dns.publication import Answers, publication
 from reconciler.dns.records import answering, policy
 from reconciler.dns.text import DKIM
@@ -32,6 +33,15 @@ def second_policy(evidence: Evidence) -> Iterator[Problem]:
         else:
             hint = "delete the other one at Cloudflare, or merge both into the one you declare"
             yield refuse(address, summary, hint, f"dns/{zone}")
+
+
+def unreadable_policy(evidence: Evidence) -> Iterator[Problem]:
+    """A declared SPF, DMARC or other policy that receivers can't read as it is meant (`reconciler.dns.policies`)."""
+    records = [item for item in evidence.desired.resources if isinstance(item, Record)]
+    led_to = lint.aliases(records)
+    for item in records:
+        for found in lint.of_record(item, led_to):
+            yield warn(item.address, found.summary, found.hint)
 
 
 def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:

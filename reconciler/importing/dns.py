@@ -12,6 +12,7 @@ from reconciler.desired.derivation import zone_of
 from reconciler.desired.public_ip import filled, is_template
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
+from reconciler.dns.policies import lint
 from reconciler.dns.records import AUTO_TTL, answering, check_data, dkim_record, head, marked, policy, record
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
@@ -178,6 +179,7 @@ def records(found: Found, derived: Iterable[Record], draft: Draft) -> dict[str, 
         kept = [(live, item) for live, item in _without_doubles(mail, draft) if _reaches(live, item, closed, draft)]
         written = [(live, _record_entry(live, item, found, draft)) for live, item in kept]
         content[zone] = [entry for _, entry in written if entry is not None]
+        _note_unreadable(found, [item for (_, item), (_, entry) in zip(kept, written, strict=True) if entry], draft)
         _note_ours(found, mail, {live.id for live, entry in written if entry is not None}, draft)
         _note_unread(found.zones[zone], draft)
         if others:
@@ -221,6 +223,14 @@ def _note_ours(found: Found, mail: Iterable[tuple[Live, Record]], written: Colle
             summary = "bears our mark and is not in the directory: the first apply removes it"
             hint = "declare it by hand, or take the mark out of its comment at Cloudflare"
             draft.note(f"{item.address}[{head(item)}]", summary, hint)
+
+
+def _note_unreadable(found: Found, written: Iterable[Record], draft: Draft) -> None:
+    """Tell of policies that receivers can't read as they are meant; they are imported as they are."""
+    led_to = lint.aliases(item for zone in found.zones for _, item in found.records(zone))
+    for item in written:
+        for fault in lint.of_record(item, led_to):
+            draft.note(f"{item.address}[{head(item)}]", fault.summary, fault.hint)
 
 
 def _note_unread(lives: Iterable[Live], draft: Draft) -> None:
