@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.dns.policies import reports, tags
-from reconciler.dns.policies.reading import Fault, Reading
+from reconciler.dns.policies.reading import Fault, Reading, is_printable
 from reconciler.dns.policies.tags import Grammar, Tag
 
 _WORDS = {
@@ -57,7 +57,7 @@ def parse(text: str, name: str = "") -> Reading[Dmarc]:
     found, faults, versioned = tags.read(text, _GRAMMAR)
     faults += tags.printed(found)
     for tag in found.values():
-        faults += _JUDGES.get(tag.name, _nothing)(tag) if tag.value else ()
+        faults += _JUDGES.get(tag.name, _nothing)(tag) if tag.value and is_printable(tag.value) else ()
     if "p" not in found and _REPORTS not in name.lower().split("."):
         hint = "write p=none, p=quarantine or p=reject behind v=DMARC1"
         faults.append(Fault("", "has no p=: receivers do nothing with mail that fails", hint, breaks=False))

@@ -108,7 +108,7 @@ def _read(policy: MailPolicy, host: str, text: str) -> tuple[str, list[Fault]]:
 # ----------------------------------------------------------------------------------------- what a text is meant to be
 _BEGINNING = 200  # characters of a text that say what it is
 _NEAR = re.compile(
-    r"v\s*[=:-]?\s*(?:(?P<spf>spf)|(?P<dmarc>dmarc)|(?P<dkim>dkim)|(?P<mtasts>(?:mta-?)?sts)|(?P<tlsrpt>(?:smtp)?tls-?rpt)"
+    r"v\s*(?:[=:-]\s*|\s)(?:(?P<spf>spf)|(?P<dmarc>dmarc)|(?P<dkim>dkim)|(?P<mtasts>(?:mta-?)?sts)|(?P<tlsrpt>(?:smtp)?tls-?rpt)"
     r"|(?P<bimi>bimi))\s*[._-]?\s*v?\s*\d*(?![A-Za-z0-9]{4})",
     re.IGNORECASE,
 )
@@ -134,6 +134,7 @@ def meant(host: str, text: str) -> MailPolicy | None:
 
 def _beginning(text: str) -> tuple[MailPolicy, int] | None:
     """Return the policy whose version a text nearly begins with, and where that version ends."""
+    text = text[:_BEGINNING]
     found = _NEAR.match(text)
     if found:
         named = next(name for name, value in found.groupdict().items() if value)
@@ -182,9 +183,12 @@ def _character(char: str) -> str:
     return "" if category in ("Cc", "Cf", "Zl", "Zp") else char
 
 
+_LONGEST = 300  # characters of a word that may be a domain
+
+
 def _punycode(word: str) -> str:
     """Write the domain at the end of a word as DNS has it."""
-    if word.isascii():
+    if word.isascii() or len(word) > _LONGEST:
         return word
     found = re.fullmatch(r"(.*[:=@])?([^:=@/]+\.[^:=@/;,]+)([/;,].*)?", word)
     if found and (found[1] or "").isascii() and (found[3] or "").isascii() and is_name(found[2]):
@@ -203,7 +207,8 @@ def _unpacked(policy: MailPolicy, text: str) -> tuple[str, str]:
     entry = _ENTRY.match(plain)
     plain = plain[entry.end() :] if entry else plain
     if plain.startswith("("):
-        plain = re.sub(r"\)\s*(;[^\"]*)?$", "", plain[1:]).strip(" ")
+        inner, bracket, comment = plain[1:].rpartition(")")
+        plain = inner.strip(" ") if bracket and '"' not in comment else plain[1:].strip(" ")
     if plain[:1] in ("'", "`") and plain[-1:] == plain[:1]:
         plain = plain[1:-1]
     if plain.startswith('"') or plain.endswith('"'):
@@ -226,7 +231,7 @@ def _versioned(policy: MailPolicy, text: str) -> tuple[str, str]:
     end = found[1]
     right, rest = policy.written, text[end:]
     ended = re.match(r"\s*(;|$)", rest) is not None
-    exact = re.sub(r"\s", "", text[:end]) if policy.spaced else text[:end]
+    exact = re.sub(r"\s*=\s*", "=", text[:end]).strip() if policy.spaced else text[:end]
     if exact == right and (rest[:1] in ("", " ") if policy is SPF else ended):
         return text, ""
     rest = rest.lstrip(" ;") if ended else rest.lstrip(" ,;:.")
@@ -261,5 +266,7 @@ def _right_name(policy: MailPolicy, name: str) -> str:
     if [part.lstrip("_").lower() for part in parts[: len(bare)]] == bare:
         parts = parts[len(bare) :]
     if policy.selected:
-        return ".".join([*(parts[:1] or [policy.selected]), place, *parts[1:]])
+        behind = parts[1:]
+        behind = behind[1:] if behind[:1] == bare else behind
+        return ".".join([*(parts[:1] or [policy.selected]), place, *behind])
     return ".".join([place, *parts])

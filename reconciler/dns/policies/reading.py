@@ -62,7 +62,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return the one of some known words that another is most like; empty where it is like none."""
     from difflib import get_close_matches  # only mistakes ask
 
-    return next(iter(get_close_matches(word[:32].lower(), list(known), 1)), "")
+    word, names = word[:32].lower(), list(known)
+    twisted = (name for name in names if sorted(name) == sorted(word))
+    return next(twisted, "") or next(iter(get_close_matches(word, names, 1)), "")
 
 
 def is_printable(text: str) -> bool:

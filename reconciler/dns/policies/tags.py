@@ -36,7 +36,7 @@ class Grammar:
     ``version`` is its first tag, as it must be written. ``known`` are the names of the others, ``gone`` those it once
     had, with what each meant. ``names`` is the pattern of a name, which counts in any case where ``folded``; blanks may
     stand around ``=`` where ``spaced``. ``optional`` says that the version may be left out, ``free`` which tags hold
-    prose, ``extended`` that others' tags may stand in it.
+    prose, ``extended`` that others' tags may stand in it, ``repeated`` that a second tag of one name does no harm.
     """
 
     version: str
@@ -48,6 +48,7 @@ class Grammar:
     optional: bool = False
     free: Collection[str] = ()
     extended: bool = False
+    repeated: bool = False
 
 
 def read(text: str, grammar: Grammar) -> tuple[Mapping[str, Tag], list[Fault], bool]:
@@ -63,8 +64,8 @@ def read(text: str, grammar: Grammar) -> tuple[Mapping[str, Tag], list[Fault], b
                 break
             named = _named(part, grammar, faults) if "=" in part.piece else _no_tag(text, part, grammar, tags, faults)
             if named is not None and named.name in tags:
-                cause = f"stands beside another {named.name}="
-                faults.append(Fault(part.piece, cause, "keep one of the two", part.at))
+                cause, hint = f"stands beside another {named.name}=", "make one of the two"
+                faults.append(Fault(part.piece, cause, hint, part.at, breaks=not grammar.repeated))
             if named is not None:
                 tags.setdefault(named.name, named)
     versioned = _versioned(text, tags, grammar, faults)
@@ -88,7 +89,7 @@ def _parted(tag: Tag, grammar: Grammar, faults: list[Fault]) -> Iterator[Tag]:
     """Part what holds several tags, where a blank or a comma stands in place of a semicolon."""
     names = "|".join(sorted(grammar.known, key=len, reverse=True))
     start, free = 0, tag.name.strip(_BLANKS) in grammar.free
-    for found in () if free else re.finditer(rf"[ \t,]+(?=({names})[ \t]*=)", tag.piece, re.IGNORECASE):
+    for found in () if free else re.finditer(rf"(?<![ \t,])[ \t,]+(?=({names})[ \t]*=)", tag.piece, re.IGNORECASE):
         if found.start() > start and len(faults) < MOST_FAULTS:
             cause = f"has no semicolon before {found[1]}="
             faults.append(Fault(found[0], cause, at=tag.at + found.start(), instead="; "))

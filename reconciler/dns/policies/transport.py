@@ -10,8 +10,8 @@ from reconciler.dns.policies import reports, tags
 from reconciler.dns.policies.reading import Fault, Reading
 from reconciler.dns.policies.tags import Grammar, Tag
 
-_STS = Grammar("v=STSv1", ("id",), extended=True)
-_REPORTING = Grammar("v=TLSRPTv1", ("rua",), extended=True)
+_STS = Grammar("v=STSv1", ("id",), extended=True, repeated=True)
+_REPORTING = Grammar("v=TLSRPTv1", ("rua",), extended=True, repeated=True)
 _ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _ID_LIMIT = 32
 _EXTENSION = re.compile(r"[!-:<>-~]+")  # a value of a tag that is yet to come: no blank, = or ;
