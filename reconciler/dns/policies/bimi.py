@@ -25,8 +25,9 @@ class Bimi:
 
 def parse(text: str, _name: str = "") -> Reading[Bimi]:
     """Read an assertion record."""
-    found, faults, versioned = tags.read(text, _GRAMMAR)
-    for tag in found.values():
+    listed, faults, versioned = tags.read(text, _GRAMMAR)
+    found = tags.by_name(listed)
+    for tag in listed:
         faults += _judge(tag)
     if "l" not in found:
         hint = "write l= with the URL of the logo, or an empty l= to show none"

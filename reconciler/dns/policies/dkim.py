@@ -31,10 +31,11 @@ def parse(text: str, _name: str = "") -> Reading[keys.KeyRecord]:
     record = keys.read(text)
     if record.doubled and not _PRIVATE.search(text):
         return Reading(None, (Fault("", "holds its value twice: it was pasted two times", "write it once"),))
-    found, faults, versioned = tags.read(text, _GRAMMAR)
+    listed, faults, versioned = tags.read(text, _GRAMMAR)
+    found = tags.by_name(listed)
     if "p" not in found:
         faults.append(Fault("", "has no p=, the key itself", "write p= with the key, or an empty p= to revoke it"))
-    for tag in found.values():
+    for tag in listed:
         faults += _printed(tag)
     faults += _usable(record, found)
     if record.public:

@@ -54,9 +54,10 @@ class Dmarc:
 
 def parse(text: str, name: str = "") -> Reading[Dmarc]:
     """Read a policy, given the name it stands at; no value where receivers ignore the text."""
-    found, faults, versioned = tags.read(text, _GRAMMAR)
-    faults += tags.printed(found)
-    for tag in found.values():
+    listed, faults, versioned = tags.read(text, _GRAMMAR)
+    faults += tags.printed(listed)
+    found = tags.by_name(listed)
+    for tag in listed:
         faults += _JUDGES.get(tag.name, _nothing)(tag) if tag.value and is_printable(tag.value) else ()
     if "p" not in found and _REPORTS not in name.lower().split("."):
         hint = "write p=none, p=quarantine or p=reject behind v=DMARC1"

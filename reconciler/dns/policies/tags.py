@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.dns.policies.reading import MOST_FAULTS, Fault, is_printable, nearest
@@ -51,25 +51,35 @@ class Grammar:
     repeated: bool = False
 
 
-def read(text: str, grammar: Grammar) -> tuple[Mapping[str, Tag], list[Fault], bool]:
-    """Read a list: its tags by name (of a doubled one the first), what is wrong with it, and whether its version is.
+def read(text: str, grammar: Grammar) -> tuple[list[Tag], list[Fault], bool]:
+    """Read a list: its tags in order, what is wrong with it, and whether its version is right.
 
     Values are judged by who knows the tags.
     """
-    tags: dict[str, Tag] = {}
+    tags: list[Tag] = []
+    seen = set[str]()
     faults: list[Fault] = []
     for tag in _split(text, faults):
         for part in _parted(tag, grammar, faults):
             if len(faults) >= MOST_FAULTS:
                 break
             named = _named(part, grammar, faults) if "=" in part.piece else _no_tag(text, part, grammar, tags, faults)
-            if named is not None and named.name in tags:
+            if named is not None and named.name in seen:
                 cause, hint = f"stands beside another {named.name}=", "make one of the two"
                 faults.append(Fault(part.piece, cause, hint, part.at, breaks=not grammar.repeated))
             if named is not None:
-                tags.setdefault(named.name, named)
+                seen.add(named.name)
+                tags.append(named)
     versioned = _versioned(text, tags, grammar, faults)
     return tags, faults, versioned
+
+
+def by_name(tags: Iterable[Tag]) -> dict[str, Tag]:
+    """Return tags by their names, of a doubled one the first."""
+    named: dict[str, Tag] = {}
+    for tag in tags:
+        named.setdefault(tag.name, tag)
+    return named
 
 
 def _split(text: str, faults: list[Fault]) -> Iterator[Tag]:
@@ -120,11 +130,11 @@ def _named(tag: Tag, grammar: Grammar, faults: list[Fault]) -> Tag | None:
     return found
 
 
-def _no_tag(text: str, tag: Tag, grammar: Grammar, tags: Mapping[str, Tag], faults: list[Fault]) -> Tag | None:
+def _no_tag(text: str, tag: Tag, grammar: Grammar, tags: Sequence[Tag], faults: list[Fault]) -> Tag | None:
     """Judge what has no ``=``; return the tag that it evidently is."""
     name, colon, value = (part.strip(_BLANKS) for part in tag.piece.partition(":"))
     name = name.lower()
-    last = next(reversed(tags), "")
+    last = tags[-1].name if tags else ""
     if colon and value and name in grammar.known:
         faults.append(Fault(tag.piece, "has a colon in place of =", at=tag.at, instead=f"{name}={value}"))
         return Tag(name, value, tag.piece, tag.at)
@@ -148,9 +158,9 @@ def _unknown(tag: Tag, grammar: Grammar) -> Iterator[Fault]:
         yield Fault(tag.piece, "is no tag that receivers know: they ignore it", hint, tag.at, instead, breaks=False)
 
 
-def _versioned(text: str, tags: Mapping[str, Tag], grammar: Grammar, faults: list[Fault]) -> bool:
+def _versioned(text: str, tags: Sequence[Tag], grammar: Grammar, faults: list[Fault]) -> bool:
     """Judge the version: to the letter and before all else, or receivers take the whole text for none."""
-    tag, right = tags.get("v"), grammar.version.partition("=")[2]
+    tag, right = by_name(tags).get("v"), grammar.version.partition("=")[2]
     if tag is None:
         if not grammar.optional:
             faults.append(Fault("", f"does not begin with {grammar.version}", instead=f"{grammar.version}; "))
@@ -178,9 +188,9 @@ def one_of(tag: Tag, words: tuple[str, ...]) -> Iterator[Fault]:
         yield tag.fault(cause, f"write {tag.name}={words[0]}", meant or None)
 
 
-def printed(tags: Mapping[str, Tag]) -> Iterator[Fault]:
+def printed(tags: Iterable[Tag]) -> Iterator[Fault]:
     """Tell of values that hold what no value may, and of empty ones."""
-    for tag in tags.values():
+    for tag in tags:
         if not is_printable(tag.piece.replace("\t", " ")):
             yield tag.fault("holds a character that can't stand here", "write it in printable ASCII")
         elif not tag.value:

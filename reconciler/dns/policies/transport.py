@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.dns.policies import reports, tags
@@ -33,15 +33,13 @@ class Reporting:
 
 def parse_sts(text: str, _name: str = "") -> Reading[Sts]:
     """Read the record of MTA-STS."""
-    found, faults, versioned = tags.read(text, _STS)
-    faults += tags.printed(found)
-    faults += _extensions(found, _STS)
-    tag = found.get("id")
-    if tag is None:
+    listed, faults, versioned = _read(text, _STS)
+    ids = [tag for tag in listed if tag.name == "id"]
+    if not ids:
         faults.append(Fault("", "has no id=", "write id= with the day and time of the policy: id=20260131T120000"))
-    elif tag.value:
-        faults += _id(tag)
-    value = Sts(tag.value) if versioned and tag is not None and _ID.fullmatch(tag.value) else None
+    for tag in ids:
+        faults += _id(tag) if tag.value else ()
+    value = Sts(ids[0].value) if versioned and ids and _ID.fullmatch(ids[0].value) else None
     return Reading(value, tuple(faults))
 
 
@@ -57,20 +55,22 @@ def _id(tag: Tag) -> Iterator[Fault]:
 
 
 def parse_reporting(text: str, _name: str = "") -> Reading[Reporting]:
-    """Read the record of TLS-RPT."""
-    found, faults, versioned = tags.read(text, _REPORTING)
-    faults += tags.printed(found)
-    faults += _extensions(found, _REPORTING)
-    tag = found.get("rua")
-    if tag is None:
+    """Read the record of TLS-RPT, which may say several times where reports go."""
+    listed, faults, versioned = _read(text, _REPORTING)
+    where = [tag for tag in listed if tag.name == "rua"]
+    if not where:
         faults.append(Fault("", "has no rua=, so no report is sent", "write rua=mailto:USER@DOMAIN"))
-    elif tag.value:
-        faults += reports.judge(tag, ("mailto", "https"))
-    value = Reporting(reports.addresses(tag)) if versioned and tag is not None and tag.value else None
-    return Reading(value, tuple(faults))
+    for tag in where:
+        faults += reports.judge(tag, ("mailto", "https")) if tag.value else ()
+    addresses = tuple(item for tag in where for item in reports.addresses(tag))
+    return Reading(Reporting(addresses) if versioned and addresses else None, tuple(faults))
 
 
-def _extensions(found: Mapping[str, Tag], grammar: Grammar) -> Iterator[Fault]:
-    for tag in found.values():
+def _read(text: str, grammar: Grammar) -> tuple[list[Tag], list[Fault], bool]:
+    """Read what both have in common: extensions that are yet to come hold no blank and no ``=``."""
+    listed, faults, versioned = tags.read(text, grammar)
+    faults += tags.printed(listed)
+    for tag in listed:
         if tag.name not in ("v", *grammar.known) and tag.value and not _EXTENSION.fullmatch(tag.value):
-            yield tag.fault("has a value with a blank or an = in it", "take it out")
+            faults.append(tag.fault("has a value with a blank or an = in it", "take it out"))
+    return listed, faults, versioned

@@ -32,7 +32,7 @@ def agree(ours: bool, judged: bool, text: str, reasons: Reasons) -> None:
 def says_pyspf(text: str) -> bool:
     """Read a record as pyspf does before it evaluates: all terms are judged, and the first one ends it."""
     query = pyspf.query(i="192.0.2.1", s="a@mana.how", h="mail.mana.how", strict=True)
-    with mock.patch.object(pyspf, "DNSLookup", lambda *_, **__: []):
+    with mock.patch.object(pyspf, "DNSLookup", return_value=[]):
         try:
             query.check0(text[:7] + "?all " + text[7:], 0)
         except pyspf.PermError:
@@ -41,29 +41,24 @@ def says_pyspf(text: str) -> bool:
 
 
 TERMS = st.sampled_from(
-    ["all", "-all", "~all", "?all", "+all", "ALL", "all:x", "all/24", "a", "mx", "a:x.example", "MX:x.example", "a/24"]
-    + ["a//64", "mx/24//64", "a:x.example/24//48", "a/33", "a//129", "a/024", "a:", "mx/", "a:x", "a:x.example.", "ptr"]
-    + ["ptr:x.example", "include:x.example", "-include:_spf.x.example", "include", "include:", "exists:%{i}.x.example"]
-    + ["exists:%{ir}.%{l1r+-}.%{d}", "exists:%{z}.x.example", "exists:%{i", "exists:%x.example", "exists:%%%_%-.example"]
-    + ["exists", "ip4:192.0.2.1", "ip4:192.0.2.0/24", "ip4:192.0.2.300", "ip4:192.0.2", "ip4:192.0.2.1/33", "ip4:"]
-    + ["ip4:192.0.02.1", "ip4:192.0.2.1/0", "ip4:192.0.2.1/", "ip4", "ip6:2001:db8::1", "ip6:2001:db8::/32", "ip6:::1"]
-    + ["ip6:2001:db8::/129", "ip6:192.0.2.1", "ip6:::ffff:192.0.2.1", "ip6:1::2::3", "ip4:2001:db8::1", "ip6:"]
-    + ["redirect=x.example", "redirect=", "redirect=x", "exp=x.example", "exp=%{d}", "exp=", "moo=cow", "moo=%{d}", "moo="]
-    + ["moo=%x", "ra=postmaster", "includ:x.example", "mail.x.example", "192.0.2.1", "=", ":", "-", "a:192.0.2.1", "mx,"]
-    + ["a:x.example,", "a:x.123", "a:x.1a", "a:x.a-b", "a:x.-b", "a:x_y.example", "ipv4:192.0.2.1", "a:x.example:25"]
-)  # fmt: skip
+    [
+        *("all", "-all", "~all", "?all", "+all", "ALL", "all:x", "all/24", "a", "mx", "a:x.example"),
+        *("MX:x.example", "a/24", "a//64", "mx/24//64", "a:x.example/24//48", "a/33", "a//129", "a/024", "a:"),
+        *("mx/", "a:x", "a:x.example.", "ptr", "ptr:x.example", "include:x.example", "-include:_spf.x.example"),
+        *("include", "include:", "exists:%{i}.x.example", "exists:%{ir}.%{l1r+-}.%{d}", "exists:%{z}.x.example"),
+        *("exists:%{i", "exists:%x.example", "exists:%%%_%-.example", "exists", "ip4:192.0.2.1"),
+        *("ip4:192.0.2.0/24", "ip4:192.0.2.300", "ip4:192.0.2", "ip4:192.0.2.1/33", "ip4:", "ip4:192.0.02.1"),
+        *("ip4:192.0.2.1/0", "ip4:192.0.2.1/", "ip4", "ip6:2001:db8::1", "ip6:2001:db8::/32", "ip6:::1"),
+        *("ip6:2001:db8::/129", "ip6:192.0.2.1", "ip6:::ffff:192.0.2.1", "ip6:1::2::3", "ip4:2001:db8::1", "ip6:"),
+        *("redirect=x.example", "redirect=", "redirect=x", "exp=x.example", "exp=%{d}", "exp=", "moo=cow"),
+        *("moo=%{d}", "moo=", "moo=%x", "ra=postmaster", "includ:x.example", "mail.x.example", "192.0.2.1", "="),
+        *(":", "-", "a:192.0.2.1", "mx,", "a:x.example,", "a:x.123", "a:x.1a", "a:x.a-b", "a:x.-b"),
+        *("a:x_y.example", "ipv4:192.0.2.1", "a:x.example:25"),
+    ]
+)
 SPF_REASONS: Reasons = {
-    "pyspf takes exp= and unknown modifiers without a look at the domain (RFC 7208 section 6.2: a domain-spec)": (
-        lambda text: re.search(r" exp=|redirect=", text) is not None
-    ),
-    "pyspf gives an address or a domain without a word before it to ip4 or a": (
-        lambda text: re.search(r" ([+~?-]?(a|mx):)?\d+\.\d+\.\d+\.\d+( |$)", text) is not None
-    ),
-    "pyspf drops a prefix length that no rule has, or takes it for part of the domain": (
-        lambda text: re.search(r"/0\d|/( |$)|all[:/]", text) is not None
-    ),
-    "pyspf takes include and exists without a domain for the record's own": (
-        lambda text: re.search(r"(include|exists|ip[46]|a|mx):?( |$)", text) is not None
+    "RFC 7208 section 6 ignores modifiers that nobody knows, however often they stand; pyspf refuses a second one": (
+        lambda text: max(text.lower().count(" moo="), text.lower().count(" ra=")) > 1
     ),
 }
 
@@ -79,8 +74,8 @@ def test_spf_is_valid_for_us_where_it_is_for_pyspf(terms: list[str]) -> None:
 @pytest.fixture(autouse=True)
 def _no_network() -> object:
     with (
-        mock.patch.object(judge_dmarc, "get_mx_records", lambda *_, **__: [{"hostname": "mail.mana.how"}]),
-        mock.patch.object(judge_dmarc, "verify_dmarc_report_destination", lambda *_, **__: None),
+        mock.patch.object(judge_dmarc, "get_mx_records", return_value=[{"hostname": "mail.mana.how"}]),
+        mock.patch.object(judge_dmarc, "verify_dmarc_report_destination", return_value=None),
     ):
         yield
 
@@ -94,19 +89,21 @@ def says(parse: Callable[[str], object], error: type[Exception], text: str) -> b
 
 
 POLICY = st.sampled_from(
-    ["p=none", "p=REJECT", "p=qurantine", "p=", "p = quarantine", "sp=reject", "sp=x", "np=none", "np=no", "t=y", "t=x"]
-    + ["psd=u", "psd=n", "psd=q", "adkim=s", "adkim=strict", "aspf=r", "aspf=x", "fo=0", "fo=d:s", "fo=0:1", "fo=x"]
-    + ["rua=mailto:a@mana.how", "rua=mailto:a@mana.how,mailto:b@mana.how", "rua=a@mana.how", "rua=mailto:a@mana.how!10m"]
-    + ["ruf=mailto:a@mana.how", "ruf=mailto:", "pct=50", "pct=x", "ri=1", "rf=afrf", "moo=cow", "hello", "", "=x", "p1=x"]
-)  # fmt: skip
+    [
+        *("p=none", "p=REJECT", "p=qurantine", "p=", "p = quarantine", "sp=reject", "sp=x", "np=none", "np=no"),
+        *("t=y", "t=x", "psd=u", "psd=n", "psd=q", "adkim=s", "adkim=strict", "aspf=r", "aspf=x", "fo=0", "fo=d:s"),
+        *("fo=0:1", "fo=x", "rua=mailto:a@mana.how", "rua=mailto:a@mana.how,mailto:b@mana.how", "rua=a@mana.how"),
+        *("rua=mailto:a@mana.how!10m", "ruf=mailto:a@mana.how", "ruf=mailto:", "pct=50", "pct=x", "ri=1"),
+        *("rf=afrf", "moo=cow", "hello", "", "=x", "p1=x"),
+    ]
+)
 DMARC_REASONS: Reasons = {
-    "RFC 9989 section 4.8 has the default in place of adkim, aspf and fo that it does not know; it is no valid text": (
+    "RFC 9989 section 4.8 has the default in place of adkim, aspf and fo that nobody knows; by the ABNF it is none": (
         lambda text: re.search(r"adkim=strict|aspf=x|fo=0:1", text) is not None
     ),
-    "checkdmarc reads tags by a search in the text, and so finds p= where another's value ends": (
-        lambda text: re.search(r"p1=|=x", text) is not None
+    "RFC 6376 section 3.2, whose form it has, allows no tag twice; checkdmarc does not look at those it ignores": (
+        lambda text: text.count("moo=") > 1
     ),
-    "checkdmarc takes any text with a colon for a URI": lambda text: re.search(r"mailto:(;|,|$)", text) is not None,
 }
 
 
@@ -130,16 +127,17 @@ def test_what_receivers_take_from_dmarc_is_what_checkdmarc_takes(tags: list[str]
 
 # ------------------------------------------------------------------------------------------------- MTA-STS, TLS-RPT
 FIELDS = st.sampled_from(
-    ["id=1", "id=20260131T120000Z", "id=", "id=a-b", f"id={'1' * 32}", f"id={'1' * 33}", "ID=1", "id =1", "x=y", "x.y=z"]
-    + ["x=a b", "x=a=b", "hello", "", "id=2", "rua=mailto:a@mana.how", "rua=https://mana.how/x", "rua=a@mana.how", "rua="]
-    + ["rua=mailto:a@mana.how , https://mana.how/", "rua=ftp://mana.how/", "RUA=mailto:a@mana.how", "rua=mailto:x"]
-)  # fmt: skip
+    [
+        *("id=1", "id=20260131T120000Z", "id=", "id=a-b", f"id={'1' * 32}", f"id={'1' * 33}", "ID=1", "id =1"),
+        *("x=y", "x.y=z", "x=a b", "x=a=b", "hello", "", "id=2", "rua=mailto:a@mana.how", "rua=https://mana.how/x"),
+        *("rua=a@mana.how", "rua=", "rua=mailto:a@mana.how , https://mana.how/", "rua=ftp://mana.how/"),
+        *("RUA=mailto:a@mana.how", "rua=mailto:x"),
+    ]
+)
 FIELD_REASONS: Reasons = {
-    "checkdmarc takes any path behind mailto: for a mailbox": lambda text: re.search(r"mailto:x", text) is not None,
-    "checkdmarc judges the first id= or rua= alone, we judge each": (
-        lambda text: max(text.count(" id"), text.count("rua=")) > 1
+    "RFC 8461 section 3.2 ignores a second id=, but the ABNF has none that is wrong; checkdmarc looks at the first": (
+        lambda text: len(re.findall(r"\bid ?=", text)) > 1
     ),
-    "checkdmarc searches for tags in the text": lambda text: re.search(r"a b|a=b", text) is not None,
 }
 
 
@@ -158,9 +156,11 @@ def test_mta_sts_and_tls_rpt_are_valid_for_us_where_they_are_for_checkdmarc(
 # ------------------------------------------------------------------------------------------------------------ keys
 ED25519 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 KEYS = st.sampled_from(
-    ["v=DKIM1", "v=DKIM2", "k=ed25519", "k=rsa", "k=dsa", f"p={ED25519}", "p=AAAA", "p=", "p=!", "h=sha256", "s=email"]
-    + ["t=y", "n=some words", "x=y", "hello", "p"]
-)  # fmt: skip
+    [
+        *("v=DKIM1", "v=DKIM2", "k=ed25519", "k=rsa", "k=dsa", f"p={ED25519}", "p=AAAA", "p=", "p=!", "h=sha256"),
+        *("s=email", "t=y", "n=some words", "x=y", "hello", "p"),
+    ]
+)
 
 
 @given(st.lists(KEYS, max_size=4, unique_by=lambda tag: tag[0]))

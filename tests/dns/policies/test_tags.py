@@ -55,7 +55,14 @@ def test_values_are_typed_and_have_their_defaults():
     assert (policy.p, policy.sp, policy.np, policy.testing, policy.psd) == ("reject", "none", "none", True, "u")
     assert (policy.rua, policy.fo) == (("mailto:a@x.example", "mailto:b@x.example"), ("d", "s"))
     plain = dmarc.parse("v=DMARC1; p=bogus; adkim=x").value  # what is not understood has its default
-    assert (plain.p, plain.sp, plain.np, plain.adkim, plain.aspf, plain.fo) == ("none", "none", "none", "r", "r", ("0",))
+    assert (plain.p, plain.sp, plain.np, plain.adkim, plain.aspf, plain.fo) == (
+        "none",
+        "none",
+        "none",
+        "r",
+        "r",
+        ("0",),
+    )
     assert transport.parse_sts("v=STSv1; id=abc").value == transport.Sts("abc")
     assert transport.parse_reporting("v=TLSRPTv1; rua=mailto:a@x.example").value.rua == ("mailto:a@x.example",)
     assert bimi.parse("v=BIMI1; l=https://x.example/l.svg").value == bimi.Bimi("https://x.example/l.svg", "")
@@ -108,7 +115,13 @@ BROKEN = [
     (TLSRPT, "v=TLSRPTv1; rua=http://x.example/", "http://x.example/", "nobody sends", ""),
     (TLSRPT, "v=TLSRPTv1", "", "no rua=", ""),
     (TLSRPT, "v=tlsrptv1; rua=mailto:a@x.example", "v=tlsrptv1", "version", ""),
-    (BIMI, "v=BIMI1; l=http://x.example/l.svg", "l=http://x.example/l.svg", "https", "v=BIMI1; l=https://x.example/l.svg"),
+    (
+        BIMI,
+        "v=BIMI1; l=http://x.example/l.svg",
+        "l=http://x.example/l.svg",
+        "https",
+        "v=BIMI1; l=https://x.example/l.svg",
+    ),
     (BIMI, "v=BIMI1; l=; a=https://192.0.2.1/x", "a=https://192.0.2.1/x", "https", ""),
     (BIMI, "v=BIMI1; l=; avp=brnd", "avp=brnd", "not one of", "v=BIMI1; l=; avp=brand"),
     (DKIM, "v=DKIM1; k=rsa", "", "no p=", ""),
@@ -157,15 +170,27 @@ DOUBTED = [
     (DMARC, "v=DMARC1; p=none; pct=50", "pct=50", "no tag any more", "v=DMARC1; p=none"),
     (DMARC, "v=DMARC1; ri=86400; p=none", "ri=86400", "no tag any more", "v=DMARC1; p=none"),
     (DMARC, "v=DMARC1; p=none; rf=afrf;", "rf=afrf", "no tag any more", "v=DMARC1; p=none;"),
-    (DMARC, "v=DMARC1; p=none; rau=mailto:a@x.example", "rau=mailto:a@x.example", "ignore", "v=DMARC1; p=none; rua=mailto:a@x.example"),
+    (
+        DMARC,
+        "v=DMARC1; p=none; rau=mailto:a@x.example",
+        "rau=mailto:a@x.example",
+        "ignore",
+        "v=DMARC1; p=none; rua=mailto:a@x.example",
+    ),
     (DMARC, "v=DMARC1; p=none; policy=none", "policy=none", "ignore", ""),
     (DMARC, "v=DMARC1; p=none; rua=https://x.example/", "https://x.example/", "nobody sends", ""),
-    (DMARC, "v=DMARC1; p=none; rua=mailto:a@x.example!10m", "mailto:a@x.example!10m", "size", "v=DMARC1; p=none; rua=mailto:a@x.example"),
+    (
+        DMARC,
+        "v=DMARC1; p=none; rua=mailto:a@x.example!10m",
+        "mailto:a@x.example!10m",
+        "size",
+        "v=DMARC1; p=none; rua=mailto:a@x.example",
+    ),
     (DKIM, f"v=DKIM1; h=sha1; p={RSA}", "h=sha1", "sha256", f"v=DKIM1; h=sha256; p={RSA}"),
     (DKIM, f"v=DKIM1; s=tlsrpt; p={RSA}", "s=tlsrpt", "for mail", f"v=DKIM1; s=email; p={RSA}"),
     (DKIM, f"v=DKIM1; t=x; p={RSA}", "t=x", "known are y and s", ""),
     (BIMI, "v=BIMI1", "", "no l=", ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("parse", "text", "piece", "cause", "right"), DOUBTED)
