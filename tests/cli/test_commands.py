@@ -155,6 +155,41 @@ def test_a_slip_in_a_zone_is_told_by_validate(run: Any, place: Any) -> None:
     assert (problem["severity"], problem["hint"]) == ("warning", "did you mean mana.how?")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("'@'", "'v=spf1 ip4:192.0.2.1 includ:x.example -all'", "SPF: includ:x.example is no mechanism"),
+        ("_dmarc", "'v=DMARC1\\; p=none\\; rua=mailto:a@mana.how'", "DMARC: stands in the brackets, quotes or escapes"),
+        ("_dmarc", "v=DMARC1; p=qurantine", "DMARC: p=qurantine is not one of none, quarantine and reject"),
+        ("_smtp._tls", "'v=TLSRPTv1; rua=a@mana.how'", "TLSRPT: a@mana.how has no mailto: before it"),
+        ("'@'", "'v=spf1 ip4:{public_ip} a -all,'", "SPF: -all, has a , behind it"),
+    ],
+)
+def test_a_policy_that_receivers_cannot_read_is_told_and_its_hint_clears_it(
+    run: Any, place: Any, name: str, content: str, said: str
+) -> None:
+    entry = "dns: {mana.how: [{type: TXT, name: " + name + ", content: "
+    text = entry + content + "}]}"
+    place.write(text)
+    told = run("validate")
+    assert told.exit_code == 0
+    assert f"dns.yaml:1:{len(entry) + 1}: dns.mana.how[0].content" in told.stdout
+    assert said in told.stdout
+    [problem] = json.loads(run("validate", "--output", "json").stdout)["problems"]
+    assert problem["severity"] == "warning"
+    place.write(entry + problem["hint"].removeprefix("write content: ") + "}]}")
+    assert json.loads(run("validate", "--output", "json").stdout)["problems"] == []
+
+
+def test_a_policy_at_the_wrong_name_is_told_at_its_name(run: Any, place: Any) -> None:
+    place.write("dns: {mana.how: [{type: TXT, name: dmarc, content: v=DMARC1; p=none}]}")
+    [problem] = json.loads(run("validate", "--output", "json").stdout)["problems"]
+    assert problem["where"].endswith("dns.mana.how[0].name")
+    assert problem["hint"] == "write name: _dmarc"
+    place.write("dns: {mana.how: [{type: TXT, name: _dmarc, content: v=DMARC1; p=none}]}")
+    assert json.loads(run("validate", "--output", "json").stdout)["problems"] == []
+
+
 @pytest.mark.parametrize("zones", ["mana.how: [], mana.hwo: []", "other.org: []", "dev.mana.how: []"])
 def test_a_zone_that_may_be_meant_is_no_slip(run: Any, place: Any, zones: str) -> None:
     place.write(f"dns: {{{zones}}}")

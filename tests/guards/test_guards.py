@@ -143,6 +143,14 @@ def test_a_second_policy_record_is_refused(name, text):
     assert judge([first], dns=[]) == ()
 
 
+def test_a_policy_that_receivers_cannot_read_warns_and_stops_nothing():
+    (problem,) = judge([record(ZONE, "TXT", "@", "v=spf1 ip4:192.0.2.300 -all")], dns=[])
+    assert (problem.where, problem.severity) == ("dns/mana.how/TXT/@", Severity.WARNING)
+    assert "ip4:192.0.2.300 is no IPv4 address" in problem.summary
+    alias = record(ZONE, "CNAME", "_dmarc", "policy.mana.how")
+    assert judge([alias, record(ZONE, "TXT", "policy", "v=DMARC1; p=none")], dns=[]) == ()
+
+
 def test_two_policies_that_were_there_before_only_warn():
     live = [Live(record(ZONE, "TXT", "@", f"v=spf1 {way}all"), way) for way in "-~"]
     (problem,) = judge([host("a")], dns=live)

@@ -200,3 +200,11 @@ def test_l10_what_cant_be_understood_is_left_out_with_a_note(parts: Parts) -> No
     zone = [Live(made, "1", "mana", "it can't be understood (SRV needs data)", unread=True), parts.record(*MAIL[1][:3])]
     assert entries(parts, zone, draft) == []
     assert "dns/mana.how/SRV/_imaps._tcp: left out: it can't be understood" in told(draft)
+
+
+def test_a_policy_that_receivers_cannot_read_is_imported_as_it_is_and_told(parts: Parts) -> None:
+    draft, text = parts.draft(), "v=DMARC1\\; p=none"
+    [entry] = entries(parts, [parts.record("TXT", "_dmarc", text)], draft)
+    assert entry["content"] == text
+    assert "dns/mana.how/TXT/_dmarc[DMARC1]: DMARC: stands in the brackets, quotes or escapes" in told(draft)
+    assert 'write content: "v=DMARC1; p=none"' in told(draft)

@@ -199,11 +199,13 @@ def _directive(term: str, *, guess: bool = True) -> Mechanism | _Wrong:
     """Read a directive, or say why it is none; with ``guess`` also what is right in its place, if that is evident."""
     found = _DIRECTIVE.fullmatch(term)
     qualifier, name, rest = (found[1] or "+", found[2].lower(), found[3]) if found else ("+", "", "")
+    read: Mechanism | _Wrong
     if name in ("ip4", "ip6"):
         read = _network(qualifier, name, rest, term)
+    elif name == "all" and rest:
+        read = _Wrong("has something behind all", instead=f"{found[1] if found else ''}all")
     elif name == "all":
-        read = _Wrong("has something behind all", instead=f"{found[1]}all") if rest and found else None
-        read = read or Mechanism(qualifier, name, term)
+        read = Mechanism(qualifier, name, term)
     elif name in MECHANISMS:
         read = _named(qualifier, name, rest, term)
     else:
