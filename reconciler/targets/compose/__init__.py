@@ -19,8 +19,8 @@ from reconciler.targets.compose.program import Program
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from reconciler.smtp import Door
     from reconciler.target import Change
-    from reconciler.targets.compose.proof import Door
     from reconciler.targets.compose.reception import Reception, Tried
     from reconciler.targets.compose.snapshot import Snapshot, View
     from reconciler.targets.compose.written import WrittenFiles
