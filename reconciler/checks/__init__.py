@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from reconciler.checks import container, dns, plan, services, smtp
+from reconciler.checks import container, dns, plan, services, smtp, spf
 from reconciler.checks.check import Check, Finding, find
 from reconciler.checks.evidence import Evidence
 
@@ -15,6 +15,7 @@ CHECKS: tuple[Check[Any], ...] = (
     *services.CHECKS,
     *smtp.CHECKS,
     *dns.CHECKS,
+    *spf.CHECKS,
 )
 """Every check, in the order in which a mail goes: what is declared, the server, the service, the way out, the names."""
 

@@ -11,6 +11,7 @@ from reconciler import keys
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, Names
 from reconciler.dns import text
+from reconciler.dns.policies import dmarc
 from reconciler.dns.publication import Answer, Question, publication, question
 from reconciler.dns.records import policy
 from reconciler.resources import Record
@@ -70,7 +71,7 @@ def shown(found: Names, host: str, type: str) -> Shown:
     )
 
 
-def _each(judge: Callable[[Names, str], Verdict], fine: str) -> Callable[[Names], Verdict]:
+def each(judge: Callable[[Names, str], Verdict], fine: str) -> Callable[[Names], Verdict]:
     """Judge every domain by itself; the worst speaks."""
 
     def judged(found: Names) -> Verdict:
@@ -79,7 +80,7 @@ def _each(judge: Callable[[Names, str], Verdict], fine: str) -> Callable[[Names]
     return judged
 
 
-def _unanswered(host: str, type: str, seen: Shown) -> Verdict | None:
+def unanswered(host: str, type: str, seen: Shown) -> Verdict | None:
     """Say that nobody could be asked, where that is so."""
     if seen.values:
         return None
@@ -88,10 +89,9 @@ def _unanswered(host: str, type: str, seen: Shown) -> Verdict | None:
 
 # -------------------------------------------------------------------------------------------------- who is asked at all
 def _answering(found: Names) -> Verdict:
-    silent = dict[str, str]()
-    for answers in found.answers.values():
-        silent |= {item.server: item.unread for item in answers if item.unread}
-    heard = {item.server for answers in found.answers.values() for item in answers if not item.unread}
+    ours = [answers for asked, answers in found.answers.items() if _is_within(asked.host, found.domains)]
+    silent = {item.server: item.unread for answers in ours for item in answers if item.unread}
+    heard = {item.server for answers in ours for item in answers if not item.unread}
     lines = [f"{server}: {why}" for server, why in sorted(silent.items())]
     if not heard:
         return error(
@@ -102,9 +102,15 @@ def _answering(found: Names) -> Verdict:
     return ok(f"{len(heard)} authoritative name servers answer", *sorted(heard))
 
 
+def _is_within(host: str, domains: Iterable[str]) -> bool:
+    return any(host == domain or host.endswith(f".{domain}") for domain in domains)
+
+
 def _agreement(found: Names) -> Verdict:
     apart = []
     for asked, answers in sorted(found.answers.items()):
+        if not _is_within(asked.host, found.domains):
+            continue
         views = {item.server: frozenset(item.values) for item in answers if not item.unread}
         if len(set(views.values())) > 1:
             apart.append(
@@ -159,7 +165,7 @@ def _apply(item: Record) -> Remedy:
 # ------------------------------------------------------------------------------------------------------- mail to us
 def _mx(found: Names, domain: str) -> Verdict:
     seen = shown(found, domain, "MX")
-    if verdict := _unanswered(domain, "MX", seen):
+    if verdict := unanswered(domain, "MX", seen):
         return verdict
     hosts = _hosts(seen)
     if not hosts:
@@ -186,6 +192,11 @@ def _want(found: Names, domain: str, type: str) -> Remedy:
     return Remedy(text.get(type, f"declare the {type} record of {domain}"))
 
 
+def exchanges(found: Names, domain: str) -> tuple[str, ...]:
+    """Name the hosts to which the MX of a domain lead, the first choice first."""
+    return tuple(item for item in _hosts(shown(found, domain, "MX")) if item != "." and not item.endswith(ROUTING))
+
+
 def _hosts(seen: Shown) -> tuple[str, ...]:
     """Name where MX lead, the first choice first."""
     pairs = (value.partition(" ") for value in seen.all)
@@ -195,7 +206,7 @@ def _hosts(seen: Shown) -> tuple[str, ...]:
 
 def _routing(found: Names, domain: str) -> Verdict:
     seen = shown(found, domain, "MX")
-    if verdict := _unanswered(domain, "MX", seen):
+    if verdict := unanswered(domain, "MX", seen):
         return verdict
     theirs = [host for host in _hosts(seen) if host.endswith(ROUTING)]
     if not theirs:
@@ -256,13 +267,13 @@ def _address(found: Names) -> Verdict:
     if not found.host:
         return skip("stalwart.hostname is not declared")
     seen = shown(found, found.host, "A")
-    if verdict := _unanswered(found.host, "A", seen):
+    if verdict := unanswered(found.host, "A", seen):
         return verdict
+    if found.line.useless:
+        said = f"nobody outside can reach this line: {found.line.why or found.line.address}"
+        return error(said, cause="the provider shares one address between customers (CGNAT)")
     if not found.line.address:
         return unknown(f"which address this line has is not known: {found.line.why or 'nobody was asked'}")
-    if found.line.useless:
-        said = f"this line has {found.line.address}, which nobody outside can reach"
-        return error(said, cause="the provider shares one address between customers (CGNAT)")
     addresses = seen.all
     if found.line.address in addresses:
         return ok(f"{found.host} is {found.line.address}, which is this line's address")
@@ -342,6 +353,8 @@ def _both(value: str, item: Record) -> tuple[str, ...]:
 
 
 def _signed(found: Names, domain: str) -> Verdict:
+    if found.keyed is None:
+        return unknown("which keys the server has could not be read")
     if domain in found.keyed:
         return ok(f"mail from {domain} is signed")
     text = f"reconciler dkim generate {domain}"
@@ -363,7 +376,7 @@ def _rsa(found: Names, domain: str) -> Verdict:
 
 
 # ------------------------------------------------------------------------------------------------------------ DMARC
-def _texts(found: Names, host: str, wanted: text.MailPolicy) -> tuple[Shown, tuple[str, ...]]:
+def policies(found: Names, host: str, wanted: text.MailPolicy) -> tuple[Shown, tuple[str, ...]]:
     """Return the texts of one kind that stand at a name."""
     seen = shown(found, host, "TXT")
     return seen, tuple(value for value in seen.all if text.policy("@", value) is wanted)
@@ -372,15 +385,10 @@ def _texts(found: Names, host: str, wanted: text.MailPolicy) -> tuple[Shown, tup
 DMARC = next(item for item in text.POLICIES if item.label == "DMARC")
 
 
-def _tags(value: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in value.split(";"))
-    return {name.strip().lower(): rest.strip() for name, _, rest in pairs if name.strip()}
-
-
 def _dmarc(found: Names, domain: str) -> Verdict:
     host = f"_dmarc.{domain}"
-    seen, texts = _texts(found, host, DMARC)
-    if verdict := _unanswered(host, "TXT", seen):
+    seen, texts = policies(found, host, DMARC)
+    if verdict := unanswered(host, "TXT", seen):
         return verdict
     declare = Remedy(
         f'declare `{{type: TXT, name: _dmarc, content: "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"}}`'
@@ -392,30 +400,35 @@ def _dmarc(found: Names, domain: str) -> Verdict:
         return error(f"{domain} has no DMARC policy: Google and Yahoo refuse bulk mail without one", remedy=declare)
     if len(texts) > 1:
         return error(f"{host} has {len(texts)} DMARC policies: receivers take that for none (RFC 9989)")
-    policy_word = _tags(texts[0]).get("p", "none").lower()
-    if policy_word not in ("none", "quarantine", "reject"):
-        return error(f"the DMARC policy of {domain} says p={policy_word}, which nobody knows", texts[0], remedy=declare)
+    read = dmarc.parse(texts[0], host)
+    broken = [fault for fault in read.faults if fault.breaks]
+    if read.value is None or broken:
+        named = [f"{fault.piece}: {fault.cause}" if fault.piece else fault.cause for fault in broken]
+        return error(f"the DMARC policy of {domain} is not understood: {texts[0]}", *named, remedy=declare)
     return ok(f"{domain}: {texts[0]}")
 
 
 def _dmarc_strict(found: Names, domain: str) -> Verdict:
-    texts = _texts(found, f"_dmarc.{domain}", DMARC)[1]
+    texts = policies(found, f"_dmarc.{domain}", DMARC)[1]
     if len(texts) != 1:
         return skip(f"{domain} has no DMARC policy to judge")
-    tags = _tags(texts[0])
-    if tags.get("p", "none").lower() == "none":
+    read = dmarc.parse(texts[0]).value
+    if read is None:
+        return skip(f"the DMARC policy of {domain} is not understood")
+    if read.p == "none":
         said = f"the DMARC policy of {domain} is p=none: anybody may send in its name"
         return warn(said, remedy=Remedy("read the reports for some weeks, then write p=quarantine"))
-    if tags.get("t", "n").lower() == "y":
-        return warn(f"the DMARC policy of {domain} is only being tested (t=y)")
-    return ok(f"{domain}: p={tags['p']}")
+    if read.testing:
+        return warn(f"the DMARC policy of {domain} is only being tested (t=y)", remedy=Remedy("take t=y out of it"))
+    return ok(f"{domain}: p={read.p}")
 
 
 def _reports(found: Names, domain: str) -> Verdict:
-    texts = _texts(found, f"_dmarc.{domain}", DMARC)[1]
+    texts = policies(found, f"_dmarc.{domain}", DMARC)[1]
     if len(texts) != 1:
         return skip(f"{domain} has no DMARC policy to judge")
-    targets = [item for item in re.split(r"\s*,\s*", _tags(texts[0]).get("rua", "")) if item]
+    read = dmarc.parse(texts[0]).value
+    targets = read.rua if read else ()
     if not targets:
         return warn(
             f"nobody gets DMARC reports of {domain}", remedy=Remedy(f"add `rua=mailto:postmaster@{domain}` to it")
@@ -444,11 +457,25 @@ def _receives(found: Names, domain: str, targets: Iterable[str]) -> Iterator[Ver
         yield _authorised(found, domain, host)
 
 
+def authorisations(found: Names, domain: str) -> Iterator[str]:
+    """Yield the names at which other domains agree to get the DMARC reports of a domain."""
+    for value in policies(found, f"_dmarc.{domain}", DMARC)[1]:
+        read = dmarc.parse(value).value
+        for target in read.rua if read else ():
+            other = target.partition("!")[0].rpartition("@")[2].strip().lower().rstrip(".")
+            if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", other) and other not in found.domains:
+                yield _agreed_at(domain, other)
+
+
+def _agreed_at(domain: str, other: str) -> str:
+    return f"{domain}._report._dmarc.{other}"
+
+
 def _authorised(found: Names, domain: str, host: str) -> Verdict:
     """Another domain has to agree to get our reports (RFC 9990 section 4)."""
-    place = f"{domain}._report._dmarc.{host}"
-    seen, texts = _texts(found, place, DMARC)
-    if verdict := _unanswered(place, "TXT", seen):
+    place = _agreed_at(domain, host)
+    seen, texts = policies(found, place, DMARC)
+    if verdict := unanswered(place, "TXT", seen):
         return verdict
     if texts:
         return ok(f"{host} takes the reports of {domain}")
@@ -456,7 +483,7 @@ def _authorised(found: Names, domain: str, host: str) -> Verdict:
     return error(said, remedy=Remedy(f'{host} has to publish TXT {place} "v=DMARC1", or take an address of your own'))
 
 
-# -------------------------------------------------------------------------------------------------------------- mailboxes
+# ------------------------------------------------------------------------------------------------------- mailboxes
 def _postmaster(found: Names, domain: str) -> Verdict:
     if not found.mailboxes:
         return skip("which addresses exist is not known")
@@ -511,7 +538,7 @@ CHECKS = (
         "declare the MX and apply",
         "RFC 5321 section 5.1",
         names,
-        _each(_mx, "the MX of every domain leads to us"),
+        each(_mx, "the MX of every domain leads to us"),
     ),
     Check(
         "dns/email-routing",
@@ -520,7 +547,7 @@ CHECKS = (
         "switch it off",
         "Cloudflare, Email Routing",
         names,
-        _each(_routing, "Cloudflare's Email Routing is off"),
+        each(_routing, "Cloudflare's Email Routing is off"),
     ),
     Check(
         "dns/mx-target",
@@ -529,7 +556,7 @@ CHECKS = (
         "give it an A record of its own",
         "RFC 2181 section 10.3",
         names,
-        _each(_targets, "every host of an MX has an address of its own"),
+        each(_targets, "every host of an MX has an address of its own"),
     ),
     Check(
         "dns/proxied",
@@ -538,7 +565,7 @@ CHECKS = (
         "proxied: false",
         "Cloudflare, proxied records",
         names,
-        _each(_proxied, "no host of an MX is behind a proxy"),
+        each(_proxied, "no host of an MX is behind a proxy"),
     ),
     Check(
         "dns/address",
@@ -574,7 +601,7 @@ CHECKS = (
         "make one",
         "RFC 6376",
         names,
-        _each(_signed, "mail from every domain is signed"),
+        each(_signed, "mail from every domain is signed"),
     ),
     Check(
         "dns/dkim-algorithms",
@@ -583,7 +610,7 @@ CHECKS = (
         "add an RSA key",
         "RFC 8463",
         names,
-        _each(_rsa, "keys are of kinds that receivers verify"),
+        each(_rsa, "keys are of kinds that receivers verify"),
     ),
     Check(
         "dns/dmarc",
@@ -592,7 +619,7 @@ CHECKS = (
         "declare one",
         "RFC 9989",
         names,
-        _each(_dmarc, "every domain has a DMARC policy"),
+        each(_dmarc, "every domain has a DMARC policy"),
     ),
     Check(
         "dns/dmarc-policy",
@@ -601,7 +628,7 @@ CHECKS = (
         "p=quarantine",
         "RFC 9989",
         names,
-        _each(_dmarc_strict, "every DMARC policy is enforced"),
+        each(_dmarc_strict, "every DMARC policy is enforced"),
     ),
     Check(
         "dns/dmarc-reports",
@@ -610,7 +637,7 @@ CHECKS = (
         "correct rua",
         "RFC 9990",
         names,
-        _each(_reports, "DMARC reports go to somebody"),
+        each(_reports, "DMARC reports go to somebody"),
     ),
     Check(
         "dns/postmaster",
@@ -619,6 +646,6 @@ CHECKS = (
         "declare the aliases",
         "RFC 2142, RFC 5321 section 4.5.1",
         names,
-        _each(_postmaster, "postmaster and abuse exist everywhere"),
+        each(_postmaster, "postmaster and abuse exist everywhere"),
     ),
 )

@@ -51,7 +51,7 @@ class Service:
     state: str = "running"
     health: str = ""
     restarts: int = 0
-    started: datetime | None = None
+    outdated: tuple[str, ...] = ()  # variables that the files would give another value by now
     empty: tuple[str, ...] = ()  # variables that should say something, and say nothing
     padded: tuple[str, ...] = ()  # whose value has quotes or blanks about it
     known: tuple[str, ...] = ()  # whose value everybody knows
@@ -59,13 +59,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that send mail. ``apart`` are links whose variables differ; ``written`` is when the env file was."""
+    """The services that send mail. ``apart`` are links whose variables differ, of so many."""
 
     services: tuple[Service, ...]
     apart: tuple[tuple[str, ...], ...] = ()
     links: int = 0
-    env_file: str = ""
-    written: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ class Names:
     ``host`` is the mail server's name, empty where it is not known. ``declared`` are the records for mail that the
     directory wants. ``answers`` are those of the authoritative name servers, ``resolvers`` those of public ones, by
     their name. ``line`` is the address from which mail leaves. ``mailboxes`` are the addresses that exist here,
-    ``keyed`` the domains for which a key signs.
+    ``keyed`` the domains for which a key signs, None where the server could not be read.
     """
 
     domains: tuple[str, ...]
@@ -134,7 +132,7 @@ class Names:
     resolvers: Mapping[str, Answers] = field(default_factory=dict)
     line: Line = field(default_factory=Line)
     mailboxes: frozenset[str] = frozenset()
-    keyed: frozenset[str] = frozenset()
+    keyed: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

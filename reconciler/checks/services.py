@@ -41,14 +41,17 @@ def _environment(plan: Plan) -> Verdict:
     if not changes:
         return ok("every container has the variables that the directory wants")
     named = [f"{item.address}: {', '.join(item.fields) or item.reason}" for item in changes]
-    said = f"{len(changes)} variable{'s of running containers are' if len(changes) > 1 else ' of a running container is'} not as declared"
+    count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
+    said = f"{count} not as declared"
     change = changes[0].address.rpartition("/")[0]
     return error(said, *named, remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", change))
 
 
 def _settable(plan: Plan) -> Verdict:
     fine = "the env file decides on every variable that is declared"
-    found = [item for item in plan.problems if _is_about_service(item) and item.severity is not Severity.WARNING]
+    # Where the mail server could not be read, its errors show here, too.
+    severities = {Severity.REFUSED} if "stalwart" in plan.unread else {Severity.REFUSED, Severity.ERROR}
+    found = [item for item in plan.problems if _is_about_service(item) and item.severity in severities]
     return told(found, fine) if found else ok(fine)
 
 
@@ -118,19 +121,17 @@ def _known(found: Services) -> Verdict:
 
 
 def _stale(found: Services) -> Verdict:
-    if found.written is None:
-        return skip("no env file is there")
-    old = [item for item in found.services if item.started is not None and item.started < found.written]
-    if not old:
-        return ok("no container is older than the env file")
-    said = f"{', '.join(item.name for item in old)} started before {found.env_file} was last written"
-    return warn(
-        said,
-        *(f"{item.name} since {item.started:%Y-%m-%d %H:%M}" for item in old),
-        f"{found.env_file} of {found.written:%Y-%m-%d %H:%M}",
-        remedy=Remedy(
-            "what was changed there reaches them when they are recreated", f"docker compose up -d {old[0].name}"
-        ),
+    return worst(
+        [
+            warn(
+                f"the files give {item.name} another {', '.join(item.outdated)} than its container has",
+                remedy=Remedy("see whether that is meant, then recreate it", f"docker compose up -d {item.name}"),
+            )
+            if item.outdated
+            else ok("")
+            for item in found.services
+        ],
+        "every container has what its files say",
     )
 
 
@@ -200,8 +201,8 @@ CHECKS = (
     ),
     Check(
         "services/stale",
-        "the env file was changed, and nothing else",
-        "a container takes its variables when it is made",
+        "the env file or the compose file was changed, and nothing else happened",
+        "a container takes its variables when it is made, and is older than its files",
         "recreate the service",
         "doctor page, containers older than their env file",
         services,
