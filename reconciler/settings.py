@@ -23,6 +23,7 @@ OVERRIDES = {
     "RECONCILER_COMPOSE": "compose",
     "BREVO_BASE_URL": "cloudflare",
     "RECONCILER_NAMESERVERS": "",
+    "RECONCILER_RESOLVERS": "",
     "RECONCILER_ROUTER": "cloudflare",
     "RECONCILER_WHOAMI": "cloudflare",
     "RECONCILER_TODAY": "",

@@ -22,19 +22,14 @@ def _running(found: ServerContainer) -> Verdict:
     start = Remedy(f"look at its log, then start it: docker logs {found.name}", f"docker start {found.name}")
     if found.state == "restarting" or (found.state != "running" and found.restarts >= _MANY):
         said = f"{where} ends at each start ({found.restarts} restarts, exit code {found.exit_code})"
-        return error(said, *_tail(found), cause="the server does not come up", remedy=start)
+        return error(said, cause="the server does not come up", remedy=start)
     if found.state != "running":
         return error(f"{where} is {found.state or 'not running'} (exit code {found.exit_code})", remedy=start)
     if found.health == "unhealthy":
-        return error(f"{where} runs, and its health check fails", *_tail(found), remedy=start)
+        return error(f"{where} runs, and its health check fails", remedy=start)
     if found.restarts >= _MANY:
-        return warn(f"{where} runs, and was restarted by the engine {found.restarts} times", *_tail(found))
+        return warn(f"{where} runs, and was restarted by the engine {found.restarts} times")
     return ok(f"{where} runs", found.image)
-
-
-def _tail(found: ServerContainer) -> tuple[str, ...]:
-    lines = () if isinstance(found.log, Unread) else found.log
-    return tuple(f"log: {line}" for line in lines[-3:])
 
 
 def _store(found: ServerContainer) -> Verdict:

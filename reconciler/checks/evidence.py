@@ -51,7 +51,7 @@ class Service:
     state: str = "running"
     health: str = ""
     restarts: int = 0
-    outdated: tuple[str, ...] = ()  # variables that the files would give another value by now
+    outdated: tuple[str, ...] = ()  # others that the files would give another value by now
     empty: tuple[str, ...] = ()  # variables that should say something, and say nothing
     padded: tuple[str, ...] = ()  # whose value has quotes or blanks about it
     known: tuple[str, ...] = ()  # whose value everybody knows

@@ -54,7 +54,7 @@ def _service(snapshot: Snapshot, name: str, variables: Sequence[str]) -> Service
         state=worst.status,
         health=worst.health,
         restarts=worst.restarts,
-        outdated=tuple(_outdated(snapshot, name)),
+        outdated=tuple(item for item in _outdated(snapshot, name) if item not in variables),
         empty=tuple(item for item in variables if _any(details, item, lambda value: not value)),
         padded=tuple(item for item in variables if _any(details, item, _is_padded)),
         known=tuple(item for item in variables if is_secret_name(item) and _any(details, item, _is_known)),

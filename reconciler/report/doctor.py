@@ -47,6 +47,11 @@ def _remedy(remedy: Remedy) -> Iterator[str]:
         yield f"`{remedy.command}`"
 
 
+def is_applied(item: Finding) -> bool:
+    """Whether an apply is the remedy of what is wrong."""
+    return item.status in (Status.WARN, Status.ERROR) and item.remedy.command == "reconciler apply"
+
+
 def conclusion(findings: Sequence[Finding]) -> str:
     """Sum up in one line."""
     count = Counter(item.status for item in findings)

@@ -60,7 +60,7 @@ class _Handler:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
 
-    async def handle_MAIL(self, _s: SMTP, _session: Session, envelope: Envelope, address: str, options: Any) -> str:  # noqa: N802
+    async def handle_MAIL(self, _s: SMTP, _session: Session, envelope: Envelope, address: str, options: Any) -> str:
         if self.behaviour.mail:
             return self.behaviour.mail
         envelope.mail_from = address

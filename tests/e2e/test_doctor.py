@@ -18,7 +18,6 @@ import dns.rrset
 import pytest
 from whoami import NameServer
 
-from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Status
 from reconciler.desired.load import load
 from reconciler.dns.text import quoted
@@ -501,7 +500,8 @@ DEFECTS = {
     "a name of a container": defect(served(name="3f2a1bc9"), "smtp/name", "calls itself 3f2a1bc9"),
     "a scan ban": defect(
         logged(
-            'WARN Banned due to scan (security.scan-ban) listenerId = "submission", remoteIp = 172.18.0.5, reason = "Invalid SMTP command"'
+            'WARN Banned due to scan (security.scan-ban) listenerId = "submission", remoteIp = 172.18.0.5, '
+            'reason = "Invalid SMTP command"'
         ),
         "smtp/bans",
         "spoke TLS at once",

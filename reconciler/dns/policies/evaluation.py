@@ -149,16 +149,15 @@ class _Evaluation:
         found = self.asked(domain, "TXT", counts=self.lookups > 0)
         return tuple(item for item in found if text.policy("@", item) is text.SPF)
 
-    def addresses(self, host: str, *, counts: bool = True) -> tuple[str, ...]:
-        return self.asked(host, "A" if self.address.version == 4 else "AAAA", counts=counts)  # noqa: PLR2004 (IPv4)
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """Return the addresses of a host, of the kind that is evaluated for."""
+        return self.asked(host, "A" if self.address.version == 4 else "AAAA", counts=True)  # noqa: PLR2004 (IPv4)
 
     def exchanged(self, domain: str) -> tuple[str, ...]:
         hosts = [item.partition(" ")[2] for item in self.asked(domain, "MX", counts=True)]
         if len(hosts) > _MOST_EXCHANGES:
             raise _PermanentError(f"mx:{domain} names more than {_MOST_EXCHANGES} hosts")
-        return tuple(
-            address for host in hosts if host not in ("", ".") for address in self.addresses(host, counts=False)
-        )
+        return tuple(address for host in hosts if host not in ("", ".") for address in self.addresses(host))
 
     def among(self, term: Mechanism, addresses: Collection[str]) -> bool:
         """Whether the address shares as many bits with one of these as the term says."""
