@@ -115,6 +115,14 @@ class Client:
                 raise NotThere(self._problem(f"has no container {container}, and answers with another one"))
             return found
 
+    def memory(self, container: str) -> int:
+        """Return the bytes of memory that a container uses, without what can be given back; 0 where it is not told."""
+        with contextlib.suppress(TargetUnreadable), self.reaching() as client:
+            found = client.stats(_named(container), stream=False, one_shot=True)["memory_stats"]
+            spare = (found.get("stats") or {}).get("inactive_file") or 0
+            return max(0, int(found.get("usage") or 0) - int(spare))
+        return 0
+
     def image(self, reference: str) -> Mapping[str, Any]:
         """Return what the engine tells of an image that it has."""
         with self.reaching() as client:

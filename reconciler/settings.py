@@ -23,6 +23,7 @@ OVERRIDES = {
     "RECONCILER_COMPOSE": "compose",
     "BREVO_BASE_URL": "cloudflare",
     "RECONCILER_NAMESERVERS": "",
+    "RECONCILER_RESOLVERS": "",
     "RECONCILER_ROUTER": "cloudflare",
     "RECONCILER_WHOAMI": "cloudflare",
     "RECONCILER_TODAY": "",
@@ -40,8 +41,8 @@ class Settings:
     proof of credentials (``RECONCILER_ROUTES="smtp.example:587=127.0.0.1:2525"``); the certificate still has to be the
     host's.
     ``nameservers`` (``HOST[:PORT] ...``) are asked in place of a zone's authoritative ones; ``router`` (a URL), or else
-    ``whoami`` (``NAME/TYPE[/CLASS]@HOST[:PORT] ...``), tells the line's address (`observe.line`); ``today`` counts as
-    today.
+    ``whoami`` (``NAME/TYPE[/CLASS]@HOST[:PORT] ...``), tells the line's address (`observe.line`); ``resolvers``
+    (``HOST[:PORT] ...``) are asked by `doctor` in place of two public ones; ``today`` counts as today.
     ``overrides`` names the variables that hold in place of what the directory or the command's default says.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     nameservers: tuple[str, ...] = ()
     router: str | None = None
     whoami: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = ()
     today: dt.date = field(default_factory=lambda: dt.datetime.now(dt.UTC).date())
     routes: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     overrides: frozenset[str] = frozenset()
@@ -80,6 +82,7 @@ class Settings:
             nameservers=tuple(environ.get("RECONCILER_NAMESERVERS", "").replace(",", " ").split()),
             router=_url(environ, "RECONCILER_ROUTER"),
             whoami=tuple(environ.get("RECONCILER_WHOAMI", "").split()),
+            resolvers=tuple(environ.get("RECONCILER_RESOLVERS", "").replace(",", " ").split()),
             routes=dict(_route(item) for item in environ.get("RECONCILER_ROUTES", "").split()),
             overrides=overrides,
         )

@@ -32,6 +32,7 @@ COMMANDS = {
     "history": "reconciler.cli.history",
     "explain": "reconciler.cli.explain",
     "dkim": "reconciler.cli.dkim",
+    "doctor": "reconciler.cli.doctor",
     "simulate": "reconciler.cli.simulate",
 }
 HIDDEN = {"github": "reconciler.cli.github"}

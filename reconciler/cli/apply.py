@@ -69,8 +69,6 @@ def command(
     Ends with 0, 1 where nothing was done, 4 where a guard refuses the plan, a saved one is stale or all is held, 5
     where another reconciler holds the lease, or 6 where it was applied in part.
     """
-    from reconciler.applying import Apply
-    from reconciler.reconcile import permitted
     from reconciler.stack import Choice
 
     told = Given(approved, head, base, approve)
@@ -82,8 +80,16 @@ def command(
     stack = session.stack(directory, _chosen(saved, file) if saved and file else choice)
     if saved is None:
         approving.govern(session, stack, former, told)
+    return settle(session, stack, saved, yes=yes, wait=wait or 0)
+
+
+def settle(session: Session, stack: Stack, saved: Saved | None = None, *, yes: bool, wait: int = 0) -> int:
+    """Show what is to be done, have it agreed to, do it and prove it; return the exit code. Raises `Refused`."""
+    from reconciler.applying import Apply
+    from reconciler.reconcile import permitted
+
     _tell_suspension(session, stack)
-    with Apply(stack, "reconciler apply", wait or 0) as apply:
+    with Apply(stack, "reconciler apply", wait) as apply:
         plan = _agreed(session, stack, saved, yes=yes)
         chosen = permitted(plan)
         if chosen.changes or chosen.adopted:

@@ -56,6 +56,45 @@ def look(
     return _Inquiry(given, resolver, port).answers(sorted(questions))
 
 
+def remembered(questions: Collection[Question], resolvers: Sequence[str]) -> Mapping[str, Answers]:
+    """Ask resolvers (``HOST[:PORT]``), which answer from what they remember; within about five seconds.
+
+    Each question has one answer, by the resolver's name. Raises `ReconcilerError` for what is no ``HOST[:PORT]``.
+    """
+    servers = [_given(text) for text in dict.fromkeys(resolvers)]
+    deadline = time.monotonic() + _LIMIT
+    pairs = [(server, item) for server in servers for item in sorted(questions)]
+    said = side_by_side(lambda pair: _recalled(*pair), pairs, deadline)
+    return {
+        server.name: {item: (said.get((server, item)) or Answer(server.name, unread=_LATE),) for item in questions}
+        for server in servers
+    }
+
+
+def _recalled(server: _Server, question: Question) -> Answer:
+    """Ask a resolver one question; whatever it does ends in an answer."""
+    import dns.exception
+    import dns.message
+    import dns.rcode
+
+    query, why = dns.message.make_query(question.host, question.type, use_edns=0, payload=1232), _LATE
+    for address in server.addresses * 2:
+        try:
+            response = exchange(address, query, _ATTEMPT)
+        except dns.exception.Timeout:
+            why = f"it does not answer at {_shown(address)}"
+            continue
+        except (OSError, EOFError) as error:
+            why = f"{words(error)} at {_shown(address)}"
+            continue
+        except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not spoil the others')
+            return Answer(server.name, unread=f"its answer makes no sense ({type(error).__name__})")
+        if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+            return Answer(server.name, unread=f"it says {dns.rcode.to_text(response.rcode())}")
+        return Answer(server.name, as_texts(response.resolve_chaining().answer or ()))
+    return Answer(server.name, unread=why)
+
+
 def _given(text: str) -> _Server:
     """Read one name server of the variable, which DNS writes with a dot at its end; a name is looked up later."""
     try:

@@ -49,6 +49,7 @@ class Demo:
         self.lost_volume()
         self.switch()
         self.back()
+        self.diagnosis()
         self.rotation()
         self.adoption()
         self.moved_tag()
@@ -95,9 +96,26 @@ class Demo:
         self.reconciler("apply", "--yes")
         self.show_environment()
 
+    def diagnosis(self) -> None:
+        """Plant two defects by hand, and let the doctor find and mend them."""
+        title("5. No mail arrives: the doctor")
+        say("""Two things were done by hand: mana-auth was started with an old key, so mana-notify answers 401, and at
+            Cloudflare a DKIM key was emptied.""")
+        container = self.stage.docker.named("mana-auth")
+        kept = [item for item in container.config["Env"] if not item.startswith("MANA_SERVICE_KEY=")]
+        container.config["Env"] = [*kept, "MANA_SERVICE_KEY=an old key"]
+        container.labels["com.docker.compose.config-hash"] = "of a container that was made with it"
+        key = next(
+            it for it in self.stage.cloudflare.records("mana.how") if it["name"].startswith("mana2026._domainkey")
+        )
+        self.stage.cloudflare.edit("mana.how", key["id"], content='"v=DKIM1; k=ed25519; p="')
+        rooms = ("--only", "services", "--only", "dns/dkim")
+        self.reconciler("doctor", *rooms, expect=7)
+        self.reconciler("doctor", *rooms, "--fix", "--yes")
+
     def rotation(self) -> None:
         """Replace both DKIM keys, while one of two name servers lags."""
-        title("5. The DKIM keys rotate, and no message fails")
+        title("6. The DKIM keys rotate, and no message fails")
         say("`dkim rotate` writes into dkim.yaml what is due next; `apply` does it.")
         self.reconciler("dkim", "list")
         self.reconciler("dkim", "rotate", "mana.how")
@@ -119,7 +137,7 @@ class Demo:
 
     def adoption(self) -> None:
         """Write a second directory from what is live, and see that it asks for nothing."""
-        title("6. Adopting a server that already runs")
+        title("7. Adopting a server that already runs")
         say("""As if there were no directory yet: everything is read, nothing is changed, and the secrets go into files
             that git ignores, or encrypted into git.""")
         self.reconciler(*IMPORT, "--out", "adopted/desired-state")
@@ -127,7 +145,7 @@ class Demo:
 
     def moved_tag(self) -> None:
         """Move to 0.16, which starts with nothing, and bring everything back on it."""
-        title("7. `:latest` moves to 0.16: a container that runs, and no mail")
+        title("8. `:latest` moves to 0.16: a container that runs, and no mail")
         say("""The new image keeps its data elsewhere, finds nothing there, and starts in bootstrap mode.""")
         self.compose("docker compose pull && docker compose up -d", self.stage.upgrade)
         self.reconciler("plan", "--target", "stalwart")
@@ -139,7 +157,7 @@ class Demo:
 
     def lost_data(self) -> None:
         """Throw the data away behind config.json, and get in as the recovery administrator."""
-        title("8. The data volume is lost, and the recovery administrator gets in")
+        title("9. The data volume is lost, and the recovery administrator gets in")
         say("""config.json is still there: the server starts as usual, with no account that could log in.""")
         self.compose(
             "docker compose rm -sf stalwart && docker volume rm mana-stack_stalwart_data_new && docker compose up -d",
@@ -151,7 +169,7 @@ class Demo:
 
     def watched(self) -> None:
         """Let the daemon heal a loss."""
-        title("9. The same, while nobody watches")
+        title("10. The same, while nobody watches")
         say("The daemon on the server: it looks every five minutes, and is woken by the engine when a container goes.")
         command = ("daemon", "--log", "console")
         prompt(" ".join(["reconciler", *command]))

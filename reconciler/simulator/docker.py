@@ -133,6 +133,8 @@ class Container:
     exit_code: int = 0
     running: bool = False
     logs: bytes = b""
+    memory: int = 48 << 20  # bytes in use
+    oom_killed: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -451,7 +453,7 @@ class Docker:
             "Running": alive,
             "Paused": False,
             "Restarting": again,
-            "OOMKilled": False,
+            "OOMKilled": item.oom_killed,
             "Dead": False,
             "Pid": 4242 if alive and not again else 0,
             "ExitCode": 1 if crashed else item.exit_code,
@@ -485,6 +487,15 @@ class Docker:
             "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0,
         }
+
+    @_route("GET", "/containers/([^/]+)/stats")
+    def _stats(self, _: Request, name: str) -> Reply:
+        """Tell of one moment what is asked of it: its memory."""
+        item = self._container(name)
+        used = item.memory if item.running else 0
+        return Reply.of(
+            {"memory_stats": {"usage": used, "limit": item.host.get("Memory") or 0, "stats": {}} if used else {}}
+        )
 
     @_route("GET", "/containers/([^/]+)/logs")
     def _logs(self, request: Request, name: str) -> Reply:

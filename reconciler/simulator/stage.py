@@ -174,7 +174,7 @@ class Stage:
         def login(_: str, user: str, secret: str) -> list[str] | None:
             return [username] if (user, secret) == (username, password) else None
 
-        door = Door(is_blocked=lambda _: False, login=login, scan=lambda _: None)
+        door = Door(is_blocked=lambda _: False, login=login, scan=lambda _: None, hostname=lambda: host)
         sockets = Sockets("127.0.0.1", door, name=host)
         sockets.open([Listener(host, "smtp", (f"0.0.0.0:{port}",), tls=port == 465)])
         self._relays.append(sockets)
@@ -238,7 +238,7 @@ class Stage:
         for name, bindings in (container.host.get("PortBindings") or {}).items():
             port = real.get(int(name.partition("/")[0]))
             for binding in bindings or () if port else ():
-                binding.update(HostIp="127.0.0.1", HostPort=str(port))
+                binding.update(HostIp=binding.get("HostIp") or "0.0.0.0", HostPort=str(port))
 
     def _started(self, container: Container) -> None:
         """Start the server of a new container: on its old data only if a volume that outlives containers holds it."""

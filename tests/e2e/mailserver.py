@@ -37,7 +37,7 @@ class Port:
     """A port that mail is handed in at, which opens and closes."""
 
     def __init__(self, port: int, login) -> None:
-        door = Door(is_blocked=lambda _: False, login=login, scan=lambda _: None)
+        door = Door(is_blocked=lambda _: False, login=login, scan=lambda _: None, hostname=lambda: "mail.mana.how")
         self._port, self._sockets = port, Sockets("0.0.0.0", door, name="stalwart")
         self.open()
 

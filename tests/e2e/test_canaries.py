@@ -143,7 +143,7 @@ def test_what_goes_well_tells_no_secret(canaries: Canaries) -> None:
         stack.env["NOREPLY_PASSWORD"] = canaries.values[f"next {output}"] = f"canary-next-for-{output}"
         canaries.needles |= dict.fromkeys(forms(stack.env["NOREPLY_PASSWORD"]), output)
         assert canaries.run("apply", "--yes", "--output", output, "-v").code == 0
-    for command in ("status", "history"):
+    for command in ("status", "history", "doctor"):
         canaries.everywhere(command)
     addresses = ("account/noreply@mana.how", "dkim/mana.how/rsa2026", "smtp/mana-notify/SMTP_PASSWORD")
     for address in addresses:

@@ -91,6 +91,7 @@ def told(planted: Planted, addresses: list[str]) -> None:
     planted.search(stack.run("plan", "--out", str(stack.example.path / "saved.json")), "plan --out")
     for address in addresses:
         planted.everywhere("explain", address)
+    planted.everywhere("doctor")
     planted.search(stack.run("apply", "--yes", "-v"), "apply")
     for command in ("apply", "status", "history"):
         planted.everywhere(command, *(("--yes",) if command == "apply" else ()))

@@ -37,6 +37,7 @@ class Door:
     is_blocked: Callable[[str], bool]
     login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses that may be used as sender
     scan: Callable[[str], object]  # something only a scanner sends
+    hostname: Callable[[], str]  # what it calls itself
 
 
 def bind_port(bind: str) -> int:
@@ -136,7 +137,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self.connection.sendall(f"{text}\r\n".encode())
 
     def _converse(self, stack: contextlib.ExitStack) -> None:
-        self._say("220 stalwart ESMTP at your service")
+        self._say(f"220 {self.server.door.hostname()} Stalwart ESMTP at your service")
         while first := self.lines.peek(len(_TLS_HELLO)):  # a hello may hold no line's end, and its sender be gone
             if first.startswith(_TLS_HELLO):
                 self.server.door.scan(self.client)
@@ -165,7 +166,7 @@ class _Connection(socketserver.BaseRequestHandler):
     def _greet(self) -> None:
         """Offer AUTH only over TLS and not on port 25, as the default expression does."""
         submission = all(bind_port(bind) != 25 for bind in self.server.listener.binds)
-        words = ["stalwart you had me at EHLO", *([] if self.encrypted else ["STARTTLS"])]
+        words = [f"{self.server.door.hostname()} you had me at EHLO", *([] if self.encrypted else ["STARTTLS"])]
         words += ["AUTH PLAIN LOGIN"] if self.encrypted and submission else []
         words.append("ENHANCEDSTATUSCODES")
         for word in words[:-1]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ from reconciler.targets.compose.program import Program
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from reconciler.smtp import Door
     from reconciler.target import Change
-    from reconciler.targets.compose.proof import Door
+    from reconciler.targets.compose.doors import Doors
     from reconciler.targets.compose.reception import Reception, Tried
     from reconciler.targets.compose.snapshot import Snapshot, View
     from reconciler.targets.compose.written import WrittenFiles
@@ -152,16 +154,26 @@ class Compose:
         with engine:
             yield from Switch(self, engine, reveal).apply(changes, stopped)
 
-    def takes_mail(self, login: Login, reveal: Reveal, tried: Tried | None) -> Reception:
-        """Ask the server of a login whether mail can be handed in; `reception.ask` says what ``tried`` is for."""
+    @contextlib.contextmanager
+    def standing(self, services: Iterable[str]) -> Iterator[tuple[Snapshot, Doors]]:
+        """Yield the project as it is, with the details of some services, and the ways to its mail servers.
+
+        Raises `TargetUnreadable`.
+        """
         from reconciler.targets.compose import snapshot as snapshots
         from reconciler.targets.compose.doors import Doors
+
+        with Engine(self.docker_host, self._memory) as engine:
+            snapshot = snapshots.read(self.program(engine.host), engine, self.stack, services, self._written)
+            yield snapshot, Doors(snapshot, engine, self.routes)
+
+    def takes_mail(self, login: Login, reveal: Reveal, tried: Tried | None) -> Reception:
+        """Ask the server of a login whether mail can be handed in; `reception.ask` says what ``tried`` is for."""
         from reconciler.targets.compose.reception import Reception, ask
 
         try:
-            with Engine(self.docker_host, self._memory) as engine:
-                snapshot = snapshots.read(self.program(engine.host), engine, self.stack, (), self._written)
-                return ask(login, Doors(snapshot, engine, self.routes), self.refusals, reveal, tried)
+            with self.standing(()) as (_, doors):
+                return ask(login, doors, self.refusals, reveal, tried)
         except TargetUnreadable as error:
             return Reception(None, error.problems[0])
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from reconciler import url
 from reconciler.resources import Login
+from reconciler.smtp import Door
 from reconciler.targets.compose.engine import Engine
-from reconciler.targets.compose.proof import Door
 from reconciler.targets.compose.snapshot import Snapshot
 
 

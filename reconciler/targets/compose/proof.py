@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import smtplib
-import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from reconciler import http, pulse, url
-from reconciler.deadline import Deadline
+from reconciler import http
 from reconciler.desired.presets import IMPLICIT_TLS
 from reconciler.problem import Problem
 from reconciler.resources import Login, SecretRef
+from reconciler.smtp import Door, Session
 from reconciler.targets.compose.program import redact
 
 _API_KEY = "xkeysib-"  # of Brevo, whose SMTP keys begin with xsmtpsib-
-_TIMEOUT = 5.0  # seconds for a connection, and for each answer as a whole
-_VERDICT = 30.0  # seconds for the answer to AUTH: servers make who guesses wait
-_SESSION = 60.0  # seconds for all of it
-_LARGEST = 1 << 16  # bytes of one answer; a real one has some hundred
-
-Door = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,134 +88,46 @@ def greet(login: Login, doors: Sequence[Door]) -> Problem | None:
     return Problem(where, f"no mail server answers: {tried}", "start it; see its log, it may have blocked this address")
 
 
-class _Session(smtplib.SMTP):
-    """A session whose socket leads to a door, while the certificate has to be that of the declared host."""
-
-    def __init__(self, login: Login, door: Door) -> None:
-        self._door = door
-        self._context = _context(login)
-        self._implicit = login.port in IMPLICIT_TLS
-        pulse.waiting(_SESSION)
-        self._deadline, self.patience = Deadline(_SESSION), _TIMEOUT
-        super().__init__(url.host(login.host), login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
-        connection = self._deadline.connect(*self._door, each=timeout)
-        if not self._implicit:
-            return connection
-        try:
-            return self._context.wrap_socket(connection, server_hostname=host)
-        except BaseException:
-            connection.close()
-            raise
-
-    def send(self, s: Any) -> None:
-        """Send a command, and wait no longer than for an answer."""
-        if self.sock is not None:
-            self.sock.settimeout(self._deadline.left(self.patience))
-        super().send(s)
-
-    def getreply(self) -> tuple[int, bytes]:
-        """Read one answer, however many lines it has, within its bounds of time and size."""
-        if self.file is None and self.sock is not None:  # a new one where TLS has begun
-            self.file = _Lines(self.sock)
-        if isinstance(self.file, _Lines):
-            self.file.deadline = Deadline(self._deadline.left(self.patience), _LARGEST)
-        return super().getreply()
-
-    def secure(self) -> bool:
-        """Go over to TLS where it is not on yet; False when the server offers none."""
-        self.ehlo()
-        if self._implicit:
-            return True
-        if not self.has_extn("starttls"):
-            return False
-        self.starttls(context=self._context)
-        self.ehlo()
-        return True
+def _session(login: Login, door: Door) -> Session:
+    return Session(login.host, login.port, door, verify=login.verify_tls, implicit=login.port in IMPLICIT_TLS)
 
 
-class _Lines:
-    """What `smtplib` reads lines from: a file of a socket would wait anew for every byte."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection, self._rest = connection, b""
-        self.deadline = Deadline(0.0)
-
-    def readline(self, limit: int) -> bytes:
-        """Return the next line, or what there is of it at its limit or at the end. Raises OSError."""
-        while b"\n" not in self._rest[:limit] and len(self._rest) < limit:
-            data = self.deadline.receive(self._connection, limit)
-            if not data:
-                break
-            self._rest += data
-        end = min(limit, self._rest.find(b"\n") + 1 or limit)
-        line, self._rest = self._rest[:end], self._rest[end:]
-        return line
-
-    def close(self) -> None:
-        """Leave the socket to the session."""
-
-
-def _context(login: Login) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not login.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def _authenticated(session: Session, credentials: Credentials) -> tuple[int, bytes]:
+    answer = session.authenticate(credentials.username, credentials.password)
+    with contextlib.suppress(smtplib.SMTPException, OSError):
+        session.quit()
+    return answer
 
 
 def _attempt(credentials: Credentials, door: Door, where: str) -> Proof:
     with contextlib.ExitStack() as stack:
-        session = _Session(credentials.login, door)
+        session = _session(credentials.login, door)
         stack.callback(session.close)
         if not session.secure():
             hint = "offer STARTTLS there, or declare the port with implicit TLS (465)"
             return Proof(refused=Problem(where, "the server offers no STARTTLS: the password is not sent", hint))
-        mechanisms = session.esmtp_features.get("auth", "").upper().split()
+        mechanisms = session.mechanisms
         if "PLAIN" not in mechanisms and "LOGIN" not in mechanisms:
             return Proof(refused=_no_auth(where, mechanisms))
         try:
-            answer = _authenticate(session, credentials, mechanisms)
+            answer = _authenticated(session, credentials)
         except (smtplib.SMTPException, OSError) as error:
             return Proof(refused=_unanswered(where, error), sent=True, answered=False)
         return replace(_judged(credentials, where, *answer), sent=True)
 
 
 def _greeted(login: Login, door: Door, where: str) -> Problem | None:
-    with contextlib.closing(_Session(login, door)) as session:
+    with contextlib.closing(_session(login, door)) as session:
         code, text = session.ehlo()
         if code != 250:  # noqa: PLR2004 (RFC 5321 section 4.3.2)
             raise smtplib.SMTPResponseException(code, text)
         if not session.secure():
             hint = "offer STARTTLS there, or declare the port with implicit TLS (465)"
             return Problem(where, "the server offers no STARTTLS", hint)
-        mechanisms = session.esmtp_features.get("auth", "").upper().split()
+        mechanisms = session.mechanisms
         with contextlib.suppress(smtplib.SMTPException, OSError):
             session.quit()
         return None if {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
-
-
-def _authenticate(session: _Session, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
-    """Send the credentials once. `smtplib.SMTP.login` tries every mechanism in turn, and a server counts each."""
-    session.patience = _VERDICT
-    if "PLAIN" in mechanisms:  # RFC 4616
-        message = _encode(f"\0{credentials.username}\0{credentials.password}")
-        answer = session.docmd("AUTH", f"PLAIN {message}")
-    else:
-        answer = session.docmd("AUTH", "LOGIN")
-        for text in (credentials.username, credentials.password):
-            if answer[0] != 334:  # noqa: PLR2004 (RFC 4954: the server is ready for the next part)
-                break
-            answer = session.docmd(_encode(text))
-    session.patience = _TIMEOUT
-    with contextlib.suppress(smtplib.SMTPException, OSError):
-        session.quit()
-    return answer
-
-
-def _encode(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Proof:

@@ -113,6 +113,24 @@ class Container:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a container is now, for `doctor`.
+
+    ``memory`` and ``limit`` are in bytes, 0 where the engine does not tell them or there is none. ``published`` maps
+    its TCP ports to where they are on the host, as ``0.0.0.0:587``.
+    """
+
+    state: str
+    health: str
+    restarts: int
+    exit_code: int
+    oom_killed: bool
+    memory: int
+    limit: int
+    published: Mapping[int, tuple[str, ...]]
+
+
 class Docker:
     """One container of one engine. The `docker` package is imported when it is first asked.
 
@@ -147,6 +165,12 @@ class Docker:
         own = tagged if tagged.get("Id") == raw.get("Image") else _image(engine, raw.get("Image"))
         container = _container(self.name, raw, own, local=not engine.remote)
         return replace(container, newer=_newer(tagged, raw)) if floats(container) else container
+
+    def condition(self) -> tuple[Container, Condition]:
+        """Look at the container and how it is. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            raw = engine.inspect(self.name)
+            return self._inspected(engine), _condition(raw, engine.memory(raw["Id"]))
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -260,6 +284,30 @@ def _mounts(raw: Sequence[Mapping[str, Any]]) -> Iterator[Mount]:
         source = item.get("Name") or item.get("Source") or ""
         anonymous = item.get("Type") == "volume" and re.fullmatch(r"[0-9a-f]{64}", source) is not None
         yield Mount((item.get("Destination") or "").rstrip("/"), source, anonymous)
+
+
+def _condition(raw: Mapping[str, Any], memory: int) -> Condition:
+    state = raw.get("State") or {}
+    bindings = (raw.get("NetworkSettings") or {}).get("Ports") or {}
+    return Condition(
+        state=state.get("Status") or "",
+        health=(state.get("Health") or {}).get("Status") or "",
+        restarts=int(raw.get("RestartCount") or 0),
+        exit_code=int(state.get("ExitCode") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        memory=memory,
+        limit=int((raw.get("HostConfig") or {}).get("Memory") or 0),
+        published={
+            int(spec.partition("/")[0]): tuple(f"{_bracketed(item.get('HostIp'))}:{item['HostPort']}" for item in found)
+            for spec, found in bindings.items()
+            if found and spec.partition("/")[2] in ("", "tcp")
+        },
+    )
+
+
+def _bracketed(host: str | None) -> str:
+    host = host or "0.0.0.0"  # noqa: S104 (read, not bound)
+    return f"[{host}]" if ":" in host else host
 
 
 def _ports(raw: Mapping[str, Any]) -> Iterator[tuple[int, tuple[str, int]]]:

@@ -123,7 +123,7 @@ def test_a_server_that_gives_no_answer_to_the_login_is_not_tried_again_elsewhere
     mechanism: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be a ban: the second door leads to the same server, and every attempt counts."""
-    monkeypatch.setattr("reconciler.targets.compose.proof._VERDICT", 0.2)
+    monkeypatch.setattr("reconciler.smtp._VERDICT", 0.2)
     with Rude(mechanism, ending, self_signed(tmp_path, "localhost")) as server:
         login = Login("localhost", server.port, "noreply", SecretRef("env", "NEW"), verify_tls=False)
         proof = prove(Credentials(login, "noreply", PASSWORD), [("127.0.0.1", server.port)] * 3)
@@ -208,7 +208,7 @@ GREETINGS: dict[str, Callable[[], Iterable[bytes]]] = {
 @pytest.mark.parametrize("port", [587, 465])
 def test_t11_a_session_ends_whatever_the_server_says(greeting: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("_TIMEOUT", 0.3), ("_VERDICT", 0.3), ("_SESSION", 1.0)):
-        monkeypatch.setattr(f"reconciler.targets.compose.proof.{name}", seconds)
+        monkeypatch.setattr(f"reconciler.smtp.{name}", seconds)
     listening, got, done = socket.create_server(("127.0.0.1", 0)), list[bytes](), threading.Event()
 
     def serve() -> None:

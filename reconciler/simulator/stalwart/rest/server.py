@@ -109,7 +109,9 @@ class StalwartRest:
         self._trust_loopback = trust_loopback
         self._clock = clock
         self._lock = threading.RLock()
-        self._sockets = Sockets(listeners_host, Door(self._is_blocked, self._smtp_login, self._scan))
+        self._sockets = Sockets(
+            listeners_host, Door(self._is_blocked, self._smtp_login, self._scan, lambda: self.core.hostname)
+        )
         self._open_ports = open_ports
         self.wipe()
 

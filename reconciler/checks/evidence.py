@@ -1,0 +1,149 @@
+"""What checks judge by: values that are gathered once, side by side, before any check. No value is a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from reconciler.checks.check import Unread
+from reconciler.desired.public_ip import Line
+from reconciler.dns.publication import Answers
+from reconciler.plan import Plan
+from reconciler.problem import Problem
+from reconciler.resources import Record
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContainer:
+    """The container that the mail server runs in.
+
+    ``memory`` and ``limit`` are in bytes, 0 where they are not told. ``published`` maps its TCP ports to the addresses
+    and ports of the host that lead there. ``misplaced`` are volumes that keep nothing of it, ``unpinned`` and ``moved``
+    what is wrong with its tag, ``closed`` that it lets nobody in after a loss, ``refused`` that it does not open its
+    store; each as its target tells it.
+    """
+
+    name: str
+    image: str
+    state: str = "running"
+    health: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    memory: int = 0
+    limit: int = 0
+    published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    admin: int = 0  # the port of the management API inside the container, 0 where it is not known
+    misplaced: tuple[Problem, ...] = ()
+    unpinned: tuple[Problem, ...] = ()
+    closed: tuple[Problem, ...] = ()
+    refused: tuple[Problem, ...] = ()
+    log: tuple[str, ...] | Unread = ()  # its last lines
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that sends mail, as it runs: of its variables only which of them are how."""
+
+    name: str
+    containers: int = 1
+    state: str = "running"
+    health: str = ""
+    restarts: int = 0
+    outdated: tuple[str, ...] = ()  # others that the files would give another value by now
+    empty: tuple[str, ...] = ()  # variables that should say something, and say nothing
+    padded: tuple[str, ...] = ()  # whose value has quotes or blanks about it
+    known: tuple[str, ...] = ()  # whose value everybody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services that send mail. ``apart`` are links whose variables differ, of so many."""
+
+    services: tuple[Service, ...]
+    apart: tuple[tuple[str, ...], ...] = ()
+    links: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a server shows. ``refused`` says why it is not trusted, empty where it is."""
+
+    names: tuple[str, ...]
+    expires: datetime
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a mail server says to who hands in mail as a service does.
+
+    ``closed`` says why there was no connection. ``banner`` is empty where the connection was ended before one;
+    ``later`` is then what a second try, some seconds after, was greeted with. ``tls`` is what TLS ended with: its
+    version, or nothing, and ``tls_failure`` why there is none. ``login`` is the answer to the one AUTH, None where none
+    was sent, as ``untried`` says. ``sender`` is the address that was given to MAIL FROM, and ``sending`` the answer.
+    """
+
+    where: str
+    services: tuple[str, ...]
+    account: str = ""
+    door: str = ""
+    closed: str = ""
+    banner: str = ""
+    later: str = ""
+    name: str = ""
+    implicit: bool = False
+    starttls: bool = False
+    tls: str = ""
+    tls_failure: str = ""
+    verified: bool = True  # whether the service looks at the certificate
+    certificate: Certificate | None = None
+    mechanisms: tuple[str, ...] = ()
+    login: tuple[int, str] | None = None
+    untried: str = ""
+    sender: str = ""
+    sending: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """What the server's log says of an address that it does not talk to any more."""
+
+    event: str  # such as security.scan-ban
+    address: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What DNS shows of the domains that mail goes by.
+
+    ``host`` is the mail server's name, empty where it is not known. ``declared`` are the records for mail that the
+    directory wants. ``answers`` are those of the authoritative name servers, ``resolvers`` those of public ones, by
+    their name. ``line`` is the address from which mail leaves. ``mailboxes`` are the addresses that exist here,
+    ``keyed`` the domains for which a key signs, None where the server could not be read.
+    """
+
+    domains: tuple[str, ...]
+    host: str
+    declared: tuple[Record, ...]
+    answers: Answers
+    resolvers: Mapping[str, Answers] = field(default_factory=dict)
+    line: Line = field(default_factory=Line)
+    mailboxes: frozenset[str] = frozenset()
+    keyed: frozenset[str] | None = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that was gathered. None stands for what is not declared, `Unread` for what could not be had."""
+
+    plan: Plan | Unread
+    container: ServerContainer | Unread | None
+    services: Services | Unread | None
+    conversations: tuple[Conversation, ...] | Unread | None
+    names: Names | Unread | None
+    now: datetime
+    generation: str = "jmap"  # of the mail server: `rest` up to 0.15
+    soon: timedelta = timedelta(days=14)  # what ends within that time is told

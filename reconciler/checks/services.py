@@ -1,0 +1,211 @@
+"""Whether the services that send mail run with what they should have: the very containers, not the files."""
+
+from __future__ import annotations
+
+from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, warn, worst
+from reconciler.checks.evidence import Evidence, Services
+from reconciler.plan import Plan
+from reconciler.problem import Problem, Severity
+
+_MANY = 3  # restarts by the engine itself
+
+
+def services(evidence: Evidence) -> Services | Unread | None:
+    """Take the services."""
+    return evidence.services
+
+
+def _consumers(evidence: Evidence) -> Plan | Unread | None:
+    """Take the plan, where services are declared."""
+    return None if evidence.services is None else evidence.plan
+
+
+def _running(found: Services) -> Verdict:
+    verdicts = []
+    for item in found.services:
+        log = Remedy(f"see what it says: docker compose logs {item.name}", f"docker compose up -d {item.name}")
+        if not item.containers:
+            verdicts.append(error(f"{item.name} does not run", remedy=log))
+        elif item.state != "running" or item.restarts >= _MANY:
+            said = f"{item.name} is {item.state}, and was restarted by the engine {item.restarts} times"
+            verdicts.append(error(said, remedy=log))
+        elif item.health == "unhealthy":
+            verdicts.append(error(f"{item.name} runs, and its health check fails", remedy=log))
+        else:
+            verdicts.append(ok(f"{item.name} runs"))
+    return worst(verdicts, "all services that send mail run")
+
+
+def _environment(plan: Plan) -> Verdict:
+    changes = [item for item in plan.changes if item.address.startswith("smtp/")]
+    if not changes:
+        return ok("every container has the variables that the directory wants")
+    named = [f"{item.address}: {', '.join(item.fields) or item.reason}" for item in changes]
+    count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
+    said = f"{count} not as declared"
+    change = changes[0].address.rpartition("/")[0]
+    return error(said, *named, remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", change))
+
+
+def _settable(plan: Plan) -> Verdict:
+    fine = "the env file decides on every variable that is declared"
+    # Where the mail server could not be read, its errors show here, too.
+    severities = {Severity.REFUSED} if "stalwart" in plan.unread else {Severity.REFUSED, Severity.ERROR}
+    found = [item for item in plan.problems if _is_about_service(item) and item.severity in severities]
+    return told(found, fine) if found else ok(fine)
+
+
+def _is_about_service(item: Problem) -> bool:
+    return item.scope.startswith("smtp/") or item.where.startswith("smtp/")
+
+
+def _links(found: Services) -> Verdict:
+    if not found.links:
+        return skip("no link between services is declared")
+    if not found.apart:
+        return ok(f"{found.links} shared secret{'s agree' if found.links > 1 else ' agrees'} (compared by hash)")
+    named = [" and ".join(ends) for ends in found.apart]
+    change = f"smtp/{found.apart[0][0].partition('.')[0]}"
+    return error(
+        f"{named[0]} differ in the running containers",
+        *named[1:],
+        cause="one of the services has another value than the other: it answers 401",
+        remedy=Remedy("set one secret for both, and recreate the services", "reconciler apply", change),
+    )
+
+
+def _empty(found: Services) -> Verdict:
+    return worst(
+        [
+            error(
+                f"{item.name} has no value for {', '.join(item.empty)}",
+                cause="the variable is missing in the env file, is not interpolated, or the container is older than it",
+                remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", f"smtp/{item.name}"),
+            )
+            if item.empty
+            else ok(f"{item.name}: none is empty")
+            for item in found.services
+        ],
+        "no declared variable is empty",
+    )
+
+
+def _padded(found: Services) -> Verdict:
+    return worst(
+        [
+            error(
+                f"{item.name} has quotes or blanks as a part of {', '.join(item.padded)}",
+                remedy=Remedy("take them out of the env file and of the secret, then apply", "reconciler apply"),
+            )
+            if item.padded
+            else ok("")
+            for item in found.services
+        ],
+        "no value has quotes or blanks about it",
+    )
+
+
+def _known(found: Services) -> Verdict:
+    return worst(
+        [
+            error(
+                f"{item.name} runs with a value for {', '.join(item.known)} that everybody can read",
+                remedy=Remedy("choose a new secret and apply", "reconciler apply", f"smtp/{item.name}"),
+            )
+            if item.known
+            else ok("")
+            for item in found.services
+        ],
+        "no secret is one that stands in public code",
+    )
+
+
+def _stale(found: Services) -> Verdict:
+    return worst(
+        [
+            warn(
+                f"the files give {item.name} another {', '.join(item.outdated)} than its container has",
+                remedy=Remedy("see whether that is meant, then recreate it", f"docker compose up -d {item.name}"),
+            )
+            if item.outdated
+            else ok("")
+            for item in found.services
+        ],
+        "every container has what its files say",
+    )
+
+
+CHECKS = (
+    Check(
+        "services/running",
+        "registration mails are never asked for",
+        "a service that sends mail is stopped or crashes",
+        "look at its log and start it",
+        "doctor page, services",
+        services,
+        _running,
+    ),
+    Check(
+        "services/environment",
+        "a changed line in the env file has no effect",
+        "the container was made before, or a literal in the compose file wins",
+        "apply recreates the service with what is declared",
+        "docs/systems.md",
+        _consumers,
+        _environment,
+    ),
+    Check(
+        "services/literal",
+        "switching the provider has no effect",
+        "the compose file holds a literal where the env file should decide",
+        "write the variable there that the remedy names",
+        "setup-findings 6",
+        _consumers,
+        _settable,
+    ),
+    Check(
+        "services/key",
+        "mana-notify error: 401",
+        "two services have different values for the secret that they share",
+        "set one secret and recreate both",
+        "setup-findings 8",
+        services,
+        _links,
+    ),
+    Check(
+        "services/empty",
+        "smtp not configured, skipping email",
+        "user or password is empty in the running container",
+        "set the variable and recreate the service",
+        "doctor page, smtp not configured",
+        services,
+        _empty,
+    ),
+    Check(
+        "services/padded",
+        "535, though the password is right in the env file",
+        "quotes or blanks became a part of the value",
+        "take them out",
+        "Compose, interpolation",
+        services,
+        _padded,
+    ),
+    Check(
+        "services/known-secret",
+        "strangers send mail through the service",
+        "the secret is a default of public code, such as dev-service-key",
+        "choose a new one",
+        "setup-findings 8",
+        services,
+        _known,
+    ),
+    Check(
+        "services/stale",
+        "the env file or the compose file was changed, and nothing else happened",
+        "a container takes its variables when it is made, and is older than its files",
+        "recreate the service",
+        "doctor page, containers older than their env file",
+        services,
+        _stale,
+    ),
+)

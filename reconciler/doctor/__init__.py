@@ -1,0 +1,73 @@
+"""`doctor`: gathers evidence about one stack, once and side by side, and has every check judge it. Changes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable, Collection
+from contextvars import copy_context
+from typing import Any
+
+from reconciler import checks
+from reconciler.checks.check import Finding, Unread
+from reconciler.checks.evidence import Evidence
+from reconciler.doctor import container, names, services, talks
+from reconciler.problem import ReconcilerError
+from reconciler.reconcile import make_plan
+from reconciler.stack import Stack
+
+
+def examine(stack: Stack, only: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Gather what the chosen checks need, and let them judge. Never raises for a system's fault."""
+    return checks.judge(gather(stack, {item.room for item in checks.chosen(only)}), only)
+
+
+def gather(stack: Stack, rooms: Collection[str]) -> Evidence:
+    """Gather the evidence of some rooms: the plan first, which the others go by, then all else side by side."""
+    stack.progress("Observing")
+    plan = _had(stack, lambda: make_plan(stack))
+    # In the order of the rooms that need them: SMTP is judged by the container's log, too.
+    works: dict[str, tuple[set[str], Callable[[], Any]]] = {
+        "container": ({"container", "smtp"}, lambda: container.gather(stack)),
+        "services": ({"services"}, lambda: services.gather(stack)),
+        "conversations": ({"smtp"}, lambda: talks.gather(stack)),
+        "names": ({"dns", "smtp"}, lambda: names.gather(stack, plan)),
+    }
+    wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}
+    stack.progress("Looking at the container, the services, the mail servers and the name servers")
+    found = _side_by_side(stack, wanted)
+    return Evidence(
+        plan=plan,
+        container=found.get("container"),
+        services=found.get("services"),
+        conversations=found.get("conversations"),
+        names=found.get("names"),
+        now=dt.datetime.now(dt.UTC),
+        generation=stack.generation or "jmap",
+    )
+
+
+def _had(stack: Stack, work: Callable[[], Any]) -> Any:
+    """Return what a work returns, or why it could not."""
+    try:
+        return work()
+    except ReconcilerError as error:
+        return Unread("; ".join(map(str, error.problems)))
+    except Exception as error:  # noqa: BLE001 (one part that nobody thought of must not spoil the others)
+        return Unread(stack.bug("doctor", error).summary)
+
+
+def _side_by_side(stack: Stack, works: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def one(name: str, work: Callable[[], Any]) -> None:
+        found[name] = _had(stack, work)
+
+    threads = [
+        threading.Thread(target=copy_context().run, args=(one, name, work), daemon=True) for name, work in works.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

@@ -1,0 +1,252 @@
+"""Has one conversation with each mail server that services use, as they do: one AUTH an account, EHLO and QUIT always.
+
+A mail server bans who guesses or hurries. Nothing but SMTP is sent, at most three connections are made to a server, one
+after the other, and a login that was refused before is not tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import smtplib
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from email.utils import parseaddr
+from typing import TYPE_CHECKING, Any
+
+from reconciler.checks.check import Unread
+from reconciler.checks.evidence import Certificate, Conversation
+from reconciler.desired.derivation import provider_logins
+from reconciler.desired.presets import IMPLICIT_TLS
+from reconciler.problem import SecretUnreadable, printable
+from reconciler.resources import Login, SecretRef, Special
+from reconciler.smtp import Door, Session
+from reconciler.stack import Stack
+
+if TYPE_CHECKING:
+    from reconciler.targets.compose.doors import Doors
+
+_AGAIN = 3.0  # seconds until a second try tells a rate limit (5 a second) from a ban
+_SAID = 200  # characters of an answer that are shown
+_FROM = re.compile(r"(?:^|[_.])(?:from|sender)(?:$|[_.])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who uses a login: the services, and as whom they send."""
+
+    login: Login
+    services: tuple[str, ...]
+    sender: str
+
+
+def gather(stack: Stack) -> tuple[Conversation, ...] | Unread | None:
+    """Talk to every server that a service uses; None where no service sends mail, or no compose project is known."""
+    from reconciler.targets.compose import Compose
+
+    compose, callers = stack.targets.get("compose"), tuple(_callers(stack))
+    if not callers or not isinstance(compose, Compose):
+        return None
+    with compose.standing(()) as (_, doors):
+        return tuple(_held(stack, caller, doors) for caller in callers)
+
+
+def _callers(stack: Stack) -> Iterator[Caller]:
+    """Yield each login once, with all the services that use it."""
+    smtp = stack.spec.smtp
+    found: dict[str, list[str]] = {}
+    for name, consumer in smtp.consumers.items():
+        provider = consumer.provider or smtp.provider
+        if provider in smtp.providers and any(isinstance(text, str) and "{" in text for text in consumer.env.values()):
+            found.setdefault(str(provider), []).append(name)
+    for provider, services in found.items():
+        logins = provider_logins(stack.spec, provider, stack.generation)
+        if len(logins) == 1:
+            yield Caller(logins[0], tuple(services), _sender(stack, services) or logins[0].account or "")
+
+
+def _sender(stack: Stack, services: Sequence[str]) -> str:
+    """Return the address that a service is told to send as, where one of its variables says it in clear."""
+    for service in services:
+        for name, text in stack.spec.smtp.consumers[service].env.items():
+            if (
+                _FROM.search(name)
+                and isinstance(text, str)
+                and "{" not in text
+                and "@" in (address := parseaddr(text)[1])
+            ):
+                return address
+    return ""
+
+
+def _held(stack: Stack, caller: Caller, doors: Doors) -> Conversation:
+    login = caller.login
+    talk = Conversation(
+        where=f"{login.host}:{login.port}",
+        services=caller.services,
+        account=login.account or "",
+        implicit=login.port in IMPLICIT_TLS,
+        verified=login.verify_tls,
+        sender=caller.sender,
+    )
+    places = doors.of(login)
+    if not places:
+        return replace(talk, closed="nothing that answers by this name runs in the project")
+    talk, door = _greeted(talk, login, places)
+    return talk if door is None or not talk.tls else _trusted(stack, talk, login, doors, door)
+
+
+# --------------------------------------------------------------------------------------------------------- greeting
+def _greeted(talk: Conversation, login: Login, places: Sequence[Door]) -> tuple[Conversation, Door | None]:
+    """Connect at the first door that opens, and go as far as TLS; no door where that is not reached."""
+    closed = []
+    for door in places:
+        at = f"{door[0]}:{door[1]}"
+        try:
+            return _secured(replace(talk, door=at), login, door), door
+        except ssl.SSLError as error:
+            return replace(talk, door=at, banner="TLS", tls_failure=_tls_words(error)), None
+        except smtplib.SMTPServerDisconnected:
+            return _ended(replace(talk, door=at), login, door)
+        except smtplib.SMTPResponseException as error:  # 421, 554: RFC 5321 section 3.1
+            said = f"{error.smtp_code} {_text(error.smtp_error)}"
+            return replace(talk, door=at, closed=f"it answers {said}"), None
+        except (OSError, smtplib.SMTPException) as error:
+            closed.append(f"{at} {_words(error)}")
+    return replace(talk, closed="; ".join(closed)), None
+
+
+def _secured(talk: Conversation, login: Login, door: Door) -> Conversation:
+    with contextlib.closing(Session(login.host, login.port, door, verify=False, implicit=talk.implicit)) as session:
+        talk = replace(talk, banner=_text(session.banner) or "220")
+        _, name = session.ehlo()
+        talk = replace(talk, name=_text(name).split(" ")[0], starttls=session.has_extn("starttls"))
+        try:
+            secure = session.secure()
+        except (ssl.SSLError, smtplib.SMTPException, OSError) as error:
+            return replace(talk, tls_failure=_tls_words(error))
+        if not secure:
+            return replace(talk, mechanisms=session.mechanisms)
+        encrypted: Any = session.sock
+        found, version = _read(encrypted.getpeercert(binary_form=True)), encrypted.version()
+        talk = replace(talk, tls=version, certificate=found, mechanisms=session.mechanisms)
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            session.quit()
+        return talk
+
+
+def _ended(talk: Conversation, login: Login, door: Door) -> tuple[Conversation, Door | None]:
+    """The server said nothing: a second try, some seconds later, tells its rate limit from a ban."""
+    time.sleep(_AGAIN)
+    try:
+        later = _secured(talk, login, door)
+    except (OSError, smtplib.SMTPException):
+        return talk, None
+    return replace(later, banner="", later=later.banner), door
+
+
+def _read(encoded: bytes | None) -> Certificate | None:
+    """Read what a server shows; None where it can't be understood."""
+    from cryptography import x509
+
+    try:
+        found = x509.load_der_x509_certificate(encoded or b"")
+    except ValueError:
+        return None
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        hosts = [str(item.value) for item in names]
+    except x509.ExtensionNotFound:
+        hosts = [str(item.value) for item in found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    return Certificate(tuple(printable(host) for host in hosts), found.not_valid_after_utc)
+
+
+# ------------------------------------------------------------------------------------------------------------ login
+def _trusted(stack: Stack, talk: Conversation, login: Login, doors: Doors, door: Door) -> Conversation:
+    """Ask whether the certificate is trusted and, over the TLS that the service has, log in once."""
+    credentials, facts, untried = _credentials(stack, login, doors)
+    talk = replace(talk, untried=untried)
+    for verify in (True, False):
+        try:
+            session = Session(login.host, login.port, door, verify=verify, implicit=talk.implicit)
+            with contextlib.closing(session):
+                if not session.secure():
+                    return replace(talk, untried="no login was tried: there is no TLS any more")
+                talk = _tried(session, talk, credentials)
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    session.quit()
+            break
+        except ssl.SSLCertVerificationError as error:
+            shown = replace(talk.certificate, refused=error.verify_message) if talk.certificate else None
+            talk = replace(talk, certificate=shown)
+            if login.verify_tls:
+                why = "no login was tried: the service does not trust the certificate, either"
+                return replace(talk, untried=why)
+        except (OSError, smtplib.SMTPException) as error:
+            return (
+                talk if talk.login else replace(talk, untried=f"the server {_words(error)} before the login was over")
+            )
+    if talk.login is not None and 500 <= talk.login[0] < 600:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
+        stack.refusals.add(*facts)
+    return talk
+
+
+def _credentials(stack: Stack, login: Login, doors: Doors) -> tuple[tuple[str, str] | None, tuple[str, ...], str]:
+    """Return name and password, what a refusal is remembered by, and why there are none to be sent."""
+    if doors.is_unsafe(login):
+        return None, (), "no login was tried: anybody on the way could pose as the server"
+    if isinstance(login.username, Special):
+        return None, (), "which name to log in with is not known"
+    try:
+        name = stack.secrets(login.username) if isinstance(login.username, SecretRef) else login.username
+        password = stack.secrets(login.password)
+    except SecretUnreadable as error:
+        return None, (), str(error)
+    facts = (*doors.server(login), name, password)
+    if stack.refusals.holds(*facts):
+        return None, (), "no login was tried: it was refused before, and a server bans who keeps trying"
+    return (name, password), facts, ""
+
+
+def _tried(session: Session, talk: Conversation, credentials: tuple[str, str] | None) -> Conversation:
+    """Log in, and ask whether the services may send as they do."""
+    if credentials is None:
+        return talk
+    if not {"PLAIN", "LOGIN"} & set(session.mechanisms):
+        return replace(talk, untried="no login was tried: the server offers none")
+    code, said = session.authenticate(*credentials)
+    talk = replace(talk, login=(code, _hidden(_text(said), credentials)))
+    if code == 235 and talk.sender:  # noqa: PLR2004 (RFC 4954)
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            answer, words = session.mail(talk.sender)
+            talk = replace(talk, sending=(answer, _hidden(_text(words), credentials)))
+            session.rset()
+    return talk
+
+
+def _hidden(text: str, credentials: tuple[str, str]) -> str:
+    """Take a password out of a server's own words."""
+    from reconciler.targets.compose.program import redact
+
+    return redact(text, credentials[1:])
+
+
+# ------------------------------------------------------------------------------------------------------------ words
+def _text(said: bytes | str) -> str:
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return printable(text.replace("\n", " "), _SAID)
+
+
+def _tls_words(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else _words(error)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "does not answer"
+    if isinstance(error, smtplib.SMTPServerDisconnected | ConnectionResetError):
+        return "ends the connection"
+    return getattr(error, "strerror", None) or type(error).__name__
