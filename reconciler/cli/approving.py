@@ -56,7 +56,7 @@ def directory(session: Session, given: Given) -> tuple[Directory, Directory | No
     from reconciler.desired.committed import Repository
     from reconciler.desired.load import load
 
-    repository = Repository(session.settings.state, session.settings.environ)
+    repository = Repository.holding(session.settings.state, session.settings.environ)
     with repository.at(given.base) as written:
         try:
             former = load(written.path)
@@ -101,7 +101,7 @@ def _check_head(session: Session, stack: Stack, given: Given, saved: Saved, wher
 
     heads: Sequence[str] = given.head
     if not heads and given.base is not None:
-        heads = Repository(session.settings.state, session.settings.environ).merged(given.base)
+        heads = Repository.holding(session.settings.state, session.settings.environ).merged(given.base)
     if len(saved.revision) >= _SHORTEST and any(head.startswith(saved.revision) for head in heads):
         return
     said = f"is a plan of revision {saved.revision!a}, " if saved.revision else "is a plan of no revision, "

@@ -184,19 +184,21 @@ def _loop(session: Session, source: Source, interval: float | None, lines: Log) 
 
     options, settings = session.options, session.settings
     board = Board(State("", journal.now(), interval or INTERVAL, Sourced("")))
-    parts = Parts(settings, board, Bell(), _redacting(session), lines.cycle, session.trace)
+    heads, choice = source.heads, Choice(options.target)
+    parts = Parts(settings, board, Bell(), _redacting(session), lines.cycle, session.trace, heads=heads, choice=choice)
     loop = Loop(
         source,
         lambda: Settings.read(environ(), options.state, options.data),
         board,
         parts.bell,
-        Choice(options.target),
+        choice,
         interval,
         Surroundings(session.stop.requested, lines.outcome, session.stop.writing),
         parts.begun,
         parts.ended,
         session.trace,
         renewed,
+        heads.came if heads else lambda _base, _head: (),
     )
     return loop, parts
 

@@ -75,7 +75,7 @@ def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Ite
         return
     from reconciler.desired.committed import Repository
 
-    repository = Repository(session.settings.state, session.settings.environ)
+    repository = Repository.holding(session.settings.state, session.settings.environ)
     with repository.proposed(base, head) as candidate:
         yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
 

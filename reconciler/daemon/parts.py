@@ -12,21 +12,26 @@ from reconciler import files
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.memory import Memory
 from reconciler.daemon.metrics import Tally
-from reconciler.daemon.state import State
+from reconciler.daemon.state import Cause, State
 from reconciler.daemon.supervisor import Supervisor
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.settings import Settings
-from reconciler.stack import Stack
+from reconciler.stack import Choice, Stack
 
 if TYPE_CHECKING:
     from reconciler.daemon.commits import Commits
     from reconciler.daemon.events import Watcher
+    from reconciler.daemon.heads import Heads
     from reconciler.daemon.outbox import Outbox
+    from reconciler.daemon.plans import Plans
 
 
 @dataclass(slots=True)
 class Parts:
-    """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits."""
+    """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits.
+
+    ``heads`` are the pull requests to what is followed, of which the ``choice`` of targets is planned.
+    """
 
     settings: Settings
     board: Board
@@ -35,10 +40,13 @@ class Parts:
     log: Callable[[State], None] = lambda _: None
     unexpected: Callable[[Exception], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
+    heads: Heads | None = None
+    choice: Choice = field(default_factory=Choice)
     _supervisor: Supervisor = field(default_factory=Supervisor)
     _watcher: Watcher | None = None
     _outbox: Outbox | None = None
     _commits: Commits | None = None
+    _plans: Plans | None = None
     _watched: Stack | None = None
 
     @contextlib.contextmanager
@@ -67,7 +75,7 @@ class Parts:
             yield
 
     def _close(self) -> None:
-        for part in (self._outbox, self._commits):
+        for part in (self._outbox, self._commits, self._plans):
             if part is not None:
                 part.close()
 
@@ -89,6 +97,21 @@ class Parts:
             self._commits = Commits(stack.data, stack.name, url)
         return self._commits
 
+    def _planner(self, stack: Stack) -> Plans | None:
+        from reconciler.daemon.plans import Plans
+
+        if self._plans is None and stack.spec.daemon.plans:
+            self._plans = Plans(
+                self.heads,
+                stack.data,
+                stack.name,
+                self.choice.targets,
+                url=self.settings.environ.get("GITHUB_API_URL", ""),
+                ring=lambda: self.bell.ring(Cause.REVISION),
+                unexpected=self.unexpected,
+            )
+        return self._plans
+
     def ended(self, stack: Stack | None, state: State) -> tuple[Problem, ...]:
         """Hear how a cycle ended; return what could not be told."""
         self.log(state)
@@ -104,6 +127,9 @@ class Parts:
         if (commits := self._speaker(stack)) is not None:
             commits.tell(stack, state)
             unkept += commits.problems
+        if (plans := self._planner(stack)) is not None:
+            plans.tell(stack, state)
+            unkept += plans.problems
         return (*unkept, *self._told(stack, state))
 
     def _remembered(self, state: State) -> tuple[Problem, ...]:
