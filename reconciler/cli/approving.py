@@ -82,6 +82,17 @@ def govern(session: Session, stack: Stack, former: Directory | None, given: Give
     stack.approvals = Approvals(plans, frozenset(given.approve))
 
 
+def preview(stack: Stack) -> None:
+    """Have a stack's plan say what would be held, where a daemon knows what was agreed last.
+
+    Where none does, that depends on what `apply` is told.
+    """
+    from reconciler.daemon import approvals
+
+    if stack.spec.policy.approval == "plan" and (former := approvals.settled(stack)) is not None:
+        approvals.govern(stack, former)
+
+
 def _approved(session: Session, stack: Stack, given: Given, path: Path) -> Approved:
     from reconciler.report import json
 

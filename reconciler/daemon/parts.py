@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from reconciler.daemon.plans import Plans
 
 
+_PATIENCE = 15.0  # seconds that one cycle waits for GitHub at its end
+
+
 @dataclass(slots=True)
 class Parts:
     """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits.
@@ -48,6 +51,15 @@ class Parts:
     _commits: Commits | None = None
     _plans: Plans | None = None
     _watched: Stack | None = None
+    _telling: bool = False
+
+    @contextlib.contextmanager
+    def once(self) -> Iterator[None]:
+        """Tell GitHub of the cycles meanwhile, and at the end wait a moment until it knows."""
+        self._telling = True
+        yield
+        if self._commits is not None:
+            self._commits.finish(_PATIENCE)
 
     @contextlib.contextmanager
     def running(self, listen: tuple[str, int]) -> Iterator[None]:
@@ -72,6 +84,7 @@ class Parts:
             exits.callback(self._close)
             self._supervisor = Supervisor.read(self.settings.environ)
             exits.enter_context(self._supervisor.watching(self.board))
+            self._telling = True
             yield
 
     def _close(self) -> None:
@@ -86,7 +99,7 @@ class Parts:
 
     def taken(self, stack: Stack) -> None:
         """Hear that a revision was taken, before anything of it is put in force."""
-        if self._watcher is not None and (commits := self._speaker(stack)) is not None:
+        if self._telling and (commits := self._speaker(stack)) is not None:
             commits.taken(stack)
 
     def _speaker(self, stack: Stack) -> Commits | None:
@@ -119,18 +132,25 @@ class Parts:
         self._supervisor.cycle(state)
         unkept = self._remembered(state)
         stack = stack or self._watched  # what keeps a cycle from having one is told to whom the former told things
-        if stack is None or self._watcher is None:
+        if stack is None or not self._telling:
+            return unkept
+        if (commits := self._speaker(stack)) is not None:
+            commits.tell(stack, state)
+            unkept += commits.problems
+        if self._watcher is None:
             return unkept
         if stack is not self._watched:
             self._watched = stack
             self._watcher.watch(*stack.containers)
-        if (commits := self._speaker(stack)) is not None:
-            commits.tell(stack, state)
-            unkept += commits.problems
         if (plans := self._planner(stack)) is not None:
             plans.tell(stack, state)
             unkept += plans.problems
         return (*unkept, *self._told(stack, state))
+
+    @property
+    def unsaid(self) -> tuple[Problem, ...]:
+        """What GitHub could not be told."""
+        return self._commits.problems if self._commits is not None else ()
 
     def _remembered(self, state: State) -> tuple[Problem, ...]:
         """Keep a state for `reconciler status`; say why not, as where a commit has got into the data directory."""
