@@ -67,6 +67,21 @@ sub { font-size: 75%; color: #59636e }
 """
 
 
+def real(pull: Pull, comment: str) -> str:
+    """Name the systems that those of the stage stand for."""
+    stage = pull.stack.stage.environment
+    relay = stage["RECONCILER_ROUTES"].split()[0].rpartition("=")[2]
+    names = {
+        stage["STALWART_URL"]: "https://mail.mana.how",
+        stage["CLOUDFLARE_BASE_URL"].removesuffix("/client/v4"): "https://api.cloudflare.com",
+        stage["DOCKER_HOST"]: "tcp://docker:2375",
+        relay: "mail.mana.how:587",
+    }
+    for name, meant in names.items():
+        comment = comment.replace(name, meant)
+    return comment
+
+
 def page(comment: str) -> str:
     """Return a page that shows a comment as a reader at GitHub sees it."""
     extensions = ["table", "autolink", "strikethrough", "tasklist"]
@@ -95,7 +110,7 @@ def test_the_comment_is_read_at_a_glance(older: Pull, tmp_path: Path) -> None:  
         opened = made.new_page(viewport={"width": 920, "height": 600}, offline=True)
         asked: list[str] = []
         opened.on("request", lambda request: asked.append(request.url))
-        opened.set_content(page(with_foot(told.out, head, "")))
+        opened.set_content(page(with_foot(real(older, told.out), head, "")))
         assert opened.inner_text("h3") == "mana: 4 create · 2 change · 1 delete"
         seen = opened.inner_text(".body")
         for words in ("Risk:", "dns/mana.how/A/status", "_dmarc", "is not read before the merge"):
