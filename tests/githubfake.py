@@ -58,26 +58,32 @@ class GitHub:
         self.server = Server(self)
 
     # ------------------------------------------------------------------------------------------------- what tests do
-    def open(self, number: int, head: str, base: str = "main") -> None:
+    def open(self, number: int, head: str, base: str = "main", *, fork: bool = False) -> None:
         self.known.add(head)
         user = {"login": "ann", "type": "User"}
         repo = {"id": 1, "full_name": REPOSITORY}
+        theirs = {"id": 2, "full_name": "mallory/mail"} if fork else repo
         self.pulls[number] = {
             "number": number,
             "state": "open",
             "merged_at": None,
             "user": user,
-            "head": {"sha": head, "repo": repo},
+            "merge_commit_sha": "0" * 40,  # of a merge that GitHub tried, and nobody made
+            "head": {"sha": head, "repo": theirs},
             "base": {"ref": base, "repo": repo},
         }
         link = {"url": f"{self.server.url}/repos/{REPOSITORY}/pulls/{number}"}
         self.issues[number] = self._issue(number, user, {"title": "change", "body": ""}) | {"pull_request": link}
 
     def merge(self, number: int, commit: str) -> None:
-        self.pulls[number] |= {"state": "closed", "merged_at": "2026-11-29T00:00:00Z"}
+        self.pulls[number] |= {"state": "closed", "merged_at": "2026-11-29T00:00:00Z", "merge_commit_sha": commit}
         self.issues[number]["state"] = "closed"
         self.push(commit)
         self.merged[commit] = number
+
+    def close(self, number: int) -> None:
+        self.pulls[number] |= {"state": "closed"}
+        self.issues[number]["state"] = "closed"
 
     def push(self, commit: str) -> None:
         self.known.add(commit)
@@ -168,6 +174,7 @@ class GitHub:
         talk, issues, code = frozenset({"issues", "pull_requests"}), frozenset({"issues"}), frozenset({"contents"})
         pulls, said, runs = frozenset({"pull_requests"}), frozenset({"statuses"}), frozenset({"actions"})
         return [
+            ("GET", r"/pulls", pulls, self._listed_pulls),
             ("GET", r"/pulls/(\d+)", pulls, self._pull),
             ("GET", r"/issues/(\d+)/comments", talk, self._listed_comments),
             ("POST", r"/issues/(\d+)/comments", talk, self._comment),
@@ -186,6 +193,13 @@ class GitHub:
         ]
 
     # --------------------------------------------------------------------------------------------- pulls and comments
+    def _listed_pulls(self, request: Request, _token: Token) -> Reply:
+        state, base = request.first("state", "open"), request.first("base")
+        found = [item for item in self.pulls.values() if state in ("all", item["state"])]
+        found = [item for item in found if not base or item["base"]["ref"] == base]
+        newest_first = request.first("direction", "desc" if request.first("sort", "created") == "created" else "asc")
+        return self._page(request, sorted(found, key=lambda it: it["number"], reverse=newest_first == "desc"))
+
     def _pull(self, _request: Request, _token: Token, number: str) -> Reply:
         found = self.pulls.get(int(number))
         return Reply.of(found) if found else _no(404, "Not Found")

@@ -56,7 +56,7 @@ def directory(session: Session, given: Given) -> tuple[Directory, Directory | No
     from reconciler.desired.committed import Repository
     from reconciler.desired.load import load
 
-    repository = Repository(session.settings.state, session.settings.environ)
+    repository = Repository.holding(session.settings.state, session.settings.environ)
     with repository.at(given.base) as written:
         try:
             former = load(written.path)
@@ -82,6 +82,17 @@ def govern(session: Session, stack: Stack, former: Directory | None, given: Give
     stack.approvals = Approvals(plans, frozenset(given.approve))
 
 
+def preview(stack: Stack) -> None:
+    """Have a stack's plan say what would be held, where a daemon knows what was agreed last.
+
+    Where none does, that depends on what `apply` is told.
+    """
+    from reconciler.daemon import approvals
+
+    if stack.spec.policy.approval == "plan" and (former := approvals.settled(stack)) is not None:
+        approvals.govern(stack, former)
+
+
 def _approved(session: Session, stack: Stack, given: Given, path: Path) -> Approved:
     from reconciler.report import json
 
@@ -101,7 +112,7 @@ def _check_head(session: Session, stack: Stack, given: Given, saved: Saved, wher
 
     heads: Sequence[str] = given.head
     if not heads and given.base is not None:
-        heads = Repository(session.settings.state, session.settings.environ).merged(given.base)
+        heads = Repository.holding(session.settings.state, session.settings.environ).merged(given.base)
     if len(saved.revision) >= _SHORTEST and any(head.startswith(saved.revision) for head in heads):
         return
     said = f"is a plan of revision {saved.revision!a}, " if saved.revision else "is a plan of no revision, "

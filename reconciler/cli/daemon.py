@@ -6,7 +6,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.daemon.parts import Parts
     from reconciler.daemon.source import Source
     from reconciler.daemon.state import State
+    from reconciler.problem import Problem
     from reconciler.stack import Stack
 
 _CODES = {"nothing": 0, "done": 0, "suspended": 0, "failed": 1, "busy": 5, "partial": 6, "stopped": 6}
@@ -107,11 +108,22 @@ def command(
     source = _checkout(session, repo, branch, path, signers, accept_rewritten) if repo else _folder(session, signers)
     loop, parts = _loop(session, source, interval, lines)
     if once:
-        return _code(loop.cycle(Cause.START))
+        with parts.once():
+            ended = loop.cycle(Cause.START)
+        _tell(session, parts.unsaid)
+        return _code(ended)
     with parts.running(listen), _hangup(loop):
         loop.run()
     session.stop.check()
     return 0
+
+
+def _tell(session: Session, problems: Iterable[Problem]) -> None:
+    """Print what stops nothing."""
+    from reconciler.report import text
+
+    for problem in problems:
+        session.console.note(text.problem(problem))
 
 
 _TRIM_THRESHOLD, _ARENA_MAX = -1, -8  # of glibc's malloc.h
@@ -184,19 +196,21 @@ def _loop(session: Session, source: Source, interval: float | None, lines: Log) 
 
     options, settings = session.options, session.settings
     board = Board(State("", journal.now(), interval or INTERVAL, Sourced("")))
-    parts = Parts(settings, board, Bell(), _redacting(session), lines.cycle, session.trace)
+    heads, choice = source.heads, Choice(options.target)
+    parts = Parts(settings, board, Bell(), _redacting(session), lines.cycle, session.trace, heads=heads, choice=choice)
     loop = Loop(
         source,
         lambda: Settings.read(environ(), options.state, options.data),
         board,
         parts.bell,
-        Choice(options.target),
+        choice,
         interval,
         Surroundings(session.stop.requested, lines.outcome, session.stop.writing),
         parts.begun,
         parts.ended,
         session.trace,
         renewed,
+        heads.came if heads else lambda _base, _head: (),
     )
     return loop, parts
 

@@ -38,7 +38,7 @@ def command(session: Session, *, base: str, head: str | None, detailed_exitcode:
     from reconciler.desired.comparison import compare
     from reconciler.report.comparison import Sides
 
-    repository = Repository(session.settings.state, session.settings.environ)
+    repository = Repository.holding(session.settings.state, session.settings.environ)
     former, at_base, mistakes = _former(repository, base)
     wanted, at_head, warnings = _wanted(session, repository, head)
     found = compare(former, wanted)

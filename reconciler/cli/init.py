@@ -103,8 +103,10 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
         raise ReconcilerError(Problem("--branch", "is no branch that a workflow should hold", "such as main"))
     if not (here / ".github").resolve().is_relative_to(here.resolve()):
         raise ReconcilerError(Problem(".github", "is a link that leads out of the repository", "remove it"))
-    named = stack or session.directory().spec.stack
-    contents = files(Place(named, directory, branch, way))
+    spec = session.directory().spec if stack is None or any(root.glob("*.yaml")) else None
+    named = stack or (spec.stack if spec else "")
+    planned = way == "daemon" and spec is not None and spec.daemon.plans
+    contents = files(Place(named, directory, branch, way, planned))
     kept = [name for name in contents if os.path.lexists(here / name)]
     for name, text in contents.items():
         if name not in kept:
@@ -114,7 +116,8 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
     written = [name for name in contents if name not in kept]
     parts = [("Written:", written), ("Left as they are:", kept)]
     lists = ["\n".join([title, *(f"  {values.escape(name)}" for name in names)]) for title, names in parts if names]
-    said = "\n\n".join([*lists, "Read docs/github.md: which keys go where, and how to protect the branch."])
+    by_daemon = ["The daemon plans pull requests (daemon.plans), so no workflow does."] if planned else []
+    said = "\n\n".join([*lists, *by_daemon, "Read docs/github.md: which keys go where, and how to protect the branch."])
     session.console.result(said, {"format_version": "1.0", "stack": named, "written": written, "kept": kept})
 
 

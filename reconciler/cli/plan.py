@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler import files
-from reconciler.cli import session
+from reconciler.cli import approving, session
 from reconciler.cli.session import Session, choices
 from reconciler.names import SHOWN
 from reconciler.problem import Problem, ReconcilerError
@@ -47,6 +47,9 @@ def command(
     Nothing is written to any system. As Markdown it is the comment on a pull request; addresses lead to file and line,
     at GitHub where it runs in Actions.
 
+    Where `policy.approval` is `plan` and a daemon with the same data directory knows what was agreed last, it says what
+    would be held.
+
     With --base, a revision is planned that others wrote and nobody merged: systems, policy, compose files and secrets
     are those of the base, and what the revision says of these is shown and not used.
 
@@ -61,6 +64,8 @@ def command(
         )
     choice = Choice(session.options.target, **given)
     with _stack(session, choice, base, head or "HEAD") as stack:
+        if base is None and out is None:  # what is saved is approved as a whole, and what is not merged by the merge
+            approving.preview(stack)
         plan = session.plan(stack)
         session.show(plan, choice, _links(session, stack.directory, plan, link_base))
         if out is not None:
@@ -75,7 +80,7 @@ def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Ite
         return
     from reconciler.desired.committed import Repository
 
-    repository = Repository(session.settings.state, session.settings.environ)
+    repository = Repository.holding(session.settings.state, session.settings.environ)
     with repository.proposed(base, head) as candidate:
         yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
 

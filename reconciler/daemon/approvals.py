@@ -2,6 +2,7 @@
 
     DATA/settled-STACK.json    the texts of the directory all of which was approved, or was desired by a mere merge
     DATA/approval-STACK.json   what is held now, and the fingerprints that a person has approved
+    DATA/pulls-STACK.json      the plans that pull requests show, which a merge approves (`posted`)
 
 Both are of one state of the directory: a later commit that changes it voids what was approved and not yet done. Losing
 them loses consent, never safety: what can't be told to heal is held until a person approves it.
@@ -11,12 +12,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reconciler import files
+from reconciler.daemon import posted
 from reconciler.desired.load import Directory, load
 from reconciler.guards.approval import SHOWN, Approvals
 from reconciler.plan import Plan, fingerprint
@@ -33,7 +35,8 @@ class Memory:
     """What was held of one state of a directory, by its ``digest``.
 
     ``held`` maps addresses to the fingerprints of what waits now, ``since`` are all that ever waited, ``accepted``
-    those of them that were as desired then. ``approved`` maps fingerprints to who approved them, and when.
+    those of them that were as desired then. ``approved`` maps fingerprints to who approved them, and when. ``came`` are
+    the commits by which this state came, and what they merged.
     """
 
     digest: str = ""
@@ -41,6 +44,7 @@ class Memory:
     since: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
     approved: Mapping[str, str] = field(default_factory=dict)
+    came: tuple[str, ...] = ()
 
 
 def recall(data: Path, stack: str) -> Memory:
@@ -93,23 +97,31 @@ def _parsed(said: Any) -> Memory:
         raise ValueError(said["v"])
     maps = {name: {str(key): str(item) for key, item in said[name].items()} for name in ("held", "approved")}
     since, accepted = (tuple(map(str, said[name])) for name in ("since", "accepted"))
-    return Memory(str(said["digest"]), maps["held"], since, accepted, maps["approved"])
+    came = tuple(map(str, said.get("came", ())))  # absent in what an older version wrote
+    return Memory(str(said["digest"]), maps["held"], since, accepted, maps["approved"], came)
 
 
 # ---------------------------------------------------------------------------------------------------- in each cycle
 class Approving:
-    """What a daemon does about approval before and after each cycle of its one stack."""
+    """What a daemon does about approval before and after each cycle of its one stack.
 
-    def __init__(self) -> None:
+    ``came`` tells by which commits a branch went from one to another, and what they merged.
+    """
+
+    def __init__(self, came: Callable[[str, str], Collection[str]] = lambda _base, _head: ()) -> None:
+        self._came = came
         self._settled: Directory | None = None
+        self._commit = ""  # at which all was agreed
 
     def begin(self, stack: Stack) -> tuple[Problem, ...]:
         """Tell a stack what its plans may do; return what could not be written down."""
         stack.approvals = stack.former = None
         if stack.spec.policy.approval == "merge":
             return self._settle(stack)
-        govern(stack, self._former(stack))
-        return ()
+        former = self._former(stack)
+        untold = () if former and former.digest == stack.directory.digest else self._note_merges(stack)
+        govern(stack, former)
+        return untold
 
     def end(self, stack: Stack, plan: Plan | None) -> tuple[Problem, ...]:
         """Take note of what a plan after the cycle holds; where it holds nothing, all of the directory is agreed."""
@@ -121,21 +133,31 @@ class Approving:
 
     def _former(self, stack: Stack) -> Directory | None:
         if self._settled is None:
-            self._settled = settled(stack)
+            self._settled, self._commit = _agreed(stack)
         return self._settled
+
+    def _note_merges(self, stack: Stack) -> tuple[Problem, ...]:
+        """Take note of what was merged since all was agreed: what was posted there is approved."""
+        commit = stack.revision
+        if not (self._commit and commit) or self._commit == commit:
+            return ()
+        came = tuple(sorted(self._came(self._commit, commit)))
+        return _changed(stack, lambda memory: replace(memory, came=came))
 
     def _settle(self, stack: Stack) -> tuple[Problem, ...]:
         """Remember the directory as it is: what it wants is healed from now on, whatever comes."""
-        directory = stack.directory
-        if (former := self._former(stack)) is not None and former.digest == directory.digest:
+        directory, commit = stack.directory, stack.revision
+        former = self._former(stack)
+        if former is not None and (former.digest, self._commit) == (directory.digest, commit):
             return ()
         try:
             texts = {name: files.read(directory.path / name).decode() for name in directory.files}
             found = _loaded(texts)
             if found is None or found.digest != directory.digest:
                 return ()  # somebody is at work on the files: the next cycle takes them
-            self._settled = found
-            files.write_private(_place(stack), json.dumps({"v": _VERSION, "files": texts}).encode())
+            self._settled, self._commit = found, commit
+            said = {"v": _VERSION, "files": texts, "commit": commit}
+            files.write_private(_place(stack), json.dumps(said).encode())
         except (OSError, UnicodeDecodeError, files.CannotRead) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             hint = "free space, or name a writable directory with --data"
@@ -148,25 +170,32 @@ def govern(stack: Stack, former: Directory | None) -> None:
     """Have a stack's plans hold what waits, where its policy says so and not all of its directory is agreed."""
     if stack.spec.policy.approval == "merge" or (former and former.digest == stack.directory.digest):
         return
-    memory = _of(stack)
+    memory, digest = _of(stack), stack.directory.digest
+    plans = posted.approved(stack.data, stack.name, memory.came, digest)
     stack.former = former
-    stack.approvals = Approvals((), frozenset(memory.approved), frozenset(memory.accepted), _COMMAND)
+    stack.approvals = Approvals(plans, frozenset(memory.approved), frozenset(memory.accepted), _COMMAND)
 
 
 def settled(stack: Stack) -> Directory | None:
     """Return a stack's directory as it was when all of it was agreed; None where that is not known."""
-    texts, _ = files.recall(_place(stack), _texts)
-    return _loaded(texts) if texts else None
+    return _agreed(stack)[0]
+
+
+def _agreed(stack: Stack) -> tuple[Directory | None, str]:
+    """Return it with the commit it was of, empty where that is not known."""
+    found, _ = files.recall(_place(stack), _texts)
+    return (_loaded(found[0]), found[1]) if found else (None, "")
 
 
 def _place(stack: Stack) -> Path:
     return stack.data / f"settled-{stack.name}.json"
 
 
-def _texts(said: Any) -> dict[str, str]:
+def _texts(said: Any) -> tuple[dict[str, str], str]:
     if said["v"] != _VERSION:
         raise ValueError(said["v"])
-    return {str(name): str(text) for name, text in said["files"].items()}
+    texts = {str(name): str(text) for name, text in said["files"].items()}
+    return texts, str(said.get("commit", ""))  # absent in what an older version wrote
 
 
 def _loaded(texts: Mapping[str, str]) -> Directory | None:
@@ -188,14 +217,22 @@ def _note(stack: Stack, plan: Plan) -> tuple[Problem, ...]:
     held = {item.address: fingerprint(plan.stack, item) for item in plan.changes if item.address in names}
     due = {change.address for change in plan.changes}
     there = {address for address, wanted, live in plan.compared if wanted is not None and live is not None}
+
+    def noted(memory: Memory) -> Memory:
+        since = {*memory.since, *held}
+        accepted = {*memory.accepted, *((since & there) - due)}
+        return replace(memory, held=held, since=tuple(sorted(since)), accepted=tuple(sorted(accepted)))
+
+    return _changed(stack, noted)
+
+
+def _changed(stack: Stack, change: Callable[[Memory], Memory]) -> tuple[Problem, ...]:
+    """Change what is remembered of the directory as it is; say where it can't be written."""
     path = _path(stack.data, stack.name)
     try:
         files.make_private(stack.data)
         with files.locked(stack.data):
-            memory = _of(stack)
-            since = {*memory.since, *held}
-            accepted = {*memory.accepted, *((since & there) - due)}
-            new = replace(memory, held=held, since=tuple(sorted(since)), accepted=tuple(sorted(accepted)))
+            new = change(_of(stack))
             if new != recall(stack.data, stack.name):
                 _remember(path, new)
     except OSError as error:

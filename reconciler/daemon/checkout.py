@@ -6,6 +6,7 @@ and without a network: its files lie in the data directory.
 
     DATA/source/KEY/store           a bare repository: a cache
     DATA/source/KEY/trees/COMMIT/   all files of a commit
+    DATA/source/KEY/pulls/          heads of pull requests (`heads`)
     DATA/source/KEY/taken-PATH.json which one counts
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from reconciler import files, git
 from reconciler.daemon import source, taken
+from reconciler.daemon.heads import Heads
 from reconciler.daemon.remote import Remote
 from reconciler.daemon.source import FOLDER
 from reconciler.daemon.state import Revision, Sourced
@@ -69,6 +71,7 @@ class Checkout:
         self._memory = self._folder / f"taken-{self._path}.json"
         self._store = Store(self._folder / "store", self._remote, environ)
         self._trees = self._folder / "trees"
+        self.heads = Heads(self._folder, following.remote, following.path, environ, following.project)
         _check_apart(following, self._folder, environ)
         self._taken: Taken | None = None
         self._revision: Revision | None = None

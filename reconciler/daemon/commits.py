@@ -203,6 +203,12 @@ class Commits:
         unsent = (Problem("daemon.github", f"a commit status can't be set: {why}", _HINT),) if why else ()
         return tuple(replace(item, severity=Severity.WARNING) for item in (*wrong, *unsent, *lost))
 
+    def finish(self, seconds: float) -> None:
+        """Wait so long until all is sent that can be sent now, and begin nothing more."""
+        if (thread := self._thread) is not None:
+            thread.join(seconds)
+        self.close()
+
     def close(self) -> None:
         """Begin nothing more. What is under way is hardly waited for: it is written down as not sent."""
         self._closed = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -50,6 +50,7 @@ class Loop:
 
     ``begun`` and ``ended`` are told of each cycle, and what the latter can't do is a problem of it; ``renewed`` of each
     new stack, whose secrets are to be kept out of all that is shown; ``unexpected`` of exceptions that should not be.
+    ``came`` tells by which commits the source went from one to another, and what they merged.
     """
 
     source: Source
@@ -63,6 +64,7 @@ class Loop:
     ended: Callable[[Stack | None, State], tuple[Problem, ...]] = lambda _stack, _state: ()
     unexpected: Callable[[Exception], None] = lambda _: None
     renewed: Callable[[Stack], None] = lambda _: None
+    came: Callable[[str, str], Collection[str]] = lambda _base, _head: ()
     _directory: Directory | None = None
     _kept: tuple[Stack, float] | None = None
     _secrets: Secrets | None = None
@@ -70,10 +72,14 @@ class Loop:
     _contests: Contests = field(default_factory=Contests)
     _watch: Watch = field(default_factory=Watch)
     _applied: Applied = field(default_factory=Applied)
-    _approving: Approving = field(default_factory=Approving)
+    _approving: Approving = field(init=False)
     _number: int = 0
     _newest: str = ""
     _poll: _Poll | None = None
+
+    def __post_init__(self) -> None:
+        """What is approved goes by what was merged."""
+        self._approving = Approving(self.came)
 
     # ------------------------------------------------------------------------------------------------------- for ever
     def run(self) -> None:

@@ -12,21 +12,29 @@ from reconciler import files
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.memory import Memory
 from reconciler.daemon.metrics import Tally
-from reconciler.daemon.state import State
+from reconciler.daemon.state import Cause, State
 from reconciler.daemon.supervisor import Supervisor
 from reconciler.problem import Problem, ReconcilerError, Refused
 from reconciler.settings import Settings
-from reconciler.stack import Stack
+from reconciler.stack import Choice, Stack
 
 if TYPE_CHECKING:
     from reconciler.daemon.commits import Commits
     from reconciler.daemon.events import Watcher
+    from reconciler.daemon.heads import Heads
     from reconciler.daemon.outbox import Outbox
+    from reconciler.daemon.plans import Plans
+
+
+_PATIENCE = 15.0  # seconds that one cycle waits for GitHub at its end
 
 
 @dataclass(slots=True)
 class Parts:
-    """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits."""
+    """They hear of each cycle, in this order. ``redact`` takes secrets out of texts; `running` starts what waits.
+
+    ``heads`` are the pull requests to what is followed, of which the ``choice`` of targets is planned.
+    """
 
     settings: Settings
     board: Board
@@ -35,11 +43,23 @@ class Parts:
     log: Callable[[State], None] = lambda _: None
     unexpected: Callable[[Exception], None] = lambda _: None
     tally: Tally = field(default_factory=Tally)
+    heads: Heads | None = None
+    choice: Choice = field(default_factory=Choice)
     _supervisor: Supervisor = field(default_factory=Supervisor)
     _watcher: Watcher | None = None
     _outbox: Outbox | None = None
     _commits: Commits | None = None
+    _plans: Plans | None = None
     _watched: Stack | None = None
+    _telling: bool = False
+
+    @contextlib.contextmanager
+    def once(self) -> Iterator[None]:
+        """Tell GitHub of the cycles meanwhile, and at the end wait a moment until it knows."""
+        self._telling = True
+        yield
+        if self._commits is not None:
+            self._commits.finish(_PATIENCE)
 
     @contextlib.contextmanager
     def running(self, listen: tuple[str, int]) -> Iterator[None]:
@@ -64,10 +84,11 @@ class Parts:
             exits.callback(self._close)
             self._supervisor = Supervisor.read(self.settings.environ)
             exits.enter_context(self._supervisor.watching(self.board))
+            self._telling = True
             yield
 
     def _close(self) -> None:
-        for part in (self._outbox, self._commits):
+        for part in (self._outbox, self._commits, self._plans):
             if part is not None:
                 part.close()
 
@@ -78,7 +99,7 @@ class Parts:
 
     def taken(self, stack: Stack) -> None:
         """Hear that a revision was taken, before anything of it is put in force."""
-        if self._watcher is not None and (commits := self._speaker(stack)) is not None:
+        if self._telling and (commits := self._speaker(stack)) is not None:
             commits.taken(stack)
 
     def _speaker(self, stack: Stack) -> Commits | None:
@@ -89,6 +110,21 @@ class Parts:
             self._commits = Commits(stack.data, stack.name, url)
         return self._commits
 
+    def _planner(self, stack: Stack) -> Plans | None:
+        from reconciler.daemon.plans import Plans
+
+        if self._plans is None and stack.spec.daemon.plans:
+            self._plans = Plans(
+                self.heads,
+                stack.data,
+                stack.name,
+                self.choice.targets,
+                url=self.settings.environ.get("GITHUB_API_URL", ""),
+                ring=lambda: self.bell.ring(Cause.REVISION),
+                unexpected=self.unexpected,
+            )
+        return self._plans
+
     def ended(self, stack: Stack | None, state: State) -> tuple[Problem, ...]:
         """Hear how a cycle ended; return what could not be told."""
         self.log(state)
@@ -96,15 +132,25 @@ class Parts:
         self._supervisor.cycle(state)
         unkept = self._remembered(state)
         stack = stack or self._watched  # what keeps a cycle from having one is told to whom the former told things
-        if stack is None or self._watcher is None:
+        if stack is None or not self._telling:
+            return unkept
+        if (commits := self._speaker(stack)) is not None:
+            commits.tell(stack, state)
+            unkept += commits.problems
+        if self._watcher is None:
             return unkept
         if stack is not self._watched:
             self._watched = stack
             self._watcher.watch(*stack.containers)
-        if (commits := self._speaker(stack)) is not None:
-            commits.tell(stack, state)
-            unkept += commits.problems
+        if (plans := self._planner(stack)) is not None:
+            plans.tell(stack, state)
+            unkept += plans.problems
         return (*unkept, *self._told(stack, state))
+
+    @property
+    def unsaid(self) -> tuple[Problem, ...]:
+        """What GitHub could not be told."""
+        return self._commits.problems if self._commits is not None else ()
 
     def _remembered(self, state: State) -> tuple[Problem, ...]:
         """Keep a state for `reconciler status`; say why not, as where a commit has got into the data directory."""

@@ -23,12 +23,14 @@ _NO_BRANCH = re.compile(
 class Remote:
     """A branch of a repository. ``address`` is what git gets and people see: it holds no password.
 
-    ``protocol`` is git's word for how it is reached: ``file``, ``ssh``, ``https`` or ``http``.
+    ``protocol`` is git's word for how it is reached: ``file``, ``ssh``, ``https`` or ``http``. With ``pull`` it is the
+    head of the pull request of that number, as GitHub has it, which is to be merged into the branch.
     """
 
     address: str
     protocol: str
     branch: str
+    pull: int = 0
 
     @classmethod
     def read(cls, repo: str, branch: str) -> Remote:
@@ -42,8 +44,8 @@ class Remote:
 
     @property
     def ref(self) -> str:
-        """The branch's full name."""
-        return f"refs/heads/{self.branch}"
+        """The full name of what is followed."""
+        return f"refs/pull/{self.pull}/head" if self.pull else f"refs/heads/{self.branch}"
 
     def is_of(self, address: str) -> bool:
         """Whether another address is one of the same repository, as far as the two texts tell."""

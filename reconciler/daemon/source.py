@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from reconciler import git
 from reconciler.daemon import taken
@@ -22,6 +22,9 @@ from reconciler.desired.load import Directory, load
 from reconciler.journal import now
 from reconciler.names import SHOWN
 from reconciler.problem import InvalidDirectory, Problem, Refused, Severity
+
+if TYPE_CHECKING:
+    from reconciler.daemon.heads import Heads
 
 FOLDER = "source"
 """The folder of the data directory that is the sources'."""
@@ -39,6 +42,10 @@ class Source(Protocol):
 
     pause: float
 
+    @property
+    def heads(self) -> Heads | None:
+        """The pull requests to it, where it may have some."""
+
     def poll(self) -> Sourced:
         """Look for a newer revision and take it, within a bounded time; what is wrong is in the answer."""
 
@@ -53,6 +60,7 @@ class Folder:
     """
 
     pause = 2.0
+    heads: Heads | None = None
 
     def __init__(self, path: Path, data: Path) -> None:
         self.path = path.absolute()

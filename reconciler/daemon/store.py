@@ -45,6 +45,12 @@ _FETCHING = (
 _FETCH = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=", "--no-auto-gc")
 _FACTS = "%P%x00%an%x00%ae%x00%cn%x00%ce%x00%ct%x00%s"
 _SIGNATURE = "%G?%x00%GS%x00%GF"
+_CONFLICT, _USAGE = 1, 129  # how `git merge-tree` ends
+_NOBODY = {  # whose the merges are that are only planned; at one time, so that one merge is always the same commit
+    f"GIT_{who}_{what}": said
+    for who in ("AUTHOR", "COMMITTER")
+    for what, said in (("NAME", "reconciler"), ("EMAIL", "reconciler@localhost"), ("DATE", "@0 +0000"))
+}
 _GITHUB = "noreply@github.com"  # commits what is merged on its pages
 
 
@@ -81,11 +87,14 @@ class Signers:
 
 
 class Store(Objects):
-    """The store of one branch, in a folder of its own. Its methods raise `CannotRun` where git can't be run."""
+    """The store of one branch, in a folder of its own. Its methods raise `CannotRun` where git can't be run.
 
-    def __init__(self, place: Path, remote: Remote, environ: Mapping[str, str]) -> None:
+    What another store has, ``beside`` it, is not fetched a second time.
+    """
+
+    def __init__(self, place: Path, remote: Remote, environ: Mapping[str, str], beside: Path | None = None) -> None:
         super().__init__(place, environ)
-        self._remote = remote
+        self._remote, self._beside = remote, beside
         allowed = f"{GIT_FETCH.given['GIT_ALLOW_PROTOCOL']}:{remote.protocol}"
         self._fetching = replace(GIT_FETCH, given={**GIT_FETCH.given, "GIT_ALLOW_PROTOCOL": allowed})
 
@@ -152,6 +161,9 @@ class Store(Objects):
         self.remove()
         form = f"--object-format={_FORMATS[len(commit)]}"
         self._said("init", "--quiet", "--bare", "--template=", form)
+        if self._beside is not None:
+            (self.place / "objects/info").mkdir(exist_ok=True)
+            (self.place / "objects/info/alternates").write_text(f"{self._beside.absolute() / 'objects'}\n")
         config.write_text(_CONFIG[len(commit)])
 
     def remove(self) -> None:
@@ -189,6 +201,24 @@ class Store(Objects):
         if status not in (0, 1) and self.has(older):
             raise Damaged
         return status == 0
+
+    def merge(self, base: str, head: str) -> str:
+        """Return a commit that merges a head into a base, which no branch gets; empty where the two conflict.
+
+        No file is written out and no driver that a repository configures is run. Raises `CannotFetch` where git is too
+        old, and `Damaged`.
+        """
+        made = self._ask("merge-tree", "--write-tree", "--no-messages", base, head)
+        if made.status == _CONFLICT:
+            return ""
+        if made.status == _USAGE:
+            hint = "install git 2.38 or later, or bring the branch of the pull request up to date"
+            raise CannotFetch("can't be merged to be planned: git is too old for that", hint)
+        kind = replace(GIT_STORE, given={**GIT_STORE.given, **_NOBODY})
+        parents = ("-p", base, "-p", head)
+        return good(
+            self._ask("commit-tree", good(made).output.strip(), *parents, "-m", "merged", kind=kind)
+        ).output.strip()
 
     def describe(self, commit: str) -> Commit:
         """Return what a commit says of itself. Raises `Damaged`.

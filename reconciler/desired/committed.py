@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from reconciler import git
 from reconciler.desired.load import Directory, load
@@ -20,6 +21,10 @@ from reconciler.process import CannotRun
 from reconciler.resources import SecretRef
 
 _FILES = ("file", "sops", "age")  # references that name one
+
+
+class NotHere(ReconcilerError):
+    """A revision can't be read on this machine, whatever it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +45,23 @@ class Committed:
 
 
 class Repository:
-    """The repository that a directory lies in. Making one raises `ReconcilerError` where it lies in none."""
+    """A repository with a directory of desired state in it, and where files of one of its commits lie.
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    ``top`` is that place, ``folder`` the directory's path in the repository.
+    """
+
+    def __init__(self, top: Path, folder: Path, objects: Objects) -> None:
+        self.top, self._folder, self.objects = top, folder, objects
+
+    @classmethod
+    def holding(cls, directory: Path, environ: Mapping[str, str]) -> Self:
+        """Return the one whose work tree a directory lies in. Raises `ReconcilerError` where it lies in none."""
         real = Path(os.path.realpath(directory))
         top = git.checkout(real)
         if top is None:
             hint = "run it in a clone of the repository that holds the directory, or name another one with --state"
             raise ReconcilerError(Problem(str(directory), "lies in no repository of git, so it has no revisions", hint))
-        self.top, self._folder = top, real.relative_to(top)
-        self.objects = Objects(top / ".git", environ)
+        return cls(top, real.relative_to(top), Objects(top / ".git", environ))
 
     @property
     def shown(self) -> str:
@@ -199,11 +211,11 @@ def _told(revision: str) -> Iterator[None]:
         raise ReconcilerError(Problem(revision, error.summary, error.hint)) from None
     except Damaged:
         hint = "look with `git fsck`; a clone that was made with --filter lacks files: fetch without it"
-        raise ReconcilerError(Problem(revision, "its files are not all here", hint)) from None
+        raise NotHere(Problem(revision, "its files are not all here", hint)) from None
     except CannotRun as error:
         hint = "install git" if error.missing else "look at how busy this machine and its disk are"
-        raise ReconcilerError(Problem("git", error.why, hint)) from None
+        raise NotHere(Problem("git", error.why, hint)) from None
     except OSError as error:
         why = f"its files can't be written aside: {error.strerror or type(error).__name__}"
         hint = "free space in $TMPDIR; names that this file system can't tell apart can't be read here"
-        raise ReconcilerError(Problem(revision, why, hint)) from None
+        raise NotHere(Problem(revision, why, hint)) from None

@@ -75,10 +75,20 @@ class Objects:
 
         Raises `Damaged` where either is not here.
         """
+        return (head, *(commit for line in self._line(base, head) for commit in line[2:]))
+
+    def came(self, base: str, head: str) -> frozenset[str]:
+        """Return the commits by which a branch went from one of its commits to another, and what they merged.
+
+        Raises `Damaged` where either is not here.
+        """
+        return frozenset(commit for first, *parents in self._line(base, head) for commit in (first, *parents[1:]))
+
+    def _line(self, base: str, head: str) -> list[list[str]]:
+        """Return each commit of a branch after one of it, with its parents behind it."""
         span = (f"^{base}", head)
         listed = good(self._ask("rev-list", "--first-parent", "--parents", "--end-of-options", *span)).output
-        others = [commit for line in listed.splitlines() for commit in line.split()[2:]]
-        return (head, *others)
+        return [line.split() for line in listed.splitlines()]
 
     def tracked(self) -> frozenset[bytes]:
         """Return the files that the checkout's index has. Raises `Damaged`."""

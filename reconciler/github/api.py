@@ -62,6 +62,13 @@ class Repository:
             raise ReconcilerError(Problem("GITHUB_TOKEN", "is not set, or is no token", hint))
         return cls(name, token, api_address(url), patience)
 
+    @property
+    def site(self) -> str:
+        """Where people see it: the host of the API, but at github.com."""
+        if self.address.host == "api.github.com":
+            return "https://github.com"
+        return f"{self.address.scheme}://{self.address.authority}"
+
     # ----------------------------------------------------------------------------------------------------- requests
     def get(self, path: str, **query: str | int) -> Any:
         """Return what lies at a path below the repository. Raises `GitHubError`."""

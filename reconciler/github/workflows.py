@@ -22,12 +22,16 @@ UPLOAD = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What they are about: ``state`` is the directory from the repository's top, ``apply`` one of `APPLIES`."""
+    """What they are about: ``state`` is the directory from the repository's top, ``apply`` one of `APPLIES`.
+
+    With ``planned`` the daemon plans pull requests, and no workflow does.
+    """
 
     stack: str
     state: str = "desired-state"
     branch: str = "main"
     apply: str = "daemon"
+    planned: bool = False
 
 
 def files(place: Place) -> Mapping[str, str]:
@@ -39,7 +43,10 @@ def files(place: Place) -> Mapping[str, str]:
         ".github/workflows/reconciler-drift.yml": "drift.yml",
         ".github/dependabot.yml": "dependabot.yml",
     }
-    return {path: _filled(name, place) for path, name in named.items()}
+    written = {path: _filled(name, place) for path, name in named.items()}
+    if not place.planned:
+        written[".github/workflows/reconciler-plan.yml"] += _filled("plan-job.yml", place)
+    return written
 
 
 def _filled(name: str, place: Place) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from reconciler.difference import Difference
 from reconciler.plan import Plan, Unmerged
+from reconciler.problem import Problem
 from reconciler.report import difference, risk, summary, values
 from reconciler.report.comment import LIMIT, Page, fitting, marker, problem, told
 from reconciler.report.prose import cell, code, prose
@@ -32,6 +33,17 @@ def plan(plan: Plan, limit: int = LIMIT, links: Mapping[str, str] | None = None)
     title, *below = page.parts
     facts = _facts(plan, whole=not page.left_out)
     return "\n\n".join(["\n".join([marker(plan.stack), facts, title]), *cut, *below, _foot(plan)]) + "\n"
+
+
+def unplanned(stack: str, revision: str, problems: Sequence[Problem], limit: int = LIMIT) -> str:
+    """Say why nothing could be planned of a revision, in place of its plan."""
+    page = Page(limit)
+    page.add([f"### ⛔ {prose(stack)}: nothing could be planned"])
+    page.notices([f"> {problem(item)}" for item in problems], page.room)
+    left = [f"**Cut:** {page.left_out:,} more mistakes; `reconciler validate` shows them."] if page.left_out else []
+    title, *below = page.parts
+    facts = _facts(Plan(stack, revision=revision), whole=False)
+    return "\n\n".join(["\n".join([marker(stack), facts, title]), *left, *below]) + "\n"
 
 
 def redacted(plan: Plan, redact: Callable[[str], str]) -> Plan:

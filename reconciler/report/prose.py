@@ -11,8 +11,8 @@ import re
 from reconciler.report import values
 
 _WORD = re.compile(r"[(\"']?(?:[A-Za-z]?[a-z]*(?:['-][a-z]+)*|[A-Z]{1,12}|[0-9]{1,6})[\"')]?[.,;:!?]?")
-# Two pieces of code never touch each other: their backticks would be one run.
-_PARTS = re.compile(r"(?<!\S)`[^`]+`(?=[.,;:!?]?(?:\s|$))|\s|[^\s]+")
+# Two pieces of code never touch each other: their backticks would be one run. A reference to a secret is one piece.
+_PARTS = re.compile(r"(?<!\S)(?:`[^`]+`|\{[a-z]+: [^{}`\s]+\})(?=[.,;:!?]?(?:\s|$))|\s|[^\s]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}", re.IGNORECASE)  # becomes a link where a commit begins so
 _LONGEST = 30  # characters of a word
 _TAIL = ".,;!?"

@@ -272,6 +272,23 @@ def test_what_the_daemon_holds_is_told_by_status_and_approved_by_a_command(repo:
     assert content(repo, WWW) == "192.0.2.22"
 
 
+def test_a_plan_says_what_would_be_held_where_the_daemon_knows_what_was_agreed(repo: Any, run: Any) -> None:
+    repo.write(HEAD_DNS, "dns.yaml")
+    assert plan(run)["held"] == []  # nobody knows what was agreed
+    repo.write(BASE_DNS, "dns.yaml")
+    assert run("daemon", "--once").exit_code == 0
+    assert plan(run)["held"] == []
+    repo.write(HEAD_DNS, "dns.yaml")
+    named = {item["where"]: item["hint"].split()[-1] for item in plan(run)["held"]}
+    assert set(named) == {WWW, "dns/mana.how/A/new"}
+    assert "Held" in run("plan").output
+    assert plan(run, "--out", str(repo.root / "plan.json"))["held"] == []  # what is saved is approved as a whole
+    run("daemon", "--once")
+    assert run("approve", *named.values()).exit_code == 0
+    assert plan(run)["held"] == []
+    assert run("apply", str(repo.root / "plan.json"), "--yes").exit_code == 0
+
+
 def test_a_person_heals_to_what_the_daemon_knows_as_agreed(repo: Any, run: Any) -> None:
     assert run("daemon", "--once", "--data", str(repo.data)).exit_code == 0
     propose(repo, run)

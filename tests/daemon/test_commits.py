@@ -13,7 +13,9 @@ import pytest
 from daemon.states import record, update
 from githubfake import REPOSITORY, GitHub, Token
 
+from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.commits import Commits, verdict
+from reconciler.daemon.parts import Parts
 from reconciler.daemon.state import Cause, Cycle, Result, Revision, Sourced, State, TargetState
 from reconciler.desired.load import Directory, load
 from reconciler.plan import Plan
@@ -162,6 +164,29 @@ def test_a_revision_is_told_when_it_is_taken_and_when_it_ended(
     box().taken(stack)  # a restart
     time.sleep(0.2)
     assert len(github.statuses) == 3
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_one_cycle_waits_a_moment_until_github_knows(
+    github: GitHub, stack: Stack, clock: Time, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    settings = replace(stack.settings, environ={**stack.settings.environ, "GITHUB_API_URL": github.server.url})
+    once = Parts(settings, cast("Board", None), Bell(), lambda text: text)
+    monkeypatch.setattr("reconciler.daemon.parts._PATIENCE", 0.2 if away else 30.0)
+    if away:
+        github.server.faults = [Fault(times=100, delay=1.0, reply=Reply.of({"message": "oops"}, 500))]
+    began = time.monotonic()
+    with once.once():
+        once.taken(stack)
+        assert once.ended(stack, state()) == ()
+    assert time.monotonic() - began < 30
+    if not away:
+        assert said(github)[-1] == ("1", "success")
+        assert once.unsaid == ()
+        return
+    assert github.statuses == []
+    eventually(lambda: once.unsaid)
+    assert TOKEN not in repr(once.unsaid)
 
 
 def test_each_word_is_sent_once_however_many_cycles_there_are(

@@ -21,7 +21,7 @@ def origin(tmp_path: Path) -> Origin:
 
 
 def repository(origin: Origin, state: str = "desired-state", top: Path | None = None) -> Repository:
-    return Repository((top or origin.tree) / state, ENVIRON)
+    return Repository.holding((top or origin.tree) / state, ENVIRON)
 
 
 def read(origin: Origin, revision: str = "HEAD") -> Directory:
@@ -106,9 +106,9 @@ def test_a_clone_without_the_files_is_told(origin: Origin, tmp_path: Path) -> No
 def test_where_there_is_no_repository_or_no_git_that_is_told(origin: Origin, tmp_path: Path) -> None:
     origin.state(1)
     with pytest.raises(ReconcilerError, match="lies in no repository of git"):
-        Repository(tmp_path / "desired-state", ENVIRON)
+        Repository.holding(tmp_path / "desired-state", ENVIRON)
     with pytest.raises(ReconcilerError, match="install git"):
-        Repository(origin.tree / "desired-state", {"PATH": "/nonexistent"}).commit("HEAD")
+        Repository.holding(origin.tree / "desired-state", {"PATH": "/nonexistent"}).commit("HEAD")
 
 
 def test_a_linked_work_tree_and_names_of_sha256_are_read(origin: Origin, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_link_as_the_directory_is_not_followed(origin: Origin, tmp_path: Path,
         (origin.tree / name).unlink()
         state = origin.tree / ("desired-state" if name == "desired-state" else "way/desired-state")
         with pytest.raises(ReconcilerError, match=r"has a link|does not exist"):  # noqa: SIM117
-            with Repository(state, ENVIRON).at(commit, whole=whole) as written:
+            with Repository.holding(state, ENVIRON).at(commit, whole=whole) as written:
                 load(written.path)
 
 

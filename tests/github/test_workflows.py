@@ -55,6 +55,13 @@ def test_nothing_is_allowed_that_a_job_does_not_name(name: str) -> None:
         assert set(job["permissions"].values()) <= {"read", "write"}
 
 
+def test_where_the_daemon_plans_no_workflow_does_and_none_gets_a_key_for_it() -> None:
+    written = files(Place("mana", planned=True))[".github/workflows/reconciler-plan.yml"]
+    assert set(parsed(written)["jobs"]) == {"validate"}
+    assert "secrets." not in written
+    assert set(named("plan")["jobs"]) == {"validate", "plan"}
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_every_action_is_pinned_by_its_commit_and_keeps_no_token(name: str) -> None:
     for used in USES.findall(ALL[name]):
@@ -186,6 +193,20 @@ def test_init_writes_what_is_missing_and_leaves_what_is_there(repository: Path) 
     assert (repository / ".github/workflows/reconciler-apply.yml").read_text() == expected[
         ".github/workflows/reconciler-apply.yml"
     ]
+
+
+def test_init_writes_no_plan_job_where_the_directory_has_the_daemon_plan(repository: Path) -> None:
+    assert init("--stack", "mana").exit_code == 0
+    with (repository / "desired-state/reconciler.yaml").open("a") as file:
+        file.write("daemon: {plans: true, github: {repository: octo/mail, token: {env: GITHUB}}}\n")
+    ended = init("--github")
+    assert "The daemon plans pull requests" in ended.output
+    plan = parsed((repository / ".github/workflows/reconciler-plan.yml").read_text())
+    assert set(plan["jobs"]) == {"validate"}
+    (repository / ".github/workflows/reconciler-plan.yml").unlink()
+    assert init("--github", "--apply", "push").exit_code == 0  # nobody else is there who could
+    plan = parsed((repository / ".github/workflows/reconciler-plan.yml").read_text())
+    assert set(plan["jobs"]) == {"validate", "plan"}
 
 
 def test_init_names_the_directory_and_the_branch(repository: Path) -> None:

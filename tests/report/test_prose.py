@@ -116,6 +116,8 @@ def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
         ("ask a@b.example, or (https://x.example).", "ask `a@b.example`, or `(https://x.example)`."),
         ("see GH-1 and #2 of deadbeef", "see `GH-1` and `#2` of `deadbeef`"),
         ("1. one", "`1`. one"),
+        ("{env: KEY} is not read; {sops: a.yaml#b}.", "`{env: KEY}` is not read; `{sops: a.yaml#b}`."),
+        ("{env: KEY}{env: KEY} x", "`{env:` `KEY}{env:` `KEY}` x"),
     ],
 )
 def test_words_stay_words(text: str, shown: str) -> None:
