@@ -46,9 +46,10 @@ class Remote:
         return f"refs/heads/{self.branch}"
 
     def is_of(self, address: str) -> bool:
-        """Whether another address may be one of the same repository: by its path, since a host has many names and ports.
+        """Whether another address may be one of the same repository.
 
-        A path may begin at another folder, too: at the login's home, or at the top of the host.
+        That is told by the path, since a host has many names and ports. A path may begin at another folder, too: at the
+        login's home, or at the top of the host.
         """
         one, other = _parts(address), _parts(self.address)
         shared = min(len(one), len(other))
