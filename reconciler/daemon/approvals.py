@@ -10,7 +10,6 @@ them loses consent, never safety: what can't be told to heal is held until a per
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -170,11 +169,11 @@ def _texts(said: Any) -> dict[str, str]:
 
 
 def _loaded(texts: Mapping[str, str]) -> Directory | None:
-    with tempfile.TemporaryDirectory(prefix="reconciler-") as nothing:
-        try:
-            return load(Path(nothing), {name: text.encode() for name, text in texts.items()})
-        except ReconcilerError:  # as of a version that took what this one does not
-            return None
+    try:
+        with files.folder() as nothing:
+            return load(nothing, {name: text.encode() for name, text in texts.items()})
+    except (ReconcilerError, OSError):  # as of a version that took what this one does not, or there is no room
+        return None
 
 
 def _of(stack: Stack) -> Memory:
