@@ -130,7 +130,7 @@ class Approving:
             return ()
         try:
             texts = {name: files.read(directory.path / name).decode() for name in directory.files}
-            found = _loaded(texts)
+            found = _loaded(directory.path, texts)
             if found is None or found.digest != directory.digest:
                 return ()  # somebody is at work on the files: the next cycle takes them
             self._settled = found
@@ -155,7 +155,7 @@ def govern(stack: Stack, former: Directory | None) -> None:
 def settled(stack: Stack) -> Directory | None:
     """Return a stack's directory as it was when all of it was agreed; None where that is not known."""
     texts, _ = files.recall(_place(stack), _texts)
-    return _loaded(texts) if texts else None
+    return _loaded(stack.directory.path, texts) if texts else None
 
 
 def _place(stack: Stack) -> Path:
@@ -168,11 +168,10 @@ def _texts(said: Any) -> dict[str, str]:
     return {str(name): str(text) for name, text in said["files"].items()}
 
 
-def _loaded(texts: Mapping[str, str]) -> Directory | None:
+def _loaded(path: Path, texts: Mapping[str, str]) -> Directory | None:
     try:
-        with files.folder() as nothing:
-            return load(nothing, {name: text.encode() for name, text in texts.items()})
-    except (ReconcilerError, OSError):  # as of a version that took what this one does not, or there is no room
+        return load(path, {name: text.encode() for name, text in texts.items()}, alone=True)
+    except ReconcilerError:  # as of a version that took what this one does not
         return None
 
 
