@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -26,6 +27,9 @@ FOLDER = ".reconciler"
 """The name of a folder of ours, which git ignores."""
 
 _BEGUN = ".new-"  # how the name of a file begins that is not in its place yet
+_PASSING = ("reconciler-", ".tmp")  # how the name of a folder begins and ends that is there for a while
+_PASSING_NAME = re.compile(r"reconciler-[a-z0-9_]{8}\.tmp")
+_FRESH = 60.0  # seconds in which a folder may have been made and not locked yet
 MAX_BYTES = 65536  # a private key has 3,000; whatever is larger is not a secret
 _LARGEST_OWN = 256 << 20  # bytes: a journal of many years
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT})  # what O_TMPFILE answers on old file systems
@@ -389,6 +393,38 @@ def _scratch(folder: Path) -> Iterator[Path]:
             if {item.name for item in place.iterdir()} <= {".gitignore"} and not place.is_symlink():
                 (place / ".gitignore").unlink(missing_ok=True)
                 place.rmdir()
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Make a folder in $TMPDIR for a while, for its owner only; what a kill has left of others goes. Raises OSError."""
+    _sweep_folders(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_PASSING[0], suffix=_PASSING[1]) as made:
+        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # where none can be locked, none is swept either
+                lock(descriptor)
+            yield Path(made)
+        finally:
+            os.close(descriptor)
+
+
+def _sweep_folders(place: Path) -> None:
+    """Remove what `folder` made in a place and nobody uses any more; others may do the same at the same time."""
+    try:
+        names = [item.path for item in os.scandir(place) if re.fullmatch(_PASSING_NAME, item.name)]
+    except OSError:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if status.st_uid == os.getuid() and time.time() - status.st_ctime > _FRESH:
+                    lock(descriptor)
+                    shutil.rmtree(name)
+            finally:
+                os.close(descriptor)
 
 
 def _overwrite(path: Path, content: bytes) -> None:

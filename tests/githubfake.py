@@ -11,6 +11,7 @@ import re
 import threading
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,8 @@ class GitHub:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
     """The commits of main, the oldest first."""
+    brought: dict[str, list[str]] = field(default_factory=dict)
+    """The commits of a pull request, the oldest first, by the merge commit that brought them."""
     known: set[str] = field(default_factory=set)
     merged: dict[str, int] = field(default_factory=dict)
     remaining: int = 5000
@@ -75,11 +78,13 @@ class GitHub:
         link = {"url": f"{self.server.url}/repos/{REPOSITORY}/pulls/{number}"}
         self.issues[number] = self._issue(number, user, {"title": "change", "body": ""}) | {"pull_request": link}
 
-    def merge(self, number: int, commit: str) -> None:
+    def merge(self, number: int, commit: str, brought: Sequence[str] = ()) -> None:
         self.pulls[number] |= {"state": "closed", "merged_at": "2026-11-29T00:00:00Z", "merge_commit_sha": commit}
         self.issues[number]["state"] = "closed"
         self.push(commit)
         self.merged[commit] = number
+        self.brought[commit] = [*brought]
+        self.known |= {*brought}
 
     def close(self, number: int) -> None:
         self.pulls[number] |= {"state": "closed"}
@@ -282,8 +287,16 @@ class GitHub:
         tip = request.first("sha") or self.history[-1]
         if tip not in self.history:
             return _no(404, "Not Found")
-        newest_first = reversed(self.history[: self.history.index(tip) + 1])
-        return self._page(request, [{"sha": commit} for commit in newest_first])
+        listed: list[dict[str, Any]] = []
+        line = self.history[: self.history.index(tip) + 1]
+        for commit, before in zip(line, [None, *line], strict=False):
+            others, last = self.brought.get(commit, ()), before
+            for other in others:  # begun at what main was then
+                listed.append({"sha": other, "parents": [{"sha": last}] if last else []})
+                last = other
+            parents = [item for item in (before, last if others else None) if item]
+            listed.append({"sha": commit, "parents": [{"sha": item} for item in parents]})
+        return self._page(request, listed[::-1])
 
     def _pulls_of(self, request: Request, _token: Token, commit: str) -> Reply:
         number = self.merged.get(commit)

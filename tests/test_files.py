@@ -135,6 +135,40 @@ def test_a_killed_holder_frees_it_to_who_waits(tmp_path: Path) -> None:
         timer.join()
 
 
+MAKER = """
+from reconciler import files
+with files.folder() as place:
+    (place / "deep").mkdir()
+    (place / "deep/file").write_text("what somebody committed")
+    print(place, flush=True)
+    input()
+"""
+
+
+def test_t13_a_folder_that_a_kill_has_left_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = tmp_path / "reconciler-mystates"
+    own.mkdir()
+    (tmp_path / "reconciler-aaaaaaaa.tmp").symlink_to(own)
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    made = [
+        subprocess.Popen([sys.executable, "-c", MAKER], stdin=-1, stdout=-1, text=True, env=environ) for _ in range(2)
+    ]
+    places = [Path(str(process.stdout and process.stdout.readline().strip())) for process in made]
+    made[0].kill()
+    made[0].communicate()
+    with files.folder():
+        assert all(place.is_dir() for place in places)  # it may be about to be locked
+    monkeypatch.setattr(files, "_FRESH", -1.0)
+    with files.folder() as place:
+        assert [item.is_dir() for item in places] == [False, True]
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    made[1].communicate("\n")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["reconciler-aaaaaaaa.tmp", "reconciler-mystates"]
+
+
 def test_who_waited_holds_what_has_the_name_by_then(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(b"first")

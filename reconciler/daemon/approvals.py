@@ -11,7 +11,6 @@ them loses consent, never safety: what can't be told to heal is held until a per
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -152,7 +151,7 @@ class Approving:
             return ()
         try:
             texts = {name: files.read(directory.path / name).decode() for name in directory.files}
-            found = _loaded(texts)
+            found = _loaded(directory.path, texts)
             if found is None or found.digest != directory.digest:
                 return ()  # somebody is at work on the files: the next cycle takes them
             self._settled, self._commit = found, commit
@@ -184,7 +183,7 @@ def settled(stack: Stack) -> Directory | None:
 def _agreed(stack: Stack) -> tuple[Directory | None, str]:
     """Return it with the commit it was of, empty where that is not known."""
     found, _ = files.recall(_place(stack), _texts)
-    return (_loaded(found[0]), found[1]) if found else (None, "")
+    return (_loaded(stack.directory.path, found[0]), found[1]) if found else (None, "")
 
 
 def _place(stack: Stack) -> Path:
@@ -198,12 +197,11 @@ def _texts(said: Any) -> tuple[dict[str, str], str]:
     return texts, str(said.get("commit", ""))  # absent in what an older version wrote
 
 
-def _loaded(texts: Mapping[str, str]) -> Directory | None:
-    with tempfile.TemporaryDirectory(prefix="reconciler-") as nothing:
-        try:
-            return load(Path(nothing), {name: text.encode() for name, text in texts.items()})
-        except ReconcilerError:  # as of a version that took what this one does not
-            return None
+def _loaded(path: Path, texts: Mapping[str, str]) -> Directory | None:
+    try:
+        return load(path, {name: text.encode() for name, text in texts.items()}, alone=True)
+    except ReconcilerError:  # as of a version that took what this one does not
+        return None
 
 
 def _of(stack: Stack) -> Memory:

@@ -319,7 +319,9 @@ def _check_apart(following: Following, folder: Path, environ: Mapping[str, str])
     local = (there.parent if there.name == ".git" else there,) if remote.protocol == "file" else ()
     places = [place.resolve() for place in (folder.parent, *local)]
     for path in filter(None, (following.signers.ssh, following.signers.gpg)):
-        within = any(path.resolve().is_relative_to(place) for place in places)
-        if within or (any(map(remote.is_of, git.origins(path, environ))) and git.tracked(path, environ)):
+        real = path.resolve()
+        within = any(real.is_relative_to(place) for place in places)
+        cloned = (any(map(remote.is_of, git.origins(it, environ))) and git.tracked(it, environ) for it in (path, real))
+        if within or any(cloned):
             summary = "lies in the repository that it is to judge"
             raise ReconcilerError(Problem(str(path), summary, "keep it outside, where only you write"))

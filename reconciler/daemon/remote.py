@@ -48,17 +48,23 @@ class Remote:
         return f"refs/pull/{self.pull}/head" if self.pull else f"refs/heads/{self.branch}"
 
     def is_of(self, address: str) -> bool:
-        """Whether another address is one of the same repository, as far as the two texts tell."""
-        return _bare(address) == _bare(self.address)
+        """Whether another address may be one of the same repository.
+
+        That is told by the path, since a host has many names and ports. A path may begin at another folder, too: at the
+        login's home, or at the top of the host.
+        """
+        one, other = _parts(address), _parts(self.address)
+        shared = min(len(one), len(other))
+        return shared > 0 and one[-shared:] == other[-shared:]
 
     def __str__(self) -> str:
         return f"{self.address} ({self.branch})"
 
 
-def _bare(address: str) -> str:
-    """Return host and path of an address, however it is reached: ``github.com/owner/name``."""
-    text = re.sub(r"^(\w+://)?([^@/]*@)?", "", address).replace(":", "/")
-    return re.sub(r"(/|\.git)+$", "", text).lower()
+def _parts(address: str) -> list[str]:
+    """Return the folders of an address, however it is reached: ``owner`` and ``name`` of ``github.com``'s."""
+    path = re.sub(r"^(\w+://[^/]*|[^/:]*:)", "", address).lower()
+    return [part for part in re.sub(r"(/|\.git)+$", "", path).split("/") if not part.startswith("~") and part]
 
 
 def _address(text: str) -> tuple[str, str]:

@@ -85,11 +85,12 @@ class _Server(HTTPServer):
         self._since: dict[IOStream, float] = {}
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Take a new connection, or close it where there are too many."""
+        """Take a new connection. Where there are too many the oldest is closed: whoever holds them shuts nobody out."""
         self.sweep()
-        if len(self._since) >= _MOST:
-            stream.close()
-            return
+        while len(self._since) >= _MOST:
+            oldest = next(iter(self._since))
+            del self._since[oldest]
+            oldest.close()
         self._since[stream] = time.monotonic()
         super().handle_stream(stream, address)
 

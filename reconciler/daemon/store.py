@@ -51,6 +51,7 @@ _NOBODY = {  # whose the merges are that are only planned; at one time, so that 
     for who in ("AUTHOR", "COMMITTER")
     for what, said in (("NAME", "reconciler"), ("EMAIL", "reconciler@localhost"), ("DATE", "@0 +0000"))
 }
+_SIGNED = re.compile(r"^gpgsig(?:-sha256)? (.*\n(?: .*\n)*)", re.MULTILINE)  # in a commit's head
 _GITHUB = "noreply@github.com"  # commits what is merged on its pages
 
 
@@ -248,8 +249,21 @@ class Store(Objects):
         )
         kind = replace(GIT_STORE, given={**GIT_STORE.given, "GNUPGHOME": str(signers.gpg or os.devnull)})
         result, who, fingerprint = (*self._log(commit, _SIGNATURE, options, kind), "", "")[:3]
-        by_gpg = re.fullmatch(r"[0-9A-F]{40,64}", fingerprint) is not None
-        return who if result == "G" or (result == "U" and by_gpg) else ""
+        if re.fullmatch(r"[0-9A-F]{40,64}", fingerprint):  # of GPG, which knows itself what day it is
+            return who if result in ("G", "U") else ""
+        return who if result == "G" and who in self._signing_today(commit, signers, kind) else ""
+
+    def _signing_today(self, commit: str, signers: Signers, kind: Kind) -> Sequence[str]:
+        """Name those whose key of SSH made a signature, as far as it may sign today.
+
+        Git holds a key's dates (``valid-before``) against the commit's own, which its author chooses.
+        """
+        head = good(self._ask("cat-file", "commit", commit)).output.partition("\n\n")[0]
+        found = _SIGNED.search(f"{head}\n")
+        signature = found[1].replace("\n ", "\n") if found else ""
+        command = ["ssh-keygen", "-Y", "find-principals", "-s", "/dev/stdin", "-f", str(signers.ssh or os.devnull)]
+        ended = run(kind, command, self._environ, given=signature or "\n")
+        return ended.output.splitlines() if ended.status == 0 else ()
 
     def _log(self, commit: str, form: str, options: Sequence[str] = (), kind: Kind = GIT_STORE) -> list[str]:
         shown = ("--no-show-signature", "--no-mailmap", "--encoding=UTF-8", f"--format={form}")

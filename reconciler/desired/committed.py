@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
-from reconciler import git
+from reconciler import files, git
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import references
 from reconciler.desired.unmerged import Candidate, Doubtful, candidate
@@ -102,9 +101,9 @@ class Repository:
         """
         commit = self.commit(revision)
         below = b"" if whole or not self._folder.parts else os.fsencode(self._folder) + b"/"
-        with TemporaryDirectory(prefix="reconciler-") as scratch:
-            top = Path(os.path.realpath(scratch), self.top.name)
+        with ExitStack() as until:
             with _told(revision):
+                top = Path(os.path.realpath(until.enter_context(files.folder())), self.top.name)
                 tree.write(self.objects, commit, top, below)
                 self._check_way(top)
             yield Committed(commit, top, top / self._folder, self.shown)

@@ -35,23 +35,29 @@ class _Walk:
 
 
 def read_files(
-    directory: Path, mistakes: list[Mistake], overlay: Mapping[str, bytes] = MappingProxyType({})
+    directory: Path,
+    mistakes: list[Mistake],
+    overlay: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    alone: bool = False,
 ) -> list[File]:
     """Read every YAML file of a directory and its sub-directories, by name; dot files are left out.
 
-    ``overlay`` holds files as they are going to be: it counts in place of what is there, new names beside it.
+    ``overlay`` holds files as they are going to be: it counts in place of what is there, new names beside it;
+    ``alone`` it is all, whatever is there.
     What can't be read, or should not be, goes to ``mistakes``: a ``*.yml``, a link that leaves the directory, a file
     over 1 MiB (which is not read), something that is no file, and what is too much together, of which no more is read:
     a thousand links cost nothing and may each lead to the largest file. The directory itself may be a link.
     """
     walk = _Walk(os.path.realpath(directory), mistakes)
-    if not os.path.isdir(walk.root):  # noqa: PTH112 - the whole module works on the texts that os.scandir gives
+    if not alone and not os.path.isdir(walk.root):  # noqa: PTH112 - the whole module works on the texts that os.scandir gives
         why = "is not a directory" if os.path.lexists(directory) else "does not exist"
         hint = "say where it is with --state DIR, or write one with `reconciler init`"
         mistakes.append(Mistake(Place(printable(str(directory), 400)), (), why, hint))
         return []
     found = len(mistakes)
-    there = (_read(walk, name, path) for name, path in _names(walk, walk.root, "") if name not in overlay)
+    names = () if alone else _names(walk, walk.root, "")
+    there = (_read(walk, name, path) for name, path in names if name not in overlay)
     new = (_sized(walk, name, content) for name, content in overlay.items())
     files = [file for file in (*there, *new) if file is not None]
     if overlay:

@@ -99,13 +99,14 @@ class Directory:
     text: str = field(repr=False)
 
 
-def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({})) -> Directory:
+def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({}), *, alone: bool = False) -> Directory:
     """Read a directory. Raises `InvalidDirectory` with every problem of all its files, by file and line.
 
-    ``overlay`` holds files as they are going to be, by their names in the directory: it counts in place of them.
+    ``overlay`` holds files as they are going to be, by their names in the directory: it counts in place of them, and
+    ``alone`` in place of all that is there.
     """
     mistakes: list[Mistake] = []
-    read = files.read_files(path, mistakes, overlay)
+    read = files.read_files(path, mistakes, overlay, alone=alone)
     lost = bool(mistakes)
     used, root, unread = _join_files(read, mistakes)
     places, spec = Places(root), None

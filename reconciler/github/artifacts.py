@@ -62,8 +62,7 @@ def approved(repository: Repository, tip: str, branch: str, status: str) -> Appr
     That is the one whose commit status of the name ``status`` is a success. Raises `GitHubError`.
     """
     seen, plans = set[int](), dict[int, bytes]()
-    for count, item in enumerate(repository.pages("/commits", sha=tip)):
-        commit = str(item["sha"])
+    for count, commit in enumerate(_line(repository, tip)):
         found = newest(repository, commit, status)
         if found is not None and found.word is Word.SUCCESS:
             return Approved(commit, plans)
@@ -74,6 +73,22 @@ def approved(repository: Repository, tip: str, branch: str, status: str) -> Appr
                 plans[number] = content
             seen.add(number)
     return Approved("", plans)
+
+
+def _line(repository: Repository, tip: str) -> Iterator[str]:
+    """Yield the commits that were a branch's newest, from ``tip`` back: not those that a merge brought besides.
+
+    Who opens a pull request chooses how many its commits are, and what is said of them.
+    """
+    known: dict[str, Mapping[str, Any]] = {}
+    for item in repository.pages("/commits", sha=tip):
+        known[str(item["sha"])] = item
+        while (entry := known.pop(tip, None)) is not None:
+            yield tip
+            parents = entry["parents"]
+            if not parents:
+                return
+            tip = str(parents[0]["sha"])
 
 
 def _merged(repository: Repository, commit: str, branch: str) -> Iterator[tuple[int, str]]:

@@ -19,6 +19,10 @@ _ENDPOINTS = (
 )
 _BLOCKED = "settings/server.blocked-ip."
 _PROXIES = ("settings/server.proxy.trusted-networks", "objects/SystemSettings/proxyTrustedNetworks")
+_CERTIFICATES = (
+    *("settings/certificate.", "settings/acme.", "settings/server.tls."),
+    "objects/SystemSettings/defaultCertificateId",
+)
 _RATES = ("settings/http.rate-limit.", "objects/Http/rateLimitA")
 _CONNECTIONS = ("settings/server.max-connections", "objects/SystemSettings/maxConnections")
 _NEEDED = 60, 16
@@ -77,6 +81,10 @@ def _by_setting(change: Change, setting: Setting, seen: Observation, evidence: E
     elif word.startswith(_PROXIES) and value is not None:
         hint = "leave out the networks from which reconciler reaches the server without that proxy"
         summary = "whoever comes from there has to speak the PROXY protocol: it may shut us out"
+        yield warn(change.address, summary, hint, seen.target)
+    elif word.startswith(_CERTIFICATES) and (evidence.policy.door or ("", 0))[0] == "https":
+        hint = "look first whether the new one names the host of targets.stalwart.url and can be trusted from here"
+        summary = "decides by which certificate the server proves who it is: one that we can't trust shuts us out"
         yield warn(change.address, summary, hint, seen.target)
     elif (word.startswith(_RATES) and _rate(value) < _NEEDED[0]) or (
         word in _CONNECTIONS and str(value).isdecimal() and int(str(value)) < _NEEDED[1]

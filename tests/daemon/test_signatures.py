@@ -33,11 +33,11 @@ def allowed(tmp_path: Path, ada: tuple[Path, str]) -> Signers:
     return Signers(file)
 
 
-def commit(origin: Origin, deletes: int, *options: str, subject: str = "a change") -> str:
+def commit(origin: Origin, deletes: int, *options: str, subject: str = "a change", **environ: str) -> str:
     (origin.tree / "desired-state").mkdir(exist_ok=True)
     (origin.tree / "desired-state/reconciler.yaml").write_text(yaml(deletes))
     run(origin.tree, "add", "-A")
-    run(origin.tree, *options, "commit", "-q", "-m", subject, *(("-S",) if options else ()))
+    run(origin.tree, *options, "commit", "-q", "-m", subject, *(("-S",) if options else ()), **environ)
     origin.push()
     return origin.head
 
@@ -102,6 +102,24 @@ def test_no_other_commit_takes_the_place_of_a_signed_one(
     assert f"commit {good[:12]} goes on being healed to" in problem.summary
 
 
+def test_a_key_whose_time_is_over_signs_no_more_whatever_day_the_commit_names(
+    origin: Origin, ada: tuple[Path, str], allowed: Signers
+) -> None:
+    """Git holds a key's dates against the commit's own, which its author chooses."""
+    good = commit(origin, 1, *signed(ada[0]))
+    checkout = origin.checkout(signers=allowed)
+    assert taken(checkout.poll()) == good
+    assert allowed.ssh
+    allowed.ssh.write_text(ada[1].replace("namespaces", 'valid-after="20180101",valid-before="20200101",namespaces'))
+    commit(origin, 99, *signed(ada[0]), GIT_COMMITTER_DATE="2019-06-01T12:00:00Z")
+    sourced = checkout.poll()
+    assert taken(sourced) == good
+    assert "is signed by nobody whom we know" in told(sourced)
+    allowed.ssh.write_text(ada[1].replace("namespaces", 'valid-after="20180101",valid-before="20990101",namespaces'))
+    better = commit(origin, 2, *signed(ada[0]))
+    assert taken(checkout.poll()) == better
+
+
 def test_the_newest_commit_alone_has_to_be_signed(origin: Origin, ada: tuple[Path, str], allowed: Signers) -> None:
     commit(origin, 1)
     head = commit(origin, 2, *signed(ada[0]))
@@ -161,6 +179,9 @@ def test_nor_in_another_clone_of_it_that_git_keeps_up(
     run(clone, "remote", "set-url", "origin", address.format(bare=origin.bare))
     with pytest.raises(ReconcilerError, match="lies in the repository"):
         origin.checkout(signers=Signers(clone / "allowed_signers"))
+    (tmp_path / "led").symlink_to(clone / "allowed_signers")
+    with pytest.raises(ReconcilerError, match="lies in the repository"):
+        origin.checkout(signers=Signers(tmp_path / "led"))
     (clone / "own_signers").write_text(ada[1])  # which no commit brings
     origin.checkout(signers=Signers(clone / "own_signers"))
     run(clone, "remote", "set-url", "origin", "https://example.org/of/machines.git")
@@ -174,6 +195,12 @@ def test_nor_in_another_clone_of_it_that_git_keeps_up(
         ("ssh://git@GitHub.com/me/mana.git/", "https://me:token@github.com/me/mana.git", True),
         ("https://github.com/me/mana", "https://github.com/you/mana", False),
         ("/srv/git/mana.git", "/srv/git/mana", True),
+        ("git@github.com:me/mana.git", "ssh://git@ssh.github.com:443/me/mana.git", True),
+        ("https://git.example.org:3000/me/mana.git", "ssh://git@git.example.org:2222/me/mana", True),
+        ("https://git.example.org/me/mana.git", "work:me/mana.git", True),  # a name of ~/.ssh/config
+        ("/srv/git/mana.git", "ssh://ada@git.example.org/srv/git/mana.git", True),
+        ("ssh://ada@git.example.org:2222/~/mana.git", "ada@git.example.org:mana.git", True),
+        ("https://git.example.org/me/mana.git", "https://git.example.org/me/not-mana.git", False),
     ],
 )
 def test_a_repository_is_known_by_whatever_way_it_is_reached(one: str, other: str, same: bool) -> None:

@@ -317,24 +317,20 @@ def test_who_does_not_read_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(got) < length
 
 
-def test_there_is_an_end_to_how_many_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_holds_all_connections_shuts_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is an end to how many are connected: the oldest goes. An answer takes no time in which it would get old."""
     monkeypatch.setattr(sites, "_MOST", 5)
-    with running(states.calm()) as daemon:
-        idle = [daemon.connect() for _ in range(5)]
+    with running(states.calm()) as daemon, contextlib.ExitStack() as opened:
+        idle = [opened.enter_context(daemon.connect()) for _ in range(5)]
         for connection in idle:
             connection.sendall(b"GET / HT")
         time.sleep(0.2)
-        with pytest.raises((ConnectionError, http.client.BadStatusLine)):
-            daemon.ask()
-        idle.pop().close()
-        deadline = time.monotonic() + 5
-        while True:
-            with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
-                assert daemon.ask().status == 200
-                break
-            assert time.monotonic() < deadline
-        for connection in idle:
-            connection.close()
+        assert daemon.ask().status == 200
+        assert _is_closed(idle[0])
+        assert not any(map(_is_closed, idle[1:]))
+        idle.append(opened.enter_context(daemon.connect()))  # in the place of the one that was answered
+        assert daemon.ask().status == 200
+        assert [_is_closed(connection) for connection in idle] == [True, True, False, False, False, False]
 
 
 def test_nonsense_is_answered_or_hung_up_on(daemon: Daemon) -> None:

@@ -56,6 +56,12 @@ def test_it_is_gone_afterwards_and_no_other_file_was_written(origin: Origin) -> 
     assert not written.top.exists()
 
 
+def test_without_room_for_its_files_it_says_so(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin.state()
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    assert "its files can't be written aside: No such file or directory" in refused(origin)
+
+
 def test_nothing_that_the_repository_configures_is_run(origin: Origin, tmp_path: Path) -> None:
     origin.commit({".gitattributes": "*.yaml filter=evil diff=evil text eol=crlf ident\n"})
     origin.state(7)

@@ -71,6 +71,21 @@ def test_what_is_in_force_already_needs_no_plan(
     assert list(fetch(TWO)) == ["2.json"]
 
 
+def test_the_commits_of_a_pull_request_hide_no_revision_and_are_none_in_force(
+    github: GitHub, call: Callable[..., Result], fetch: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    """However many there are, and whatever somebody said of them: what is in force is looked for on the branch."""
+    github.push(BASE)
+    assert call("status", "--commit", BASE, "--stack", "mana", "--result", "success").exit_code == 0
+    github.open(1, A)
+    brought = [f"{number:040x}" for number in range(1, 131)]
+    github.merge(1, ONE, [*brought, A])
+    assert call("status", "--commit", A, "--stack", "mana", "--result", "success").exit_code == 0
+    github.leave(name(A), A, b"{}")
+    assert list(fetch(ONE)) == ["1.json"]
+    assert (tmp_path / "arguments").read_text().split("\n")[:2] == ["--base", BASE]
+
+
 def test_a_fork_can_not_leave_a_plan(github: GitHub, repository: Repository) -> None:
     github.leave(name(A), A, b"{}")
     github.leave(name(A), A, b'{"forged": 1}', fork=True)

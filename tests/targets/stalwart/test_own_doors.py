@@ -125,6 +125,28 @@ def test_l2_what_our_requests_count_on_is_what_they_have():
     assert doors.SPOKEN["maxRequestSize"] > batch._LARGEST
 
 
+@pytest.mark.parametrize(
+    ("word", "have", "want", "warned"),
+    [
+        ("settings/certificate.default.cert", "%{file:/etc/a.pem}%", "%{file:/etc/b.pem}%", True),
+        ("settings/certificate.default.default", "true", None, True),
+        ("settings/acme.letsencrypt.domains.0000", "mail.mana.how", "other.mana.how", True),
+        ("settings/server.tls.certificate", "default", "other", True),
+        ("objects/SystemSettings/defaultCertificateId", "a", "b", True),
+        ("settings/imap.auth.max-failures", "3", "4", False),
+    ],
+)
+def test_l2_a_certificate_that_may_shut_us_out_is_warned_of(word, have, want, warned):
+    """Only where we come by TLS: elsewhere nobody looks at it before us."""
+    wanted = (Setting(word, want),)
+    seen = {"stalwart": Observation("stalwart", live=(Live(Setting(word, have), id="x"),), login="admin", account="a")}
+    plan = diff(Desired(wanted), seen, stack="mana")
+    for door in (("https", 443), ("http", 8080), None):
+        found = guards.check(Evidence(plan, Desired(wanted), seen, Policy(door=door)))
+        said = [item.severity for item in found if "shuts us out" in item.summary and item.where == wanted[0].address]
+        assert said == [Severity.WARNING] * (warned and door == ("https", 443))
+
+
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
 def test_l2_a_network_of_proxies_is_warned_of(request, generation):
     world = request.getfixturevalue("world" if generation == "rest" else "newer")
