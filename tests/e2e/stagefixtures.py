@@ -42,17 +42,22 @@ TESTS = Path(__file__).resolve().parents[1]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
 OUR_ZONES = ("mana.how", "mana.test")  # the second one for tests that need one
 ZONES = (*OUR_ZONES, "elsewhere.example")
+# What `docker compose` is to the program. It is started several times by every command, so it imports next to nothing.
 CLIENT = """\
 #!{python} -IS
-import json, os, signal, socket, sys
-c = socket.socket(socket.AF_UNIX)
+import _socket, os, sys
+c = _socket.socket(_socket.AF_UNIX)
 c.connect({socket!r})
 call = {{"program": "compose", "argv": sys.argv[1:], "environ": dict(os.environ), "cwd": os.getcwd()}}
-data = json.dumps({{**call, "control": {control!r}}}).encode() + b"\\n"
-sent = socket.send_fds(c, [data[:60000]], [0, 1, 2])
+data = ascii({{**call, "control": {control!r}}}).encode() + b"\\n"
+streams = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+sent = c.sendmsg([data[:60000]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 if data[sent:]:  # else the answer may be there already, and the socket closed
     c.sendall(data[sent:])
-lines = c.makefile().read().split()
+answer = b""
+while answer.count(b"\\n") < 2 and (more := c.recv(100)):
+    answer += more
+lines = answer.split()
 code = int(lines[1]) if len(lines) > 1 else 1
 sys.exit(code if code >= 0 else 128 - code)
 """
@@ -145,7 +150,7 @@ class Running:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         with Path(os.devnull).open("rb") as nothing:
-            data = json.dumps(call).encode() + b"\n"
+            data = ascii(call).encode() + b"\n"
             descriptors = [nothing.fileno(), *(file.fileno() for file in self._files)]
             sent = socket.send_fds(self._socket, [data[:60000]], descriptors)
             if data[sent:]:

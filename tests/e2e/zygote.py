@@ -1,24 +1,26 @@
 """Runs the program, and Compose's stand-in, as real processes that start in milliseconds: forks of one that has all
 imports, and has read the example once, so that models and patterns are built.
 
-It listens on a Unix socket. A call is one JSON line (``program``, ``argv``, ``environ``, ``cwd``, ``trace``) with three
-file descriptors; the answers are two lines: the process id, and how it ended (negative: by which signal). ``trace``
-names a file that gets, one JSON a line, the arguments and the environment of every child the program starts.
+It listens on a Unix socket. A call is one line, a dict as Python writes it (``program``, ``argv``, ``environ``, ``cwd``
+and ``trace``), with three file descriptors; the answers are two lines: process id, and how it ended (negative: by which
+signal). ``trace`` names a file that gets, one JSON a line, the arguments and the environment of every child the program
+starts.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import json
 import os
 import pkgutil
+import selectors
 import signal
 import socket
 import sys
 import urllib.request
 import warnings
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,31 +107,69 @@ def _child(call: dict[str, Any], descriptors: list[int]) -> None:
         os._exit(code)
 
 
-def _monitor(connection: socket.socket, call: dict[str, Any], descriptors: list[int]) -> None:
-    child = os.fork()
-    if child == 0:
-        connection.close()
-        _child(call, descriptors)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    with contextlib.suppress(OSError):
-        connection.sendall(f"{child}\n".encode())
-    _, status_ = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):
-        connection.sendall(f"{os.waitstatus_to_exitcode(status_)}\n".encode())
-    os._exit(0)
+class _Calls:
+    """The calls that are at work: each is a child, and the connection that hears how it ended.
 
+    One process serves all: a fork of this one is what a call costs most.
+    """
 
-def _calls(server: socket.socket) -> Iterator[tuple[socket.socket, dict[str, Any], list[int]]]:
-    while True:
-        connection, _ = server.accept()
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._working: dict[int, socket.socket] = {}
+        self._ended, bell = socket.socketpair()
+        for end in (self._ended, bell):
+            end.setblocking(False)
+        self._bell = bell
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(bell.fileno())
+
+    def serve(self) -> None:
+        """Take calls, and say how they ended, until the socket's owner ends us."""
+        with selectors.DefaultSelector() as waiting:
+            for end in (self._server, self._ended):
+                waiting.register(end, selectors.EVENT_READ)
+            while True:
+                for key, _ in waiting.select():
+                    if key.fileobj is self._server:
+                        self._take()
+                    else:
+                        self._reap()
+
+    def _take(self) -> None:
+        connection, _ = self._server.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
         while not data.endswith(b"\n") and (more := connection.recv(1 << 16)):
             data += more
-        if data:  # else somebody only looked whether we listen
-            yield connection, json.loads(data), descriptors
-        else:
+        if not data:  # somebody only looked whether we listen
             connection.close()
+            return
+        call = ast.literal_eval(data.decode())
+        child = os.fork()
+        if child == 0:
+            self._leave(connection)
+            _child(call, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._working[child] = connection
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{child}\n".encode())
+
+    def _leave(self, connection: socket.socket) -> None:
+        """Be a process of its own: nothing of the others' is open in it."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for other in (self._server, self._ended, self._bell, connection, *self._working.values()):
+            other.close()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._ended.recv(1 << 10):
+                pass
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                with self._working.pop(ended[0]) as connection, contextlib.suppress(OSError):
+                    connection.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
 
 
 def _warm_up() -> None:
@@ -147,17 +187,7 @@ def main() -> None:
     server.bind(sys.argv[1])
     _warm_up()
     server.listen(64)
-    for connection, call, descriptors in _calls(server):
-        if os.fork() == 0:
-            server.close()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            _monitor(connection, call, descriptors)
-        connection.close()
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+    _Calls(server).serve()
 
 
 if __name__ == "__main__":
