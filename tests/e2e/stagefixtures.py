@@ -236,12 +236,12 @@ def _writes(request: Request) -> bool:
 class Stack:
     """The example on the stage, and the commands of a user who stands in its directory."""
 
-    def __init__(self, folder: Path, generation: Generation = "rest") -> None:
+    def __init__(self, folder: Path, zygote: Zygote, generation: Generation = "rest") -> None:
         self.folder = folder
         self.generation = generation
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
-        self.zygote = Zygote(folder)
+        self.zygote = zygote
         self.example = examples.copy(TESTS / "example", folder / "stack")
         if generation == "jmap":
             jmapstage.declare(self.example)
@@ -414,7 +414,6 @@ class Stack:
 
     def close(self) -> None:
         self.stage.stop()
-        self.zygote.close()
 
 
 def _meaning(rest: StalwartRest, known: list[tuple[str, str]]) -> dict[str, Any]:
@@ -664,9 +663,9 @@ def _same_tree(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _theatre(generation: Generation) -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
-        stack = Stack(Path(folder), generation)
+def _theatre(zygote: Zygote, generation: Generation) -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        stack = Stack(Path(folder), zygote, generation)
         try:
             yield stack
         finally:
@@ -691,16 +690,27 @@ def _applied(stack: Stack) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def theatre() -> Iterator[Stack]:
+def zygote() -> Iterator[Zygote]:
+    """Starts the program within milliseconds: it has all imports. All tests of a process share it."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
+        zygote = Zygote(Path(folder))
+        try:
+            yield zygote
+        finally:
+            zygote.close()
+
+
+@pytest.fixture(scope="session")
+def theatre(zygote: Zygote) -> Iterator[Stack]:
     """The stage that all tests of a process share."""
-    with _theatre("rest") as stack:
+    with _theatre(zygote, "rest") as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def newer_theatre() -> Iterator[Stack]:
+def newer_theatre(zygote: Zygote) -> Iterator[Stack]:
     """The same with a mail server from 0.16."""
-    with _theatre("jmap") as stack:
+    with _theatre(zygote, "jmap") as stack:
         yield stack
 
 

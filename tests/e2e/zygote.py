@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 import urllib.request
 import warnings
 from importlib import import_module
@@ -80,9 +81,9 @@ def _run(call: dict[str, Any]) -> int:
         _trace(call["trace"])
     warnings.simplefilter("error")
     sys.argv = ["reconciler", *call["argv"]]
-    if call.get("bug"):
-        exec(call["bug"], {})  # an artificial bug of the test
     try:
+        if call.get("bug"):
+            exec(call["bug"], {})  # an artificial bug of the test, or what it does instead
         program()
     except SystemExit as end:
         return int(end.code or 0)
@@ -99,6 +100,8 @@ def _child(call: dict[str, Any], descriptors: list[int]) -> None:
     code = 1
     try:
         code = _run(call)
+    except Exception:  # noqa: BLE001 (as the interpreter does)
+        traceback.print_exc()
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
