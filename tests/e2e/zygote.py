@@ -40,6 +40,7 @@ import reconciler
 import reconciler.simulator.compose as stand_in
 from reconciler.__main__ import main as program
 from reconciler.desired.load import load
+from reconciler.process import COMPOSE, environment
 
 _STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
@@ -178,9 +179,13 @@ class _Calls:
 def _warm_up() -> None:
     """Have what each call would otherwise import, build and compile anew."""
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if not module.name.endswith("__main__") and ".simulator" not in module.name:
+        ours = ".simulator" not in module.name or module.name.startswith(stand_in.__name__)
+        if ours and not module.name.endswith("__main__"):
             import_module(module.name)
-    load(Path(__file__).parents[1] / "example" / "desired-state")
+    example = Path(__file__).parents[1] / "example"
+    load(example / "desired-state")
+    environment(COMPOSE, {"X": ""})
+    stand_in.main(["-f", str(example / "docker-compose.macmini.yml"), "config", "--quiet", "--no-interpolate"])
     gc.freeze()  # a fork that collects copies all of it
 
 
