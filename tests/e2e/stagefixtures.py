@@ -105,7 +105,8 @@ class Zygote:
         self.socket = str(folder / "zygote")
         self.client = folder / "docker-compose"
         self.calls: list[dict[str, Any]] = []
-        self.order: Callable[[list[str]], Mapping[str, Any]] = lambda _argv: {}
+        self.order: Callable[[list[str]], Mapping[str, Any]]
+        self.forget()
         self.control = Server(self._answer).start()
         self.client.write_text(CLIENT.format(python=sys.executable, socket=self.socket, control=self.control.url))
         self.client.chmod(0o755)
@@ -126,6 +127,11 @@ class Zygote:
         told = request.json()
         self.calls.append(told)
         return Reply.of(dict(self.order(told["argv"])))
+
+    def forget(self) -> None:
+        """Be as new: no call was made, and Compose does what it does."""
+        self.calls.clear()
+        self.order = lambda _argv: {}
 
     def start(self, call: Mapping[str, Any]) -> Running:
         return Running(self.socket, call)
@@ -636,8 +642,7 @@ class Snapshot:
             server.forget()
         stack.tape.forget()
         stack.env.clear()
-        stack.zygote.calls.clear()
-        stack.zygote.order = lambda _argv: {}
+        stack.zygote.forget()
         _same_tree(self.files, stack.example.path)
         for path in stack.scratch.iterdir():
             path.unlink()
