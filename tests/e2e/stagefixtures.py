@@ -108,18 +108,23 @@ class Zygote:
         self.order: Callable[[list[str]], Mapping[str, Any]]
         self.forget()
         self.control = Server(self._answer).start()
-        self.client.write_text(CLIENT.format(python=sys.executable, socket=self.socket, control=self.control.url))
+        compose = f"{self.socket}-compose"
+        self.client.write_text(CLIENT.format(python=sys.executable, socket=compose, control=self.control.url))
         self.client.chmod(0o755)
-        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        command = [sys.executable, str(TESTS / "e2e" / "zygote.py"), self.socket]
-        self.process = subprocess.Popen(command, env=environment | {"PYTHONPATH": str(TESTS.parent), "LANG": "C.UTF-8"})
-        wait_for(lambda: Path(self.socket).exists() and self._listens())
+        self._processes = [self._begin(self.socket, "reconciler"), self._begin(compose, "compose")]
+        wait_for(lambda: all(map(self._listens, (self.socket, compose))))
 
-    def _listens(self) -> bool:
-        assert self.process.poll() is None, "the zygote died"
+    @staticmethod
+    def _begin(path: str, program: str) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        command = [sys.executable, str(TESTS / "e2e" / "zygote.py"), path, program]
+        return subprocess.Popen(command, env=environment | {"PYTHONPATH": str(TESTS.parent), "LANG": "C.UTF-8"})
+
+    def _listens(self, path: str) -> bool:
+        assert all(process.poll() is None for process in self._processes), "the zygote died"
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.settimeout(5)
-            probe.connect(self.socket)
+            probe.connect(path)
             return True
         return False
 
@@ -143,8 +148,9 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+        for process in self._processes:
+            process.terminate()
+            process.wait()
         self.control.stop()
 
 

@@ -24,24 +24,17 @@ import urllib.request
 import warnings
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-# What a first call would import: everything heavy, so that a fork has it.
-import argon2  # noqa: F401
-import bcrypt  # noqa: F401
-import cloudflare  # noqa: F401
-import cryptography.hazmat.primitives.serialization  # noqa: F401
-import docker  # noqa: F401
-import httpcore  # noqa: F401
-import httpx  # noqa: F401
-import structlog  # noqa: F401
 
 import reconciler
 import reconciler.simulator.compose as stand_in
-from reconciler.__main__ import main as program
-from reconciler.desired.load import load
-from reconciler.process import COMPOSE, environment
 
+# What a first call would import: everything heavy, so that a fork has it.
+LIBRARIES = (
+    *("argon2", "bcrypt", "cloudflare", "cryptography.hazmat.primitives.serialization", "docker"),
+    *("httpcore", "httpx", "structlog"),
+)
 _STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
 
@@ -85,7 +78,7 @@ def _run(call: dict[str, Any]) -> int:
     try:
         if call.get("bug"):
             exec(call["bug"], {})  # an artificial bug of the test, or what it does instead
-        program()
+        import_module("reconciler.__main__").main()
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -176,24 +169,37 @@ class _Calls:
                     connection.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
 
 
-def _warm_up() -> None:
-    """Have what each call would otherwise import, build and compile anew."""
-    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        ours = ".simulator" not in module.name or module.name.startswith(stand_in.__name__)
-        if ours and not module.name.endswith("__main__"):
+def _import_all(package: ModuleType, besides: str) -> None:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if besides not in module.name:
             import_module(module.name)
-    example = Path(__file__).parents[1] / "example"
+
+
+def _warm_up(example: Path) -> None:
+    """Have what each call of the program would otherwise import, build and compile anew."""
+    for name in LIBRARIES:
+        import_module(name)
+    _import_all(reconciler, ".simulator")
+    from reconciler.desired.load import load
+    from reconciler.process import COMPOSE, environment
+
     load(example / "desired-state")
     environment(COMPOSE, {"X": ""})
+
+
+def _warm_up_compose(example: Path) -> None:
+    """The same for the stand-in. It has a process of its own, as small as it can be: to fork it is what it costs."""
+    _import_all(stand_in, "__main__")
     stand_in.main(["-f", str(example / "docker-compose.macmini.yml"), "config", "--quiet", "--no-interpolate"])
-    gc.freeze()  # a fork that collects copies all of it
 
 
 def main() -> None:
-    """Serve until the socket's owner ends us."""
+    """Serve one of the two until the socket's owner ends us."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
-    _warm_up()
+    warm_up = {"reconciler": _warm_up, "compose": _warm_up_compose}[sys.argv[2]]
+    warm_up(Path(__file__).parents[1] / "example")
+    gc.freeze()  # a fork that collects copies all of it
     server.listen(64)
     _Calls(server).serve()
 
