@@ -10,12 +10,11 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	@$(BIN)/python -m reconciler.simulator.demo
 
-test: $(READY) check
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not long" $(TESTS)
-
-# And what kills at every step, goes on for hundreds of cycles, or needs a real engine for long: minutes.
-test-all: test
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m long $(TESTS)
+# `make test` leaves out what has a fault at every step, goes on for hundreds of cycles, or needs a real engine for long.
+# `make test-all` runs all in one go, so that nothing is collected twice and long groups run beside what is short.
+test: CHOICE := -m "not long"
+test test-all: $(READY) check
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(CHOICE) $(TESTS)
 
 # All of it with inputs that nobody tried before. What it finds becomes an example of its test.
 explore: $(READY) check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from reconciler.problem import Problem, Severity
@@ -81,8 +81,8 @@ class Page:
         return len(shown)
 
 
-def fitting(lines: Sequence[str], room: int) -> list[str]:
-    """Return the first lines, as many as fit into some bytes."""
+def fitting(lines: Iterable[str], room: int) -> list[str]:
+    """Return the first lines, as many as fit into some bytes; what is behind them need not be made."""
     taken = []
     for line in lines:
         room -= _size(line) + 1

@@ -169,8 +169,8 @@ def _foot(plan: Plan) -> str:
 
 def _receivers(plan: Plan, room: int, page: Page) -> list[str]:
     """Name each host that secrets go to, which a reviewer has to see: with the secrets, alone, or the first ones."""
-    whole = [_receiver(line) for line in summary.receivers(plan)]
-    if len(fitting(whole, room)) == len(whole):
+    whole = fitting(map(_receiver, summary.receivers(plan)), room)
+    if len(whole) == len(plan.receivers):
         return whole
     hosts = [f"- Secrets go to {code(item.host)}" for item in plan.receivers]
     shown = fitting(hosts, room)

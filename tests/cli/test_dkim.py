@@ -437,6 +437,7 @@ runpy.run_path(os.environ["TEST_SCRIPT"], run_name="__main__")
 """
 
 
+@pytest.mark.long
 def test_killed_before_any_write_it_goes_on_with_the_key_it_made(run: Any, place: Any, names: Names) -> None:
     assert run("dkim", "generate", "mana.how").exit_code == 0
     shutil.copytree(place.root, place.root.parent / "before")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.stagefixtures import Running, Zygote, wait_for
 
 from reconciler.desired.load import load
 from reconciler.simulator.dns import NameServers
 
 Wait = Callable[[Callable[[], Any]], None]
 
+# Everybody begins at the same moment: when the gate is opened, before which all stand.
+GATE = """
+import fcntl, os
+with open(f"{gate}-{{os.getpid()}}", "wb"), open("{gate}", "rb") as gate:
+    fcntl.flock(gate, fcntl.LOCK_SH)
+"""
 IMPORT = """
 import sys
 from pathlib import Path
@@ -24,55 +31,54 @@ from tests.importing.conftest import Parts
 from tests.importing.test_directory import a_stack
 from reconciler.importing import write
 from reconciler.problem import ReconcilerError
-sys.stdin.readline()
+{gate}
 try:
-    write(a_stack(Parts(Path(sys.argv[1]))))
+    write(a_stack(Parts(Path({out!r}))))
 except ReconcilerError as error:
-    sys.exit(str(error))
-"""
-# Everybody begins at the same moment, once all have imported what they need.
-COMMAND = """
-import importlib, sys
-import reconciler.cli, reconciler.stack, reconciler.desired.edit, reconciler.dkim.making, reconciler.desired.starter
-import cryptography.hazmat.primitives.asymmetric.ed25519, reconciler.observe.nameservers
-from reconciler.__main__ import main
-sys.argv[0] = "reconciler"
-sys.stdin.readline()
-main()
+    print(error)
+    sys.exit(1)
+sys.exit(0)
 """
 GENERATE = ("dkim", "generate", "mana.how", "--algorithm")
 
 
+class Together:
+    """Starts commands that wait at a gate."""
+
+    def __init__(self, place: Any, zygote: Zygote, gate: Path, environ: dict[str, str]) -> None:
+        self._place, self._zygote, self._path, self._environ = place, zygote, gate, environ
+        self._gate = gate.open("wb")
+
+    def start(self, *args: str) -> Running:
+        """Start a command; ``import`` alone is one of a stack that the tests make up."""
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        gate = GATE.format(gate=self._path)
+        first = IMPORT.format(gate=gate, out=str(self._place.root)) if args == ("import",) else gate
+        environ = {**self._place.environment(), **self._environ}
+        root = str(Path(__file__).parents[2])
+        return self._zygote.start(
+            {"program": "reconciler", "argv": list(args), "environ": environ, "cwd": root, "bug": first}
+        )
+
+    def __call__(self, *processes: Running) -> list[tuple[int, str]]:
+        """Let them begin at once; return how each ended and what it said."""
+        wait_for(lambda: all(Path(f"{self._path}-{process.pid}").exists() for process in processes))
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        ended = [process.wait() for process in processes]
+        assert not [done for done in ended if "this is a bug" in done.text or "Traceback" in done.text], ended
+        return [(done.code, done.text) for done in ended]
+
+    def close(self) -> None:
+        self._gate.close()
+
+
 @pytest.fixture
-def start(place: Any) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def together(place: Any, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
     with NameServers(lambda: {"mana.how": [], "b.example": []}) as servers:
-        names = {"RECONCILER_NAMESERVERS": " ".join(servers.servers), "RECONCILER_TODAY": "2026-11-22"}
-
-        def begin(*args: str) -> subprocess.Popen[str]:
-            root = str(Path(__file__).parents[2])
-            program = [IMPORT, str(place.root)] if args == ("import",) else [COMMAND, *args]
-            return subprocess.Popen(
-                [sys.executable, "-c", *program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                cwd=root,
-                env={**place.environment(), **names, "PYTHONPATH": root},
-            )
-
-        yield begin
-
-
-def together(*processes: subprocess.Popen[str]) -> list[tuple[int, str]]:
-    """Let them begin at once; return how each ended and what it said."""
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=120)[0] for process in processes]
-    assert not [text for text in said if "this is a bug" in text or "Traceback" in text], said
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+        environ = {"RECONCILER_NAMESERVERS": " ".join(servers.servers), "RECONCILER_TODAY": "2026-11-22"}
+        made = Together(place, zygote, tmp_path_factory.mktemp("together") / "gate", environ)
+        yield made
+        made.close()
 
 
 def selectors(place: Any, domain: str = "mana.how") -> dict[str, str]:
@@ -85,7 +91,7 @@ def left_over(place: Any) -> list[str]:
 
 @pytest.mark.parametrize("stores", ["file:../secrets", "age:keys", "sops:keys.sops.yaml"])
 def test_t14_keys_of_two_algorithms_made_at_once_are_both_there(
-    place: Any, start: Callable[..., Any], stores: str, monkeypatch: pytest.MonkeyPatch
+    place: Any, together: Together, stores: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pyrage
 
@@ -95,7 +101,9 @@ def test_t14_keys_of_two_algorithms_made_at_once_are_both_there(
     monkeypatch.setattr(place, "environment", lambda: {**type(place).environment(place), "SOPS_AGE_KEY": str(identity)})
     more = () if stores.startswith("file") else ("--recipient", str(identity.to_public()))
     for _ in range(2):
-        ended = together(*(start(*GENERATE, algorithm, "--store", stores, *more) for algorithm in ("ed25519", "rsa")))
+        ended = together(
+            *(together.start(*GENERATE, algorithm, "--store", stores, *more) for algorithm in ("ed25519", "rsa"))
+        )
         codes = [code for code, _ in ended]
         assert codes == [0, 0], ended
         assert selectors(place) == {"ed202611": "active", "rsa202611": "active"}
@@ -106,23 +114,23 @@ def test_t14_keys_of_two_algorithms_made_at_once_are_both_there(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_t14_the_same_key_made_twice_at_once_is_made_once(place: Any, start: Callable[..., Any]) -> None:
-    ended = together(*(start(*GENERATE, "ed25519", "--pending") for _ in range(3)))
+def test_t14_the_same_key_made_twice_at_once_is_made_once(place: Any, together: Together) -> None:
+    ended = together(*(together.start(*GENERATE, "ed25519", "--pending") for _ in range(3)))
     assert sorted(code for code, _ in ended) == [0, 4, 4], ended
     assert selectors(place) == {"ed202611": "pending"}
     assert [path.name for path in (place.root / "secrets").glob("*.pem")] == ["ed202611.mana.how.pem"]
 
 
-def test_t14_two_domains_and_a_rotation_at_once_lose_nothing(place: Any, start: Callable[..., Any]) -> None:
+def test_t14_two_domains_and_a_rotation_at_once_lose_nothing(place: Any, together: Together) -> None:
     place.write("dns:\n  mana.how:\n    - {type: A, name: mail, content: 192.0.2.1}\n  b.example: []\n")
     for algorithm in ("ed25519", "rsa"):
-        assert together(start(*GENERATE, algorithm))[0][0] == 0
+        assert together(together.start(*GENERATE, algorithm))[0][0] == 0
     commands = [
         ("dkim", "rotate", "mana.how", "--algorithm", "ed25519"),
         ("dkim", "rotate", "mana.how", "--algorithm", "rsa"),
         ("dkim", "generate", "b.example", "--algorithm", "ed25519"),
     ]
-    ended = together(*(start(*command) for command in commands))
+    ended = together(*(together.start(*command) for command in commands))
     assert [code for code, _ in ended] == [0, 0, 0], ended
     assert sorted(selectors(place).values()) == ["active", "active", "pending", "pending"]
     assert selectors(place, "b.example") == {"ed202611": "active"}
@@ -130,17 +138,17 @@ def test_t14_two_domains_and_a_rotation_at_once_lose_nothing(place: Any, start: 
 
 @pytest.mark.parametrize("pair", [*itertools.combinations_with_replacement(("init", "import"), 2)], ids="-".join)
 def test_t14_init_and_import_of_one_directory_leave_what_one_of_them_wrote(
-    place: Any, start: Callable[..., Any], pair: tuple[str, str]
+    place: Any, together: Together, pair: tuple[str, str]
 ) -> None:
     written = {}
     for name in ("init", "import"):
         shutil.rmtree(place.state, ignore_errors=True)
         shutil.rmtree(place.root / "secrets", ignore_errors=True)
-        assert together(start(name))[0][0] == 0
+        assert together(together.start(name))[0][0] == 0
         written[name] = {path.name: path.read_bytes() for path in place.state.iterdir()}
     for _ in range(2):
         shutil.rmtree(place.state)
-        ended = together(*map(start, pair))
+        ended = together(*map(together.start, pair))
         winners = [name for name, (code, _) in zip(pair, ended, strict=True) if code == 0]
         assert len(winners) == 1, ended
         assert {path.name: path.read_bytes() for path in place.state.iterdir()} == written[winners[0]]
@@ -149,12 +157,12 @@ def test_t14_init_and_import_of_one_directory_leave_what_one_of_them_wrote(
 
 @pytest.mark.parametrize("other", [("init",), ("import",), (*GENERATE, "rsa"), ("dkim", "rotate", "mana.how")])
 def test_t14_an_apply_beside_another_command_ends_as_after_it(
-    place: Any, start: Callable[..., Any], other: tuple[str, ...]
+    place: Any, together: Together, other: tuple[str, ...]
 ) -> None:
     (place.root / "world.py").unlink(missing_ok=True)
-    assert together(start(*GENERATE, "ed25519"))[0][0] == 0
+    assert together(together.start(*GENERATE, "ed25519"))[0][0] == 0
     before = {path.name: path.read_bytes() for path in place.state.iterdir()}
-    first, second = place.popen("apply", "--yes", "--target", "cloudflare"), start(*other)
+    first, second = place.popen("apply", "--yes", "--target", "cloudflare"), together.start(*other)
     ((code, said),) = together(second)
     out, err = first.communicate(timeout=120)
     assert first.returncode == 0, out + err
@@ -198,21 +206,21 @@ def test_t10_a_link_in_place_of_the_data_directory_refuses_an_apply_and_warns_a_
     assert list(elsewhere.iterdir()) == []
 
 
-def test_t9_what_commands_write_is_not_led_elsewhere_by_a_link(place: Any, start: Callable[..., Any]) -> None:
+def test_t9_what_commands_write_is_not_led_elsewhere_by_a_link(place: Any, together: Together) -> None:
     elsewhere = place.root.parent / f"{place.root.name}-elsewhere"
     elsewhere.mkdir()
     try:
         (place.root / "secrets").symlink_to(elsewhere)
-        ((code, said),) = together(start(*GENERATE, "ed25519"))
+        ((code, said),) = together(together.start(*GENERATE, "ed25519"))
         assert (code, "leads out of" in said) == (4, True), said
         (place.state / "dkim.yaml").symlink_to(elsewhere / "new")
-        ((code, said),) = together(start(*GENERATE, "ed25519", "--store", f"file:{place.root}/keys"))
+        ((code, said),) = together(together.start(*GENERATE, "ed25519", "--store", f"file:{place.root}/keys"))
         assert (code, "leaves the directory" in said) == (3, True), said
         shutil.rmtree(place.state)
         place.state.symlink_to(elsewhere)
-        ((code, said),) = together(start("init"))
+        ((code, said),) = together(together.start("init"))
         assert (code, "is a link" in said) == (1, True), said
-        ((code, said),) = together(start("import", "--zone", "mana.how", "--out", str(place.state)))
+        ((code, said),) = together(together.start("import", "--zone", "mana.how", "--out", str(place.state)))
         assert (code, "is a link" in said) == (1, True), said
         assert list(elsewhere.iterdir()) == []
     finally:

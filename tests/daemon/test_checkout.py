@@ -774,6 +774,7 @@ def test_another_process_that_fetches_is_not_waited_for_long(origin: Origin, mon
     assert "another process is fetching" in told(sourced)
 
 
+@pytest.mark.long
 def test_f1_killed_at_any_moment_the_next_one_goes_on(origin: Origin) -> None:
     origin.commit({"desired-state/reconciler.yaml": yaml(), **{f"more/{n}": os.urandom(3000) for n in range(200)}})
     data, last = origin.place / "data", ""

@@ -42,17 +42,22 @@ TESTS = Path(__file__).resolve().parents[1]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
 OUR_ZONES = ("mana.how", "mana.test")  # the second one for tests that need one
 ZONES = (*OUR_ZONES, "elsewhere.example")
+# What `docker compose` is to the program. It is started several times by every command, so it imports next to nothing.
 CLIENT = """\
 #!{python} -IS
-import json, os, signal, socket, sys
-c = socket.socket(socket.AF_UNIX)
+import _socket, os, sys
+c = _socket.socket(_socket.AF_UNIX)
 c.connect({socket!r})
 call = {{"program": "compose", "argv": sys.argv[1:], "environ": dict(os.environ), "cwd": os.getcwd()}}
-data = json.dumps({{**call, "control": {control!r}}}).encode() + b"\\n"
-sent = socket.send_fds(c, [data[:60000]], [0, 1, 2])
+data = ascii({{**call, "control": {control!r}}}).encode() + b"\\n"
+streams = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+sent = c.sendmsg([data[:60000]], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
 if data[sent:]:  # else the answer may be there already, and the socket closed
     c.sendall(data[sent:])
-lines = c.makefile().read().split()
+answer = b""
+while answer.count(b"\\n") < 2 and (more := c.recv(100)):
+    answer += more
+lines = answer.split()
 code = int(lines[1]) if len(lines) > 1 else 1
 sys.exit(code if code >= 0 else 128 - code)
 """
@@ -100,20 +105,26 @@ class Zygote:
         self.socket = str(folder / "zygote")
         self.client = folder / "docker-compose"
         self.calls: list[dict[str, Any]] = []
-        self.order: Callable[[list[str]], Mapping[str, Any]] = lambda _argv: {}
+        self.order: Callable[[list[str]], Mapping[str, Any]]
+        self.forget()
         self.control = Server(self._answer).start()
-        self.client.write_text(CLIENT.format(python=sys.executable, socket=self.socket, control=self.control.url))
+        compose = f"{self.socket}-compose"
+        self.client.write_text(CLIENT.format(python=sys.executable, socket=compose, control=self.control.url))
         self.client.chmod(0o755)
-        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        command = [sys.executable, str(TESTS / "e2e" / "zygote.py"), self.socket]
-        self.process = subprocess.Popen(command, env=environment | {"PYTHONPATH": str(TESTS.parent), "LANG": "C.UTF-8"})
-        wait_for(lambda: Path(self.socket).exists() and self._listens())
+        self._processes = [self._begin(self.socket, "reconciler"), self._begin(compose, "compose")]
+        wait_for(lambda: all(map(self._listens, (self.socket, compose))))
 
-    def _listens(self) -> bool:
-        assert self.process.poll() is None, "the zygote died"
+    @staticmethod
+    def _begin(path: str, program: str) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        command = [sys.executable, str(TESTS / "e2e" / "zygote.py"), path, program]
+        return subprocess.Popen(command, env=environment | {"PYTHONPATH": str(TESTS.parent), "LANG": "C.UTF-8"})
+
+    def _listens(self, path: str) -> bool:
+        assert all(process.poll() is None for process in self._processes), "the zygote died"
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
             probe.settimeout(5)
-            probe.connect(self.socket)
+            probe.connect(path)
             return True
         return False
 
@@ -121,6 +132,11 @@ class Zygote:
         told = request.json()
         self.calls.append(told)
         return Reply.of(dict(self.order(told["argv"])))
+
+    def forget(self) -> None:
+        """Be as new: no call was made, and Compose does what it does."""
+        self.calls.clear()
+        self.order = lambda _argv: {}
 
     def start(self, call: Mapping[str, Any]) -> Running:
         return Running(self.socket, call)
@@ -132,8 +148,9 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+        for process in self._processes:
+            process.terminate()
+            process.wait()
         self.control.stop()
 
 
@@ -145,7 +162,7 @@ class Running:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         with Path(os.devnull).open("rb") as nothing:
-            data = json.dumps(call).encode() + b"\n"
+            data = ascii(call).encode() + b"\n"
             descriptors = [nothing.fileno(), *(file.fileno() for file in self._files)]
             sent = socket.send_fds(self._socket, [data[:60000]], descriptors)
             if data[sent:]:
@@ -231,12 +248,12 @@ def _writes(request: Request) -> bool:
 class Stack:
     """The example on the stage, and the commands of a user who stands in its directory."""
 
-    def __init__(self, folder: Path, generation: Generation = "rest") -> None:
+    def __init__(self, folder: Path, zygote: Zygote, generation: Generation = "rest") -> None:
         self.folder = folder
         self.generation = generation
         self.scratch = folder / "tmp"
         self.scratch.mkdir()
-        self.zygote = Zygote(folder)
+        self.zygote = zygote
         self.example = examples.copy(TESTS / "example", folder / "stack")
         if generation == "jmap":
             jmapstage.declare(self.example)
@@ -409,7 +426,6 @@ class Stack:
 
     def close(self) -> None:
         self.stage.stop()
-        self.zygote.close()
 
 
 def _meaning(rest: StalwartRest, known: list[tuple[str, str]]) -> dict[str, Any]:
@@ -632,8 +648,7 @@ class Snapshot:
             server.forget()
         stack.tape.forget()
         stack.env.clear()
-        stack.zygote.calls.clear()
-        stack.zygote.order = lambda _argv: {}
+        stack.zygote.forget()
         _same_tree(self.files, stack.example.path)
         for path in stack.scratch.iterdir():
             path.unlink()
@@ -659,9 +674,9 @@ def _same_tree(source: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _theatre(generation: Generation) -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
-        stack = Stack(Path(folder), generation)
+def _theatre(zygote: Zygote, generation: Generation) -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+        stack = Stack(Path(folder), zygote, generation)
         try:
             yield stack
         finally:
@@ -686,16 +701,27 @@ def _applied(stack: Stack) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def theatre() -> Iterator[Stack]:
+def zygote() -> Iterator[Zygote]:
+    """Starts the program within milliseconds: it has all imports. All tests of a process share it."""
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:  # short: a Unix socket's path has 100 characters
+        zygote = Zygote(Path(folder))
+        try:
+            yield zygote
+        finally:
+            zygote.close()
+
+
+@pytest.fixture(scope="session")
+def theatre(zygote: Zygote) -> Iterator[Stack]:
     """The stage that all tests of a process share."""
-    with _theatre("rest") as stack:
+    with _theatre(zygote, "rest") as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def newer_theatre() -> Iterator[Stack]:
+def newer_theatre(zygote: Zygote) -> Iterator[Stack]:
     """The same with a mail server from 0.16."""
-    with _theatre("jmap") as stack:
+    with _theatre(zygote, "jmap") as stack:
         yield stack
 
 

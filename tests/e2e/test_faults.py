@@ -114,6 +114,7 @@ class Oracle:
 
 
 # ------------------------------------------------------------------------------------------- at every write
+@pytest.mark.long
 def test_killed_before_or_after_the_env_file_is_written_the_next_run_brings_the_same_state(stack: Any) -> None:
     """Between two writes to a system (`test_killed.py` has those): Compose tries the file out, and is then called."""
     _, final = undisturbed(stack)
@@ -124,6 +125,7 @@ def test_killed_before_or_after_the_env_file_is_written_the_next_run_brings_the_
         oracle.converges(f"killed when Compose was called with {word}")
 
 
+@pytest.mark.long
 def test_every_answer_may_be_lost(stack: Any) -> None:
     writes, final = undisturbed(stack)
     oracle = Oracle(stack, final)
@@ -138,6 +140,7 @@ def test_every_answer_may_be_lost(stack: Any) -> None:
         oracle.converges(f"the answer to write {number} was lost: {what}")
 
 
+@pytest.mark.long
 def test_compose_killed_midway_is_rolled_back_or_reported_and_then_done(stack: Any) -> None:
     writes, final = undisturbed(stack)
     oracle = Oracle(stack, final)

@@ -58,6 +58,7 @@ class Undisturbed:
         assert list(self.stack.data.glob("stalwart-administrator*")) == [], why
 
 
+@pytest.mark.long
 def test_every_answer_may_be_lost(newer: Stack, begin: Snapshot) -> None:
     undisturbed = Undisturbed(newer, begin)
     for number, what in undisturbed.writes.items():
@@ -70,6 +71,7 @@ def test_every_answer_may_be_lost(newer: Stack, begin: Snapshot) -> None:
         undisturbed.is_reached(f"the answer to write {number} was lost: {what}")
 
 
+@pytest.mark.long
 def test_a_server_that_dies_amid_a_request_has_done_part_of_it(newer: Stack) -> None:
     """There is no transaction: what a request's first calls made is there (traps.md 5)."""
     undisturbed = Undisturbed(newer, newer.first)

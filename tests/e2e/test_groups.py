@@ -166,6 +166,7 @@ def test_what_one_generation_can_not_do_is_said(mail: Stack) -> None:
     assert delivered(mail, "cleo+shop@mana.how") == person(mail, "ada"), "the catch-all gets it"
 
 
+@pytest.mark.long
 def test_a_lost_answer_at_each_write_converges(mail: Stack) -> None:
     settled(mail)
     mail.write(

@@ -159,6 +159,7 @@ class Told:
         return work()
 
 
+@pytest.mark.long
 def test_row_28_a_signal_at_any_write_ends_it_after_that_write(any_stack: Stack) -> None:
     stack = any_stack
     writes, final = undisturbed(stack)
@@ -178,6 +179,7 @@ def test_row_28_a_signal_at_any_write_ends_it_after_that_write(any_stack: Stack)
         assert unlike(stack.meaning(), final) == {}, what
 
 
+@pytest.mark.long
 def test_row_28_a_second_signal_at_any_write_ends_it_at_once(any_stack: Stack) -> None:
     stack = any_stack
     writes, _ = undisturbed(stack)

@@ -1,43 +1,40 @@
 """Runs the program, and Compose's stand-in, as real processes that start in milliseconds: forks of one that has all
 imports, and has read the example once, so that models and patterns are built.
 
-It listens on a Unix socket. A call is one JSON line (``program``, ``argv``, ``environ``, ``cwd``, ``trace``) with three
-file descriptors; the answers are two lines: the process id, and how it ended (negative: by which signal). ``trace``
-names a file that gets, one JSON a line, the arguments and the environment of every child the program starts.
+It listens on a Unix socket. A call is one line, a dict as Python writes it (``program``, ``argv``, ``environ``, ``cwd``
+and ``trace``), with three file descriptors; the answers are two lines: process id, and how it ended (negative: by which
+signal). ``trace`` names a file that gets, one JSON a line, the arguments and the environment of every child the program
+starts.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
 import json
 import os
 import pkgutil
+import selectors
 import signal
 import socket
 import sys
+import traceback
 import urllib.request
 import warnings
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-# What a first call would import: everything heavy, so that a fork has it.
-import argon2  # noqa: F401
-import bcrypt  # noqa: F401
-import cloudflare  # noqa: F401
-import cryptography.hazmat.primitives.serialization  # noqa: F401
-import docker  # noqa: F401
-import httpcore  # noqa: F401
-import httpx  # noqa: F401
-import structlog  # noqa: F401
 
 import reconciler
 import reconciler.simulator.compose as stand_in
-from reconciler.__main__ import main as program
-from reconciler.desired.load import load
 
+# What a first call would import: everything heavy, so that a fork has it.
+LIBRARIES = (
+    *("argon2", "bcrypt", "cloudflare", "cryptography.hazmat.primitives.serialization", "docker"),
+    *("httpcore", "httpx", "structlog"),
+)
 _STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system")
 
 
@@ -78,10 +75,10 @@ def _run(call: dict[str, Any]) -> int:
         _trace(call["trace"])
     warnings.simplefilter("error")
     sys.argv = ["reconciler", *call["argv"]]
-    if call.get("bug"):
-        exec(call["bug"], {})  # an artificial bug of the test
     try:
-        program()
+        if call.get("bug"):
+            exec(call["bug"], {})  # an artificial bug of the test, or what it does instead
+        import_module("reconciler.__main__").main()
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -97,6 +94,8 @@ def _child(call: dict[str, Any], descriptors: list[int]) -> None:
     code = 1
     try:
         code = _run(call)
+    except Exception:  # noqa: BLE001 (as the interpreter does)
+        traceback.print_exc()
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -105,59 +104,104 @@ def _child(call: dict[str, Any], descriptors: list[int]) -> None:
         os._exit(code)
 
 
-def _monitor(connection: socket.socket, call: dict[str, Any], descriptors: list[int]) -> None:
-    child = os.fork()
-    if child == 0:
-        connection.close()
-        _child(call, descriptors)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    with contextlib.suppress(OSError):
-        connection.sendall(f"{child}\n".encode())
-    _, status_ = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):
-        connection.sendall(f"{os.waitstatus_to_exitcode(status_)}\n".encode())
-    os._exit(0)
+class _Calls:
+    """The calls that are at work: each is a child, and the connection that hears how it ended.
 
+    One process serves all: a fork of this one is what a call costs most.
+    """
 
-def _calls(server: socket.socket) -> Iterator[tuple[socket.socket, dict[str, Any], list[int]]]:
-    while True:
-        connection, _ = server.accept()
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._working: dict[int, socket.socket] = {}
+        self._ended, bell = socket.socketpair()
+        for end in (self._ended, bell):
+            end.setblocking(False)
+        self._bell = bell
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(bell.fileno())
+
+    def serve(self) -> None:
+        """Take calls, and say how they ended, until the socket's owner ends us."""
+        with selectors.DefaultSelector() as waiting:
+            for end in (self._server, self._ended):
+                waiting.register(end, selectors.EVENT_READ)
+            while True:
+                for key, _ in waiting.select():
+                    if key.fileobj is self._server:
+                        self._take()
+                    else:
+                        self._reap()
+
+    def _take(self) -> None:
+        connection, _ = self._server.accept()
         data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
         while not data.endswith(b"\n") and (more := connection.recv(1 << 16)):
             data += more
-        if data:  # else somebody only looked whether we listen
-            yield connection, json.loads(data), descriptors
-        else:
+        if not data:  # somebody only looked whether we listen
             connection.close()
+            return
+        call = ast.literal_eval(data.decode())
+        child = os.fork()
+        if child == 0:
+            self._leave(connection)
+            _child(call, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._working[child] = connection
+        with contextlib.suppress(OSError):
+            connection.sendall(f"{child}\n".encode())
+
+    def _leave(self, connection: socket.socket) -> None:
+        """Be a process of its own: nothing of the others' is open in it."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for other in (self._server, self._ended, self._bell, connection, *self._working.values()):
+            other.close()
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._ended.recv(1 << 10):
+                pass
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                with self._working.pop(ended[0]) as connection, contextlib.suppress(OSError):
+                    connection.sendall(f"{os.waitstatus_to_exitcode(ended[1])}\n".encode())
 
 
-def _warm_up() -> None:
-    """Have what each call would otherwise import, build and compile anew."""
-    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if not module.name.endswith("__main__") and ".simulator" not in module.name:
+def _import_all(package: ModuleType, besides: str) -> None:
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if besides not in module.name:
             import_module(module.name)
-    load(Path(__file__).parents[1] / "example" / "desired-state")
-    gc.freeze()  # a fork that collects copies all of it
+
+
+def _warm_up(example: Path) -> None:
+    """Have what each call of the program would otherwise import, build and compile anew."""
+    for name in LIBRARIES:
+        import_module(name)
+    _import_all(reconciler, ".simulator")
+    from reconciler.desired.load import load
+    from reconciler.process import COMPOSE, environment
+
+    load(example / "desired-state")
+    environment(COMPOSE, {"X": ""})
+
+
+def _warm_up_compose(example: Path) -> None:
+    """The same for the stand-in. It has a process of its own, as small as it can be: to fork it is what it costs."""
+    _import_all(stand_in, "__main__")
+    stand_in.main(["-f", str(example / "docker-compose.macmini.yml"), "config", "--quiet", "--no-interpolate"])
 
 
 def main() -> None:
-    """Serve until the socket's owner ends us."""
+    """Serve one of the two until the socket's owner ends us."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(sys.argv[1])
-    _warm_up()
+    warm_up = {"reconciler": _warm_up, "compose": _warm_up_compose}[sys.argv[2]]
+    warm_up(Path(__file__).parents[1] / "example")
+    gc.freeze()  # a fork that collects copies all of it
     server.listen(64)
-    for connection, call, descriptors in _calls(server):
-        if os.fork() == 0:
-            server.close()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            _monitor(connection, call, descriptors)
-        connection.close()
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+    _Calls(server).serve()
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def texts(path: Path) -> dict[str, str]:
     return {item.name: item.read_text() for item in path.iterdir()}
 
 
+@pytest.mark.long
 def test_killed_at_every_moment(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(root), "HOME": str(tmp_path)}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from reconciler.simulator.compose.failure import Failure
+
+try:
+    from ruamel.yaml.cyaml import CParser  # type: ignore[attr-defined]
+except ImportError:
+    CParser = None
 
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -21,40 +27,86 @@ _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "fa
 def read_yaml(path: Path) -> Any:
     """Read a YAML file with the types that go-yaml gives: `yes` is a text, `010` is 8; raises `Failure`."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            node = YAML(typ="safe", pure=True).compose(stream)
+        return _Document(_events(path.read_text(encoding="utf-8"))).read()
     except FileNotFoundError as error:
         raise Failure(f"open {path}: no such file or directory") from error
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise Failure(f"failed to parse {path}: {error}") from error
-    return _built(node) if node is not None else None
 
 
-def _built(node: Node) -> Any:
-    if isinstance(node, ScalarNode):
-        return _scalar(node) if not node.style else node.value
-    if isinstance(node, SequenceNode):
-        return [_built(item) for item in node.value]
-    assert isinstance(node, MappingNode)
-    return _mapping(node)
+def _events(text: str) -> Iterator[Any]:
+    """Yield what stands in a text; where there is one, from the parser in C, of which go-yaml is a translation."""
+    if CParser is None:
+        yield from YAML(typ="safe", pure=True).parse(text)
+        return
+    parser = CParser(text)
+    while (event := parser.get_event()) is not None:
+        yield event
 
 
-def _mapping(node: MappingNode) -> dict[str, Any]:
-    own: dict[str, Any] = {}
-    merged: dict[str, Any] = {}
-    for key, value in node.value:
-        if key.value == "<<" and not key.style:
-            for source in value.value if isinstance(value, SequenceNode) else [value]:
-                merged = {**_built(source), **merged}
-        elif key.value in own:
-            raise Failure(f'mapping key "{key.value}" already defined')
-        else:
-            own[str(key.value)] = _built(value)
-    return {**merged, **own}
+class _Document:
+    """Builds the value of a file from the parser's events."""
+
+    def __init__(self, stream: Iterator[Any]) -> None:
+        self._stream = stream
+        self._anchors: dict[str, Any] = {}
+
+    def read(self) -> Any:
+        """Return the one document's value, None where there is none."""
+        found = [self._value(event) for event in self._stream if isinstance(event, events.NodeEvent)]
+        if len(found) > 1:
+            raise Failure("expected a single document")
+        return found[0] if found else None
+
+    def _value(self, event: Any) -> Any:
+        if isinstance(event, events.AliasEvent):
+            if event.anchor not in self._anchors:
+                raise Failure(f"unknown anchor '{event.anchor}' referenced")
+            return copy.deepcopy(self._anchors[event.anchor])
+        value = self._built(event)
+        if event.anchor:
+            self._anchors[event.anchor] = value
+        return value
+
+    def _built(self, event: Any) -> Any:
+        if isinstance(event, events.ScalarEvent):
+            return event.value if event.style else _scalar(event.value)
+        if isinstance(event, events.SequenceStartEvent):
+            return [self._value(item) for item in self._until(events.SequenceEndEvent)]
+        return self._mapping()
+
+    def _mapping(self) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for event in self._until(events.MappingEndEvent):
+            key, value = self._key(event), self._value(next(self._stream))
+            if key == "<<" and not getattr(event, "style", ""):
+                for source in value if isinstance(value, list) else [value]:
+                    merged = {**source, **merged}
+            elif key in own:
+                raise Failure(f'mapping key "{key}" already defined')
+            else:
+                own[key] = value
+        return {**merged, **own}
+
+    def _key(self, event: Any) -> str:
+        if isinstance(event, events.AliasEvent):
+            return str(self._value(event))
+        if not isinstance(event, events.ScalarEvent):
+            raise Failure("a mapping's key is no text")
+        if event.anchor:
+            self._anchors[event.anchor] = event.value
+        return str(event.value)
+
+    def _until(self, end: type[Any]) -> Iterator[Any]:
+        """Yield the events that begin what stands in a list or a mapping."""
+        for event in self._stream:
+            if isinstance(event, end):
+                return
+            yield event
 
 
-def _scalar(node: ScalarNode) -> Any:
-    text: str = node.value
+def _scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

@@ -86,22 +86,28 @@ class Compose:
         """Return the program, called for the engine at ``host``: both follow the same one."""
         return Program(self.command, self.files, self.env_file, self.project, host)
 
+    @property
+    def written(self) -> WrittenFiles:
+        """What Compose makes of the files; whoever looks again asks it only where one of them is not as it was."""
+        from reconciler.targets.compose.written import WrittenFiles
+
+        self._written = self._written or WrittenFiles()
+        return self._written
+
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
         """Compare each wanted variable with the running container and with what the files would give it.
 
         A consumer that can't be switched as a whole is a problem whose scope is ``smtp/SERVICE``.
         """
         from reconciler.targets.compose import snapshot as snapshots
-        from reconciler.targets.compose.written import WrittenFiles
 
-        self._written = self._written or WrittenFiles()
         files.sweep_for(self.env_file.resolve())
         variables = [item for item in wanted if isinstance(item, Variable)]
         services = {item.service for item in variables} | {name for group in self.shared for name, _ in group}
         try:
             with Engine(self.docker_host, self._memory) as engine:
                 program = self.program(engine.host)
-                snapshot = snapshots.read(program, engine, self.stack, services, self._written)
+                snapshot = snapshots.read(program, engine, self.stack, services, self.written)
                 strangers = tuple(snapshots.identity(snapshot, program, engine)) if services else ()
         except TargetUnreadable as error:
             return Observation(self.name, unread=frozenset({self.name}), problems=error.problems)

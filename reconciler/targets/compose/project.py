@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from reconciler.desired.yaml import scan
 
 _LARGEST = 1 << 20  # bytes of a file in which lines are looked for
 _PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
@@ -295,26 +296,69 @@ def _names(root: Any) -> Iterator[str]:
             continue
         seen.add((id(node), named))
         if getattr(node, "id", "") == "mapping":
-            waiting += [(value, named or key.value in _READ_TOO) for key, value in node.value]
+            waiting += [(value, named or _scalar(key) in _READ_TOO) for key, value in node.value]
         elif _is_list(node):
             waiting += [(item, named) for item in node.value]
-        elif named and isinstance(getattr(node, "value", None), str):
-            yield node.value
+        elif named:
+            yield _scalar(node)
+
+
+def _scalar(node: Any) -> str:
+    """Return what a scalar says; a list or a mapping, which may even be a key, says nothing."""
+    return str(node.value) if getattr(node, "id", "") == "scalar" else ""
 
 
 def _load(file: Path) -> Any:
     """Compose a file's tree of nodes; None when it is no YAML, of which Compose itself speaks better."""
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an anchor that is used twice is no concern of ours
-            return YAML(typ="rt").compose(file.read_text(encoding="utf-8-sig"))
-    except (YAMLError, OSError, UnicodeDecodeError, RecursionError):
+        return _tree(scan(file.read_text(encoding="utf-8-sig")))
+    except (YAMLError, OSError, ValueError):
         return None
+
+
+def _tree(stream: Iterator[Any]) -> Any:
+    """Make nodes of a parser's events; None for more than one document. An alias of no anchor is a `ValueError`.
+
+    Where an alias stands, there is the node of the last anchor of its name, which it may itself be a part of.
+    """
+    from ruamel.yaml import events, nodes
+
+    stack, anchors = [nodes.SequenceNode("", [])], dict[str, Any]()
+    for event in stream:
+        if isinstance(event, events.CollectionEndEvent):
+            _pair(stack.pop())
+        elif isinstance(event, events.AliasEvent):
+            if event.anchor not in anchors:
+                raise ValueError
+            stack[-1].value.append(anchors[event.anchor])
+        elif isinstance(event, events.NodeEvent):
+            node = _node(event)
+            stack[-1].value.append(node)
+            if event.anchor:
+                anchors[event.anchor] = node
+            if isinstance(event, events.CollectionStartEvent):
+                stack.append(node)
+    documents = stack[0].value
+    return documents[0] if len(documents) == 1 else None
+
+
+def _node(event: Any) -> Any:
+    from ruamel.yaml import events, nodes
+
+    if isinstance(event, events.ScalarEvent):
+        return nodes.ScalarNode("", event.value, event.start_mark)
+    kind = nodes.MappingNode if isinstance(event, events.MappingStartEvent) else nodes.SequenceNode
+    return kind("", [], event.start_mark, flow_style=event.flow_style)
+
+
+def _pair(node: Any) -> None:
+    """Put each key of a mapping that has ended to its value."""
+    if node.id == "mapping":
+        node.value[:] = list(zip(node.value[::2], node.value[1::2], strict=True))
 
 
 def _child(node: Any, key: str) -> Any:

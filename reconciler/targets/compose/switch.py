@@ -81,7 +81,7 @@ class Switch:
 
     # ----------------------------------------------------------------------------------------- before anything changes
     def _look(self, services: Iterable[str]) -> Snapshot:
-        seen = snapshots.read(self.program, self.engine, self.target.stack, services)
+        seen = snapshots.read(self.program, self.engine, self.target.stack, services, self.target.written)
         strangers = tuple(snapshots.identity(seen, self.program, self.engine))
         if strangers:
             raise TargetUnreadable(*strangers)

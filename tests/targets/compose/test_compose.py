@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.stagefixtures import Zygote
 
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
@@ -36,8 +37,6 @@ from reconciler.targets.compose import Compose, Patience
 from reconciler.targets.compose.engine import Engine
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.snapshot import _far, read
-
-STAND_IN = (sys.executable, "-m", "reconciler.simulator.compose")
 
 COMPOSE = """\
 services:
@@ -106,6 +105,7 @@ class World:
     directory: Path
     engine: Docker
     server: Server
+    program: tuple[str, ...]
     progress: list[str] = field(default_factory=list)
     target_options: dict[str, Any] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class World:
             "env_file": self.env_file,
             "project": None,
             "stack": "mana",
-            "program": STAND_IN,
+            "program": self.program,
             "docker_host": self.docker_host,
             "progress": self.progress.append,
             "patience": Patience(ready=0.5, settle=0.2, pause=0.05),
@@ -166,15 +166,16 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, zygote: Zygote) -> Iterator[World]:
     (tmp_path / "docker-compose.macmini.yml").write_text(COMPOSE)
     (tmp_path / ".env.macmini").write_text(ENV)
     (tmp_path / ".env.macmini").chmod(0o600)
     engine = Docker()
     for image in ("mana-auth:local", "mana-notify:local", "stalwartlabs/stalwart:latest"):
         engine.add_image(image, Env=["PATH=/bin"])
+    zygote.forget()
     with Server(engine) as server:
-        made = World(tmp_path, engine, server)
+        made = World(tmp_path, engine, server, (str(zygote.client),))
         made.up()
         yield made
         assert server.crashes == []
@@ -864,7 +865,7 @@ def test_t8_services_are_never_options(world: World, tmp_path: Path) -> None:
     called.up(["-V", "--remove-orphans", "mana-notify"])
     arguments = log.read_text().split()
     assert arguments[arguments.index("--") + 1 :] == ["-V", "--remove-orphans", "mana-notify"]
-    assert world.target(project=None).program(world.docker_host).command == STAND_IN
+    assert world.target(project=None).program(world.docker_host).command == world.program
 
 
 def test_t14_another_stack_s_block_that_came_meanwhile_stays(world: World) -> None:

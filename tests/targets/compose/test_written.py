@@ -92,3 +92,10 @@ def test_files_that_name_each_other_in_a_circle_end(tmp_path: Path) -> None:
     found = named_files([one])
     assert found is not None
     assert {path.name for path in found} >= {"one.yml", "two.yml", ".env"}
+
+
+@pytest.mark.parametrize("key", ["[a, b]", "{a: b}", "&k include", "'env_file'"])
+def test_any_key_is_read(tmp_path: Path, key: str) -> None:
+    (tmp_path / "one.yml").write_text(f"? {key}\n: two.yml\n")
+    named = {path.name for path in named_files([tmp_path / "one.yml"]) or ()}
+    assert named == {"one.yml", ".env", *(["two.yml"] if "_" in key or "include" in key else [])}
