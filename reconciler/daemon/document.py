@@ -16,7 +16,7 @@ from reconciler.daemon.state import Contest, Cycle, Sourced, State, TargetState
 from reconciler.journal import Entry
 from reconciler.problem import Problem, Severity
 from reconciler.reconcile import Fact
-from reconciler.report import json, summary, values
+from reconciler.report import doctor, json, summary, values
 from reconciler.target import Change
 
 
@@ -82,6 +82,8 @@ def document(state: State, now: datetime) -> dict[str, Any]:
         "losses": [asdict(item) for item in state.losses],
         "healed": [_applied(entry) for entry in reversed(state.healed)],
         "resources": [_resource(fact, state) for _, fact in sorted(state.facts.items()) if not fact.unmanaged],
+        "examined": state.examined or None,
+        "checks": doctor.document(state.findings)["checks"],
         "unmanaged": sum(fact.unmanaged for fact in state.facts.values()),
     }
 

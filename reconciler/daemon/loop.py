@@ -21,6 +21,7 @@ from reconciler.daemon.applied import Applied
 from reconciler.daemon.approvals import Approving
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
+from reconciler.daemon.examination import Examination
 from reconciler.daemon.pace import Contests
 from reconciler.daemon.source import Source
 from reconciler.daemon.state import Cause, Cycle, Result, Revision, Sourced, State
@@ -72,6 +73,7 @@ class Loop:
     _contests: Contests = field(default_factory=Contests)
     _watch: Watch = field(default_factory=Watch)
     _applied: Applied = field(default_factory=Applied)
+    _examination: Examination = field(default_factory=Examination)
     _approving: Approving = field(init=False)
     _number: int = 0
     _newest: str = ""
@@ -132,7 +134,7 @@ class Loop:
             report.problems,
         )
         state = self._state(sourced, report, stack, ended)
-        if problems := (*self._watch.problems, *self.ended(stack, state)):
+        if problems := (*self._watch.problems, *self._examination.problems(), *self.ended(stack, state)):
             state = replace(state, problems=problems)
         self.board.publish(state, ended=True)
         return state
@@ -248,6 +250,7 @@ class Loop:
         if report.plan is None or report.plan.errors or report.plan.unread:
             self._kept = None  # what could not be read is read anew, not remembered
         self._look(stack, report)
+        self._examination.look(stack, report, time.monotonic())
         return report
 
     # ------------------------------------------------------------------------------------------------ what is known now
@@ -273,6 +276,8 @@ class Loop:
             healed=self._applied.latest,
             lease=stack.lease().holder(),
             provider=self._watch.state if "compose" in stack.chosen else None,
+            findings=self._examination.findings,
+            examined=self._examination.ended,
             problems=(),
         )
 

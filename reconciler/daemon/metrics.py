@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from reconciler import __version__, http
+from reconciler.checks.check import Status as CheckStatus
 from reconciler.daemon.document import Word, seconds_since, standing
 from reconciler.daemon.state import Cycle, Result, State, TargetState
 from reconciler.failover import Failover
@@ -174,6 +175,7 @@ def _standing(state: State, now: datetime) -> Iterator[Metric]:
     yield _labelled("gauge", "consecutive_failures", "Cycles in a row that failed there.", provider, failures)
     yield from _objects(state)
     yield from _provider(state)
+    yield from _examination(state, now)
 
 
 def _provider(state: State) -> Iterator[Metric]:
@@ -186,6 +188,17 @@ def _provider(state: State) -> Iterator[Metric]:
         yield _labelled("gauge", "provider_takes_mail", "Whether the provider takes mail.", ("smtp",), rows)
     over = ((names, float(state.provider.failover is not None)),)
     yield _labelled("gauge", "provider_failed_over", "Whether the standby is used in its place.", ("smtp", "to"), over)
+
+
+def _examination(state: State, now: datetime) -> Iterator[Metric]:
+    """Tell how the checks of the last `doctor` ended; nothing before the first one."""
+    if not state.examined:
+        return
+    found = Counter(dict.fromkeys(CheckStatus, 0))
+    found.update(item.status for item in state.findings)
+    rows = [((str(status),), number) for status, number in found.items()]
+    yield _labelled("gauge", "doctor_checks", "Checks of the last doctor, by how they ended.", ("status",), rows)
+    yield _gauge("doctor_timestamp_seconds", "When doctor last ended.", _timestamp(state.examined, now))
 
 
 def _objects(state: State) -> Iterator[Metric]:

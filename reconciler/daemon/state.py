@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.checks.check import Finding
 from reconciler.desired.load import Directory
 from reconciler.failover import Failover
 from reconciler.journal import Entry
@@ -167,8 +168,9 @@ class State:
     ``plan`` is what is left to do, and ``facts`` what is known of each address; both are of the last time that the
     systems were looked at. ``losses`` are those of the last seven days, ``healed`` the last applies, oldest first.
     ``next`` is when the next cycle begins unless something wakes it. ``lease`` says who else is at work on the stack,
-    as `Lease.holder` does; ``provider`` is None where nobody is to stand in for it. ``problems`` are what a person
-    should know beside what plan, source and targets tell.
+    as `Lease.holder` does; ``provider`` is None where nobody is to stand in for it. ``findings`` are those of the last
+    `doctor`, which ended when ``examined`` says. ``problems`` are what a person should know beside what plan, source
+    and targets tell.
     """
 
     stack: str
@@ -186,4 +188,6 @@ class State:
     healed: tuple[Entry, ...] = ()
     lease: Mapping[str, Any] | None = None
     provider: ProviderState | None = None
+    findings: tuple[Finding, ...] = ()
+    examined: str = ""
     problems: tuple[Problem, ...] = ()

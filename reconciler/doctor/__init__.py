@@ -12,20 +12,25 @@ from reconciler import checks
 from reconciler.checks.check import Finding, Unread
 from reconciler.checks.evidence import Evidence
 from reconciler.doctor import container, names, services, talks
+from reconciler.plan import Plan
 from reconciler.problem import ReconcilerError
 from reconciler.reconcile import make_plan
 from reconciler.stack import Stack
 
 
-def examine(stack: Stack, only: Collection[str] = ()) -> tuple[Finding, ...]:
-    """Gather what the chosen checks need, and let them judge. Never raises for a system's fault."""
-    return checks.judge(gather(stack, {item.room for item in checks.chosen(only)}), only)
+def examine(stack: Stack, only: Collection[str] = (), plan: Plan | None = None) -> tuple[Finding, ...]:
+    """Gather what the chosen checks need, and let them judge. Never raises for a system's fault.
+
+    ``plan`` is what was planned just now, where that was done.
+    """
+    return checks.judge(gather(stack, {item.room for item in checks.chosen(only)}, plan), only)
 
 
-def gather(stack: Stack, rooms: Collection[str]) -> Evidence:
+def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = None) -> Evidence:
     """Gather the evidence of some rooms: the plan first, which the others go by, then all else side by side."""
-    stack.progress("Observing")
-    plan = _had(stack, lambda: make_plan(stack))
+    if plan is None:
+        stack.progress("Observing")
+        plan = _had(stack, lambda: make_plan(stack))
     # In the order of the rooms that need them: SMTP is judged by the container's log, too.
     works: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "container": ({"container", "smtp"}, lambda: container.gather(stack)),
