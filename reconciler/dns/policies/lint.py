@@ -202,7 +202,7 @@ _ENTRY = re.compile(r'[^"(;]{0,253}?\bTXT\s*(?=["(])', re.IGNORECASE)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
-def _unpacked(policy: MailPolicy, text: str) -> tuple[str, str]:
+def _unpacked(_policy: MailPolicy, text: str) -> tuple[str, str]:
     """Take a text out of what a zone file puts around it: its name, brackets, quotes, escapes, a comment."""
     cause = "stands in the brackets, quotes or escapes of a zone file"
     plain = text.strip(" ")
@@ -216,8 +216,8 @@ def _unpacked(policy: MailPolicy, text: str) -> tuple[str, str]:
     if plain.startswith('"') or plain.endswith('"'):
         strings = _STRING.findall(plain)
         plain = "".join(strings) if strings and plain.count('"') == 2 * len(strings) else plain.replace('"', "")
-    if policy is not SPF or "\\" in plain[:_BEGINNING]:
-        plain = re.sub(r"\\([;\"\\ ])", r"\1", plain)
+        plain = re.sub(r"\\(.)", r"\1", plain)
+    plain = plain.replace("\\;", ";")  # never right: a backslash before what ends a tag
     plain = plain.strip(" ")
     if plain == text.strip(" "):
         return text.lstrip(" "), "begins with a blank"
