@@ -170,7 +170,8 @@ def _directory(path: Path, spec: Spec, places: Places, used: Iterable[files.File
 
 def doubts(directory: Directory) -> tuple[Problem, ...]:
     """Return a warning of each thing in a valid directory that is most likely a slip of the pen."""
-    found = (_locate(finding, directory.places, {}).problem() for finding in checks.doubts(directory.spec))
+    findings = islice(checks.doubts(directory.spec), MOST_MISTAKES)
+    found = (_locate(finding, directory.places, {}).problem() for finding in findings)
     return tuple(replace(item, severity=Severity.WARNING) for item in found)
 
 

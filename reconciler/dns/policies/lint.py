@@ -39,7 +39,7 @@ def judge(name: str, text: str, *, host: str = "", led_to: bool = False) -> tupl
     if not led_to:
         faults += _misplaced(policy, name, host)
     whole = mended(right, faults)
-    shown = whole if whole != text and len(whole) <= _SHOWN and not _is_secret(whole) else ""
+    shown = whole if whole != text and len(whole) <= _SHOWN and _is_harmless(whole) else ""
     certain = all(fault.instead is not None for fault in faults if not fault.in_name)
     return tuple(
         Lint(_summary(policy, fault), _hint(fault, shown if certain or fault.at > len(right) else ""), fault.in_name)
@@ -67,11 +67,12 @@ def corrected(name: str, text: str) -> str:
 
 _SHOWN = 1000  # characters of a text that a hint writes out: a key of 4096 bits has 800
 _PIECE = 60  # characters of a piece that is named
+_SUMMARY = 300
 
 
 def _summary(policy: MailPolicy, fault: Fault) -> str:
     piece = printable(fault.piece.strip(), _PIECE)
-    return f"{policy.label}: {piece} {fault.cause}" if piece else f"{policy.label}: {fault.cause}"
+    return printable(f"{policy.label}: {piece} {fault.cause}" if piece else f"{policy.label}: {fault.cause}", _SUMMARY)
 
 
 def _hint(fault: Fault, whole: str) -> str:
@@ -89,8 +90,9 @@ def _yaml(text: str) -> str:
     return '"{}"'.format(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
-def _is_secret(text: str) -> bool:
-    return "PRIVATE KEY" in text
+def _is_harmless(text: str) -> bool:
+    """Whether a text may be shown as a whole: it is printable, and no private key was pasted into it."""
+    return text.isprintable() and "PRIVATE KEY" not in text
 
 
 def _read(policy: MailPolicy, host: str, text: str) -> tuple[str, list[Fault]]:
@@ -200,7 +202,7 @@ _ENTRY = re.compile(r'[^"(;]{0,253}?\bTXT\s*(?=["(])', re.IGNORECASE)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
-def _unpacked(policy: MailPolicy, text: str) -> tuple[str, str]:
+def _unpacked(_policy: MailPolicy, text: str) -> tuple[str, str]:
     """Take a text out of what a zone file puts around it: its name, brackets, quotes, escapes, a comment."""
     cause = "stands in the brackets, quotes or escapes of a zone file"
     plain = text.strip(" ")
@@ -214,8 +216,8 @@ def _unpacked(policy: MailPolicy, text: str) -> tuple[str, str]:
     if plain.startswith('"') or plain.endswith('"'):
         strings = _STRING.findall(plain)
         plain = "".join(strings) if strings and plain.count('"') == 2 * len(strings) else plain.replace('"', "")
-    if policy is not SPF or "\\" in plain[:_BEGINNING]:
-        plain = re.sub(r"\\([;\"\\ ])", r"\1", plain)
+        plain = re.sub(r"\\(.)", r"\1", plain)
+    plain = plain.replace("\\;", ";")  # never right: a backslash before what ends a tag
     plain = plain.strip(" ")
     if plain == text.strip(" "):
         return text.lstrip(" "), "begins with a blank"

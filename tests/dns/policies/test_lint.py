@@ -148,6 +148,7 @@ def test_no_text_is_too_odd(name, start, rest):
     for found in lint.judge(name, start + rest):
         assert found.summary.isprintable()
         assert found.hint
+        assert found.hint.isprintable()
 
 
 WORDS = st.sampled_from(
