@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import gc
 import socket
 import ssl
 import threading
@@ -104,7 +103,6 @@ def submission(behaviour: Behaviour, files: tuple[Path, Path]) -> Iterator[tuple
         yield server.port, lambda: server.logins
     finally:
         server.stop()
-        gc.collect()  # a session that TLS began in leaves its transport to that
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import dns.rrset
 import pytest
 from whoami import NameServer
 
+from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Status
 from reconciler.desired.load import load
 from reconciler.dns.text import quoted
@@ -31,6 +32,8 @@ from .submission import Behaviour
 
 LINE = "194.191.241.139"
 REVERSE = "241.191.194.in-addr.arpa"
+# aiosmtpd leaves the transport of a session in which TLS began to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 BAD = (Status.WARN, Status.ERROR)
 
 
@@ -618,3 +621,56 @@ def test_a_planted_defect_is_told_by_its_cause(world: World, name: str) -> None:
     assert planted.words in told(found, planted.check)
     assert found[planted.check].remedy.text
     assert set(bad(found)) <= {planted.check} | planted.also
+
+
+BESIDE = {
+    name: item for name, item in DEFECTS.items() if name not in ("stopped", "the server is away", "Ed25519 alone")
+}
+
+
+def others(name: str) -> tuple[str, str]:
+    """Choose two defects of other rooms, others for each defect."""
+    own, at = DEFECTS[name].check.partition("/")[0], list(DEFECTS).index(name)
+    rooms = [room for room in ("dns", "smtp", "container", "services") if room != own][-2:]
+    by_room = {room: [it for it in BESIDE if BESIDE[it].check.startswith(f"{room}/")] for room in rooms}
+    first, second = (names[at % len(names)] for names in by_room.values())
+    return first, second
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_planted_defect_is_told_beside_two_others(world: World, name: str) -> None:
+    planted = [DEFECTS[item] for item in (name, *others(name))]
+    for item in planted:
+        item.plant(world)
+    found = world.examine()
+    for item in planted:
+        assert item.check in bad(found), item.check
+        assert item.words in told(found, item.check)
+
+
+def test_a_refused_login_is_tried_once_and_not_again(world: World) -> None:
+    world.serve(Behaviour(auth="535 5.7.8 Authentication credentials invalid."))
+    found = world.examine("smtp")
+    assert found["smtp/login"].status is Status.ERROR
+    assert world.logins() == 1
+
+
+def test_the_command_ends_with_7_and_its_json_is_the_contracts(newer_applied: Any) -> None:
+    newer_applied.container("mana-core-notify").running = False
+    done = newer_applied.expect(7, "doctor", "--only", "services", "--output", "json")
+    entries = {item["id"]: item for item in done.json["checks"]}
+    assert done.json["format_version"] == "1.0"
+    assert set(entries) == {item.id for item in CHECKS if item.room == "services"}
+    assert entries["services/running"]["status"] == "error"
+    newer_applied.container("mana-core-notify").running = True
+    assert newer_applied.run("doctor", "--only", "services/running").code == 0
+
+
+def test_fix_applies_what_mends_it_and_looks_again(newer_applied: Any) -> None:
+    key = next(item for item in newer_applied.records() if item["name"].startswith("mana2026._domainkey"))
+    newer_applied.stage.cloudflare.edit("mana.how", key["id"], content='"v=DKIM1; k=ed25519; p="')
+    assert newer_applied.run("doctor", "--only", "dns/dkim").code == 7
+    done = newer_applied.expect(0, "doctor", "--only", "dns/dkim", "--fix", "--yes")
+    assert "All is well" in done.out
+    assert newer_applied.run("plan", "--detailed-exitcode").code == 0

@@ -74,6 +74,7 @@ class Play:
         scenes = {"lost": self.run("plan")}
         self.run("apply", "--yes")
         scenes["imported"] = self.run(*IMPORT)
+        scenes["doctor"] = self.doctor()
         self.example.edit("desired-state/smtp.yaml", "  provider: stalwart\n", "  provider: brevo\n")
         scenes["refused"] = self.run("plan")
         literal = 'SMTP_INSECURE_TLS: "true"     # a literal: .env.macmini cannot change it'
@@ -83,6 +84,19 @@ class Play:
         self.stage.upgrade()
         scenes["moved"] = self.run("plan", "--target", "stalwart")
         return {name: plain(text) for name, text in scenes.items()}
+
+    def doctor(self) -> str:
+        """Plant two defects, ask, and take them away again."""
+        container = self.stage.docker.named("mana-auth")
+        environment = container.config["Env"]
+        container.config["Env"] = [item.replace("MANA_SERVICE_KEY=", "MANA_SERVICE_KEY=old") for item in environment]
+        records = self.stage.cloudflare.records("mana.how")
+        key = next(item for item in records if item["name"].startswith("mana2026._domainkey"))
+        self.stage.cloudflare.edit("mana.how", key["id"], content='"v=DKIM1; k=ed25519; p="')
+        said = self.run("doctor", "--only", "services", "--only", "dns/dkim")
+        container.config["Env"] = environment
+        self.stage.cloudflare.edit("mana.how", key["id"], content=key["content"])
+        return said
 
     def rotation(self) -> str:
         """Rotate while a name server lags, and when it has caught up; the keys of the other scenes stay."""
