@@ -34,6 +34,8 @@ def workflows() -> Iterator[tuple[str, str]]:
         for name, text in files(Place("mana", apply=apply)).items():
             if "/workflows/" in name:
                 yield f"{apply}/{name}", text
+    plan = ".github/workflows/reconciler-plan.yml"
+    yield f"planned/{plan}", files(Place("mana", planned=True))[plan]
     for name in OURS:
         yield name, (ROOT / name).read_text()
 
