@@ -51,12 +51,12 @@ class Parts:
     _commits: Commits | None = None
     _plans: Plans | None = None
     _watched: Stack | None = None
-    _telling: bool = False
+    _once: bool = False
 
     @contextlib.contextmanager
     def once(self) -> Iterator[None]:
         """Tell GitHub of the cycles meanwhile, and at the end wait a moment until it knows."""
-        self._telling = True
+        self._once = True
         yield
         if self._commits is not None:
             self._commits.finish(_PATIENCE)
@@ -84,7 +84,6 @@ class Parts:
             exits.callback(self._close)
             self._supervisor = Supervisor.read(self.settings.environ)
             exits.enter_context(self._supervisor.watching(self.board))
-            self._telling = True
             yield
 
     def _close(self) -> None:
@@ -99,7 +98,7 @@ class Parts:
 
     def taken(self, stack: Stack) -> None:
         """Hear that a revision was taken, before anything of it is put in force."""
-        if self._telling and (commits := self._speaker(stack)) is not None:
+        if (self._once or self._watcher is not None) and (commits := self._speaker(stack)) is not None:
             commits.taken(stack)
 
     def _speaker(self, stack: Stack) -> Commits | None:
@@ -132,7 +131,7 @@ class Parts:
         self._supervisor.cycle(state)
         unkept = self._remembered(state)
         stack = stack or self._watched  # what keeps a cycle from having one is told to whom the former told things
-        if stack is None or not self._telling:
+        if stack is None or (self._watcher is None and not self._once):
             return unkept
         if (commits := self._speaker(stack)) is not None:
             commits.tell(stack, state)

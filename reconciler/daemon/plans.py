@@ -221,7 +221,7 @@ class Plans:
         """Plan one and post that. What is wrong with one is no matter of the others. Raises `GitHubError` for all."""
         now, known = self._clock(), self._known(pull.number)
         made = replace(known, head=pull.head, base=base.digest, live=base.live, at=now.isoformat(), why="", next="")
-        why = ""
+        why, pause = "", None
         try:
             said = self._said(repository, heads, base, pull)
             if not self._counts(base):
@@ -233,9 +233,7 @@ class Plans:
         except Refused:  # it is closed, or at another commit, by now
             return
         except GitHubError as error:
-            if error.retry is not None:
-                raise
-            final, why = False, error.problem.summary
+            final, why, pause = False, error.problem.summary, error
         except ReconcilerError as error:
             final, why = False, "; ".join(item.summary for item in error.problems)
         except (CannotFetch, CannotRun, Damaged, OSError) as error:
@@ -247,6 +245,8 @@ class Plans:
         again = "" if final else (now + untold.pause(known.tries)).isoformat()
         made = replace(made, tries=tries, next=again, why=base.stack.secrets.redact(why))
         self._memory.keep(self._memory.kept.knowing(pull.number, made))
+        if pause is not None and pause.retry is not None:  # it waits behind the others from now on
+            raise pause
 
     def _said(self, repository: Repository, heads: Heads, base: Base, pull: Pull) -> _Text:
         """Plan a head and say that as its comment does."""

@@ -361,6 +361,17 @@ def test_a_comment_that_is_refused_is_no_matter_of_the_others(house: House) -> N
     assert "pull request 7 can't be planned" in house.plans.problems[0].summary
 
 
+def test_one_at_which_github_fails_each_time_keeps_no_other_from_its_plan(house: House) -> None:
+    house.propose(7, dns=SLOW)
+    house.propose(8, dns=SLOW)
+    house.github.server.faults = [Fault(path=r"/issues/7/", times=1000, reply=Reply.of({"message": "oops"}, 502))]
+    house.look()
+    assert house.github.of(8) == []
+    house.look(timedelta(minutes=2))
+    assert WWW in house.comment(8)
+    assert house.github.of(7) == []
+
+
 def test_a_restart_posts_nothing_twice_and_what_is_damaged_is_posted_anew(house: House) -> None:
     house.propose(7, dns=SLOW)
     house.look()
@@ -458,14 +469,27 @@ def held(state: State) -> list[str]:
 MERGES: dict[str, tuple[str, ...]] = {"merge": ("--no-ff",), "fast-forward": ("--ff-only",), "squash": ("--squash",)}
 
 
-@pytest.mark.parametrize("way", MERGES)
-def test_what_was_posted_is_applied_when_it_is_merged(agreed: House, way: str) -> None:
+@pytest.mark.parametrize(("way", "restart"), [*((way, False) for way in MERGES), ("merge", True)])
+def test_what_was_posted_is_applied_when_it_is_merged(agreed: House, way: str, restart: bool) -> None:
     agreed.propose(7, dns=SLOW)
     agreed.look()
+    if restart:
+        agreed.start()
     agreed.merge(7, *MERGES[way])
     state = agreed.cycle(Cause.REVISION)
     assert (held(state), agreed.ttl()) == ([], 600)
     assert agreed.cycle().cycle.result is Result.NOTHING
+
+
+def test_two_merges_at_once_are_both_what_was_shown(agreed: House) -> None:
+    agreed.propose(7, dns=SLOW)
+    agreed.propose(8, more="dns:\n  mana.test:\n    - {type: A, name: new, content: 192.0.2.9}\n")
+    agreed.look()
+    for number in (7, 8):
+        agreed.merge(number)
+    assert held(agreed.cycle(Cause.REVISION)) == []
+    assert agreed.ttl() == 600
+    assert "dns/mana.test/A/new" in agreed.world.addresses
 
 
 @pytest.mark.parametrize("restart", [False, True])

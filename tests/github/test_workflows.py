@@ -34,6 +34,8 @@ def workflows() -> Iterator[tuple[str, str]]:
         for name, text in files(Place("mana", apply=apply)).items():
             if "/workflows/" in name:
                 yield f"{apply}/{name}", text
+    plan = ".github/workflows/reconciler-plan.yml"
+    yield f"planned/{plan}", files(Place("mana", planned=True))[plan]
     for name in OURS:
         yield name, (ROOT / name).read_text()
 
@@ -253,11 +255,13 @@ def _ran(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, env=environ)
 
 
-@pytest.fixture(params=[*APPLIES, "ours"])
+@pytest.fixture(params=[*APPLIES, "planned", "ours"])
 def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "ours":
         return ROOT
-    for name, text in files(Place("mana", apply=request.param)).items():
+    planned = request.param == "planned"
+    place = Place("mana", apply="daemon" if planned else request.param, planned=planned)
+    for name, text in files(place).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / ".git").mkdir()
