@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler import http, pulse, url
 from reconciler.deadline import Deadline
-from reconciler.desired.presets import IMPLICIT_TLS
+from reconciler.desired.presets import tls_mode
 from reconciler.problem import Problem
 from reconciler.resources import Login, SecretRef
 from reconciler.targets.compose.program import redact
@@ -97,20 +97,38 @@ def greet(login: Login, doors: Sequence[Door]) -> Problem | None:
     return Problem(where, f"no mail server answers: {tried}", "start it; see its log, it may have blocked this address")
 
 
+def reach(login: Login, doors: Sequence[Door]) -> Proof:
+    """Say hello to a server that nobody logs in at: what it refuses is refused, what is silent from here is a note."""
+    where, closed = f"{login.host}:{login.port}", []
+    for door in doors:
+        try:
+            return Proof(refused=_greeted(login, door, where))
+        except ssl.SSLError as error:
+            return Proof(refused=_untrusted(login, where, error))
+        except smtplib.SMTPResponseException as error:
+            return Proof(
+                refused=Problem(where, f"the server takes no mail: it answers {error.smtp_code}", "see its log")
+            )
+        except (OSError, smtplib.SMTPException) as error:
+            closed.append(f"{door[0]}:{door[1]} {_why_closed(error)}")
+    tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
+    return Proof(note=f"the server {where} could not be tried from here: {tried}")
+
+
 class _Session(smtplib.SMTP):
     """A session whose socket leads to a door, while the certificate has to be that of the declared host."""
 
     def __init__(self, login: Login, door: Door) -> None:
         self._door = door
         self._context = _context(login)
-        self._implicit = login.port in IMPLICIT_TLS
+        self._mode = tls_mode(login.tls, login.port)
         pulse.waiting(_SESSION)
         self._deadline, self.patience = Deadline(_SESSION), _TIMEOUT
         super().__init__(url.host(login.host), login.port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
         connection = self._deadline.connect(*self._door, each=timeout)
-        if not self._implicit:
+        if self._mode != "implicit":
             return connection
         try:
             return self._context.wrap_socket(connection, server_hostname=host)
@@ -133,9 +151,9 @@ class _Session(smtplib.SMTP):
         return super().getreply()
 
     def secure(self) -> bool:
-        """Go over to TLS where it is not on yet; False when the server offers none."""
+        """Go over to TLS where it is wanted and not on yet; False when the server offers none."""
         self.ehlo()
-        if self._implicit:
+        if self._mode != "starttls":
             return True
         if not self.has_extn("starttls"):
             return False
@@ -202,7 +220,7 @@ def _greeted(login: Login, door: Door, where: str) -> Problem | None:
         mechanisms = session.esmtp_features.get("auth", "").upper().split()
         with contextlib.suppress(smtplib.SMTPException, OSError):
             session.quit()
-        return None if {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
+        return None if login.password is None or {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
 
 
 def _authenticate(session: _Session, credentials: Credentials, mechanisms: Sequence[str]) -> tuple[int, bytes]:
