@@ -79,7 +79,9 @@ def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tu
         if path.exists():
             _content(path)
     except TargetUnreadable:
-        return f"the secret's file leads out of {env_file.path.resolve().parent}", "keep it beside the env file"
+        folder = env_file.path.resolve().parent
+        what = "is no place for a secret" if path.resolve().is_relative_to(folder) else f"leads out of {folder}"
+        return f"the secret's file {what}", f"keep it beside the env file, as {name} without an ending"
     except files.CannotRead as error:
         return error.summary, error.hint
     return None
