@@ -52,7 +52,7 @@ class SecretRef:
 
 @dataclass(frozen=True, slots=True)
 class SecretPart:
-    """A secret inside a text, written as it is or percent-encoded (``{password|url}``)."""
+    """A secret inside a text, written as it is or as an escape says (``{password|url}``, see `desired.template`)."""
 
     ref: SecretRef
     escape: str = ""
@@ -711,15 +711,21 @@ class Login:
     """Where and as whom a consumer submits its mail: what the proof of credentials tries.
 
     ``account`` is the declared account whose login it is, if it is one of ours; ``provider`` whose server it is.
+    Without a password nobody logs in. ``tls`` is ``starttls``, ``implicit`` or ``none``; empty is by the port.
     """
 
     host: str
     port: int
-    username: str | SecretRef | Special
-    password: SecretRef
+    username: str | SecretRef | Special | None
+    password: SecretRef | None
     verify_tls: bool
     account: str | None = None
     provider: str = ""
+    tls: str = ""
+
+
+SECRET_FILES = "secrets/"  # noqa: S105 (a part of names)
+"""Begins the name of a `Variable` that is the content of a compose secret's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -729,7 +735,9 @@ class Variable(Resource):
     ``running`` is what the running container has (``None``: the variable is not set or nothing runs), ``configured``
     what the compose file and the env file would give it. A desired variable has the same value in both. Where the
     value depends on the server's generation and holds a secret, ``candidates`` are the texts it may become. ``clear``
-    are the accounts' passwords in it, of which a consumer needs the clear value.
+    are the accounts' passwords in it, of which a consumer needs the clear value. ``assumed`` is what the application
+    goes by where the variable is not set at all, as far as that is known; ``by_tls`` whether it says the TLS mode of
+    whatever provider is in use. A name ``secrets/NAME`` is no variable but the content of a compose secret's file.
     """
 
     target: ClassVar[str] = "compose"
@@ -744,6 +752,13 @@ class Variable(Resource):
     login: Login | None = field(default=None, compare=False)
     candidates: tuple[Secret, ...] = field(default=(), compare=False)
     clear: tuple[SecretRef, ...] = field(default=(), compare=False)
+    assumed: str | None = field(default=None, compare=False)
+    by_tls: bool = field(default=False, compare=False)
+
+    @property
+    def secret(self) -> str:
+        """The compose secret whose content it is; empty for an environment variable."""
+        return self.name.removeprefix(SECRET_FILES) if self.name.startswith(SECRET_FILES) else ""
 
     @property
     def address(self) -> str:

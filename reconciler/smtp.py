@@ -23,12 +23,12 @@ Door = tuple[str, int]
 class Session(smtplib.SMTP):
     """A session whose socket leads to a ``door``, while the certificate has to be that of the declared ``host``.
 
-    Where not ``verify``, any certificate will do. ``implicit`` begins with TLS (RFC 8314). Making one connects, and
-    raises OSError, `smtplib.SMTPException`, and `ssl.SSLError` where TLS fails.
+    Where not ``verify``, any certificate will do. ``tls`` is ``starttls``, ``implicit`` (RFC 8314) or ``none``. Making
+    one connects, and raises OSError, `smtplib.SMTPException`, and `ssl.SSLError` where TLS fails.
     """
 
-    def __init__(self, host: str, port: int, door: Door, *, verify: bool, implicit: bool) -> None:
-        self._door, self._implicit = door, implicit
+    def __init__(self, host: str, port: int, door: Door, *, verify: bool, tls: str) -> None:
+        self._door, self._tls = door, tls
         self._context = _context(verify=verify)
         self.banner = b""
         pulse.waiting(_SESSION)
@@ -42,7 +42,7 @@ class Session(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 (smtplib calls it so)
         connection = self._deadline.connect(*self._door, each=timeout)
-        if not self._implicit:
+        if self._tls != "implicit":
             return connection
         try:
             return self._context.wrap_socket(connection, server_hostname=host)
@@ -65,9 +65,9 @@ class Session(smtplib.SMTP):
         return super().getreply()
 
     def secure(self) -> bool:
-        """Go over to TLS where it is not on yet; False when the server offers none."""
+        """Go over to TLS where it is wanted and not on yet; False when the server offers none."""
         self.ehlo()
-        if self._implicit:
+        if self._tls != "starttls":
             return True
         if not self.has_extn("starttls"):
             return False

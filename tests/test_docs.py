@@ -23,6 +23,7 @@ def test_every_file_that_a_page_names_is_there(page: str) -> None:
         *PAGES,
         "README.md",
         "docs/format.md",
+        "docs/applications.md",
         "docs/daemon.md",
         "docs/security.md",
         "docs/pull-requests.md",

@@ -80,7 +80,8 @@ class Conversation:
     """What a mail server says to who hands in mail as a service does.
 
     ``closed`` says why there was no connection. ``banner`` is empty where the connection was ended before one;
-    ``later`` is then what a second try, some seconds after, was greeted with. ``tls`` is what TLS ended with: its
+    ``later`` is then what a second try, some seconds after, was greeted with. ``mode`` is how the service begins TLS
+    (``starttls``, ``implicit``, ``none``). ``tls`` is what TLS ended with: its
     version, or nothing, and ``tls_failure`` why there is none. ``login`` is the answer to the one AUTH, None where none
     was sent, as ``untried`` says. ``sender`` is the address that was given to MAIL FROM, and ``sending`` the answer.
     """
@@ -93,7 +94,8 @@ class Conversation:
     banner: str = ""
     later: str = ""
     name: str = ""
-    implicit: bool = False
+    anonymous: bool = False  # whether nobody logs in there
+    mode: str = "starttls"
     starttls: bool = False
     tls: str = ""
     tls_failure: str = ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, unknown, warn, worst
-from reconciler.checks.evidence import Ban, Conversation, Evidence
+from reconciler.checks.evidence import Ban, Certificate, Conversation, Evidence
 
 _EVENT = re.compile(r"\((?P<event>security\.[a-z-]*ban(?:ned)?|security\.ip-blocked)\)(?P<rest>.*)")
 _ADDRESS = re.compile(r'\b(?:remoteIp|ip)\s*=\s*"?(?P<ip>[0-9a-fA-F.:]+)')
@@ -151,8 +151,10 @@ def _starttls(talk: Talk) -> Verdict:
     item = talk.item
     if not item.name:
         return unknown(f"{item.where} said nothing that could be judged")
-    if item.implicit or item.starttls:
-        return ok(f"{item.where} offers {'TLS' if item.implicit else 'STARTTLS'}")
+    if item.mode == "none":
+        return skip(f"{item.where}: the directory asks for no TLS")
+    if item.mode == "implicit" or item.starttls:
+        return ok(f"{item.where} offers {'TLS' if item.mode == 'implicit' else 'STARTTLS'}")
     text = "give the listener `tls_implicit: true` and declare port 465, or give the server a certificate"
     return error(f"{_of(item)} offers no STARTTLS: a password would go in clear", remedy=Remedy(text))
 
@@ -161,6 +163,8 @@ def _tls(talk: Talk) -> Verdict:
     item = talk.item
     if item.tls:
         return ok(f"{item.where}: {item.tls}")
+    if item.mode == "none":
+        return skip(f"{item.where}: the directory asks for no TLS")
     if not item.tls_failure:
         return unknown(f"{item.where}: no TLS was begun")
     text = "465 begins with TLS, 587 with STARTTLS: does the declared port fit its listener?"
@@ -168,28 +172,45 @@ def _tls(talk: Talk) -> Verdict:
 
 
 def _certificate(talk: Talk) -> Verdict:
-    item = talk.item
-    shown = item.certificate
+    item, shown = talk.item, talk.item.certificate
+    if item.mode == "none":
+        return skip(f"{item.where}: the directory asks for no TLS")
     if shown is None:
         return unknown(f"{item.where} showed no certificate")
-    names = f"it is for {', '.join(shown.names) or 'no name'}, until {shown.expires:%Y-%m-%d}"
+    return _ended(talk, shown) or _trusted(item, shown)
+
+
+def _ended(talk: Talk, shown: Certificate) -> Verdict | None:
+    """Say that a certificate has ended, or will soon."""
+    item, day = talk.item, f"{shown.expires:%Y-%m-%d}"
     renew = Remedy("let the server get one by ACME, or give it one; then restart it")
     if shown.expires <= talk.now:
         say = error if item.verified else warn
-        return say(f"{_of(item)}: the certificate ended on {shown.expires:%Y-%m-%d}", names, remedy=renew)
+        return say(f"{_of(item)}: the certificate ended on {day}", _shown(shown), remedy=renew)
+    if shown.expires <= talk.now + talk.soon and not (shown.refused and item.verified):
+        return warn(f"{_of(item)}: the certificate ends on {day}", _shown(shown), remedy=renew)
+    return None
+
+
+def _trusted(item: Conversation, shown: Certificate) -> Verdict:
     if shown.refused and item.verified:
         text = "give the server a certificate for this name, or set verify_tls: false for the provider"
-        return error(f"{_of(item)}: the certificate is not trusted: {shown.refused}", names, remedy=Remedy(text))
-    if shown.expires <= talk.now + talk.soon:
-        return warn(f"{_of(item)}: the certificate ends on {shown.expires:%Y-%m-%d}", names, remedy=renew)
+        said = f"{_of(item)}: the certificate is not trusted: {shown.refused}"
+        return error(said, _shown(shown), remedy=Remedy(text))
     if shown.refused:
         return ok(f"{item.where}: the certificate is not trusted ({shown.refused}), which the service does not ask for")
-    return ok(f"{item.where}: {names}")
+    return ok(f"{item.where}: {_shown(shown)}")
+
+
+def _shown(shown: Certificate) -> str:
+    return f"it is for {', '.join(shown.names) or 'no name'}, until {shown.expires:%Y-%m-%d}"
 
 
 def _mechanisms(talk: Talk) -> Verdict:
     item = talk.item
-    if not item.tls:
+    if item.anonymous:
+        return skip(f"{item.where} is used without a login")
+    if not item.tls and item.mode != "none":
         return unknown(f"{item.where}: no TLS was begun")
     if {"PLAIN", "LOGIN"} & set(item.mechanisms):
         return ok(f"{item.where} offers {_listed(item.mechanisms)}")
@@ -199,6 +220,8 @@ def _mechanisms(talk: Talk) -> Verdict:
 
 def _login(talk: Talk) -> Verdict:
     item = talk.item
+    if item.anonymous:
+        return skip(f"{item.where} is used without a login")
     if item.login is None:
         return unknown(f"{item.where}: {item.untried or 'no login was tried'}")
     code, text = item.login

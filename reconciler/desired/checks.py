@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from reconciler.desired import public_ip, template
+from reconciler.desired import public_ip, template, words
+from reconciler.desired.apps import APPS
 from reconciler.desired.presets import PRESETS
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import ADDRESSES, AccountEntry
-from reconciler.desired.spec.smtp import Consumer
+from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.yaml import Finding, Path
 from reconciler.dns.policies import lint
 from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
@@ -41,6 +42,7 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
     yield from _providers(spec, declared)
     yield from _presets(spec)
     yield from _failover(spec, declared)
+    yield from _words(spec)
     yield from _variables(spec)
     yield from _signatures(spec)
     yield from _records(spec)
@@ -54,7 +56,8 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
 def doubts(spec: Spec) -> Iterator[Finding]:
     """Yield what is valid and most likely a slip.
 
-    That is a text that receivers can't read as it is meant, and a zone of no mail domain beside one that has no zone.
+    That is a text that receivers can't read as it is meant, a zone of no mail domain beside one that has no zone, and
+    an application that can't do what is declared.
     """
     yield from _texts(spec)
     declared = Declared({**spec.addressees, "domains": spec.domains}, spec.smtp.providers)
@@ -65,6 +68,7 @@ def doubts(spec: Spec) -> Iterator[Finding]:
     for name, zone in zones.items():
         if not any(_within(home, name) for home in homes) and (hint := near(name, bare, cutoff=_SLIP)):
             yield Finding(("dns", zone), "is the zone of no mail domain that is declared", hint)
+    yield from _incapable(spec)
 
 
 def _texts(spec: Spec) -> Iterator[Finding]:
@@ -273,24 +277,99 @@ def _failover(spec: Spec, declared: Declared) -> Iterator[Finding]:
 
 def _orphans(spec: Spec) -> Iterator[Finding]:
     for service, consumer in spec.smtp.consumers.items():
-        variable = next(iter(_templates(consumer)), None)
-        if consumer.provider is None and variable is not None:
-            path: Path = ("smtp", "consumers", service, "env", variable)
+        needing = (path for path, value in _given(service, consumer) if words.is_filled(value))
+        path = ("smtp", "consumers", service, "app") if consumer.app else next(needing, None)
+        if consumer.provider is None and path is not None:
             yield Finding(
                 path, "is filled from a provider, and none is chosen", "write smtp.provider: NAME", absent=True
             )
 
 
-def _templates(consumer: Consumer) -> Iterator[str]:
-    for variable, value in consumer.env.items():
-        if isinstance(value, str) and template.slots(value):
-            yield variable
+def _given(service: str, consumer: Consumer) -> Iterator[tuple[Path, words.Value]]:
+    """Yield what a person wrote for a consumer, with where it stands."""
+    for part, given in (("env", consumer.env), ("secrets", consumer.secrets)):
+        for name, value in given.items():
+            if value is not None:
+                yield ("smtp", "consumers", service, part, name), value
+
+
+def _words(spec: Spec) -> Iterator[Finding]:
+    """What a consumer is given has a value with the provider in use, and with each that may take over at once."""
+    smtp = spec.smtp
+    ready = [name for name, provider in smtp.providers.items() if provider.standby]
+    ready += [smtp.failover.to] if smtp.failover is not None and smtp.failover.to not in ready else []
+    for service, consumer in smtp.consumers.items():
+        own = consumer.provider or smtp.provider
+        names = dict.fromkeys([own, *(ready if own == smtp.provider else ())])
+        providers = {name: smtp.providers[name] for name in names if name in smtp.providers}
+        for path, value in _given(service, consumer):
+            yield from _unsaid(path, value, providers)
+        yield from _senders(spec, service, consumer, providers)
+
+
+def _unsaid(path: Path, value: words.Value, providers: Mapping[str, Provider]) -> Iterator[Finding]:
+    """Tell of the first provider with which a value can't be said, and why."""
+    for name, provider in providers.items():
+        terms = provider.terms
+        chosen = words.choose(value, terms)
+        if isinstance(chosen, words.Choice):
+            word = terms.word(chosen.by)
+            summary = f"has no value for the {chosen.by} {word}, which the provider {name} has"
+            yield Finding(path, summary, f"add {word}: VALUE")
+            return
+        slots = template.slots(chosen) if isinstance(chosen, str) else frozenset()
+        known = {f"{template.VALUES}{key}" for key in provider.values} | set(template.NAMES)
+        known -= {"from"} if provider.sender is None else set()
+        if lacking := sorted(slots - known):
+            said = "from" if lacking[0] == "from" else f"values.{lacking[0].removeprefix(template.VALUES)}"
+            summary = f"says {{{lacking[0]}}}, for which the provider {name} has no value"
+            hint = near(lacking[0], known - set(template.NAMES)) or f"write smtp.providers.{name}.{said}: VALUE"
+            yield Finding(path, summary, hint)
+            return
+        alone = isinstance(chosen, str) and len(template.split(chosen)) == 1
+        if not terms.login and not alone and slots & {"username", "password"}:
+            summary = f"holds a login, and the provider {name} has none"
+            hint = "say both: {login: TEXT WITH IT, anonymous: TEXT WITHOUT}"
+            yield Finding(path, summary, hint)
+            return
+
+
+def _senders(spec: Spec, service: str, consumer: Consumer, providers: Mapping[str, Provider]) -> Iterator[Finding]:
+    """An application that one provider tells whom its mail is from keeps that where another one tells nothing."""
+    brought = APPS[consumer.app].variables if consumer.app is not None else {}
+    if not any(entry.needs_from and name not in consumer.env for name, entry in brought.items()):
+        return
+    telling = next((name for name, provider in spec.smtp.providers.items() if provider.sender is not None), None)
+    for name, provider in providers.items() if telling is not None else ():
+        if provider.sender is None:
+            summary = f"has no `from`, so that {service} would keep the one of {telling}"
+            yield Finding(("smtp", "providers", name), summary, "write from: ADDRESS", absent=True)
+
+
+def _incapable(spec: Spec) -> Iterator[Finding]:
+    """An application that can't be told something of its provider."""
+    for service, consumer in spec.smtp.consumers.items():
+        name = consumer.provider or spec.smtp.provider or ""
+        provider = spec.smtp.providers.get(name)
+        cannot = APPS[consumer.app].cannot if consumer.app is not None else {}
+        if provider is None:
+            continue
+        found = {provider.terms.word(by) for by in words.CHOICES} & cannot.keys() - {words.NO_TLS}
+        found -= {words.IMPLICIT} if provider.door[1] == _SMTPS else set()
+        for option in sorted(found):
+            summary = f"{APPS[consumer.app or ''].title} may not reach {name} ({option}): {cannot[option]}"
+            yield Finding(("smtp", "consumers", service, "app"), summary, "use another provider for it, if so")
+
+
+_SMTPS = 465  # RFC 8314 section 3.3
 
 
 def _variables(spec: Spec) -> Iterator[Finding]:
     """A variable is set in one place only."""
     seen: dict[str, Path] = {}
     for service, consumer in spec.smtp.consumers.items():
+        for variable in APPS[consumer.app].variables if consumer.app is not None else ():
+            seen[f"{service}.{variable}"] = ("smtp", "consumers", service, "app")
         for variable in consumer.env:
             seen[f"{service}.{variable}"] = ("smtp", "consumers", service, "env", variable)
     for index, link in enumerate(spec.smtp.links):

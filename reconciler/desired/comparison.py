@@ -277,6 +277,8 @@ def _of_smtp(item: Difference, things: Mapping[str, Difference]) -> Difference |
     notes = [f"{' and '.join(elsewhere)}: the login goes elsewhere"] if elsewhere else []
     if item.fields.get("verify_tls", ())[1:] == (False,):
         notes.append("whose server that is, is not checked any more")
+    if item.fields.get("tls", ())[1:] == ("none",):
+        notes.append("mail and login go there in clear text")
     found = _noted(item, things, notes, Risk.HOST)
     return found and replace(found, risks=(*found.risks, *((Risk.MAIL_FLOW,) if "provider" in item.fields else ())))
 

@@ -12,15 +12,16 @@ from functools import partial
 from ipaddress import ip_network
 
 from reconciler.address import Address
-from reconciler.desired import objects, raw_keys, template
-from reconciler.desired.presets import PRESETS, Preset
+from reconciler.desired import objects, raw_keys, template, words
+from reconciler.desired.apps import Entry
 from reconciler.desired.provider_records import Provided, ProviderAnswer, PublishedProvider, Surroundings, provide
 from reconciler.desired.public_ip import Line, filled, follows
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import ADDRESSES, AccountEntry, AddresseeEntry, DomainEntry, Key
-from reconciler.desired.spec.smtp import Consumer, Provider
+from reconciler.desired.spec.smtp import Provider
 from reconciler.desired.spec.stalwart import NetworkEntry
+from reconciler.desired.words import Choice, Value
 from reconciler.dns.records import dkim_record, policy, record
 from reconciler.dns.text import SPF
 from reconciler.names import host, key_name
@@ -467,34 +468,76 @@ class _Derivation:
     def variables(self) -> Iterator[Variable]:
         """Yield every variable of every consumer, its template filled from the provider in use."""
         for service, consumer in self.spec.smtp.consumers.items():
-            name = consumer.provider or self.spec.smtp.provider
-            provider = self.spec.smtp.providers.get(name or "")
-            logins = self.logins(service, name, provider) if name and provider and _uses_provider(consumer) else ()
-            for variable, value in consumer.env.items():
-                ref = resolve(self.spec, value) if isinstance(value, SecretRef) else value
-                passwords = self.passwords(value, logins)
-                yield from (replace(item, clear=passwords) for item in _variable(service, variable, ref, logins))
+            name = consumer.provider or self.spec.smtp.provider or ""
+            provider = self.spec.smtp.providers.get(name)
+            entries = consumer.entries(provider)
+            needs = any(words.is_filled(entry.value) for entry in entries.values())
+            logins = self.logins(service, name, provider) if provider and needs else ()
+            for variable, entry in entries.items():
+                yield from self.given(service, variable, entry, provider, logins)
 
-    def passwords(self, value: str | SecretRef, logins: Iterable[Login]) -> tuple[SecretRef, ...]:
+    def given(
+        self, service: str, name: str, entry: Entry, provider: Provider | None, logins: tuple[Login, ...]
+    ) -> Iterator[Variable]:
+        """Yield a variable as it should be. While two logins are possible, it is unknown or has two candidates."""
+        value = words.choose(entry.value, provider.terms) if provider else entry.value
+        assumed = words.choose(entry.assumed, provider.terms) if provider and entry.assumed is not None else None
+        make = partial(
+            Variable,
+            service,
+            name,
+            clear=self.passwords(value, logins),
+            assumed=assumed if isinstance(assumed, str) else None,
+            by_tls=words.names_tls(entry.value),
+        )
+        if isinstance(value, SecretRef):
+            ref = resolve(self.spec, value)
+            yield make(running=ref, configured=ref)
+        elif isinstance(value, Choice):
+            return  # `checks` tells that it has no word for this provider
+        elif not template.slots(value):
+            text = _filled(value, {})
+            yield make(running=text, configured=text)
+        elif provider is not None and logins:
+            texts = list(dict.fromkeys(_filled(value, self.said(provider, login)) for login in logins))
+            login = logins[0] if len(logins) == 1 else None
+            secrets = tuple(item for item in texts if not isinstance(item, str))
+            known = texts[0] if len(texts) == 1 else UNKNOWN
+            candidates = secrets if known is UNKNOWN else ()
+            yield make(running=known, configured=known, login=login, candidates=candidates)
+
+    def said(self, provider: Provider, login: Login) -> Mapping[str, str | SecretRef]:
+        """Return what a template's slots stand for. Without a login, name and password are empty."""
+        own = {f"{template.VALUES}{name}": value for name, value in provider.values.items()} | {"from": provider.sender}
+        secret = {name: resolve(self.spec, value) for name, value in own.items() if isinstance(value, SecretRef)}
+        plain = {name: value for name, value in own.items() if isinstance(value, str)}
+        return {
+            "host": login.host,
+            "port": str(login.port),
+            "username": login.username if isinstance(login.username, str | SecretRef) else "",
+            "password": login.password or "",
+            "tls": login.tls,
+            "verify": "true" if login.verify_tls else "false",
+            "insecure_tls": "false" if login.verify_tls else "true",
+            **secret,
+            **plain,
+        }
+
+    def passwords(self, value: Value, logins: Iterable[Login]) -> tuple[SecretRef, ...]:
         """Name the accounts' passwords that a value is made of: a consumer can do nothing with a hash."""
         if isinstance(value, SecretRef):
             return (resolve(self.spec, value),) if value.source == "account" else ()
-        filled = "password" in template.slots(value)
-        return tuple(dict.fromkeys(login.password for login in logins if filled and login.account))
+        filled = "password" in words.slots(value)
+        return tuple(dict.fromkeys(item.password for item in logins if filled and item.account and item.password))
 
     def logins(self, service: str, name: str, provider: Provider) -> tuple[Login, ...]:
         """Return the login to use; both possible ones while the server's generation is not known."""
-        preset = PRESETS.get(provider.preset or "", Preset(""))
-        make = partial(
-            Login,
-            host=provider.host or preset.host,
-            port=provider.port or preset.port,
-            verify_tls=provider.verify_tls,
-            provider=name,
-        )
+        host, port = provider.door
+        tls = provider.terms.tls
+        make = partial(Login, host=host, port=port, verify_tls=provider.verify_tls, provider=name, tls=tls)
         if provider.account is None:
             if provider.username is None or provider.password is None:
-                raise AssertionError(service)  # the spec's model demands both
+                return (make(username=None, password=None),)
             named = provider.username
             named = resolve(self.spec, named) if isinstance(named, SecretRef) else named  # a token, at some of them
             return (make(username=named, password=resolve(self.spec, provider.password)),)
@@ -613,28 +656,9 @@ def _record(zone: str, entry: RecordEntry) -> Record:
     return replace(made, follows=moving) if moving else made
 
 
-def _uses_provider(consumer: Consumer) -> bool:
-    return any(isinstance(value, str) and template.slots(value) for value in consumer.env.values())
-
-
-def _variable(service: str, name: str, value: str | SecretRef, logins: tuple[Login, ...]) -> Iterator[Variable]:
-    """Fill one variable's template. While two logins are possible, the value is unknown or has two candidates."""
-    if isinstance(value, SecretRef):
-        yield Variable(service, name, value, value)
-    elif not template.slots(value):
-        text = _filled(value, None)
-        yield Variable(service, name, text, text)
-    elif logins:
-        filled = list(dict.fromkeys(_filled(value, login) for login in logins))
-        login = logins[0] if len(logins) == 1 else None
-        secrets = tuple(item for item in filled if not isinstance(item, str))
-        known = filled[0] if len(filled) == 1 else UNKNOWN
-        yield Variable(service, name, known, known, login, secrets if known is UNKNOWN else ())
-
-
-def _filled(text: str, login: Login | None) -> str | Secret:
+def _filled(text: str, said: Mapping[str, str | SecretRef]) -> str | Secret:
     """Fill a template; the result is secret as a whole when a secret is in it."""
-    parts = [part if isinstance(part, str) else _slot(part, login) for part in template.split(text)]
+    parts = [part if isinstance(part, str) else _slot(part, said[part.name]) for part in template.split(text)]
     if all(isinstance(part, str) for part in parts):
         return "".join(str(part) for part in parts)
     if len(parts) == 1 and isinstance(parts[0], SecretPart) and not parts[0].escape:
@@ -642,24 +666,7 @@ def _filled(text: str, login: Login | None) -> str | Secret:
     return SecretText(tuple(parts))
 
 
-def _slot(slot: template.Slot, login: Login | None) -> str | SecretPart:
-    if login is None:
-        raise AssertionError(slot.name)  # only a template without slots is filled without a login
-    secret = {"password": login.password, "username": login.username}.get(slot.name)
-    if isinstance(secret, SecretRef):
-        return SecretPart(secret, slot.escape)
-    values = {
-        "host": login.host,
-        "port": str(login.port),
-        "username": str(login.username),
-        "insecure_tls": "false" if login.verify_tls else "true",
-    }
-    return _escaped(values[slot.name], slot.escape)
-
-
-def _escaped(value: str, escape: str) -> str:
-    if escape != "url":
-        return value
-    from urllib.parse import quote
-
-    return quote(value, safe="")
+def _slot(slot: template.Slot, value: str | SecretRef) -> str | SecretPart:
+    if isinstance(value, SecretRef):
+        return SecretPart(value, slot.escape)
+    return template.escaped(value, slot.escape)

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from reconciler.address import Address
 from reconciler.desired import checks, files, objects
+from reconciler.desired.apps import APPS
 from reconciler.desired.checks import Declared, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
@@ -37,6 +38,7 @@ from reconciler.desired.yaml import (
 from reconciler.desired.yaml import Path as Steps
 from reconciler.names import relative
 from reconciler.problem import InvalidDirectory, Place, Problem, Severity, printable
+from reconciler.resources import SECRET_FILES
 
 __all__ = ["Directory", "Place", "Places", "declaration", "load", "place"]
 
@@ -424,8 +426,8 @@ def _paths(spec: Spec, address: str) -> Iterator[Steps]:
             yield from _key(spec, domain, selector)
         case "dns", [zone, type, name]:
             yield from _record(spec, zone, type, name)
-        case "smtp", [service, name]:
-            yield from _variable(spec, service, name)
+        case "smtp", [service, *name]:
+            yield from _variable(spec, service, "/".join(name))
         case "stalwart", ["allowed_ips", *_]:  # a network is an entry of a list
             yield "stalwart", "allowed_ips"
         case "stalwart", ["objects", _]:
@@ -476,8 +478,14 @@ def _object(spec: Spec, named: str) -> Iterator[Steps]:
 
 
 def _variable(spec: Spec, service: str, name: str) -> Iterator[Steps]:
-    if service in spec.smtp.consumers and name in spec.smtp.consumers[service].env:
-        yield "smtp", "consumers", service, "env", name
+    if (consumer := spec.smtp.consumers.get(service)) is not None:
+        secret = name.removeprefix(SECRET_FILES)
+        if name in consumer.env:
+            yield "smtp", "consumers", service, "env", name
+        elif secret in consumer.secrets:
+            yield "smtp", "consumers", service, "secrets", secret
+        elif consumer.app is not None and name in APPS[consumer.app].variables:
+            yield "smtp", "consumers", service, "app"
     for index, link in enumerate(spec.smtp.links):
         if f"{service}.{name}" in link.ends:
             yield "smtp", "links", index

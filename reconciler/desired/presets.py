@@ -5,11 +5,12 @@ Ports as their documentation says. Amazon SES is missing: its host names the reg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from reconciler.desired import template, words
 from reconciler.resources import Record
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ IMPLICIT_TLS = frozenset({465, 2465, 8465}.union(*(preset.implicit for preset in
 """Ports that begin with TLS: RFC 8314 section 3.3, and what Amazon SES and the presets offer beside it."""
 
 
+def tls_mode(said: str | None, port: int) -> str:
+    """Return how TLS begins with a provider: ``starttls``, ``implicit`` or ``none``; by its port where nobody says."""
+    return said or ("implicit" if port in IMPLICIT_TLS else "starttls")
+
+
 def has_secret_username(preset: str | None, host: str | None) -> bool:
     """Whether a provider's user name is a key as its password is: Postmark's token, Amazon SES' access key."""
     known = PRESETS.get(preset or "", Preset(host or ""))
@@ -80,11 +86,26 @@ def has_secret_username(preset: str | None, host: str | None) -> bool:
 def public_values(smtp: Smtp, logins: Iterable[str]) -> frozenset[str]:
     """Return the texts by which a live variable may be shown: where providers are, declared here or preset.
 
-    ``logins`` are the names of declared accounts, which are public, too.
+    So is what the consumers are told of each, as far as no login is in it. ``logins`` are the names of declared
+    accounts, which are public, too.
     """
     hosts = {provider.host for provider in smtp.providers.values()} | {preset.host for preset in PRESETS.values()}
     ports = {str(provider.port) for provider in smtp.providers.values() if provider.port} | {"25", "587", "2525"}
     ports |= {str(port) for port in IMPLICIT_TLS}
     names = {it.username for it in smtp.providers.values() if not has_secret_username(it.preset, it.host)}
     ends = {f"{host}:{port}" for host in hosts for port in ports}
-    return frozenset(item for item in {*hosts, *ports, *ends, *names, *logins} if isinstance(item, str))
+    told = set(_told(smtp))
+    return frozenset(item for item in {*hosts, *ports, *ends, *names, *logins, *told} if isinstance(item, str))
+
+
+def _told(smtp: Smtp) -> Iterator[str]:
+    """Yield what each consumer would be told with each provider, as far as no login is in it."""
+    for provider in smtp.providers.values():
+        host, port = provider.door
+        said = {"host": host, "port": str(port), "tls": provider.terms.tls, "from": provider.sender}
+        known = {name: value for name, value in said.items() if isinstance(value, str)}
+        for consumer in smtp.consumers.values():
+            for entry in consumer.entries(provider).values():
+                value = words.choose(entry.value, provider.terms)
+                if isinstance(value, str) and template.slots(value) <= known.keys():
+                    yield template.filled(value, known)

@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from reconciler.desired import template
+from reconciler.desired import words
 from reconciler.desired.derivation import provider_questions, resolve
 from reconciler.desired.objects import TYPE, Parts, key_of
-from reconciler.desired.presets import PRESETS, Preset
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.stalwart import Stalwart
 from reconciler.plan import Receiver
@@ -132,13 +131,12 @@ def _to_compose(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Se
     """The logins that are proved, where the consumers are to use them; and an engine on another machine."""
     for consumer in spec.smtp.consumers.values():
         provider = spec.smtp.providers.get(consumer.provider or spec.smtp.provider or "")
-        filled = any(template.slots(value) for value in consumer.env.values() if isinstance(value, str))
+        filled = any(words.is_filled(entry.value) for entry in consumer.entries(provider).values())
         if provider is not None and filled:
-            preset = PRESETS.get(provider.preset or "", Preset(""))
             account = spec.accounts.get(provider.account or "")
             login = (provider.username, provider.password, account.password if account else None)
-            where = f"{provider.host or preset.host}:{provider.port or preset.port}"
-            yield where, [ref for ref in login if isinstance(ref, SecretRef)]
+            host, port = provider.door
+            yield f"{host}:{port}", [ref for ref in login if isinstance(ref, SecretRef)]
     engine = overrides.get("docker") or ""
     if engine and not engine.startswith(("unix://", "http+unix://")):
         yield (

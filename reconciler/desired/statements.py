@@ -15,10 +15,11 @@ from reconciler.desired import objects
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.scalars import Model
 from reconciler.desired.spec.stalwart import NetworkEntry
+from reconciler.desired.words import Choice
 from reconciler.desired.yaml import Path
 from reconciler.names import host
 from reconciler.plan import Desired
-from reconciler.resources import UNKNOWN, Variable
+from reconciler.resources import SECRET_FILES, UNKNOWN, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,14 @@ def _smtp(spec: Spec, told: Collection[str]) -> Iterator[Statement]:
             values["dns"] = _entries(provider.dns)
         yield Statement(f"smtp.providers.{name}", "smtp", "compose", ("smtp", "providers", name), values)
     for service, consumer in smtp.consumers.items():
-        templates = {f"env.{name}": it for name, it in consumer.env.items() if f"smtp/{service}/{name}" not in told}
-        values = {"provider": consumer.provider, **templates}
+        given = {f"env.{name}": (name, it) for name, it in consumer.env.items()}
+        given |= {f"{SECRET_FILES}{name}": (f"{SECRET_FILES}{name}", it) for name, it in consumer.secrets.items()}
+        said = {
+            key: str(it) if isinstance(it, Choice) else it
+            for key, (name, it) in given.items()
+            if f"smtp/{service}/{name}" not in told
+        }
+        values = {"app": consumer.app, "provider": consumer.provider, **said}
         yield Statement(f"smtp.consumers.{service}", "smtp", "compose", ("smtp", "consumers", service), values)
     for index, link in enumerate(smtp.links):
         if link.value is None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-NAMES = ("host", "port", "username", "password", "insecure_tls")
-ESCAPES = ("url",)
+NAMES = ("host", "port", "username", "password", "from", "tls", "verify", "insecure_tls")
+ESCAPES = ("url", "base64", "json", "address", "local", "domain")
+VALUES = "values."
+"""Begins the name of what a provider says besides: ``{values.region}``."""
+
+_OWN = re.compile(r"values\.[A-Za-z_][A-Za-z0-9_-]*")
 
 _PIECE = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<slot>[^{}]*)\}|(?P<text>[^{}]+)|(?P<stray>[{}])")
 
@@ -22,7 +27,7 @@ class WrongTemplate(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place to fill: one of `NAMES`, and how the value is escaped: as it is (``""``) or percent-encoded (``url``)."""
+    """A place to fill: one of `NAMES` or ``values.NAME``, and how the value is written, as `escaped` has it."""
 
     name: str
     escape: str = ""
@@ -47,14 +52,47 @@ def split(text: str) -> tuple[Part, ...]:
 
 def _slot(text: str) -> Slot:
     name, _, escape = text.partition("|")
-    if name not in NAMES:
-        known = ", ".join(f"{{{known}}}" for known in NAMES)
+    if name not in NAMES and not _OWN.fullmatch(name):
+        known = ", ".join(f"{{{known}}}" for known in (*NAMES, "values.NAME"))
         raise WrongTemplate("has braces around what is no name", f"known are {known}; write {{{{ and }}}} for braces")
     if "|" in text and escape not in ESCAPES:
-        raise WrongTemplate(f"has an unknown escape for {{{name}}}", f"known is {{{name}|url}}")
+        known = ", ".join(f"{{{name}|{known}}}" for known in ESCAPES)
+        raise WrongTemplate(f"has an unknown escape for {{{name}}}", f"known are {known}")
     return Slot(name, escape)
 
 
 def slots(text: str) -> frozenset[str]:
     """Name the slots of a template. Raises `WrongTemplate`."""
     return frozenset(part.name for part in split(text) if isinstance(part, Slot))
+
+
+def filled(text: str, said: Mapping[str, str]) -> str:
+    """Fill a template with what its slots stand for."""
+    return "".join(item if isinstance(item, str) else escaped(said[item.name], item.escape) for item in split(text))
+
+
+def escaped(value: str, escape: str) -> str:
+    """Write a value as an escape says.
+
+    That is percent-encoded (``url``, RFC 3986), in Base64 (RFC 4648 section 4), or as it stands between the quotes of a
+    string in JSON (RFC 8259 section 7). Of a mailbox (RFC 5322 section 3.4) it is the address alone, or a part of that.
+    """
+    if escape == "url":
+        from urllib.parse import quote
+
+        return quote(value, safe="")
+    if escape == "base64":
+        from base64 import b64encode
+
+        return b64encode(value.encode(errors="surrogateescape")).decode()
+    if escape == "json":
+        import json
+
+        return json.dumps(value, ensure_ascii=False)[1:-1]
+    if escape in ("address", "local", "domain"):
+        from email.utils import parseaddr
+
+        address = parseaddr(value)[1]
+        local, _, domain = address.rpartition("@")
+        return {"address": address, "local": local, "domain": domain}[escape]
+    return value

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Service, Services
 from reconciler.guards.secrets import PUBLIC_SECRETS
+from reconciler.resources import SECRET_FILES, Variable
 from reconciler.secrecy import is_secret_name
 from reconciler.stack import Stack
 
@@ -26,9 +27,11 @@ def gather(stack: Stack) -> Services | Unread | None:
     compose = stack.targets.get("compose")
     if not isinstance(compose, Compose):
         return None
-    smtp = stack.spec.smtp
-    links = [tuple(link.ends) for link in smtp.links]
-    wanted = {name: set(consumer.env) for name, consumer in smtp.consumers.items()}
+    links = [tuple(link.ends) for link in stack.spec.smtp.links]
+    wanted: dict[str, set[str]] = {}
+    for item in stack.desired().resources:
+        if isinstance(item, Variable) and not item.name.startswith(SECRET_FILES):
+            wanted.setdefault(item.service, set()).add(item.name)
     for end in (end for ends in links for end in ends):
         service, _, variable = end.rpartition(".")
         wanted.setdefault(service, set()).add(variable)

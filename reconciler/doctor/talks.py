@@ -11,7 +11,7 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Certificate, Conversation
 from reconciler.desired.derivation import provider_logins
-from reconciler.desired.presets import IMPLICIT_TLS
+from reconciler.desired.presets import tls_mode
 from reconciler.problem import SecretUnreadable, printable
-from reconciler.resources import Login, SecretRef, Special
+from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.smtp import Door, Session
 from reconciler.stack import Stack
 
@@ -55,28 +55,24 @@ def gather(stack: Stack) -> tuple[Conversation, ...] | Unread | None:
 
 def _callers(stack: Stack) -> Iterator[Caller]:
     """Yield each login once, with all the services that use it."""
-    smtp = stack.spec.smtp
-    found: dict[str, list[str]] = {}
-    for name, consumer in smtp.consumers.items():
-        provider = consumer.provider or smtp.provider
-        if provider in smtp.providers and any(isinstance(text, str) and "{" in text for text in consumer.env.values()):
-            found.setdefault(str(provider), []).append(name)
+    variables = [item for item in stack.desired().resources if isinstance(item, Variable)]
+    found: dict[str, dict[str, None]] = {}
+    for item in variables:
+        if item.login is not None:
+            found.setdefault(item.login.provider, {})[item.service] = None
     for provider, services in found.items():
         logins = provider_logins(stack.spec, provider, stack.generation)
         if len(logins) == 1:
-            yield Caller(logins[0], tuple(services), _sender(stack, services) or logins[0].account or "")
+            yield Caller(logins[0], tuple(services), _sender(variables, services) or logins[0].account or "")
 
 
-def _sender(stack: Stack, services: Sequence[str]) -> str:
+def _sender(variables: Sequence[Variable], services: Collection[str]) -> str:
     """Return the address that a service is told to send as, where one of its variables says it in clear."""
-    for service in services:
-        for name, text in stack.spec.smtp.consumers[service].env.items():
-            if (
-                _FROM.search(name)
-                and isinstance(text, str)
-                and "{" not in text
-                and "@" in (address := parseaddr(text)[1])
-            ):
+    for item in variables:
+        text = item.configured
+        if item.service in services and _FROM.search(item.name) and isinstance(text, str):
+            address = parseaddr(text)[1]
+            if "@" in address:
                 return address
     return ""
 
@@ -87,7 +83,8 @@ def _held(stack: Stack, caller: Caller, doors: Doors) -> Conversation:
         where=f"{login.host}:{login.port}",
         services=caller.services,
         account=login.account or "",
-        implicit=login.port in IMPLICIT_TLS,
+        anonymous=login.password is None,
+        mode=tls_mode(login.tls, login.port),
         verified=login.verify_tls,
         sender=caller.sender,
     )
@@ -95,7 +92,7 @@ def _held(stack: Stack, caller: Caller, doors: Doors) -> Conversation:
     if not places:
         return replace(talk, closed="nothing that answers by this name runs in the project")
     talk, door = _greeted(talk, login, places)
-    return talk if door is None or not talk.tls else _trusted(stack, talk, login, doors, door)
+    return talk if door is None or (not talk.tls and talk.mode != "none") else _trusted(stack, talk, login, doors, door)
 
 
 # --------------------------------------------------------------------------------------------------------- greeting
@@ -119,7 +116,7 @@ def _greeted(talk: Conversation, login: Login, places: Sequence[Door]) -> tuple[
 
 
 def _secured(talk: Conversation, login: Login, door: Door) -> Conversation:
-    with contextlib.closing(Session(login.host, login.port, door, verify=False, implicit=talk.implicit)) as session:
+    with contextlib.closing(Session(login.host, login.port, door, verify=False, tls=talk.mode)) as session:
         talk = replace(talk, banner=_text(session.banner) or "220")
         _, name = session.ehlo()
         talk = replace(talk, name=_text(name).split(" ")[0], starttls=session.has_extn("starttls"))
@@ -127,7 +124,7 @@ def _secured(talk: Conversation, login: Login, door: Door) -> Conversation:
             secure = session.secure()
         except (ssl.SSLError, smtplib.SMTPException, OSError) as error:
             return replace(talk, tls_failure=_tls_words(error))
-        if not secure:
+        if not secure or talk.mode == "none":
             return replace(talk, mechanisms=session.mechanisms)
         encrypted: Any = session.sock
         found, version = _read(encrypted.getpeercert(binary_form=True)), encrypted.version()
@@ -170,7 +167,7 @@ def _trusted(stack: Stack, talk: Conversation, login: Login, doors: Doors, door:
     talk = replace(talk, untried=untried)
     for verify in (True, False):
         try:
-            session = Session(login.host, login.port, door, verify=verify, implicit=talk.implicit)
+            session = Session(login.host, login.port, door, verify=verify, tls=talk.mode)
             with contextlib.closing(session):
                 if not session.secure():
                     return replace(talk, untried="no login was tried: there is no TLS any more")
@@ -197,6 +194,8 @@ def _credentials(stack: Stack, login: Login, doors: Doors) -> tuple[tuple[str, s
     """Return name and password, what a refusal is remembered by, and why there are none to be sent."""
     if doors.is_unsafe(login):
         return None, (), "no login was tried: anybody on the way could pose as the server"
+    if login.password is None or login.username is None:
+        return None, (), ""
     if isinstance(login.username, Special):
         return None, (), "which name to log in with is not known"
     try:
@@ -213,20 +212,26 @@ def _credentials(stack: Stack, login: Login, doors: Doors) -> tuple[tuple[str, s
 def _tried(session: Session, talk: Conversation, credentials: tuple[str, str] | None) -> Conversation:
     """Log in, and ask whether the services may send as they do."""
     if credentials is None:
-        return talk
+        return _asked(session, talk, ()) if talk.anonymous else talk
     if not {"PLAIN", "LOGIN"} & set(session.mechanisms):
         return replace(talk, untried="no login was tried: the server offers none")
     code, said = session.authenticate(*credentials)
     talk = replace(talk, login=(code, _hidden(_text(said), credentials)))
-    if code == 235 and talk.sender:  # noqa: PLR2004 (RFC 4954)
-        with contextlib.suppress(smtplib.SMTPException, OSError):
-            answer, words = session.mail(talk.sender)
-            talk = replace(talk, sending=(answer, _hidden(_text(words), credentials)))
-            session.rset()
+    return _asked(session, talk, credentials) if code == 235 else talk  # noqa: PLR2004 (RFC 4954)
+
+
+def _asked(session: Session, talk: Conversation, credentials: tuple[str, ...]) -> Conversation:
+    """Ask whether the services may send as they do, and take it back."""
+    if not talk.sender:
+        return talk
+    with contextlib.suppress(smtplib.SMTPException, OSError):
+        answer, words = session.mail(talk.sender)
+        talk = replace(talk, sending=(answer, _hidden(_text(words), credentials)))
+        session.rset()
     return talk
 
 
-def _hidden(text: str, credentials: tuple[str, str]) -> str:
+def _hidden(text: str, credentials: tuple[str, ...]) -> str:
     """Take a password out of a server's own words."""
     from reconciler.targets.compose.program import redact
 

@@ -122,7 +122,8 @@ class Evidence:
         for item, login in self.logins():
             host = login.host.lower()  # a name of the compose network, or one in a mail domain of ours
             at_home = "." not in host or any(host == name or host.endswith(f".{name}") for name in domains)
-            by_name = login.account is None and at_home and str(login.username).lower() in names
+            named = str(login.username or "").lower()
+            by_name = login.account is None and at_home and named in names and bool(named)
             if by_name or login.account == account.name:
                 yield item.service
 

@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from reconciler import url
-from reconciler.desired.presets import PRESETS, has_secret_username
+from reconciler.desired import template
+from reconciler.desired.apps import APPS
+from reconciler.desired.presets import PRESETS, has_secret_username, tls_mode
 from reconciler.desired.spec.scalars import EnvName, is_free
 from reconciler.desired.spec.smtp import EnvValue, Link
-from reconciler.importing.directory import Noted
+from reconciler.desired.words import Choice, Value
+from reconciler.importing import applications
+from reconciler.importing.applications import Reading
+from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
@@ -39,7 +44,8 @@ _SHORTEST_KEY = 8  # characters; shorter values agree by chance
 class Submission:
     """How one service hands its mail in. ``prefix`` begins the names of its variables, ``account`` is whose login.
 
-    ``username`` and ``password`` are those of the running container.
+    ``username`` and ``password`` are those of the running container, and empty where nobody logs in. ``tls`` is the
+    mode that its variables say; ``app`` the application that it is, ``reading`` what that says.
     """
 
     service: Service
@@ -50,13 +56,16 @@ class Submission:
     password: str = field(repr=False)
     verify_tls: bool = True
     account: str | None = None
+    tls: str = ""
+    app: str = ""
+    reading: Reading | None = field(default=None, repr=False)
 
     @property
     def values(self) -> Mapping[str, str]:
         """What a template's names stand for."""
         insecure = "false" if self.verify_tls else "true"
         own = {"host": self.host, "port": str(self.port), "username": self.username, "password": self.password}
-        return own | {"insecure_tls": insecure}
+        return own | {"insecure_tls": insecure, "tls": tls_mode(self.tls, self.port)}
 
 
 def submissions(found: Found, draft: Draft) -> list[Submission]:
@@ -87,6 +96,38 @@ def _role(name: str) -> str:
 
 
 def _submission(service: Service, draft: Draft) -> Submission | None:
+    if app := applications.recognise(service):
+        found = _of_app(service, app, draft)
+        if found is not None or APPS[app].why_none:
+            return found
+        if APPS[app].setup and not applications.mail_variables(service.running[0]):
+            summary = f"left out: it is {APPS[app].title}, and none of its variables names a mail server"
+            draft.note(f"smtp/{service.name}", summary, f"docs/applications.md shows how, and then app: {app}")
+    return _of_names(service, draft)
+
+
+def _of_app(service: Service, app: str, draft: Draft) -> Submission | None:
+    """Read the variables of an application; say why nothing is imported of one that has none."""
+    if why := APPS[app].why_none:
+        draft.note(
+            f"smtp/{service.name}",
+            f"left out: {APPS[app].title} takes its mail server from no variable: {why}",
+            APPS[app].remedy,
+        )
+        return None
+    reading = applications.read(app, service)
+    if reading is None or not _is_host(reading.said["host"]):
+        return None
+    said, terms = reading.said, reading.terms
+    port = int(said["port"])
+    tls = "" if terms.tls == tls_mode(None, port) else terms.tls
+    login = said["username"], said["password"]
+    if bool(login[0]) != bool(login[1]):
+        return None
+    return Submission(service, "", said["host"], port, *login, terms.verified, tls=tls, app=app, reading=reading)
+
+
+def _of_names(service: Service, draft: Draft) -> Submission | None:
     environment = service.running[0]
     for name in sorted(environment):
         if _URL.fullmatch(environment[name]) and (made := _of_url(service, name)) is not None:
@@ -96,6 +137,11 @@ def _submission(service: Service, draft: Draft) -> Submission | None:
     if hosts and not found:
         summary = "left out: it submits its mail without a login, or by variables that are not known here"
         draft.note(f"smtp/{service.name}", summary, "declare it by hand under smtp.consumers")
+    elif not hosts and (names := applications.mail_variables(environment)):
+        summary = f"left out: it may send mail, by variables that are not known here: {', '.join(names)}"
+        draft.note(
+            f"smtp/{service.name}", summary, "declare them by hand under smtp.consumers, where they are for that"
+        )
     return found[0] if found else None
 
 
@@ -199,16 +245,65 @@ def smtp(found: Found, items: Sequence[Submission], draft: Draft) -> dict[str, A
     names, providers = _named(found, items)
     usual = Counter(names.values()).most_common(1)[0][0]
     content: dict[str, Any] = {"provider": usual, "providers": {}, "consumers": {}}
+    senders = {name: _sender([item for item in items if names[item.service.name] == name]) for name in providers}
     for name, item in providers.items():
-        content["providers"][name] = _provider(name, item, draft)
+        content["providers"][name] = _provider(name, item, draft) | ({"from": senders[name]} if senders[name] else {})
     for item in items:
         service = item.service.name
         own = {} if names[service] == usual else {"provider": names[service]}
-        content["consumers"][service] = own | {"env": _env(item, draft)}
+        given = _app(item, draft, sender=bool(senders[names[service]])) if item.app else {"env": _env(item, draft)}
+        content["consumers"][service] = ({"app": item.app} if item.app else {}) | own | given
     links = [ends for ends in _links(found, items) if draft.fits("smtp.links", Link, ends)]
     if links:
         content["links"] = Noted(links, ("Values that services must agree on.",))
     return content
+
+
+def _sender(items: Sequence[Submission]) -> str:
+    """Return whom the mail of all applications with one provider is from, where that is one for all; else nothing."""
+    senders = [item.reading.sender for item in items if item.reading is not None]
+    same = all(sender and applications.same_sender(sender, senders[0]) for sender in senders)
+    return max(senders, key=len) if senders and same else ""
+
+
+def _app(item: Submission, draft: Draft, *, sender: bool) -> dict[str, Any]:
+    """Return what the directory says of an application beside its name, and tell what is left out."""
+    if item.reading is None:
+        raise AssertionError(item.app)
+    where, service = f"smtp/{item.service.name}", item.service
+    said = applications.said(item.reading, service, sender=sender)
+    env: dict[str, Any] = {}
+    for name, why in said.out.items():
+        env[name] = None
+        if why:
+            hint = f"write it there, docker compose up -d --no-deps {service.name}, and take it out of env here"
+            draft.note(f"{where}/{name}", why, hint)
+    for name, value in said.own.items():
+        kept = _own_value(name, value, item, draft)
+        if kept is not None:
+            env[name] = kept
+    known = {*item.reading.app.variables, *(f"{name}{end}" for name in said.out for end in ("_FILE", "__FILE"))}
+    more = [name for name in applications.mail_variables(service.running[0]) if name not in known]
+    if more:
+        draft.note(
+            where, f"left out: {', '.join(more)}: no part of app: {item.app}", "declare what a switch has to change"
+        )
+    return ({"env": env} if env else {}) | ({"secrets": dict(said.files)} if said.files else {})
+
+
+def _own_value(name: str, value: Value, item: Submission, draft: Draft) -> Any:
+    if isinstance(value, Choice):
+        return _plain(value)
+    running = item.service.running[0][name]
+    if looks_secret(name, running) or (item.password and item.password in running):
+        where = f"smtp/{item.service.name}/{name}"
+        return draft.keep(f"{item.service.name}.{name}", running) if draft.keeps(where, running) else None
+    return value
+
+
+def _plain(value: Value) -> Any:
+    """Return a choice as it stands in the YAML."""
+    return Inline({word: _plain(item) for word, item in value.options}) if isinstance(value, Choice) else value
 
 
 def _named(found: Found, items: Sequence[Submission]) -> tuple[dict[str, str], dict[str, Submission]]:
@@ -252,7 +347,11 @@ def _provider(name: str, item: Submission, draft: Draft) -> dict[str, Any]:
     if preset is not None:
         usual = PRESETS[preset].port == item.port
         where = {"preset": preset} | ({} if usual else {"port": item.port})
-    if item.account is not None:
+    if item.tls:
+        where["tls"] = item.tls
+    if not item.username:
+        pass  # nobody logs in
+    elif item.account is not None:
         where["account"] = Noted(item.account, beside="its password, and the login that the server's version wants")
     else:
         username: str | SecretRef = item.username
@@ -294,9 +393,9 @@ def _value(name: str, value: str, item: Submission, draft: Draft) -> str | Secre
     if role == "host" and value == f"{item.host}:{item.port}":
         return "{host}:{port}"
     if _URL.fullmatch(value):
-        template = next((text for text in _templates(value) if _fill(text, values) == value), None)
-        if template is not None:
-            return template
+        found = next((text for text in _templates(value) if template.filled(text, values) == value), None)
+        if found is not None:
+            return found
     if looks_secret(name, value) or item.password in value:
         where = f"smtp/{item.service.name}/{name}"
         return draft.keep(f"{item.service.name}.{name}", value) if draft.keeps(where, value) else None
@@ -310,20 +409,6 @@ def _templates(url: str) -> Iterator[str]:
     for escape in ("|url", ""):
         for port in (":{port}", ""):
             yield f"{scheme}://{{username{escape}}}:{{password{escape}}}@{{host}}{port}{rest}"
-
-
-def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Fill a template as `desired.derivation` does."""
-    from reconciler.desired import template
-
-    parts = []
-    for part in template.split(text):
-        if isinstance(part, str):
-            parts.append(part)
-        else:
-            value = values[part.name]
-            parts.append(quote(value, safe="") if part.escape == "url" else value)
-    return "".join(parts)
 
 
 # ---------------------------------------------------------------------------------------------------------- links

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote
 
 from reconciler import files, keys
+from reconciler.desired.template import escaped
 from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
@@ -67,8 +67,7 @@ class Secrets:
             if isinstance(part, str):
                 parts.append(part)
             else:
-                value = self(part.ref)
-                parts.append(quote(value, safe="") if part.escape == "url" else value)
+                parts.append(escaped(self(part.ref), part.escape))
         return "".join(parts)
 
     def _read(self, ref: SecretRef) -> str:

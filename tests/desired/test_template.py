@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import base64
+import json
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.desired import template
-from reconciler.desired.template import ESCAPES, NAMES, Slot, WrongTemplate
+from reconciler.desired.template import ESCAPES, NAMES, Slot, WrongTemplate, escaped
 
-slots = st.builds(Slot, st.sampled_from(NAMES), st.sampled_from(["", *ESCAPES]))
+slots = st.builds(Slot, st.sampled_from([*NAMES, "values.region"]), st.sampled_from(["", *ESCAPES]))
 
 
 def render(parts: list[str | Slot]) -> str:
@@ -41,10 +45,27 @@ def test_an_url() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{hunter2}", "{password|hunter2}", "{hunter2", "hunter2}", "{}", "{host|}", "{ host }"]
+    "text",
+    ["{hunter2}", "{password|hunter2}", "{hunter2", "hunter2}", "{}", "{host|}", "{ host }", "{values.}", "{values}"],
 )
 def test_a_wrong_one_is_told_without_repeating_it(text: str) -> None:
     with pytest.raises(WrongTemplate) as caught:
         template.split(text)
     assert "hunter2" not in caught.value.summary + caught.value.hint
     assert caught.value.hint
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text())
+def test_escapes_are_read_back(value: str) -> None:
+    assert json.loads(f'"{escaped(value, "json")}"') == value
+    assert base64.b64decode(escaped(value, "base64"), validate=True).decode() == value
+    assert unquote(escaped(value, "url")) == value
+    assert escaped(value, "") == value
+
+
+def test_a_mailbox_has_parts() -> None:
+    mailbox = '"Mana, the shop" <no-reply@mana.how>'
+    parts = {escape: escaped(mailbox, escape) for escape in ("address", "local", "domain")}
+    assert parts == {"address": "no-reply@mana.how", "local": "no-reply", "domain": "mana.how"}
+    assert escaped("a@b.example", "address") == "a@b.example"

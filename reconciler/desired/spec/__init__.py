@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from reconciler.address import Address
-from reconciler.desired import objects
+from reconciler.desired import objects, words
 from reconciler.desired.spec.dns import ZoneRecords
 from reconciler.desired.spec.mail import ADDRESSES, Mail
 from reconciler.desired.spec.scalars import (
@@ -33,7 +33,7 @@ _ADDRESSES = {
     **ADDRESSES,
     "dns": (r"dns/[^/]+/[A-Z0-9]+/.+", "dns/ZONE/TYPE/NAME"),
     "stalwart": (r"stalwart/.+", "stalwart/WORD"),
-    "smtp": (r"smtp/[^/]+/[^/]+", "smtp/SERVICE/VARIABLE"),
+    "smtp": (r"smtp/[^/]+/(secrets/)?[^/]+", "smtp/SERVICE/VARIABLE"),
 }
 
 
@@ -107,18 +107,26 @@ def _target_references(targets: Targets) -> Iterator[tuple[Path, SecretRef]]:
         yield ("targets", "cloudflare", index, "token"), cloudflare.token
 
 
+_PROVIDER_FIELDS = {"username": "username", "password": "password", "api_key": "api_key", "sender": "from"}
+
+
 def _smtp_references(smtp: Smtp) -> Iterator[tuple[Path, SecretRef]]:
-    for name, provider in smtp.providers.items():
-        for field in ("username", "password", "api_key"):
-            if isinstance(ref := getattr(provider, field), SecretRef):
-                yield ("smtp", "providers", name, field), ref
-    for service, consumer in smtp.consumers.items():
-        for variable, value in consumer.env.items():
-            if isinstance(value, SecretRef):
-                yield ("smtp", "consumers", service, "env", variable), value
+    yield from ((path, value) for path, value in _smtp_values(smtp) if isinstance(value, SecretRef))
     for index, link in enumerate(smtp.links):
         if link.value is not None:
             yield ("smtp", "links", index, "value"), link.value
+
+
+def _smtp_values(smtp: Smtp) -> Iterator[tuple[Path, Any]]:
+    for name, provider in smtp.providers.items():
+        place: Path = ("smtp", "providers", name)
+        yield from (((*place, word), getattr(provider, field)) for field, word in _PROVIDER_FIELDS.items())
+        yield from (((*place, "values", key), value) for key, value in provider.values.items())
+    for service, consumer in smtp.consumers.items():
+        for part, given in (("env", consumer.env), ("secrets", consumer.secrets)):
+            for variable, said in given.items():
+                for leaf in words.leaves(said) if said is not None else ():
+                    yield ("smtp", "consumers", service, part, variable), leaf
 
 
 # ------------------------------------------------------------------------------------------------- for editors

@@ -163,8 +163,15 @@ ZoneName = Annotated[Text, AfterValidator(_zone)]
 Email = Annotated[Text, AfterValidator(_email)]
 AccountName = Annotated[Text, AfterValidator(_account_name)]
 HostName = Annotated[Text, AfterValidator(_host)]
-EnvName = Annotated[
-    Text, matching(r"[A-Za-z_][A-Za-z0-9_]*", "is no variable's name", "letters, digits and _, no digit first")
+EnvName = Annotated[  # as of Spring: spring.mail.host
+    Text,
+    matching(r"[A-Za-z_][A-Za-z0-9_.-]*", "is no variable's name", "letters, digits, _, . and -; a letter or _ first"),
+]
+SecretFileName = Annotated[
+    Text, matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "is no name of a compose secret", "as it stands below `secrets:`")
+]
+ValueName = Annotated[
+    Text, matching(r"[A-Za-z_][A-Za-z0-9_-]*", "is no value's name", "letters, digits, _ and -; a letter or _ first")
 ]
 ServiceName = Annotated[
     Text, matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "is no service's name", "letters, digits, ., _ and -, no mark first")

@@ -141,8 +141,12 @@ class Compose:
     ) -> Iterator[Problem]:
         from reconciler.targets.compose import judge
         from reconciler.targets.compose.project import ComposeFiles
+        from reconciler.targets.compose.tlsmode import left_behind
 
         yield from judge.problems(seen, snapshot, ComposeFiles(self.files), self.public)
+        yield from left_behind(
+            seen, snapshot
+        )  # here alone: an apply is given what changes, and not all that is declared
         for view in seen:
             if error := unreadable.get(view.wanted.address):
                 yield from judge.unreadable(view, error)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler import url
+from reconciler.desired.presets import tls_mode
 from reconciler.resources import Login
 from reconciler.smtp import Door
 from reconciler.targets.compose.engine import Engine
@@ -29,9 +30,12 @@ class Doors:
         return self._inside(login, services) if services else [door]
 
     def is_unsafe(self, login: Login) -> bool:
-        """Whether anybody on the way could pose as the server: it is on another machine, and no certificate counts."""
-        door = (url.host(login.host), login.port)
-        inside = door not in self.routes and bool(self._services(login))
+        """Whether anybody on the way could read a login: it goes to another machine, and no certificate counts."""
+        if (url.host(login.host), login.port) in self.routes:
+            return False
+        inside = bool(self._services(login))
+        if tls_mode(login.tls, login.port) == "none":
+            return not inside or self.engine.remote
         return inside and self.engine.remote and not login.verify_tls
 
     def server(self, login: Login) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.secrecy import Withheld, disclosed, is_secret_name
+from reconciler.targets.compose import secretfiles
 from reconciler.targets.compose.project import ComposeFiles, ComposeLine, open_up
 from reconciler.targets.compose.snapshot import Snapshot, View
 
@@ -41,6 +42,7 @@ def problems(
     present = [view for view in views if view.wanted.service not in missing]
     for view in present:
         yield from _entry(view, snapshot, places, public)
+    yield from secretfiles.problems(present, snapshot)
     yield from _conflicts(present)
     yield from _used_elsewhere(present, snapshot)
     yield from _duplicates(present, snapshot)
@@ -68,7 +70,7 @@ def _service(service: str, snapshot: Snapshot, places: ComposeFiles) -> Iterator
 def _entry(view: View, snapshot: Snapshot, places: ComposeFiles, public: Collection[str]) -> Iterator[Problem]:
     """Yield why the env file can't give a variable its value. A literal that already has it is fine."""
     address, service = view.wanted.address, view.wanted.service
-    if not view.misconfigured:
+    if not view.misconfigured or view.wanted.secret:
         return
     if any("\0" in text for text in view.texts):
         yield Problem(address, "the value holds a NUL, which no environment can", "remove it", scope=scope(service))
@@ -96,7 +98,7 @@ def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles, public: Co
     value = open_up(
         _free_variable(view, snapshot), view.configured, secret=not _may_show(view, view.configured, public)
     )
-    if view.configured is None:
+    if view.configured is None or view.is_assumed:
         summary = f"the service has no entry for it ({place or 'compose file'})"
     else:
         summary = f"it comes from the service's own env_file, which is not ours to write ({place or 'compose file'})"
@@ -134,7 +136,9 @@ def _free_variable(view: View, snapshot: Snapshot) -> str:
     """Name the variable for an entry that becomes one: its own name, unless another entry already uses it."""
     service, name = view.wanted.service, view.wanted.name
     taken = [use for use in snapshot.project.uses.get(name, ()) if use != f"{service}.{name}"]
-    return f"{service}_{name}".upper().replace("-", "_").replace(".", "_") if taken else name
+    if taken or not name.isidentifier():  # spring.mail.host can be set, and not be interpolated
+        return re.sub(r"\W", "_", f"{service}_{name}".upper() if taken else name.upper())
+    return name
 
 
 # ---------------------------------------------------------------------------------------------- between the entries

@@ -94,14 +94,17 @@ class Program:
         check_place(self.env_file, self.files)
         return EnvFile.read(self.env_file, stack)
 
-    def up(self, services: Sequence[str]) -> None:
+    def up(self, services: Sequence[str], *, anew: bool = False) -> None:
         """Bring services up with what the files say now: these alone, nothing built or pulled.
+
+        ``anew`` recreates them whatever their configuration: the content of a secret's file is no part of that.
 
         Never with ``-y``, which would recreate changed volumes, and never with ``--wait``, which waits for the first
         verdict of a health check that may run every 120 s. Raises `TargetUnreadable`.
         """
         fence.before_write()
-        options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", "--", *services]
+        force = ["--force-recreate"] if anew else []
+        options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", *force, "--", *services]
         done = self._run([*self._project(self.env_file), *options], _UP_TIMEOUT)
         fence.progress()
         if done.status != 0:

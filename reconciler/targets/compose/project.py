@@ -84,6 +84,7 @@ class Project:
     services: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
     models: bool = False
+    secrets: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, written: Mapping[str, Any], effective: Mapping[str, Any]) -> Project:
@@ -100,6 +101,7 @@ class Project:
                 key: (network or {}).get("name", key) for key, network in (effective.get("networks") or {}).items()
             },
             models=bool(effective.get("models")),
+            secrets=effective.get("secrets") or {},
         )
 
     def interpolation(self, service: str, name: str) -> Interpolation | None:

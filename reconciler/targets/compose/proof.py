@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler import http
-from reconciler.desired.presets import IMPLICIT_TLS
+from reconciler.desired.presets import tls_mode
 from reconciler.problem import Problem
 from reconciler.resources import Login, SecretRef
 from reconciler.smtp import Door, Session
@@ -88,8 +88,26 @@ def greet(login: Login, doors: Sequence[Door]) -> Problem | None:
     return Problem(where, f"no mail server answers: {tried}", "start it; see its log, it may have blocked this address")
 
 
+def reach(login: Login, doors: Sequence[Door]) -> Proof:
+    """Say hello to a server that nobody logs in at: what it refuses is refused, what is silent from here is a note."""
+    where, closed = f"{login.host}:{login.port}", []
+    for door in doors:
+        try:
+            return Proof(refused=_greeted(login, door, where))
+        except ssl.SSLError as error:
+            return Proof(refused=_untrusted(login, where, error))
+        except smtplib.SMTPResponseException as error:
+            return Proof(
+                refused=Problem(where, f"the server takes no mail: it answers {error.smtp_code}", "see its log")
+            )
+        except (OSError, smtplib.SMTPException) as error:
+            closed.append(f"{door[0]}:{door[1]} {_why_closed(error)}")
+    tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
+    return Proof(note=f"the server {where} could not be tried from here: {tried}")
+
+
 def _session(login: Login, door: Door) -> Session:
-    return Session(login.host, login.port, door, verify=login.verify_tls, implicit=login.port in IMPLICIT_TLS)
+    return Session(login.host, login.port, door, verify=login.verify_tls, tls=tls_mode(login.tls, login.port))
 
 
 def _authenticated(session: Session, credentials: Credentials) -> tuple[int, bytes]:
@@ -127,7 +145,7 @@ def _greeted(login: Login, door: Door, where: str) -> Problem | None:
         mechanisms = session.mechanisms
         with contextlib.suppress(smtplib.SMTPException, OSError):
             session.quit()
-        return None if {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
+        return None if login.password is None or {"PLAIN", "LOGIN"} & set(mechanisms) else _no_auth(where, mechanisms)
 
 
 def _judged(credentials: Credentials, where: str, code: int, text: bytes) -> Proof:

@@ -69,7 +69,7 @@ def ask(login: Login, doors: Doors, refusals: Refusals, reveal: Reveal, tried: T
         credentials = _credentials(login, reveal)
     except SecretUnreadable as error:
         return Reception(None, error.problems[0])
-    if credentials is None:  # which name to log in with is not known
+    if credentials is None:  # nobody logs in, or which name to log in with is not known
         return Reception(taken=True)
     return _logged_in(credentials, doors, refusals, tried)
 
@@ -88,7 +88,7 @@ def _logged_in(credentials: Credentials, doors: Doors, refusals: Refusals, tried
 
 def _credentials(login: Login, reveal: Reveal) -> Credentials | None:
     name = login.username
-    if isinstance(name, Special):
+    if isinstance(name, Special) or name is None or login.password is None:
         return None
     return Credentials(login, reveal(name) if isinstance(name, SecretRef) else name, reveal(login.password))
 

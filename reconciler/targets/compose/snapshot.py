@@ -15,10 +15,12 @@ from reconciler.resources import Different, Same, Secret, SecretRef, SecretText,
 from reconciler.secrecy import Public, Withheld, is_secret_name, is_switch
 from reconciler.secrets.schemes import clear, is_crypt_hash
 from reconciler.target import Reveal
+from reconciler.targets.compose import secretfiles
 from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
 from reconciler.targets.compose.project import Interpolation, Project
+from reconciler.targets.compose.secretfiles import SecretFile
 from reconciler.targets.compose.written import WrittenFiles
 
 if TYPE_CHECKING:
@@ -173,6 +175,8 @@ class View:
     configured: str | None
     interpolation: Interpolation | None
     declared: bool  # the service's `environment` has an entry for it
+    is_assumed: bool = False  # it is set nowhere: `configured` is what the application then goes by
+    file: SecretFile | None = None  # of a compose secret, whose content it is
 
     def __repr__(self) -> str:
         """Name the variable only: the rest may be secret."""
@@ -243,14 +247,23 @@ class Values:
     @staticmethod
     def _view(snapshot: Snapshot, wanted: Variable, texts: tuple[str, ...]) -> View:
         service, name, project = wanted.service, wanted.name, snapshot.project
+        if wanted.secret:
+            file = secretfiles.read(project, service, wanted.secret, snapshot.env_file)
+            has, reads = (file.content, file.read_by_container) if file else (None, None)
+            running = tuple(reads for _ in snapshot.replicas(service))
+            return View(wanted, bool(_secrets(wanted)), texts, running, has, None, declared=True, file=file)
+        configured, declared = project.configured(service, name), name in project.written.get(service, {})
+        assumed = None if declared or configured is not None or wanted.assumed is None else Public(wanted.assumed)
+        live = snapshot.running(service, name)
         return View(
             wanted=wanted,
             secret=bool(_secrets(wanted)),
             texts=texts,
-            running=snapshot.running(service, name),
-            configured=project.configured(service, name),
+            running=tuple(assumed if item is None else item for item in live),
+            configured=configured if assumed is None else assumed,
             interpolation=project.interpolation(service, name),
-            declared=name in project.written.get(service, {}),
+            declared=declared,
+            is_assumed=assumed is not None,
         )
 
     def observed(self, view: View, public: Collection[str], why: str = "") -> Variable | None:
@@ -282,7 +295,7 @@ class Values:
 
 
 def _known(value: str | None, wanted: Variable, public: Collection[str]) -> str | Withheld | None:
-    if not value or value == wanted.running:
+    if not value or value == wanted.running or isinstance(value, Public):
         return value
     harmless = (value in public or is_switch(value)) and not is_secret_name(wanted.name)
     return Public(value) if harmless else Withheld(value)
@@ -327,7 +340,8 @@ class Service:
     """A service of the project. ``names`` are those it is reached by inside the project's networks.
 
     ``container`` is the name of what runs of it, empty where nothing does; ``running`` has the environment of each
-    replica and ``configured`` what a new one would get. Any of those values may be a secret.
+    replica and ``configured`` what a new one would get, ``secrets`` the contents of its compose secrets that are files
+    of the project's own. Any of those values may be a secret.
     """
 
     name: str
@@ -336,6 +350,7 @@ class Service:
     names: frozenset[str]
     running: tuple[Mapping[str, str], ...] = field(repr=False)
     configured: Mapping[str, str | None] = field(repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def settled(self, variable: str) -> bool:
         """Whether every replica has for a variable what a new container would get."""
@@ -373,7 +388,14 @@ def _service(name: str, snapshot: Snapshot) -> Service:
         names=frozenset(snapshot.project.names_of(name)),
         running=tuple(inspected),
         configured=snapshot.project.effective.get(name, {}),
+        secrets={secret: content for secret, content in _contents(name, snapshot) if content},
     )
+
+
+def _contents(service: str, snapshot: Snapshot) -> Iterator[tuple[str, str | None]]:
+    for secret in snapshot.project.secrets:
+        file = secretfiles.read(snapshot.project, service, secret, snapshot.env_file)
+        yield secret, file.read_by_container if file is not None else None
 
 
 def env_file(files: Sequence[Path], docker_host: str | None) -> Path | None:

@@ -11,14 +11,14 @@ from reconciler import files
 from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.target import Change, Outcome, Reveal, Status, Stopped
-from reconciler.targets.compose import judge
+from reconciler.targets.compose import judge, secretfiles
 from reconciler.targets.compose import snapshot as snapshots
 from reconciler.targets.compose.doors import Doors
 from reconciler.targets.compose.engine import Container, Engine, newest, ticking, wait_until_up
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import redact
 from reconciler.targets.compose.project import ComposeFiles, effective_environment
-from reconciler.targets.compose.proof import Credentials, Proof, prove, refused_before
+from reconciler.targets.compose.proof import Credentials, Proof, prove, reach, refused_before
 from reconciler.targets.compose.snapshot import Snapshot, Values, View
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Switch:
         self.engine = engine
         self.program = target.program(engine.host)
         self.values = Values(reveal)
+        self.anew = False
 
     def apply(self, changes: Sequence[Change], stopped: Stopped) -> Iterator[Outcome]:
         """Yield one outcome each. A service is switched as a whole or not at all."""
@@ -118,7 +119,7 @@ class Switch:
                 users.setdefault(login, []).append(service)
         sent: dict[tuple[object, ...], Proof] = {}
         for login, consumers in users.items():
-            credentials = (login.host, login.port, login.username, login.password)
+            credentials = (login.host, login.port, login.tls, login.username, login.password)
             with ticking(self.target.progress, f"trying the login at {login.host}:{login.port}"):
                 proof = sent.get(credentials) or self._proof(login)
             if proof.sent:
@@ -133,6 +134,8 @@ class Switch:
     def _proof(self, login: Login) -> Proof:
         if isinstance(login.username, Special):
             return Proof(note=f"the login at {login.host}:{login.port} could not be tried: its name is not known yet")
+        if login.username is None or login.password is None:
+            return reach(login, self.doors.of(login))
         try:
             name = self.values[login.username] if isinstance(login.username, SecretRef) else login.username
             credentials = Credentials(login, name, self.values[login.password])
@@ -150,7 +153,7 @@ class Switch:
         if self.doors.is_unsafe(login):
             return Proof(
                 note=f"the login at {login.host}:{login.port} was not tried: it is on another machine, and "
-                "without verify_tls the password could go to anybody on the way"
+                "without TLS that is verified the password could go to anybody on the way"
             )
         return prove(credentials, self.doors.of(login))
 
@@ -160,6 +163,7 @@ class Switch:
         groups: list[tuple[set[str], list[_Service]]] = []
         for service in services:
             names = {view.variable for view in service.views if view.variable}
+            names |= {str(view.file.path) for view in service.views if view.file is not None}
             joined = [group for group in groups if group[0] & names]
             groups = [group for group in groups if not group[0] & names]
             members = [member for group in joined for member in group[1]]
@@ -177,9 +181,12 @@ class Switch:
                 service.problem = error.problems[0]
             return
         stale = [service.name for service in group if any(view.stale for view in service.views)]
+        self.anew = any(view.file is not None and view.stale for view in views)
         wrong = self._bring_up(stale, views) if stale else {}
         if wrong:
             self._roll_back(group, stale, wrong, before, after)
+        else:
+            secretfiles.forget(views)
         for service in group:
             if service.name in stale and not wrong:
                 service.notes.append(f"{service.name} was recreated and has the new values")
@@ -190,13 +197,19 @@ class Switch:
         Nobody else of us writes it meanwhile: two stacks may share it.
         """
         before = self.snapshot.env_file
-        values = {view.variable: view.texts[0] for view in views if view.misconfigured}
+        values = {view.variable: view.texts[0] for view in views if view.misconfigured and view.file is None}
         if not values:
+            secretfiles.write(views)
             return before, before
         with before.held() as now:
             after = now.having(now.ours | values)
             self._try_out(after, views)
-            now.replace_on_disk(after)
+            secretfiles.write(views)
+            try:
+                now.replace_on_disk(after)
+            except TargetUnreadable:
+                secretfiles.put_back(views)
+                raise
         self.snapshot = replace(self.snapshot, env_file=after)
         return now, after
 
@@ -211,7 +224,7 @@ class Switch:
                 Problem(str(file.path), summary, f"make room in {tempfile.gettempdir()}, or set TMPDIR")
             ) from None
         services = answer.get("services") or {}
-        for view in views:
+        for view in (view for view in views if view.file is None):
             if effective_environment(services.get(view.wanted.service)).get(view.wanted.name) not in view.texts:
                 summary = "with the new env file Compose would still give it another value; nothing was written"
                 hint = f"look for a quote left open in {file.path.name}"
@@ -222,7 +235,7 @@ class Switch:
         names = ", ".join(services)
         try:
             with ticking(self.target.progress, f"recreating {names}"):
-                self.program.up(services)
+                self.program.up(services, anew=self.anew)
             with ticking(self.target.progress, f"waiting for {names} to come up"):
                 return self._wrong(services, views)
         except TargetUnreadable as error:
@@ -247,6 +260,7 @@ class Switch:
             view.wanted.name
             for view in views
             if view.wanted.service == service
+            and view.file is None
             and any(environment.get(view.wanted.name) not in view.texts for environment in environments)
         ]
         return f"its container still has another {', '.join(names)}" if names else ""
@@ -266,10 +280,13 @@ class Switch:
     def _restore(self, group: Sequence[_Service], stale: Sequence[str], before: EnvFile, after: EnvFile) -> str:
         """Put the group's own values back and bring its services up again; say how things stand."""
         former = self._former(group, before)
-        if former.content == after.content:
+        views = [view for service in group for view in service.views]
+        kept = any(map(secretfiles.is_kept, views))
+        if former.content == after.content and not kept:
             return "the env file already held these values, so there was nothing to roll back"
         self.target.progress(f"rolling back {', '.join(stale)}")
         try:
+            secretfiles.put_back(views)
             self.snapshot = replace(self.snapshot, env_file=_put_back(former, after, group))
         except TargetUnreadable as error:
             return f"rolling back failed: {error.problems[0].summary}"
