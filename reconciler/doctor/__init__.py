@@ -35,7 +35,7 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
     works: dict[str, tuple[set[str], Callable[[], Any]]] = {
         "container": ({"container", "smtp"}, lambda: container.gather(stack)),
         "services": ({"services"}, lambda: services.gather(stack)),
-        "conversations": ({"smtp"}, lambda: talks.gather(stack)),
+        "conversations": ({"smtp"}, lambda: talks.gather(stack, plan)),
         "names": ({"dns", "smtp"}, lambda: names.gather(stack, plan)),
     }
     wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}

@@ -20,6 +20,7 @@ from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Certificate, Conversation
 from reconciler.desired.derivation import provider_logins
 from reconciler.desired.presets import tls_mode
+from reconciler.plan import Plan
 from reconciler.problem import SecretUnreadable, printable
 from reconciler.resources import Login, SecretRef, Special, Variable
 from reconciler.smtp import Door, Session
@@ -42,20 +43,20 @@ class Caller:
     sender: str
 
 
-def gather(stack: Stack) -> tuple[Conversation, ...] | Unread | None:
+def gather(stack: Stack, plan: Plan | Unread) -> tuple[Conversation, ...] | Unread | None:
     """Talk to every server that a service uses; None where no service sends mail, or no compose project is known."""
     from reconciler.targets.compose import Compose
 
-    compose, callers = stack.targets.get("compose"), tuple(_callers(stack))
+    compose, callers = stack.targets.get("compose"), tuple(_callers(stack, plan))
     if not callers or not isinstance(compose, Compose):
         return None
     with compose.standing(()) as (_, doors):
         return tuple(_held(stack, caller, doors) for caller in callers)
 
 
-def _callers(stack: Stack) -> Iterator[Caller]:
+def _callers(stack: Stack, plan: Plan | Unread) -> Iterator[Caller]:
     """Yield each login once, with all the services that use it."""
-    variables = [item for item in stack.desired().resources if isinstance(item, Variable)]
+    variables = list(variables_of(stack, plan))
     found: dict[str, dict[str, None]] = {}
     for item in variables:
         if item.login is not None:
@@ -64,6 +65,12 @@ def _callers(stack: Stack) -> Iterator[Caller]:
         logins = provider_logins(stack.spec, provider, stack.generation)
         if len(logins) == 1:
             yield Caller(logins[0], tuple(services), _sender(variables, services) or logins[0].account or "")
+
+
+def variables_of(stack: Stack, plan: Plan | Unread) -> Iterator[Variable]:
+    """Yield the variables that services should have: as planned, where the server's generation is known."""
+    resources = stack.desired().resources if isinstance(plan, Unread) else (wanted for _, wanted, _ in plan.compared)
+    yield from (item for item in resources if isinstance(item, Variable))
 
 
 def _sender(variables: Sequence[Variable], services: Collection[str]) -> str:

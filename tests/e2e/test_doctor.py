@@ -326,6 +326,8 @@ DEFECTS = {
         "leads to mx.provider.example",
         "dns/published",
         "dns/mx-target",
+        "dns/spf-lookups",
+        "dns/spf-authorises",
     ),
     "Email Routing": defect(
         zone("@ MX", "@ MX 10 route1.mx.cloudflare.net."), "dns/email-routing", "Email Routing", "dns/published"
