@@ -18,6 +18,13 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 
 
+class Reset:
+    """What ``!reset`` stands for: the entry of an earlier file goes."""
+
+
+RESET = Reset()
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file with the types that go-yaml gives: `yes` is a text, `010` is 8; raises `Failure`."""
     try:
@@ -31,6 +38,8 @@ def read_yaml(path: Path) -> Any:
 
 
 def _built(node: Node) -> Any:
+    if node.tag == "!reset":
+        return RESET
     if isinstance(node, ScalarNode):
         return _scalar(node) if not node.style else node.value
     if isinstance(node, SequenceNode):
