@@ -199,30 +199,36 @@ class Engine(Client):
     def make(self, body: Mapping[str, Any], name: str) -> str:
         """Create a container from the engine's own description of one; return its id."""
         with self.reaching() as client:
-            return str(client.create_container_from_config(dict(body), name)["Id"])
+            made = client.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
+            return str(made["Id"])
 
     def start(self, container: str) -> None:
         """Start a container."""
         with self.reaching() as client:
-            client.start(container)  # type: ignore[no-untyped-call]
+            client.start(container)
 
     def remove(self, container: str, grace: float) -> None:
         """Stop a container, which gets ``grace`` seconds, and remove it; one that is not there is fine."""
         with contextlib.suppress(NotThere), self.reaching(seconds=_CALL + grace) as client:
-            client.stop(container, timeout=int(grace))  # type: ignore[no-untyped-call]
-            client.remove_container(container, force=True)  # type: ignore[no-untyped-call]
+            client.stop(container, timeout=int(grace))
+            client.remove_container(container, force=True)
 
     def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
         with self.reaching() as client:
-            client.rename(container, name)  # type: ignore[no-untyped-call]
+            client.rename(container, name)
 
     def attach(self, container: str, network: str, endpoint: Mapping[str, Any]) -> None:
         """Connect a container to a network, with the settings that inspecting it gave."""
         with self.reaching() as client:
-            url = client._url("/networks/{0}/connect", network)  # noqa: SLF001 (its own call takes fewer settings)
-            sent = {"Container": container, "EndpointConfig": dict(endpoint)}
-            client._raise_for_status(client._post_json(url, data=sent))  # type: ignore[no-untyped-call]  # noqa: SLF001
+            client.connect_container_to_network(
+                container,
+                network,
+                aliases=list(endpoint.get("Aliases") or ()),
+                links=[tuple(item.split(":", 1)) for item in endpoint.get("Links") or ()],
+                driver_opt=endpoint.get("DriverOpts") or None,
+                **{f"{kind}_address": text for kind, text in _asked_addresses(endpoint)},
+            )
 
     def last_lines(self, container: Container, count: int = 5) -> str:
         """Return the end of a container's log; nothing where it can't be had."""
@@ -248,6 +254,13 @@ def _container(item: Mapping[str, Any]) -> Container:
         },
         network_mode=(item.get("HostConfig") or {}).get("NetworkMode") or "",
     )
+
+
+def _asked_addresses(endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the addresses that were asked for in a network, by ``ipv4`` and ``ipv6``."""
+    for kind, text in (endpoint.get("IPAMConfig") or {}).items():
+        if kind in ("IPv4Address", "IPv6Address") and text:
+            yield kind[:4].lower(), str(text)
 
 
 def _address(ip: str) -> str:

@@ -332,7 +332,7 @@ class Switch:
         try:
             with ticking(self.target.progress, f"waiting for {names} to come up"):
                 wrong = self._wrong(everyone, views, quickly=bool(failed))
-                wrong = {name: failed or why for name, why in wrong.items()}
+                wrong = dict.fromkeys(wrong or services, failed) if failed else wrong
             if not wrong:
                 self._restart(restarted)
         except TargetUnreadable as error:
