@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from reconciler import files, git
+from reconciler import git
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -70,7 +70,7 @@ class Choice:
     """What was chosen by hand: a plan is narrowed to ``targets`` and addresses, or may do more than usual, once.
 
     ``check_passwords`` has passwords tried that can't be compared (Stalwart from 0.16): now, or where that was longer
-    ago than a time.
+    ago than a time. ``with_service_changes`` takes along what else is changed of a service that is recreated.
     """
 
     targets: tuple[str, ...] = ()
@@ -78,18 +78,20 @@ class Choice:
     adopt: tuple[str, ...] = ()
     allow_deletes: int | None = None
     check_passwords: bool | timedelta = False
+    with_service_changes: bool = False
 
     @classmethod
     def saved(cls, options: Mapping[str, Any]) -> Self:
         """Read it from a saved plan. Raises ValueError for what no plan holds."""
         lists = {name: options.get(name, []) for name in ("targets", "only", "adopt")}
         allowed, checked = options.get("allow_deletes"), options.get("check_passwords", False)
+        changes = options.get("with_service_changes", False)
         strings = all(isinstance(items, list) and all(isinstance(it, str) for it in items) for items in lists.values())
         number = allowed is None or (isinstance(allowed, int) and not isinstance(allowed, bool) and allowed >= 0)
-        if not (strings and number and isinstance(checked, bool)):
+        if not (strings and number and isinstance(checked, bool) and isinstance(changes, bool)):
             raise ValueError("options")
         named = {name: tuple(items) for name, items in lists.items()}
-        return cls(**named, allow_deletes=allowed, check_passwords=checked)
+        return cls(**named, allow_deletes=allowed, check_passwords=checked, with_service_changes=changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as a saved plan keeps it."""
@@ -344,7 +346,8 @@ class Stack:
         named = frozenset({server.container}) if server is not None and server.container else frozenset[str]()
         if compose is None:
             return named, ""
-        folder = (self.directory.path / compose.file).resolve().parent.name.lower()
+        paths, _, directory = compose.places(self.directory.path)
+        folder = (directory or paths[0].resolve().parent).name.lower()
         return named, compose.project or re.sub(r"[^a-z0-9_-]", "", folder).lstrip("_-")
 
     # ------------------------------------------------------------------------------------------------------- dkim
@@ -481,11 +484,12 @@ class Stack:
         target, settings = self.spec.targets.compose, self.settings
         if target is None:
             raise AssertionError
-        file = files.plain(self.directory.path / target.file)
-        env_file = files.plain(self.directory.path / target.env_file) if target.env_file else file.parent / ".env"
+        compose_files, env_files, directory = target.places(self.directory.path)
         return Compose(
-            file=file,
-            env_file=env_file,
+            file=compose_files,
+            env_file=env_files,
+            directory=directory,
+            with_service_changes=self.choice.with_service_changes,
             project=target.project,
             stack=self.name,
             program=settings.compose,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from reconciler.desired.load import load
 from reconciler.problem import Refused
 from reconciler.reconcile import make_plan
 from reconciler.settings import Settings
-from reconciler.stack import Choice
+from reconciler.stack import Choice, Stack
 
 DIRECTORY = """\
 version: 1
@@ -137,8 +138,21 @@ def test_targets_are_chosen_once_and_in_the_order_of_all(tmp_path):
     assert made.chosen == ("cloudflare", "compose")
 
 
+def test_several_compose_files_and_env_files_reach_the_target_in_their_order(tmp_path):
+    state = tmp_path / "desired-state"
+    state.mkdir()
+    compose = "compose: {file: [../a.yml, ../b.yml], env_file: [../.env, ../.env.mail], directory: .., project: p}"
+    (state / "reconciler.yaml").write_text(DIRECTORY.replace("targets: {", f"targets: {{{compose}, "))
+    choice = Choice(("compose",), with_service_changes=True)
+    target = Stack(load(state), Settings.read({}, state, tmp_path / "data"), choice).targets["compose"]
+    assert target.files == (tmp_path / "a.yml", tmp_path / "b.yml")
+    assert target.env_files == (tmp_path / ".env", tmp_path / ".env.mail")
+    assert (target.directory, target.with_service_changes) == (tmp_path, True)
+
+
 def test_a_choice_survives_being_saved():
     choice = Choice(("cloudflare",), ("dns/mana.how/A/mail",), ("dns/mana.how/A/mail",), 3, check_passwords=True)
+    choice = replace(choice, with_service_changes=True)
     assert Choice.saved(json.loads(json.dumps(choice.as_dict()))) == choice
     with pytest.raises(ValueError, match="options"):
         Choice.saved({"allow_deletes": True})

@@ -92,6 +92,11 @@ def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a plan is narrowed to or widened by to a command."""
     for option in (
         click.option(
+            "--with-service-changes",
+            is_flag=True,
+            help="Take along what else of a service is not as the compose files say.",
+        ),
+        click.option(
             "--check-passwords",
             is_flag=True,
             help="Log in once as each account (Stalwart from 0.16 shows no password).",

@@ -46,16 +46,16 @@ def command(session: Session, *, port: int | None, generation: Generation, schem
     project = _project(directory)
     values = _secrets(directory, project)
     stage = _stage(directory, project, values, port, generation, schema=_document(schema) if schema else None)
-    if stage.project is not None and not stage.project.file.exists():
+    if stage.project is not None and (missing := [it for it in stage.project.files if not it.exists()]):
         summary = "there is no such file, so the simulator knows no containers"
-        raise ReconcilerError(Problem(str(stage.project.file), summary, "correct targets.compose.file, or remove it"))
+        raise ReconcilerError(Problem(str(missing[0]), summary, "correct targets.compose.file, or remove it"))
     try:
         stage.start()
         session.console.text("\n".join(_words(stage, values)))
         threading.Event().wait()  # until a signal ends it
     except subprocess.CalledProcessError as error:
         summary = f"the simulated Compose can't bring it up: {error.stderr.strip() or error.stdout.strip()}"
-        file = str(stage.project.file) if stage.project else "compose"
+        file = str(stage.project.files[0]) if stage.project else "compose"
         raise ReconcilerError(Problem(file, summary, "take out what it does not know, in a copy")) from None
     finally:
         stage.stop()
@@ -84,9 +84,8 @@ def _project(directory: Directory) -> Project | None:
     target = directory.spec.targets.compose
     if target is None:
         return None
-    file = (directory.path / target.file).resolve()
-    env_file = directory.path / target.env_file if target.env_file else file.parent / ".env"
-    return Project(file, env_file.resolve())
+    compose, env_files, place = target.places(directory.path)
+    return Project(*([file.resolve() for file in paths] for paths in (compose, env_files)), directory=place)
 
 
 def _stage(

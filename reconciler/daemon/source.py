@@ -213,6 +213,10 @@ def resolved(directory: Directory, project: Path | None) -> Directory:
     compose = directory.spec.targets.compose
     if project is None or compose is None:
         return directory
-    paths = {name: str(project / getattr(compose, name)) for name in ("file", "env_file") if getattr(compose, name)}
+
+    def seen(paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return str(project / paths) if isinstance(paths, str) else tuple(str(project / name) for name in paths)
+
+    paths = {name: seen(value) for name in ("file", "env_file", "directory") if (value := getattr(compose, name))}
     targets = directory.spec.targets.model_copy(update={"compose": compose.model_copy(update=paths)})
     return replace(directory, spec=directory.spec.model_copy(update={"targets": targets}))

@@ -12,6 +12,7 @@ from typing import Self
 from reconciler import files, git
 from reconciler.desired.load import Directory, load
 from reconciler.desired.spec import references
+from reconciler.desired.spec.targets import several
 from reconciler.desired.unmerged import Candidate, Doubtful, candidate
 from reconciler.git import tree
 from reconciler.git.objects import LINK, OTHER_REPOSITORY, Damaged, Entry, Objects
@@ -143,7 +144,7 @@ class Repository:
     def _unseen(self, directory: Directory) -> Mapping[str, Problem]:
         """Say why the compose project can't be looked at from a copy of its files: others lie beside them."""
         compose = directory.spec.targets.compose
-        paths = () if compose is None else (compose.file, compose.env_file or compose.file)
+        paths = () if compose is None else (*several(compose.file), *several(compose.env_file))
         if not any(self._within(path) for path in paths):
             return {}
         summary = "is not looked at: the work tree is not at the base, and a pull request's files are not used"

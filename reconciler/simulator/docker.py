@@ -544,7 +544,10 @@ class Docker:
             self._connect(container, network, (settings or {}).get("Aliases") or ())
         if not endpoints:
             mode = container.host.get("NetworkMode") or "default"
-            self._connect(container, "bridge" if mode == "default" else mode, ())
+            if mode.startswith("container:"):
+                self._container(mode.partition(":")[2])
+            else:
+                self._connect(container, "bridge" if mode == "default" else mode, ())
         return Reply.of({"Id": container.id, "Warnings": []}, 201)
 
     def _create(self, name: str, body: dict[str, Any]) -> Container:

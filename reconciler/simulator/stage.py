@@ -8,13 +8,14 @@ has, two name servers show; Brevo looks there for its records.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -44,10 +45,21 @@ DEFAULT_BREVO_KEY = "xkeysib-simulated"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The compose project on the stage: its file, its env file, and the program that reads them."""
+    """The compose project on the stage: its files, its env files, its directory, and the program that reads them."""
 
-    file: Path
-    env_file: Path
+    file: Path | Sequence[Path]
+    env_file: Path | Sequence[Path]
+    directory: Path | None = field(default=None, kw_only=True)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The compose files, in order."""
+        return [self.file] if isinstance(self.file, Path) else self.file
+
+    @property
+    def env_files(self) -> Sequence[Path]:
+        """The env files, in order."""
+        return [self.env_file] if isinstance(self.env_file, Path) else self.env_file
 
     @property
     def program(self) -> str:
@@ -55,21 +67,28 @@ class Project:
         return f"{sys.executable} -m reconciler.simulator.compose"
 
     def services(self) -> Mapping[str, Mapping[str, Any]]:
-        """Read the services as they stand in the file."""
-        content = YAML(typ="safe").load(self.file.read_text(encoding="utf-8")) or {}
-        services: Mapping[str, Mapping[str, Any]] = content.get("services") or {}
+        """Read the services as they stand in the files: a later one's keys over an earlier one's."""
+        services: dict[str, Mapping[str, Any]] = {}
+        for file in self.files:
+            content = YAML(typ="safe").load(file.read_text(encoding="utf-8")) or {}
+            for name, service in (content.get("services") or {}).items():
+                services[name] = {**services.get(name, {}), **(service or {})}
         return services
 
     def variables(self) -> Mapping[str, str]:
-        """Read the env file; nothing where there is none, or none that Compose would take."""
-        try:
-            return dotenv.parse(self.env_file.read_text(encoding="utf-8"), lambda _name: None)
-        except (OSError, ValueError):
-            return {}
+        """Read the env files; nothing of one that is not there, or that Compose would not take."""
+        values: dict[str, str] = {}
+        for file in self.env_files:
+            with contextlib.suppress(OSError, ValueError):
+                values |= dotenv.parse(file.read_text(encoding="utf-8"), values.get)
+        return values
 
     def up(self, docker_host: str, *services: str) -> None:
         """Bring services up; raises CalledProcessError, whose stderr says why it failed."""
-        command = [*self.program.split(), "-f", str(self.file), "--env-file", str(self.env_file)]
+        command = self.program.split()
+        for option, paths in (("-f", self.files), ("--env-file", self.env_files)):
+            command += [part for path in paths for part in (option, str(path))]
+        command += ["--project-directory", str(self.directory)] if self.directory else []
         command += ["up", "-d", "--pull", "never"]
         keep = ("PATH", "HOME", "PYTHONPATH")
         environment = {name: os.environ[name] for name in keep if name in os.environ} | {"DOCKER_HOST": docker_host}

@@ -240,6 +240,7 @@ WORDS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     ),
     "targets.compose.file": (("targets", "compose", "file"), "../other.yml"),
     "targets.compose.env_file": (("targets", "compose", "env_file"), "../.env.other"),
+    "targets.compose.directory": (("targets", "compose", "directory"), ".."),
     "targets.compose.project": (("targets", "compose", "project"), "other"),
     "policy.prune.dns": (("policy", "prune"), {"dns": "never"}),
     "policy.max_deletes": (("policy", "max_deletes"), 30),

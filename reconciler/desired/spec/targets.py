@@ -1,6 +1,7 @@
 """``stack``, ``targets``, ``policy``, ``daemon``: where the systems are, how far one may go, and how often."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -28,6 +29,7 @@ from reconciler.desired.spec.scalars import (
     one_or_many,
     wrong,
 )
+from reconciler.files import plain
 from reconciler.url import NoAddress, parse
 
 
@@ -87,14 +89,49 @@ class CloudflareTarget(Model):
         return value
 
 
-class ComposeTarget(Model):
-    """The Compose project; paths are relative to the directory."""
+def _paths(value: Any) -> str | tuple[str, ...]:
+    if not isinstance(value, list):
+        return as_text(value)
+    if not value:
+        raise wrong("names no file", "name one, or several in Compose's order")
+    return tuple(as_text(item) for item in value)
 
-    file: Text
-    env_file: Text | None = None
+
+Paths = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(_paths),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+"""One path, or several in order."""
+
+
+def several(paths: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return what is declared as one path or several, as several."""
+    return (paths,) if isinstance(paths, str) else paths or ()
+
+
+class ComposeTarget(Model):
+    """The Compose project; paths are relative to the directory.
+
+    Of several files, and of several env files, the later ones win, as on Compose's command line. ``directory`` is the
+    project's, where it is not that of the first file.
+    """
+
+    file: Paths
+    env_file: Paths | None = None
+    directory: Text | None = None
     project: Annotated[Text, matching(r"[a-z0-9][a-z0-9_-]*", "is no project's name", "a-z, 0-9, _ and -")] | None = (
         None
     )
+
+    def places(self, base: Path) -> tuple[tuple[Path, ...], tuple[Path, ...], Path | None]:
+        """Return compose files, env files and the project directory, None where it is not declared, seen from a folder.
+
+        Without an env file it is Compose's own, ``.env`` in the project directory.
+        """
+        compose, named = (tuple(plain(base / name) for name in several(paths)) for paths in (self.file, self.env_file))
+        directory = plain(base / self.directory) if self.directory else None
+        return compose, named or ((directory or compose[0].parent) / ".env",), directory
 
 
 class Targets(Model):

@@ -1,8 +1,8 @@
 """A stand-in for the `docker compose` program: `python -m reconciler.simulator.compose ...`.
 
 It knows the commands and flags that we call and refuses all others. It reads compose and env files as Compose 2.40
-does, and brings services up on the engine that DOCKER_HOST names. Unlike the real one it runs one container a service,
-and does not wait for the conditions of ``depends_on``.
+does, and brings services up on the engine that DOCKER_HOST names. Unlike the real one it does not wait for the
+conditions of ``depends_on``.
 """
 
 from __future__ import annotations
@@ -59,21 +59,32 @@ def _config_command(options: argparse.Namespace) -> None:
 def _model(project: Project) -> dict[str, Any]:
     model: dict[str, Any] = {"name": project.name, "networks": project.networks, "services": project.services}
     volumes = {"volumes": project.volumes} if project.volumes else {}
-    return {**model, **volumes, **project.extensions}
+    return {**model, **volumes, **project.contents, **project.extensions}
 
 
 def _up(options: argparse.Namespace) -> None:
     from reconciler.simulator.compose.project import in_order, load
     from reconciler.simulator.compose.up import Up, await_health
 
-    if not (options.detach or options.wait):
+    if not (options.detach or options.wait or options.no_start):
         raise Failure("the stand-in only starts detached: add -d")
     project = load(options)
-    up = Up(project, _engine(), force=options.force_recreate)
+    scales = dict(_scale(item) for item in options.scale or ())
+    up = Up(
+        project, _engine(), force=options.force_recreate, dry=options.dry_run, start=not options.no_start, scales=scales
+    )
     names = in_order(project, options.services, alone=options.no_deps)
-    ids = [up.bring(name) for name in names]
+    up.networks(names)
+    ids = [made for name in names for made in up.bring(name)]
     if options.wait:
         await_health(up.engine, ids, options.wait_timeout)
+
+
+def _scale(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not equals or not number.isdecimal():
+        raise Failure(f"invalid --scale option: {text}")
+    return name, int(number)
 
 
 def _ps(options: argparse.Namespace) -> None:
@@ -114,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--env-file", action="append")
     top.add_argument("-p", "--project-name")
     top.add_argument("--project-directory")
+    top.add_argument("--dry-run", action="store_true")
     top.add_argument("--progress", choices=("auto", "tty", "plain", "json", "quiet"))
     top.add_argument("--ansi", choices=("never", "always", "auto"))
     commands = top.add_subparsers(dest="command", required=True)
@@ -143,6 +155,8 @@ def _declare_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--no-build", action="store_true")
     up.add_argument("--pull", choices=("never",), required=True, help="the stand-in has no registry")
     up.add_argument("--force-recreate", action="store_true")
+    up.add_argument("--no-start", action="store_true")
+    up.add_argument("--scale", action="append")
     up.add_argument("--wait", action="store_true")
     up.add_argument("--wait-timeout", type=int)
     up.add_argument("services", nargs="*")

@@ -24,6 +24,13 @@ _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL
 _WORDS |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 
 
+class Reset:
+    """What ``!reset`` stands for: the entry of an earlier file goes."""
+
+
+RESET = Reset()
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file with the types that go-yaml gives: `yes` is a text, `010` is 8; raises `Failure`."""
     try:
@@ -69,6 +76,10 @@ class _Document:
         return value
 
     def _built(self, event: Any) -> Any:
+        value = self._plain(event)
+        return RESET if str(getattr(event, "tag", None) or "") == "!reset" else value
+
+    def _plain(self, event: Any) -> Any:
         if isinstance(event, events.ScalarEvent):
             return event.value if event.style else _scalar(event.value)
         if isinstance(event, events.SequenceStartEvent):

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.simulator.compose import dotenv
 from reconciler.simulator.compose.failure import Failure
-from reconciler.simulator.compose.goyaml import as_text, read_yaml
+from reconciler.simulator.compose.goyaml import RESET, as_text, read_yaml
 
 FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 SPANS = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
@@ -31,6 +31,7 @@ class Project:
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
     networks: dict[str, dict[str, Any]] = field(default_factory=dict)
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contents: dict[str, Any] = field(default_factory=dict)  # `configs` and `secrets`
     extensions: dict[str, Any] = field(default_factory=dict)  # the keys that begin with x-
 
     def service(self, name: str) -> dict[str, Any]:
@@ -50,8 +51,13 @@ def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
     for path in files:
         model = _merge(model, _file(path, environment, interpolate=interpolate), lists=not interpolate)
     project = Project(_name(options, model, directory, environment), directory, files, named, environment)
+    profiles = {item.strip() for item in environment.get("COMPOSE_PROFILES", "").split(",")}
     for name, service in (model.get("services") or {}).items():
+        asked = set((service or {}).get("profiles") or ())
+        if interpolate and asked and not asked & profiles:
+            continue
         project.services[name] = _service(project, name, service or {}, interpolate=interpolate)
+    project.contents = {key: model[key] for key in ("configs", "secrets") if model.get(key)}
     project.extensions = {key: value for key, value in model.items() if key.startswith("x-")}
     _check_dependencies(project)
     used = {network for service in project.services.values() for network in service.get("networks") or {}}
@@ -115,12 +121,18 @@ def _file(path: Path, environment: Mapping[str, str], *, interpolate: bool) -> d
         raise Failure(f"{path}: top-level object must be a mapping")
     if interpolate:
         model = _interpolated(model, (), environment)
+    included: dict[str, Any] = {}
+    for item in model.pop("include", None) or ():
+        named = item.get("path") if isinstance(item, dict) else item
+        for name in named if isinstance(named, list) else [named]:
+            other = _file(path.parent / str(name), environment, interpolate=interpolate)
+            included = _merge(included, other, lists=not interpolate)
     for name, service in (model.get("services") or {}).items():
         if not isinstance(service, dict):
             raise Failure(f"validating {path}: services.{name} must be a mapping")
         if interpolate:
             _use_maps(service)
-    return dict(model)
+    return dict(_merge(included, model, lists=not interpolate))
 
 
 def _use_maps(service: dict[str, Any]) -> None:
@@ -169,7 +181,7 @@ def _merge(base: Any, more: Any, key: str = "", *, lists: bool) -> Any:
         return [name if value is None else f"{name}={as_text(value)}" for name, value in merged.items()]
     if isinstance(base, dict) and isinstance(more, dict):
         both = {name: _merge(base[name], more[name], name, lists=lists) for name in base.keys() & more.keys()}
-        return {**base, **more, **both}
+        return {name: value for name, value in {**base, **more, **both}.items() if value is not RESET}
     if isinstance(base, list) and isinstance(more, list) and key not in ("command", "entrypoint", "test"):
         return [*base, *(item for item in more if item not in base)]
     return more

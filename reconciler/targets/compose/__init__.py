@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import files
 from reconciler.docker import EngineMemory
-from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
+from reconciler.problem import Problem, SecretUnreadable, Severity, TargetUnreadable
 from reconciler.refusals import Refusals
 from reconciler.resources import Live, Login, Observation, Resource, Variable
 from reconciler.target import Outcome, Progress, Reveal, Status, Stopped
@@ -43,9 +43,10 @@ class Compose:
 
     ``shared`` are the links that only must agree, each a sequence of ``(service, variable)``. ``routes`` says where a
     mail server is reached from here instead (``{("smtp.example", 587): ("127.0.0.1", 2525)}``), for the proof of
-    credentials; the certificate still has to be that of the declared host. ``public`` are the texts that may be shown
-    where they are live: the declared providers' hosts and the like. ``refusals`` knows which logins were refused,
-    ``memory`` what the engine answered.
+    credentials; the certificate still has to be that of the declared host. Of several env files the last one wins, and
+    is written. ``with_service_changes`` takes along what else ``up`` would change of a service. ``public`` are the
+    texts that may be shown where they are live: the declared providers' hosts and the like. ``refusals`` knows which
+    logins were refused, ``memory`` what the engine answered.
     """
 
     name = "compose"
@@ -54,9 +55,11 @@ class Compose:
         self,
         *,
         file: Path | Sequence[Path],
-        env_file: Path,
+        env_file: Path | Sequence[Path],
         project: str | None,
         stack: str,
+        directory: Path | None = None,
+        with_service_changes: bool = False,
         program: Sequence[str] = ("docker", "compose"),
         docker_host: str | None = None,
         shared: Sequence[Sequence[tuple[str, str]]] = (),
@@ -68,7 +71,10 @@ class Compose:
         memory: EngineMemory | None = None,
     ) -> None:
         self.files = tuple(item.absolute() for item in ([file] if isinstance(file, Path) else file))
-        self.env_file = env_file.absolute()
+        env_files = [env_file] if isinstance(env_file, Path) else env_file
+        self.env_files = tuple(item.absolute() for item in env_files)
+        self.directory = directory.absolute() if directory else None
+        self.with_service_changes = with_service_changes
         self.project = project
         self.stack = stack
         self.command = tuple(program)
@@ -84,7 +90,7 @@ class Compose:
 
     def program(self, host: str) -> Program:
         """Return the program, called for the engine at ``host``: both follow the same one."""
-        return Program(self.command, self.files, self.env_file, self.project, host)
+        return Program(self.command, self.files, self.env_files, self.project, host, directory=self.directory)
 
     @property
     def written(self) -> WrittenFiles:
@@ -101,20 +107,25 @@ class Compose:
         """
         from reconciler.targets.compose import snapshot as snapshots
 
-        files.sweep_for(self.env_file.resolve())
+        files.sweep_for(self.env_files[-1].resolve())
         variables = [item for item in wanted if isinstance(item, Variable)]
         services = {item.service for item in variables} | {name for group in self.shared for name, _ in group}
         try:
             with Engine(self.docker_host, self._memory) as engine:
                 program = self.program(engine.host)
                 snapshot = snapshots.read(program, engine, self.stack, services, self.written)
-                strangers = tuple(snapshots.identity(snapshot, program, engine)) if services else ()
+                strangers = tuple(snapshots.identity(snapshot, program, engine, services)) if services else ()
+                return self._observation(snapshot, variables, reveal, strangers, (program, engine))
         except TargetUnreadable as error:
             return Observation(self.name, unread=frozenset({self.name}), problems=error.problems)
-        return self._observation(snapshot, variables, reveal, strangers)
 
     def _observation(
-        self, snapshot: Snapshot, wanted: Sequence[Variable], reveal: Reveal, strangers: Sequence[Problem]
+        self,
+        snapshot: Snapshot,
+        wanted: Sequence[Variable],
+        reveal: Reveal,
+        strangers: Sequence[Problem],
+        asked: tuple[Program, Engine],
     ) -> Observation:
         from reconciler.targets.compose.snapshot import Values, views
 
@@ -129,7 +140,7 @@ class Compose:
         return Observation(
             self.name,
             live=live,
-            problems=tuple(dict.fromkeys(strangers or self._problems(snapshot, seen, unreadable))),
+            problems=tuple(dict.fromkeys(strangers or self._problems(snapshot, seen, unreadable, asked))),
             head=(
                 f"compose project {snapshot.shown_name or 'named by a variable'}, Docker Compose {snapshot.version}",
             ),
@@ -137,16 +148,25 @@ class Compose:
         )
 
     def _problems(
-        self, snapshot: Snapshot, seen: Sequence[View], unreadable: Mapping[str, SecretUnreadable]
+        self,
+        snapshot: Snapshot,
+        seen: Sequence[View],
+        unreadable: Mapping[str, SecretUnreadable],
+        asked: tuple[Program, Engine],
     ) -> Iterator[Problem]:
         from reconciler.targets.compose import judge
+        from reconciler.targets.compose.forecast import foresee
         from reconciler.targets.compose.project import ComposeFiles
         from reconciler.targets.compose.tlsmode import left_behind
 
-        yield from judge.problems(seen, snapshot, ComposeFiles(self.files), self.public)
-        yield from left_behind(
-            seen, snapshot
-        )  # here alone: an apply is given what changes, and not all that is declared
+        found = tuple(judge.problems(seen, snapshot, ComposeFiles(self.files), self.public))
+        yield from found
+        # Here alone: an apply is given what changes, and not all that is declared.
+        yield from left_behind(seen, snapshot)
+        barred = {problem.scope for problem in found if problem.severity is not Severity.WARNING}
+        able = [view for view in seen if judge.scope(view.wanted.service) not in barred]
+        program, engine = asked
+        yield from judge.foreseen(foresee(snapshot, program, engine, able), allowed=self.with_service_changes)
         for view in seen:
             if error := unreadable.get(view.wanted.address):
                 yield from judge.unreadable(view, error)
@@ -174,7 +194,7 @@ class Compose:
         from reconciler.targets.compose.doors import Doors
 
         with Engine(self.docker_host, self._memory) as engine:
-            snapshot = snapshots.read(self.program(engine.host), engine, self.stack, services, self._written)
+            snapshot = snapshots.read(self.program(engine.host), engine, self.stack, services, self.written)
             yield snapshot, Doors(snapshot, engine, self.routes)
 
     def takes_mail(self, login: Login, reveal: Reveal, tried: Tried | None) -> Reception:

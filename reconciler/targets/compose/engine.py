@@ -6,20 +6,26 @@ That is decided in seconds, and never waited for in silence.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.docker import Client, EngineMemory, NotThere
 from reconciler.problem import TargetUnreadable
 
 PROJECT = "com.docker.compose.project"
-_ALIVE = ("running", "restarting", "paused")
+ALIVE = ("running", "restarting", "paused")
+TWIN = re.compile(r"[0-9a-f]{12}_")  # how Compose names a container that is to take another one's place
 _LISTINGS = 6  # how often a listing is asked for again
 _PAUSE = 0.5  # seconds between two of them: a removal takes that long on a busy machine
 _TICK = 2.0  # seconds between two words on what is waited for
+_CALL = 30.0  # seconds for a call, besides what it waits for
+_GRACE = 10  # seconds, as is Docker's own
+_INTERVAL, _RETRIES = 30.0, 3  # of a health check that says no more
 _NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
 
@@ -34,6 +40,7 @@ class Container:
     created: int
     addresses: tuple[str, ...]
     ports: Mapping[int, tuple[str, int]]  # private TCP port → where it is published, any address as ""
+    network_mode: str = ""
 
     @property
     def project(self) -> str:
@@ -67,6 +74,48 @@ class Details:
     started: str
     exit_code: int
     check: tuple[str, ...]  # the health check's command, empty without one
+    inspected: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return self.status in ALIVE
+
+    @property
+    def restarts_itself(self) -> bool:
+        """Whether the engine starts it again when it ends well: it is no job."""
+        policy = (self.inspected.get("HostConfig") or {}).get("RestartPolicy") or {}
+        return policy.get("Name") in ("always", "unless-stopped")
+
+    @property
+    def grace(self) -> float:
+        """How many seconds it may take to stop."""
+        seconds = (self.inspected.get("Config") or {}).get("StopTimeout")
+        return float(_GRACE if seconds is None else seconds)
+
+    @property
+    def start_period(self) -> float:
+        """How many seconds its health check may fail after a start."""
+        return _seconds((self.inspected.get("Config") or {}).get("Healthcheck") or {}, "StartPeriod")
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has run."""
+        try:
+            began = datetime.fromisoformat(f"{self.started[:19]}+00:00")
+        except ValueError:
+            return 0.0
+        return (datetime.now(UTC) - began).total_seconds()
+
+    def start_time(self, patience: Patience) -> float:
+        """Return how many seconds it may take to become healthy, as its file says.
+
+        An interval that is longer than our patience tells how often is looked, and not how long a start takes.
+        """
+        check = (self.inspected.get("Config") or {}).get("Healthcheck") or {}
+        interval, retries = _seconds(check, "Interval") or _INTERVAL, check.get("Retries") or _RETRIES
+        tries = retries * (interval + (_seconds(check, "Timeout") or 0)) if interval <= patience.ready else 0.0
+        return self.start_period + max(patience.ready, tries)
 
 
 def newest(containers: Sequence[Container], service: str) -> tuple[Container, ...]:
@@ -74,8 +123,26 @@ def newest(containers: Sequence[Container], service: str) -> tuple[Container, ..
 
     A killed ``up`` leaves a twin named ``<id12>_<name>``: of two with one number the newest living one counts.
     """
-    living = [item for item in containers if item.service == service and not item.one_off and item.state in _ALIVE]
-    by_replica = {item.replica: item for item in sorted(living, key=lambda item: item.created)}
+    return _newest([item for item in containers if _is_of(item, service) and item.state in ALIVE])
+
+
+def stopped(containers: Sequence[Container], service: str, *, interrupted: bool = False) -> tuple[Container, ...]:
+    """Return the container of each replica of a service that is stopped: none where one of it runs.
+
+    Nor is it stopped where an ``up`` was interrupted: the old one is, and the new one has yet to be named or started.
+    """
+    mine = [item for item in containers if _is_of(item, service)]
+    if interrupted or any(item.state in ALIVE or TWIN.match(item.name) for item in mine):
+        return ()
+    return _newest([item for item in mine if item.state in ("exited", "created")])
+
+
+def _is_of(container: Container, service: str) -> bool:
+    return container.service == service and not container.one_off
+
+
+def _newest(containers: Sequence[Container]) -> tuple[Container, ...]:
+    by_replica = {item.replica: item for item in sorted(containers, key=lambda item: item.created)}
     return tuple(by_replica[replica] for replica in sorted(by_replica))
 
 
@@ -90,14 +157,14 @@ class Engine(Client):
         """How many calls to make at once: over SSH every connection is a login of its own."""
         return 1 if self.host.startswith("ssh://") else 8
 
-    def containers(self) -> tuple[Container, ...]:
-        """List the containers of every compose project, running or not.
+    def containers(self, *, every: bool = False) -> tuple[Container, ...]:
+        """List the containers of every compose project, running or not; with ``every`` those of no project, too.
 
         Engine 20.10 answers 404 to the whole listing when one of them is removed meanwhile: it is asked for again.
         """
         for _ in range(_LISTINGS):
             with contextlib.suppress(NotThere), self.reaching() as client:
-                found = client.containers(all=True, filters={"label": PROJECT})
+                found = client.containers(all=True, filters={} if every else {"label": PROJECT})
                 return tuple(_container(item) for item in found)
             time.sleep(_PAUSE)
         raise self.unreachable("lists no containers, as it removes one after the other")
@@ -129,6 +196,40 @@ class Engine(Client):
             return False
         return None if code in _NOT_RUN else code == 0
 
+    def make(self, body: Mapping[str, Any], name: str) -> str:
+        """Create a container from the engine's own description of one; return its id."""
+        with self.reaching() as client:
+            made = client.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
+            return str(made["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        with self.reaching() as client:
+            client.start(container)
+
+    def remove(self, container: str, grace: float) -> None:
+        """Stop a container, which gets ``grace`` seconds, and remove it; one that is not there is fine."""
+        with contextlib.suppress(NotThere), self.reaching(seconds=_CALL + grace) as client:
+            client.stop(container, timeout=int(grace))
+            client.remove_container(container, force=True)
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        with self.reaching() as client:
+            client.rename(container, name)
+
+    def attach(self, container: str, network: str, endpoint: Mapping[str, Any]) -> None:
+        """Connect a container to a network, with the settings that inspecting it gave."""
+        with self.reaching() as client:
+            client.connect_container_to_network(
+                container,
+                network,
+                aliases=list(endpoint.get("Aliases") or ()),
+                links=[tuple(item.split(":", 1)) for item in endpoint.get("Links") or ()],
+                driver_opt=endpoint.get("DriverOpts") or None,
+                **{f"{kind}_address": text for kind, text in _asked_addresses(endpoint)},
+            )
+
     def last_lines(self, container: Container, count: int = 5) -> str:
         """Return the end of a container's log; nothing where it can't be had."""
         try:
@@ -151,7 +252,15 @@ def _container(item: Mapping[str, Any]) -> Container:
             for port in item.get("Ports") or ()
             if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
         },
+        network_mode=(item.get("HostConfig") or {}).get("NetworkMode") or "",
     )
+
+
+def _asked_addresses(endpoint: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the addresses that were asked for in a network, by ``ipv4`` and ``ipv6``."""
+    for kind, text in (endpoint.get("IPAMConfig") or {}).items():
+        if kind in ("IPv4Address", "IPv6Address") and text:
+            yield kind[:4].lower(), str(text)
 
 
 def _address(ip: str) -> str:
@@ -168,7 +277,13 @@ def _details(item: Mapping[str, Any]) -> Details:
         started=state.get("StartedAt", ""),
         exit_code=int(state.get("ExitCode") or 0),
         check=_check(config),
+        inspected=item,
     )
+
+
+def _seconds(check: Mapping[str, Any], name: str) -> float:
+    """Read a time of a health check, which the engine has in nanoseconds."""
+    return float((check.get(name) or 0) / 1e9)
 
 
 def _check(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -211,12 +326,12 @@ def ticking(progress: Callable[[str], None], what: str) -> Iterator[None]:
         thread.join()
 
 
-def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Patience) -> str:
+def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Patience, *, sick: bool = False) -> str:
     """Wait until a service's containers are up; return what is wrong with one, or nothing.
 
     The service's own health-check command is run at once instead of waiting for the engine to do so, since intervals
-    of minutes are usual. Without a health check, or with one whose program its image lacks, running for a while
-    without a restart is enough.
+    of minutes are usual. Without a health check, or with one whose program its image lacks, or that failed before
+    (``sick``), running for a while without a restart is enough. A job that has ended well has come up, too.
     """
     if not containers:
         return "no container of it runs"
@@ -224,7 +339,7 @@ def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Pat
     first: dict[str, Details | None] = {item.id: engine.details(item) for item in containers}
     while True:
         waited = time.monotonic() - begin
-        verdicts = [_verdict(engine, item, first[item.id], waited, patience) for item in containers]
+        verdicts = [_verdict(engine, item, first[item.id], waited, patience, sick=sick) for item in containers]
         failed = [item for item in verdicts if item]
         if failed:
             return failed[0]
@@ -234,7 +349,7 @@ def wait_until_up(engine: Engine, containers: Sequence[Container], patience: Pat
 
 
 def _verdict(
-    engine: Engine, container: Container, first: Details | None, waited: float, patience: Patience
+    engine: Engine, container: Container, first: Details | None, waited: float, patience: Patience, *, sick: bool
 ) -> str | None:
     """Return what is wrong, an empty text when the container is up, None while that can't be told."""
     now = engine.details(container)
@@ -242,10 +357,12 @@ def _verdict(
         return "its container was removed meanwhile"
     if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
         return "it crashes and is restarted again and again"
+    if now.status == "exited" and now.exit_code == 0 and not now.restarts_itself:
+        return ""
     if now.status != "running":
         return f"it is {now.status} (exit code {now.exit_code})"
     passes = (now.health == "healthy" or engine.check(container, now.check)) if now.check else None
-    if passes is None:
+    if passes is None or (sick and not passes):
         return "" if waited >= patience.settle else None
     return "" if passes else _unhealthy(now, waited, patience)
 
@@ -253,4 +370,14 @@ def _verdict(
 def _unhealthy(now: Details, waited: float, patience: Patience) -> str | None:
     if now.health == "unhealthy":
         return "its health check fails"
-    return f"its health check did not pass within {patience.ready:.0f} seconds" if waited >= patience.ready else None
+    limit = now.start_time(patience)
+    return f"its health check did not pass within {limit:.0f} seconds" if waited >= limit else None
+
+
+def is_sick(engine: Engine, container: Container, details: Details) -> bool:
+    """Whether a running container's health check fails."""
+    if not (details.runs and details.check) or details.health == "healthy":
+        return False
+    return details.health == "unhealthy" or (
+        details.age > details.start_period and engine.check(container, details.check) is False
+    )

@@ -12,12 +12,13 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import fence, files
 from reconciler.problem import Problem, Severity, TargetUnreadable
+from reconciler.targets.compose.project import variables
 
 _LARGEST = 1 << 20  # bytes
 _MARK = b"\xef\xbb\xbf"
@@ -25,11 +26,14 @@ _NO_ASSIGNMENT = re.compile(
     rb"(#.*|(export[ \t]+)?[A-Za-z_][\w.\-\[\]]*)?", re.DOTALL
 )  # Compose takes a bare name, too
 _NAME_ANOTHER = "name the project's env file as targets.compose.env_file"
+_PLAIN_FORM = "name a file in plain UTF-8 as targets.compose.env_file: a list's last one is written, and wins"
 _CHANGED = "it was changed by someone else in the meantime"
 _BLOCK = re.compile(
     rb"^# >>> reconciler ([a-z0-9-]+)[^\n]*\n(?:(?!# >>> reconciler )[^\n]*\n)*?# <<< reconciler \1[ \t\r]*(?:\n|\Z)",
     re.MULTILINE,
 )
+_UNDER_WAY = "# recreating: "
+_FORMER = "# before: "
 _TELLING = 4  # characters; shorter values (587, on) say nothing and stand everywhere
 _ASSIGNMENT = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.\-\[\]]*)[ \t]*[=:][ \t]*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"}
@@ -75,10 +79,20 @@ class EnvFile:
         except OSError as error:
             summary = f"the env file can't be read: {error.strerror}"
             raise TargetUnreadable(Problem(str(path), summary, "make it readable", scope="compose")) from error
+        if form := found._form():
+            summary = f"{form}, and nothing is written into it"
+            raise TargetUnreadable(Problem(str(path), summary, _PLAIN_FORM, Severity.REFUSED, "compose"))
         if line := found.foreign_line():
             summary = f"is no env file: line {line} is none of NAME=VALUE, and nothing is written into other files"
             raise TargetUnreadable(Problem(str(path), summary, _NAME_ANOTHER, Severity.REFUSED, "compose"))
         return found
+
+    def _form(self) -> str:
+        """Say how the file is written where that is not as plain text; nothing of it is repeated."""
+        if self.content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "the env file is in UTF-16"
+        names = {name.lower() for _, name, _ in _assignments(self.content)}
+        return "the env file is encrypted by sops" if names & {"sops_mac", "sops_version"} else ""
 
     def foreign_line(self) -> int:
         """Return the first line, from 1, that no env file has; 0 where there is none."""
@@ -102,6 +116,27 @@ class EnvFile:
     def _newline(self) -> bytes:
         first = self.content.find(b"\n")
         return b"\r\n" if first > 0 and self.content[first - 1 : first] == b"\r" else b"\n"
+
+    @property
+    def recreating(self) -> tuple[str, ...]:
+        """The services that are being recreated, or were when it was interrupted."""
+        return tuple(name for line in self._comments(_UNDER_WAY) for name in line.split())
+
+    @property
+    def formerly(self) -> dict[str, str]:
+        """What our block set before services began to be recreated, in its order."""
+        found = self.ours
+        for line in self._comments(_FORMER):
+            name, equals, value = line.partition("=")
+            found[name] = _unquote(value)
+            if not equals:
+                del found[name]
+        return found
+
+    def _comments(self, beginning: str) -> list[str]:
+        block = self._block()
+        lines = block[1].decode(errors="replace").splitlines() if block else []
+        return [line.removeprefix(beginning) for line in lines if line.startswith(beginning)]
 
     def _block(self) -> re.Match[bytes] | None:
         """Find our block; what looks like one inside of somebody's quoted value is none."""
@@ -139,6 +174,25 @@ class EnvFile:
             if span.start not in ours:
                 yield Assignment(name, self.content.count(b"\n", 0, span.start) + 1)
 
+    def theirs(self) -> dict[str, str]:
+        """Map the variables in the blocks of other stacks to the stack."""
+        return {
+            name: match[1].decode()
+            for match in _BLOCK.finditer(self.content)
+            if match[1].decode() != self.stack
+            for _, name, _ in _assignments(match[0])
+        }
+
+    def made_of(self, variable: str) -> Iterator[Assignment]:
+        """Yield the assignments whose values take a variable in, themselves or through another one."""
+        taken, ours = {variable}, self._block()
+        for span, name, raw in _assignments(self.content):
+            within = ours is not None and span.start in range(*ours.span())
+            text = raw.decode(errors="replace")
+            if not within and not text.startswith("'") and taken & set(variables(text)):
+                taken.add(name)
+                yield Assignment(name, self.content.count(b"\n", 0, span.start) + 1)
+
     def values(self) -> Iterator[str]:
         """Yield all values of four characters or more, without their quotes: what no log line may repeat."""
         for _, _, raw in _assignments(self.content):
@@ -148,17 +202,33 @@ class EnvFile:
             if len(value) >= _TELLING:
                 yield value
 
-    def having(self, values: Mapping[str, str]) -> EnvFile:
-        """Return the file with exactly ``values`` in our block, which stands last; without values there is no block."""
-        newline = self._newline
-        block = self._block()
+    def having(
+        self, values: Mapping[str, str], recreating: Collection[str] = (), former: Mapping[str, str] | None = None
+    ) -> EnvFile:
+        """Return the file with exactly ``values`` in our block; without any there is no block.
+
+        It stands last, so that it holds, unless nothing behind it sets one of them: then it stays where it is, and what
+        stands behind and is made of them stays so. ``recreating`` names the services that are about to be recreated,
+        ``former`` what the block held before: who is killed meanwhile leaves word of both.
+        """
+        newline, block = self._newline, self._block()
+        lines = self._lines(values, recreating, former or {}) if values or recreating else []
+        whole = b"".join(line.encode() + newline for line in lines)
+        if block and not any(it.variable in values and it.line > self.end_of_ours for it in self.others()):
+            return replace(self, content=self.content[: block.start()] + whole + self.content[block.end() :])
         rest = self.content if block is None else self.content[: block.start()] + self.content[block.end() :]
-        if not values:
-            return replace(self, content=rest)
-        lines = [self._begin, *(f"{name}={quote(value)}" for name, value in values.items()), self._end]
-        if rest and not rest.endswith(b"\n"):
+        if whole and rest and not rest.endswith(b"\n"):
             rest += newline
-        return replace(self, content=rest + b"".join(line.encode() + newline for line in lines))
+        return replace(self, content=rest + whole)
+
+    def _lines(self, values: Mapping[str, str], recreating: Collection[str], former: Mapping[str, str]) -> list[str]:
+        word = [f"{_UNDER_WAY}{' '.join(recreating)}"] if recreating else []
+        for name in values if recreating else ():
+            if name not in former:
+                word.append(f"{_FORMER}{name}")
+            elif former[name] != values[name]:
+                word.append(f"{_FORMER}{name}={quote(former[name])}")
+        return [self._begin, *word, *(f"{name}={quote(value)}" for name, value in values.items()), self._end]
 
     @contextlib.contextmanager
     def held(self, *, as_it_was: bool = True) -> Iterator[EnvFile]:
@@ -203,12 +273,12 @@ class EnvFile:
         return TargetUnreadable(Problem(str(self.path), f"the env file can't be written: {why}", hint))
 
 
-def check_place(path: Path, compose_files: Sequence[Path]) -> None:
+def check_place(path: Path, directory: Path) -> None:
     """Raise `TargetUnreadable` for an env file outside the project's folder: whoever writes the directory names it.
 
     Nothing is read.
     """
-    folder, real = compose_files[0].parent.resolve(), path.resolve()
+    folder, real = directory.resolve(), path.resolve()
     if not real.is_relative_to(folder):
         leads = f" (to {real})" if path.is_symlink() else ""
         summary = f"the env file leads out of the compose project's folder {folder}{leads}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.secrecy import Withheld, disclosed, is_secret_name
 from reconciler.targets.compose import secretfiles
+from reconciler.targets.compose.forecast import Forecast
 from reconciler.targets.compose.project import ComposeFiles, ComposeLine, open_up
 from reconciler.targets.compose.snapshot import Snapshot, View
 
@@ -45,7 +46,10 @@ def problems(
     yield from secretfiles.problems(present, snapshot)
     yield from _conflicts(present)
     yield from _used_elsewhere(present, snapshot)
+    yield from _readers(present, snapshot)
+    yield from _other_stacks(present, snapshot)
     yield from _duplicates(present, snapshot)
+    yield from _made_of(present, snapshot)
     yield from _restarts(present, snapshot)
 
 
@@ -101,7 +105,10 @@ def _undeclared(view: View, snapshot: Snapshot, places: ComposeFiles, public: Co
     if view.configured is None or view.is_assumed:
         summary = f"the service has no entry for it ({place or 'compose file'})"
     else:
-        summary = f"it comes from the service's own env_file, which is not ours to write ({place or 'compose file'})"
+        whose = (
+            "reads the env file as a whole" if service in snapshot.readers() else "has it from an env_file of its own"
+        )
+        summary = f"the service {whose}, and no entry of its environment decides on it ({place or 'compose file'})"
     return _refuse(view, summary, f"add to the service's environment: `{_line(place, name, value)}`")
 
 
@@ -178,7 +185,13 @@ def _duplicates(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
     for other in file.others():
         if other.variable not in {*file.ours, *changing}:
             continue
-        if other.line > file.end_of_ours > 0 and not changing:
+        made = [
+            f"{item.variable} (line {item.line})" for item in file.made_of(other.variable) if item.line > other.line
+        ]
+        if made:
+            summary = f"{other.variable} is set here too, and {', '.join(made)} takes its value from here"
+            hint = "leave the line as long as that needs it; it may hold an old secret"
+        elif other.line > file.end_of_ours > 0 and not changing:
             summary = f"{other.variable} is set here again, behind our block: this line holds, being the last"
             hint = "remove the line, so that what is declared holds"
         else:
@@ -187,14 +200,99 @@ def _duplicates(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
         yield Problem(f"{file.path.name}:{other.line}", summary, hint, Severity.WARNING)
 
 
+def _made_of(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield the lines of the env file that are made of a variable that changes."""
+    file = snapshot.env_file
+    for variable in dict.fromkeys(view.variable for view in views if view.variable and view.misconfigured):
+        for item in file.made_of(variable):
+            users = ", ".join(snapshot.project.uses.get(item.variable, ())) or "nobody here"
+            follows = item.line > file.end_of_ours > 0
+            how = "changes with it" if follows else "keeps its value, as our block stands behind it"
+            summary = f"{item.variable} is made of {variable} and {how}; it is used by {users}"
+            hint = "" if follows else "where it is to change, too, let its users be consumers, or write that line anew"
+            yield Problem(f"{file.path.name}:{item.line}", summary, hint, Severity.WARNING)
+
+
+def _readers(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield who reads the env file as a whole, as its own ``env_file``."""
+    changing = {view.wanted.service for view in views if view.variable and view.misconfigured}
+    for service, form in snapshot.readers().items() if changing else ():
+        if form != "raw":
+            summary = (
+                f"{service} reads the whole file (env_file) and gets all that stands in it when it is next recreated"
+            )
+            hint = "give it the variables that it needs in its environment, or an env_file of its own"
+            yield Problem(snapshot.env_file.path.name, summary, hint, Severity.WARNING)
+            continue
+        for name in sorted(changing):
+            summary = f"{service} reads it raw (env_file, format: raw) and would get our values with their quotes"
+            hint = f"take format: raw from {service}, or name another targets.compose.env_file"
+            yield Problem(snapshot.env_file.path.name, summary, hint, Severity.REFUSED, scope(name))
+
+
+def _other_stacks(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield the variables that another stack has in this file, too: each would undo what the other does."""
+    theirs = snapshot.env_file.theirs()
+    for view in views:
+        if view.misconfigured and view.variable in theirs:
+            summary = f"the stack {theirs[view.variable]} sets {view.variable} in {snapshot.env_file.path.name}, too"
+            hint = "let one of them declare it, or give them env files of their own"
+            yield Problem(view.wanted.address, summary, hint, Severity.REFUSED, scope(view.wanted.service))
+
+
 def _restarts(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
     for service in dict.fromkeys(view.wanted.service for view in views if view.stale):
-        if not snapshot.replicas(service):
+        if not snapshot.kept(service):
             summary = "no container of it runs: apply starts one"
             yield Problem(scope(service), summary, "see docker compose ps -a", Severity.WARNING)
         for other in snapshot.project.restarted_with(service):
-            summary = f"{other} depends on it with restart: true, so that Compose restarts it as well"
+            summary = f"{other} depends on it with restart: true, and is restarted as well"
             yield Problem(scope(service), summary, "", Severity.WARNING)
+
+
+# ----------------------------------------------------------------------------------- what would be changed besides
+def foreseen(forecast: Forecast, *, allowed: bool) -> Iterator[Problem]:
+    """Yield what `up` would change besides: refused, or with ``allowed`` shown where it can be taken along."""
+    for service, problem in forecast.failed.items():
+        yield replace(problem, where=scope(service), severity=Severity.WARNING, scope="")
+    for service in forecast.tracked:
+        summary = "a secret would be written into the env file, which git tracks: the next commit would hold it"
+        hint = "git rm --cached it and let git ignore it, or name another targets.compose.env_file"
+        yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
+    for service, along in forecast.along.items():
+        yield from _riding(service, along, forecast, allowed=allowed)
+        if names := forecast.outside.get(service):
+            summary = f"{', '.join(names)} lives in its namespace (network_mode) and would be left in a dead one"
+            hint = "stop it, or let it be a service of the project with network_mode: service:NAME"
+            yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
+        if upset := forecast.upset.get(service):
+            summary = (
+                f"the definition of {', '.join(upset)} differs from what is there: bringing {service} up takes it down"
+            )
+            hint = "apply it to the whole project (docker compose up -d), or take it back in the compose file"
+            yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
+        elif along:
+            summary = f"{', '.join(along)} shares its namespace and is recreated with it"
+            yield Problem(scope(service), summary, "", Severity.WARNING)
+
+
+def _riding(service: str, along: Sequence[str], forecast: Forecast, *, allowed: bool) -> Iterator[Problem]:
+    for name in (service, *along):
+        if (names := forecast.riding.get(name)) is None:
+            continue
+        if not names:
+            summary = f"another version of Compose made the container of {name}: nothing that can be seen of it differs"
+            yield Problem(scope(service), summary, "", Severity.WARNING)
+            continue
+        whose = "its" if name == service else f"{name}'s"
+        what = ", ".join(names)
+        if allowed:
+            summary = f"{whose} {what} is not as the compose files say, and is changed with it"
+            yield Problem(scope(service), summary, "", Severity.WARNING)
+        else:
+            summary = f"{whose} {what} is not as the compose files say, and would be changed with it"
+            hint = f"bring {name} up by itself first, undo that in the files, or take it along: --with-service-changes"
+            yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
 
 
 def disagreements(groups: Iterable[Sequence[tuple[str, str]]], snapshot: Snapshot) -> Iterator[Problem]:

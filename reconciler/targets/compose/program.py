@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ _EXHAUSTED = re.compile(r"^(fatal error: |runtime: ).*out of memory|cannot alloc
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
 
+_STEP = re.compile(r"\b(Container|Network|Volume) +\"?([^\s\"]+)\"? +([A-Z][a-z]+)\b")
+_NO_SCALES: Mapping[str, int] = {}
+
+
+def _up(services: Sequence[str], scales: Mapping[str, int], how: Sequence[str]) -> list[str]:
+    numbers = [
+        part for service in services if service in scales for part in ("--scale", f"{service}={scales[service]}")
+    ]
+    return ["up", *how, "--no-deps", "--no-build", "--pull", "never", *numbers, "--", *services]
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Replace every occurrence of a secret, the longest first."""
     for secret in sorted({item for item in secrets if item}, key=len, reverse=True):
@@ -42,15 +54,28 @@ class Program:
         self,
         command: Sequence[str],
         files: Sequence[Path],
-        env_file: Path,
+        env_file: Path | Sequence[Path],
         project: str | None,
         docker_host: str | None,
+        *,
+        directory: Path | None = None,
     ) -> None:
         self.command = tuple(command)
         self.files = tuple(files)
-        self.env_file = env_file
+        self.env_files = (env_file,) if isinstance(env_file, Path) else tuple(env_file)
         self.project = project
         self.docker_host = docker_host
+        self.directory = directory
+
+    @property
+    def env_file(self) -> Path:
+        """The env file that is written: the last one, which wins over the others."""
+        return self.env_files[-1]
+
+    @property
+    def folder(self) -> Path:
+        """The project directory."""
+        return self.directory or self.files[0].parent
 
     def version(self) -> str:
         """Ask for the version. Raises `TargetUnreadable` where it is missing or older than 2.20."""
@@ -68,7 +93,7 @@ class Program:
         """Return the project as Compose understands it. Raises `TargetUnreadable` with Compose's own words."""
         self._check_files()
         options = ["config", "--format", "json", *([] if interpolate else ["--no-interpolate"])]
-        done = self._run([*self._project(env_file or self.env_file), *options], _READ_TIMEOUT)
+        done = self._run([*self._project(env_file), *options], _READ_TIMEOUT)
         if done.status != 0:
             said = done.complaint.replace(str(env_file), str(self.env_file))
             raise self._failure("the compose files can't be read", said)
@@ -86,33 +111,70 @@ class Program:
         ``running`` are the names of projects that run.
         """
         literal = {found for file in self.files for found in _NAMED.findall(_read(file))}
-        folder = re.sub(r"[^a-z0-9_-]", "", self.files[0].parent.name.lower()).lstrip("_-")
+        folder = re.sub(r"[^a-z0-9_-]", "", self.folder.name.lower()).lstrip("_-")
         return name if name in {self.project, folder, *literal, *running} else ""
 
     def read_env_file(self, stack: str) -> EnvFile:
         """Read the env file. Raises `TargetUnreadable`, also where it is not the project's own."""
-        check_place(self.env_file, self.files)
+        for path in self.env_files:
+            check_place(path, self.folder)
+        for path in self.env_files[:-1]:
+            EnvFile.read(path, "")
         return EnvFile.read(self.env_file, stack)
 
-    def up(self, services: Sequence[str], *, anew: bool = False) -> None:
+    def up(
+        self,
+        services: Sequence[str],
+        scales: Mapping[str, int] = _NO_SCALES,
+        *,
+        start: bool = True,
+        grace: float = 0.0,
+        anew: bool = False,
+    ) -> None:
         """Bring services up with what the files say now: these alone, nothing built or pulled.
 
-        ``anew`` recreates them whatever their configuration: the content of a secret's file is no part of that.
-
-        Never with ``-y``, which would recreate changed volumes, and never with ``--wait``, which waits for the first
-        verdict of a health check that may run every 120 s. Raises `TargetUnreadable`.
+        ``scales`` are how many containers a service keeps, ``start`` says whether what is made is started, ``grace``
+        how many seconds the stops may take. ``anew`` recreates them whatever their configuration: the content of a
+        secret's file is no part of that. Never with ``-y``, which would recreate changed volumes, and never with
+        ``--wait``, which waits for the first verdict of a health check that may run every 120 s. Raises
+        `TargetUnreadable`.
         """
         fence.before_write()
-        force = ["--force-recreate"] if anew else []
-        options = ["up", "-d", "--no-deps", "--no-build", "--pull", "never", *force, "--", *services]
-        done = self._run([*self._project(self.env_file), *options], _UP_TIMEOUT)
+        how = ["-d"] if start else ["--no-start"]
+        options = _up(services, scales, [*how, *(["--force-recreate"] if anew else [])])
+        done = self._run([*self._project(), *options], _UP_TIMEOUT + grace)
         fence.progress()
         if done.status != 0:
             raise self._failure(f"compose up {' '.join(services)} failed", done.complaint)
 
-    def _project(self, env_file: Path) -> list[str]:
-        files = [part for file in self.files for part in ("-f", str(file))]
-        return [*self.command, *files, "--env-file", str(env_file), *(["-p", self.project] if self.project else [])]
+    def rehearse(
+        self, services: Sequence[str], scales: Mapping[str, int], env_file: Path, more: Path
+    ) -> Mapping[tuple[str, str], frozenset[str]]:
+        """Return what `up` would do, and does not, with another env file and one more compose file.
+
+        By kind and name: ``{("Container", "app-1"): {"Recreate", ...}}``, in Compose's words. Raises
+        `TargetUnreadable` where it would fail.
+        """
+        options = ["--dry-run", *_up(services, scales, ["-d"])]
+        done = self._run([*self._project(env_file, more), *options], _READ_TIMEOUT)
+        if done.status != 0:
+            raise self._failure(f"compose up {' '.join(services)} failed when it was only rehearsed", done.complaint)
+        found: dict[tuple[str, str], set[str]] = {}
+        for kind, name, word in _STEP.findall(done.complaint + done.output):
+            found.setdefault((kind, name), set()).add(word)
+        return {step: frozenset(words) for step, words in found.items()}
+
+    def command_line(self, services: Sequence[str], *options: str) -> str:
+        """Return the `up` that a person may give for these services."""
+        return shlex.join([*self._project(), "up", "-d", "--no-deps", *options, *services])
+
+    def _project(self, env_file: Path | None = None, more: Path | None = None) -> list[str]:
+        """Begin a command; ``env_file`` stands in for the last one, ``more`` is one more compose file."""
+        options = [part for file in (*self.files, *([more] if more else [])) for part in ("-f", str(file))]
+        options += ["--project-directory", str(self.directory)] if self.directory else []
+        for path in (*self.env_files[:-1], env_file or self.env_file):
+            options += ["--env-file", str(path)]
+        return [*self.command, *options, *(["-p", self.project] if self.project else [])]
 
     def _check_files(self) -> None:
         """Raise `TargetUnreadable` before Compose is shown a file that it should not read."""
@@ -144,10 +206,10 @@ class Program:
         included = [_read(file) for file, _ in ComposeFiles(self.files).files]
         names = {name for text in written for key in (_KEY, _KEY_IN_FLOW) for name in key.findall(text)}
         names |= {name for text in (*written, *included) for name in _VARIABLE.findall(text)}
-        folder = self.files[0].parent
+        folder = self.folder
         literal = {word for text in written for word in re.findall(r"[^\s\"'\\{}\[\],:$]+", text)}
         paths = {os.path.normpath(folder / word) for word in literal}
-        return names, paths | {str(file) for file in (*self.files, self.env_file)}
+        return names, paths | {str(file) for file in (*self.files, *self.env_files)}
 
 
 def _read(file: Path) -> str:

@@ -73,8 +73,10 @@ class Project:
 
     ``written`` holds the ``environment`` of each service as it stands in the files, ``effective`` with everything
     interpolated and the service's own ``env_file`` merged in; a service of an inactive profile has none. ``uses``
-    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment); ``models``
-    says whether it has any, which a plugin of Compose runs.
+    maps a variable to where it is interpolated (``SERVICE.KEY``, or ``SERVICE`` outside of its environment, also
+    ``configs.KEY`` and ``secrets.KEY``); ``models``
+    says whether it has any, which a plugin of Compose runs. ``env_files`` are the paths and formats of the files whose
+    variables a service gets as a whole.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Project:
     networks: Mapping[str, str] = field(default_factory=dict)
     models: bool = False
     secrets: Mapping[str, Any] = field(default_factory=dict)
+    env_files: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, written: Mapping[str, Any], effective: Mapping[str, Any]) -> Project:
@@ -95,13 +98,14 @@ class Project:
             name=effective.get("name", ""),
             written={name: _environment(service) for name, service in services.items()},
             effective={name: effective_environment(service) for name, service in resolved.items()},
-            uses=_uses(services),
+            uses=_uses(services, written),
             services=resolved,
             networks={
                 key: (network or {}).get("name", key) for key, network in (effective.get("networks") or {}).items()
             },
             models=bool(effective.get("models")),
             secrets=effective.get("secrets") or {},
+            env_files={name: tuple(_env_files(service)) for name, service in services.items()},
         )
 
     def interpolation(self, service: str, name: str) -> Interpolation | None:
@@ -112,6 +116,12 @@ class Project:
     def configured(self, service: str, name: str) -> str | None:
         """Return what a new container of the service would get."""
         return self.effective.get(service, {}).get(name)
+
+    def scale(self, service: str) -> int:
+        """Return how many containers of a service the files ask for."""
+        settings = self.services.get(service) or {}
+        number = (settings.get("deploy") or {}).get("replicas", settings.get("scale", 1))
+        return 1 if number is None else int(number)
 
     def restarted_with(self, service: str) -> tuple[str, ...]:
         """Name the services that Compose restarts along with this one (``depends_on: {restart: true}``)."""
@@ -153,12 +163,25 @@ def _environment(service: Mapping[str, Any] | None) -> dict[str, str | None]:
     return {name: value if equals else None for name, equals, value in parts}
 
 
+def _env_files(service: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Yield path and format of what a service has as ``env_file``; the format is empty where it is Compose's own."""
+    entries = (service or {}).get("env_file") or ()
+    for entry in [entries] if isinstance(entries, str | Mapping) else entries:
+        path = entry if isinstance(entry, str) else entry.get("path") or ""
+        yield str(path), "" if isinstance(entry, str) else str(entry.get("format") or "")
+
+
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _uses(services: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _uses(services: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
+    for kind in ("configs", "secrets"):
+        for key, settings in (whole.get(kind) or {}).items():
+            named = (settings or {}).get("environment")
+            for variable in {*([str(named)] if named else []), *variables(str((settings or {}).get("content") or ""))}:
+                found.setdefault(variable, []).append(f"{kind}.{key}")
     for service, settings in services.items():
         for name, raw in _environment(settings).items():
             for variable in [name] if raw is None else variables(raw):
@@ -205,7 +228,7 @@ class ComposeLine:
 
 def open_up(variable: str, raw: str | None, *, secret: bool) -> str:
     """Return the interpolation to put in a literal's place; its default keeps what holds today, unless it is secret."""
-    if raw is None or secret or not balanced(raw):
+    if raw is None or secret or not balanced(raw) or "\n" in raw:  # Compose takes no default of several lines
         return f"${{{variable}:-}}" if secret else f"${{{variable}}}"
     return f"${{{variable}:-{raw}}}"
 
@@ -240,9 +263,9 @@ class ComposeFiles:
             return ComposeLine(
                 file, _line(place), listed=_is_list(environment), flow=bool(getattr(environment, "flow_style", 0))
             )
-        for key, listed in _entries(environment):
-            if key.value.partition("=")[0] == name:
-                return ComposeLine(file, _line(key), listed=listed, flow=bool(environment.flow_style))
+        found = [(key, listed) for key, listed in _entries(environment) if key.value.partition("=")[0] == name]
+        for key, listed in found[-1:] if _is_list(environment) else found[:1]:  # of a list's the last one holds
+            return ComposeLine(file, _line(key), listed=listed, flow=bool(environment.flow_style))
         return self._extended(file, service, name, depth)
 
     def _extended(self, file: Path, service: Any, name: str, depth: int) -> ComposeLine | None:
@@ -256,17 +279,19 @@ class ComposeFiles:
         return self._within(path, node, name, depth + 1) if node is not None else None
 
 
-def _with_included(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
+def _with_included(files: Sequence[Path], depth: int = 0) -> Iterator[tuple[Path, Any]]:
     for file in files:
         root = _load(file)
         for item in getattr(_child(root, "include"), "value", None) or ():
             path = item if isinstance(item.value, str) else _child(item, "path")
-            if path is not None and isinstance(path.value, str):
-                included = file.parent / path.value
-                yield included, _load(included)
+            names = path.value if _is_list(path) else [path] if path is not None else ()
+            paths = [file.parent / name.value for name in names if isinstance(name.value, str)]
+            if depth < _DEEPEST:  # files may include each other in a circle
+                yield from _with_included(paths, depth + 1)
         yield file, root
 
 
+_DEEPEST = 8
 _READ_TOO = frozenset({"include", "extends", "env_file", "label_file"})  # below these stand files that Compose reads
 _MOST_FILES = 200
 

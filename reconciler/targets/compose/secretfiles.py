@@ -73,7 +73,7 @@ def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tu
         return f"the secret {name} is no file, so that nothing can be written there", hint
     path = _path(project, name)
     try:
-        check_place(path, [env_file.path])
+        check_place(path, env_file.path.parent)
         if path.resolve() == env_file.path.resolve():
             return "its file is the env file", f"give the secret {name} a file of its own"
         if path.exists():

@@ -16,7 +16,7 @@ from reconciler.secrecy import Public, Withheld, is_secret_name, is_switch
 from reconciler.secrets.schemes import clear, is_crypt_hash
 from reconciler.target import Reveal
 from reconciler.targets.compose import secretfiles
-from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest
+from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine, newest, stopped
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
 from reconciler.targets.compose.project import Interpolation, Project
@@ -38,14 +38,44 @@ class Snapshot:
     details: Mapping[str, Details]
     networks: Mapping[str, tuple[str, ...]]
     shown_name: str = ""  # the project's name where it may be shown
+    folder: Path = Path()  # the project directory
 
     def replicas(self, service: str) -> tuple[Container, ...]:
         """Return the living containers of a service of this project."""
-        return newest([item for item in self.containers if item.project == self.project.name], service)
+        return newest(self._ours, service)
+
+    def kept(self, service: str) -> tuple[Container, ...]:
+        """Return the containers that count: the living ones, or those that are stopped and stay so."""
+        return self.replicas(service) or stopped(self._ours, service, interrupted=service in self.env_file.recreating)
+
+    def rests(self, service: str) -> bool:
+        """Whether nothing of it runs, and nothing should: it is stopped, or none of it is asked for."""
+        if self.replicas(service):
+            return False
+        return bool(self.kept(service)) or self.project.scale(service) == 0
+
+    @property
+    def _ours(self) -> list[Container]:
+        return [item for item in self.containers if item.project == self.project.name]
+
+    def readers(self) -> dict[str, str]:
+        """Map the services that get all variables of our env file, as their own ``env_file``, to its format there."""
+        ours = os.path.realpath(self.env_file.path)
+        return {
+            service: kind
+            for service, entries in self.project.env_files.items()
+            for path, kind in entries
+            if os.path.realpath(self.folder / path) == ours
+        }
 
     def running(self, service: str, name: str) -> tuple[str | None, ...]:
-        """Return what each replica has for a variable."""
-        found = [self.details[item.id] for item in self.replicas(service) if item.id in self.details]
+        """Return what each replica has for a variable, or would have when it is started.
+
+        Nothing counts of a service whose recreation was interrupted: it may not have come up.
+        """
+        if service in self.env_file.recreating:
+            return ()
+        found = [self.details[item.id] for item in self.kept(service) if item.id in self.details]
         return tuple(item.environment.get(name) for item in found)
 
 
@@ -67,7 +97,8 @@ def read(
     containers, details, subnets = live.result()
     networks = {key: subnets[name] for key, name in project.networks.items() if name in subnets}
     name = program.shown_name(project.name, {item.project for item in containers})
-    return Snapshot(said.version.result(), project, env_file.result(), containers, details, networks, name)
+    ours = env_file.result()
+    return Snapshot(said.version.result(), project, ours, containers, details, networks, name, program.folder)
 
 
 def _raise_for(*futures: Future[Any]) -> None:
@@ -83,6 +114,10 @@ def _raise_for(*futures: Future[Any]) -> None:
         raise TargetUnreadable(*problems)
 
 
+def _counting(containers: Sequence[Container], service: str) -> tuple[Container, ...]:
+    return newest(containers, service) or stopped(containers, service)
+
+
 def _live(
     engine: Engine, services: frozenset[str]
 ) -> tuple[tuple[Container, ...], dict[str, Details], dict[str, tuple[str, ...]]]:
@@ -91,7 +126,7 @@ def _live(
         item
         for project in {item.project for item in containers}
         for service in services
-        for item in newest([other for other in containers if other.project == project], service)
+        for item in _counting([other for other in containers if other.project == project], service)
     ]
     with ThreadPoolExecutor(engine.connections, thread_name_prefix="engine") as pool:
         subnets = pool.submit(engine.networks)
@@ -102,46 +137,108 @@ def _live(
 
 
 # ----------------------------------------------------------------------------------------------- is it that stack?
-def identity(snapshot: Snapshot, program: Program, engine: Engine) -> Iterator[Problem]:
-    """Yield why this would not be the stack that runs: a wrong project name or file makes a second one."""
-    ours = [item for item in snapshot.containers if item.project == snapshot.project.name and not item.one_off]
-    if not ours:
-        yield from _elsewhere(snapshot, program)
+def identity(snapshot: Snapshot, program: Program, engine: Engine, services: Collection[str]) -> Iterator[Problem]:
+    """Yield why these services would not be those that run: a wrong project name or file makes a second stack.
+
+    Their own containers tell, and no other's: a neighbour may once have been started with one file more.
+    """
+    mine = [
+        item
+        for item in snapshot.containers
+        if item.project == snapshot.project.name and item.service in services and not item.one_off
+    ]
+    if not mine:
+        yield from _elsewhere(snapshot, program, services)
         return
-    for recorded in sorted({item.labels.get(f"{PROJECT}.config_files", "") for item in ours} - {""}):
-        files = recorded.split(",")
-        if _paths(files) == _paths(program.files):
-            continue
-        if engine.remote and [Path(file).name for file in files] == [file.name for file in program.files]:
-            yield from _far(snapshot, program, recorded)
-            continue
-        summary = f"the project {snapshot.project.name} runs from {recorded}, not from {_listed(program.files)}"
-        hint = "declare that as targets.compose.file, or another targets.compose.project"
-        yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
+    yield from dict.fromkeys(
+        problem
+        for item in sorted(mine, key=lambda item: item.name)
+        for problem in _foreign(item, snapshot, program, engine)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What Compose was called with when it made a container, as its labels say: nothing where they don't."""
+
+    files: tuple[str, ...]
+    env_files: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def of(cls, container: Container) -> Start:
+        """Read the labels; Compose 1 names its files as seen from the project directory."""
+        directory = container.labels.get(f"{PROJECT}.working_dir", "")
+        said = (container.labels.get(f"{PROJECT}.{key}", "") for key in ("config_files", "environment_file"))
+        files, env_files = (tuple(str(Path(directory, item)) for item in text.split(",") if item) for text in said)
+        return cls(files, env_files, directory)
+
+
+def _foreign(container: Container, snapshot: Snapshot, program: Program, engine: Engine) -> Iterator[Problem]:
+    """Yield why a container was not started as we would: the first of its labels that says otherwise."""
+    started = Start.of(container)
     if engine.remote:
-        return
-    here = program.files[0].parent
-    for directory in sorted({item.labels.get(f"{PROJECT}.working_dir", "") for item in ours} - {""}):
-        if _paths([directory]) != _paths([here]):
-            summary = (
-                f"the project {snapshot.project.name} was started with the project directory {directory}, not {here}"
-            )
-            hint = "run docker compose up once from the compose file's own directory"
-            yield Problem("targets.compose.file", summary, hint, Severity.REFUSED, "compose")
+        if [Path(file).name for file in started.files] == [file.name for file in program.files]:
+            yield from _far(snapshot, program, ",".join(started.files))
+        elif started.files:
+            yield _started_otherwise("file", container, started.files, program.files, program)
+    elif started.files and _paths(started.files) != _paths(program.files):
+        yield _started_otherwise("file", container, started.files, program.files, program)
+    elif started.directory and _paths([started.directory]) != _paths([program.folder]):
+        yield _started_otherwise("directory", container, [started.directory], [program.folder], program)
+    elif started.env_files and _paths(started.env_files) != _paths(program.env_files):
+        yield _started_otherwise("env_file", container, started.env_files, program.env_files, program)
 
 
-def _elsewhere(snapshot: Snapshot, program: Program) -> Iterator[Problem]:
+_RUNS = {
+    "file": "runs from",
+    "directory": "was started with the project directory",
+    "env_file": "runs with the env file",
+}
+
+
+def _started_otherwise(
+    key: str, container: Container, recorded: Sequence[str], declared: Sequence[Path], program: Program
+) -> Problem:
+    """Refuse what was started in another way, with a remedy: to declare that way, or to leave one that is gone."""
+    runs = f"the project {container.project} {_RUNS[key]} {','.join(recorded)}"
+    summary = f"{runs}, not {'from' if key == 'file' else 'with'} {_listed(declared)}"
+    if all(Path(path).exists() and not Path(path).is_relative_to("/proc") for path in recorded):
+        value = recorded[0] if len(recorded) == 1 else f"[{', '.join(recorded)}]"
+        hint = f"declare that: targets.compose.{key}: {value}"
+        hint += ", or another targets.compose.project" if key == "file" else ""
+    else:
+        taken = program.command_line([container.service], "--force-recreate", "--no-build", "--pull", "never")
+        hint = f"that is not there any more, or not here: where nothing else deploys it, take it over with `{taken}`"
+    return Problem(f"targets.compose.{key}", summary, hint, Severity.REFUSED, "compose")
+
+
+def _elsewhere(snapshot: Snapshot, program: Program, services: Collection[str]) -> Iterator[Problem]:
+    """Yield the projects that these services run as, where a second stack would start beside them."""
     files = _paths(program.files)
+    names = {str((snapshot.project.services.get(name) or {}).get("container_name") or "") for name in services} - {""}
     others = {
         item.project
         for item in snapshot.containers
-        if item.state == "running" and _paths(item.labels.get(f"{PROJECT}.config_files", "").split(",")) == files
+        if item.project != snapshot.project.name
+        and (_runs_from(item, files) or item.name in names or (item.service in services and _was_moved(item, program)))
     }
     if others:
         wrong = snapshot.shown_name or "another one"
         summary = f"these files run as project {', '.join(sorted(others))}; as {wrong} a second stack starts"
         hint = f"set targets.compose.project: {min(others)}"
         yield Problem("targets.compose.project", summary, hint, Severity.REFUSED, "compose")
+
+
+def _runs_from(container: Container, files: Sequence[str]) -> bool:
+    return container.state == "running" and _paths(Start.of(container).files) == files
+
+
+def _was_moved(container: Container, program: Program) -> bool:
+    """Whether a container was made from files of the same names that are not there any more."""
+    recorded = Start.of(container).files
+    same = [Path(file).name for file in recorded] == [file.name for file in program.files]
+    return same and not any(Path(file).exists() for file in recorded)
 
 
 def _far(snapshot: Snapshot, program: Program, recorded: str) -> Iterator[Problem]:
@@ -177,6 +274,7 @@ class View:
     declared: bool  # the service's `environment` has an entry for it
     is_assumed: bool = False  # it is set nowhere: `configured` is what the application then goes by
     file: SecretFile | None = None  # of a compose secret, whose content it is
+    rests: bool = False  # nothing of the service runs, and nothing should
 
     def __repr__(self) -> str:
         """Name the variable only: the rest may be secret."""
@@ -199,8 +297,10 @@ class View:
 
     @property
     def stale(self) -> bool:
-        """Whether a running container has another value, or none runs."""
-        return bool(self.texts) and (not self.running or any(item not in self.texts for item in self.running))
+        """Whether a container has another value, or there is none and should be."""
+        if not self.texts or (self.rests and not self.running):
+            return False
+        return not self.running or any(item not in self.texts for item in self.running)
 
     @property
     def oldest(self) -> str | None:
@@ -251,7 +351,17 @@ class Values:
             file = secretfiles.read(project, service, wanted.secret, snapshot.env_file)
             has, reads = (file.content, file.read_by_container) if file else (None, None)
             running = tuple(reads for _ in snapshot.replicas(service))
-            return View(wanted, bool(_secrets(wanted)), texts, running, has, None, declared=True, file=file)
+            return View(
+                wanted,
+                bool(_secrets(wanted)),
+                texts,
+                running,
+                has,
+                None,
+                declared=True,
+                rests=snapshot.rests(service),
+                file=file,
+            )
         configured, declared = project.configured(service, name), name in project.written.get(service, {})
         assumed = None if declared or configured is not None or wanted.assumed is None else Public(wanted.assumed)
         live = snapshot.running(service, name)
@@ -264,6 +374,7 @@ class Values:
             interpolation=project.interpolation(service, name),
             declared=declared,
             is_assumed=assumed is not None,
+            rests=snapshot.rests(service),
         )
 
     def observed(self, view: View, public: Collection[str], why: str = "") -> Variable | None:
@@ -275,13 +386,14 @@ class Values:
         if view.oldest is None and view.configured is None:
             return None
         wanted = view.wanted
+        oldest = view.configured if view.rests and not view.running else view.oldest  # what would run
         if not view.secret:
-            running, configured = (_known(item, wanted, public) for item in (view.oldest, view.configured))
+            running, configured = (_known(item, wanted, public) for item in (oldest, view.configured))
             return Variable(wanted.service, wanted.name, running, configured)
         return Variable(
             wanted.service,
             wanted.name,
-            self._verdict(view.oldest, wanted, why),
+            self._verdict(oldest, wanted, why),
             self._verdict(view.configured, wanted, why),
         )
 
@@ -371,7 +483,7 @@ def survey(target: Compose) -> Survey:
         program = target.program(engine.host)
         names = tuple(program.config().get("services") or ())
         snapshot = read(program, engine, target.stack, names)
-        strangers = tuple(identity(snapshot, program, engine))
+        strangers = tuple(identity(snapshot, program, engine, names))
     if strangers:
         raise Refused(*(replace(item, hint=f"{item.hint}; here: --compose, --project") for item in strangers))
     return Survey(snapshot.shown_name, tuple(_service(name, snapshot) for name in names))

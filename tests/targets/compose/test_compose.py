@@ -713,6 +713,7 @@ def test_the_log_of_what_failed_is_quoted_without_secrets(world: World) -> None:
 
 def test_a_slow_health_check_is_run_at_once(world: World) -> None:
     world.engine.add_image("mana-notify:local", Healthcheck={"Test": ["CMD", "check"], "Interval": 120_000_000_000})
+    world.up("mana-notify")
     world.engine.script = lambda _: SLOW
     assert statuses(world.apply(HOST, patience=Patience(ready=30, settle=0.2, pause=0.05))) == {Status.DONE}
 

@@ -403,3 +403,53 @@ def test_t13_a_kill_at_any_moment_leaves_one_file_at_most_that_git_ignores_and_t
         moments += 1
     assert moments > 10
     assert left_behind > 0  # it was killed while there was something
+
+
+# -------------------------------------------------------------------------------------------- what else is in the file
+def test_who_is_killed_leaves_word_of_what_was(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=1\n")
+    before = EnvFile.read(path, "x").having({"HOST": "old", "LEFT": "1"})
+    marked = before.having({"HOST": "new $", "LEFT": "1", "MORE": "2"}, ["app", "side"], before.ours)
+    assert marked.recreating == ("app", "side")
+    assert marked.ours == {"HOST": "new $", "LEFT": "1", "MORE": "2"}
+    assert marked.formerly == before.ours == {"HOST": "old", "LEFT": "1"}
+    clean = marked.having(marked.ours)
+    assert (clean.recreating, clean.ours, clean.formerly) == ((), marked.ours, marked.ours)
+    assert marked.having(marked.formerly).content == before.content
+    assert marked.having({}).content == b"A=1\n"
+
+
+def test_our_block_stays_in_front_of_what_is_made_of_it_and_goes_behind_what_sets_it(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=1\n")
+    block = EnvFile.read(path, "x").having({"HOST": "old"}).content
+    path.write_bytes(block + b"URL=smtp://${HOST}\nRAW='${HOST}'\nALL=$URL/x\n")
+    file = EnvFile.read(path, "x")
+    assert [(item.variable, item.line) for item in file.made_of("HOST")] == [("URL", 5), ("ALL", 7)]
+    assert file.having({"HOST": "new"}).content == file.content.replace(b'"old"', b'"new"')
+    path.write_bytes(block + b"HOST=theirs\n")
+    assert EnvFile.read(path, "x").having({"HOST": "new"}).content.endswith(b"# <<< reconciler x\n")
+
+
+def test_variables_in_the_blocks_of_other_stacks_are_known(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=1\n")
+    path.write_bytes(EnvFile.read(path, "other").having({"HOST": "theirs"}).content)
+    file = EnvFile.read(path, "x").having({"PORT": "1"})
+    assert file.theirs() == {"HOST": "other"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"A=ENC[canary]\nsops_mac=ENC[x]\n", "sops"), ("A=canary\n".encode("utf-16"), "UTF-16")],
+)
+def test_a_file_in_another_form_is_refused_without_a_byte_of_it(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(content)
+    with pytest.raises(TargetUnreadable) as error:
+        EnvFile.read(path, "x")
+    [problem] = error.value.problems
+    assert problem.severity is Severity.REFUSED
+    assert said in problem.summary
+    assert "canary" not in str(problem)

@@ -1,0 +1,275 @@
+"""What Compose would do besides, known before a byte is written.
+
+`up` applies everything that differs, and not the variables alone. So it is rehearsed with the variables as they run
+now: whatever it would still make anew differs for another reason, and would ride along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler import files, git
+from reconciler.docker import NotThere
+from reconciler.problem import Problem, TargetUnreadable
+from reconciler.targets.compose.engine import PROJECT, Details, Engine
+from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.program import Program
+from reconciler.targets.compose.project import Project
+from reconciler.targets.compose.snapshot import Snapshot, View
+
+_NAMESPACES = ("network_mode", "ipc", "pid")
+_REMADE = re.compile("Recreat")
+_VERSION = f"{PROJECT.removesuffix('.project')}.version"
+_UPSETTING = re.compile(r"Remov|Recreat|Stop|Err")  # of what is done to a network or a volume
+
+
+Steps = Mapping[tuple[str, str], Collection[str]]
+"""What Compose would do, in its words, by kind and name: ``{("Container", "app-1"): {"Recreate", "Recreated"}}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What `up` would do besides.
+
+    ``riding`` names by service what else of it is not as the files say, nothing where only another Compose made it;
+    ``upset`` the networks, volumes and containers that are taken down with it; ``along`` the services that live in its
+    namespaces and are made anew with it; ``outside`` the containers that do and can't be; ``failed`` says that it
+    would not work at all; ``tracked`` are the services whose secrets would be written into a file that git tracks.
+    """
+
+    riding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    upset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    along: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failed: Mapping[str, Problem] = field(default_factory=dict)
+    tracked: tuple[str, ...] = ()
+
+
+def sharers(project: Project, service: str) -> tuple[str, ...]:
+    """Name the services that live in a service's namespaces, and in theirs: they die with its container."""
+    found: dict[str, None] = {service: None}
+    for parent in (queue := [service]):
+        mode = f"service:{parent}"
+        for name, other in project.services.items():
+            if name not in found and any((other or {}).get(key) == mode for key in _NAMESPACES):
+                found[name] = None
+                queue.append(name)
+    return tuple(found)[1:]
+
+
+def scales(snapshot: Snapshot, services: Iterable[str]) -> dict[str, int]:
+    """Return how many containers each service has, where the files say another number: that many it keeps."""
+    found = {}
+    for service in services:
+        number = len(snapshot.kept(service))
+        if number and number != snapshot.project.scale(service):
+            found[service] = number
+    return found
+
+
+def foresee(snapshot: Snapshot, program: Program, engine: Engine, views: Sequence[View]) -> Forecast:
+    """Rehearse what these views would have brought up, in one run of Compose. Raises `TargetUnreadable`."""
+    tracked = tuple(_tracked(snapshot, views))
+    stale = dict.fromkeys(view.wanted.service for view in views if view.stale)
+    services = [name for name in stale if snapshot.kept(name)]
+    if not services:
+        return Forecast(tracked=tracked)
+    along = {name: tuple(item for item in sharers(snapshot.project, name) if snapshot.kept(item)) for name in services}
+    everyone = list(dict.fromkeys([*services, *(item for items in along.values() for item in items)]))
+    containers = [item for name in everyone for item in snapshot.kept(name)]
+    details = {item.id: snapshot.details.get(item.id) or engine.details(item) for item in containers}
+    rehearsal = _Rehearsal(snapshot, views, {key: found for key, found in details.items() if found is not None})
+    try:
+        steps = rehearsal.perform(program, everyone)
+    except TargetUnreadable as error:
+        return Forecast(along=along, failed=dict.fromkeys(services, error.problems[0]), tracked=tracked)
+    upset = tuple(_upset(steps, snapshot, everyone))
+    return Forecast(
+        riding={name: names for name in everyone if (names := rehearsal.riding(name, steps, engine)) is not None},
+        upset=dict.fromkeys(services, upset) if upset else {},
+        along=along,
+        outside=_outside(snapshot, along, engine),
+        tracked=tracked,
+    )
+
+
+def _tracked(snapshot: Snapshot, views: Sequence[View]) -> Iterator[str]:
+    """Name the services whose secrets would go into a file that git tracks."""
+    secret = dict.fromkeys(
+        view.wanted.service for view in views if view.secret and view.variable and view.misconfigured
+    )
+    if secret and git.tracked(snapshot.env_file.path.resolve(), os.environ):
+        yield from secret
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """An `up` in which our variables stay as they run; ``known`` has by id what the containers have."""
+
+    snapshot: Snapshot
+    views: Sequence[View]
+    known: Mapping[str, Details]
+
+    def perform(self, program: Program, services: Sequence[str]) -> Steps:
+        """Let Compose rehearse it. Raises `TargetUnreadable`."""
+        env_file, more = self._env_file(), self._overriding(services).encode(errors="surrogateescape")
+        place = env_file.path.resolve()
+        beside = place.with_name(f"{place.name}.compose")
+        try:
+            with files.on_trial(place, env_file.content) as first, files.on_trial(beside, more) as second:
+                return program.rehearse(services, scales(self.snapshot, services), first, second)
+        except OSError as error:
+            summary = f"can't be tried out: {error.strerror}; nothing was changed"
+            hint = "make room in the temporary folder, or set TMPDIR"
+            raise TargetUnreadable(Problem("docker compose", summary, hint)) from None
+
+    def riding(self, service: str, steps: Steps, engine: Engine) -> tuple[str, ...] | None:
+        """Name what of a service would ride along, None where nothing would.
+
+        Nothing is named where another version of Compose made its container, and nothing that can be seen differs.
+        """
+        for item in self.snapshot.kept(service):
+            words, details = steps.get(("Container", item.name), ()), self.known.get(item.id)
+            if details is None or self._is_further(service, details) or not any(map(_REMADE.match, words)):
+                continue
+            names = tuple(
+                differences(details, self.snapshot, service, self._image(service, engine), self._ours(service))
+            )
+            version = item.labels.get(_VERSION, "").removeprefix("v")
+            return names or (() if version != self.snapshot.version else ("configuration",))
+        return None
+
+    def _image(self, service: str, engine: Engine) -> Mapping[str, Any]:
+        """Return what the engine tells of the image that a service would have."""
+        project = self.snapshot.project
+        name = (project.services.get(service) or {}).get("image") or f"{project.name}-{service}"
+        try:
+            return engine.image(str(name))
+        except NotThere:
+            return {}
+
+    def _mine(self, service: str) -> list[View]:
+        return [view for view in self.views if view.wanted.service == service]
+
+    def _is_further(self, service: str, details: Details) -> bool:
+        """Whether a replica has the new values already, where another has not."""
+        mine = self._mine(service)
+        return bool(mine) and all(details.environment.get(view.wanted.name) in view.texts for view in mine)
+
+    def _reference(self, service: str) -> Details | None:
+        """Return what a container of a service has that has yet to be changed."""
+        found = [self.known[item.id] for item in self.snapshot.kept(service) if item.id in self.known]
+        return next((item for item in found if not self._is_further(service, item)), found[0] if found else None)
+
+    def _ours(self, service: str) -> set[str]:
+        """Name the variables that differ on our account: the declared ones, and what else our block gives a service."""
+        whole = set(self.snapshot.env_file.ours) if service in self.snapshot.readers() else set[str]()
+        return whole | {view.wanted.name for view in self._mine(service)}
+
+    def _env_file(self) -> EnvFile:
+        """Return the env file with our variables as they run."""
+        values = dict(self.snapshot.env_file.ours)
+        for view in self.views:
+            details = self._reference(view.wanted.service) if view.variable else None
+            if details is not None and (text := details.environment.get(view.wanted.name)) is not None:
+                values[view.variable] = text
+        return self.snapshot.env_file.having(values)
+
+    def _overriding(self, services: Sequence[str]) -> str:
+        """Return a compose file that gives our entries what they run with, whatever the others say."""
+        lines = ["services:"]
+        for service in services:
+            details = self._reference(service)
+            names = sorted(self._ours(service)) if details else []
+            entries = [f"      {_yaml(name)}: {_value(details.environment.get(name))}" for name in names if details]
+            lines += (
+                [f"  {_yaml(service)}:", "    environment:", *entries] if entries else [f"  {_yaml(service)}: {{}}"]
+            )
+        return "\n".join(lines) + "\n"
+
+
+def _value(text: str | None) -> str:
+    return "!reset null" if text is None else _yaml(text.replace("$", "$$"))
+
+
+def _yaml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # JSON is YAML
+
+
+def _upset(steps: Steps, snapshot: Snapshot, services: Collection[str]) -> Iterator[str]:
+    """Name what is taken down that is none of the services."""
+    service_of = {item.name: item.service for item in snapshot.containers}
+    for (kind, name), words in steps.items():
+        stranger = kind != "Container" or (name in service_of and service_of[name] not in services)
+        if stranger and any(map(_UPSETTING.match, words)):
+            yield f"{kind.lower()} {name}"
+
+
+def _outside(snapshot: Snapshot, along: Mapping[str, Sequence[str]], engine: Engine) -> Mapping[str, tuple[str, ...]]:
+    """Name by service the containers in its namespace, or in one of ``along``, that are not made anew with it."""
+    guests = [item for item in engine.containers(every=True) if item.network_mode.startswith("container:")]
+    found = {}
+    for name, others in along.items():
+        services = (name, *others)
+        modes = {f"container:{item.id}" for service in services for item in snapshot.kept(service)}
+        found[name] = tuple(
+            item.name
+            for item in guests
+            if item.network_mode in modes and not (item.project == snapshot.project.name and item.service in services)
+        )
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- what differs
+def differences(
+    details: Details, snapshot: Snapshot, service: str, image: Mapping[str, Any], ours: Collection[str]
+) -> Iterator[str]:
+    """Yield the names of what differs between a container and what the files say now. Values may be secrets."""
+    wanted = snapshot.project.services.get(service) or {}
+    config, host = details.inspected.get("Config") or {}, details.inspected.get("HostConfig") or {}
+    built = image.get("Config") or {}
+    if image.get("Id") != details.inspected.get("Image"):
+        yield "image"
+    for key, name in (("command", "Cmd"), ("entrypoint", "Entrypoint")):
+        said = wanted.get(key)
+        default = None if key == "command" and wanted.get("entrypoint") else built.get(name)
+        if [str(item).replace("$$", "$") for item in said or default or ()] != list(config.get(name) or ()):
+            yield key
+    yield from _environment(details, snapshot.project.effective.get(service, {}), built, ours)
+    restart = (host.get("RestartPolicy") or {}).get("Name") or "no"
+    for key, usual, have in (
+        ("user", built.get("User") or "", config.get("User") or ""),
+        ("working_dir", built.get("WorkingDir") or "", config.get("WorkingDir") or ""),
+        ("restart", "no", restart),
+        ("privileged", False, bool(host.get("Privileged"))),
+        ("read_only", False, bool(host.get("ReadonlyRootfs"))),
+    ):
+        if str(wanted.get(key, usual)) != str(have):
+            yield key
+    networks = details.inspected.get("NetworkSettings", {}).get("Networks") or {}
+    named = {snapshot.project.networks.get(key, key) for key in wanted.get("networks") or {}}
+    if named and named != set(networks):
+        yield "networks"
+    mounted = {item.get("Destination") for item in details.inspected.get("Mounts") or ()}
+    targets = {item.get("target") for item in wanted.get("volumes") or () if isinstance(item, Mapping)}
+    if targets - mounted:
+        yield "volumes"
+    published = {f"{item.get('target')}/{item.get('protocol', 'tcp')}" for item in wanted.get("ports") or ()}
+    if published != set(host.get("PortBindings") or {}):
+        yield "ports"
+
+
+def _environment(
+    details: Details, wanted: Mapping[str, str | None], built: Mapping[str, Any], ours: Collection[str]
+) -> Iterator[str]:
+    inherited = dict(entry.partition("=")[::2] for entry in built.get("Env") or ())
+    expected = {**inherited, **{name: text for name, text in wanted.items() if text is not None}}
+    names = (expected.keys() | details.environment.keys()) - set(ours)
+    for name in sorted(names):
+        if expected.get(name) != details.environment.get(name) and not (name in wanted and wanted[name] is None):
+            yield f"environment {name}"
