@@ -273,20 +273,15 @@ class Switch:
         before = self.snapshot.env_file
         values = {view.variable: view.texts[0] for view in views if view.misconfigured}
         lively = [name for name in (*stale, *self._along(stale)) if not self.snapshot.rests(name)]
-        if not values and not lively:
+        if not values and not before.recreating:  # the file is right, and is not touched
             return _Written(before, before, before)
         with before.held() as now:
             before = now.having(now.formerly) if now.recreating else now
-            after = now.having({**now.ours, **values}) if values or now.recreating else now
+            after = now.having({**now.ours, **values})
             if values:
                 self._try_out(after, views)
             marked = after.having(after.ours, lively, before.ours)
-            try:
-                now.replace_on_disk(marked)
-            except TargetUnreadable:
-                if values:
-                    raise
-                marked = now  # it is only word for who comes after us
+            now.replace_on_disk(marked)
         self.snapshot = replace(self.snapshot, env_file=marked)
         return _Written(before, marked, after)
 
