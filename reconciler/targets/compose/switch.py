@@ -280,12 +280,12 @@ class Switch:
         before = self.snapshot.env_file
         values = {view.variable: view.texts[0] for view in views if view.misconfigured and view.file is None}
         lively = [name for name in (*stale, *self._along(stale)) if not self.snapshot.rests(name)]
-        if not values and not lively:
+        if not values and not before.recreating:  # the file is right, and is not touched
             secretfiles.write(views)
             return _Written(before, before, before)
         with before.held() as now:
             before = now.having(now.formerly) if now.recreating else now
-            after = now.having({**now.ours, **values}) if values or now.recreating else now
+            after = now.having({**now.ours, **values})
             if values:
                 self._try_out(after, views)
             marked = after.having(after.ours, lively, before.ours)
@@ -293,10 +293,8 @@ class Switch:
             try:
                 now.replace_on_disk(marked)
             except TargetUnreadable:
-                if values:
-                    secretfiles.put_back(views)
-                    raise
-                marked = now  # it is only word for who comes after us
+                secretfiles.put_back(views)
+                raise
         self.snapshot = replace(self.snapshot, env_file=marked)
         return _Written(before, marked, after)
 
