@@ -1005,6 +1005,8 @@ ODD = [
     {"type": "CNAME", "name": f"t.{ZONE}", "content": ["x"]},
     {"type": "LOC", "name": f"loc.{ZONE}", "content": "x", "data": {"lat_degrees": "nan"}},
     {"type": "URI", "name": f"u.{ZONE}", "content": "x", "priority": [1], "data": {"weight": 1, "target": "x"}},
+    {"type": "XYZZY", "name": f"new.{ZONE}", "content": "of a later day"},
+    {"type": "TXT", "name": f"nul.{ZONE}", "content": '"a\\000b"'},
 ]
 
 

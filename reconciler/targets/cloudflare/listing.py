@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from reconciler.dns import types
 from reconciler.dns.records import AUTO_TTL, InvalidRecord, owner, record
 from reconciler.names import host
 from reconciler.resources import Live, Record, SecretRef
@@ -18,6 +19,7 @@ from reconciler.targets.cloudflare.transport import Session, Torn, Unending, Uns
 _PAGE = 5000  # records; the most that is served
 _ZONES_PAGE = 50
 _MOST, _LISTING = 1_000_000, 600.0  # records, and seconds, of one listing
+_NUL = re.compile(r"\0|(?<!\\)(?:\\\\)*\\000")  # as it is, or as a TXT record's escape of it
 READ_ZONES = "Zone → Zone → Read"
 EDIT_RECORDS = "Zone → DNS → Edit"
 READ_RECORDS = "Zone → DNS → Read (Edit, to apply)"
@@ -158,6 +160,17 @@ def _records(session: Session, zone: str, zone_id: str) -> list[Live]:
     return [live for page in pages for raw in page if (live := _live(zone, raw)) is not None]
 
 
+def _check_sayable(type_: str, *texts: Any) -> None:
+    """Raise `InvalidRecord` for what no directory can declare, and so nobody can keep: it never goes by being absent.
+
+    Our mark on it was copied by somebody, or is of a later version's.
+    """
+    if type_ not in types.TYPES:
+        raise InvalidRecord("no directory can declare records of this type")
+    if any(isinstance(text, str) and _NUL.search(text) for text in texts):
+        raise InvalidRecord("it holds a NUL, which no directory can say")
+
+
 def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
     """Make a live record of what the API listed; None for SOA and the zone's own NS, which are Cloudflare's.
 
@@ -177,6 +190,7 @@ def _live(zone: str, raw: Mapping[str, Any]) -> Live | None:
     try:
         if any(isinstance(part, dict | list | bool) for part in parts):
             raise TypeError  # noqa: TRY301 (as what `record` can't read)
+        _check_sayable(type_, name, raw.get("content"), comment)
         resource = record(
             zone,
             type_,
