@@ -101,10 +101,10 @@ class Demo:
         title("5. No mail arrives: the doctor")
         say("""Two things were done by hand: mana-auth was started with an old key, so mana-notify answers 401, and at
             Cloudflare a DKIM key was emptied.""")
-        container = self.stage.docker.named("mana-auth")
-        kept = [item for item in container.config["Env"] if not item.startswith("MANA_SERVICE_KEY=")]
-        container.config["Env"] = [*kept, "MANA_SERVICE_KEY=an old key"]
-        container.labels["com.docker.compose.config-hash"] = "of a container that was made with it"
+        self.compose(
+            "MANA_SERVICE_KEY=(an old one) docker compose up -d mana-auth",
+            lambda: self.stage.up("mana-auth", MANA_SERVICE_KEY="an-old-key"),
+        )
         key = next(
             it for it in self.stage.cloudflare.records("mana.how") if it["name"].startswith("mana2026._domainkey")
         )

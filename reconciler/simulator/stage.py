@@ -83,8 +83,8 @@ class Project:
                 values |= dotenv.parse(file.read_text(encoding="utf-8"), values.get)
         return values
 
-    def up(self, docker_host: str, *services: str) -> None:
-        """Bring services up; raises CalledProcessError, whose stderr says why it failed."""
+    def up(self, docker_host: str, *services: str, **shell: str) -> None:
+        """Bring services up, with variables of a shell; raises CalledProcessError, whose stderr says why it failed."""
         command = self.program.split()
         for option, paths in (("-f", self.files), ("--env-file", self.env_files)):
             command += [part for path in paths for part in (option, str(path))]
@@ -92,7 +92,7 @@ class Project:
         command += ["up", "-d", "--pull", "never"]
         keep = ("PATH", "HOME", "PYTHONPATH")
         environment = {name: os.environ[name] for name in keep if name in os.environ} | {"DOCKER_HOST": docker_host}
-        subprocess.run([*command, *services], env=environment, check=True, capture_output=True, text=True)
+        subprocess.run([*command, *services], env=environment | shell, check=True, capture_output=True, text=True)
 
 
 class Stage:
@@ -225,11 +225,14 @@ class Stage:
         self.stalwart_server.fake = self.stalwart
         self.up()
 
-    def up(self, *services: str) -> None:
-        """Pull what the compose file names by now, and bring the project up, or some of its services."""
+    def up(self, *services: str, **shell: str) -> None:
+        """Pull what the compose file names by now, and bring the project up, or some of its services.
+
+        ``shell`` are variables that are set there and win over the env file's.
+        """
         if self.project is not None:
             self._make_images(self.project)
-            self.project.up(self.docker_host, *services)
+            self.project.up(self.docker_host, *services, **shell)
             self._publish_ports()
 
     # ------------------------------------------------------------------------------------------------------- wires

@@ -34,16 +34,20 @@ RESET = Reset()
 def read_yaml(path: Path) -> Any:
     """Read a YAML file with the types that go-yaml gives: `yes` is a text, `010` is 8; raises `Failure`."""
     try:
-        return _Document(_events(path.read_text(encoding="utf-8"))).read()
+        text = path.read_text(encoding="utf-8")
+        try:
+            return _Document(_events(text)).read()
+        except YAMLError:  # `{image: mail:local}`, which go-yaml takes and the parser in C does not
+            return _Document(_events(text, pure=True)).read()
     except FileNotFoundError as error:
         raise Failure(f"open {path}: no such file or directory") from error
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise Failure(f"failed to parse {path}: {error}") from error
 
 
-def _events(text: str) -> Iterator[Any]:
+def _events(text: str, *, pure: bool = False) -> Iterator[Any]:
     """Yield what stands in a text; where there is one, from the parser in C, of which go-yaml is a translation."""
-    if CParser is None:
+    if pure or CParser is None:
         yield from YAML(typ="safe", pure=True).parse(text)
         return
     parser = CParser(text)

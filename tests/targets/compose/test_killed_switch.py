@@ -29,13 +29,13 @@ EVERYWHERE = os.environ.get("RECONCILER_PROPERTIES") == "explore"
 CHILD = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[3:]
+sys.path[:0] = sys.argv[3:4]
 from targets.compose.test_compose import *
 from reconciler.targets.compose import Compose
 folder = Path(sys.argv[1])
 target = Compose(
     file=folder / "docker-compose.macmini.yml", env_file=folder / ".env.macmini", project=None, stack="mana",
-    program=STAND_IN, docker_host=sys.argv[2], patience=Patience(ready=0.5, settle=0.2, pause=0.05),
+    program=sys.argv[4:], docker_host=sys.argv[2], patience=Patience(ready=0.5, settle=0.2, pause=0.05),
 )
 seen = target.observe([HOST, PASSWORD], reveal)
 list(target.apply(diff(Desired([HOST, PASSWORD]), {"compose": seen}, stack="mana").changes, reveal))
@@ -71,7 +71,7 @@ class Axe:
     def run(self) -> int:
         """Run a switch in a process of its own; return how often something was written."""
         world = self.world
-        command = [sys.executable, "-c", CHILD, str(world.directory), world.docker_host, str(TESTS)]
+        command = [sys.executable, "-c", CHILD, str(world.directory), world.docker_host, str(TESTS), *world.program]
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
         world.server.fake = self
         try:

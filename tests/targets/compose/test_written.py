@@ -94,6 +94,12 @@ def test_files_that_name_each_other_in_a_circle_end(tmp_path: Path) -> None:
     assert {path.name for path in found} >= {"one.yml", "two.yml", ".env"}
 
 
+def test_a_colon_within_a_flow_is_read(tmp_path: Path) -> None:
+    """As go-yaml does, and the parser in C does not."""
+    (tmp_path / "one.yml").write_text("include: [two.yml]\nservices: {a: {image: mail:local}}\n")
+    assert {path.name for path in named_files([tmp_path / "one.yml"]) or ()} == {"one.yml", "two.yml", ".env"}
+
+
 @pytest.mark.parametrize("key", ["[a, b]", "{a: b}", "&k include", "'env_file'"])
 def test_any_key_is_read(tmp_path: Path, key: str) -> None:
     (tmp_path / "one.yml").write_text(f"? {key}\n: two.yml\n")
