@@ -45,7 +45,8 @@ def files(place: Place) -> Mapping[str, str]:
     }
     written = {path: _filled(name, place) for path, name in named.items()}
     if not place.planned:
-        written[".github/workflows/reconciler-plan.yml"] += _filled("plan-job.yml", place)
+        job = "plan-job-runner.yml" if place.apply == "runner" else "plan-job.yml"  # where the systems are reached
+        written[".github/workflows/reconciler-plan.yml"] += _filled(job, place)
     return written
 
 

@@ -162,6 +162,8 @@ class Hosted:
         program = self.tools / "python3"
         program.write_text(PYTHON.format(prepared=self.prepared, python=shutil.which("python3")))
         program.chmod(0o755)
+        if self.apply == "runner":  # the server's own, as its administrator installed it
+            (self.tools / "reconciler").symlink_to(self.prepared / "bin/reconciler")
         for name, text in (("checkout", CHECKOUT), ("upload", UPLOAD)):
             (self.folder / name).mkdir()
             (self.folder / name / "action.yml").write_text(text)
@@ -242,14 +244,15 @@ class Hosted:
             "title": "$(touch /tmp/x) ::set-output name=x::y",
         }
         event = {"action": action, "number": number, "pull_request": pull}
-        secrets = {} if fork else {"CLOUDFLARE_READ_TOKEN": READ}
+        secrets = {} if fork or self.apply == "runner" else {"CLOUDFLARE_READ_TOKEN": READ}
         return self.event("pull_request", "reconciler-plan.yml", event, secrets)
 
     def push(self, commit: str = "main") -> Ran:
         """Run what a push to main starts; ``commit`` is the one it was for, which may be past."""
         self.git("checkout", "--quiet", "--detach", commit)
         event = {"ref": "refs/heads/main", "after": self.git("rev-parse", commit)}
-        return self.event("push", "reconciler-apply.yml", event, {"CLOUDFLARE_API_TOKEN": WRITE})
+        secrets = {} if self.apply == "runner" else {"CLOUDFLARE_API_TOKEN": WRITE}
+        return self.event("push", "reconciler-apply.yml", event, secrets)
 
     def schedule(self) -> Ran:
         """Run what the clock starts."""
@@ -269,11 +272,13 @@ class Hosted:
             "RUN": str(self.runs),
             "RECONCILER_DATA": str(self.folder / "data"),
             **offline(self.house),
+            **({"CLOUDFLARE_API_TOKEN": WRITE} if self.apply == "runner" else {}),  # in the runner's own environment
         }
         stand_ins = ((workflows.CHECKOUT, "checkout"), (workflows.UPLOAD, "upload"))
         return [
             *("act", kind, "--workflows", f".github/workflows/{workflow}", "--eventpath", str(file)),
             *("--platform", "ubuntu-latest=-self-hosted", "--platform", "self-hosted=-self-hosted"),
+            *("--platform", "linux=-self-hosted"),
             *("--actor", "ann", "--defaultbranch", "main"),
             *(word for name, value in variables.items() for word in ("--env", f"{name}={value}")),
             *(word for name, value in {"GITHUB_TOKEN": JOB, **secrets}.items() for word in ("-s", f"{name}={value}")),

@@ -100,6 +100,24 @@ def test_a_pull_request_shows_its_plan_once_however_often_it_is_pushed(hosted: C
     assert here.server.writes() == []
 
 
+def test_a_runner_on_the_server_plans_what_it_applies_and_github_holds_no_key(hosted: Callable[..., Hosted]) -> None:
+    here = hosted("runner")
+    here.directly({"desired-state/reconciler.yaml": RECONCILER_ALONE})
+    assert here.push().code == 0
+    here.server.forget()
+    loose = RECONCILER_ALONE.replace("max_deletes: 3", "max_deletes: 99")
+    here.branch("slow", {"desired-state/dns.yaml": SLOW, "desired-state/reconciler.yaml": loose})
+    ran = here.pull_request(7, "slow")
+    assert ran.code == 0, ran.log
+    [comment] = comments(here)
+    assert "dns/mana.how/A/www" in comment
+    assert "max_deletes" in comment  # shown, and not used
+    assert here.server.writes() == []
+    here.merge(7, "slow")
+    assert here.push().code == 0
+    assert here.records()["www.mana.how"] == ("192.0.2.2", 3600)
+
+
 def test_a_fork_gets_what_changes_and_nothing_of_its_own_is_run(hosted: Callable[..., Hosted]) -> None:
     here, hijacked = hosted(), Path("/tmp/reconciler-hijacked")
     hijacked.unlink(missing_ok=True)

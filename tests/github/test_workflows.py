@@ -137,10 +137,29 @@ def test_only_the_way_of_the_push_holds_a_key_and_only_of_cloudflare() -> None:
     assert named("apply")["jobs"]["apply"]["permissions"] == {"contents": "read", "statuses": "read"}
 
 
-def test_a_runner_that_stays_meets_no_pull_request() -> None:
+def test_a_runner_that_stays_meets_branches_of_this_repository_alone_and_runs_nothing_of_them() -> None:
     for name, text in ALL.items():
-        if "self-hosted" in text:
-            assert set(parsed(text)["on"]) == {"push", "workflow_dispatch"}, name
+        workflow = parsed(text)
+        for job in workflow["jobs"].values():
+            if "self-hosted" not in job["runs-on"]:
+                continue
+            if "pull_request" not in workflow["on"]:
+                assert set(workflow["on"]) == {"push", "workflow_dispatch"}, name
+                continue
+            condition = " ".join(job["if"].split())
+            assert "github.event.pull_request.head.repo.full_name == github.repository" in condition
+            checkout, base, use = job["steps"]
+            assert base["run"] == 'git checkout --quiet --detach "$GITHUB_SHA^1"'
+            assert use["with"]["base"] == "HEAD"
+            assert use["with"]["program"] == "reconciler"
+            assert checkout["with"]["persist-credentials"] is False
+
+
+def test_the_runner_plans_all_systems_and_github_holds_no_key_for_it() -> None:
+    job = named("plan", "runner")["jobs"]["plan"]
+    assert "target" not in job["steps"][-1]["with"]
+    assert "secrets." not in str(job)
+    assert "environment" not in job
 
 
 def test_drift_is_looked_for_on_main_with_a_read_only_token() -> None:
