@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from reconciler import files
 from reconciler.cli import approving, session
 from reconciler.cli.session import Session, choices
 from reconciler.names import SHOWN
-from reconciler.problem import Problem, ReconcilerError
+from reconciler.problem import InvalidDirectory, Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.desired.load import Directory
@@ -81,7 +81,17 @@ def _stack(session: Session, choice: Choice, base: str | None, head: str) -> Ite
     from reconciler.desired.committed import Repository
 
     repository = Repository.holding(session.settings.state, session.settings.environ)
-    with repository.proposed(base, head) as candidate:
+    with ExitStack() as until:
+        try:
+            candidate = until.enter_context(repository.proposed(base, head))
+        except InvalidDirectory as error:
+            if session.console.output != "markdown":
+                raise
+            from reconciler.report import markdown
+
+            # As the comment that it is: under the mark of the stack, which the work tree at the base names.
+            session.console.text(markdown.unplanned(session.directory().spec.stack, head, error.problems))
+            raise InvalidDirectory from None
         yield session.stack(choice=choice, candidate=candidate, revision=candidate.commit[:SHOWN])
 
 

@@ -312,11 +312,16 @@ class Session:
             self.console.text(text.plan(plan, self.style))
 
     def report(self, *problems: Problem) -> None:
-        """Print why a command failed: to standard error, or as the JSON that was asked for."""
+        """Print why a command failed: to standard error, or as the JSON or Markdown that was asked for."""
         from reconciler.report import json, text
 
         if self.console.output == "json" and problems:
             self.console.document(json.problems(problems))
+            return
+        if self.console.output == "markdown" and problems:
+            from reconciler.report import markdown
+
+            self.console.text(markdown.failed(problems))
             return
         for problem in problems:
             self.console.note(text.problem(problem, text.Style(colour=self.console.colour)))

@@ -35,6 +35,14 @@ def plan(plan: Plan, limit: int = LIMIT, links: Mapping[str, str] | None = None)
     return "\n\n".join(["\n".join([marker(plan.stack), facts, title]), *cut, *below, _foot(plan)]) + "\n"
 
 
+def failed(problems: Sequence[Problem], limit: int = LIMIT) -> str:
+    """Say why a command did nothing."""
+    page = Page(limit)
+    page.add(["### ⛔ nothing was done"])
+    page.notices([f"> {problem(item)}" for item in problems], page.room)
+    return "\n\n".join(page.parts) + "\n"
+
+
 def unplanned(stack: str, revision: str, problems: Sequence[Problem], limit: int = LIMIT) -> str:
     """Say why nothing could be planned of a revision, in place of its plan."""
     page = Page(limit)

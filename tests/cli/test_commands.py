@@ -97,6 +97,19 @@ def test_an_invalid_directory_ends_with_3_and_every_mistake(run: Any, place: Any
     assert len(document["problems"]) == 2
 
 
+@pytest.mark.parametrize("command", ["plan", "apply --yes", "validate", "doctor"])
+def test_u15_an_invalid_directory_is_told_as_markdown_where_that_was_asked_for(
+    run: Any, place: Any, command: str
+) -> None:
+    place.write("bad: 1\nworse: <b>2</b>\n")
+    result = run(*command.split(), "--output", "markdown")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("### ⛔ nothing was done\n")
+    assert "dns.yaml:1:" in result.stdout
+    assert "dns.yaml:2:" in result.stdout
+    assert "<b>" not in result.stdout
+
+
 def test_an_unexpected_exception_is_called_a_bug_and_tells_no_secret(run: Any, place: Any) -> None:
     place.world.turn(boom="lost my way with")
     quiet = run("plan")

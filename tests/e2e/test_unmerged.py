@@ -453,3 +453,13 @@ def test_head_alone_is_a_mistake(older: Pull) -> None:
     done = older.stack.run("plan", "--head", "topic")
     assert done.code == 1
     assert "--base" in done.err
+
+
+def test_a_head_that_is_invalid_is_told_under_the_mark_of_the_comment(pull: Pull) -> None:
+    head = pull.propose(more="nonsense: {mine: 1}\n")
+    done = pull.stack.run("plan", "--base", "main", "--head", head, "--output", "markdown")
+    assert done.code == 3
+    mark, facts, *_ = done.out.splitlines()
+    assert mark == "<!-- reconciler:plan:mana -->"
+    assert '"approvable": false' in facts
+    assert "more.yaml:1:" in done.out
