@@ -408,13 +408,16 @@ def _dmarc(found: Names, domain: str) -> Verdict:
     return ok(f"{domain}: {texts[0]}")
 
 
-def _dmarc_strict(found: Names, domain: str) -> Verdict:
+def _read(found: Names, domain: str) -> dmarc.Dmarc | None:
+    """Return the policy of a domain; None where receivers take what there is for none."""
     texts = policies(found, f"_dmarc.{domain}", DMARC)[1]
-    if len(texts) != 1:
-        return skip(f"{domain} has no DMARC policy to judge")
-    read = dmarc.parse(texts[0]).value
+    return dmarc.parse(texts[0]).value if len(texts) == 1 else None
+
+
+def _dmarc_strict(found: Names, domain: str) -> Verdict:
+    read = _read(found, domain)
     if read is None:
-        return skip(f"the DMARC policy of {domain} is not understood")
+        return skip(f"{domain} has no DMARC policy to judge")
     if read.p == "none":
         said = f"the DMARC policy of {domain} is p=none: anybody may send in its name"
         return warn(said, remedy=Remedy("read the reports for some weeks, then write p=quarantine"))
@@ -424,15 +427,13 @@ def _dmarc_strict(found: Names, domain: str) -> Verdict:
 
 
 def _reports(found: Names, domain: str) -> Verdict:
-    texts = policies(found, f"_dmarc.{domain}", DMARC)[1]
-    if len(texts) != 1:
+    read = _read(found, domain)
+    if read is None:
         return skip(f"{domain} has no DMARC policy to judge")
-    read = dmarc.parse(texts[0]).value
-    targets = read.rua if read else ()
+    targets = read.rua
     if not targets:
-        return warn(
-            f"nobody gets DMARC reports of {domain}", remedy=Remedy(f"add `rua=mailto:postmaster@{domain}` to it")
-        )
+        remedy = Remedy(f"add `rua=mailto:postmaster@{domain}` to it")
+        return warn(f"nobody gets DMARC reports of {domain}", remedy=remedy)
     return worst(_receives(found, domain, targets), f"the DMARC reports of {domain} go to {', '.join(targets)}")
 
 

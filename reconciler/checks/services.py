@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, warn, worst
-from reconciler.checks.evidence import Evidence, Services
+from reconciler.checks.evidence import Evidence, Service, Services
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 
@@ -74,65 +76,39 @@ def _links(found: Services) -> Verdict:
     )
 
 
-def _empty(found: Services) -> Verdict:
-    return worst(
-        [
-            error(
-                f"{item.name} has no value for {', '.join(item.empty)}",
-                cause="the variable is missing in the env file, is not interpolated, or the container is older than it",
-                remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", f"smtp/{item.name}"),
-            )
-            if item.empty
-            else ok(f"{item.name}: none is empty")
-            for item in found.services
-        ],
-        "no declared variable is empty",
+def _none(
+    flaw: Callable[[Service], tuple[str, ...]], tell: Callable[[Service, str], Verdict], fine: str
+) -> Callable[[Services], Verdict]:
+    """Judge that no service has a variable with a flaw; ``tell`` is told which ones have."""
+
+    def judged(found: Services) -> Verdict:
+        verdicts = ((tell(item, ", ".join(flaw(item))) if flaw(item) else ok("")) for item in found.services)
+        return worst(verdicts, fine)
+
+    return judged
+
+
+def _empty(item: Service, named: str) -> Verdict:
+    return error(
+        f"{item.name} has no value for {named}",
+        cause="the variable is missing in the env file, is not interpolated, or the container is older than it",
+        remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", f"smtp/{item.name}"),
     )
 
 
-def _padded(found: Services) -> Verdict:
-    return worst(
-        [
-            error(
-                f"{item.name} has quotes or blanks as a part of {', '.join(item.padded)}",
-                remedy=Remedy("take them out of the env file and of the secret, then apply", "reconciler apply"),
-            )
-            if item.padded
-            else ok("")
-            for item in found.services
-        ],
-        "no value has quotes or blanks about it",
-    )
+def _padded(item: Service, named: str) -> Verdict:
+    remedy = Remedy("take them out of the env file and of the secret, then apply", "reconciler apply")
+    return error(f"{item.name} has quotes or blanks as a part of {named}", remedy=remedy)
 
 
-def _known(found: Services) -> Verdict:
-    return worst(
-        [
-            error(
-                f"{item.name} runs with a value for {', '.join(item.known)} that everybody can read",
-                remedy=Remedy("choose a new secret and apply", "reconciler apply", f"smtp/{item.name}"),
-            )
-            if item.known
-            else ok("")
-            for item in found.services
-        ],
-        "no secret is one that stands in public code",
-    )
+def _known(item: Service, named: str) -> Verdict:
+    remedy = Remedy("choose a new secret and apply", "reconciler apply", f"smtp/{item.name}")
+    return error(f"{item.name} runs with a value for {named} that everybody can read", remedy=remedy)
 
 
-def _stale(found: Services) -> Verdict:
-    return worst(
-        [
-            warn(
-                f"the files give {item.name} another {', '.join(item.outdated)} than its container has",
-                remedy=Remedy("see whether that is meant, then recreate it", f"docker compose up -d {item.name}"),
-            )
-            if item.outdated
-            else ok("")
-            for item in found.services
-        ],
-        "every container has what its files say",
-    )
+def _stale(item: Service, named: str) -> Verdict:
+    remedy = Remedy("see whether that is meant, then recreate it", f"docker compose up -d {item.name}")
+    return warn(f"the files give {item.name} another {named} than its container has", remedy=remedy)
 
 
 CHECKS = (
@@ -179,7 +155,7 @@ CHECKS = (
         "set the variable and recreate the service",
         "doctor page, smtp not configured",
         services,
-        _empty,
+        _none(lambda item: item.empty, _empty, "no declared variable is empty"),
     ),
     Check(
         "services/padded",
@@ -188,7 +164,7 @@ CHECKS = (
         "take them out",
         "Compose, interpolation",
         services,
-        _padded,
+        _none(lambda item: item.padded, _padded, "no value has quotes or blanks about it"),
     ),
     Check(
         "services/known-secret",
@@ -197,7 +173,7 @@ CHECKS = (
         "choose a new one",
         "setup-findings 8",
         services,
-        _known,
+        _none(lambda item: item.known, _known, "no secret is one that stands in public code"),
     ),
     Check(
         "services/stale",
@@ -206,6 +182,6 @@ CHECKS = (
         "recreate the service",
         "doctor page, containers older than their env file",
         services,
-        _stale,
+        _none(lambda item: item.outdated, _stale, "every container has what its files say"),
     ),
 )

@@ -639,7 +639,8 @@ def others(name: str) -> tuple[str, str]:
 @pytest.mark.parametrize("name", BESIDE)
 def test_a_planted_defect_is_told_beside_two_others(world: World, name: str) -> None:
     planted = [DEFECTS[item] for item in (name, *others(name))]
-    for item in planted:
+    # A service that is made anew has its ports published anew: what is done to them comes behind.
+    for item in sorted(planted, key=lambda item: not item.check.startswith("services/")):
         item.plant(world)
     found = world.examine()
     for item in planted:
