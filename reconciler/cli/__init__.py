@@ -56,6 +56,18 @@ class Commands(click.Group):
         command: click.Command = import_module(module).command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that is none, say which is meant. Raises `click.UsageError`."""
+        if args and args[0] not in COMMANDS | HIDDEN and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            meant = f"did you mean `{near[0]}`?" if near else "`reconciler --help` lists them"
+            ctx.fail(f"there is no command {args[0]!r}; {meant}")
+        return super().resolve_command(ctx, args)
+
     def main(
         self,
         args: Any = None,

@@ -55,8 +55,15 @@ class Options:
         return cls(**ctx.meta.get(_META, {}))
 
     def colour(self, environ: Mapping[str, str], *, terminal: bool) -> bool:
-        """Whether to colour (https://no-color.org: any value but the empty one switches off)."""
-        return terminal and not (self.no_color or environ.get("NO_COLOR") or environ.get("TERM") == "dumb")
+        """Whether to colour: on a terminal, and elsewhere with FORCE_COLOR (https://force-color.org).
+
+        NO_COLOR (https://no-color.org: any value but the empty one) and ``--no-color`` win over both.
+        """
+        if self.no_color or environ.get("NO_COLOR"):
+            return False
+        if environ.get("FORCE_COLOR", "") not in ("", "0", "false"):
+            return True
+        return terminal and environ.get("TERM") != "dumb"
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:

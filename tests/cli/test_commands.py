@@ -110,6 +110,28 @@ def test_u15_an_invalid_directory_is_told_as_markdown_where_that_was_asked_for(
     assert "<b>" not in result.stdout
 
 
+def test_u19_a_mistyped_command_is_told_with_the_one_that_is_meant(run: Any) -> None:
+    for typed, said in (("plann", "did you mean `plan`?"), ("doktor", "did you mean `doctor`?"), ("xyzzy", "--help")):
+        result = run(typed)
+        assert result.exit_code == 1
+        assert said in result.stderr
+
+
+def test_u19_colours_can_be_forced_and_switched_off(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for environ, options, coloured in (
+        ({"FORCE_COLOR": "1"}, (), True),
+        ({"FORCE_COLOR": "0"}, (), False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, (), False),
+        ({"FORCE_COLOR": "1"}, ("--no-color",), False),
+        ({}, (), False),
+    ):
+        for name in ("FORCE_COLOR", "NO_COLOR"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        assert ("\x1b[" in run("plan", *options).stdout) is coloured, environ
+
+
 def test_an_unexpected_exception_is_called_a_bug_and_tells_no_secret(run: Any, place: Any) -> None:
     place.world.turn(boom="lost my way with")
     quiet = run("plan")
