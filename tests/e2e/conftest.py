@@ -15,7 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 
-SMALL_IMAGE = "reconciler-test-base:local"
+SMALL_IMAGE = f"reconciler-test-base:{os.getpid()}"  # another process would move one name to an image of its own
 APPLETS = ("sh", "sleep", "cat", "env", "nc", "true", "false", "httpd", "wget", "touch", "test", "kill")
 PROGRAM_HINT = "install busybox-static, or a C compiler with a static libc"
 
@@ -36,10 +36,13 @@ def engine() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session")
-def small_image(engine: docker.DockerClient, busybox: bytes) -> str:
+def small_image(engine: docker.DockerClient, busybox: bytes) -> Iterator[str]:
     """The name of an image with a static busybox: `docker import` of a root file system made now."""
-    engine.api.import_image(src=io.BytesIO(_root_file_system(busybox)).getvalue(), repository=SMALL_IMAGE)
-    return SMALL_IMAGE
+    repository, _, tag = SMALL_IMAGE.partition(":")
+    engine.api.import_image_from_data(_root_file_system(busybox), repository=repository, tag=tag)
+    yield SMALL_IMAGE
+    with contextlib.suppress(docker.errors.APIError):
+        engine.api.remove_image(SMALL_IMAGE, force=True)
 
 
 @pytest.fixture(scope="session")
