@@ -302,7 +302,7 @@ def test_a_data_directory_that_is_no_longer_ours_ends_no_daemon_and_is_told(watc
     """Somebody merges `.reconciler/x`, and `git pull` puts it there while the daemon runs."""
     settings = watched.loop.settings()
     parts = Parts(settings, watched.loop.board, watched.loop.bell, str)
-    parts._watcher, parts._telling = Watcher(None, watched.loop.bell), True
+    parts._watcher = Watcher(None, watched.loop.bell)
     told = []
     monkeypatch.setattr(Parts, "_told", lambda _, stack, state: told.append((stack, state)) or ())
     watched.loop.ended = parts.ended
