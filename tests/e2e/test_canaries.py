@@ -70,11 +70,8 @@ class Canaries:
         path.write_bytes(line + path.read_bytes())
         self.values["old file"] = "canary-in-the-old-file"
         self.values["old smtp"] = "canary-old-smtp-password"
-        container = self.stack.container("mana-core-notify")
-        container.config["Env"] = [
-            "SMTP_PASSWORD=canary-in-the-container" if item.startswith("SMTP_PASSWORD=") else item
-            for item in container.config["Env"]
-        ]
+        self.stack.stage.up("mana-notify", SMTP_PASSWORD="canary-in-the-container")
+        self.stack.zygote.calls.clear()  # that was a person
         self.values["old container"] = "canary-in-the-container"
 
     def _keys(self) -> None:
