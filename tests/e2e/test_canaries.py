@@ -72,6 +72,7 @@ class Canaries:
         self.values["old smtp"] = "canary-old-smtp-password"
         self.stack.stage.up("mana-notify", SMTP_PASSWORD="canary-in-the-container")
         self.stack.zygote.calls.clear()  # that was a person
+        self.stack.tape.forget()
         self.values["old container"] = "canary-in-the-container"
 
     def _keys(self) -> None:

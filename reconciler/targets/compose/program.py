@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reconciler import fence
+from reconciler import fence, files
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.targets.compose.envfile import EnvFile, check_place
@@ -30,7 +31,18 @@ _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/co
 
 
 _STEP = re.compile(r"\b(Container|Network|Volume) +\"?([^\s\"]+)\"? +([A-Z][a-z]+)\b")
+_NOTHING: Mapping[str, str] = {}
 _NO_SCALES: Mapping[str, int] = {}
+
+
+@contextlib.contextmanager
+def _configured() -> Iterator[Mapping[str, str]]:
+    """Yield what lets Compose rehearse: it makes its folder of settings, which fails where nothing may be written."""
+    if Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker").exists():
+        yield {}
+        return
+    with files.folder() as folder:
+        yield {"DOCKER_CONFIG": str(folder)}
 
 
 def _up(services: Sequence[str], scales: Mapping[str, int], how: Sequence[str]) -> list[str]:
@@ -156,7 +168,8 @@ class Program:
         `TargetUnreadable` where it would fail.
         """
         options = ["--dry-run", *_up(services, scales, ["-d"])]
-        done = self._run([*self._project(env_file, more), *options], _READ_TIMEOUT)
+        with _configured() as environ:
+            done = self._run([*self._project(env_file, more), *options], _READ_TIMEOUT, environ)
         if done.status != 0:
             raise self._failure(f"compose up {' '.join(services)} failed when it was only rehearsed", done.complaint)
         found: dict[tuple[str, str], set[str]] = {}
@@ -184,11 +197,11 @@ class Program:
                 raise TargetUnreadable(Problem(str(file), "the compose file does not exist", hint, scope="compose"))
         self.read_env_file("")
 
-    def _run(self, arguments: Sequence[str], limit: float) -> Ended:
+    def _run(self, arguments: Sequence[str], limit: float, environ: Mapping[str, str] = _NOTHING) -> Ended:
         host = {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
         where = " ".join(self.command)
         try:
-            return run(COMPOSE, arguments, {**os.environ, **host}, limit=limit)
+            return run(COMPOSE, arguments, {**os.environ, **host, **environ}, limit=limit)
         except CannotRun as error:
             hint = _INSTALL if error.missing else "see whether the Docker Engine answers: docker ps"
             summary = f"{self.command[0]} {error.why}" if error.missing else error.why
