@@ -128,3 +128,17 @@ def _context(*, verify: bool) -> ssl.SSLContext:
 
 def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
+
+
+def why_closed(error: Exception) -> str:
+    """Say why there was no conversation, for a person."""
+    if isinstance(error, smtplib.SMTPServerDisconnected | ConnectionResetError):
+        return "ends the connection"
+    return short(error)
+
+
+def short(error: Exception) -> str:
+    """Say what went wrong on the way, as the system calls it."""
+    if isinstance(error, TimeoutError):
+        return "does not answer"
+    return getattr(error, "strerror", None) or type(error).__name__

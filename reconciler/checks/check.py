@@ -141,6 +141,8 @@ def error(summary: str, *evidence: str, cause: str = "", remedy: Remedy = Remedy
 
 def told(problems: Sequence[Problem], fine: str, status: Status = Status.ERROR) -> Verdict:
     """Make a verdict of problems that were found elsewhere; ``fine`` is said where there are none."""
+    if not problems:
+        return ok(fine)
     return worst(
         (Verdict(status, f"{item.where}: {item.summary}", remedy=Remedy(item.hint)) for item in problems), fine
     )

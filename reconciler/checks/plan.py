@@ -46,7 +46,7 @@ def _as_desired(plan: Plan) -> Verdict:
 
 
 def _refused(plan: Plan) -> Verdict:
-    return told(plan.refused, "nothing is refused") if plan.refused else ok("nothing that is declared is refused")
+    return told(plan.refused, "nothing that is declared is refused")
 
 
 def _apply(address: str) -> Remedy:

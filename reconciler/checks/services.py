@@ -54,7 +54,7 @@ def _settable(plan: Plan) -> Verdict:
     # Where the mail server could not be read, its errors show here, too.
     severities = {Severity.REFUSED} if "stalwart" in plan.unread else {Severity.REFUSED, Severity.ERROR}
     found = [item for item in plan.problems if _is_about_service(item) and item.severity in severities]
-    return told(found, fine) if found else ok(fine)
+    return told(found, fine)
 
 
 def _is_about_service(item: Problem) -> bool:

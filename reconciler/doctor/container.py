@@ -26,8 +26,7 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
     except docker.DockerUnreachable as error:
         return Unread(str(error))
     generation = stack.generation or docker.keeper(found)
-    causes = docker.causes(found, generation)
-    floating = tuple(item for item in causes if "is not pinned" in item.summary)
+    floating = docker.unpinned(found, generation)
     moves = tag_moves(found, generation, lost=bool(floating))
     closed = docker.unrecoverable(found) if generation == "jmap" else None
     refused = store_refused(engine) if condition.state != "running" or condition.restarts else None
@@ -43,7 +42,7 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
         limit=condition.limit,
         published=condition.published,
         admin=_admin(stack, condition.published),
-        misplaced=tuple(item for item in causes if item not in floating),
+        misplaced=docker.misplaced(found, generation),
         unpinned=_all(moves, *floating),
         closed=_all(closed),
         refused=_all(refused),

@@ -23,7 +23,7 @@ from reconciler.desired.presets import tls_mode
 from reconciler.plan import Plan
 from reconciler.problem import SecretUnreadable, printable
 from reconciler.resources import Login, SecretRef, Special, Variable
-from reconciler.smtp import Door, Session
+from reconciler.smtp import Door, Session, why_closed
 from reconciler.stack import Stack
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _greeted(talk: Conversation, login: Login, places: Sequence[Door]) -> tuple[
             said = f"{error.smtp_code} {_text(error.smtp_error)}"
             return replace(talk, door=at, closed=f"it answers {said}"), None
         except (OSError, smtplib.SMTPException) as error:
-            closed.append(f"{at} {_words(error)}")
+            closed.append(f"{at} {why_closed(error)}")
     return replace(talk, closed="; ".join(closed)), None
 
 
@@ -190,7 +190,9 @@ def _trusted(stack: Stack, talk: Conversation, login: Login, doors: Doors, door:
                 return replace(talk, untried=why)
         except (OSError, smtplib.SMTPException) as error:
             return (
-                talk if talk.login else replace(talk, untried=f"the server {_words(error)} before the login was over")
+                talk
+                if talk.login
+                else replace(talk, untried=f"the server {why_closed(error)} before the login was over")
             )
     if talk.login is not None and 500 <= talk.login[0] < 600:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
         stack.refusals.add(*facts)
@@ -253,12 +255,4 @@ def _text(said: bytes | str) -> str:
 
 def _tls_words(error: Exception) -> str:
     reason = getattr(error, "reason", None)
-    return str(reason).replace("_", " ").lower() if reason else _words(error)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "does not answer"
-    if isinstance(error, smtplib.SMTPServerDisconnected | ConnectionResetError):
-        return "ends the connection"
-    return getattr(error, "strerror", None) or type(error).__name__
+    return str(reason).replace("_", " ").lower() if reason else why_closed(error)

@@ -12,7 +12,7 @@ from reconciler import http
 from reconciler.desired.presets import tls_mode
 from reconciler.problem import Problem
 from reconciler.resources import Login, SecretRef
-from reconciler.smtp import Door, Session
+from reconciler.smtp import Door, Session, short, why_closed
 from reconciler.targets.compose.program import redact
 
 _API_KEY = "xkeysib-"  # of Brevo, whose SMTP keys begin with xsmtpsib-
@@ -61,7 +61,7 @@ def prove(credentials: Credentials, doors: Sequence[Door]) -> Proof:
         except ssl.SSLError as error:
             return Proof(refused=_untrusted(login, where, error))
         except (OSError, smtplib.SMTPServerDisconnected, smtplib.SMTPConnectError) as error:
-            closed.append(f"{door[0]}:{door[1]} {_short(error)}")
+            closed.append(f"{door[0]}:{door[1]} {short(error)}")
         except smtplib.SMTPException as error:
             return Proof(note=f"the login at {where} could not be tried: {type(error).__name__}")
     tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
@@ -83,7 +83,7 @@ def greet(login: Login, doors: Sequence[Door]) -> Problem | None:
             hint = "see its log: it is stopping, overloaded, or takes nothing from this address"
             return Problem(where, f"the server takes no mail: it answers {error.smtp_code}", hint)
         except (OSError, smtplib.SMTPException) as error:
-            closed.append(f"{door[0]}:{door[1]} {_why_closed(error)}")
+            closed.append(f"{door[0]}:{door[1]} {why_closed(error)}")
     tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
     return Problem(where, f"no mail server answers: {tried}", "start it; see its log, it may have blocked this address")
 
@@ -101,7 +101,7 @@ def reach(login: Login, doors: Sequence[Door]) -> Proof:
                 refused=Problem(where, f"the server takes no mail: it answers {error.smtp_code}", "see its log")
             )
         except (OSError, smtplib.SMTPException) as error:
-            closed.append(f"{door[0]}:{door[1]} {_why_closed(error)}")
+            closed.append(f"{door[0]}:{door[1]} {why_closed(error)}")
     tried = "; ".join(closed) or "nothing that answers by this name runs in the project"
     return Proof(note=f"the server {where} could not be tried from here: {tried}")
 
@@ -181,7 +181,7 @@ def refused_before(login: Login) -> Problem:
 
 def _unanswered(where: str, error: Exception) -> Problem:
     """Judge a server that was reached, and then said nothing to AUTH: no other door is tried, it may count attempts."""
-    cause = "gives no answer" if isinstance(error, TimeoutError) else f"ends the connection ({_short(error)})"
+    cause = "gives no answer" if isinstance(error, TimeoutError) else f"ends the connection ({short(error)})"
     hint = "see its log: it may have blocked this address; check the password, then apply again; nothing was changed"
     return Problem(where, f"the server {cause} when the login is tried", hint)
 
@@ -192,15 +192,3 @@ def _untrusted(login: Login, where: str, error: ssl.SSLError) -> Problem:
         return Problem(where, f"the certificate is not trusted: {error.verify_message}", hint)
     cause = (error.reason or type(error).__name__).replace("_", " ").lower()
     return Problem(where, f"TLS fails: {cause}", "is it the right port? 465 begins with TLS, 587 with STARTTLS")
-
-
-def _why_closed(error: Exception) -> str:
-    if isinstance(error, smtplib.SMTPServerDisconnected | ConnectionResetError):
-        return "ends the connection"
-    return _short(error)
-
-
-def _short(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "does not answer"
-    return getattr(error, "strerror", None) or type(error).__name__

@@ -159,8 +159,8 @@ class Docker:
                     return container, _config_file(path, archive)
             return container, None
 
-    def _inspected(self, engine: Client) -> Container:
-        raw = engine.inspect(self.name)
+    def _inspected(self, engine: Client, raw: Mapping[str, Any] | None = None) -> Container:
+        raw = raw or engine.inspect(self.name)
         tagged = _image(engine, (raw.get("Config") or {}).get("Image"))
         own = tagged if tagged.get("Id") == raw.get("Image") else _image(engine, raw.get("Image"))
         container = _container(self.name, raw, own, local=not engine.remote)
@@ -170,7 +170,7 @@ class Docker:
         """Look at the container and how it is. Raises `DockerUnreachable`."""
         with self._engine() as engine:
             raw = engine.inspect(self.name)
-            return self._inspected(engine), _condition(raw, engine.memory(raw["Id"]))
+            return self._inspected(engine, raw), _condition(raw, engine.memory(raw["Id"]))
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -424,14 +424,23 @@ def causes(container: Container, generation: str = "rest") -> tuple[Problem, ...
 
     ``generation`` is what was found at the URL; an image does not always tell its version.
     """
-    where = f"container {container.name}"
+    return (*misplaced(container, generation), *unpinned(container, generation))
+
+
+def unpinned(container: Container, generation: str) -> tuple[Problem, ...]:
+    """Say that the image's tag is one that has moved before."""
+    return tuple(_floating(container, f"container {container.name}", _tested(generation)))
+
+
+def misplaced(container: Container, generation: str) -> tuple[Problem, ...]:
+    """Say where the image keeps data that lies in no volume, and which volumes keep nothing of it."""
     kept = [mount for mount in container.mounts if not mount.anonymous]
     paths = _data_directories(container)
     if generation == "jmap" and not container.volumes:
         paths = _KEPT[0][1]
     bare = [path for path in paths if not any(_covers(mount, path) or _is_config(mount, path) for mount in kept)]
     unused = [mount for mount in kept if _is_unused(mount, paths)]
-    return (*_misplaced(container, where, bare, unused), *_floating(container, where, _tested(generation)))
+    return tuple(_misplaced(container, f"container {container.name}", bare, unused))
 
 
 def unrecoverable(container: Container) -> Problem | None:
