@@ -650,8 +650,8 @@ class Snapshot:
         stack.env.clear()
         stack.zygote.forget()
         _same_tree(self.files, stack.example.path)
-        for path in stack.scratch.iterdir():
-            path.unlink()
+        for path in stack.scratch.iterdir():  # a run that was killed leaves a folder here
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 _ENGINE = ("containers", "images", "networks", "volumes", "_execs", "_serial", "_bridges")
