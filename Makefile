@@ -7,8 +7,9 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-all explore soak check bench lock clean
 
+# One act at length: make demo ACT=switch; all of them: ACT=all.
 demo: $(READY)
-	@$(BIN)/python -m reconciler.simulator.demo
+	@$(BIN)/python -m reconciler.simulator.demo $(ACT)
 
 # `make test` leaves out what has a fault at every step, goes on for hundreds of cycles, or needs a real engine for long.
 # `make test-all` runs all in one go, so that nothing is collected twice and long groups run beside what is short.

@@ -1,8 +1,13 @@
-"""`make demo`: the main job on the embedded simulator, in a copy of the example, with nothing of the user's touched."""
+"""`make demo`: the main job on the embedded simulator, in a copy of the example, with nothing of the user's touched.
+
+The loss of a volume and its restore are shown at length, all else by the lines that matter; `make demo ACT=...` plays
+one act at length.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import os
 import re
@@ -17,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.simulator.example import COMPOSE, ENV, MOVED, Example, copy
-from reconciler.simulator.screen import Ended, Screen, prompt, say, say_lines, show_edit, title
+from reconciler.simulator.screen import INDENT, Aside, Ended, Screen, gist, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,24 +48,43 @@ class Demo:
     days: dict[str, str] = field(default_factory=dict)
     """RECONCILER_TODAY, where an act plays on a later day."""
 
-    def run(self) -> None:
-        """Play all acts."""
-        self.first_apply()
-        self.lost_volume()
-        self.switch()
-        self.back()
-        self.diagnosis()
-        self.rotation()
-        self.adoption()
-        self.moved_tag()
-        self.lost_data()
-        self.watched()
+    def brief(self) -> None:
+        """Play all acts: one at length, the others by what matters of them."""
+        for act in ACTS:
+            if act.at_length:
+                title(act.title)
+                act.play(self)
+                say("Beside that, each at length by `make demo ACT=...`:")
+            else:
+                sys.stdout.write(f"\n{act.name:{INDENT}}{act.title}\n")
+                sys.stdout.flush()
+                gist(self._aside(act), act.gist)
         self.farewell()
+
+    def at_length(self, chosen: Act) -> None:
+        """Play one act, after those whose end it begins with."""
+        for act in ACTS:
+            if act.name in chosen.after:
+                self._aside(act)
+        title(chosen.title)
+        chosen.play(self)
+
+    def whole(self) -> None:
+        """Play all acts at length."""
+        for act in ACTS:
+            title(act.title)
+            act.play(self)
+        self.farewell()
+
+    def _aside(self, act: Act) -> str:
+        """Play an act where nobody looks, and return what would have been seen; a failure shows it."""
+        with Aside() as seen:
+            act.play(self)
+        return seen.getvalue()
 
     # ---------------------------------------------------------------------------------------------------- the acts
     def first_apply(self) -> None:
         """Apply the example to empty systems, and prove it."""
-        title("1. A mail stack from YAML")
         say("""The directory says how the stack should be. Stalwart is new, Cloudflare's zone is empty, and the
             containers run with an old password.""")
         self.reconciler("validate")
@@ -73,15 +97,13 @@ class Demo:
 
     def lost_volume(self) -> None:
         """Throw the mail volume away and restore everything."""
-        title("2. The mail volume is lost, and everything is restored")
         say("""The container was removed and made anew: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
         self.stage.recreate_mail_server()
         self.reconciler("apply", "--yes")
 
     def switch(self) -> None:
-        """Switch to Brevo: refused, mended as it says, done."""
-        title("3. Switching to Brevo: refused, mended, done")
+        """Switch to Brevo and back: refused, mended as it says, done."""
         say("One line in smtp.yaml:")
         self.provider("stalwart", "brevo")
         self.reconciler("plan", expect=4)
@@ -89,16 +111,13 @@ class Demo:
         self.reconciler("apply", "--yes")
         self.show_environment()
 
-    def back(self) -> None:
-        """Switch back to the own server."""
-        title("4. And back")
+        say("And back:")
         self.provider("brevo", "stalwart")
         self.reconciler("apply", "--yes")
         self.show_environment()
 
     def diagnosis(self) -> None:
         """Plant two defects by hand, and let the doctor find and mend them."""
-        title("5. No mail arrives: the doctor")
         say("""Two things were done by hand: mana-auth was started with an old key, so mana-notify answers 401, and at
             Cloudflare a DKIM key was emptied.""")
         self.compose(
@@ -115,7 +134,6 @@ class Demo:
 
     def rotation(self) -> None:
         """Replace both DKIM keys, while one of two name servers lags."""
-        title("6. The DKIM keys rotate, and no message fails")
         say("`dkim rotate` writes into dkim.yaml what is due next; `apply` does it.")
         self.reconciler("dkim", "list")
         self.reconciler("dkim", "rotate", "mana.how")
@@ -137,7 +155,6 @@ class Demo:
 
     def adoption(self) -> None:
         """Write a second directory from what is live, and see that it asks for nothing."""
-        title("7. Adopting a server that already runs")
         say("""As if there were no directory yet: everything is read, nothing is changed, and the secrets go into files
             that git ignores, or encrypted into git.""")
         self.reconciler(*IMPORT, "--out", "adopted/desired-state")
@@ -145,7 +162,6 @@ class Demo:
 
     def moved_tag(self) -> None:
         """Move to 0.16, which starts with nothing, and bring everything back on it."""
-        title("8. `:latest` moves to 0.16: a container that runs, and no mail")
         say("""The new image keeps its data elsewhere, finds nothing there, and starts in bootstrap mode.""")
         self.compose("docker compose pull && docker compose up -d", self.stage.upgrade)
         self.reconciler("plan", "--target", "stalwart")
@@ -157,7 +173,6 @@ class Demo:
 
     def lost_data(self) -> None:
         """Throw the data away behind config.json, and get in as the recovery administrator."""
-        title("9. The data volume is lost, and the recovery administrator gets in")
         say("""config.json is still there: the server starts as usual, with no account that could log in.""")
         self.compose(
             "docker compose rm -sf stalwart && docker volume rm mana-stack_stalwart_data_new && docker compose up -d",
@@ -169,7 +184,6 @@ class Demo:
 
     def watched(self) -> None:
         """Let the daemon heal a loss."""
-        title("10. The same, while nobody watches")
         say("The daemon on the server: it looks every five minutes, and is woken by the engine when a container goes.")
         command = ("daemon", "--log", "console")
         prompt(" ".join(["reconciler", *command]))
@@ -276,8 +290,7 @@ class Demo:
         with smtplib.SMTP("127.0.0.1", self.stage.stalwart.ports[587]) as client:
             client.starttls(context=context)
             code, text = client.login(name, password)
-        say(f"A login on port 587 as {name}:")
-        say_lines(f"{code} {text.decode()}")
+        say(f"A login on port 587 as {name}: {code} {text.decode()}")
 
     def show_environment(self) -> None:
         """Show what the running container has now."""
@@ -288,8 +301,82 @@ class Demo:
                 sys.stdout.write(f"  {name}={'(secret)' if name.endswith('PASSWORD') else value}\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act: the word it is asked for by, what it shows, and the lines of it that matter, as regular expressions."""
+
+    name: str
+    title: str
+    play: Callable[[Demo], None]
+    gist: tuple[str, ...] = ()
+    after: tuple[str, ...] = ("apply",)
+    """The acts whose end it begins with."""
+    at_length: bool = False
+    """Whether it is shown whole in any case."""
+
+
+_DONE = r"\d+ changes were made"
+_EMPTY = "A second plan is empty"
+_IN = "A login .* 235 "
+
+ACTS = (
+    Act("apply", "A mail stack from YAML, on systems that are empty", Demo.first_apply, (_DONE, _EMPTY), after=()),
+    Act("lost", "The mail volume is lost, and everything is restored", Demo.lost_volume, at_length=True),
+    Act(
+        "switch",
+        "One line switches the mail to Brevo, and back: refused, mended as it says, done",
+        Demo.switch,
+        ("✗ smtp/.* refused", r"SMTP_HOST=smtp-relay", r"SMTP_HOST=stalwart"),
+    ),
+    Act(
+        "doctor",
+        "No mail arrives: the doctor finds two causes, and mends them",
+        Demo.diagnosis,
+        ("✗ services/key", "✗ dns/dkim", "All is well"),
+    ),
+    Act(
+        "rotate",
+        "The DKIM keys rotate, and no message fails, though one of two name servers lags",
+        Demo.rotation,
+        ("ed25519: .* stays pending", "keys: server and DNS agree"),
+    ),
+    Act(
+        "import",
+        "A directory is written from a server that already runs, and asks for nothing",
+        Demo.adoption,
+        ("accounts.yaml", "Nothing to do"),
+    ),
+    Act(
+        "upgrade",
+        "`:latest` moves to 0.16: a container that runs, and no mail",
+        Demo.moved_tag,
+        ("! Stalwart .* is in bootstrap mode", _DONE, _IN),
+    ),
+    Act(
+        "recovery",
+        "Its data volume is lost, and the recovery administrator gets in",
+        Demo.lost_data,
+        ("entered as its recovery administrator", _DONE, _IN),
+        after=("apply", "upgrade"),
+    ),
+    Act(
+        "daemon",
+        "The same, while nobody watches",
+        Demo.watched,
+        ("cycle cause=engine", _IN),
+        after=("apply", "upgrade"),
+    ),
+)
+
+
 def main() -> int:
-    """Play the demo in a temporary directory; nothing of it stays, whatever ends it."""
+    """Play the demo, or the act that is named, in a temporary directory; nothing of it stays, whatever ends it."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    plays: dict[str, Callable[[Demo], None]] = {"": Demo.brief, "all": Demo.whole}
+    plays |= {act.name: functools.partial(Demo.at_length, chosen=act) for act in ACTS}
+    if wanted not in plays:
+        sys.stderr.write(f"There is no act {wanted!r}. There are: {', '.join(name for name in plays if name)}\n")
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
         example = copy(ROOT / "tests" / "example", Path(folder) / "stack")
@@ -305,7 +392,7 @@ def main() -> int:
         stage.trust(example.path / "relay.pem", host)
         try:
             with stage:
-                Demo(example, stage).run()
+                plays[wanted](Demo(example, stage))
         except (DemoFailed, Ended) as failure:
             sys.stderr.write(f"\nThe demo failed: {failure}\n")
             return 1

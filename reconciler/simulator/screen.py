@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +15,12 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 WIDTH = 100
+INDENT = 10  # of what is shown of an act in short
 _WIRES = "  set by the environment: "  # the head of every plan; here it only says how the stage is wired
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _AGAIN = ["  … the same plan …\n"]
 
 
@@ -45,8 +50,41 @@ def show_edit(name: str, old: str, new: str) -> None:
     say_lines(name, *(" …" if line.startswith("@@") else line for line in diff[3:]))
 
 
+class Aside(io.StringIO):
+    """Takes what is shown for as long as it is entered. An exception lets it be seen after all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage = sys.stdout
+
+    def isatty(self) -> bool:
+        """Answer as the real one does, so that colours stay."""
+        return self._stage.isatty()
+
+    def __enter__(self) -> Self:
+        """Take the place of standard output."""
+        sys.stdout = self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Give it back."""
+        sys.stdout = self._stage
+        if kind is not None:
+            sys.stdout.write(self.getvalue())
+
+
+def gist(text: str, patterns: Sequence[str]) -> None:
+    """Print the last line that each pattern is found in. Raises `Ended` where there is none: the act went otherwise."""
+    lines = [line.strip() for line in text.splitlines()]
+    for pattern in patterns:
+        fitting = [line for line in lines if re.search(pattern, _COLOURS.sub("", line))]
+        if not fitting:
+            raise Ended(f"no line was printed that has: {pattern}")
+        sys.stdout.write(f"{' ' * INDENT}{fitting[-1]}\n")
+
+
 class Ended(Exception):
-    """A program that was to go on has ended."""
+    """A program that was to go on has ended, or did not say what it was to say."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from reconciler.simulator.screen import Screen, show_edit
+from reconciler.simulator.screen import INDENT, Aside, Ended, Screen, gist, show_edit
 
 WIRES = "  set by the environment: STALWART_URL=http://127.0.0.1:1"
 AGAIN = "  … the same plan …"
@@ -39,3 +39,23 @@ def test_an_edit_is_shown_between_the_lines_around_it(capsys):
     show_edit("a.yaml", "one\ntwo\nthree\nfour\nfive\nsix\n", "one\nTWO\nthree\nfour\nfive\nsix\nseven\n")
     lines = ["  a.yaml", "   one", "  -two", "  +TWO", "   three", "   …", "   six", "  +seven"]
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_the_lines_that_matter_are_shown_without_the_rest_and_their_colours_stay(capsys):
+    with Aside() as seen:
+        print("one\n  \x1b[31m✗\x1b[0m two\nthree 3\nthree 4")
+    gist(seen.getvalue(), ["✗ two", "three"])
+    assert capsys.readouterr().out == f"{' ' * INDENT}\x1b[31m✗\x1b[0m two\n{' ' * INDENT}three 4\n"
+    with pytest.raises(Ended, match="no line was printed that has: four"):
+        gist(seen.getvalue(), ["four"])
+
+
+def test_what_was_played_aside_is_seen_where_it_fails(capsys):
+    def play():
+        with Aside():
+            print("one")
+            raise Ended
+
+    with pytest.raises(Ended):
+        play()
+    assert capsys.readouterr().out == "one\n"
