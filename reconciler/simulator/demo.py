@@ -206,7 +206,7 @@ class Demo:
             "3. export the secrets it names     # such as STALWART_ADMIN_PASSWORD and CLOUDFLARE_API_TOKEN",
             "4. reconciler validate && reconciler plan",
             "",
-            "A plan writes nothing. README.md says from where to run what.",
+            "A plan writes nothing. docs/getting-started.md says from where to run what.",
         )
 
     # ------------------------------------------------------------------------------------------------- stage hands

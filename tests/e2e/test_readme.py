@@ -19,7 +19,7 @@ from reconciler.simulator.example import Example, copy
 from reconciler.simulator.stage import Project, Stage
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "stalwart-releases.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 IMPORT = (
     *("import", "--stalwart", "http://localhost:8443", "--zone", "mana.how"),
     *("--compose", "docker-compose.macmini.yml", "--stack", "mana", "--out", "imported/desired-state"),
