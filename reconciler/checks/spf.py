@@ -136,7 +136,7 @@ CHECKS = (
         "others send in our name, and SPF says pass",
         "a name in the record is behind Cloudflare's proxy",
         "name the server by mx or ip4",
-        "setup-findings 9",
+        "Cloudflare, proxied records",
         names,
         each(_proxied, "no SPF record names a proxy"),
     ),

@@ -13,7 +13,8 @@ from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Remedy, Status, Unread, Verdict, find, ok, unknown, warn, worst
 from reconciler.report import doctor as report
 
-PAGE = Path(__file__).parents[2] / "docs/doctor.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/doctor.md"
 MARK = "<!-- the table is made by tests/cli/test_doctor.py from the checks -->\n"
 
 
@@ -35,6 +36,13 @@ def test_ids_are_stable_words_with_their_room_and_each_check_tells_all() -> None
         assert re.fullmatch(r"(plan|container|services|smtp|dns)/[a-z0-9]+(-[a-z0-9]+)*", item.id)
         assert all((item.symptom, item.cause, item.remedy, item.reference)), item.id
         assert "|" not in item.symptom + item.cause + item.remedy  # it stands in a table
+
+
+def test_a_reference_is_a_page_that_is_there_or_what_anybody_can_look_up() -> None:
+    for item in CHECKS:
+        page = item.reference.partition("#")[0]
+        public = re.match(r"RFC \d{4}|(Cloudflare|Docker|Docker Compose|Stalwart|FRITZ!Box), ", page)
+        assert public or (ROOT / page).is_file(), item.id
 
 
 def test_what_was_not_gathered_is_unknown_and_what_is_not_declared_is_skipped() -> None:
