@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reconciler.dns.policies.reading import MOST_FAULTS, Fault, is_printable, nearest
 
 _BLANKS = " \t\r\n"
+_RUN_ON = re.compile(r"(?<![ \t,])[ \t,]+(?=(\w+)[ \t]*=)")  # what may be the next tag, where a semicolon is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,9 @@ def _split(text: str, faults: list[Fault]) -> Iterator[Tag]:
 
 def _parted(tag: Tag, grammar: Grammar, faults: list[Fault]) -> Iterator[Tag]:
     """Part what holds several tags, where a blank or a comma stands in place of a semicolon."""
-    names = "|".join(sorted(grammar.known, key=len, reverse=True))
     start, free = 0, tag.name.strip(_BLANKS) in grammar.free
-    for found in () if free else re.finditer(rf"(?<![ \t,])[ \t,]+(?=({names})[ \t]*=)", tag.piece, re.IGNORECASE):
-        if found.start() > start and len(faults) < MOST_FAULTS:
+    for found in () if free else _RUN_ON.finditer(tag.piece):
+        if found[1].lower() in grammar.known and found.start() > start and len(faults) < MOST_FAULTS:
             cause = f"has no semicolon before {found[1]}="
             faults.append(Fault(found[0], cause, at=tag.at + found.start(), instead="; "))
             yield _tag(tag.piece[start : found.start()], tag.at + start)
