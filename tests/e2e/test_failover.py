@@ -29,7 +29,8 @@ class Submission:
     def __init__(self) -> None:
         self.logins: list[str] = []
         self.refuses = False
-        self._sockets = Sockets("127.0.0.1", Door(lambda _: False, self._login, lambda _: None), name=OURS)
+        door = Door(lambda _: False, self._login, lambda _: None, hostname=lambda: "mail.mana.how")
+        self._sockets = Sockets("127.0.0.1", door, name=OURS)
         self.open()
 
     def _login(self, _client: str, user: str, secret: str) -> list[str] | None:
