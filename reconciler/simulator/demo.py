@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.simulator.example import COMPOSE, ENV, MOVED, Example, copy
+from reconciler.simulator.example import COMPOSE, ENV, MENDED, MISPLACED, MOVED, Example, copy
 from reconciler.simulator.screen import Ended, Screen, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
@@ -77,6 +77,13 @@ class Demo:
         say("""The container was removed and made anew: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
         self.stage.recreate_mail_server()
+        self.reconciler("plan", "--target", "stalwart")
+        hints = " ".join(item["hint"] for item in self._problems("--target", "stalwart"))
+        if f"`{MENDED.strip()}`" not in hints:
+            raise DemoFailed(f"the plan does not tell to write {MENDED.strip()}: {hints}")
+        say("The text it prints, so that it does not happen again:")
+        self.edit(COMPOSE, MISPLACED, MENDED)
+        self.compose("docker compose up -d stalwart", lambda: self.stage.up("stalwart"))
         self.reconciler("apply", "--yes")
 
     def switch(self) -> None:
