@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.simulator.example import COMPOSE, ENV, MOVED, Example, copy
+from reconciler.simulator.example import COMPOSE, ENV, MENDED, MISPLACED, MOVED, Example, copy
 from reconciler.simulator.screen import INDENT, Aside, Ended, Screen, gist, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
@@ -100,6 +100,12 @@ class Demo:
         say("""The container was removed and made anew: the volume is mounted at /opt/stalwart-mail, where this
             image keeps nothing. Accounts, DKIM keys and settings are gone.""")
         self.stage.recreate_mail_server()
+        hints = " ".join(item["hint"] for item in self._problems("--target", "stalwart"))
+        if f"`{MENDED.strip()}`" not in hints:
+            raise DemoFailed(f"the plan does not tell to write {MENDED.strip()}: {hints}")
+        say("What a plan says to write, so that it does not happen again:")
+        self.edit(COMPOSE, MISPLACED, MENDED)
+        self.compose("docker compose up -d stalwart", lambda: self.stage.up("stalwart"))
         self.reconciler("apply", "--yes")
 
     def switch(self) -> None:
@@ -110,7 +116,6 @@ class Demo:
         self.mend()
         self.reconciler("apply", "--yes")
         self.show_environment()
-
         say("And back:")
         self.provider("brevo", "stalwart")
         self.reconciler("apply", "--yes")

@@ -20,10 +20,12 @@ SECRETS = (
     "CLOUDFLARE_API_TOKEN",
 )
 COMPOSE, ENV = "docker-compose.macmini.yml", ".env.macmini"
+MISPLACED, MENDED = (f"      - stalwart_data:/opt/{place}\n" for place in ("stalwart-mail", "stalwart"))
+"""Where the example mounts its volume, and where images 0.12 to 0.15 keep their data, in the plan's words."""
 MOVED = (  # in the compose file for 0.16: what stands there, and what is written instead, in the plan's words
     ("    image: stalwartlabs/stalwart:latest\n", "    image: stalwartlabs/stalwart:v0.16.18\n"),
     (
-        "      - stalwart_data:/opt/stalwart-mail\n",
+        MISPLACED,
         "      - stalwart_etc:/etc/stalwart\n      - stalwart_data_new:/var/lib/stalwart\n",
     ),
     (
@@ -66,6 +68,8 @@ class Example:
 
     def move(self) -> None:
         """Declare the mail server's container for 0.16: image, volumes, and a recovery administrator of our own."""
+        if MENDED in self.compose_file.read_text(encoding="utf-8"):
+            self.edit(COMPOSE, MENDED, MISPLACED)
         for old, new in MOVED:
             self.edit(COMPOSE, old, new)
         value = self.secrets["STALWART_RECOVERY_ADMIN"] = f"admin:{secrets.token_urlsafe(24)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCREEN = 52  # lines
+SCREEN = 54  # lines
 
 
 def demo(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

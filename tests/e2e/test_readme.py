@@ -15,8 +15,8 @@ import pytest
 
 from reconciler.simulator.cloudflare import NAME_SERVERS
 from reconciler.simulator.demo import BREVO
-from reconciler.simulator.example import Example, copy
-from reconciler.simulator.stage import Project, Stage
+from reconciler.simulator.example import COMPOSE, MENDED, MISPLACED, Example, copy
+from reconciler.simulator.stage import VERSIONS, Project, Stage
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -72,6 +72,7 @@ class Play:
         self.run("apply", "--yes")
         self.stage.recreate_mail_server()
         scenes = {"lost": self.run("plan")}
+        self.pinned(MISPLACED, MENDED)
         self.run("apply", "--yes")
         scenes["imported"] = self.run(*IMPORT)
         scenes["doctor"] = self.doctor()
@@ -81,9 +82,18 @@ class Play:
         self.example.edit("docker-compose.macmini.yml", literal, "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true}")
         scenes["switched"] = self.run("apply", "--yes")
         scenes["rotated"] = self.rotation()
+        self.pinned(MENDED, MISPLACED)
         self.stage.upgrade()
         scenes["moved"] = self.run("plan", "--target", "stalwart")
         return {name: plain(text) for name, text in scenes.items()}
+
+    def pinned(self, old: str, new: str) -> None:
+        """Mount the volume elsewhere and pin the image, as the plan says, or take both back."""
+        image = "    image: stalwartlabs/stalwart:{}\n"
+        tags = ("latest", f"{VERSIONS['rest']}")
+        self.example.edit(COMPOSE, old, new)
+        self.example.edit(COMPOSE, *map(image.format, tags if new == MENDED else tags[::-1]))
+        self.stage.up()
 
     def doctor(self) -> str:
         """Plant two defects, ask, and take them away again."""

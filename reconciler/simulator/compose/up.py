@@ -197,8 +197,12 @@ class Up:
         for port in service.get("ports", []):
             binding = {"HostIp": port.get("host_ip", ""), "HostPort": str(port.get("published", ""))}
             bindings.setdefault(f"{port['target']}/{port['protocol']}", []).append(binding)
+        named = {item["target"] for item in service.get("volumes", [])}  # what the file names takes the place
         return {
-            "Binds": [*self._binds(service), *(f"{item['Name']}:{item['Destination']}:rw" for item in inherited)],
+            "Binds": [
+                *self._binds(service),
+                *(f"{item['Name']}:{item['Destination']}:rw" for item in inherited if item["Destination"] not in named),
+            ],
             "PortBindings": bindings,
             "RestartPolicy": {"Name": service.get("restart", "no"), "MaximumRetryCount": 0},
         }

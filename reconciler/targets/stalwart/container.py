@@ -78,7 +78,8 @@ class Container:
     """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine.
 
     ``environment`` has the names of its variables that say something, never a value; ``started`` is when its process
-    was, as the engine writes it; ``newer`` says which image its tag means by now, where that is another one.
+    was, as the engine writes it; ``newer`` says which image its tag means by now, where that is another one; ``hollow``
+    are places of its data that no volume covers and that hold no file: its store is a database elsewhere.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Container:
     id: str = ""
     started: str = ""
     newer: str = ""
+    hollow: frozenset[str] = frozenset()
 
     @property
     def service(self) -> str:
@@ -152,7 +154,7 @@ class Docker:
         Raises `DockerUnreachable`.
         """
         with self._engine() as engine:
-            container = self._inspected(engine)
+            container = self._examined(engine)
             for directory in _data_directories(container):
                 path = f"{directory}/etc/config.toml"
                 if (archive := engine.archive(container.id, path, 2 * _CONFIG_LIMIT)) is not None:
@@ -166,11 +168,25 @@ class Docker:
         container = _container(self.name, raw, own, local=not engine.remote)
         return replace(container, newer=_newer(tagged, raw)) if floats(container) else container
 
+    def examine(self) -> Container:
+        """Look at the container, and into places of its data that no volume covers. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            return self._examined(engine)
+
+    def _examined(self, engine: Client, raw: Mapping[str, Any] | None = None) -> Container:
+        container = self._inspected(engine, raw)
+        bare = [path for path in _bare(container, _places(container, keeper(container))) if path in _STORES]
+        hollow = frozenset(path for path in bare if not _holds(engine, container.id, path))
+        # Without its configuration a server is new: it says nothing of where its store would be.
+        if not hollow or not any(_holds(engine, container.id, path) for path in _CONFIGS):
+            return container
+        return replace(container, hollow=hollow)
+
     def condition(self) -> tuple[Container, Condition]:
         """Look at the container and how it is. Raises `DockerUnreachable`."""
         with self._engine() as engine:
             raw = engine.inspect(self.name)
-            return self._inspected(engine, raw), _condition(raw, engine.memory(raw["Id"]))
+            return self._examined(engine, raw), _condition(raw, engine.memory(raw["Id"]))
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -178,8 +194,7 @@ class Docker:
         No file is read: neither data nor a configuration with passwords is ours to look at.
         """
         with self._engine() as engine:
-            archive = engine.archive(engine.inspect(self.name)["Id"], path, _HEAD)
-            return archive is not None and _has_file(archive)
+            return _holds(engine, engine.inspect(self.name)["Id"], path)
 
     def log(self) -> str:
         """Read what the container printed since it was started, at most its last lines. Raises `DockerUnreachable`."""
@@ -337,6 +352,11 @@ def _config_file(path: str, archive: bytes) -> ConfigFile | None:
         return None
 
 
+def _holds(engine: Client, container: str, path: str) -> bool:
+    archive = engine.archive(container, path, _HEAD)
+    return archive is not None and _has_file(archive)
+
+
 def _has_file(head: bytes) -> bool:
     """Whether an archive that begins so has a file in it; a volume's file system may bring ``lost+found`` along."""
     with (
@@ -368,6 +388,10 @@ _KEPT = (
 )
 _TO_016 = "0.15 to 0.16, which keeps its data elsewhere and starts without a mail service"
 _EVERYWHERE = tuple(path for _, paths in _KEPT for path in paths)
+_OLDER = ("/opt/stalwart", "/opt/stalwart-mail")  # one of them, where an image does not tell its version
+_PARTS = ("etc", "data")  # what lies in these: the configuration, and the store as the configuration has it at first
+_STORES = (DATA, *(f"{path}/data" for path in _OLDER))
+_CONFIGS = (CONFIG, *(f"{path}/etc/config.toml" for path in _OLDER))
 
 
 def version(container: Container) -> tuple[int, int] | None:
@@ -415,7 +439,7 @@ def _data_directories(container: Container) -> tuple[str, ...]:
         return container.volumes
     known = version(container)
     if known is None:
-        return ("/opt/stalwart", "/opt/stalwart-mail")
+        return _OLDER
     return next(paths for since, paths in _KEPT if known >= since)
 
 
@@ -424,7 +448,7 @@ def causes(container: Container, generation: str = "rest") -> tuple[Problem, ...
 
     ``generation`` is what was found at the URL; an image does not always tell its version.
     """
-    return (*misplaced(container, generation), *unpinned(container, generation))
+    return (*misplaced(container, generation, lost=True), *unpinned(container, generation))
 
 
 def unpinned(container: Container, generation: str) -> tuple[Problem, ...]:
@@ -432,15 +456,41 @@ def unpinned(container: Container, generation: str) -> tuple[Problem, ...]:
     return tuple(_floating(container, f"container {container.name}", _tested(generation)))
 
 
-def misplaced(container: Container, generation: str) -> tuple[Problem, ...]:
-    """Say where the image keeps data that lies in no volume, and which volumes keep nothing of it."""
-    kept = [mount for mount in container.mounts if not mount.anonymous]
-    paths = _data_directories(container)
-    if generation == "jmap" and not container.volumes:
-        paths = _KEPT[0][1]
-    bare = [path for path in paths if not any(_covers(mount, path) or _is_config(mount, path) for mount in kept)]
+def misplaced(container: Container, generation: str, *, lost: bool = False) -> tuple[Problem, ...]:
+    """Say where the image keeps data that lies in no volume, and which volumes keep nothing of it.
+
+    ``lost``: nothing is there any more that had to be saved first.
+    """
+    kept = _kept(container)
+    paths = _places(container, generation)
+    bare = [path for path in _bare(container, paths) if lost or path not in container.hollow]
     unused = [mount for mount in kept if _is_unused(mount, paths)]
-    return tuple(_misplaced(container, f"container {container.name}", bare, unused))
+    return tuple(_misplaced(container, f"container {container.name}", bare, unused, lost=lost))
+
+
+def _places(container: Container, generation: str) -> tuple[str, ...]:
+    """Return where a server of this generation in this image keeps its data."""
+    return _KEPT[0][1] if generation == "jmap" and not container.volumes else _data_directories(container)
+
+
+def _kept(container: Container) -> list[Mount]:
+    return [mount for mount in container.mounts if not mount.anonymous]
+
+
+def _bare(container: Container, paths: Sequence[str]) -> list[str]:
+    """Return the places of data that no volume covers."""
+    kept = _kept(container)
+    bare = [path for path in paths if not any(_covers(mount, path) or _is_config(mount, path) for mount in kept)]
+    if paths == _OLDER and len(bare) < len(paths):  # the image does not tell its version: one place is enough
+        return []
+    parts = [part for path in bare for part in _parts(kept, path)]
+    return [path for path in parts if not any(_covers(mount, path) for mount in kept)]
+
+
+def _parts(kept: Sequence[Mount], path: str) -> tuple[str, ...]:
+    """Return a place, or what matters in it where volumes are mounted below it: up to 0.15 some mount each part."""
+    below = path in _OLDER and any(mount.path.startswith(f"{path}/") for mount in kept)
+    return tuple(f"{path}/{part}" for part in _PARTS) if below else (path,)
 
 
 def unrecoverable(container: Container) -> Problem | None:
@@ -451,16 +501,18 @@ def unrecoverable(container: Container) -> Problem | None:
     return Problem(f"container {container.name}", summary, recovery(container.service), Severity.WARNING)
 
 
-def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Sequence[Mount]) -> Iterator[Problem]:
+def _misplaced(
+    container: Container, where: str, bare: Sequence[str], unused: Sequence[Mount], *, lost: bool
+) -> Iterator[Problem]:
     """Bring together the places that no volume covers and the volumes that stand elsewhere: one cause, one remedy."""
     for index, path in enumerate(bare):
         # From 0.16 nothing in an older volume is of use: it is not put in the new place.
         mount = unused[index] if index < len(unused) and path not in _KEPT[0][1] else None
-        lost = f"{path}, and no named volume is mounted there: whatever recreates the container loses it"
+        there = f"{path}, and no named volume is mounted there: whatever recreates the container loses it"
         if mount is None:
             name = "stalwart_etc" if path.startswith("/etc/") else "stalwart_data"
             name += "_new" if name in {_written(container, item) for item in container.mounts} else ""
-            summary = f"the image {container.image} keeps data in {lost}"
+            summary = f"the image {container.image} keeps data in {there}"
             hint = (
                 f"write `- {name}:{path}` under the service's `volumes:`, and `{name}:` under those of the whole file"
             )
@@ -468,10 +520,10 @@ def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Se
             source = _written(container, mount)
             summary = (
                 f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing: its data is in "
-                f"{lost}"
+                f"{there}"
             )
             hint = f"write `- {source}:{path}` under the service's `volumes:`, in place of `- {source}:{mount.path}`"
-        yield Problem(where, summary, hint, Severity.WARNING)
+        yield Problem(where, summary, hint if lost else f"{_save(container, path)}; then {hint}", Severity.WARNING)
     for mount in unused if set(bare) & set(_KEPT[0][1]) else unused[len(bare) :]:
         source = _written(container, mount)
         summary = f"{source} is mounted at {mount.path}, where the image {container.image} keeps nothing"
@@ -480,6 +532,12 @@ def _misplaced(container: Container, where: str, bare: Sequence[str], unused: Se
             kept += f", and {pin(container, 'rest')} opens it again"
         hint = f"take `- {source}:{mount.path}` out of the service's `volumes:`; {kept}"
         yield Problem(where, summary, hint, Severity.WARNING)
+
+
+def _save(container: Container, path: str) -> str:
+    """Say how to save what lies in a place: the change recreates the container, which begins with an empty volume."""
+    command = f"docker compose stop {container.service} && docker cp -a {container.name}:{path} saved"
+    return f"save what is there, as docs/doctor.md shows (`{command}`)"
 
 
 def _written(container: Container, mount: Mount) -> str:
@@ -533,7 +591,7 @@ def look(docker: Docker | None, *, file: bool = False) -> Host:
     if docker is None:
         return Host()
     try:
-        return Host(*docker.look()) if file else Host(docker.inspect())
+        return Host(*docker.look()) if file else Host(docker.examine())
     except NoSuchContainer as error:
         hint = "correct targets.stalwart.container: it is the container's name, not the service's"
         return Host(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))

@@ -7,7 +7,16 @@ import re
 
 from reconciler.problem import Problem, Severity
 from reconciler.targets.stalwart.connection import TARGET
-from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable, keeper, pin, runs, version
+from reconciler.targets.stalwart.container import (
+    Container,
+    Docker,
+    DockerUnreachable,
+    keeper,
+    misplaced,
+    pin,
+    runs,
+    version,
+)
 from reconciler.targets.stalwart.release import JMAP, MOVER, PINS, REST
 
 _REFUSES = re.compile(
@@ -37,6 +46,16 @@ def tag_moves(container: Container | None, generation: str, *, lost: bool) -> Pr
     )
     hint = f"write the release that runs, or {pin(container, generation)}; docs/stalwart-releases.md tells each move"
     return Problem(f"container {container.name}", summary, hint, Severity.WARNING)
+
+
+def hazards(container: Container | None, generation: str, *, lost: bool) -> tuple[Problem, ...]:
+    """Warn of what will lose data one day, while that can still be helped: the mounts and the tag of a container.
+
+    Of a server that is ``lost`` its `container.causes` tell what has.
+    """
+    places = () if container is None or lost else misplaced(container, generation)
+    moves = tag_moves(container, generation, lost=lost)
+    return (*places, moves) if moves else places
 
 
 def _unpinned(container: Container, generation: str) -> Problem:

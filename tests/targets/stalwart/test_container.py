@@ -10,7 +10,7 @@ from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
 from reconciler.target import Action, Status
-from reconciler.targets.stalwart.container import Container, Docker, Mount, causes, version
+from reconciler.targets.stalwart.container import Container, Docker, Mount, causes, misplaced, version
 
 IMAGE = "stalwartlabs/stalwart:v0.15.5"
 
@@ -155,7 +155,7 @@ def test_the_containers_own_names_and_addresses_may_be_asked_in_clear(world, eng
 
 # ---------------------------------------------------------------------------------------------------------- config.toml
 def test_a_database_key_in_the_file_is_named_with_its_line(world, fake, engine, docker):
-    run(engine, fake)
+    run(engine, fake, binds=["stalwart_data:/opt/stalwart"])
     world.connect(container="mana-mail", docker_host=docker)
     fake.config_toml += "\n# mine\n[lookup.default]\nhostname = 'old.mana.how'\n"
     number = len(fake.config_toml.splitlines())
@@ -234,6 +234,50 @@ def test_a_sound_set_up_has_no_cause():
     sound = Mount("/opt/stalwart", "stalwart_data", anonymous=False)
     assert causes(container(IMAGE, sound, volumes=("/opt/stalwart",))) == ()
     assert causes(container("stalwartlabs/stalwart@sha256:00", sound, volumes=("/opt/stalwart",))) == ()
+
+
+def test_what_is_there_is_saved_before_the_mount_is_mended():
+    lost = Mount("/opt/stalwart", "f" * 64, anonymous=True)
+    described = container(IMAGE, NAMED, lost, volumes=("/opt/stalwart",))
+    (found,) = misplaced(described, "rest")
+    assert "`docker compose stop mana-mail && docker cp -a mana-mail:/opt/stalwart saved`" in found.hint
+    assert found.hint.index("docker cp") < found.hint.index("write `- stalwart_data:/opt/stalwart`")
+    assert "docker cp" not in misplaced(described, "rest", lost=True)[0].hint
+
+
+def test_parts_of_the_data_may_have_a_volume_each():
+    etc, data = (Mount(f"/opt/stalwart/{part}", f"/srv/{part}", anonymous=False) for part in ("etc", "data"))
+    assert misplaced(container(IMAGE, etc, data, volumes=("/opt/stalwart",)), "rest") == ()
+    (found,) = misplaced(container(IMAGE, etc, volumes=("/opt/stalwart",)), "rest")
+    assert "keeps data in /opt/stalwart/data" in found.summary
+
+
+def test_an_image_that_does_not_tell_its_version_is_not_suspected():
+    sound = Mount("/opt/stalwart", "stalwart_data", anonymous=False)
+    assert misplaced(container("mail:mine", sound), "rest") == ()
+    assert misplaced(container("mail:mine"), "rest") != ()
+
+
+DATABASE = ["stalwart_etc:/etc/stalwart"]
+
+
+@pytest.mark.parametrize(
+    ("files", "binds", "told"),
+    [
+        ({"/etc/stalwart/config.json"}, DATABASE, False),  # it names a database elsewhere
+        ({"/etc/stalwart/config.json", "/var/lib/stalwart"}, DATABASE, True),
+        (set(), DATABASE, True),  # bootstrap mode: nothing is there yet, and will be
+        ({"/etc/stalwart/config.json"}, [], True),
+        ({"/etc/stalwart/config.json", "/var/lib/stalwart"}, [*DATABASE, "data:/var/lib/stalwart"], False),
+    ],
+)
+def test_a_store_elsewhere_needs_no_volume(engine, docker, files, binds, told):
+    image = "stalwartlabs/stalwart:v0.16.18"
+    engine.add_image(image, Volumes={"/etc/stalwart": {}, "/var/lib/stalwart": {}})
+    engine.files = lambda _, path: b"{}" if path in files else None
+    engine.run("mana-mail", image, binds=binds)
+    found = Docker("mana-mail", docker).examine()
+    assert bool(misplaced(found, "jmap")) is told
 
 
 def test_the_version_is_in_the_tag_or_the_label():

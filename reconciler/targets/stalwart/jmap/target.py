@@ -33,7 +33,7 @@ from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.jmap.run import Run, read_registry, reading_of, unheard
 from reconciler.targets.stalwart.jmap.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
 from reconciler.targets.stalwart.jmap.signature import SignatureKind
-from reconciler.targets.stalwart.moved import tag_moves
+from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.survey import Omissions, Survey, is_lost, refuse_empty
 
 KINDS: tuple[ResourceKind, ...] = (
@@ -117,7 +117,7 @@ class StalwartJmap:
         known = (
             found.problem,
             *told,
-            tag_moves(container, "jmap", lost=lost),
+            *hazards(container, "jmap", lost=lost),
             stranger,
             *self._checks.problems(),
             self._pending.problem,

@@ -12,7 +12,7 @@ from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
-from reconciler.targets.stalwart.moved import tag_moves
+from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.ports import with_open
 from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
@@ -79,7 +79,7 @@ class StalwartRest:
             host = looking.result()
         live = with_open(live, wanted, connection.host, host.container)
         lost = is_lost(wanted, live)
-        problems += [it for it in (host.problem, tag_moves(host.container, "rest", lost=lost)) if it]
+        problems += [*([host.problem] if host.problem else []), *hazards(host.container, "rest", lost=lost)]
         for item in wanted if host.file else ():
             if (kind := _KEYS.get(type(item))) is not None and host.file is not None:
                 keys = overridden(kind, host.file.keys, item)
