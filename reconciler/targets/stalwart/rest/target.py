@@ -14,7 +14,7 @@ from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.moved import tag_moves
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
+from reconciler.targets.stalwart.rest.account import LOCK, Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.domain import Domains
 from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
@@ -39,9 +39,11 @@ _TYPES = [kind.types[0] for kind in _PRINCIPALS.values()]
 _KNOWN_FIELDS = frozenset(
     (
         *("type", "id", "name", "emails", "secrets", "description", "quota", "usedQuota", "roles", "memberOf", "lists"),
-        *("members", "externalMembers"),
+        *("members", "externalMembers", "locale"),
     )
 )
+_SAYABLE = {"disabledPermissions": [LOCK]}
+"""What the directory says of a field by another word."""
 _OTHERS = {
     "role": ("roles", "make them on a new server before you apply: accounts may have them"),
     "apiKey": ("API keys", "make new ones on a new server"),
@@ -158,7 +160,7 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
         word, name = str(item.get("type")), str(item["name"])
         if kind := kinds.get(word):
             known = _KNOWN_FIELDS - kind.undeclared
-            for field in sorted(key for key, value in item.items() if key not in known and value):
+            for field in sorted(key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)):
                 out.note(name, f"its {field} can't be declared", "set them again on a new server")
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"

@@ -36,7 +36,7 @@ UNIONS = {
     "DkimSignature": ["Dkim1Ed25519Sha256", "Dkim1RsaSha256"],
     "DnsManagement": ["Manual"],
     "EncryptionAtRest": ["Disabled"],
-    "Permissions": ["Inherit"],
+    "Permissions": ["Inherit", "Merge", "Replace"],
     "Roles": ["Default"],
     "SecretText": ["Text"],
     "SubAddressing": ["Enabled", "Disabled"],
@@ -57,8 +57,12 @@ SHAPES = {
     ),
     "EmailAlias": ("enabled", "name", "domainId"),
     "MailingList": (*_MAIL, "recipients"),
-    "NetworkListener": ("name", "bind", "protocol", "tlsImplicit", "useTls"),
+    "NetworkListener": (
+        *("name", "bind", "protocol", "tlsImplicit", "useTls", "maxConnections", "socketBacklog"),
+        *("overrideProxyTrustedNetworks", "tlsDisableProtocols"),
+    ),
     "PasswordCredential": ("secret",),
+    "PermissionsList": ("enabledPermissions", "disabledPermissions"),
     "Rate": ("count", "period"),
     "Role": ("description",),
     "SecretTextValue": ("secret",),
@@ -75,7 +79,7 @@ def derive(document):
         text.partition(":")[2].rstrip("?!~)") for shape in shapes.values() for text in shape.values() if "enum:" in text
     }
     # What an enumeration that we only read takes is no need of ours.
-    enums -= {"Locale", "TimeZone"}
+    enums -= {"Locale", "Permission", "TimeZone"}
     return {
         "release": RELEASE,
         "objects": {name: whole["objects"][name] for name in OBJECTS},
