@@ -11,7 +11,7 @@ from targets.stalwart.conftest import NewWorld, World, ref
 from reconciler.desired import objects
 from reconciler.desired.objects import Parts
 from reconciler.plan import Plan
-from reconciler.resources import UNMANAGED, Account, Domain, Listener, Setting
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Setting
 from reconciler.target import Status
 
 ZONE = "mana.how"
@@ -182,3 +182,47 @@ def test_w11_what_is_locked_comes_back_locked(world: World, newer: NewWorld, gen
     (ann,) = (item.resource for item in found.live if item.resource.address == account.address)
     assert (ann.locked, ann.locale) == (True, "fr_FR")
     assert not any("ermissions" in str(problem) or "locale" in str(problem) for problem in found.omitted)
+
+
+# ------------------------------------------------------------------------------- W5: somebody else keeps the accounts
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kept(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    settled(server, Domain(ZONE))
+    if generation == "rest":
+        world.store({"directory.corp.type": "ldap", "directory.corp.url": "ldap://l", "storage.directory": "corp"})
+    else:
+        key = newer.create("Directory", **{"@type": "Ldap", "description": "corp", "baseDn": "dc=corp"})
+        newer.update("Authentication", "singleton", directoryId=key)
+        newer.create("Action", **{"@type": "ReloadSettings"})
+    accounts = [
+        Account(f"{name}@{ZONE}", name, f"{name}@{ZONE}", None, ("user",), password=ref("NOREPLY"))
+        for name in ("ann", "ben")
+    ]
+    wanted = [Domain(ZONE), Domain("b.example.org"), Group(f"staff@{ZONE}"), Setting("hostname", "mx.mana.how"), *accounts]
+    tries = len(server.server.requests)
+    observed = server.observe(wanted)
+    (told,) = [str(item) for item in observed.problems if "corp" in str(item)]
+    assert "(LDAP)" in told
+    assert "2 accounts" in told
+    assert not observed.lost
+    assert not any(b"n0reply" in item.body for item in server.server.requests[tries:])
+    settled(server, *wanted)
+    assert {item.resource.address for item in server.observe(wanted).live} >= {"domain/b.example.org", f"group/staff@{ZONE}"}
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w5_a_server_that_has_only_such_accounts_is_not_taken_for_empty(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    if generation == "rest":
+        world.store({"directory.corp.type": "sql", "storage.directory": "corp"})
+    else:
+        newer.apply([Domain(ZONE)])
+        key = newer.create("Directory", **{"@type": "Oidc", "description": "corp", "issuerUrl": "https://id.example"})
+        newer.update("Authentication", "singleton", directoryId=key)
+    observed = server.observe([Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", password=ref("NOREPLY"))])
+    assert not observed.lost

@@ -45,6 +45,8 @@ class AccountKind(ResourceKind):
         Selection("Domain", properties=("name",)),
         Selection("Role", properties=("description",)),
         Selection("SystemSettings", singleton=True, properties=("defaultDomainId",)),
+        Selection("Authentication", singleton=True, properties=("directoryId",)),
+        Selection("Directory", properties=(TYPE, "description")),
     )
     surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 

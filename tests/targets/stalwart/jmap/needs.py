@@ -15,7 +15,8 @@ from reconciler.targets.stalwart.schema import Schema
 
 RELEASE = "0.16.18"
 OBJECTS = (
-    *("Account", "AcmeProvider", "Action", "AllowedIp", "Bootstrap", "Certificate", "DkimSignature", "Domain"),
+    *("Account", "AcmeProvider", "Action", "AllowedIp", "Authentication", "Bootstrap", "Certificate", "Directory"),
+    *("DkimSignature", "Domain"),
     *("MailingList", "NetworkListener", "Role", "Security", "SystemSettings"),
 )
 KEYS = {
@@ -32,6 +33,7 @@ UNIONS = {
     "Action": ["ReloadSettings", "InvalidateCaches"],
     "CertificateManagement": ["Manual"],
     "Credential": ["Password"],
+    "Directory": ["Ldap", "Sql", "Oidc"],
     "DkimManagement": ["Manual"],
     "DkimSignature": ["Dkim1Ed25519Sha256", "Dkim1RsaSha256"],
     "DnsManagement": ["Manual"],
@@ -48,6 +50,8 @@ SHAPES = {
     "UserAccount": (*_MAIL, *_SEEN, "credentials", "memberGroupIds"),
     "GroupAccount": (*_MAIL, *(name for name in _SEEN if name != "encryptionAtRest")),
     "AllowedIp": ("address", "reason"),
+    "Authentication": ("directoryId",),
+    **dict.fromkeys(("LdapDirectory", "SqlDirectory", "OidcDirectory"), ("description",)),
     "Bootstrap": ("serverHostname", "defaultDomain", "requestTlsCertificate", "generateDkimKeys"),
     "CustomRoles": ("roleIds",),
     "Dkim1Signature": ("domainId", "selector", "publicKey", "privateKey", "stage", "createdAt"),
