@@ -14,6 +14,7 @@ SHOWN = 12  # characters of a commit
 
 _NAME = re.compile(r"[^\s.\"\\]{1,63}(\.[^\s.\"\\]{1,63})*")
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # UTS 46: these are dots too
+_JOINERS = "\u200c\u200d"  # they are a part of some words (RFC 5892, appendix A)
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 
 
@@ -47,6 +48,24 @@ def is_plain(name: str) -> bool:
     return _PLAIN.fullmatch(name) is not None
 
 
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+
+
+def is_host(name: str) -> bool:
+    """Whether a name in its normal form can be a machine's: a top-level domain is no number (RFC 3696 section 2)."""
+    return _HOST.fullmatch(name) is not None and not name.rpartition(".")[2].isdecimal()
+
+
+_AROUND = re.compile(r"\s*(?:[a-z][a-z0-9+-]*:)?(?://)?(?:[^@/]*@)?\[?([^/?#:\]\s;,]+)", re.IGNORECASE)
+
+
+def meant(text: str) -> str:
+    """Return the host within a URL, an e-mail address or a host with a port, as far as one is seen; else empty."""
+    match = _AROUND.match(text)
+    found = match[1].rstrip(".").lower() if match else ""
+    return found if "." in found and is_host(found) else ""
+
+
 def relative(name: str, zone: str) -> str:
     """Write a name relative to its zone, ``@`` for the zone itself. Raises ValueError for one outside of it."""
     if name in ("@", ""):
@@ -76,6 +95,8 @@ def _ascii(name: str) -> str:
     """Lower-case a name, take its last dot away and put it into Punycode. Raises ValueError."""
     if name.isascii():
         plain = name.lower().removesuffix(".")
+    elif any(char not in _JOINERS and unicodedata.category(char) == "Cf" for char in name):
+        raise _refusal(name)  # UTS 46 would drop some of them without a word
     else:
         import idna
 

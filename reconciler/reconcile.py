@@ -298,7 +298,7 @@ def apply(
 
     def run(changes: Iterable[Change]) -> None:
         for outcome in _run(stack, list(changes), outcomes, stopped):
-            outcomes.append(outcome)
+            outcomes.append(outcome := _placed(stack, outcome))
             if outcome.change.kind == Account.kind and outcome.status is not Status.SKIPPED:
                 stack.refusals.forget()  # what was refused may be right from now on
             listen(outcome)
@@ -309,6 +309,12 @@ def apply(
         now = make_plan(stack)
         run((*_now_known(now, waiting), *_now_approved(now, plan.instead)))
     return Effect(plan, tuple(outcomes), make_plan(stack, gone={change.address for change in plan.changes}))
+
+
+def _placed(stack: Stack, outcome: Outcome) -> Outcome:
+    """Say of a change that failed where the directory asks for it."""
+    place = declaration(stack.directory, outcome.change.address) if outcome.status is Status.FAILED else ""
+    return replace(outcome, notes=(*outcome.notes, f"declared at {place}")) if place else outcome
 
 
 def _now_known(plan: Plan, waiting: Mapping[str, Change]) -> Iterator[Change]:

@@ -11,6 +11,7 @@ import datetime as dt
 import enum
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from reconciler.names import is_name, key_name
@@ -438,7 +439,8 @@ class Account(Resource):
     one logs in with up to 0.15. A live account is matched to a declared one by login or by primary address, and takes
     its ``name``, so that a changed login or address is a change and not another account. ``aliases``, ``groups`` and
     ``roles`` are sorted; ``quota`` is in bytes, ``None`` is none. ``password`` is a reference when desired and a
-    verdict when observed.
+    verdict when observed. ``locked`` is whether nobody may log in as it, while mail still arrives; ``locale`` is as
+    ``de_DE``, ``None`` the server's default.
     """
 
     target: ClassVar[str] = "stalwart"
@@ -458,6 +460,8 @@ class Account(Resource):
     quota: int | Special | None = UNMANAGED
     password: SecretRef | Verdict | Special = UNMANAGED
     enforce_password: bool = field(default=True, compare=False)
+    locked: bool | Special = UNMANAGED
+    locale: str | Special | None = UNMANAGED
 
     def __post_init__(self) -> None:
         """Addresses and logins are stored in lower case (observed.md); lists have no order.
@@ -468,6 +472,8 @@ class Account(Resource):
         if isinstance(self.roles, tuple):
             lists["roles"] = tuple(sorted(role.lower() if role.lower() in BUILT_IN else role for role in self.roles))
         _normalise(self, name=self.name.lower(), login=_lower(self.login), email=_lower(self.email), **lists)
+        if isinstance(self.locale, str):
+            _normalise(self, locale=self.locale.replace("-", "_"))
 
     @property
     def address(self) -> str:
@@ -501,7 +507,7 @@ class Account(Resource):
 
     def brief(self) -> Iterator[Brief]:
         """All that is not as with most accounts."""
-        names = ("login", "email", "roles", "aliases", "groups", "quota", "password")
+        names = ("login", "email", "roles", "aliases", "groups", "quota", "password", "locked", "locale")
         yield from self.unusual(*names, login=self.name.partition("@")[0], email=self.name, roles=("user",))
 
 
@@ -674,22 +680,42 @@ class AllowedIp(Resource):
 
 @dataclass(frozen=True, slots=True)
 class Listener(Resource):
-    """A port that Stalwart listens on. ``open`` is whether it answers: ``UNMANAGED`` where that can't be told."""
+    """A port that Stalwart listens on. ``open`` is whether it answers: ``UNMANAGED`` where that can't be told.
+
+    ``tls`` is whether TLS is spoken there at all, ``tls_disable`` which versions are not (``TLSv1.2``), and from
+    ``proxy_networks`` (canonical) a connection begins with a PROXY header.
+    """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("name",)
-    public: ClassVar[frozenset[str]] = frozenset({"bind", "protocol"})
+    public: ClassVar[frozenset[str]] = frozenset({"bind", "protocol", "tls_disable", "proxy_networks"})
+    USUAL: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"tls": True, "tls_disable": (), "proxy_networks": (), "max_connections": 8192, "backlog": 1024}
+    )
+    """What holds where nothing is said (0.15.5: common/src/config/server/listener.rs; 0.16 by its schema)."""
 
     name: str
     bind: tuple[str, ...]
     protocol: str
     tls_implicit: bool = False
     open: bool | Special = True
+    tls: bool | Special = UNMANAGED
+    tls_disable: tuple[str, ...] | Special = UNMANAGED
+    proxy_networks: tuple[str, ...] | Special = UNMANAGED
+    max_connections: int | Special = UNMANAGED
+    backlog: int | Special = UNMANAGED
 
     def __post_init__(self) -> None:
-        """Addresses to listen on have no order."""
+        """Neither addresses, nor networks, nor versions have an order."""
+        from ipaddress import ip_network
+
         _normalise(self, bind=tuple(sorted(self.bind)))
+        if isinstance(self.proxy_networks, tuple):
+            networks = (str(ip_network(item, strict=False)) for item in self.proxy_networks)
+            _normalise(self, proxy_networks=tuple(sorted(networks)))
+        if isinstance(self.tls_disable, tuple):
+            _normalise(self, tls_disable=tuple(sorted(self.tls_disable)))
 
     @property
     def address(self) -> str:
@@ -704,6 +730,7 @@ class Listener(Resource):
         """What it speaks, and where."""
         yield Brief(f"{self.protocol} at {', '.join(self.bind)}")
         yield from (Brief("TLS from the start"),) if self.tls_implicit else ()
+        yield from self.unusual(*self.USUAL, **self.USUAL)
 
 
 @dataclass(frozen=True, slots=True)

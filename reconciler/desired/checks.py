@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
@@ -16,9 +16,23 @@ from reconciler.desired.spec.mail import ADDRESSES, AccountEntry
 from reconciler.desired.spec.smtp import Consumer, Provider
 from reconciler.desired.yaml import Finding, Path
 from reconciler.dns.policies import lint
-from reconciler.dns.records import COMMENT_LIMIT, InvalidRecord, check_data, excludes, marked, policy, record
+from reconciler.dns.records import (
+    COMMENT_LIMIT,
+    TEXTS_LIMIT,
+    InvalidRecord,
+    at_hosts,
+    check_data,
+    excludes,
+    is_delegated,
+    leads_nowhere,
+    mail_host,
+    marked,
+    policy,
+    record,
+)
 from reconciler.dns.text import MailPolicy
-from reconciler.names import domain_name, key_name, mailbox
+from reconciler.dns.types import TYPES
+from reconciler.names import domain_name, key_name, mailbox, meant
 from reconciler.resources import Record as Resource
 
 
@@ -59,7 +73,10 @@ def doubts(spec: Spec) -> Iterator[Finding]:
     That is a text that receivers can't read as it is meant, a zone of no mail domain beside one that has no zone, and
     an application that can't do what is declared.
     """
-    yield from _texts(spec)
+    made = [(path, written, _record(zone, written)) for path, zone, written in _written(spec)]
+    yield from _texts(made)
+    yield from _targets(made)
+    yield from _sets(made)
     declared = Declared({**spec.addressees, "domains": spec.domains}, spec.smtp.providers)
     zones = {domain_name(zone): zone for zone in spec.dns}
     homes = set(map(domain_name, {domain for domain, _ in _domains(spec, declared)}))
@@ -71,9 +88,64 @@ def doubts(spec: Spec) -> Iterator[Finding]:
     yield from _incapable(spec)
 
 
-def _texts(spec: Spec) -> Iterator[Finding]:
+Made = Sequence[tuple[Path, RecordEntry, Resource]]
+"""Entries of records with where they stand, and the records that they make."""
+
+
+def _targets(made: Made) -> Iterator[Finding]:
+    """Yield records that lead to no host, or stand where nobody looks, as far as the directory knows."""
+    hosts = at_hosts(item for _, _, item in made)
+    zones = {item.zone for _, _, item in made}
+    for path, written, item in made:
+        target = dict(item.data or ()).get("target") if item.data else item.content
+        points = TYPES[item.type].points or item.type == "SRV"
+        if points and isinstance(target, str) and target != "." and "." not in target:
+            hint = f"hosts are written whole: {target}.{item.zone}"
+            yield Finding(_pointing(path, written), f"leads to the top-level domain {target}", hint)
+        elif leads_nowhere(hosts, zones, mail_host(item)):
+            summary = f"leads to {mail_host(item)}, for which no address is declared"
+            hint = "declare an A or AAAA record for it, unless it stands at Cloudflare already"
+            yield Finding(_pointing(path, written), summary, hint)
+        above = item.host.partition(".")[2]
+        if item.type not in ("A", "AAAA") and above != item.zone and is_delegated(hosts, above):
+            yield Finding((*path, "name"), "lies below a name with NS of its own, so nobody sees it", "write it there")
+        if likeness := _like_zone(item):
+            yield Finding((*path, "name"), f"is relative: it makes {item.host}", f"did you mean {likeness}?")
+
+
+def _pointing(path: Path, written: RecordEntry) -> Path:
+    return (*path, "data", "target") if written.data else (*path, "content")
+
+
+def _like_zone(item: Resource) -> str:
+    """Return what a name is without what looks like its zone, mistyped, at its end."""
+    from difflib import SequenceMatcher
+
+    labels, parts = item.name.split("."), item.zone.count(".") + 1
+    tail = ".".join(labels[-parts:])
+    if len(labels) < parts or tail[0] == "_" or SequenceMatcher(None, tail, item.zone).ratio() < _ALIKE:
+        return ""
+    return ".".join(labels[:-parts]) or "@"
+
+
+_ALIKE = 0.75  # of a name's end and its zone, by difflib: mana.com and mana.how
+
+
+def _sets(made: Made) -> Iterator[Finding]:
+    """Yield records of one name and type that can't be served as they are declared (RFC 2181 section 5.2)."""
+    first: dict[tuple[str, str, str], tuple[Path, Resource]] = {}
+    for path, _, item in made:
+        other, kept = first.setdefault((item.zone, item.name, item.type), (path, item))
+        if kept.proxied != item.proxied:
+            summary = "is proxied and the one at {other} is not, or the other way round: Cloudflare then proxies both"
+            yield Finding((*path, "proxied"), summary, "write the same for both", other)
+        elif kept.ttl != item.ttl:
+            summary = "has another ttl than {other}, of the same name and type: resolvers take the shorter one for both"
+            yield Finding((*path, "ttl"), summary, "write the same for both", other)
+
+
+def _texts(made: Made) -> Iterator[Finding]:
     """Yield what keeps receivers from reading a policy (SPF, DMARC, a key and the like) as it is meant."""
-    made = [(path, written, _record(zone, written)) for path, zone, written in _written(spec)]
     led_to = lint.aliases(item for _, _, item in made)
     for path, written, item in made:
         for found in lint.of_record(item, led_to):
@@ -91,6 +163,7 @@ def _record(zone: str, written: RecordEntry) -> Resource:
         public_ip.filled(written.template, public_ip.LONGEST) or written.content,
         priority=written.priority,
         data=written.data,
+        ttl=written.ttl,
         proxied=written.proxied,
     )
 
@@ -435,13 +508,26 @@ def _invalid(path: Path, written: RecordEntry, error: InvalidRecord) -> Finding:
         case ("zone",):
             return Finding(path[:-1], str(error), "write the zone as Cloudflare lists it, like example.com")
         case ("name",):
-            return Finding((*path, "name"), str(error), "write it relative to the zone, like mail, @ or *.dev")
+            return Finding((*path, "name"), str(error), error.hint or "write it relative to the zone, like mail or @")
         case ("priority",):
             return Finding((*path, "priority"), str(error), "write it once: priority: 10")
-        case ("data", *part) if written.data is not None:
-            place: Path = (*path, "data", *(item for item in part if item in written.data))
-            return Finding(place, str(error), "write it as Cloudflare shows it for this type")
-    return Finding((*path, "content"), str(error), "write it as Cloudflare shows it for this type")
+    hint = error.hint or _example(written)
+    if error.place[0] == "data" and written.data is not None:
+        place: Path = (*path, "data", *(item for item in error.place[1:] if item in written.data))
+        return Finding(place, str(error), hint)
+    return Finding((*path, "content"), str(error), hint)
+
+
+def _example(written: RecordEntry) -> str:
+    """Say what to write in place of what is no value of its type."""
+    found = meant(written.content or "") if TYPES[written.type].points else ""
+    parts = " ".join(TYPES[written.type].parts)
+    return f"write {found}" if found else f"it is written as {parts}" if parts else _EXAMPLES.get(written.type, "")
+
+
+_EXAMPLES = {"A": "like 192.0.2.1", "AAAA": "like 2001:db8::1"} | dict.fromkeys(
+    (name for name, row in TYPES.items() if row.points), "write a host, like mail.example.com"
+)
 
 
 def _written(spec: Spec) -> Iterator[tuple[Path, str, RecordEntry]]:
@@ -493,6 +579,7 @@ def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
         elif once:
             policies[once] = path
     yield from _null_exchanges(found)
+    yield from _texts_together(found)
     for path, item in found:
         excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
         for other, it in excluded:
@@ -500,6 +587,15 @@ def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
             yield Finding(other, summary, "keep one of them", path)
         if excluded:
             return
+
+
+def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """Cloudflare limits what all texts of a name take together (manage.get.gov#4672, error 83011)."""
+    texts = [(path, len(str(item.content).encode())) for path, item in found if item.type == "TXT"]
+    size = sum(length for _, length in texts)
+    if len(texts) > 1 and size > TEXTS_LIMIT:
+        summary = f"the {len(texts)} TXT records of its name take {size} bytes together; Cloudflare allows {TEXTS_LIMIT}"
+        yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 
 def _null_exchanges(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:

@@ -395,6 +395,8 @@ class _Derivation:
                 quota=account.quota if "quota" in said else UNMANAGED,
                 password=resolve(self.spec, account.password) if account.password else UNMANAGED,
                 enforce_password=account.enforce_password,
+                locked=account.locked if "locked" in said else UNMANAGED,
+                locale=account.locale if "locale" in said else UNMANAGED,
             )
 
     def group(self, name: str) -> str:
@@ -434,7 +436,7 @@ class _Derivation:
         for entry in server.allowed_ips:
             yield from self.allowed(entry)
         for name, item in server.listeners.items():
-            yield Listener(name, item.bind, item.protocol, item.tls_implicit)
+            yield Listener(name, item.bind, item.protocol, item.tls_implicit, **item.options)
         if self.generation != "jmap":
             yield from (Setting(f"settings/{key}", value) for key, value in server.settings.items())
         if self.generation != "rest":

@@ -80,7 +80,15 @@ def word_of(key: str) -> str | None:
     for word, own in WORD_KEYS.items():
         if key == own:
             return word
+    if key.startswith(LISTENER) and not _OF_LISTENER.search(key):
+        return None  # of these there are some twenty, most of them of the socket
     return next((word for prefix, word in _PARENTS if key.startswith(prefix)), None)
+
+
+_OF_LISTENER = re.compile(
+    r"\.(bind|protocol|tls\.(implicit|enable|disable-protocols)|proxy\.trusted-networks|max-connections|socket\.backlog)"
+    r"(\.\d+)?$"
+)
 
 
 def is_known(key: str) -> bool:
@@ -132,7 +140,8 @@ def notes(resource: Resource, generation: str | None) -> tuple[str, ...]:
         said.append("the server rewrites config.toml and drops its comments")
     if isinstance(resource, Listener):
         said.append("opens only after a restart of the container")
-    if isinstance(resource, Setting) and objects.needs_restart(resource):
+    of_listener = isinstance(resource, Setting) and raw_key(resource).startswith(LISTENER)
+    if isinstance(resource, Setting) and (of_listener or objects.needs_restart(resource)):
         said.append("in force only after a restart of the container")
     elif generation == "jmap" and isinstance(resource, Setting | AllowedIp):
         said.append("in force after the reload that ends apply")

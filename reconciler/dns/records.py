@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from reconciler.dns import text, types
-from reconciler.names import host, is_plain, key_name, relative
+from reconciler.names import host, is_host, is_plain, key_name, meant, relative
 from reconciler.resources import UNKNOWN, UNMANAGED, Record, Special
 
 NAME_LIMIT = 253  # characters, RFC 1035 section 2.3.4 without its lengths and the root
@@ -20,8 +21,10 @@ _PRIVATE = (
     *("::1/128", "fc00::/7", "fe80::/10"),
 )
 TEXT_LIMIT = 4096  # bytes of a TXT's strings, each with its length
+TEXTS_LIMIT = 8192  # bytes of all TXT of one name
 COMMENT_LIMIT = 100  # characters, on Cloudflare's Free plan
 AUTO_TTL = 1
+_ADDRESSING = ("A", "AAAA", "CNAME")
 Data = tuple[tuple[str, types.Value], ...]
 
 
@@ -29,12 +32,13 @@ class InvalidRecord(ValueError):
     """What is wrong with a record, and where.
 
     ``place`` leads to it: ``("zone",)``, ``("name",)``, ``("priority",)``, ``("content",)``, ``("data",)`` or
-    ``("data", PART)``.
+    ``("data", PART)``. ``hint`` is what to write, where that is known.
     """
 
-    def __init__(self, message: str, *place: str) -> None:
+    def __init__(self, message: str, *place: str, hint: str = "") -> None:
         super().__init__(message)
         self.place = place
+        self.hint = hint
 
 
 def record(
@@ -149,8 +153,10 @@ def check_data(record: Record) -> None:
     row = types.TYPES.get(record.type, types.OTHER)
     _check_name(record)
     _check_hosts(record, row)
+    _check_parts(record, row)
     if record.type == "TXT" and (size := text.size(str(record.content))) > TEXT_LIMIT:
-        raise InvalidRecord(f"takes {size} bytes, and {TEXT_LIMIT} are allowed", "content")
+        hint = "name a list elsewhere (include: in SPF), or take a shorter key"
+        raise InvalidRecord(f"takes {size} bytes, and Cloudflare allows {TEXT_LIMIT}", "content", hint=hint)
     if not row.parts and record.type != "OPENPGPKEY":
         return
     import dns.exception
@@ -175,6 +181,25 @@ def _check_name(record: Record) -> None:
         raise InvalidRecord(f"{record.name!r} holds what no name at Cloudflare has", "name")
     if (record.type, record.name) == ("NS", "@"):
         raise InvalidRecord("the zone's own NS are Cloudflare's: another one is neither shown nor kept", "name")
+    place = types.TYPES.get(record.type, types.OTHER).place
+    if place is not None and not place[0].fullmatch(record.host):
+        raise InvalidRecord(f"{record.name!r} is no name of {record.type}", "name", hint=f"write it as {place[1]}")
+
+
+def _check_parts(record: Record, row: types.Type) -> None:
+    """Judge what dnspython leaves open: numbers without a meaning, bounds, and what parts say together."""
+    values = dict(record.data or ())
+    for name, known in row.known.items():
+        if (value := values.get(name)) is not None and value not in known:
+            hint = f"known are {', '.join(map(str, known))}"
+            raise InvalidRecord(f"{name} of {record.type}: {value} has no meaning", "data", name, hint=hint)
+    for name, (least, most) in row.within.items():
+        if name in values and not least <= float(values[name]) <= most:
+            hint = f"from {least} to {most}"
+            raise InvalidRecord(f"{name} of {record.type}: {values[name]} is out of range", "data", name, hint=hint)
+    if values and (fault := row.judge(values)) is not None:
+        name, summary, hint = fault
+        raise InvalidRecord(f"{name} of {record.type}: {summary}", "data", name, hint=hint)
 
 
 def _check_hosts(record: Record, row: types.Type) -> None:
@@ -185,14 +210,34 @@ def _check_hosts(record: Record, row: types.Type) -> None:
     for place, target in places:
         if target == "." and (place != ("content",) or record.type == "MX"):
             continue
-        if not is_plain(target):
-            raise InvalidRecord(f"{target!r} is no host's name", *place)
-        if types.is_ipv4(target):
-            raise InvalidRecord(f"{target} is an address: make an A record, and name that", *place)
+        if (kind := _address_kind(target)) is not None:
+            summary = f"{target} is an address, where a name has to stand"
+            raise InvalidRecord(summary, *place, hint=f"make {kind} record of it, and write that record's name here")
+        if not (is_plain(target) if row.to_name else is_host(target)):
+            raise InvalidRecord(f"{target!r} is no host's name", *place, hint=_host_meant(target))
         if record.type == "CNAME" and target == record.host:
-            raise InvalidRecord("is an alias of itself", *place)
+            raise InvalidRecord("is an alias of itself", *place, hint="write the host that it is to lead to")
     if record.proxied and row.divided and not row.points and _is_private(content):
         raise InvalidRecord(f"{content} is a private address, which can't be proxied", "content")
+
+
+def _address_kind(text: str) -> str | None:
+    """Return the type of record, with its article, that an address stands in; None for what is none."""
+    from ipaddress import ip_address
+
+    if not text[-1:].isdecimal() and ":" not in text:
+        return None
+    try:
+        return "an A" if ip_address(text).version == 4 else "an AAAA"  # noqa: PLR2004 (of IP)
+    except ValueError:
+        return None
+
+
+def _host_meant(text: str) -> str:
+    if text.startswith("*"):
+        return "a wildcard answers for other names and is none itself: write a whole host"
+    found = meant(text)
+    return f"write {found}" if found and found != text else "write a host, like mail.example.com"
 
 
 def _is_private(address: str) -> bool:
@@ -226,6 +271,37 @@ def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Reco
         if not dot:
             return ()
     return () if above == name else hosts.get(f"*.{above}", ())
+
+
+def mail_host(record: Record) -> str:
+    """Return the host that an MX or SRV leads a client to; empty for other records, and where it leads to none."""
+    target = {"MX": record.content, "SRV": dict(record.data or ()).get("target")}.get(record.type)
+    return target if isinstance(target, str) and target != "." else ""
+
+
+def at_hosts(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Map full names to all that there is at each."""
+    hosts = defaultdict[str, list[Record]](list)
+    for item in records:
+        hosts[item.host].append(item)
+    return dict(hosts)
+
+
+def leads_nowhere(hosts: Mapping[str, Sequence[Record]], zones: Collection[str], name: str) -> bool:
+    """Whether a name within one of the zones has no address there; one that is delegated or an alias may have one."""
+    if not any(name == zone or name.endswith(f".{zone}") for zone in zones):
+        return False
+    return not is_delegated(hosts, name) and not any(item.type in _ADDRESSING for item in answering(hosts, name))
+
+
+def is_delegated(hosts: Mapping[str, Sequence[Record]], name: str) -> bool:
+    """Whether a name, or one above it, has name servers of its own (the zone's are in no listing)."""
+    above = name
+    while above:
+        if any(item.type == "NS" for item in hosts.get(above, ())):
+            return True
+        above = above.partition(".")[2]
+    return False
 
 
 # ------------------------------------------------------------------------------------------------------- ownership

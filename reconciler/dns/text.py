@@ -139,8 +139,14 @@ def policy(name: str, content: object) -> MailPolicy | None:
     """Return the policy that a TXT record at a name holds; whatever stands at the name of a key is one."""
     if is_key_name(name):
         return DKIM
-    head = re.split(r"[ ;]", content.lower(), maxsplit=1)[0] if isinstance(content, str) else ""
-    return next((item for item in POLICIES if item.version == head), None)
+    match = _VERSION.match(content.lower()) if isinstance(content, str) else None
+    if match is None:
+        return None
+    head, exact = f"v={match[1]}", match[0] == f"v={match[1]}"
+    return next((item for item in POLICIES if item.version == head and (exact or item.spaced)), None)
+
+
+_VERSION = re.compile(r"v\s*=\s*([^\s;]+)(?=[\s;]|$)")
 
 
 def is_key_name(name: str) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
 
 from reconciler.dns import text
-from reconciler.names import host
+from reconciler.names import host, meant
 
 Value = str | int
 
@@ -107,6 +107,46 @@ def _target(zone: str, _name: str, content: str) -> str:
     return host(zone if content == "@" else content)
 
 
+# ------------------------------------------------------------------------------------- what parts say together, or where
+Fault = tuple[str, str, str]
+"""What is wrong with the parts of a record: the part, what of it, and what to write."""
+
+_SERVICE = re.compile(r"_[^.]+\._[^.]+(\..+)?")
+_CA_TAGS = ("issue", "issuewild", "issuemail", "issuevmc", "iodef", "contactemail", "contactphone")
+_CA_DOMAIN = re.compile(r"\s*(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*)?\s*", re.IGNORECASE)
+_CA_PARAMETER = re.compile(r"\s*[a-z0-9-]+\s*=\s*[!-:<-~]*\s*", re.IGNORECASE)
+
+
+def _certification(parts: Mapping[str, Value]) -> Fault | None:
+    """Judge a CAA: a tag that is registered (IANA, PKIX parameters), and its grammar (RFC 8659 sections 4.2 and 4.4).
+
+    A certification authority takes an `issue` that breaks the grammar for one that allows nobody.
+    """
+    tag, value = str(parts["tag"]), str(parts["value"])
+    if tag not in _CA_TAGS:
+        return "tag", f"{tag!r} is no tag that authorities know", f"known are {', '.join(_CA_TAGS)}"
+    if tag == "iodef":
+        if not re.match(r"(mailto|https?):\S", value, re.IGNORECASE):
+            return "value", "is no address to report to", f"write mailto:{value}" if "@" in value else "write mailto:..."
+    elif tag.startswith("issue"):
+        domain, mark, rest = value.partition(";")
+        if not _CA_DOMAIN.fullmatch(domain):
+            said = meant(domain)
+            return "value", f"{domain.strip()!r} is no authority's domain", f"write {said}" if said else "like ca.example"
+        if mark and rest.strip() and not all(map(_CA_PARAMETER.fullmatch, rest.split(";"))):
+            return "value", "holds something behind the domain that is no NAME=VALUE", "like validationmethods=dns-01"
+    return None
+
+
+def _latitude(parts: Mapping[str, Value]) -> Fault | None:
+    """Judge a LOC: no place lies beyond a pole or the date line, by minutes and seconds either (RFC 1876)."""
+    for axis, most in (("lat", 90), ("long", 180)):
+        beyond = float(parts[f"{axis}_minutes"]) or float(parts[f"{axis}_seconds"])
+        if int(parts[f"{axis}_degrees"]) == most and beyond:
+            return f"{axis}_degrees", f"goes beyond {most} degrees by minutes or seconds", f"{most} 0 0 is the end"
+    return None
+
+
 # ---------------------------------------------------------------------------------------------------------- the table
 def _alias(name: str, other: str) -> bool:
     """An alias stands alone (RFC 1034 section 3.6.2); that of a zone is flattened, so that mail may be beside it."""
@@ -128,6 +168,10 @@ class Type:
     beside its content or data. ``points`` says that the content is a host, ``proxiable`` that Cloudflare may answer in
     its place. ``divided`` says that another's record beside ours would split what goes there. ``excludes`` says
     whether another type can't stand at its name, ``once`` of which policy a content is, two of which can't.
+
+    ``to_name`` says that it may point to what is no host's name (RFC 2317). ``known`` are the numbers that a registry
+    gave a meaning, ``within`` the bounds of parts that dnspython does not know, ``judge`` what parts say together, and
+    ``place`` is the form of names that it stands at, with an example.
     """
 
     parts: Mapping[str, Callable[[Any], Value]] = field(default_factory=dict)
@@ -138,6 +182,11 @@ class Type:
     points: bool = False
     proxiable: bool = False
     divided: bool = False
+    to_name: bool = False
+    known: Mapping[str, Collection[int]] = field(default_factory=dict)
+    within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    judge: Callable[[Mapping[str, Value]], Fault | None] = lambda _parts: None
+    place: tuple[re.Pattern[str], str] | None = None
     excludes: Callable[[str, str], bool] = lambda _name, _other: False
     once: Callable[[str, object], text.MailPolicy | None] = lambda _name, _content: None
 
@@ -153,29 +202,45 @@ _LOC: Parts = {f"{axis}_{name}": part for axis in ("lat", "long") for name, part
 _LOC |= dict.fromkeys(("altitude", "size", "precision_horz", "precision_vert"), _fraction)
 _NAPTR: Parts = {"order": _number, "preference": _number, "flags": _upper, "service": _word, "regex": _word}
 _TLSA: Parts = {"usage": _number, "selector": _number, "matching_type": _number, "certificate": _hex}
+_DANE = {"usage": (0, 1, 2, 3, 255), "selector": (0, 1, 255), "matching_type": (0, 1, 2, 255)}  # RFC 7218 section 2
+_SIGNING = (*range(1, 4), *range(5, 9), 10, *range(12, 18), 23, 252, 253, 254)  # IANA, DNSSEC algorithm numbers
+_WIDTH = (0, 90_000_000)  # metres, RFC 1876 section 2
+_LOC_BOUNDS = {"altitude": (-100_000, 42_849_672.95), "size": _WIDTH, "precision_horz": _WIDTH, "precision_vert": _WIDTH}
 _SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",))
 
 # Names and order of the parts are the API's and, but for LOC's units, a zone file's.
 TYPES: dict[str, Type] = {
     "A": Type(read=_ipv4, proxiable=True, divided=True),
     "AAAA": Type(read=_ipv6, proxiable=True, divided=True),
-    "CAA": Type({"flags": _number, "tag": _lower, "value": _word}, quoted=("value",)),
+    "CAA": Type({"flags": _number, "tag": _lower, "value": _word}, quoted=("value",), judge=_certification),
     "CERT": Type({"type": _number, "key_tag": _number, "algorithm": _number, "certificate": _base64}),
-    "CNAME": Type(read=_target, points=True, proxiable=True, divided=True, excludes=_alias),
-    "DNSKEY": Type({"flags": _number, "protocol": _number, "algorithm": _number, "public_key": _base64}),
-    "DS": Type({"key_tag": _number, "algorithm": _number, "digest_type": _number, "digest": _hex}),
+    "CNAME": Type(read=_target, points=True, to_name=True, proxiable=True, divided=True, excludes=_alias),
+    "DNSKEY": Type(
+        {"flags": _number, "protocol": _number, "algorithm": _number, "public_key": _base64},
+        known={"protocol": (3,), "algorithm": _SIGNING},
+    ),
+    "DS": Type(
+        {"key_tag": _number, "algorithm": _number, "digest_type": _number, "digest": _hex},
+        known={"algorithm": _SIGNING, "digest_type": range(1, 7)},
+    ),
     "HTTPS": _SVCB,
-    "LOC": Type(_LOC),
+    "LOC": Type(_LOC, within=_LOC_BOUNDS, judge=_latitude),
     "MX": Type(read=_target, prioritised=True, points=True, divided=True),
-    "NAPTR": Type(_NAPTR | {"replacement": host}, quoted=("flags", "service", "regex")),
+    "NAPTR": Type(_NAPTR | {"replacement": host}, to_name=True, quoted=("flags", "service", "regex")),
     "NS": Type(read=_target, points=True, excludes=_delegation),
     "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
-    "PTR": Type(read=_target, points=True),
-    "SMIMEA": Type(_TLSA),
-    "SRV": Type({"priority": _number, "weight": _number, "port": _number, "target": host}),
-    "SSHFP": Type({"algorithm": _number, "type": _number, "fingerprint": _hex}),
+    "PTR": Type(read=_target, points=True, to_name=True),
+    "SMIMEA": Type(_TLSA, known=_DANE),
+    "SRV": Type(
+        {"priority": _number, "weight": _number, "port": _number, "target": host},
+        place=(_SERVICE, "_SERVICE._PROTOCOL, like _imaps._tcp"),  # RFC 2782; octodns#185
+    ),
+    "SSHFP": Type(
+        {"algorithm": _number, "type": _number, "fingerprint": _hex},
+        known={"algorithm": (1, 2, 3, 4, 6), "type": (1, 2)},  # RFC 4255, 6594, 7479, 8709
+    ),
     "SVCB": _SVCB,
-    "TLSA": Type(_TLSA),
+    "TLSA": Type(_TLSA, known=_DANE),
     "TXT": Type(read=text.read, once=text.policy),
     "URI": Type({"weight": _number, "target": _word}, quoted=("target",), prioritised=True),
 }

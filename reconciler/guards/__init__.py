@@ -32,6 +32,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     dns.unreadable_policy,
     dns.exchange_reachable,
     dns.service_reachable,
+    dns.host_missing,
     dkim.selector_still_signs,
     dkim.selector_still_needed,
     dkim.takes_over_unpublished,

@@ -176,6 +176,8 @@ def _own_account(change: Change, us: Account, seen: Observation, evidence: Evide
     renamed = {"login", "email", "aliases"} & change.fields.keys()
     if seen.login and renamed and seen.login in names and seen.login not in left:
         yield "it gets another name", f"{first}, to an account that stays"
+    if "locked" in change.fields and after.locked is True:
+        yield "nobody could log in as it any more", f"{first}, to an account that stays open"
     before, roles = (_tuple(value) for value in change.fields.get("roles", ((), ())))
     groups = change.fields.get("groups", ((), ()))
     kept = roles if "roles" in change.fields else _tuple(us.roles)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.dns.policies import lint
 from reconciler.dns.publication import Answers, publication
-from reconciler.dns.records import answering, policy
+from reconciler.dns.records import answering, at_hosts, leads_nowhere, mail_host, policy
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -49,9 +49,7 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
     Cloudflare proxies HTTP only (semantics.md 17); an MX must not name a CNAME (RFC 2181 section 10.3).
     """
-    hosts: dict[str, list[Record]] = defaultdict(list)
-    for record in evidence.records():
-        hosts[record.host].append(record)
+    hosts = at_hosts(evidence.records())
     for item in evidence.desired.resources:
         if not (isinstance(item, Record) and item.type == "MX"):
             continue
@@ -67,15 +65,23 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
 def service_reachable(evidence: Evidence) -> Iterator[Problem]:
     """A declared SRV leads to a port that Cloudflare's proxy does not serve (semantics.md 17)."""
-    hosts: dict[str, list[Record]] = defaultdict(list)
-    for record in evidence.records():
-        hosts[record.host].append(record)
+    hosts = at_hosts(evidence.records())
     for item in evidence.desired.resources:
         if isinstance(item, Record) and item.type == "SRV":
             target = str(dict(item.data or ()).get("target"))
             if any(host.proxied for host in answering(hosts, target)):
                 hint = "set `proxied: false` there: Cloudflare's proxy serves nothing but HTTP"
                 yield warn(item.address, f"leads to {target}, which is proxied", hint)
+
+
+def host_missing(evidence: Evidence) -> Iterator[Problem]:
+    """A declared MX or SRV that names a host of a zone of ours where no address is, declared or live."""
+    hosts = at_hosts(evidence.records())
+    zones = {item.zone for items in hosts.values() for item in items}
+    zones = {zone for zone in zones if not {f"dns/{zone}", "cloudflare"} & evidence.plan.unread}
+    for item in evidence.desired.resources:
+        if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(hosts, zones, target):
+            yield warn(item.address, f"leads to {target}, which has no address", f"add an A or AAAA record for {target}")
 
 
 def provider_unpublished(evidence: Evidence) -> Iterator[Problem]:

@@ -77,6 +77,10 @@ def _entry(account: Account, login: str | None, draft: Draft) -> dict[str, Any]:
         entry["groups"] = list(account.groups)
     if isinstance(account.quota, int):
         entry["quota"] = _size(account.quota)
+    if account.locked is True:
+        entry["locked"] = True
+    if isinstance(account.locale, str) and _may_stand(account, "locale", account.locale, draft):
+        entry["locale"] = account.locale
     return entry
 
 

@@ -11,7 +11,7 @@ from reconciler.desired.spec.stalwart import ListenerEntry, Stalwart
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, RECOVERY, TOKEN, Found
-from reconciler.resources import AllowedIp, Listener, Setting
+from reconciler.resources import UNMANAGED, AllowedIp, Listener, Setting
 from reconciler.secrecy import Withheld
 
 if TYPE_CHECKING:
@@ -108,8 +108,14 @@ def _put(content: dict[str, Any], item: Setting) -> None:
 def _listener(item: Listener) -> Inline:
     bind = item.bind[0] if len(item.bind) == 1 else list(item.bind)
     entry = Inline(bind=bind, protocol=item.protocol)
-    if ListenerEntry.model_validate({"bind": bind, "protocol": item.protocol}).tls_implicit != item.tls_implicit:
+    if item.tls is False:
+        entry["tls"] = "none"
+    elif ListenerEntry.model_validate({"bind": bind, "protocol": item.protocol}).tls_implicit != item.tls_implicit:
         entry["tls"] = "implicit" if item.tls_implicit else "starttls"
+    for word, usual in Listener.USUAL.items():
+        value = getattr(item, word)
+        if word != "tls" and value not in (usual, UNMANAGED):
+            entry[word] = list(value) if isinstance(value, tuple) else value
     return entry
 
 

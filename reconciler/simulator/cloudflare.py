@@ -125,6 +125,7 @@ def _target(content: Any, zone: str, code: int, kind: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------- TXT
+_WIRE = 4096
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\s+|$)')
 _ESCAPE = re.compile(r"\\(\d{3}|.)")
 
@@ -153,6 +154,9 @@ def _quote(text: bytes) -> str:
 def _text(content: Any) -> str:
     """Store a TXT as it was sent, quoted or not; only a quoted string above 255 bytes is split (RFC 1035, 3.3)."""
     strings = _strings(content) if isinstance(content, str) else None
+    served = character_strings(content) if isinstance(content, str) else []
+    if sum(len(string) + -(-len(string) // 255) for string in served) > _WIRE:  # manage.get.gov#5244
+        raise _invalid(9015, "Record content exceeds the allowed length of 4096 wire format bytes.")
     if not isinstance(content, str) or not content.strip() or (strings is not None and not any(strings)):
         raise _invalid(_UNRECORDED, "Content for TXT record must not be empty.")
     if re.search(r"[^ -~]", content):
@@ -222,6 +226,8 @@ def _part(name: str, form: str, value: Any, zone: str) -> Any:
             raise _invalid(9101, f"{name} is not a valid data field.")
         return value.strip()
     if form == "host":
+        if isinstance(value, str) and re.fullmatch(r"[0-9.]*[0-9]|.*:.*", value):
+            raise _invalid(9101, f"{name} is not a valid hostname.")
         return "." if value == "." else _target(value, zone, 9101, "SRV")
     try:
         number = float(value)
@@ -304,6 +310,8 @@ def _shape(body: Mapping[str, Any], zone: str) -> Record:
     if kind not in _TYPES:  # SPF among them: RFC 7208 gave up the type, a TXT is wanted
         raise _invalid(_UNRECORDED, f"DNS record type {kind!s:.20} is not supported.")
     name = _fqdn(body.get("name"), zone)
+    if kind == "SRV" and not re.match(r"_[^.]+\._[^.]+\.", name):  # octodns#185, cloudflare-php#67
+        raise _invalid(9150, "The name of an SRV record must be of the form _service._proto.name.")
     record: Record = {"name": name, "type": kind}
     if kind in _DATA:
         record["data"], record["content"] = _data(kind, body.get("data"), zone)
@@ -390,6 +398,7 @@ class _Zone:
         seed = name if account == "simulator" else f"{name} {account}"
         self.id = hashlib.blake2b(seed.encode(), digest_size=16).hexdigest()
         self.created = _now()
+        self.priority_in_data = False
         self.restore({})
 
     @property
@@ -402,18 +411,26 @@ class _Zone:
     def restore(self, records: dict[str, Record]) -> None:
         """Go back to an earlier set of records."""
         self.records = records
-        self.wire = {id_: json.dumps(record, separators=(",", ":")).encode() for id_, record in records.items()}
+        self.wire = {id_: self._rendered(record) for id_, record in records.items()}
         self.names: dict[str, dict[str, Record]] = {}
         for id_, record in records.items():
             self.names.setdefault(record["name"], {})[id_] = record
         self._sorted: list[Record] | None = None
+
+    def _rendered(self, record: Record) -> bytes:
+        """Write a record as it is sent; where ``priority_in_data``, as the API is going to have MX and URI alone."""
+        if self.priority_in_data and record["type"] in ("MX", "URI"):
+            data = record.get("data") or {"target": record["content"]}
+            record = {name: value for name, value in record.items() if name != "priority"}
+            record |= {"data": {"priority": self.records[record["id"]]["priority"], **data}}
+        return json.dumps(record, separators=(",", ":")).encode()
 
     def put(self, record: Record) -> Record:
         """Store a record in place of the one with its id, if there is one."""
         if record["id"] in self.records:
             self.drop(record["id"])
         self.records[record["id"]] = record
-        self.wire[record["id"]] = json.dumps(record, separators=(",", ":")).encode()
+        self.wire[record["id"]] = self._rendered(record)
         self.names.setdefault(record["name"], {})[record["id"]] = record
         self._sorted = None
         return record
@@ -460,7 +477,7 @@ class _Zone:
             raise Refusal(400, 81058, "An identical record already exists.")
         texts = [_served(other["content"]) for other in (record, *beside) if other["type"] == "TXT"]
         if kind == "TXT" and sum(map(len, texts)) > 8192:
-            raise _invalid(_UNRECORDED, "The TXT records of this name are longer than 8192 characters together.")
+            raise Refusal(400, 83011, "Combined content length of records with this name and type exceeds 8192 characters.")
         if record_id not in self.records and len(self.records) >= quota:
             raise Refusal(400, 81045, "Record quota exceeded.")
 
@@ -553,7 +570,8 @@ class Cloudflare:
     ``tokens`` maps a token's value to what it may do; ``None`` lets every well-formed token do everything. ``plan``
     sets the limits of a batch, a comment and tags, and of the records of a zone unless ``quota`` does. ``rate_limit``
     is in requests for five minutes (Cloudflare's is 1,200), ``None`` is none; ``clock`` is its time in seconds.
-    ``wrap_errors=False`` answers a refused record as Cloudflare announced it, without the `1004` around the cause.
+    ``wrap_errors=False`` answers a refused record as Cloudflare announced it, without the `1004` around the cause, and
+    ``priority_in_data`` a priority within the data alone.
     """
 
     def __init__(
@@ -566,6 +584,7 @@ class Cloudflare:
         per_page_max: int = 5000,
         rate_limit: int | None = None,
         wrap_errors: bool = True,
+        priority_in_data: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tokens = tokens
@@ -576,6 +595,8 @@ class Cloudflare:
         self._wrap_errors = wrap_errors
         self._rate = None if rate_limit is None else _Rate(rate_limit, clock)
         self._zones = {zone.name: zone for zone in (_Zone(_ascii(name)) for name in zones)}
+        for zone in self._zones.values():
+            zone.priority_in_data = priority_in_data
         self._serial = 0
         self._lock = threading.RLock()
 

@@ -551,7 +551,7 @@ RECORDS = [
     ("{type: MXX, name: a, content: b}", "is no type that Cloudflare serves"),
     ("{type: CAA, name: a, data: {flags: 0, tag: issue}}", "CAA needs value"),
     ("{type: SRV, name: a}", "write data: {priority: ..., weight: ..., port: ..., target: ...}"),
-    ("{type: CNAME, name: a, content: 1.2.3.4}", "points to a name"),
+    ("{type: CNAME, name: a, content: 1.2.3.4}", "is an address, where a name has to stand"),
     ('{type: A, name: "a\\u200eb", content: 1.2.3.4}', ".name: 'a\\u200eb' is not a name: it holds the invisible"),
     (
         '{type: A, name: "a\\u00a0b", content: 1.2.3.4}',
@@ -576,7 +576,7 @@ RECORDS = [
     ("{type: A, name: a, content: 10.0.0.1, proxied: true}", "a private address, which can't be proxied"),
     ("{type: AAAA, name: a, content: 'fe80::1%eth0'}", "is no IPv6 address"),
     ('{type: A, name: a, content: 1.2.3.4, comment: "a\\x1bb"}', "comment: holds a character that Cloudflare takes in"),
-    ("{type: TXT, name: a, content: " + "x" * 4081 + "}", "content: takes 4098 bytes, and 4096 are allowed"),
+    ("{type: TXT, name: a, content: " + "x" * 4081 + "}", "content: takes 4098 bytes, and Cloudflare allows 4096"),
     ("{type: SRV, name: _a._tcp, content: 0 0 1 192.0.2.1}", "content: 192.0.2.1 is an address"),
 ]
 

@@ -29,8 +29,8 @@ GOOD = {
 }
 
 
-def make(type, content=None, name="www", **rest):
-    return record(ZONE, type, name, content, **rest)
+def make(type, content=None, name=None, **rest):
+    return record(ZONE, type, name or ("_x._tcp" if type == "SRV" else "www"), content, **rest)
 
 
 def test_every_type_with_parts_has_an_example():
@@ -52,7 +52,7 @@ def test_what_a_type_may_hold_passes(type):
     [
         ("SRV", "0 1 99999 mail.mana.how", ("data", "port")),
         ("CAA", '300 issue "x"', ("data", "flags")),
-        ("CAA", '0 is-sue "x"', ("data",)),
+        ("CAA", '0 is-sue "x"', ("data", "tag")),
         ("TLSA", "3 1 1 abc", ("data",)),
         ("TLSA", "3 1 1 abcd", ("data",)),
         ("TLSA", f"300 1 1 {'ab' * 32}", ("data", "usage")),

@@ -599,3 +599,16 @@ def test_d5_a_wildcard_behind_the_proxy_takes_no_mail_and_serves_no_srv():
 def test_d7_the_zones_own_alias_is_flattened_and_may_be_an_exchange():
     apex = record(ZONE, "CNAME", "@", "host.example")
     assert judge([apex, record(ZONE, "MX", "@", ZONE, priority=1)], dns=[]) == ()
+
+
+def test_d8_an_exchange_whose_host_has_no_address_declared_or_live_is_warned_of():
+    exchange = record(ZONE, "MX", "@", "in.mana.how", priority=1)
+    service = record(ZONE, "SRV", "_imaps._tcp", "0 1 993 in.mana.how")
+    found = judge([exchange, service], dns=[])
+    assert [(item.where, item.severity) for item in found] == [
+        ("dns/mana.how/MX/@", Severity.WARNING),
+        ("dns/mana.how/SRV/_imaps._tcp", Severity.WARNING),
+    ]
+    assert judge([exchange, service], dns=[Live(host("in"), "1")]) == ()  # somebody else keeps it
+    assert judge([exchange, host("in")], dns=[]) == ()
+    assert judge([replace(exchange, content="mx.example.net")], dns=[]) == ()

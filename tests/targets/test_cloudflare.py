@@ -20,10 +20,11 @@ from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, SecretRef
 from reconciler.simulator.cloudflare import Cloudflare as Fake
 from reconciler.simulator.cloudflare import Token
-from reconciler.simulator.wire import Fault, Reply, Server
+from reconciler.simulator.wire import Fault, Reply, Request, Server
 from reconciler.target import Change, Reason, Status
 from reconciler.targets.cloudflare import Cloudflare
 from reconciler.targets.cloudflare.listing import Access
+from reconciler.targets.cloudflare.transport import HINTS
 
 ZONE = "mana.how"
 TOKEN = SecretRef("env", "CLOUDFLARE_API_TOKEN")
@@ -1102,6 +1103,50 @@ def test_l9_name_servers_of_the_zone_that_bear_our_mark_are_seen_and_others_are_
 def test_d12_names_that_cloudflare_takes_are_taken(world, name):
     world.apply([rec("TXT", name, "v=spf1 -all")])
     assert len(world.fake.records(ZONE)) == 1
+
+
+def test_d12_a_priority_that_stands_within_the_data_alone_is_read_and_kept(worlds):
+    world = worlds(priority_in_data=True)
+    world.apply([rec("MX", "@", "mail.mana.how", priority=10), rec("URI", "_x._tcp", '10 1 "https://x.example"')])
+    world.apply([rec("MX", "@", "mail.mana.how", priority=20), rec("URI", "_x._tcp", '10 1 "https://x.example"')])
+    assert [item["priority"] for item in world.fake.records(ZONE) if item["type"] == "MX"] == [20]
+
+
+D11 = [
+    (9000, "a b", {"type": "A", "content": "192.0.2.1"}),
+    (9005, "x", {"type": "A", "content": "mail"}),
+    (9006, "x", {"type": "AAAA", "content": "192.0.2.1"}),
+    (9007, "x", {"type": "CNAME", "content": "a b"}),
+    (9009, "x", {"type": "MX", "content": "a b", "priority": 1}),
+    (9015, "x", {"type": "TXT", "content": "a" * 5000}),
+    (9039, "x", {"type": "CNAME", "content": f"x.{ZONE}"}),
+    (9051, "x", {"type": "TXT", "content": "\u201cx\u201d"}),
+    (9101, "_x._tcp", {"type": "SRV", "data": {"priority": 0, "weight": 0, "port": 99999, "target": "x.example"}}),
+    (9150, "x", {"type": "SRV", "data": {"priority": 0, "weight": 0, "port": 25, "target": "x.example"}}),
+]
+
+
+def api_answer(world, body):
+    """What the fake says to one record."""
+    headers = {"authorization": f"Bearer {VALUE}"}
+    path = f"/client/v4/zones/{world.fake.zone_id(ZONE)}/dns_records/batch"
+    return world.fake(Request("POST", path, path, {}, headers, json.dumps({"posts": [body]}).encode(), ""))
+
+
+@pytest.mark.parametrize(("code", "name", "body"), D11, ids=lambda value: str(value) if isinstance(value, int) else "")
+def test_d11_what_the_api_refuses_comes_with_a_remedy(world, code, name, body):
+    """Such a record passes no check of ours; that the API refuses it all the same, and with what, the fake says."""
+    answer = api_answer(world, {"name": name, "ttl": 1, **body})
+    world.fault(path=r"/batch$", reply=answer)
+    good = rec("A", "fine", "192.0.2.1")
+    (outcome,) = world.execute(world.plan([good]))
+    assert outcome.status is Status.FAILED
+    assert f"({code})" in outcome.problem.summary
+    assert outcome.problem.hint == HINTS[code]
+
+
+def test_d11_every_code_that_is_known_has_a_remedy():
+    assert {9000, *range(9005, 9010), 9015, 9036, 9039, 9051, 9101, 9150, 83011} <= HINTS.keys()
 
 
 # -------------------------------------------------------------------------------------------------------- odd answers

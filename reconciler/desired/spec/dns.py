@@ -17,7 +17,6 @@ from reconciler.desired.spec.scalars import (
     Wrong,
     ZoneName,
     hidden,
-    is_address,
     wrong,
     wrongs,
 )
@@ -176,8 +175,6 @@ class RecordEntry(Model):
             raise wrong("stands beside data", "keep one of them")
         if "\n" in value or "\r" in value:
             raise wrong("holds a line break", "fold it with >- in place of |, or write it on one line in quotes")
-        if type and TYPES[type].points and is_address(value):
-            raise wrong(f"{type} points to a name, not to an address", "make an A record and name it here")
         return value
 
     @field_validator("priority")

@@ -59,7 +59,10 @@ class _Addressee(Model):
 
 
 class AccountEntry(_Addressee):
-    """A login with its mailbox. ``quota aliases groups description`` are unmanaged when absent."""
+    """A login with its mailbox. What has no default is unmanaged when absent.
+
+    ``locked`` keeps everybody from logging in as it, while its mail still arrives.
+    """
 
     description: Text | None = None
     roles: Annotated[tuple[Text, ...], List] = ("user",)
@@ -69,6 +72,8 @@ class AccountEntry(_Addressee):
     groups: Annotated[tuple[Text, ...] | None, ListOrNull] = None
     enforce_password: Flag = True
     login: Annotated[Text, matching(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None
+    locked: Flag = False
+    locale: Annotated[Text, matching(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})?", "is no locale", "like de_DE")] | None = None
 
     def conflicts(self, owners: Mapping[str, Path]) -> Iterator[Finding]:
         """One belongs to groups, which are named by their keys."""

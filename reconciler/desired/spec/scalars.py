@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from reconciler import url
-from reconciler.names import invisible, is_name
+from reconciler.names import invisible, is_name, meant
 from reconciler.resources import SecretRef
 
 REQUIRED = "is missing"
@@ -93,6 +93,8 @@ _short, _short_schema = _number(0, 65535)
 Short = Annotated[int, _short, _short_schema]
 _count, _count_schema = _number(0, 1_000_000)
 Count = Annotated[int, _count, _count_schema]
+_limit, _limit_schema = _number(1, 1_000_000)
+Limit = Annotated[int, _limit, _limit_schema]
 
 _LABEL = r"[^\s.@/\\\"'<>()\[\]{},;:*]{1,63}"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -102,8 +104,10 @@ _EMAIL = re.compile(rf"[^\s@<>()\[\],;:\\\"]{{1,64}}@{_LABEL}(\.{_LABEL})*")
 def _domain(value: str) -> str:
     if value.endswith("."):
         raise wrong("ends in a dot", f"write {value.rstrip('.')}")
+    if is_address(value):
+        raise wrong("is an address, where a domain's name has to stand", "write it like mail.example.com")
     if value.startswith("-") or not _DOMAIN.fullmatch(value) or not is_name(value):
-        raise wrong(f"is no domain name{hidden(value)}", "write it like mail.example.com")
+        raise wrong(f"is no domain name{hidden(value)}", f"write {meant(value) or 'it like mail.example.com'}")
     return value
 
 

@@ -13,6 +13,8 @@ from reconciler.desired import raw_keys as words
 from reconciler.desired.spec.scalars import (
     REFERENCE_HINT,
     DomainName,
+    Limit,
+    ListOrNull,
     Model,
     OpenMap,
     Text,
@@ -27,7 +29,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
     wrongs,
 )
-from reconciler.resources import SecretRef
+from reconciler.resources import Listener, SecretRef
 
 
 def _rate(value: Any) -> str | None:
@@ -86,6 +88,13 @@ AllowedIpEntry = Annotated[
 ]
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        raise wrong("is no address and no network", "write it like 172.18.0.0/16") from None
+
+
 def _bind(value: str) -> str:
     host, _, port = value.rpartition(":")
     inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -98,14 +107,30 @@ _IMPLICIT_TLS = frozenset({"443", "465", "993", "995"})  # RFC 8314 section 3.3,
 
 
 class ListenerEntry(Model):
-    """A port that the server listens on. Without ``tls``, the port decides: 443, 465, 993 and 995 begin with TLS."""
+    """A port that the server listens on. Without ``tls``, the port decides: 443, 465, 993 and 995 begin with TLS.
+
+    The rest is unmanaged when absent; ``null`` and ``[]`` put the server's default back. From ``proxy_networks`` a
+    connection begins with a PROXY header, as HAProxy and the like send it.
+    """
 
     bind: Annotated[
         tuple[Annotated[Text, AfterValidator(_bind)], ...],
         BeforeValidator(one_or_many, json_schema_input_type=str | tuple[str, ...]),
     ]
     protocol: Literal["smtp", "lmtp", "http", "imap", "pop3", "managesieve"]
-    tls: Literal["implicit", "starttls"] | None = None
+    tls: Literal["implicit", "starttls", "none"] | None = None
+    tls_disable: Annotated[tuple[Literal["TLSv1.2", "TLSv1.3"], ...] | None, ListOrNull] = None
+    proxy_networks: Annotated[tuple[Annotated[Text, AfterValidator(_network)], ...] | None, ListOrNull] = None
+    max_connections: Limit | None = None
+    backlog: Limit | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is said of it besides where it listens, as `Listener` has it."""
+        said = {name for name in Listener.USUAL if name != "tls" and name in self.model_fields_set}
+        found = {name: getattr(self, name) for name in said}
+        made = {name: Listener.USUAL[name] if value is None else value for name, value in found.items()}
+        return made | ({"tls": self.tls != "none"} if self.tls is not None else {})
 
     @property
     def tls_implicit(self) -> bool:

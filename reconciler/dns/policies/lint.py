@@ -215,7 +215,8 @@ def _unpacked(_policy: MailPolicy, text: str) -> tuple[str, str]:
         plain = plain[1:-1]
     if plain.startswith('"') or plain.endswith('"'):
         strings = _STRING.findall(plain)
-        plain = "".join(strings) if strings and plain.count('"') == 2 * len(strings) else plain.replace('"', "")
+        whole = not _STRING.sub("", plain).strip()  # quotes round a value alone are no zone file's
+        plain = "".join(strings) if strings and whole else plain.replace('"', "")
         plain = re.sub(r"\\(.)", r"\1", plain)
     plain = plain.replace("\\;", ";")  # never right: a backslash before what ends a tag
     plain = plain.strip(" ")

@@ -83,11 +83,25 @@ ROUTE_CODES = frozenset({7000, 7003})
 MISSING = 81044
 QUOTA = 81045
 CONTRADICTED = frozenset({MISSING, 81053, 81054, 81056, 81057, 81058})  # by what is there now
+_NAMES = "names are relative to the zone, like mail, @ or _imaps._tcp"
+_HOSTS = "write a whole host, like mail.example.com: no URL, no port, no address, no wildcard"
 HINTS = {
+    9000: f"correct its name: {_NAMES}",
     9003: "set proxied: false",
     9004: "set proxied: false: only A, AAAA and CNAME can be proxied",
+    9005: "correct its content: an IPv4 address, like 192.0.2.1",
+    9006: "correct its content: an IPv6 address, like 2001:db8::1",
+    9007: f"correct its content: {_HOSTS}",
+    9008: f"correct its content: {_HOSTS}",
+    9009: f"correct its content: {_HOSTS}",
+    9015: "shorten its content: 4,096 bytes are allowed, each string of 255 with one more",
     9021: "ttl must be auto, or 60 to 86400 seconds",
+    9036: "correct its name, _SERVICE._PROTOCOL as in _imaps._tcp, and its data",
+    9039: "an alias can't lead to its own name: correct content, or the name",
     9041: "set proxied: false",
+    9051: "write printable ASCII alone: look for typographic quotes, dashes and blanks",
+    9101: "correct its data: each part is there, and in its range",
+    9150: "correct its name, _SERVICE._PROTOCOL as in _imaps._tcp: both begin with an underscore",
     9300: "remove tags: the zone's plan has none left",
     9313: "shorten the comment: our mark needs a part of Cloudflare's 100 characters",
     MISSING: "it changed since the plan: plan again",
@@ -97,6 +111,7 @@ HINTS = {
     81056: "NS records delegate the whole name: nothing but DS can stand beside them",
     81057: "plan again: an equal record is adopted",
     81058: "plan again: an equal record is adopted",
+    83011: "the TXT records of its name are longer than 8,192 bytes together: remove some, or shorten them",
 }
 
 

@@ -101,6 +101,9 @@ def settle(account: Object, old: Object | None, policy: Mapping[str, Any]) -> No
             raise SetFailure("invalidProperties", "Only one password credential is allowed.", "credentials")
         if known is not None and credential["secret"] == registry.MASK:
             credential["secret"] = known["secret"]
+        elif policy.get("directoryId") and (known is None or credential["secret"] != known["secret"]):
+            text = "Cannot change credentials for accounts in an external directory."
+            raise SetFailure("forbidden", text)
         elif (known is None or credential["secret"] != known["secret"]) and not is_hash(credential["secret"]):
             check_strength(credential["secret"], policy)
             credential["secret"] = hashed(credential["secret"])

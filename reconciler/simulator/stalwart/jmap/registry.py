@@ -1,7 +1,9 @@
 """The object types of Stalwart 0.16 as a table, and what may be written into them.
 
 ``objects.json`` says of each property what the released schema says: its type, whether it may be null (``?``),
-written only once (``!``) or never (``=``), its range, and its default. Values are kept as they look on the wire: a set
+written only once (``!``) or never (``=``), its range, and its default; and of texts what only the source says
+(0.16.18, ``registry/src/schema/structs_impl.rs``): whether they are ``trimmed``, or stored without blanks as ``upper``
+or ``lower``. Values are kept as they look on the wire: a set
 is ``{"value": true}``, a list is ``{"0": ..}``, a variant has an ``@type``; only secrets look otherwise when read.
 """
 
@@ -443,6 +445,12 @@ def _host(value: str) -> str:
     return value
 
 
+def _trimmed(value: str) -> str:
+    if not value.strip():
+        raise ValueError(value)
+    return value.strip()
+
+
 def _network(value: str) -> str:
     found = ipaddress.ip_interface(value)  # a network keeps its host bits (observed.md)
     return str(found.ip) if found.network.num_addresses == 1 else str(found)
@@ -468,6 +476,10 @@ _READERS: dict[str, tuple[str, Callable[[str], str]]] = {
     "email": ("Invalid email address", _email),
     "local": ("Invalid email local part", _local_part),
     "host": ("Invalid hostname or IP address", _host),
+    # What the server makes of a text before it stores it (0.16.18: registry/src/types/string.rs, StringValidator).
+    "trimmed": ("String cannot be empty", _trimmed),
+    "upper": ("", lambda value: "".join(value.split()).upper()),
+    "lower": ("", lambda value: "".join(value.split()).lower()),
     "network": ("Failed to parse IpAddrOrMask from string", _network),
     "address": ("Failed to parse IpAddr from string", _address),
     "date": ("Failed to parse UTCDateTime from string", _date),

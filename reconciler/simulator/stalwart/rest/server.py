@@ -459,6 +459,11 @@ class StalwartRest:
         kind = body.get("type", "individual") if isinstance(body, dict) else ""
         if kind in TYPES:
             caller.need(permission(kind, "create"))
+        kept_in = self.settings.merged().get("storage.directory", "")
+        theirs = self.settings.merged().get(f"directory.{kept_in}.type", "internal").lower()
+        if kind == "individual" and theirs != "internal":
+            details = f"{theirs.upper()} directory cannot be managed. Only internal directories support inserts "
+            raise Failure("unsupported", details=f"{details}and update operations.")
         new = self.directory.create(body, caller.permissions)
         if new.type == "domain" and "report.domain" not in self.settings.merged():
             self.settings.insert({"report.domain": new.name})

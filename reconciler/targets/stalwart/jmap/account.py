@@ -20,16 +20,19 @@ from reconciler.targets.stalwart.jmap.api import Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind, Unknown
 from reconciler.targets.stalwart.jmap.password_checks import SESSION, PasswordChecks, try_login
+from reconciler.targets.stalwart.schema import same_locale
 from reconciler.targets.stalwart.survey import Omissions, fit
 from reconciler.targets.stalwart.work import unusable
 
-_READ = ("@type", "name", "domainId", "credentials", "memberGroupIds", "roles", "quotas", "aliases", "description")
-_PLAIN: Raw = {
-    "locale": "en_US",
-    "timeZone": None,
-    "permissions": {TYPE: "Inherit"},
-    "encryptionAtRest": {TYPE: "Disabled"},
-}
+_READ = (
+    *("@type", "name", "domainId", "credentials", "memberGroupIds", "roles", "quotas", "aliases", "description"),
+    *("permissions", "locale"),
+)
+_LOCALE = "en_US"
+_LOCK = "authenticate"
+"""The permission without which nobody logs in; who is without it gets mail all the same (0.16.18:
+common/src/auth/authentication.rs)."""
+_PLAIN: Raw = {"timeZone": None, "permissions": {TYPE: "Inherit"}, "encryptionAtRest": {TYPE: "Disabled"}}
 """What an account has that was only made; anything else can't be declared."""
 
 
@@ -42,6 +45,8 @@ class AccountKind(ResourceKind):
         Selection("Domain", properties=("name",)),
         Selection("Role", properties=("description",)),
         Selection("SystemSettings", singleton=True, properties=("defaultDomainId",)),
+        Selection("Authentication", singleton=True, properties=("directoryId",)),
+        Selection("Directory", properties=(TYPE, "description")),
     )
     surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 
@@ -69,7 +74,7 @@ class AccountKind(ResourceKind):
 
 
 def _note(address: str, item: Raw, out: Omissions) -> None:
-    out.options(address, item, _PLAIN)
+    out.options(address, {**item, "permissions": _beside_lock(item.get("permissions") or {})}, _PLAIN)
     credentials = [str(it.get(TYPE)) for it in (item.get("credentials") or {}).values()]
     for kind in sorted(set(credentials) - {"Password"}):
         hint = "whoever owns the account makes new ones on a new server"
@@ -135,6 +140,8 @@ class _Accounts:
             groups=(*self._ids.group_names(item.get("memberGroupIds") or {}, known), *_unknown(self._ids.group, known)),
             quota=(item.get("quotas") or {}).get("maxDiskQuota"),
             password=self._verdict(wanted, address, item),
+            locked=_is_locked(item),
+            locale=None if same_locale(found := str(item.get("locale") or _LOCALE), _LOCALE) else found.replace("-", "_"),
         )
 
     def _roles(self, roles: Raw, wanted: Account | None) -> tuple[str, ...]:
@@ -218,6 +225,26 @@ def _why(resolve: Callable[[str], str], name: str) -> str:
     return ""
 
 
+def _is_locked(item: Raw) -> bool:
+    return _LOCK in ((item.get("permissions") or {}).get("disabledPermissions") or {})
+
+
+def _locking(permissions: Raw, *, locked: bool) -> dict[str, Any]:
+    """Return the patch that locks or opens; all else of the permissions stays."""
+    if permissions.get(TYPE, "Inherit") == "Inherit":
+        return {"permissions": {TYPE: "Merge", "enabledPermissions": {}, "disabledPermissions": {_LOCK: True}}}
+    if not locked and _beside_lock(permissions) == {TYPE: "Inherit"}:
+        return {"permissions": {TYPE: "Inherit"}}
+    return {f"permissions/disabledPermissions/{_LOCK}": True if locked else None}
+
+
+def _beside_lock(permissions: Raw) -> Raw:
+    """Return permissions without what `locked` says; what then changes nothing is as inherited."""
+    disabled = {name: on for name, on in (permissions.get("disabledPermissions") or {}).items() if name != _LOCK}
+    left = {**permissions, "disabledPermissions": disabled}
+    return left if disabled or permissions.get("enabledPermissions") or left.get(TYPE) != "Merge" else {TYPE: "Inherit"}
+
+
 def _password_key(item: Raw) -> str | None:
     """Name the place of the password among the credentials: app passwords and API keys are the person's own."""
     credentials: Mapping[str, Raw] = item.get("credentials") or {}
@@ -257,6 +284,10 @@ class _Writing:
         made["roles"] = self._roles(account.roles if isinstance(account.roles, tuple) else ("user",))
         if isinstance(account.password, SecretRef):
             made["credentials"] = {"0": self._credential(account, account.password)}
+        if account.locked is True:
+            made["permissions"] = {TYPE: "Merge", "enabledPermissions": {}, "disabledPermissions": {_LOCK: True}}
+        if isinstance(account.locale, str):
+            made["locale"] = account.locale
         if isinstance(account.quota, int):
             made["quotas"] = {"maxDiskQuota": account.quota}
         if isinstance(account.groups, tuple) and account.groups:
@@ -313,6 +344,10 @@ class _Writing:
         patch: dict[str, Any] = {}
         if "quota" in changed:
             patch["quotas/maxDiskQuota"] = after.quota
+        if "locale" in changed:
+            patch["locale"] = after.locale or _LOCALE
+        if "locked" in changed:
+            patch |= _locking(stored.get("permissions") or {}, locked=after.locked is True)
         if "roles" in changed and isinstance(after.roles, tuple):
             patch["roles"] = self._roles(after.roles)
         if "password" in changed and isinstance(after.password, SecretRef):

@@ -58,7 +58,7 @@ def run(api: JmapApi, writes: Iterable[Write], stopped: Callable[[], bool]) -> I
     ``stopped`` is asked before each request. After a request without an answer no other one is begun: what then is
     not yielded was not tried.
     """
-    queue = sorted(_merged(writes), key=_order)
+    queue = _referred_first(sorted(_merged(writes), key=_order))
     ids: dict[str, str | None] = {f"#{it.id}": None for it in queue if it.verb == "create"}  # None: not (yet) made
     sent: set[str] = set()
     while queue and not stopped():
@@ -134,6 +134,22 @@ def _order(write: Write) -> tuple[int, int, int]:
         return 1, -write.place, write.rank
     stages = {RELEASE: -1, LATE: 2}
     return 3 if write.object == "Action" else stages.get(write.rank, 0), write.place, write.rank
+
+
+def _referred_first(queue: Sequence[Write]) -> list[Write]:
+    """Put what others refer to before them, whatever the order of the kinds: a role before who has it."""
+    made = {f"#{write.id}": write for write in queue if write.verb == "create"}
+    ordered: dict[int, Write] = {}
+
+    def put(write: Write, above: frozenset[int]) -> None:
+        if id(write) not in ordered and id(write) not in above:
+            for reference in references(write, made):
+                put(made[reference], above | {id(write)})
+            ordered[id(write)] = write
+
+    for write in queue:
+        put(write, frozenset())
+    return list(ordered.values())
 
 
 def _merged(writes: Iterable[Write]) -> list[Write]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -36,6 +37,11 @@ _LISTED = 8  # names in an error
 _DEFAULT_ROLES = {"admin": "system administrator"}  # what the server calls the role that makes an Admin
 
 
+def creation_of(name: str, entry: str) -> str:
+    """Name the creation of an object for what refers to it; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
+    return f"{name}-{hashlib.sha256(entry.encode()).hexdigest()[:10]}"
+
+
 def unsaid(_: Secret) -> str:
     """Reveal nothing, in the shape of a hash: where only the shape of what is written matters."""
     return "$6$unsaid$" + "." * 86
@@ -50,12 +56,17 @@ class Effect(enum.Enum):
 
 
 class Ids:
-    """The server's ids by name, and ``#NAME`` for what this run makes: domains once they are told, wanted groups."""
+    """The server's ids by name, and ``#NAME`` for what this run makes: domains once they are told, groups and roles.
 
-    def __init__(self, registry: Registry, groups: Iterable[str] = ()) -> None:
+    ``groups`` and ``roles`` are those that are wanted.
+    """
+
+    def __init__(self, registry: Registry, groups: Iterable[str] = (), roles: Iterable[str] = ()) -> None:
         self._names = {str(item["id"]): str(item["name"]).lower() for item in registry.get("Domain", ())}
         self._domains = {name: key for key, name in self._names.items()}
         self._roles = {str(it["id"]): str(it.get("description") or "") for it in registry.get("Role", ())}
+        for name in sorted(set(roles) - set(self._roles.values())):
+            self._roles[f"#{creation_of('Role', name)}"] = name
         self._groups: dict[str, str] = {}
         for item in registry.get("Account", ()):
             if item.get("@type") == "Group":

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Selection
-from reconciler.targets.stalwart.jmap.batch import Write, creation_id
+from reconciler.targets.stalwart.jmap.batch import Write, bare, creation_id
 from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
 from reconciler.targets.stalwart.release import JMAP
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _PROTOCOLS = {"manageSieve": "managesieve"}  # the only one that JMAP spells otherwise than our word
+_PROPERTIES = {
+    "tls": "useTls",
+    "tls_disable": "tlsDisableProtocols",
+    "proxy_networks": "overrideProxyTrustedNetworks",
+    "max_connections": "maxConnections",
+    "backlog": "socketBacklog",
+}
+_VERSIONS = {"TLSv1.2": "tls12", "TLSv1.3": "tls13"}
+_OURS = {theirs: ours for ours, theirs in _VERSIONS.items()}
 _SPELLED = {ours: theirs for theirs, ours in _PROTOCOLS.items()}
 
 
@@ -22,7 +31,7 @@ class ListenerKind(ResourceKind):
     """Listeners. Whether one answers is not known here."""
 
     resource = Listener
-    objects = (Selection("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", "useTls")),)
+    objects = (Selection("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", *_PROPERTIES.values())),)
     in_force_by = Effect.RESTART
 
     def live(self, reading: Reading) -> Iterator[Live]:
@@ -35,7 +44,7 @@ class ListenerKind(ResourceKind):
                 bind = twin.bind  # [0::0]:587 is [::]:587
             protocol = str(item.get("protocol"))
             implicit = bool(item.get("tlsImplicit")) and item.get("useTls", True) is not False
-            found = Listener(name, bind, _PROTOCOLS.get(protocol, protocol), implicit, open=UNMANAGED)
+            found = Listener(name, bind, _PROTOCOLS.get(protocol, protocol), implicit, UNMANAGED, **_options(item))
             yield Live(found, id=str(item["id"]))
 
     def writes(self, changes: Sequence[Change], reading: Reading) -> Iterator[Write]:
@@ -63,7 +72,10 @@ class ListenerKind(ResourceKind):
 def fresh_listeners() -> list[Listener]:
     """List the listeners of a fresh server."""
     found = JMAP.defaults()["listeners"].items()
-    return [Listener(name, tuple(it["bind"]), it["protocol"], it["tls_implicit"], open=UNMANAGED) for name, it in found]
+    return [
+        Listener(name, tuple(it["bind"]), it["protocol"], it["tls_implicit"], UNMANAGED, **Listener.USUAL)
+        for name, it in found
+    ]
 
 
 def _body(listener: Listener) -> dict[str, Any]:
@@ -72,7 +84,23 @@ def _body(listener: Listener) -> dict[str, Any]:
         "protocol": _SPELLED.get(listener.protocol, listener.protocol),
         "tlsImplicit": listener.tls_implicit,
     }
+    for word, name in _PROPERTIES.items():
+        value = getattr(listener, word)
+        if word == "tls_disable" and isinstance(value, tuple):
+            value = dict.fromkeys((_VERSIONS[item] for item in value), True)
+        elif isinstance(value, tuple):
+            value = dict.fromkeys(map(bare, value), True)
+        made |= {} if value is UNMANAGED else {name: value}
     return made | ({"useTls": True} if listener.tls_implicit else {})
+
+
+def _options(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of a listener besides; null is the server's default."""
+    made: dict[str, Any] = dict(Listener.USUAL)
+    for word, name in _PROPERTIES.items():
+        if (value := item.get(name)) is not None:
+            made[word] = tuple(_OURS.get(it, it) for it in value) if isinstance(value, Mapping) else value
+    return made
 
 
 def _socket(bind: str) -> str:

@@ -7,7 +7,6 @@ parts, while a list, a set or a map is meant as a whole. What is read is never w
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from reconciler.secrecy import Public
 from reconciler.target import Change, Report, Reveal
 from reconciler.targets.stalwart.jmap.api import Registry, Selection
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Verb, Write, bare
-from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge
+from reconciler.targets.stalwart.jmap.kind import Effect, Ids, Reading, ResourceKind, SecretJudge, creation_of
 from reconciler.targets.stalwart.schema import same_locale
 from reconciler.targets.stalwart.work import unusable
 
@@ -155,11 +154,11 @@ class Names:
         """Return the objects that a declared one may be: none, one, or several that share their name."""
         if objects.is_singleton(name):
             return [self._singletons.get(name, {"id": SINGLETON})]
-        return self._found.get((name, entry), ())
+        return self._found.get((name, objects.stored_key(name, entry)), ())
 
     def id_of(self, kind: str, name: str) -> str | None:
         """Return the id of the only object with this name."""
-        found = self._found.get((kind, name), ())
+        found = self._found.get((kind, objects.stored_key(kind, name)), ())
         return str(found[0]["id"]) if len(found) == 1 else None
 
     def live(self, wanted: Sequence[Setting], report: Report, judge: SecretJudge) -> Iterator[Live]:
@@ -278,7 +277,7 @@ def _agrees(want: Any, have: Any) -> bool:
         case Parts(), Parts():
             return want.keys() == have.keys() and all(_agrees(want[name], have[name]) for name in want)
         case str(), str():
-            return want == have or same_locale(want, have)
+            return want == have or same_locale(want, have) or objects.same_text(want, have)
         case tuple(), tuple():
             return len(want) == len(have) and all(map(_agrees, want, have))
     return bool(want == have)
@@ -303,9 +302,8 @@ class _Draft:
 
     @property
     def creation(self) -> str:
-        """What others refer to it by while it is created; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
-        digest = hashlib.sha256(self.entry.encode()).hexdigest()[:10]
-        return f"{self.name}-{digest}"
+        """What others refer to it by while it is created."""
+        return creation_of(self.name, self.entry)
 
     @property
     def id(self) -> str:

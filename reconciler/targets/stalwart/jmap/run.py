@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.desired import objects
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
-from reconciler.resources import Different, Group, Resource, Secret
+from reconciler.resources import Different, Group, Resource, Secret, Setting
 from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status, Stopped
 from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import Docker
@@ -62,7 +63,9 @@ def reading_of(
     judge: Judge = lambda *_: NOT_SHOWN,
 ) -> Reading:
     """Put a reading together; ``domain`` is the default domain as far as the directory tells it."""
-    ids = Ids(registry, (item.name for item in wanted if isinstance(item, Group)))
+    places = (objects.place(item) for item in wanted if isinstance(item, Setting))
+    roles = (place.entry for place in places if place is not None and place.name == "Role")
+    ids = Ids(registry, (item.name for item in wanted if isinstance(item, Group)), roles)
     domain = default_domain(wanted) or domain or ids.default_domain
     return Reading(registry, wanted, ids, domain, reveal, report, judge)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from reconciler.desired.objects import TYPE
 from reconciler.problem import Problem
 from reconciler.resources import Live, Observation, Resource
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
-from reconciler.targets.stalwart import ports
+from reconciler.targets.stalwart import external, ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, Host, causes, look, unrecoverable
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, login_name, unknown_administrator, whose
@@ -105,14 +106,19 @@ class StalwartJmap:
             found = looking.result()
         container, registry = found.container, self._registry or {}
         self._container = container.id if container else ""
+        declared, directory = wanted, _external(registry)
+        if directory:
+            problems += external.warning(wanted, directory, connection.where)
+            wanted = external.others(wanted)
         judge = Passwords(connection, self._checks, reveal, problems.append, self._container).verdict
         reading = reading_of(registry, wanted, self._domain, reveal=reveal, report=problems.append, judge=judge)
         live = list(self._pending.shown(item for kind in KINDS for item in kind.live(reading)))
+        live = list(external.as_wanted(live, declared, directory)) if directory else live
         live += still_allowed(self._pending.addresses, live)
         live = ports.with_open(live, wanted, connection.host, container)
         problems += self._unsupported(api, wanted, live)
         lost = is_lost(wanted, live) and not api.unread
-        stranger = None if lost else unknown_administrator(connection, wanted)
+        stranger = None if lost else unknown_administrator(connection, declared)
         told = (unrecoverable(container) if container else None, self._recognition.problem(connection.where, container))
         known = (
             found.problem,
@@ -218,3 +224,12 @@ def _head(connection: Connection) -> str:
     """Name the server, and who got in where it was not the declared administrator."""
     accepted = connection.login.accepted
     return f"{connection.where}: 0.16 or later (JMAP)" + _ENTERED.get(accepted.source if accepted else "", "")
+
+
+def _external(registry: Registry) -> str:
+    """Name the directory that the server looks accounts up in, with its type; empty where it is its own."""
+    settings = next(iter(registry.get("Authentication", ())), {})
+    for item in registry.get("Directory", ()):
+        if item.get("id") == settings.get("directoryId"):
+            return f"{item.get('description')} ({str(item.get(TYPE)).upper()})"
+    return ""

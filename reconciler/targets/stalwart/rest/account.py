@@ -45,6 +45,10 @@ from reconciler.targets.stalwart.rest.principals import (
 )
 
 
+LOCK = "authenticate"
+"""The permission without which nobody logs in, whatever the roles grant (0.15.5: common/src/auth/mod.rs)."""
+
+
 class Accounts(Principal[Account]):
     """The accounts; "superuser" is what old versions call an individual."""
 
@@ -73,6 +77,8 @@ class Accounts(Principal[Account]):
                     groups=tuple(self._groups(item, account, groups, made, reading)),
                     quota=item.get("quota"),
                     password=verdicts.get(account.name, UNMANAGED) if account else UNMANAGED,
+                    locked=LOCK in texts(item, "disabledPermissions"),
+                    locale=item.get("locale") or None,
                 ),
                 id=item["name"],
                 detail=kept(item),
@@ -137,8 +143,10 @@ class Accounts(Principal[Account]):
         made["emails"] = emails(resource)
         if isinstance(resource.password, SecretRef):
             made["secrets"] = [means.hashes.of(resource, resource.password)]
-        optional = {"description": resource.description, "quota": resource.quota}
+        optional = {"description": resource.description, "quota": resource.quota, "locale": resource.locale}
         made |= {name: value for name, value in optional.items() if value is not None and value is not UNMANAGED}
+        if resource.locked is True:
+            made["disabledPermissions"] = [LOCK]
         if isinstance(resource.groups, tuple) and resource.groups:
             made["memberOf"] = means.groups(resource.groups)
         check_lengths(made)
@@ -155,6 +163,10 @@ class Accounts(Principal[Account]):
             operations.append(set_to("description", after.description or ""))
         if "quota" in changed:
             operations.append(set_to("quota", "" if after.quota is None else after.quota))
+        if "locale" in changed:
+            operations.append(set_to("locale", after.locale or ""))
+        if "locked" in changed:
+            operations += members("disabledPermissions", *([LOCK] if it else [] for it in changed["locked"]))
         if "email" in changed or "aliases" in changed:
             operations += mended(change)
         if "roles" in changed:

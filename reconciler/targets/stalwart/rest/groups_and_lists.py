@@ -30,7 +30,7 @@ class Groups(Addressed[Group]):
     """The groups; who belongs to one is written at the account."""
 
     resource, types = Group, ("group",)
-    undeclared = frozenset(("memberOf", "lists", "quota", "secrets"))
+    undeclared = frozenset(("memberOf", "lists", "quota", "secrets", "locale"))
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them; one that is wanted and gets no mail is reported."""
@@ -50,7 +50,7 @@ class MailingLists(Addressed[MailingList]):
     """The lists. Members are written as addresses, those of accounts here too: so it needs no order, and no names."""
 
     resource, types = MailingList, ("list",)
-    undeclared = frozenset(("memberOf", "lists", "quota", "secrets", "roles"))
+    undeclared = frozenset(("memberOf", "lists", "quota", "secrets", "roles", "locale"))
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them; a member that is a list itself is reported, since the server hands nothing on to it."""

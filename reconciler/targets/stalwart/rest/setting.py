@@ -251,8 +251,7 @@ def _is(group: str, key: str) -> bool:
 
 def _is_worded(key: str) -> bool:
     """Whether a key is part of what has words of its own, and is read there."""
-    listener = key.startswith(LISTENER) and re.search(r"\.(bind(\.\d+)?|protocol|tls\.implicit)$", key)
-    return bool(listener) or key.startswith((ALLOWED_IP, SIGNATURE))
+    return key.startswith((ALLOWED_IP, SIGNATURE)) or (key.startswith(LISTENER) and word_of(key) is not None)
 
 
 _REASONS: tuple[tuple[Any, str, str], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,11 +10,12 @@ from reconciler.desired.raw_keys import WORD_KEYS
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
+from reconciler.targets.stalwart import external
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import Accounts, asks_for_roles
+from reconciler.targets.stalwart.rest.account import LOCK, Accounts, asks_for_roles
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.domain import Domains
 from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
@@ -39,9 +40,11 @@ _TYPES = [kind.types[0] for kind in _PRINCIPALS.values()]
 _KNOWN_FIELDS = frozenset(
     (
         *("type", "id", "name", "emails", "secrets", "description", "quota", "usedQuota", "roles", "memberOf", "lists"),
-        *("members", "externalMembers"),
+        *("members", "externalMembers", "locale"),
     )
 )
+_SAYABLE = {"disabledPermissions": [LOCK]}
+"""What the directory says of a field by another word."""
 _OTHERS = {
     "role": ("roles", "make them on a new server before you apply: accounts may have them"),
     "apiKey": ("API keys", "make new ones on a new server"),
@@ -72,11 +75,15 @@ class StalwartRest:
             looking = pool.submit(look, self._docker, file=True)
             api = RestApi(connection, _TYPES)
             items, stored = api.principals(), api.keys(*_query(wanted))
-            report, progress = problems.append, self._progress
+            report, progress, declared = problems.append, self._progress, wanted
+            if directory := _external(stored):
+                problems += external.warning(wanted, directory, connection.where)
+                wanted = external.others(wanted)
             roles = api.roles() if asks_for_roles(wanted) else None
             reading = Reading(items, stored, wanted, roles=roles, reveal=reveal, report=report, progress=progress)
             live = [item for kind in KINDS for item in kind.live(reading)]
             host = looking.result()
+        live = list(external.as_wanted(live, declared, directory)) if directory else live
         live = with_open(live, wanted, connection.host, host.container)
         lost = is_lost(wanted, live)
         problems += [*([host.problem] if host.problem else []), *hazards(host.container, "rest", lost=lost)]
@@ -158,7 +165,7 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
         word, name = str(item.get("type")), str(item["name"])
         if kind := kinds.get(word):
             known = _KNOWN_FIELDS - kind.undeclared
-            for field in sorted(key for key, value in item.items() if key not in known and value):
+            for field in sorted(key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)):
                 out.note(name, f"its {field} can't be declared", "set them again on a new server")
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"
@@ -168,6 +175,16 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
             out.note(name, f"{what} can't be declared", hint)
 
 
+_DIRECTORY = "storage.directory"
+
+
+def _external(stored: Mapping[str, str]) -> str:
+    """Name the directory that the server looks accounts up in, with its type; empty where it is its own."""
+    name = stored.get(_DIRECTORY, "")
+    kind = stored.get(f"directory.{name}.type", "internal").lower()
+    return "" if kind == "internal" else f"{name} ({kind.upper()})"
+
+
 def _principal_of(change: Change) -> Principal[Any]:
     return _PRINCIPALS[type(change.resource)]
 
@@ -175,6 +192,6 @@ def _principal_of(change: Change) -> Principal[Any]:
 def _query(resources: Iterable[Resource]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return prefixes and single keys that hold what is live of all kinds, in one request."""
     items = list(resources)
-    single = {PENDING, *(key for kind in KINDS for key in kind.single(items))}
-    prefixes = {prefix for kind in _KEYS.values() for prefix in (*kind.prefixes, *kind.below(items))}
+    single = {PENDING, _DIRECTORY, *(key for kind in KINDS for key in kind.single(items))}
+    prefixes = {"directory"} | {prefix for kind in _KEYS.values() for prefix in (*kind.prefixes, *kind.below(items))}
     return tuple(sorted(prefixes)), tuple(sorted(single))

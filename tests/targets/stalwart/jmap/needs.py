@@ -15,7 +15,8 @@ from reconciler.targets.stalwart.schema import Schema
 
 RELEASE = "0.16.18"
 OBJECTS = (
-    *("Account", "AcmeProvider", "Action", "AllowedIp", "Bootstrap", "Certificate", "DkimSignature", "Domain"),
+    *("Account", "AcmeProvider", "Action", "AllowedIp", "Authentication", "Bootstrap", "Certificate", "Directory"),
+    *("DkimSignature", "Domain"),
     *("MailingList", "NetworkListener", "Role", "Security", "SystemSettings"),
 )
 KEYS = {
@@ -32,11 +33,12 @@ UNIONS = {
     "Action": ["ReloadSettings", "InvalidateCaches"],
     "CertificateManagement": ["Manual"],
     "Credential": ["Password"],
+    "Directory": ["Ldap", "Sql", "Oidc"],
     "DkimManagement": ["Manual"],
     "DkimSignature": ["Dkim1Ed25519Sha256", "Dkim1RsaSha256"],
     "DnsManagement": ["Manual"],
     "EncryptionAtRest": ["Disabled"],
-    "Permissions": ["Inherit"],
+    "Permissions": ["Inherit", "Merge", "Replace"],
     "Roles": ["Default"],
     "SecretText": ["Text"],
     "SubAddressing": ["Enabled", "Disabled"],
@@ -48,6 +50,8 @@ SHAPES = {
     "UserAccount": (*_MAIL, *_SEEN, "credentials", "memberGroupIds"),
     "GroupAccount": (*_MAIL, *(name for name in _SEEN if name != "encryptionAtRest")),
     "AllowedIp": ("address", "reason"),
+    "Authentication": ("directoryId",),
+    **dict.fromkeys(("LdapDirectory", "SqlDirectory", "OidcDirectory"), ("description",)),
     "Bootstrap": ("serverHostname", "defaultDomain", "requestTlsCertificate", "generateDkimKeys"),
     "CustomRoles": ("roleIds",),
     "Dkim1Signature": ("domainId", "selector", "publicKey", "privateKey", "stage", "createdAt"),
@@ -57,8 +61,12 @@ SHAPES = {
     ),
     "EmailAlias": ("enabled", "name", "domainId"),
     "MailingList": (*_MAIL, "recipients"),
-    "NetworkListener": ("name", "bind", "protocol", "tlsImplicit", "useTls"),
+    "NetworkListener": (
+        *("name", "bind", "protocol", "tlsImplicit", "useTls", "maxConnections", "socketBacklog"),
+        *("overrideProxyTrustedNetworks", "tlsDisableProtocols"),
+    ),
     "PasswordCredential": ("secret",),
+    "PermissionsList": ("enabledPermissions", "disabledPermissions"),
     "Rate": ("count", "period"),
     "Role": ("description",),
     "SecretTextValue": ("secret",),
@@ -75,7 +83,7 @@ def derive(document):
         text.partition(":")[2].rstrip("?!~)") for shape in shapes.values() for text in shape.values() if "enum:" in text
     }
     # What an enumeration that we only read takes is no need of ours.
-    enums -= {"Locale", "TimeZone"}
+    enums -= {"Locale", "Permission", "TimeZone"}
     return {
         "release": RELEASE,
         "objects": {name: whole["objects"][name] for name in OBJECTS},

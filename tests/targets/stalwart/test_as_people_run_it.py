@@ -1,0 +1,228 @@
+"""Stalwart as people really run it: rows W1 to W11 of the cases from the field, on both generations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from targets.stalwart.conftest import NewWorld, World, ref
+
+from reconciler.desired import objects
+from reconciler.desired.objects import Parts
+from reconciler.plan import Plan
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Setting
+from reconciler.target import Status
+
+ZONE = "mana.how"
+
+
+def raw(name: str, entry: str, **values: Any) -> list[Setting]:
+    found, wrong = objects.declared(name, entry, values)
+    assert not wrong
+    return [Setting(objects.word(name, entry, key), value) for key, value in found.items()]
+
+
+def settled(world: World, *wanted: Any) -> None:
+    """Apply, and see that it is done and stays done."""
+    outcomes = world.apply(wanted)
+    assert [item.problem for item in outcomes.values() if item.status is not Status.DONE] == []
+    assert changes(world.plan(wanted)) == []
+
+
+def changes(plan: Plan) -> list[str]:
+    return [change.address for change in plan.changes]
+
+
+# --------------------------------------------------------------------------------- W1: what the server makes of texts
+@pytest.mark.parametrize(
+    ("name", "entry", "values"),
+    [
+        ("SieveSystemScript", "archive", {"contents": "require [];\nkeep;\n", "isActive": True}),
+        ("SieveSystemScript", " spaced name ", {"contents": "\tkeep;", "description": "  for the archive  "}),
+        ("HttpForm", "singleton", {"fieldEmail": " email ", "defaultSubject": "Form\n"}),
+        ("SpamTag", "my tag", {"@type": "Score", "score": 2.5}),
+        ("SpamFileExtension", "JS ", {"isBad": True}),
+    ],
+)
+def test_w1_texts_are_compared_as_the_server_stores_them(newer: NewWorld, name: str, entry: str, values: Any) -> None:
+    settled(newer, Domain(ZONE), *raw(name, entry, **values))
+
+
+def test_w1_another_text_is_a_change_all_the_same(newer: NewWorld) -> None:
+    settled(newer, Domain(ZONE), *raw("SieveSystemScript", "archive", contents="keep;\n"))
+    (script,) = newer.objects("SieveSystemScript")
+    newer.update("SieveSystemScript", script["id"], contents="discard;")
+    settled(newer, Domain(ZONE), *raw("SieveSystemScript", "archive", contents="keep;\n"))
+    assert newer.objects("SieveSystemScript")[0]["contents"] == "keep;"
+
+
+# -------------------------------------------------------------------------------------------- W2: in one apply, in order
+def test_w2_a_role_and_who_has_it_come_in_one_apply(newer: NewWorld) -> None:
+    role = raw("Role", "Help desk", enabledPermissions=["authenticate"])
+    holder = Account(f"help@{ZONE}", email=f"help@{ZONE}", roles=("Help desk",), password=ref("NOREPLY"))
+    settled(newer, Domain(ZONE), *role, holder)
+    again = replace(holder, name=f"b@{ZONE}", email=f"b@{ZONE}", roles=("user", "Help desk"))
+    settled(newer, Domain(ZONE), *role, holder, again)
+    roles = {item["description"]: item["id"] for item in newer.objects("Role")}
+    found = {item["name"]: item["roles"] for item in newer.objects("Account") if item["@type"] == "User"}
+    assert found["help"] == {"@type": "Custom", "roleIds": {roles["Help desk"]: True}}
+
+
+def test_w2_a_role_that_fails_takes_who_has_it_along_and_nobody_else(newer: NewWorld) -> None:
+    role = raw("Role", "Help desk", roleIds=["nobody knows"])
+    holder = Account(f"help@{ZONE}", email=f"help@{ZONE}", roles=("Help desk",), password=ref("NOREPLY"))
+    other = replace(holder, name=f"b@{ZONE}", email=f"b@{ZONE}", roles=("user",))
+    outcomes = newer.apply([Domain(ZONE), *role, holder, other])
+    found = {address: item.status for address, item in outcomes.items()}
+    assert found[f"account/b@{ZONE}"] is Status.DONE
+    assert found[f"account/help@{ZONE}"] is not Status.DONE
+
+
+# ------------------------------------------------------------------------------------------------ W7: listener options
+LISTENER = Listener(
+    "submission",
+    ("[::]:587",),
+    "smtp",
+    open=UNMANAGED,
+    tls=True,
+    tls_disable=("TLSv1.2",),
+    proxy_networks=("172.18.0.0/16", "10.0.0.1"),
+    max_connections=100,
+    backlog=64,
+)
+
+
+def options_of(world: World) -> Listener:
+    (found,) = (item.resource for item in world.observe().live if item.resource.address == LISTENER.address)
+    return replace(found, open=UNMANAGED)
+
+
+def set_listener(world: World, wanted: Listener) -> None:
+    world.apply([wanted])
+    left = world.plan([wanted]).changes
+    assert all(change.restarts for change in left), left  # nobody restarts this server
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w7_options_of_a_listener_are_kept_and_put_back(world: World, newer: NewWorld, generation: str) -> None:
+    server = world if generation == "rest" else newer
+    if generation == "jmap":
+        server.apply([Domain(ZONE)])
+    set_listener(server, LISTENER)
+    assert options_of(server) == LISTENER
+    only = Listener("submission", ("[::]:587",), "smtp", open=UNMANAGED)
+    assert server.plan([only]).changes == ()  # what is not declared is left alone
+    usual = replace(only, **Listener.USUAL)
+    set_listener(server, usual)
+    assert options_of(server) == usual
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w7_somebody_elses_change_is_drift(world: World, newer: NewWorld, generation: str) -> None:
+    server = world if generation == "rest" else newer
+    if generation == "jmap":
+        server.apply([Domain(ZONE)])
+    set_listener(server, LISTENER)
+    if generation == "rest":
+        server.store({"server.listener.submission.proxy.trusted-networks.0001": "0.0.0.0/0"})
+    else:
+        (item,) = (it for it in newer.objects("NetworkListener") if it["name"] == "submission")
+        newer.update("NetworkListener", item["id"], overrideProxyTrustedNetworks={"0.0.0.0/0": True})
+    (change,) = server.plan([LISTENER]).changes
+    assert "proxy_networks" in change.fields
+
+
+# -------------------------------------------------------------------------------- W11: locked, and in which language
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w11_an_account_is_locked_and_opened_and_keeps_what_else_it_may(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    account = Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", None, ("user",), password=ref("NOREPLY"))
+    wanted = replace(account, locked=True, locale="de_DE")
+    settled(server, Domain(ZONE), wanted)
+    who = "ann" if generation == "rest" else f"ann@{ZONE}"
+    assert not logs_in(server, who)
+    if generation == "rest":
+        server.call("PATCH", "/api/principal/ann", [_permission("addItem", "pop3-retr")])
+    else:
+        (item,) = (it for it in newer.objects("Account") if it["name"] == "ann")
+        newer.update("Account", item["id"], **{"permissions/disabledPermissions/pop3Retr": True})
+    settled(server, Domain(ZONE), wanted)  # somebody else's is left alone
+    settled(server, Domain(ZONE), replace(wanted, locked=False, locale=None))
+    assert logs_in(server, who)
+    assert settled_permissions(server, generation) == {"pop3-retr" if generation == "rest" else "pop3Retr"}
+
+
+def _permission(action: str, name: str) -> dict[str, str]:
+    return {"action": action, "field": "disabledPermissions", "value": name}
+
+
+def settled_permissions(server: World, generation: str) -> set[str]:
+    if generation == "rest":
+        return set(server.principal("ann").get("disabledPermissions", ()))
+    (item,) = (it for it in server.objects("Account") if it["name"] == "ann")
+    return set(item["permissions"].get("disabledPermissions", ()))
+
+
+def logs_in(server: World, name: str) -> bool:
+    import httpx
+
+    answer = httpx.get(f"{server.server.url}/jmap/session", auth=(name, server.secrets["NOREPLY"]))
+    return answer.status_code == 200
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w11_what_is_locked_comes_back_locked(world: World, newer: NewWorld, generation: str) -> None:
+    server = world if generation == "rest" else newer
+    account = Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", None, ("user",), password=ref("NOREPLY"), locked=True)
+    settled(server, Domain(ZONE), replace(account, locale="fr_FR"))
+    found = server.target.survey(server.reveal)
+    (ann,) = (item.resource for item in found.live if item.resource.address == account.address)
+    assert (ann.locked, ann.locale) == (True, "fr_FR")
+    assert not any("ermissions" in str(problem) or "locale" in str(problem) for problem in found.omitted)
+
+
+# ------------------------------------------------------------------------------- W5: somebody else keeps the accounts
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kept(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    settled(server, Domain(ZONE))
+    if generation == "rest":
+        world.store({"directory.corp.type": "ldap", "directory.corp.url": "ldap://l", "storage.directory": "corp"})
+    else:
+        key = newer.create("Directory", **{"@type": "Ldap", "description": "corp", "baseDn": "dc=corp"})
+        newer.update("Authentication", "singleton", directoryId=key)
+        newer.create("Action", **{"@type": "ReloadSettings"})
+    accounts = [
+        Account(f"{name}@{ZONE}", name, f"{name}@{ZONE}", None, ("user",), password=ref("NOREPLY"))
+        for name in ("ann", "ben")
+    ]
+    wanted = [Domain(ZONE), Domain("b.example.org"), Group(f"staff@{ZONE}"), Setting("hostname", "mx.mana.how"), *accounts]
+    tries = len(server.server.requests)
+    observed = server.observe(wanted)
+    (told,) = [str(item) for item in observed.problems if "corp" in str(item)]
+    assert "(LDAP)" in told
+    assert "2 accounts" in told
+    assert not observed.lost
+    assert not any(b"n0reply" in item.body for item in server.server.requests[tries:])
+    settled(server, *wanted)
+    assert {item.resource.address for item in server.observe(wanted).live} >= {"domain/b.example.org", f"group/staff@{ZONE}"}
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w5_a_server_that_has_only_such_accounts_is_not_taken_for_empty(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    if generation == "rest":
+        world.store({"directory.corp.type": "sql", "storage.directory": "corp"})
+    else:
+        newer.apply([Domain(ZONE)])
+        key = newer.create("Directory", **{"@type": "Oidc", "description": "corp", "issuerUrl": "https://id.example"})
+        newer.update("Authentication", "singleton", directoryId=key)
+    observed = server.observe([Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", password=ref("NOREPLY"))])
+    assert not observed.lost
