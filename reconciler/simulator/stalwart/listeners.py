@@ -1,4 +1,4 @@
-"""The sockets of the fake Stalwart: real TCP ports on loopback that speak as much SMTP as a login needs."""
+"""The sockets of the fake Stalwart: real TCP ports on loopback that speak as much SMTP as a submission needs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from reconciler.simulator.stalwart.post import Handed
 
 _TLS_HELLO = b"\x16\x03"
 
@@ -38,6 +40,8 @@ class Door:
     login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses that may be used as sender
     scan: Callable[[str], object]  # something only a scanner sends
     hostname: Callable[[], str]  # what it calls itself
+    recipient: Callable[[str], str] = lambda _: "250 2.1.5 OK"  # the answer to RCPT TO
+    take: Callable[[Handed], str] = lambda _: "250 2.0.0 OK"  # the answer to the end of DATA
 
 
 def bind_port(bind: str) -> int:
@@ -115,6 +119,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self.client: str = self.client_address[0]
         self.connection: socket.socket = self.request
         self.senders: list[str] | None = None
+        self.user, self.sender, self.recipients = "", "", list[str]()
         if self.server.listener.protocol != "smtp" or self.server.door.is_blocked(self.client):
             return  # the port answers, and that is all
         with contextlib.suppress(OSError, ssl.SSLError), contextlib.ExitStack() as stack:
@@ -155,7 +160,12 @@ class _Connection(socketserver.BaseRequestHandler):
                         return
                 case "MAIL":
                     self._mail(rest)
-                case "NOOP" | "RSET" | "RCPT":
+                case "RCPT":
+                    self._recipient(rest)
+                case "DATA":
+                    self._data()
+                case "NOOP" | "RSET":
+                    self.sender, self.recipients = "", []
                     self._say("250 2.0.0 OK")
                 case "QUIT":
                     self._say("221 2.0.0 Bye.")
@@ -186,6 +196,7 @@ class _Connection(socketserver.BaseRequestHandler):
             return True
         self.senders = self.server.door.login(self.client, user, secret)
         if self.senders is not None:
+            self.user = user
             self._say("235 2.7.0 Authentication succeeded.")
         elif not self.server.door.is_blocked(self.client):
             self._say("535 5.7.8 Authentication credentials invalid.")
@@ -206,7 +217,39 @@ class _Connection(socketserver.BaseRequestHandler):
         elif address not in self.senders:
             self._say("501 5.5.4 You are not allowed to send from this address.")
         else:
+            self.sender = address
             self._say("250 2.1.0 OK")
+
+    def _recipient(self, rest: str) -> None:
+        address = rest.partition("<")[2].partition(">")[0].lower()
+        if not self.sender:
+            self._say("503 5.5.1 MAIL is required first.")
+            return
+        answer = self.server.door.recipient(address)
+        if answer.startswith("2"):
+            self.recipients.append(address)
+        self._say(answer)
+
+    def _data(self) -> None:
+        if not self.recipients:
+            self._say("503 5.5.1 RCPT is required first.")
+            return
+        self._say("354 Start mail input; end with <CRLF>.<CRLF>")
+        lines = list[bytes]()
+        while (line := self.lines.readline(65536)) not in (b".\r\n", b""):
+            lines.append(line.removeprefix(b"."))
+        port = min((bind_port(bind) for bind in self.server.listener.binds), default=0)
+        handed = Handed(
+            self.client,
+            self.server.listener.name,
+            port,
+            self.user,
+            self.sender,
+            tuple(self.recipients),
+            b"".join(lines),
+        )
+        self.sender, self.recipients = "", []
+        self._say(self.server.door.take(handed))
 
 
 @functools.cache

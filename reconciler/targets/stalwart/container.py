@@ -187,6 +187,11 @@ class Docker:
             found = engine.inspect(self.name)
             return engine.log(found["Id"], _LINES, _started(found))
 
+    def printed(self, since: float) -> str:
+        """Read what the container printed since a time, at most its last lines. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            return engine.log(engine.inspect(self.name)["Id"], _LINES, since)
+
     def last_words(self) -> tuple[Container, str]:
         """Look at the container, and read its last lines since somebody started it. Raises `DockerUnreachable`.
 
