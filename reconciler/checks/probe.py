@@ -238,6 +238,7 @@ def _results(item: Sent, letter: Letter) -> Verdict:
         return skip("the receiving server noted no results: who logs in is believed")
     lines = tuple(f"{method}={result}" for method, result in found)
     bad = [line for line, (_, result) in zip(lines, found, strict=True) if result in ("fail", "permerror", "softfail")]
+    bad.sort(key=lambda line: not line.startswith("dmarc"))  # it is what decides
     if not bad:
         return ok(f"{host} found: {', '.join(lines)}")
     say = error if any(line.startswith("dmarc") for line in bad) else warn

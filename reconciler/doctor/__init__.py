@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
-from collections.abc import Callable, Collection
-from contextvars import copy_context
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,19 @@ from reconciler import checks
 from reconciler.checks.check import Finding, Unread
 from reconciler.checks.evidence import Evidence
 from reconciler.doctor import container, names, probe, services, talks, traffic
+from reconciler.doctor.together import together
 from reconciler.plan import Plan
 from reconciler.problem import ReconcilerError
 from reconciler.reconcile import make_plan
 from reconciler.stack import Stack
 
+_CALLED = {
+    "container": "the container",
+    "services": "the services",
+    "conversations": "the mail servers",
+    "names": "the name servers",
+    "traffic": "the queue",
+}
 _SKEW = dt.timedelta(minutes=2)  # that a server's clock may be behind ours
 
 
@@ -63,8 +70,9 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         "traffic": ({"mail"}, lambda: traffic.gather(stack, plan, wish.since)),
     }
     wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}
-    stack.progress("Looking at the container, the services, the mail servers and the name servers")
-    found = _side_by_side(stack, wanted)
+    _tell(stack, list(wanted))
+    had = {name: functools.partial(_had, stack, work) for name, work in wanted.items()}
+    found = together(had, functools.partial(_tell, stack))
     if target is not None:
         stack.progress(f"Waiting for the mail at {target.address}")
         found["probes"] = _had(stack, lambda: probe.gather(stack, target, found.get("conversations"), began))
@@ -81,6 +89,11 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
     )
 
 
+def _tell(stack: Stack, names: Sequence[str]) -> None:
+    if names:
+        stack.progress(f"Looking at {', '.join(_CALLED[name] for name in names)}")
+
+
 def _had(stack: Stack, work: Callable[[], Any]) -> Any:
     """Return what a work returns, or why it could not."""
     try:
@@ -89,19 +102,3 @@ def _had(stack: Stack, work: Callable[[], Any]) -> Any:
         return Unread("; ".join(map(str, error.problems)))
     except Exception as error:  # noqa: BLE001 (one part that nobody thought of must not spoil the others)
         return Unread(stack.bug("doctor", error).summary)
-
-
-def _side_by_side(stack: Stack, works: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def one(name: str, work: Callable[[], Any]) -> None:
-        found[name] = _had(stack, work)
-
-    threads = [
-        threading.Thread(target=copy_context().run, args=(one, name, work), daemon=True) for name, work in works.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found

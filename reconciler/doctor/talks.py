@@ -7,6 +7,7 @@ after the other, and a login that was refused before is not tried.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import smtplib
 import ssl
@@ -20,6 +21,7 @@ from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Certificate, Conversation
 from reconciler.desired.derivation import provider_logins
 from reconciler.desired.presets import tls_mode
+from reconciler.doctor.together import together
 from reconciler.plan import Plan
 from reconciler.problem import SecretUnreadable, printable
 from reconciler.resources import Login, SecretRef, Special, Variable
@@ -54,8 +56,17 @@ def gather(stack: Stack, plan: Plan | Unread, draft: Draft | None = None) -> tup
     compose, callers = stack.targets.get("compose"), tuple(_callers(stack, plan))
     if not callers or not isinstance(compose, Compose):
         return None
+    by_host: dict[str, list[Caller]] = {}
+    for caller in callers:
+        by_host.setdefault(caller.login.host, []).append(caller)
     with compose.standing(()) as (_, doors):
-        return tuple(_held(stack, caller, doors, draft) for caller in callers)
+
+        def of_one(some: Sequence[Caller]) -> list[Conversation]:
+            return [_held(stack, caller, doors, draft) for caller in some]
+
+        # Hosts side by side, and one conversation after the other with each of them.
+        held = together({name: functools.partial(of_one, some) for name, some in by_host.items()})
+        return tuple(talk for name in by_host for talk in held[name])
 
 
 def _callers(stack: Stack, plan: Plan | Unread) -> Iterator[Caller]:

@@ -119,7 +119,7 @@ class Stage:
 
         ``schema`` is that of another release from 0.16, which its server is then judged by.
         """
-        zones = tuple(zones)
+        zones = self._zones = tuple(zones)
         self.project = project
         self.docker = Docker()
         self.cloudflare = Cloudflare(zones, tokens={token: Token()})
@@ -189,10 +189,13 @@ class Stage:
         self.stop()
 
     def relay(self, host: str, port: int, username: str, password: str) -> None:
-        """Put a provider's submission server on the stage: the only one its address leads to from now on."""
+        """Put a provider's submission server on the stage: the only one its address leads to from now on.
+
+        The zones of the stage are verified there: mail may be from any of their addresses.
+        """
 
         def login(_: str, user: str, secret: str) -> list[str] | None:
-            return [username] if (user, secret) == (username, password) else None
+            return [username, *(f"@{zone}" for zone in self._zones)] if (user, secret) == (username, password) else None
 
         def take(handed: Handed) -> str:
             """Hand the mail on, as a provider does: to the server of the stage, where its recipients are."""

@@ -12,6 +12,7 @@ import socketserver
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Door:
     """What a connection asks the server about: each takes the client's address first."""
 
     is_blocked: Callable[[str], bool]
-    login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses that may be used as sender
+    login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses, or @DOMAIN, to send from
     scan: Callable[[str], object]  # something only a scanner sends
     hostname: Callable[[], str]  # what it calls itself
     recipient: Callable[[str], str] = lambda _: "250 2.1.5 OK"  # the answer to RCPT TO
@@ -62,6 +63,7 @@ class Sockets:
         self.host = host
         self.name = name
         self.door = door
+        self.latency = 0.0  # seconds, added to every answer
         self.ports: dict[int, int] = {}
         self._servers: list[_Port] = []
         self._chosen: dict[int, int] = {}
@@ -86,9 +88,9 @@ class Sockets:
     def _bind(self, port: int, listener: Listener) -> _Port:
         try:
             wanted = self._chosen.get(port, port if port >= 1024 else 0)
-            return _Port(self.host, wanted, listener, self.door, self.name)
+            return _Port(self.host, wanted, listener, self)
         except OSError:
-            return _Port(self.host, 0, listener, self.door, self.name)
+            return _Port(self.host, 0, listener, self)
 
     def close(self) -> None:
         """Close all ports."""
@@ -104,8 +106,8 @@ class _Port(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, listener: Listener, door: Door, name: str) -> None:
-        self.listener, self.door, self.name = listener, door, name
+    def __init__(self, host: str, port: int, listener: Listener, sockets: Sockets) -> None:
+        self.listener, self.door, self.name, self.sockets = listener, sockets.door, sockets.name, sockets
         super().__init__((host, port), _Connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -139,6 +141,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self._plain(stack)
 
     def _say(self, text: str) -> None:
+        time.sleep(self.server.sockets.latency)
         self.connection.sendall(f"{text}\r\n".encode())
 
     def _converse(self, stack: contextlib.ExitStack) -> None:
@@ -179,9 +182,10 @@ class _Connection(socketserver.BaseRequestHandler):
         words = [f"{self.server.door.hostname()} you had me at EHLO", *([] if self.encrypted else ["STARTTLS"])]
         words += ["AUTH PLAIN LOGIN"] if self.encrypted and submission else []
         words.append("ENHANCEDSTATUSCODES")
+        lines = list[str]()
         for word in words[:-1]:
-            self._say(f"250-{word}")
-        self._say(f"250 {words[-1]}")
+            lines.append(f"250-{word}")
+        self._say("\r\n".join([*lines, f"250 {words[-1]}"]))
 
     def _auth(self, rest: str) -> bool:
         """Try a login, and say whether the conversation goes on: it ends with a ban."""
@@ -214,7 +218,7 @@ class _Connection(socketserver.BaseRequestHandler):
         address = rest.partition("<")[2].partition(">")[0].lower()
         if self.senders is None:
             self._say("503 5.5.1 You must authenticate first.")
-        elif address not in self.senders:
+        elif not {address, f"@{address.rpartition('@')[2]}"} & set(self.senders):
             self._say("501 5.5.4 You are not allowed to send from this address.")
         else:
             self.sender = address

@@ -31,6 +31,9 @@ def handle(post: Post, name: str, account: str, method: str, arguments: Mapping[
     if arguments.get("accountId") != account:
         raise MailError("accountNotFound")
     box = post.boxes.setdefault(name, {})
+    if method == "Email/set" and post.keeps:
+        wanted = arguments.get("destroy") or []
+        return {"accountId": account, "destroyed": None, "notDestroyed": {key: {"type": "forbidden"} for key in wanted}}
     found = {"Mailbox/get": _folders, "Email/query": _query, "Email/get": _get, "Email/set": _set}[method]
     return {"accountId": account, **found(box, arguments)}
 

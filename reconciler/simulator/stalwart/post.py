@@ -149,7 +149,8 @@ class Post:
     """The queue, the mailboxes and the log of one server.
 
     ``outside`` says how servers elsewhere answer, by an address or a domain; others take everything. ``held`` keeps
-    all mail in the queue without a try, as a paused queue does; what is for ``spam`` goes to that folder.
+    all mail in the queue without a try, as a paused queue does; with ``spam`` all goes to that folder, with ``keeps``
+    nobody may delete.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Post:
         self.queue: dict[int, Queued] = {}
         self.lines: list[str] = []
         self.held = False
-        self.spam = False
+        self.spam = self.keeps = False
         self.outside.clear()
         self._ids = itertools.count(int(self._clock()) << 22 | 7)
         self._blobs = itertools.count(1)

@@ -166,11 +166,16 @@ class Docker:
         container = _container(self.name, raw, own, local=not engine.remote)
         return replace(container, newer=_newer(tagged, raw)) if floats(container) else container
 
-    def condition(self) -> tuple[Container, Condition]:
-        """Look at the container and how it is. Raises `DockerUnreachable`."""
+    def condition(self) -> tuple[Container, Condition, str]:
+        """Look at the container, how it is, and what it printed last. Raises `DockerUnreachable`.
+
+        The lines are those since somebody started it: those of an earlier start too where the engine starts it again
+        and again by itself.
+        """
         with self._engine() as engine:
             raw = engine.inspect(self.name)
-            return self._inspected(engine, raw), _condition(raw, engine.memory(raw["Id"]))
+            condition = _condition(raw, engine.memory(raw["Id"]))
+            return self._inspected(engine, raw), condition, engine.log(raw["Id"], _LINES, _since(raw))
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -199,8 +204,7 @@ class Docker:
         """
         with self._engine() as engine:
             found = engine.inspect(self.name)
-            since = None if found.get("RestartCount") else _started(found)
-            return self._inspected(engine), engine.log(found["Id"], _LAST, since)
+            return self._inspected(engine), engine.log(found["Id"], _LAST, _since(found))
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
@@ -225,6 +229,11 @@ def floats(container: Container) -> bool:
     """Whether a container's image is named by a tag that means another one from time to time."""
     tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
     return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", tag) is None
+
+
+def _since(raw: Mapping[str, Any]) -> float | None:
+    """Return when somebody started a container, where the engine did not start it again itself."""
+    return None if raw.get("RestartCount") else _started(raw)
 
 
 def _started(raw: Mapping[str, Any]) -> float:

@@ -217,6 +217,10 @@ class StalwartJmap:
         if self._open_ports:
             self._sockets.open(self.listeners)
 
+    def delay(self, seconds: float) -> None:
+        """Let the listeners take longer for every answer."""
+        self._sockets.latency = seconds
+
     def close(self) -> None:
         """Close the listeners' ports."""
         self._sockets.close()

@@ -189,6 +189,10 @@ class StalwartRest:
         if self._open_ports:
             self._sockets.open(self.listeners)
 
+    def delay(self, seconds: float) -> None:
+        """Let the listeners take longer for every answer."""
+        self._sockets.latency = seconds
+
     def close(self) -> None:
         """Close the listeners' ports."""
         self._sockets.close()
