@@ -15,6 +15,7 @@ from records import MARK, TTL, ZONE, samples
 if TYPE_CHECKING:
     from reconciler.simulator.wire import Reply, Request, Server
 
+REVERSE = "241.191.194.in-addr.arpa"
 READS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -90,19 +91,25 @@ class Stack:
             self.example.move()
         secrets = self.example.secrets
         self.stage = Stage(
-            ["mana.how"],
+            ["mana.how", REVERSE],
             Project(self.example.compose_file, self.example.env_file),
             token=secrets["CLOUDFLARE_API_TOKEN"],
             admin_password=secrets["STALWART_ADMIN_PASSWORD"] if generation == "rest" else "",
             generation=generation,
         ).start()
+        self.stage.cloudflare.add(REVERSE, type="PTR", name=f"139.{REVERSE}", content="mail.mana.how", ttl=300)
 
     def environment(self) -> dict[str, str]:
-        """Return what leads the program to this stage."""
-        return {**self.example.secrets, **self.stage.environment}
+        """Return what leads the program to this stage: the name of the mail host tells the line's address, too."""
+        servers = self.stage.dns.servers
+        whoami = {"RECONCILER_WHOAMI": " ".join(f"mail.mana.how/A@{server}" for server in servers)}
+        resolvers = {"RECONCILER_RESOLVERS": " ".join(servers)}
+        return {**self.example.secrets, **self.stage.environment, **whoami, **resolvers}
 
     def reset(self, latency: float) -> None:
-        """Forget the requests; ``latency`` is in seconds, everywhere."""
+        """Forget the requests; ``latency`` is in seconds, everywhere: HTTP, DNS and SMTP."""
+        self.stage.dns.delay(latency)
+        self.stage.stalwart.delay(latency)
         for server in self.stage.servers:
             server.latency = latency
             server.forget()

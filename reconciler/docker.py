@@ -138,10 +138,14 @@ class Client:
             return b"".join(pieces)
         return None
 
-    def log(self, container: str, lines: int, since: float | None = None) -> str:
-        """Return the last lines that a container printed, ``since`` a time (seconds since 1970, with fractions)."""
+    def log(self, container: str, lines: int, since: float | None = None, *, stamped: bool = False) -> str:
+        """Return the last lines that a container printed, ``since`` a time (seconds since 1970, with fractions).
+
+        With ``stamped`` each begins with the time at which the engine got it (RFC 3339).
+        """
         with self.reaching(largest=_LOG, cut=True) as client:
-            return str(client.logs(_named(container), tail=lines, since=since).decode(errors="replace"))
+            found = client.logs(_named(container), tail=lines, since=since, timestamps=stamped)
+            return str(found.decode(errors="replace"))
 
     def connect(self, seconds: float) -> socket.socket:
         """Open a connection for what has no end, such as events: it is the caller's to bound and to close.

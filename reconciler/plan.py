@@ -94,6 +94,7 @@ class Plan:
     ``compared`` is everything that was looked at: its address, what is desired, and what is live. ``held`` says of
     those of the changes that wait for a person's approval why; its `Problem.where` is the change's address. ``instead``
     is done in place of them meanwhile: it heals what was desired before. What is ``unmerged`` can't be applied.
+    ``causes`` are those of the ``problems`` that explain a loss.
     """
 
     stack: str
@@ -103,6 +104,7 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     unread: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
+    causes: tuple[Problem, ...] = ()
     last_whole: str = ""
     head: tuple[str, ...] = ()
     unchanged: int = 0
@@ -291,6 +293,7 @@ class _Diff:
             problems=tuple(self._reported()),
             unread=self.unread,
             lost=self.lost,
+            causes=tuple(item for seen in self.observations.values() for item in seen.cause),
             head=tuple(line for seen in self.observations.values() for line in seen.head),
             unchanged=self.unchanged,
             owned=self._owned(),

@@ -12,7 +12,7 @@ from reconciler import pulse, url
 from reconciler.deadline import Deadline
 
 _TIMEOUT = 5.0  # seconds for a connection, and for each answer as a whole
-_VERDICT = 30.0  # seconds for the answer to AUTH: servers make who guesses wait
+_VERDICT = 30.0  # seconds for the answer to AUTH, as servers make who guesses wait, and to a mail
 _SESSION = 60.0  # seconds for all of it
 _LARGEST = 1 << 16  # bytes of one answer; a real one has some hundred
 
@@ -94,6 +94,23 @@ class Session(smtplib.SMTP):
                 answer = self.docmd(_encode(text))
         self.patience = _TIMEOUT
         return answer
+
+    def post(self, recipient: str, message: bytes) -> tuple[int, bytes]:
+        """Hand in a mail to one recipient, behind a MAIL FROM that was accepted; returns the last answer.
+
+        One that refuses the recipient is followed by RSET.
+        """
+        answer = self.rcpt(recipient)
+        if answer[0] // 100 != 2:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
+            self.rset()
+            return answer
+        self.patience = _VERDICT
+        try:
+            return self.data(message)
+        except smtplib.SMTPDataError as error:
+            return error.smtp_code, error.smtp_error if isinstance(error.smtp_error, bytes) else b""
+        finally:
+            self.patience = _TIMEOUT
 
 
 class _Lines:

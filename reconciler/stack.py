@@ -32,6 +32,7 @@ from reconciler.desired.presets import public_values
 from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
+from reconciler.desired.spec.mail import AccountEntry, GroupEntry, ListEntry
 from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
@@ -284,6 +285,15 @@ class Stack:
         self.unexpected(error)
         summary = f"this is a bug: {type(error).__name__} while working with {where}"
         return Problem(where, summary, "run it again with -v and report what it prints", scope=where)
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Name every e-mail address that the directory holds."""
+        spec = self.spec
+        owners: tuple[AccountEntry | GroupEntry | ListEntry, ...]
+        owners = (*spec.accounts.values(), *spec.groups.values(), *spec.lists.values())
+        names = {*spec.accounts, *spec.groups, *spec.lists, *(it for owner in owners for it in owner.aliases or ())}
+        return frozenset(name.lower() for name in names if "@" in name)
 
     @property
     def known_public(self) -> frozenset[SecretRef]:

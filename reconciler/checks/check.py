@@ -59,8 +59,8 @@ class Check(Generic[Part]):
     """One check.
 
     ``part`` takes what it looks at out of the evidence: `Unread` makes it unknown, None (nothing is declared) skips
-    it. ``symptom`` is what a person sees, ``cause`` why, ``remedy`` what mends it in general: the row of the table in
-    ``docs/doctor.md``. ``reference`` is the RFC or the page that says so.
+    it, a verdict is one already. ``symptom`` is what a person sees, ``cause`` why, ``remedy`` what mends it in general:
+    the row of the table in ``docs/doctor.md``. ``reference`` is the RFC or the page that says so.
     """
 
     id: str
@@ -68,7 +68,7 @@ class Check(Generic[Part]):
     cause: str
     remedy: str
     reference: str
-    part: Callable[[Any], Part | Unread | None]
+    part: Callable[[Any], Part | Unread | Verdict | None]
     judge: Callable[[Part], Verdict]
 
     @property
@@ -110,6 +110,8 @@ def find(check: Check[Any], evidence: Any) -> Finding:
         return Finding(check, skip("nothing of this kind is declared"))
     if isinstance(part, Unread):
         return Finding(check, unknown(part.why))
+    if isinstance(part, Verdict):
+        return Finding(check, part)
     return Finding(check, check.judge(part))
 
 

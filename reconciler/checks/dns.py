@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -400,7 +401,7 @@ def _dmarc(found: Names, domain: str) -> Verdict:
         return error(f"{domain} has no DMARC policy: Google and Yahoo refuse bulk mail without one", remedy=declare)
     if len(texts) > 1:
         return error(f"{host} has {len(texts)} DMARC policies: receivers take that for none (RFC 9989)")
-    read = dmarc.parse(texts[0], host)
+    read = _parsed(texts[0], host)
     broken = [fault for fault in read.faults if fault.breaks]
     if read.value is None or broken:
         named = [f"{fault.piece}: {fault.cause}" if fault.piece else fault.cause for fault in broken]
@@ -408,14 +409,19 @@ def _dmarc(found: Names, domain: str) -> Verdict:
     return ok(f"{domain}: {texts[0]}")
 
 
-def _read(found: Names, domain: str) -> dmarc.Dmarc | None:
+_parsed = functools.lru_cache(maxsize=256)(dmarc.parse)
+"""A policy's text is read once, however many checks ask about it."""
+
+
+def dmarc_policy(found: Names, domain: str) -> dmarc.Dmarc | None:
     """Return the policy of a domain; None where receivers take what there is for none."""
-    texts = policies(found, f"_dmarc.{domain}", DMARC)[1]
-    return dmarc.parse(texts[0]).value if len(texts) == 1 else None
+    host = f"_dmarc.{domain}"
+    texts = policies(found, host, DMARC)[1]
+    return _parsed(texts[0], host).value if len(texts) == 1 else None
 
 
 def _dmarc_strict(found: Names, domain: str) -> Verdict:
-    read = _read(found, domain)
+    read = dmarc_policy(found, domain)
     if read is None:
         return skip(f"{domain} has no DMARC policy to judge")
     if read.p == "none":
@@ -427,7 +433,7 @@ def _dmarc_strict(found: Names, domain: str) -> Verdict:
 
 
 def _reports(found: Names, domain: str) -> Verdict:
-    read = _read(found, domain)
+    read = dmarc_policy(found, domain)
     if read is None:
         return skip(f"{domain} has no DMARC policy to judge")
     targets = read.rua
@@ -460,8 +466,9 @@ def _receives(found: Names, domain: str, targets: Iterable[str]) -> Iterator[Ver
 
 def authorisations(found: Names, domain: str) -> Iterator[str]:
     """Yield the names at which other domains agree to get the DMARC reports of a domain."""
-    for value in policies(found, f"_dmarc.{domain}", DMARC)[1]:
-        read = dmarc.parse(value).value
+    host = f"_dmarc.{domain}"
+    for value in policies(found, host, DMARC)[1]:
+        read = _parsed(value, host).value
         for target in read.rua if read else ():
             other = target.partition("!")[0].rpartition("@")[2].strip().lower().rstrip(".")
             if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+", other) and other not in found.domains:

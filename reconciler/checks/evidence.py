@@ -12,6 +12,7 @@ from reconciler.dns.publication import Answers
 from reconciler.plan import Plan
 from reconciler.problem import Problem
 from reconciler.resources import Record
+from reconciler.traffic import Recipient, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class Conversation:
     untried: str = ""
     sender: str = ""
     sending: tuple[int, str] | None = None
+    token: str = ""  # the word of the mail that was handed in as well
+    posted: tuple[int, str] | None = None  # and the answer to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,61 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """A DKIM signature of a mail that was read back.
+
+    ``state`` is ``valid``, ``no-key`` (DNS shows none), ``altered`` (the text is not what was signed), ``differs`` (it
+    does not fit the key), ``broken`` (it can't be read, or has ended) or ``unread`` (no name server could be asked).
+    """
+
+    domain: str
+    selector: str
+    algorithm: str
+    state: str
+    words: str
+
+    @property
+    def name(self) -> str:
+        """``SELECTOR._domainkey.DOMAIN``."""
+        return f"{self.selector}._domainkey.{self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A test mail that was sent as services do, and what came of it.
+
+    ``answer`` is the provider's last one, None where nothing was sent, as ``unsent`` says. ``account`` is the account
+    of our own server whose login it was, empty for a provider's. ``mailbox`` is the account whose mailbox the recipient
+    is, empty where it is not ours to read, ``unread`` why it could not be; ``waited`` is how long (seconds) it was
+    looked for. ``raw`` is the mail as it lay there, ``folder`` the role of its folder (RFC 8621), ``left`` why it still
+    is there. ``fate`` is what our server tells of it, and ``untold`` why that is not known.
+    """
+
+    where: str
+    services: tuple[str, ...]
+    sender: str
+    recipient: str
+    token: str
+    answer: tuple[int, str] | None = None
+    unsent: str = ""
+    account: str = ""
+    mailbox: str = ""
+    unread: str = ""
+    waited: float = 0.0
+    raw: bytes | None = field(default=None, repr=False)
+    folder: str = ""
+    left: str = ""
+    signatures: tuple[Signed, ...] = ()
+    fate: Recipient | None = None
+    untold: str = ""
+
+    @property
+    def taken(self) -> bool:
+        """Whether the provider took it."""
+        return self.answer is not None and 200 <= self.answer[0] < 300  # noqa: PLR2004 (RFC 5321)
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that was gathered. None stands for what is not declared, `Unread` for what could not be had."""
 
@@ -147,5 +205,7 @@ class Evidence:
     conversations: tuple[Conversation, ...] | Unread | None
     names: Names | Unread | None
     now: datetime
+    probes: tuple[Probe, ...] | Unread | None = None  # None: nobody asked for one
+    traffic: Traffic | Unread | None = None
     generation: str = "jmap"  # of the mail server: `rest` up to 0.15
     soon: timedelta = timedelta(days=14)  # what ends within that time is told

@@ -5,7 +5,6 @@ from __future__ import annotations
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, told, warn
 from reconciler.checks.evidence import Evidence
 from reconciler.plan import Plan
-from reconciler.problem import Severity
 
 _SHOWN = 5  # changes that are named; `plan` lists all
 
@@ -26,11 +25,8 @@ def _lost(plan: Plan) -> Verdict:
     if not plan.lost:
         return ok("no system has lost what it was given")
     known = f", which was whole on {plan.last_whole}" if plan.last_whole else ""
-    causes = [
-        str(item) for item in plan.problems if item.severity is Severity.WARNING and item.where.startswith("cont")
-    ]
     named = " and ".join(sorted(plan.lost))
-    return error(f"{named} holds nothing of what is declared{known}", *causes, remedy=_apply(""))
+    return error(f"{named} holds nothing of what is declared{known}", *map(str, plan.causes), remedy=_apply(""))
 
 
 def _as_desired(plan: Plan) -> Verdict:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli import session
+from reconciler.cli import session, times
 from reconciler.cli.session import Session
 
 if TYPE_CHECKING:
     from reconciler.checks.check import Finding
+    from reconciler.doctor import Wish
     from reconciler.stack import Stack
 
 _WRONG = 7
@@ -21,13 +23,31 @@ _WRONG = 7
 @click.command()
 @click.option("--only", multiple=True, metavar="ID", help="This check, or those of this room (dns); repeatable.")
 @click.option("--list", "listed", is_flag=True, help="List the checks, and look at nothing.")
+@click.option(
+    "--since",
+    type=times.seconds,
+    metavar="TIME",
+    help="Follow each mail of this time (5m, 2h) through the logs of the services and the server, and its queue. "
+    "Addresses that the directory does not hold are masked; -v shows them.",
+)
+@click.option(
+    "--probe",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Send one mail with the login of each service, read it back and look at it. Without an address it goes to a "
+    "declared mailbox, and is taken out of it again.",
+)
 @click.option("--fix", is_flag=True, help="Apply what mends it, where that does: as apply, which shows it first.")
 @click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask; needed where there is no terminal.")
 @session.command
-def command(session: Session, *, only: tuple[str, ...], listed: bool, fix: bool, yes: bool) -> int:
+def command(
+    session: Session, *, only: tuple[str, ...], listed: bool, since: int | None, probe: str | None, fix: bool, yes: bool
+) -> int:
     """Look why mail does not arrive, and say what to do.
 
-    Changes nothing without --fix. Ends with 0, 7 where something is wrong (warnings are not), or 1.
+    Changes nothing without --fix, and sends nothing without --probe. Ends with 0, 7 where something is wrong (warnings
+    are not), or 1.
     """
     from reconciler import checks
     from reconciler.report import doctor as report
@@ -42,19 +62,41 @@ def command(session: Session, *, only: tuple[str, ...], listed: bool, fix: bool,
             "--fix shows what it does as text: run `reconciler apply --output json`, then doctor again"
         )
     stack = session.stack()
-    findings = _examined(session, stack, only)
+    wish = _wish(only, since, probe)
+    findings = _examined(session, stack, only, wish)
     if fix and any(report.is_applied(item) for item in findings):
-        return _mended(session, only, yes=yes)
+        return _mended(session, only, wish, yes=yes)
     return _code(findings)
 
 
-def _examined(session: Session, stack: Stack, only: Sequence[str]) -> tuple[Finding, ...]:
-    from reconciler.doctor import examine
-    from reconciler.report import doctor as report
+def _wish(only: Sequence[str], since: int | None, probe: str | None) -> Wish:
+    """Say what is asked for besides. Raises `click.UsageError` where ``--only`` leaves its checks out."""
+    from reconciler import checks
+    from reconciler.doctor import Wish
 
-    findings = examine(stack, only)
+    rooms = {item.room for item in checks.chosen(only)}
+    for option, given, room in (("--since", since, "mail"), ("--probe", probe, "probe")):
+        if given is not None and room not in rooms:
+            raise click.UsageError(f"{option} is for the checks of {room}/, which --only leaves out: add --only {room}")
+    return Wish(None if since is None else datetime.now(UTC) - timedelta(seconds=since), probe)
+
+
+def _examined(session: Session, stack: Stack, only: Sequence[str], wish: Wish) -> tuple[Finding, ...]:
+    from reconciler import checks
+    from reconciler.doctor import gather
+    from reconciler.report import doctor as report
+    from reconciler.report import traffic as mail
+    from reconciler.traffic import Traffic
+
+    evidence = gather(stack, {item.room for item in checks.chosen(only)}, wish=wish)
+    findings = checks.judge(evidence, only)
     session.console.done()
-    session.console.result(report.text(stack.name, findings, session.style), report.document(findings))
+    text, document = report.text(stack.name, findings, session.style), report.document(findings)
+    if isinstance(evidence.traffic, Traffic) and wish.since is not None:
+        known = None if session.style.verbose else stack.addresses
+        text = f"{mail.text(evidence.traffic, known, session.style)}\n{text}"
+        document |= mail.document(evidence.traffic, known)
+    session.console.result(text, document)
     return findings
 
 
@@ -64,12 +106,12 @@ def _code(findings: Sequence[Finding]) -> int:
     return _WRONG if any(item.status is Status.ERROR for item in findings) else 0
 
 
-def _mended(session: Session, only: Sequence[str], *, yes: bool) -> int:
+def _mended(session: Session, only: Sequence[str], wish: Wish, *, yes: bool) -> int:
     """Apply what the directory wants, and look again: with what was observed anew."""
     from reconciler.cli import apply
 
     code = apply.settle(session, session.stack(), yes=yes)
-    return code or _code(_examined(session, session.stack(), only))
+    return code or _code(_examined(session, session.stack(), only, wish))
 
 
 def _known(only: Sequence[str]) -> None:

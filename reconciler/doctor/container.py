@@ -14,22 +14,21 @@ from reconciler.stack import Stack
 def gather(stack: Stack) -> ServerContainer | Unread | None:
     """Look at the declared container; None where none is declared."""
     from reconciler.targets.stalwart import container as docker
-    from reconciler.targets.stalwart.moved import store_refused, tag_moves
+    from reconciler.targets.stalwart.moved import refused_by, tag_moves
 
     server = stack.spec.targets.stalwart
     if server is None or not server.container:
         return None
     engine = docker.Docker(server.container, stack.settings.docker_host)
     try:
-        found, condition = engine.condition()
-        log: tuple[str, ...] | Unread = tuple(engine.log().splitlines())
+        found, condition, log = engine.condition()
     except docker.DockerUnreachable as error:
         return Unread(str(error))
     generation = stack.generation or docker.keeper(found)
     floating = docker.unpinned(found, generation)
     moves = tag_moves(found, generation, lost=bool(floating))
     closed = docker.unrecoverable(found) if generation == "jmap" else None
-    refused = store_refused(engine) if condition.state != "running" or condition.restarts else None
+    refused = refused_by(found, log) if condition.state != "running" or condition.restarts else None
     return ServerContainer(
         name=found.name,
         image=found.image,
@@ -46,7 +45,7 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
         unpinned=_all(moves, *floating),
         closed=_all(closed),
         refused=_all(refused),
-        log=log,
+        log=tuple(log.splitlines()),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from reconciler.checks import dns as judged
 from reconciler.checks import spf
@@ -12,6 +13,7 @@ from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Names
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.dns.records import policy
+from reconciler.doctor.together import together
 from reconciler.names import host
 from reconciler.plan import Plan
 from reconciler.resources import Account, Group, MailingList, Record, Signature
@@ -32,15 +34,24 @@ def gather(stack: Stack, plan: Plan | Unread) -> Names | Unread | None:
     declared = tuple(_declared(plan))
     hostname = stack.spec.stalwart.hostname
     server = host(hostname) if hostname else ""
-    address = line(stack.settings.router, stack.settings.whoami)()
-    resolvers = _public(stack, {question(item) for item in declared})
-    found = Names(domains, server, declared, {}, resolvers, address, _mailboxes(stack, plan), _keyed(plan))
-    asked = set[Question]()
+    found = Names(domains, server, declared, {}, mailboxes=_mailboxes(stack, plan), keyed=_keyed(plan))
+    asked = {question(item) for item in declared}
+    # None of the three waits for the others: who tells the line's address may be slow, or away.
+    works: dict[str, Callable[[], Any]] = {
+        "line": line(stack.settings.router, stack.settings.whoami),
+        "resolvers": lambda: _public(stack, asked),
+        "answers": lambda: _answered(stack, found).answers,
+    }
+    return _answered(stack, replace(found, **together(works)))
+
+
+def _answered(stack: Stack, found: Names) -> Names:
+    """Ask what is not asked yet, and what the answers lead to."""
     for _ in range(_MOST):
-        if not (missing := set(_wanted(found)) - asked):
+        if not (missing := set(_wanted(found)) - found.answers.keys()):
             break
-        asked |= missing
-        found = replace(found, answers={**found.answers, **stack.look(missing)})
+        known = {**dict.fromkeys(missing, ()), **stack.look(missing)}
+        found = replace(found, answers={**found.answers, **known})
     return found
 
 

@@ -7,6 +7,7 @@ after the other, and a login that was refused before is not tried.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import smtplib
 import ssl
@@ -20,6 +21,7 @@ from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Certificate, Conversation
 from reconciler.desired.derivation import provider_logins
 from reconciler.desired.presets import tls_mode
+from reconciler.doctor.together import together
 from reconciler.plan import Plan
 from reconciler.problem import SecretUnreadable, printable
 from reconciler.resources import Login, SecretRef, Special, Variable
@@ -27,6 +29,7 @@ from reconciler.smtp import Door, Session, why_closed
 from reconciler.stack import Stack
 
 if TYPE_CHECKING:
+    from reconciler.doctor.probe import Draft
     from reconciler.targets.compose.doors import Doors
 
 _AGAIN = 3.0  # seconds until a second try tells a rate limit (5 a second) from a ban
@@ -43,15 +46,27 @@ class Caller:
     sender: str
 
 
-def gather(stack: Stack, plan: Plan | Unread) -> tuple[Conversation, ...] | Unread | None:
-    """Talk to every server that a service uses; None where no service sends mail, or no compose project is known."""
+def gather(stack: Stack, plan: Plan | Unread, draft: Draft | None = None) -> tuple[Conversation, ...] | Unread | None:
+    """Talk to every server that a service uses; None where no service sends mail, or no compose project is known.
+
+    With a ``draft`` each login that is accepted hands in one mail of it.
+    """
     from reconciler.targets.compose import Compose
 
     compose, callers = stack.targets.get("compose"), tuple(_callers(stack, plan))
     if not callers or not isinstance(compose, Compose):
         return None
+    by_host: dict[str, list[Caller]] = {}
+    for caller in callers:
+        by_host.setdefault(caller.login.host, []).append(caller)
     with compose.standing(()) as (_, doors):
-        return tuple(_held(stack, caller, doors) for caller in callers)
+
+        def of_one(some: Sequence[Caller]) -> list[Conversation]:
+            return [_held(stack, caller, doors, draft) for caller in some]
+
+        # Hosts side by side, and one conversation after the other with each of them.
+        held = together({name: functools.partial(of_one, some) for name, some in by_host.items()})
+        return tuple(talk for name in by_host for talk in held[name])
 
 
 def _callers(stack: Stack, plan: Plan | Unread) -> Iterator[Caller]:
@@ -84,7 +99,7 @@ def _sender(variables: Sequence[Variable], services: Collection[str]) -> str:
     return ""
 
 
-def _held(stack: Stack, caller: Caller, doors: Doors) -> Conversation:
+def _held(stack: Stack, caller: Caller, doors: Doors, draft: Draft | None) -> Conversation:
     login = caller.login
     talk = Conversation(
         where=f"{login.host}:{login.port}",
@@ -99,7 +114,9 @@ def _held(stack: Stack, caller: Caller, doors: Doors) -> Conversation:
     if not places:
         return replace(talk, closed="nothing that answers by this name runs in the project")
     talk, door = _greeted(talk, login, places)
-    return talk if door is None or (not talk.tls and talk.mode != "none") else _trusted(stack, talk, login, doors, door)
+    if door is None or (not talk.tls and talk.mode != "none"):
+        return talk
+    return _trusted(stack, talk, login, doors, door=door, draft=draft)
 
 
 # --------------------------------------------------------------------------------------------------------- greeting
@@ -168,7 +185,9 @@ def _read(encoded: bytes | None) -> Certificate | None:
 
 
 # ------------------------------------------------------------------------------------------------------------ login
-def _trusted(stack: Stack, talk: Conversation, login: Login, doors: Doors, door: Door) -> Conversation:
+def _trusted(
+    stack: Stack, talk: Conversation, login: Login, doors: Doors, *, door: Door, draft: Draft | None
+) -> Conversation:
     """Ask whether the certificate is trusted and, over the TLS that the service has, log in once."""
     credentials, facts, untried = _credentials(stack, login, doors)
     talk = replace(talk, untried=untried)
@@ -178,7 +197,7 @@ def _trusted(stack: Stack, talk: Conversation, login: Login, doors: Doors, door:
             with contextlib.closing(session):
                 if not session.secure():
                     return replace(talk, untried="no login was tried: there is no TLS any more")
-                talk = _tried(session, talk, credentials)
+                talk = _tried(session, talk, credentials, draft)
                 with contextlib.suppress(smtplib.SMTPException, OSError):
                     session.quit()
             break
@@ -218,26 +237,34 @@ def _credentials(stack: Stack, login: Login, doors: Doors) -> tuple[tuple[str, s
     return (name, password), facts, ""
 
 
-def _tried(session: Session, talk: Conversation, credentials: tuple[str, str] | None) -> Conversation:
+def _tried(
+    session: Session, talk: Conversation, credentials: tuple[str, str] | None, draft: Draft | None
+) -> Conversation:
     """Log in, and ask whether the services may send as they do."""
     if credentials is None:
-        return _asked(session, talk, ()) if talk.anonymous else talk
+        return _asked(session, talk, (), draft) if talk.anonymous else talk
     if not {"PLAIN", "LOGIN"} & set(session.mechanisms):
         return replace(talk, untried="no login was tried: the server offers none")
     code, said = session.authenticate(*credentials)
     talk = replace(talk, login=(code, _hidden(_text(said), credentials)))
-    return _asked(session, talk, credentials) if code == 235 else talk  # noqa: PLR2004 (RFC 4954)
+    return _asked(session, talk, credentials, draft) if code == 235 else talk  # noqa: PLR2004 (RFC 4954)
 
 
-def _asked(session: Session, talk: Conversation, credentials: tuple[str, ...]) -> Conversation:
-    """Ask whether the services may send as they do, and take it back."""
+def _asked(session: Session, talk: Conversation, credentials: tuple[str, ...], draft: Draft | None) -> Conversation:
+    """Ask whether the services may send as they do; then hand in a mail, or take it back."""
     if not talk.sender:
         return talk
-    with contextlib.suppress(smtplib.SMTPException, OSError):
+    try:
         answer, words = session.mail(talk.sender)
         talk = replace(talk, sending=(answer, _hidden(_text(words), credentials)))
-        session.rset()
-    return talk
+        if draft is None or answer // 100 != 2:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
+            session.rset()
+            return talk
+        token, mail = draft.written(talk.sender)
+        answer, words = session.post(draft.target.address, mail)
+        return replace(talk, token=token, posted=(answer, _hidden(_text(words), credentials)))
+    except (smtplib.SMTPException, OSError) as error:
+        return replace(talk, untried=f"the server {why_closed(error)} while a mail was handed in") if draft else talk
 
 
 def _hidden(text: str, credentials: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import socketserver
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -255,8 +256,10 @@ class _Tcp(socketserver.BaseRequestHandler):
         return data
 
 
-class _Datagrams(socketserver.UDPServer):
+class _Datagrams(socketserver.ThreadingUDPServer):
     max_packet_size = 65535
+    daemon_threads = True
+    block_on_close = False
 
     def __init__(self, address: tuple[str, int], respond: Callable[..., bytes | None]) -> None:
         self.respond = respond
@@ -274,11 +277,15 @@ class _Connections(socketserver.ThreadingTCPServer):
 
 
 class _Server:
-    """One name server at one port of UDP and TCP. ``held`` is what it shows in place of what there is by now."""
+    """One name server at one port of UDP and TCP. ``held`` is what it shows in place of what there is by now.
+
+    ``latency`` is added to every answer, in seconds.
+    """
 
     def __init__(self, shown: Callable[[], Zones], host: str, port: int) -> None:
         self._shown, self.host = shown, host
         self.held: Zones | None = None
+        self.latency = 0.0
         self.queries: list[tuple[str, str, str]] = []
         self._sockets: list[_Datagrams | _Connections] = []
         self.port = port
@@ -327,6 +334,7 @@ class _Server:
             return None
         for asked in query.question:
             self.queries.append(("udp" if udp else "tcp", _plain(asked.name), dns.rdatatype.to_text(asked.rdtype)))
+        time.sleep(self.latency)
         reply = _answer(self.zones, query)
         size = max(_LEAST, min(query.payload, _PAYLOAD)) if udp and query.edns >= 0 else _LEAST
         try:
@@ -369,6 +377,11 @@ class NameServers:
     def queries(self) -> list[list[tuple[str, str, str]]]:
         """The questions that each server was asked: ``udp`` or ``tcp``, the name and the type."""
         return [list(item.queries) for item in self._all]
+
+    def delay(self, seconds: float) -> None:
+        """Let all of them take longer for every answer."""
+        for item in self._all:
+            item.latency = seconds
 
     def hold(self, number: int) -> None:
         """Let a server show for now what it shows at this moment."""

@@ -133,8 +133,14 @@ class Container:
     exit_code: int = 0
     running: bool = False
     logs: bytes = b""
+    times: dict[int, float] = field(default_factory=dict)  # of lines of the log, by their number; others are of now
     memory: int = 48 << 20  # bytes in use
     oom_killed: bool = False
+
+    def say(self, line: str, when: float) -> None:
+        """Print a line at a time."""
+        self.times[self.logs.count(b"\n")] = when
+        self.logs += f"{line}\n".encode()
 
     @property
     def labels(self) -> dict[str, str]:
@@ -503,7 +509,10 @@ class Docker:
         if not _truth(request.first("stdout")) and not _truth(request.first("stderr")):
             raise Refusal(400, "Bad parameters: you must choose at least one stream")
         tail = request.first("tail", "all")
-        lines = item.logs.splitlines(keepends=True)
+        now, since = time.time(), float(request.first("since") or 0)
+        timed = [(item.times.get(number, now), line) for number, line in enumerate(item.logs.splitlines(keepends=True))]
+        stamped = _truth(request.first("timestamps"))
+        lines = [(f"{_moment(when)} ".encode() if stamped else b"") + line for when, line in timed if when >= since]
         shown = b"".join(lines if tail == "all" else lines[-int(tail) :] if int(tail) else [])
         return Reply(200, shown if item.config.get("Tty") else _frame(1, shown), STREAM)
 

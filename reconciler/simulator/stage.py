@@ -28,6 +28,7 @@ from reconciler.simulator.dns import NameServers
 from reconciler.simulator.docker import Container, Docker
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.stalwart.listeners import Door, Listener, Sockets, certificate
+from reconciler.simulator.stalwart.post import Handed
 from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Reply, Request, Server
 
@@ -118,7 +119,7 @@ class Stage:
 
         ``schema`` is that of another release from 0.16, which its server is then judged by.
         """
-        zones = tuple(zones)
+        zones = self._zones = tuple(zones)
         self.project = project
         self.docker = Docker()
         self.cloudflare = Cloudflare(zones, tokens={token: Token()})
@@ -188,12 +189,21 @@ class Stage:
         self.stop()
 
     def relay(self, host: str, port: int, username: str, password: str) -> None:
-        """Put a provider's submission server on the stage: the only one its address leads to from now on."""
+        """Put a provider's submission server on the stage: the only one its address leads to from now on.
+
+        The zones of the stage are verified there: mail may be from any of their addresses.
+        """
 
         def login(_: str, user: str, secret: str) -> list[str] | None:
-            return [username] if (user, secret) == (username, password) else None
+            return [username, *(f"@{zone}" for zone in self._zones)] if (user, secret) == (username, password) else None
 
-        door = Door(is_blocked=lambda _: False, login=login, scan=lambda _: None, hostname=lambda: host)
+        def take(handed: Handed) -> str:
+            """Hand the mail on, as a provider does: to the server of the stage, where its recipients are."""
+            results = f"dkim=none; spf=pass smtp.mailfrom={handed.sender}"
+            self.stalwart.post.receive(handed.sender, handed.recipients, handed.raw, results)
+            return "250 2.0.0 OK: queued"
+
+        door = Door(lambda _: False, login, lambda _: None, lambda: host, take=take)
         sockets = Sockets("127.0.0.1", door, name=host)
         sockets.open([Listener(host, "smtp", (f"0.0.0.0:{port}",), tls=port == 465)])
         self._relays.append(sockets)

@@ -46,13 +46,19 @@ def certificate(folder: Path, *, name: str = NAME, days: int = 365) -> tuple[Pat
 
 @dataclass
 class Behaviour:
-    """What a server does otherwise than a healthy one. ``auth`` and ``mail`` are answers in place of success."""
+    """What a server does otherwise than a healthy one. ``auth``, ``mail`` and so on are answers in place of success.
+
+    ``deliver`` gets what was handed in: sender, recipients, and the mail with CRLF.
+    """
 
     name: str = NAME
     tls: bool = True
     offers: bool = True
     auth: str = ""
     mail: str = ""
+    rcpt: str = ""
+    data: str = ""
+    deliver: Callable[[str, list[str], bytes], object] = lambda *_: None
 
 
 class _Handler:
@@ -65,6 +71,19 @@ class _Handler:
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 OK"
+
+    async def handle_RCPT(self, _s: SMTP, _session: Session, envelope: Envelope, address: str, _o: Any) -> str:
+        if self.behaviour.rcpt:
+            return self.behaviour.rcpt
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _s: SMTP, _session: Session, envelope: Envelope) -> str:
+        if self.behaviour.data:
+            return self.behaviour.data
+        assert isinstance(envelope.content, bytes)
+        self.behaviour.deliver(str(envelope.mail_from), list(envelope.rcpt_tos), envelope.content)
+        return "250 2.0.0 OK: queued"
 
 
 class _Server(Controller):

@@ -21,7 +21,7 @@ from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Status
 from reconciler.desired.load import load
 from reconciler.dns.text import quoted
-from reconciler.doctor import examine
+from reconciler.doctor import Wish, examine
 from reconciler.settings import Settings
 from reconciler.stack import Stack
 
@@ -29,6 +29,7 @@ from . import submission
 from .knot import knot
 from .submission import Behaviour
 
+NOTHING = Wish()
 LINE = "194.191.241.139"
 REVERSE = "241.191.194.in-addr.arpa"
 # aiosmtpd leaves the transport of a session in which TLS began to the garbage collector.
@@ -98,7 +99,7 @@ class World:
         kept = [item for item in container.config["Env"] if not item.startswith(f"{name}=")]
         container.config["Env"] = kept + ([] if value is None else [f"{name}={value}"])
 
-    def examine(self, *only: str) -> dict[str, Finding]:
+    def examine(self, *only: str, wish: Wish = NOTHING) -> dict[str, Finding]:
         server = self.open.enter_context(knot(self.folder / "knot", self.zones))
         routes = " ".join(f"{where}=127.0.0.1:{port}" for where, port in self.routes.items())
         given = self.stack.environ().get("RECONCILER_ROUTES", "")
@@ -112,7 +113,7 @@ class World:
         )
         environ = {name: value for name, value in environ.items() if value}
         settings = Settings.read(environ, self.stack.example.state, self.stack.data)
-        found = examine(Stack(load(settings.state), settings), only)
+        found = examine(Stack(load(settings.state), settings), only, wish=wish)
         return {item.check.id: item for item in found}
 
 

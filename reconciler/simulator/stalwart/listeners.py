@@ -1,4 +1,4 @@
-"""The sockets of the fake Stalwart: real TCP ports on loopback that speak as much SMTP as a login needs."""
+"""The sockets of the fake Stalwart: real TCP ports on loopback that speak as much SMTP as a submission needs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import socketserver
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from reconciler.simulator.stalwart.post import Handed
 
 _TLS_HELLO = b"\x16\x03"
 
@@ -35,9 +38,11 @@ class Door:
     """What a connection asks the server about: each takes the client's address first."""
 
     is_blocked: Callable[[str], bool]
-    login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses that may be used as sender
+    login: Callable[[str, str, str], list[str] | None]  # user, secret; the addresses, or @DOMAIN, to send from
     scan: Callable[[str], object]  # something only a scanner sends
     hostname: Callable[[], str]  # what it calls itself
+    recipient: Callable[[str], str] = lambda _: "250 2.1.5 OK"  # the answer to RCPT TO
+    take: Callable[[Handed], str] = lambda _: "250 2.0.0 OK"  # the answer to the end of DATA
 
 
 def bind_port(bind: str) -> int:
@@ -58,6 +63,7 @@ class Sockets:
         self.host = host
         self.name = name
         self.door = door
+        self.latency = 0.0  # seconds, added to every answer
         self.ports: dict[int, int] = {}
         self._servers: list[_Port] = []
         self._chosen: dict[int, int] = {}
@@ -82,9 +88,9 @@ class Sockets:
     def _bind(self, port: int, listener: Listener) -> _Port:
         try:
             wanted = self._chosen.get(port, port if port >= 1024 else 0)
-            return _Port(self.host, wanted, listener, self.door, self.name)
+            return _Port(self.host, wanted, listener, self)
         except OSError:
-            return _Port(self.host, 0, listener, self.door, self.name)
+            return _Port(self.host, 0, listener, self)
 
     def close(self) -> None:
         """Close all ports."""
@@ -100,8 +106,8 @@ class _Port(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int, listener: Listener, door: Door, name: str) -> None:
-        self.listener, self.door, self.name = listener, door, name
+    def __init__(self, host: str, port: int, listener: Listener, sockets: Sockets) -> None:
+        self.listener, self.door, self.name, self.sockets = listener, sockets.door, sockets.name, sockets
         super().__init__((host, port), _Connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -115,6 +121,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self.client: str = self.client_address[0]
         self.connection: socket.socket = self.request
         self.senders: list[str] | None = None
+        self.user, self.sender, self.recipients = "", "", list[str]()
         if self.server.listener.protocol != "smtp" or self.server.door.is_blocked(self.client):
             return  # the port answers, and that is all
         with contextlib.suppress(OSError, ssl.SSLError), contextlib.ExitStack() as stack:
@@ -134,6 +141,7 @@ class _Connection(socketserver.BaseRequestHandler):
         self._plain(stack)
 
     def _say(self, text: str) -> None:
+        time.sleep(self.server.sockets.latency)
         self.connection.sendall(f"{text}\r\n".encode())
 
     def _converse(self, stack: contextlib.ExitStack) -> None:
@@ -155,7 +163,12 @@ class _Connection(socketserver.BaseRequestHandler):
                         return
                 case "MAIL":
                     self._mail(rest)
-                case "NOOP" | "RSET" | "RCPT":
+                case "RCPT":
+                    self._recipient(rest)
+                case "DATA":
+                    self._data()
+                case "NOOP" | "RSET":
+                    self.sender, self.recipients = "", []
                     self._say("250 2.0.0 OK")
                 case "QUIT":
                     self._say("221 2.0.0 Bye.")
@@ -169,9 +182,10 @@ class _Connection(socketserver.BaseRequestHandler):
         words = [f"{self.server.door.hostname()} you had me at EHLO", *([] if self.encrypted else ["STARTTLS"])]
         words += ["AUTH PLAIN LOGIN"] if self.encrypted and submission else []
         words.append("ENHANCEDSTATUSCODES")
+        lines = list[str]()
         for word in words[:-1]:
-            self._say(f"250-{word}")
-        self._say(f"250 {words[-1]}")
+            lines.append(f"250-{word}")
+        self._say("\r\n".join([*lines, f"250 {words[-1]}"]))
 
     def _auth(self, rest: str) -> bool:
         """Try a login, and say whether the conversation goes on: it ends with a ban."""
@@ -186,6 +200,7 @@ class _Connection(socketserver.BaseRequestHandler):
             return True
         self.senders = self.server.door.login(self.client, user, secret)
         if self.senders is not None:
+            self.user = user
             self._say("235 2.7.0 Authentication succeeded.")
         elif not self.server.door.is_blocked(self.client):
             self._say("535 5.7.8 Authentication credentials invalid.")
@@ -203,10 +218,42 @@ class _Connection(socketserver.BaseRequestHandler):
         address = rest.partition("<")[2].partition(">")[0].lower()
         if self.senders is None:
             self._say("503 5.5.1 You must authenticate first.")
-        elif address not in self.senders:
+        elif not {address, f"@{address.rpartition('@')[2]}"} & set(self.senders):
             self._say("501 5.5.4 You are not allowed to send from this address.")
         else:
+            self.sender = address
             self._say("250 2.1.0 OK")
+
+    def _recipient(self, rest: str) -> None:
+        address = rest.partition("<")[2].partition(">")[0].lower()
+        if not self.sender:
+            self._say("503 5.5.1 MAIL is required first.")
+            return
+        answer = self.server.door.recipient(address)
+        if answer.startswith("2"):
+            self.recipients.append(address)
+        self._say(answer)
+
+    def _data(self) -> None:
+        if not self.recipients:
+            self._say("503 5.5.1 RCPT is required first.")
+            return
+        self._say("354 Start mail input; end with <CRLF>.<CRLF>")
+        lines = list[bytes]()
+        while (line := self.lines.readline(65536)) not in (b".\r\n", b""):
+            lines.append(line.removeprefix(b"."))
+        port = min((bind_port(bind) for bind in self.server.listener.binds), default=0)
+        handed = Handed(
+            self.client,
+            self.server.listener.name,
+            port,
+            self.user,
+            self.sender,
+            tuple(self.recipients),
+            b"".join(lines),
+        )
+        self.sender, self.recipients = "", []
+        self._say(self.server.door.take(handed))
 
 
 @functools.cache

@@ -22,12 +22,16 @@ from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
-from reconciler.targets.stalwart.jmap.api import Bootstrapping
+from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi
+from reconciler.targets.stalwart.jmap.api import Rejected as Declined
 from reconciler.targets.stalwart.jmap.bootstrap import Administrator, Bootstrap, RestartDue, Setup, printed
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.jmap.recognition import Recognition
+from reconciler.targets.stalwart.mailbox import Mailbox
 from reconciler.targets.stalwart.moved import store_refused
+from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.target import StalwartRest
+from reconciler.traffic import Queued
 from reconciler.url import Address
 
 if TYPE_CHECKING:
@@ -199,6 +203,34 @@ class Stalwart:
             return self._jmap.survey(reveal)
         except Bootstrapping as error:  # a proxy hid the probe
             raise Refused(replace(self._problem(error.summary, error.hint), severity=Severity.REFUSED)) from None
+
+    def traffic(self, reveal: Reveal, *, logs: bool) -> tuple[tuple[Queued, ...], tuple[str, ...] | None]:
+        """Read what waits in the queue and, with ``logs``, the lines of the log that name a message.
+
+        None in place of the lines where the server writes no file that could be read. Raises `TargetUnreadable`.
+        """
+        found = self._found or self._detected(reveal)
+        with self._connect(reveal) as connection:
+            try:
+                if found is Mode.REST:
+                    from reconciler.targets.stalwart.rest import traffic as older
+
+                    api = RestApi(connection, ())
+                    return older.queue(api), older.log(api) if logs else ()
+                from reconciler.targets.stalwart.jmap import traffic as newer
+
+                return newer.queue(jmap := JmapApi(connection)), newer.log(jmap) if logs else ()
+            except (Rejected, Declined) as error:
+                raise TargetUnreadable(self._problem(error.summary, error.hint)) from None
+            except (LookupError, TypeError, ValueError) as error:
+                summary = "answers a queue or a log that can't be understood"
+                raise TargetUnreadable(self._problem(summary, "another release than is known?")) from error
+
+    @contextlib.contextmanager
+    def mailbox(self, reveal: Reveal, username: str, password: str) -> Iterator[Mailbox]:
+        """Open a mailbox with its owner's login, which is tried once. Raises `TargetUnreadable`, also for a refusal."""
+        with self._connect(reveal) as connection:
+            yield Mailbox(connection, self._login, username, password)
 
     # ------------------------------------------------------------------------------------------------------ generations
     def _detected(self, reveal: Reveal) -> Mode:

@@ -249,9 +249,13 @@ class Connection:
         """Ask without credentials. Raises `TargetUnreadable` when no answer comes."""
         return self._checked(self._patient("GET", path, {}, None, None))
 
-    def ask_as(self, username: str, password: str, path: str) -> Answer:
-        """Ask with another login, exactly once. Raises `TargetUnreadable` when no answer comes."""
-        return self._exchange("GET", path, {}, None, Credentials(username, password))
+    def ask_as(self, username: str, password: str, path: str, body: Any = None) -> Answer:
+        """Ask with another login, exactly once; with a ``body`` it is a POST that changes nothing of the stack.
+
+        Raises `TargetUnreadable` when no answer comes.
+        """
+        method = "GET" if body is None else "POST"
+        return self._exchange(method, path, {}, body, Credentials(username, password), reads=True)
 
     def leads_to(self, path: str) -> str:
         """Return where the server sends who asks for a path as our user; "" where it does not. It is not followed.

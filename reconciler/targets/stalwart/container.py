@@ -182,11 +182,16 @@ class Docker:
             return container
         return replace(container, hollow=hollow)
 
-    def condition(self) -> tuple[Container, Condition]:
-        """Look at the container and how it is. Raises `DockerUnreachable`."""
+    def condition(self) -> tuple[Container, Condition, str]:
+        """Look at the container, how it is, and what it printed last. Raises `DockerUnreachable`.
+
+        The lines are those since somebody started it: those of an earlier start too where the engine starts it again
+        and again by itself.
+        """
         with self._engine() as engine:
             raw = engine.inspect(self.name)
-            return self._examined(engine, raw), _condition(raw, engine.memory(raw["Id"]))
+            condition = _condition(raw, engine.memory(raw["Id"]))
+            return self._examined(engine, raw), condition, engine.log(raw["Id"], _LINES, _since(raw))
 
     def holds(self, path: str) -> bool:
         """Whether the container has this file, or a file in this directory. Raises `DockerUnreachable`.
@@ -202,6 +207,11 @@ class Docker:
             found = engine.inspect(self.name)
             return engine.log(found["Id"], _LINES, _started(found))
 
+    def printed(self, since: float) -> str:
+        """Read what the container printed since a time, at most its last lines. Raises `DockerUnreachable`."""
+        with self._engine() as engine:
+            return engine.log(engine.inspect(self.name)["Id"], _LINES, since)
+
     def last_words(self) -> tuple[Container, str]:
         """Look at the container, and read its last lines since somebody started it. Raises `DockerUnreachable`.
 
@@ -209,8 +219,7 @@ class Docker:
         """
         with self._engine() as engine:
             found = engine.inspect(self.name)
-            since = None if found.get("RestartCount") else _started(found)
-            return self._inspected(engine), engine.log(found["Id"], _LAST, since)
+            return self._inspected(engine), engine.log(found["Id"], _LAST, _since(found))
 
     def restart(self) -> None:
         """Restart the container; returns when it has been started again. Raises `DockerUnreachable`."""
@@ -235,6 +244,11 @@ def floats(container: Container) -> bool:
     """Whether a container's image is named by a tag that means another one from time to time."""
     tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
     return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", tag) is None
+
+
+def _since(raw: Mapping[str, Any]) -> float | None:
+    """Return when somebody started a container, where the engine did not start it again itself."""
+    return None if raw.get("RestartCount") else _started(raw)
 
 
 def _started(raw: Mapping[str, Any]) -> float:

@@ -72,11 +72,15 @@ def store_refused(docker: Docker | None) -> Problem | None:
     if docker is None:
         return None
     with contextlib.suppress(DockerUnreachable):
-        container, words = docker.last_words()
-        found = list(_REFUSES.finditer(words))
-        refusals = [item for item in found if not item["taken"]]
-        return _refused(container, refusals[-1]) if refusals else _taken(container) if found else None
+        return refused_by(*docker.last_words())
     return None
+
+
+def refused_by(container: Container, words: str) -> Problem | None:
+    """Say the same of a server whose last words are known; None where they do not say so."""
+    found = list(_REFUSES.finditer(words))
+    refusals = [item for item in found if not item["taken"]]
+    return _refused(container, refusals[-1]) if refusals else _taken(container) if found else None
 
 
 def _taken(container: Container) -> Problem:

@@ -21,7 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from reconciler.simulator.stalwart.jmap import accounts, dkim, envelope, methods, registry
+from reconciler.simulator.stalwart import mailbox
+from reconciler.simulator.stalwart.jmap import accounts, dkim, envelope, methods, registry, traffic
 from reconciler.simulator.stalwart.jmap import core as cores
 from reconciler.simulator.stalwart.jmap import schema as schemas
 from reconciler.simulator.stalwart.jmap.methods import Caller
@@ -36,6 +37,7 @@ from reconciler.simulator.stalwart.jmap.store import (
 )
 from reconciler.simulator.stalwart.listeners import Door, Listener, Sockets
 from reconciler.simulator.stalwart.passwords import hashed, verify
+from reconciler.simulator.stalwart.post import Handed, Post, Signer, signer
 from reconciler.simulator.stalwart.problems import (
     JSON,
     PROBLEM,
@@ -109,9 +111,23 @@ class StalwartJmap:
         self._trust_loopback = trust_loopback
         self._clock = clock
         self._lock = threading.RLock()
-        self._sockets = Sockets(
-            listeners_host, Door(self._is_blocked, self._smtp_login, self._scan, lambda: self.core.hostname)
+        self.post = Post(
+            "jmap",
+            clock=clock,
+            hostname=lambda: self.core.hostname,
+            reached=self.mailboxes,
+            signers=self._keys_of,
+            own=self._owns,
         )
+        door = Door(
+            self._is_blocked,
+            self._smtp_login,
+            self._scan,
+            lambda: self.core.hostname,
+            self.post.recipient,
+            self._take,
+        )
+        self._sockets = Sockets(listeners_host, door)
         self._open_ports = open_ports
         self._empty()
         self.restart()
@@ -119,6 +135,7 @@ class StalwartJmap:
     # ---------------------------------------------------------------------------------------------------- lifecycle
     def _empty(self) -> None:
         self.store = Store(self._clock)
+        self.post.clear()
         self.blocks = cores.Blocks(self._clock, self._trust_loopback)
 
     def start_on(self, *, config: bool, data: bool) -> None:
@@ -200,6 +217,10 @@ class StalwartJmap:
         if self._open_ports:
             self._sockets.open(self.listeners)
 
+    def delay(self, seconds: float) -> None:
+        """Let the listeners take longer for every answer."""
+        self._sockets.latency = seconds
+
     def close(self) -> None:
         """Close the listeners' ports."""
         self._sockets.close()
@@ -277,6 +298,26 @@ class StalwartJmap:
             self._signers[key] = found
         return found
 
+    def _keys_of(self, name: str) -> list[Signer]:
+        """Return the keys that sign a mail of a domain now."""
+        found = accounts.domain(self.store, name)
+        if found is None:
+            return []
+        wanted = {(selector, kind) for _, selector, kind in self._signers_of(*found)}
+        items = [item for _, item in self.store.all("DkimSignature") if item["domainId"] == found[0]]
+        return [
+            signer(found[1]["name"], item["selector"], kind, self.secret_text(item["privateKey"]))
+            for item in items
+            if (item["selector"], kind := f"{dkim.algorithm(item)}-sha256") in wanted
+        ]
+
+    def _owns(self, name: str) -> bool:
+        return accounts.domain(self.store, name) is not None
+
+    def _take(self, handed: Handed) -> str:
+        with self._lock:
+            return self.post.take(handed)
+
     def dump(self) -> dict[str, Any]:
         """Return the whole state as JSON: equal states are equal dumps."""
         with self._lock:
@@ -293,6 +334,7 @@ class StalwartJmap:
         with self._lock:
             self.config = copy.deepcopy(state["config"])
             self.store = Store.load(self._clock, state["store"])
+            self.post.clear()
             self.blocks.counts = Counter(state["counts"])
         self.restart()
         with self._lock:
@@ -315,6 +357,8 @@ class StalwartJmap:
         match request.method, request.path.split("/")[1:]:
             case "POST", ["jmap"] | ["jmap", ""]:
                 return self._jmap(request)
+            case "GET", ["jmap", "download", account, key, _]:
+                return self._download(self._caller(request), account, key, request.first("accept"))
             case "GET", ["jmap", "session"]:
                 caller = self._caller(request) if "authorization" in request.headers else None
                 return Reply.of(self._session(caller), content_type=JSON)
@@ -355,7 +399,23 @@ class StalwartJmap:
         if kind != "application/json":
             return envelope.not_json()
         state = self._state(caller)
-        return envelope.answer(request.body, state, lambda name, given: methods.handle(self, caller, name, given))
+        return envelope.answer(request.body, state, lambda name, given: self._method(caller, name, given))
+
+    def _method(self, caller: Caller, name: str, given: Object) -> Object:
+        if self.recovering or name not in (*mailbox.METHODS, *traffic.METHODS):
+            return methods.handle(self, caller, name, given)
+        if name in traffic.METHODS:
+            return traffic.handle(self.post, caller, name, given)
+        try:
+            return mailbox.handle(self.post, caller.name, caller.id, name, given)
+        except mailbox.MailError as error:
+            raise envelope.MethodError(error.kind, error.description) from None
+
+    def _download(self, caller: Caller, account: str, key: str, kind: str) -> Reply:
+        raw = mailbox.blob(self.post, caller.name, key) if account == caller.id else None
+        if raw is None:
+            raise not_found()
+        return Reply(200, raw, kind or "application/octet-stream")
 
     def _state(self, caller: Caller | None) -> str:
         """Return the session's state: a hash of the caller's groups, and another one after each start."""

@@ -31,6 +31,7 @@ _MANAGE = (
     *(f"{kind}-{verb}" for kind in sorted(set(_KINDS.values())) for verb in _VERBS),
     *("settings-list", "settings-update", "settings-delete", "settings-reload"),
     *("dkim-signature-get", "dkim-signature-create", "message-queue-list", "purge-in-memory-store"),
+    "logs-view",
     "unlimited-requests",
 )
 # Built-in roles are memberships with an id that no principal gets.

@@ -23,8 +23,10 @@ from urllib.parse import unquote
 
 from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 
+from reconciler.simulator.stalwart import mailbox
 from reconciler.simulator.stalwart.listeners import Door, Sockets, bind_port
 from reconciler.simulator.stalwart.passwords import verify
+from reconciler.simulator.stalwart.post import Handed, Post, Signer, signer
 from reconciler.simulator.stalwart.problems import (
     JSON,
     PROBLEM,
@@ -109,9 +111,23 @@ class StalwartRest:
         self._trust_loopback = trust_loopback
         self._clock = clock
         self._lock = threading.RLock()
-        self._sockets = Sockets(
-            listeners_host, Door(self._is_blocked, self._smtp_login, self._scan, lambda: self.core.hostname)
+        self.post = Post(
+            "rest",
+            clock=clock,
+            hostname=lambda: self.core.hostname,
+            reached=self.mailboxes,
+            signers=self._signers,
+            own=lambda name: name in self._domains(),
         )
+        door = Door(
+            self._is_blocked,
+            self._smtp_login,
+            self._scan,
+            lambda: self.core.hostname,
+            self.post.recipient,
+            self._take,
+        )
+        self._sockets = Sockets(listeners_host, door)
         self._open_ports = open_ports
         self.wipe()
 
@@ -121,6 +137,7 @@ class StalwartRest:
         with self._lock:
             self.settings = stored.Settings(stored.render_toml(self._config or self._first_config()))
             self.directory = Directory()
+            self.post.clear()
             self.bans = Bans(self._clock, self._trust_loopback)
         self.restart()
 
@@ -172,6 +189,10 @@ class StalwartRest:
         if self._open_ports:
             self._sockets.open(self.listeners)
 
+    def delay(self, seconds: float) -> None:
+        """Let the listeners take longer for every answer."""
+        self._sockets.latency = seconds
+
     def close(self) -> None:
         """Close the listeners' ports."""
         self._sockets.close()
@@ -203,9 +224,30 @@ class StalwartRest:
             return {
                 (signature.domain, signature.selector, signature.algorithm)
                 for domain in self.directory.domains()
-                for name in dkim.signing_ids(self.core.sign, domain, local=True)
-                if (signature := self.core.signatures.get(name))
+                for signature in self._signatures(domain)
             }
+
+    def _signatures(self, domain: str) -> list[dkim.Signature]:
+        names = dkim.signing_ids(self.core.sign, domain, local=domain in self._domains())
+        return [found for name in names if (found := self.core.signatures.get(name))]
+
+    def _signers(self, domain: str) -> list[Signer]:
+        """Return the keys that sign a mail of a domain, each with what the settings in force have of it."""
+        keys, running = [], self._running
+        for item in self._signatures(domain):
+            for name in stored.signature_ids(running):
+                block = {part: running.get(f"signature.{name}.{part}", "") for part in ("domain", "selector")}
+                if (block["domain"], block["selector"]) == (item.domain, item.selector):
+                    pem = running[f"signature.{name}.private-key"]
+                    keys.append(signer(item.domain, item.selector, item.algorithm, pem))
+        return keys
+
+    def _domains(self) -> set[str]:
+        return set(self.directory.domains())
+
+    def _take(self, handed: Handed) -> str:
+        with self._lock:
+            return self.post.take(handed)
 
     def mailboxes(self, address: str) -> set[str]:
         """Name the accounts and groups that a mail to an address reaches now, and the addresses elsewhere.
@@ -255,6 +297,7 @@ class StalwartRest:
             file, text = dict(state["file"]), state["config_toml"]
             self.settings = stored.Settings(text, dict(state["database"]), self.settings.read_only, file)
             self.directory = Directory.load(state["directory"])
+            self.post.clear()
             self.bans.counts = Counter(state["counts"])
             self.bans.blocked = set(state["blocked"])
             self._running = dict(state["running"])
@@ -295,8 +338,14 @@ class StalwartRest:
             case "GET", ["jmap", "session"]:
                 return Reply.of(self._session(self._authenticate(request)), content_type=JSON)
             case "POST", ["jmap"] | ["jmap", ""]:
-                self._authenticate(request)
-                return _jmap(request)
+                caller = self._authenticate(request)
+                return _jmap(request, self.post, caller)
+            case "GET", ["jmap", "download", account, key, _]:
+                caller = self._authenticate(request)
+                raw = mailbox.blob(self.post, caller.name, key) if account == _jmap_id(caller.id) else None
+                if raw is None:
+                    raise not_found()
+                return Reply(200, raw, request.first("accept") or "application/octet-stream")
         if self.bans.asked_for(self.core, self.settings, request.client, request.path):
             raise too_many_failures()
         raise not_found()
@@ -321,7 +370,13 @@ class StalwartRest:
                 return _oauth(request, caller)
             case ["queue", "messages"] if request.method == "GET":
                 caller.need("message-queue-list")
-                return data({"items": [], "total": 0, "status": True})
+                items: list[Any] = self.post.rest()
+                if "values" not in request.query:
+                    items = [item["id"] for item in items]
+                return data({"items": _page(request, items), "total": len(items), "status": True})
+            case ["logs"] if request.method == "GET":
+                caller.need("logs-view")
+                return self._logs(request)
             case ["queue", "status"] if request.method == "GET":
                 return data(value=True)
             case ["store", "purge", "in-memory", _, kind] if request.method == "GET":
@@ -545,6 +600,17 @@ class StalwartRest:
                 return data(dkim.public_key(block["algorithm"], block["private-key"]))
         raise not_found()
 
+    def _logs(self, request: Request) -> Reply:
+        """Show the log file, the newest line first; where no tracer writes one, nothing can be shown."""
+        kinds = [
+            key for key, value in self._running.items() if re.fullmatch(r"tracer\.[^.]+\.type", key) and value == "log"
+        ]
+        if not kinds:
+            raise Failure("unsupported", details="Tracer log path not configured")
+        found = [entry for _, entry in self.post.entries(request.first("filter"))]
+        shown = _page(request, found) if request.first("limit") else found[:100]
+        return data({"items": shown, "total": len(found)})
+
     def _dkim_create(self, request: Request) -> Reply:
         """Make a key. One that exists is answered with the private key: the real server leaks it."""
         body = _body(request, serde=True)
@@ -642,20 +708,40 @@ def _oauth(request: Request, caller: _Caller) -> Reply:
     raise malformed()
 
 
-def _jmap(request: Request) -> Reply:
+def _jmap(request: Request, post: Post, caller: _Caller) -> Reply:
     """Answer JMAP: capabilities of the newer generation are unknown here, and so is every method of management."""
     text = request.body.decode(errors="replace")
     try:
         body = json.loads(text)
-        using, calls = body["using"], body["methodCalls"]
-        responses = [["error", {"type": "unknownMethod"}, call[2]] for call in calls]
+        using, calls = body["using"], [(str(call[0]), dict(call[1]), call[2]) for call in body["methodCalls"]]
     except (ValueError, LookupError, TypeError):
         return _not_request(f"Failed to parse JSON {position(text, len(text))}")
     known = {f"{_JMAP}{word}" for word in _CAPABILITIES}
     for word in using:
         if word not in known:
             return _not_request(f'Unknown capability: "{word}" {position(text, _after_item(text, word))}')
+    responses: list[list[Any]] = []
+    for name, arguments, tag in calls:
+        responses.append(_answered(post, caller, name, _filled(arguments, responses), tag))
     return Reply.of({"methodResponses": responses, "sessionState": "3e25b2a0"}, content_type=JSON)
+
+
+def _answered(post: Post, caller: _Caller, name: str, arguments: Mapping[str, Any], tag: Any) -> list[Any]:
+    if name not in mailbox.METHODS:
+        return ["error", {"type": "unknownMethod"}, tag]
+    try:
+        return [name, mailbox.handle(post, caller.name, _jmap_id(caller.id), name, arguments), tag]
+    except mailbox.MailError as error:
+        return ["error", {"type": error.kind, "description": error.description}, tag]
+
+
+def _filled(arguments: Mapping[str, Any], earlier: list[list[Any]]) -> dict[str, Any]:
+    """Put in what an earlier call of the request found: its ids (RFC 8620, section 3.7)."""
+    reference = arguments.get("#ids")
+    if reference is None:
+        return dict(arguments)
+    found = next(item for name, item, tag in earlier if [name, tag] == [reference["name"], reference["resultOf"]])
+    return {**arguments, "ids": found[reference["path"].strip("/")]}
 
 
 def _after_item(text: str, word: str) -> int:

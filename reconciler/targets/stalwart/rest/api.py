@@ -42,7 +42,7 @@ class RestApi:
 
         ``others`` adds what is never kept here: roles, API keys and so on, which needs the right to list each.
         """
-        found = self._read("/api/principal", {"types": self._types + (f",{_OTHERS}" if others else ""), "limit": "0"})
+        found = self.read("/api/principal", {"types": self._types + (f",{_OTHERS}" if others else ""), "limit": "0"})
         items = found.get("items") if isinstance(found, dict) else None
         if not isinstance(items, list) or not all(map(_is_principal, items)):
             raise TargetUnreadable(self.connection.problem("answers accounts that can't be understood", _STRANGE))
@@ -55,7 +55,7 @@ class RestApi:
     def roles(self) -> frozenset[str] | None:
         """List the roles that were made here; None where we may not, and so can't tell what there is."""
         try:
-            found = self._read("/api/principal", {"types": "role", "limit": "0"})
+            found = self.read("/api/principal", {"types": "role", "limit": "0"})
         except (TargetUnreadable, Rejected):
             return None
         items = found.get("items") if isinstance(found, dict) else None
@@ -66,7 +66,7 @@ class RestApi:
     def principal(self, name: str) -> dict[str, Any] | None:
         """Read one by name, which is stored in lower case; None where there is none."""
         try:
-            found = self._read(_path(name), {})
+            found = self.read(_path(name), {})
         except Rejected as error:
             if error.error == "notFound":
                 return None
@@ -91,14 +91,14 @@ class RestApi:
 
     def keys(self, prefixes: Iterable[str], names: Iterable[str]) -> dict[str, str]:
         """Read settings below prefixes and by name; what is not set is absent."""
-        found = self._read("/api/settings/keys", {"prefixes": ",".join(prefixes), "keys": ",".join(names)})
+        found = self.read("/api/settings/keys", {"prefixes": ",".join(prefixes), "keys": ",".join(names)})
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
             raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
         return found
 
     def settings(self) -> dict[str, str]:
         """Read all settings whole, those of ``config.toml`` and secrets among them; a listing cut short raises."""
-        found = self._read("/api/settings/list", {"limit": "0"})
+        found = self.read("/api/settings/list", {"limit": "0"})
         items = found.get("items") if isinstance(found, dict) else None
         if not isinstance(items, dict) or not all(isinstance(value, str) for value in items.values()):
             raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
@@ -120,15 +120,16 @@ class RestApi:
     def reload(self) -> dict[str, str]:
         """Put stored settings in force, and return what is wrong by key: then the old ones stay in force."""
         try:
-            found = self._read("/api/reload", {})
+            found = self.read("/api/reload", {})
         except AnswerLost:
-            found = self._read("/api/reload", {})
+            found = self.read("/api/reload", {})
         errors = found.get("errors") if isinstance(found, dict) else None
         if not isinstance(errors, dict):
             raise TargetUnreadable(self.connection.problem("answers a reload that can't be understood", _STRANGE))
         return {key: _reason(value) for key, value in errors.items()}
 
-    def _read(self, path: str, params: Mapping[str, str]) -> Any:
+    def read(self, path: str, params: Mapping[str, str]) -> Any:
+        """Ask for something, and return its ``data``; a right that is missing raises `TargetUnreadable`."""
         answer = self.connection.send("GET", path, params=params)
         if answer.status == 404:  # noqa: PLR2004 (HTTP)
             raise NotFound(self.connection.problem(f"has no {path}", "check the url: it is the root of the API"))

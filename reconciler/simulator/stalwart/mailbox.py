@@ -1,0 +1,98 @@
+"""Mail over JMAP at the fake Stalwart, both generations alike: the few methods of RFC 8621 that a reader needs.
+
+Seen on real servers of both (observed.md, "The way of one mail"): ``Email/query``, ``Email/get`` with ``blobId``, and
+the download of a blob. A message lies in a mailbox as it came in.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from email import message_from_bytes, policy
+from typing import Any
+
+from reconciler.simulator.stalwart.post import Post, Stored
+
+METHODS = ("Mailbox/get", "Email/query", "Email/get", "Email/set")
+_FOLDERS = {"inbox": ("a", "Inbox"), "junk": ("c", "Junk Mail")}
+_TEXT = ":asText"
+
+
+class MailError(Exception):
+    """A call that fails as a whole."""
+
+    def __init__(self, kind: str, description: str = "") -> None:
+        super().__init__(kind)
+        self.kind, self.description = kind, description
+
+
+def handle(post: Post, name: str, account: str, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one method as the owner of the mailbox ``name``, whose id is ``account``. Raises `MailError`."""
+    if arguments.get("accountId") != account:
+        raise MailError("accountNotFound")
+    box = post.boxes.setdefault(name, {})
+    if method == "Email/set" and post.keeps:
+        wanted = arguments.get("destroy") or []
+        return {"accountId": account, "destroyed": None, "notDestroyed": {key: {"type": "forbidden"} for key in wanted}}
+    found = {"Mailbox/get": _folders, "Email/query": _query, "Email/get": _get, "Email/set": _set}[method]
+    return {"accountId": account, **found(box, arguments)}
+
+
+def blob(post: Post, name: str, key: str) -> bytes | None:
+    """Return the message behind a blob's id; None where the mailbox has none."""
+    item = post.boxes.get(name, {}).get(key.removeprefix("b"))
+    return item.raw if item else None
+
+
+def _folders(_: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = arguments.get("ids")
+    listed = [{"id": key, "name": name, "role": role} for role, (key, name) in _FOLDERS.items()]
+    return {"state": "s", "list": [item for item in listed if wanted is None or item["id"] in wanted], "notFound": []}
+
+
+def _query(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    if arguments.get("filter"):
+        raise MailError("unsupportedFilter", "the fake knows no filter")
+    order = arguments.get("sort") or [{}]
+    if order[0].get("property", "receivedAt") != "receivedAt":
+        raise MailError("unsupportedSort")
+    items = sorted(box.values(), key=lambda item: item.received, reverse=not order[0].get("isAscending", True))
+    ids = [item.id for item in items]
+    return {"queryState": "s", "position": 0, "ids": ids[: arguments.get("limit") or None]}
+
+
+def _get(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = arguments.get("ids") or []
+    found = [_shown(box[key], arguments.get("properties") or ("id",)) for key in wanted if key in box]
+    return {"state": "s", "list": found, "notFound": [key for key in wanted if key not in box]}
+
+
+def _shown(item: Stored, names: Any) -> dict[str, Any]:
+    message = message_from_bytes(item.raw, policy=policy.default)
+    ids = [text.strip().strip("<>") for text in message.get_all("message-id") or ()]
+    known: dict[str, Any] = {
+        "id": item.id,
+        "blobId": f"b{item.id}",
+        "mailboxIds": {_FOLDERS[item.folder][0]: True},
+        "receivedAt": f"{dt.datetime.fromtimestamp(item.received, dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "size": len(item.raw),
+        "subject": message.get("subject"),
+        "messageId": ids or None,
+    }
+    shown: dict[str, Any] = {"id": item.id}
+    for name in map(str, names):
+        if name.startswith("header:") and name.endswith(_TEXT):
+            value = message.get(name.removeprefix("header:").removesuffix(_TEXT))
+            shown[name] = None if value is None else str(value)
+        elif name in known:
+            shown[name] = known[name]
+        else:
+            raise MailError("invalidArguments", f"unknown property {name}")
+    return shown
+
+
+def _set(box: dict[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = arguments.get("destroy") or []
+    gone = [key for key in wanted if box.pop(key, None) is not None]
+    missing = {key: {"type": "notFound"} for key in wanted if key not in gone}
+    return {"oldState": "s", "newState": "t", "destroyed": gone, "notDestroyed": missing or None}
