@@ -73,6 +73,7 @@ CREATE TABLE fleet_rollout (
     revision text NOT NULL,                -- of the shared files
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     healthy timestamptz,                   -- since when all of the ring is as desired with it
+    settled boolean NOT NULL DEFAULT false,    -- it was so for the ring's time
     stopped text NOT NULL DEFAULT ''       -- why it goes no further
 );
 

@@ -59,6 +59,13 @@ class Branch:
         """Whether a commit is here."""
         return self._store.has(commit)
 
+    def last(self, commit: str, below: str) -> str:
+        """Return the newest commit up to one that changed something below a folder; that one where none did."""
+        try:
+            return self._store.last(commit, below.strip("/")) or commit
+        except (CannotRun, Damaged) as error:
+            raise ReconcilerError(self._broken(error)) from None
+
     def changed(self, base: str, head: str) -> Sequence[str] | None:
         """Return the paths that differ between two commits; None where that can't be told."""
         try:

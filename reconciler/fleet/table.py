@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from reconciler.fleet import database
 from reconciler.fleet.inventory import Fleet, ring
+from reconciler.fleet.rings import Given, Standing
 from reconciler.problem import Problem
 from reconciler.suspension import Suspension
 
@@ -156,6 +157,16 @@ class Whole:
     def lease(self) -> float:
         """Seconds without a word of a worker before others take its stacks over."""
         return float(self.settings.get("lease", 60))
+
+    @property
+    def rings(self) -> Sequence[Mapping[str, int]]:
+        """The rings as they are declared, none where there is one alone."""
+        return tuple(self.settings.get("rings", ()))
+
+    @property
+    def shared(self) -> Mapping[str, str] | None:
+        """Where the shared files are, if there are any."""
+        return self.settings.get("shared")
 
     @property
     def requests(self) -> float:
@@ -327,13 +338,21 @@ class Table:
     def look(self, seconds: float) -> Iterator[tuple[str, str, str]]:
         """Yield the branches that are ours to look at, as nobody has for so long: address, branch, last commit seen."""
         query = """INSERT INTO fleet_repositories (address, branch, looked)
-            SELECT DISTINCT declared->>'repo', declared->>'branch', now() FROM fleet_stacks WHERE listed
+            SELECT declared->>'repo', declared->>'branch', now() FROM fleet_stacks WHERE listed
+            UNION SELECT settings->'shared'->>'repo', settings->'shared'->>'branch', now() FROM fleet
+                WHERE settings->'shared'->>'repo' IS NOT NULL
             ON CONFLICT (address, branch) DO UPDATE SET looked = clock_timestamp()
             WHERE fleet_repositories.looked > clock_timestamp()
                 OR fleet_repositories.looked <= clock_timestamp() - %(s)s * interval '1 s'
             RETURNING address, branch, seen"""
         for row in self._all(query, s=seconds):
             yield row["address"], row["branch"], row["seen"]
+
+    def last_seen(self, address: str, branch: str) -> str:
+        """Return a branch's newest commit, as it was last seen; empty where it was not."""
+        query = "SELECT seen FROM fleet_repositories WHERE address = %(address)s AND branch = %(branch)s"
+        found = self._one(query, address=address, branch=branch)
+        return str(found["seen"]) if found else ""
 
     def seen(self, address: str, branch: str, commit: str, problem: str = "") -> None:
         """Write down a branch's newest commit, or why it can't be told."""
@@ -351,6 +370,46 @@ class Table:
         """Return the revision of the shared files that a ring has got; empty without any."""
         found = self._one("SELECT revision FROM fleet_rollout WHERE ring = %(ring)s", ring=ring)
         return str(found["revision"]) if found else ""
+
+    def rollout(self) -> dict[int, Standing]:
+        """Return how each ring stands with its revision."""
+        query = """SELECT ring, revision, stopped, settled,
+            extract(epoch FROM clock_timestamp() - healthy)::float8 AS age FROM fleet_rollout ORDER BY ring"""
+        return {row["ring"]: Standing(**row) for row in self._all(query)}
+
+    def give(self, given: Given) -> None:
+        """Give a ring a revision: its stacks are due. Nothing where it has got another one meanwhile."""
+        with self.transaction() as at:
+            done = at.execute(
+                """INSERT INTO fleet_rollout AS known (ring, revision) VALUES (%(ring)s, %(revision)s)
+                ON CONFLICT (ring) DO UPDATE SET revision = EXCLUDED.revision, since = clock_timestamp(),
+                    healthy = NULL, stopped = '', settled = false
+                    WHERE known.revision = %(former)s""",
+                asdict(given),
+            )
+            if done.rowcount:
+                at.execute(
+                    """UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0, cause = 'revision',
+                        sound = CASE WHEN %(settled)s THEN state IN ('in_sync', 'starting') ELSE sound END
+                    WHERE ring = %(ring)s AND listed""",
+                    asdict(given),
+                )
+
+    def judge(self, ring: int, revision: str, *, healthy: bool, stopped: str) -> None:
+        """Write down how a ring stands with a revision."""
+        query = """UPDATE fleet_rollout SET stopped = %(stopped)s,
+            healthy = CASE WHEN %(healthy)s THEN coalesce(least(healthy, clock_timestamp()), clock_timestamp()) END
+            WHERE ring = %(ring)s AND revision = %(revision)s"""
+        self._do(query, ring=ring, revision=revision, healthy=healthy, stopped=stopped)
+
+    def settle(self, ring: int, revision: str) -> None:
+        """Write down that a ring was healthy for its time with a revision."""
+        query = "UPDATE fleet_rollout SET settled = true WHERE ring = %(ring)s AND revision = %(revision)s"
+        self._do(query, ring=ring, revision=revision)
+
+    def end_rollout(self, rings: int) -> None:
+        """Forget the rings from a number on, which the inventory has no more."""
+        self._do("DELETE FROM fleet_rollout WHERE ring >= %(rings)s", rings=rings)
 
     # ------------------------------------------------------------------------------------------------------- accounts
     def pay(self, account: str, requests: float) -> float:
@@ -380,7 +439,6 @@ _END = """
 UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(), seconds = %(seconds)s,
     since = CASE WHEN state = %(state)s THEN since ELSE clock_timestamp() END,
     proven = CASE WHEN %(state)s = 'in_sync' THEN clock_timestamp() ELSE proven END,
-    sound = CASE WHEN tried = %(tried)s THEN sound ELSE state = 'in_sync' OR tried = '' END,
     state = %(state)s, stalled = %(stalled)s, home = %(home)s, taken = coalesce(%(taken)s, taken),
     shared = %(shared)s, tried = %(tried)s, failures = %(failures)s, carried = %(carried)s, troubles = %(troubles)s,
     pending = %(pending)s,

@@ -15,6 +15,8 @@ from reconciler.daemon.remote import Remote
 from reconciler.fleet import inventory
 from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.engine import Queue
+from reconciler.fleet.overview import state_of
+from reconciler.fleet.rings import Member, given, judged
 from reconciler.fleet.source import Branch, Inventory
 from reconciler.fleet.table import Row, Table
 from reconciler.problem import Problem, ReconcilerError
@@ -36,6 +38,7 @@ class Tending:
     say: Callable[[Problem], None] = lambda _: None
     _purged: float = 0.0
     _told: tuple[Problem, ...] = ()
+    _shared: tuple[tuple[str, str], str] = (("", ""), "")
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Go on until ``stopped``."""
@@ -55,6 +58,7 @@ class Tending:
         if self.inventory is not None and self.table.turn(whole.poll):
             self.look()
         self._pushes(whole.poll)
+        self.roll()
         self.take_over(whole.lease)
         self.table.clear_forgotten()
         self.queue.fill()
@@ -103,6 +107,45 @@ class Tending:
             self.table.due(names, "revision")
         self.table.seen(address, name, newest)
 
+    # --------------------------------------------------------------------------------------------------------- rings
+    def roll(self) -> None:
+        """Judge the rings, and pass the shared files on that went well."""
+        whole = self.table.whole()
+        rings = whole.rings or ({"healthy": 0, "failures": 0},)
+        if whole.shared is None:
+            self.table.end_rollout(0)
+            return
+        self.table.end_rollout(len(rings))
+        rows, standing = self.table.rows(), self.table.rollout()
+        for number, now in standing.items():
+            if now.settled:
+                continue
+            members = [_member(row) for row in rows if row.ring == number and state_of(row) != "suspended"]
+            healthy, stopped = judged(members, now.revision, rings[number]["failures"])
+            self.table.judge(number, now.revision, healthy=healthy, stopped=stopped)
+            if healthy and now.settles(rings[number]):
+                self.table.settle(number, now.revision)
+            if stopped and stopped != now.stopped:
+                self.say(
+                    Problem(f"ring {number}", stopped, "push what mends it; it goes on by itself once all are well")
+                )
+        newest = self._newest(whole.shared)
+        for step in given(newest, len(rings), self.table.rollout()):
+            self.table.give(step)
+
+    def _newest(self, shared: Mapping[str, str]) -> str:
+        """Return the newest revision of the shared files; empty where that is not known by now."""
+        seen = self.table.last_seen(shared["repo"], shared["branch"])
+        if (seen, shared["directory"]) != self._shared[0]:
+            try:
+                branch = Branch(Remote.read(shared["repo"], shared["branch"]), self.data, self.environ)
+                if seen and not branch.has(seen):
+                    branch.newest()
+                self._shared = ((seen, shared["directory"]), branch.last(seen, shared["directory"]) if seen else "")
+            except ReconcilerError:
+                return ""
+        return self._shared[1]
+
     # ------------------------------------------------------------------------------------------------ who has gone
     def take_over(self, lease: float) -> None:
         """Take the stacks of workers of which nothing is heard, and have them looked at at once."""
@@ -112,6 +155,11 @@ class Tending:
             self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its worker"))
         for stack in self.queue.orphans(lease):
             self.table.drop(stack)
+
+
+def _member(row: Row) -> Member:
+    why = row.troubles[0][2] if row.troubles else ""
+    return Member(row.name, row.state, row.tried, row.shared, row.sound, why)
 
 
 def _follows(row: Row, address: str, branch: str) -> bool:

@@ -244,7 +244,7 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
         stalled=document.is_stalled(state, document.standing(state)),
         home=home if waiting else None,
         taken=taken.said(source.taken) if source.taken else None,
-        shared=source.good,
+        shared=source.good if source.taken else row.shared,
         failures=max((item.failures for item in state.targets), default=0),
         carried=loop.carried.as_json(now),
         troubles=_troubles(state),

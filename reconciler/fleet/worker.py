@@ -70,7 +70,7 @@ class Sharing:
 
     def files(self, revision: str) -> Shared:
         """Return a revision's. Raises `ReconcilerError` where they can't be had."""
-        declared = self._table.whole().settings.get("shared")
+        declared = self._table.whole().shared
         if not revision or not declared:
             return "", {}
         key = (str(declared), revision)

@@ -39,7 +39,8 @@ class Hand:
         self.inventory()
 
     def inventory(self, stacks: str = "", head: str | None = None) -> None:
-        self.estate.inventory(self.head if head is None else head, stacks)
+        self.head = self.head if head is None else head
+        self.estate.inventory(self.head, stacks)
         self.tending.look()
 
     def scheduler(self, data: str = "data") -> Tending:
