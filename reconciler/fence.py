@@ -1,7 +1,8 @@
 """Whether a write may still go out: asked where it leaves us, answered by whoever gave the right to write.
 
-An apply stands within the lease's fence. The HTTP transport, Compose's `up` and the env file ask it right before each
-write, so that no target, and none that comes later, has to know of it. Who stands within none is asked nothing.
+An apply stands within the lease's fence, and in a fleet within that of the stack's generation, too. The HTTP
+transport, Compose's `up` and the env file ask right before each write, so that no target, and none that comes later,
+has to know of it. Who stands within none is asked nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Fence(Protocol):
         ...
 
 
-_fence: ContextVar[Fence | None] = ContextVar("fence", default=None)
+_fences: ContextVar[tuple[Fence, ...]] = ContextVar("fences", default=())
 _stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda: False)
 
 
@@ -37,27 +38,28 @@ _stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=lambda:
 def within(fence: Fence, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Have a fence asked for a while, in this thread and in those that run in a copy of its context.
 
-    ``stopped`` says whether a signal asks to end: what is waited for is then waited for no longer.
+    Those around it are asked after it: the outermost has the last word. ``stopped`` says whether a signal asks to end:
+    what is waited for is then waited for no longer.
     """
-    former = _fence.get(), _stopped.get()
-    _fence.set(fence)
+    former = _fences.get(), _stopped.get()
+    _fences.set(former[0] if fence in former[0] else (*former[0], fence))
     _stopped.set(stopped)
     try:
         yield
     finally:
-        _fence.set(former[0])
+        _fences.set(former[0])
         _stopped.set(former[1])
 
 
 def before_write() -> None:
     """Call right before something is written to a system. Raises `LeaseLost`: then it must not be."""
-    if (fence := _fence.get()) is not None:
+    for fence in reversed(_fences.get()):
         fence.check()
 
 
 def progress() -> None:
     """Call when a system has answered."""
-    if (fence := _fence.get()) is not None:
+    for fence in _fences.get():
         fence.renew()
 
 

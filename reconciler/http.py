@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from reconciler import fence, pulse, url
+from reconciler import fence, pulse, toll, url
 from reconciler.deadline import Deadline, TooMuch
 from reconciler.url import Address, Admits
 
@@ -268,6 +268,7 @@ class _Transport:
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out a request, and count it. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
+        toll.pay(self._name)
         began, code = time.monotonic(), "none"
         try:
             response = self._carried(request)

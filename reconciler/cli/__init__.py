@@ -33,6 +33,7 @@ COMMANDS = {
     "explain": "reconciler.cli.explain",
     "dkim": "reconciler.cli.dkim",
     "doctor": "reconciler.cli.doctor",
+    "fleet": "reconciler.cli.fleet",
     "simulate": "reconciler.cli.simulate",
 }
 HIDDEN = {"github": "reconciler.cli.github"}

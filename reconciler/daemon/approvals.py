@@ -83,6 +83,10 @@ def _found(memory: Memory, named: Collection[str]) -> dict[str, str]:
     return found
 
 
+def _content(directory: Directory, name: str) -> bytes:
+    return directory.given[name] if name in directory.given else files.read(directory.path / name)
+
+
 def _path(data: Path, stack: str) -> Path:
     return data / f"approval-{stack}.json"
 
@@ -150,7 +154,7 @@ class Approving:
         if former is not None and (former.digest, self._commit) == (directory.digest, commit):
             return ()
         try:
-            texts = {name: files.read(directory.path / name).decode() for name in directory.files}
+            texts = {name: _content(directory, name).decode() for name in directory.files}
             found = _loaded(directory.path, texts)
             if found is None or found.digest != directory.digest:
                 return ()  # somebody is at work on the files: the next cycle takes them

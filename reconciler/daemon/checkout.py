@@ -12,11 +12,13 @@ and without a network: its files lie in the data directory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from reconciler import files, git
 from reconciler.daemon import source, taken
@@ -43,6 +45,15 @@ _SHORTEST = 7  # characters of a commit that a person may name
 _NEAR, _FAR = 2.0, 60.0  # seconds between two questions for the newest commit, on this machine and elsewhere
 
 
+STORE = "store"
+_TOLD = ("commit", "subject", "author", "committer", "when", "signer", "reached")
+
+
+def folder(data: Path, remote: Remote) -> Path:
+    """Return where all that is known of a branch lies; who works there locks it."""
+    return data.absolute() / FOLDER / _name(remote.address, remote.branch)
+
+
 @dataclass(frozen=True, slots=True)
 class Following:
     """What the daemon's own configuration says of a repository: whom to trust stands here, never in what is fetched.
@@ -60,16 +71,25 @@ class Following:
 
 
 class Checkout:
-    """Follows a branch. Making one raises `ReconcilerError` for what is wrong in its configuration."""
+    """Follows a branch. Making one raises `ReconcilerError` for what is wrong in its configuration.
 
-    def __init__(self, following: Following, data: Path, environ: Mapping[str, str]) -> None:
-        self._following = _checked(following)
+    ``beside`` are files from elsewhere, by their names in the directory, that belong to each state of it.
+    """
+
+    def __init__(
+        self,
+        following: Following,
+        data: Path,
+        environ: Mapping[str, str],
+        beside: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        self._following, self._beside = _checked(following), beside
         self.where, self._remote = following.remote.address, following.remote
         self.pause = _NEAR if self._remote.protocol == "file" else _FAR
-        self._folder = data.absolute() / FOLDER / _name(self._remote.address, self._remote.branch)
+        self._folder = folder(data, self._remote)
         self._path = _name(following.path)
         self._memory = self._folder / f"taken-{self._path}.json"
-        self._store = Store(self._folder / "store", self._remote, environ)
+        self._store = Store(self._folder / STORE, self._remote, environ)
         self._trees = self._folder / "trees"
         self.heads = Heads(self._folder, following.remote, following.path, environ, following.project)
         _check_apart(following, self._folder, environ)
@@ -113,6 +133,28 @@ class Checkout:
         )
 
     # --------------------------------------------------------------------------------------------- what counted before
+    @property
+    def taken(self) -> Taken | None:
+        """What counts, as others may remember it."""
+        return self._taken
+
+    def remind(self, found: Taken) -> None:
+        """Go on from what counted last, as another process has seen it: maybe on another machine.
+
+        What leads there is fetched where it is not here, so that it counts though the branch has something bad by now.
+        """
+        known = taken.recall(self._memory)
+        if known is not None and known.commit == found.commit:
+            return
+        with contextlib.suppress(CannotFetch, CannotRun, Damaged, BlockingIOError, OSError):
+            files.make_private(self._folder.parent)
+            files.make_private(self._folder)
+            with files.locked(self._folder, _PATIENCE):
+                if not self._store.has(found.commit):
+                    self._store.fetch(self._store.newest(), _FIRST)
+                taken.remember(self._memory, found)
+        self._known = False
+
     def _recall(self) -> None:
         """Heal to what counted when we last ran, whether the repository answers or not."""
         self._known = True
@@ -125,6 +167,11 @@ class Checkout:
             directory = self._restored(found)
         except (_Held, Damaged, CannotRun, tree.Unfit, OSError, InvalidDirectory):
             return  # what the branch has is judged next, and tells what is wrong
+        if directory.digest != found.digest:  # other files lie beside it by now
+            texts = {name: getattr(found, name) for name in _TOLD}
+            self._taken = found = Taken.after(found, directory, **texts)
+            with contextlib.suppress(OSError):
+                taken.remember(self._memory, found)
         self._revision = self._revised(replace(found, signer=signer), directory)
         self._limit = _LATER
 
@@ -152,7 +199,7 @@ class Checkout:
             raise tree.Unfit(f"has a link as {path}, which leaves the repository", "commit the folder itself")
         if not folder.is_dir():
             raise tree.Unfit(f"has no folder {path}", "correct --path, or add it to the branch")
-        return load(folder)
+        return load(folder, self._beside)
 
     # ------------------------------------------------------------------------------------------------- what is new
     def _follow(self) -> tuple[Problem, ...]:
@@ -270,8 +317,7 @@ class Checkout:
 
     def _revised(self, found: Taken, directory: Directory) -> Revision:
         directory = source.resolved(found.hold(directory), self._following.project)
-        names = ("commit", "subject", "author", "committer", "when", "signer")
-        return Revision(directory, **{name: getattr(found, name) for name in names})
+        return Revision(directory, **{name: getattr(found, name) for name in _TOLD if name != "reached"})
 
     def _used(self) -> list[str]:
         """Name the commits that count for whoever follows this branch, at whatever path of it."""

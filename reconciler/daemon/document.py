@@ -165,12 +165,21 @@ def _holding(state: State, named: str) -> str:
     return f"{named}: left alone until {max(retries) if retries and all(retries) else 'a person acts'}."
 
 
+def waiting(state: State) -> tuple[str, ...]:
+    """Name the targets that are left alone until a person acts, as after a refused login."""
+    return tuple(item.name for item in state.targets if item.state == _HELD and not item.retry)
+
+
+def is_stalled(state: State, word: Word) -> bool:
+    """Whether a person is needed where a stack stands as ``word`` says."""
+    return word in _STALLED or bool(waiting(state))
+
+
 def _conditions(state: State, word: Word) -> Iterator[dict[str, Any]]:
     """Yield kstatus' three conditions (https://pkg.go.dev/sigs.k8s.io/cli-utils/pkg/kstatus/status)."""
-    waits = any(item.state == _HELD and not item.retry for item in state.targets)
+    waits, stalled = bool(waiting(state)), is_stalled(state, word)
     reason, message = ("AuthFailed" if word is Word.HELD and waits else _REASONS[word]), sentence(state)
     ready = "Unknown" if word is Word.STARTING else str(word is Word.IN_SYNC)
-    stalled = word in _STALLED or waits
     goes_on = word in _RETRIED and not stalled and not state.suspended
     for kind, status in (("Ready", ready), ("Reconciling", str(goes_on)), ("Stalled", str(stalled))):
         tells = kind == "Ready" or status == "True"

@@ -17,9 +17,14 @@ from reconciler.target import Outcome, Status
 
 
 class Log:
-    """Writes it, as JSON or for a person's eye. ``redact`` is asked for each line: no secret is in it."""
+    """Writes it, as JSON or for a person's eye. ``redact`` is asked for each line: no secret is in it.
 
-    def __init__(self, *, as_json: bool, redact: Callable[[str], str], stream: TextIO | None = None) -> None:
+    ``fields`` stand in each line.
+    """
+
+    def __init__(
+        self, *, as_json: bool, redact: Callable[[str], str], stream: TextIO | None = None, **fields: Any
+    ) -> None:
         self._problems: frozenset[Problem] = frozenset()
         stream = stream or sys.stderr
         last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
@@ -33,7 +38,7 @@ class Log:
                 last,
                 lambda _logger, _method, line: redact(str(line)),
             ],
-        )
+        ).bind(**fields)
 
     def say(self, message: str, **fields: Any) -> None:
         """Write one line."""

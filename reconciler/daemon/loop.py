@@ -22,7 +22,7 @@ from reconciler.daemon.approvals import Approving
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.cycle import Clock, Paces, Report, Surroundings
 from reconciler.daemon.examination import Examination
-from reconciler.daemon.pace import Contests
+from reconciler.daemon.pace import Carried, Contests
 from reconciler.daemon.source import Source
 from reconciler.daemon.state import Cause, Cycle, Result, Revision, Sourced, State
 from reconciler.daemon.watch import Watch
@@ -67,6 +67,7 @@ class Loop:
     renewed: Callable[[Stack], None] = lambda _: None
     came: Callable[[str, str], Collection[str]] = lambda _base, _head: ()
     _directory: Directory | None = None
+    _resumed: str = ""
     _kept: tuple[Stack, float] | None = None
     _secrets: Secrets | None = None
     _paces: Paces = field(default_factory=lambda: Paces(INTERVAL))
@@ -93,10 +94,7 @@ class Loop:
 
     def _wait(self) -> Cause:
         """Wait for the next cycle; say why it begins."""
-        now, interval = time.monotonic(), self._paces.interval
-        due = now + interval * (1 - _JITTER * random.random())  # noqa: S311 (no secret)
-        early = [max(at, now) for at in (self._paces.next(), self._watch.due(now)) if at is not None]
-        until = min((due, *early))
+        until, cause = self.due()
         self.board.publish(replace(self.board.state, next=Clock.now().told(until)))
         while (left := until - time.monotonic()) > 0 and not self.around.stopped():
             rung = self.bell.wait(min(left, self.source.pause), self.around.stopped)
@@ -106,7 +104,28 @@ class Loop:
                 return rung
             if self.source.newest() != self._newest:
                 return Cause.REVISION
-        return Cause.RETRY if until < due else Cause.INTERVAL
+        return cause
+
+    def due(self) -> tuple[float, Cause]:
+        """Return when the next cycle begins, monotonic, and why, where nothing wakes it before."""
+        now, interval = time.monotonic(), self._paces.interval
+        due = now + interval * (1 - _JITTER * random.random())  # noqa: S311 (no secret)
+        early = [max(at, now) for at in (self._paces.next(), self._watch.due(now)) if at is not None]
+        until = min((due, *early))
+        return until, Cause.RETRY if until < due else Cause.INTERVAL
+
+    # --------------------------------------------------------------------------------------- one that goes on elsewhere
+    @property
+    def carried(self) -> Carried:
+        """What the next cycle has to know of those before, where another process runs it."""
+        digest = self._directory.digest if self._directory is not None else self._resumed
+        return Carried(digest, dict(self._paces.known), self._contests)
+
+    def resume(self, carried: Carried) -> None:
+        """Go on where another process has left off; no cycle of this one has begun yet."""
+        self._resumed = carried.digest
+        self._paces.resume(carried.paces)
+        self._contests = carried.contests
 
     # ------------------------------------------------------------------------------------------------------ one cycle
     def cycle(self, cause: Cause) -> State:
@@ -163,7 +182,8 @@ class Loop:
             self._paces.starting = time.monotonic() + _STARTING
             self._paces.forget("stalwart", "compose")
         directory = sourced.revision.directory if sourced.revision is not None else self._directory
-        revised, self._directory = directory is not self._directory, directory
+        known = self._directory is None and directory is not None and directory.digest == self._resumed
+        revised, self._directory = directory is not self._directory and not known, directory
         if cause in (Cause.HANGUP, Cause.REQUEST) or revised:
             self._paces.forget()
             self._contests = Contests()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 _FIRST = 5.0  # seconds until the first new try
 _LONGEST_WRITING = 3600.0  # seconds between tries of what fails when it is written: each may restart a service
@@ -83,3 +84,41 @@ class Contests:
 def _matters(item: Mending, now: float) -> bool:
     """Whether it may still count: mended within the hour, or contested less than two pauses ago."""
     return any(at > now - _WINDOW for at in item.times) or item.until + item.pause > now
+
+
+# -------------------------------------------------------------------------------------- what goes on in another process
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a cycle has to know of those before it: how targets failed, and who fights over which field. No value.
+
+    ``digest`` is that of the directory: another one is a reason to try anew.
+    """
+
+    digest: str = ""
+    paces: Mapping[str, Pace] = field(default_factory=dict)
+    contests: Contests = field(default_factory=Contests)
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """Return it as JSON has it, with times as seconds from ``now``: no two machines have one monotonic clock."""
+        mended = [
+            [*name, [at - now for at in item.times], item.pause, item.until and item.until - now, item.since - now]
+            for name, item in self.contests.known.items()
+        ]
+        paces = {name: [pace.failures, pace.retry - now] for name, pace in self.paces.items()}
+        return {"digest": self.digest, "paces": paces, "contests": mended}
+
+    @classmethod
+    def parse(cls, said: Mapping[str, Any], now: float, age: float) -> Self:
+        """Read what was written ``age`` seconds ago. Raises LookupError, TypeError and ValueError for damage."""
+        then = now - age
+        paces = {str(name): Pace(int(item[0]), then + float(item[1])) for name, item in said["paces"].items()}
+        known = {
+            (str(address), str(name)): Mending(
+                tuple(then + float(at) for at in times),
+                float(pause),
+                until and then + float(until),
+                then + float(since),
+            )
+            for address, name, times, pause, until, since in said["contests"]
+        }
+        return cls(str(said["digest"]), paces, Contests(known))

@@ -78,15 +78,21 @@ class Taken:
 
 def recall(path: Path) -> Taken | None:
     """Return what a file remembers; None where it is missing, damaged or a newer reconciler's."""
-    return files.recall(path, _parsed)[0]
+    return files.recall(path, parsed)[0]
 
 
 def remember(path: Path, taken: Taken) -> None:
     """Write it down, durable. Raises OSError."""
-    files.write_private(path, json.dumps({"v": _VERSION, **asdict(taken)}, indent=1).encode())
+    files.write_private(path, json.dumps(said(taken), indent=1).encode())
 
 
-def _parsed(said: Any) -> Taken:
+def said(taken: Taken) -> dict[str, Any]:
+    """Return it as JSON has it."""
+    return {"v": _VERSION, **asdict(taken)}
+
+
+def parsed(said: Any) -> Taken:
+    """Read it. Raises LookupError, TypeError and ValueError for what is damaged, or a newer reconciler's."""
     texts = {name: said[name] for name in _TEXTS}
     if said["v"] != _VERSION or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(said)

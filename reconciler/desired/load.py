@@ -40,7 +40,7 @@ from reconciler.names import relative
 from reconciler.problem import InvalidDirectory, Place, Problem, Severity, printable
 from reconciler.resources import SECRET_FILES
 
-__all__ = ["Directory", "Place", "Places", "declaration", "load", "place"]
+__all__ = ["Directory", "Place", "Places", "declaration", "explain", "load", "place"]
 
 # Maps whose entries may be spread over files, and `smtp`, which holds two of them.
 _MAPS = frozenset((name,) for name, declared in Spec.model_fields.items() if isinstance(declared.default, dict))
@@ -90,7 +90,7 @@ class Places:
 class Directory:
     """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents.
 
-    ``text`` is all they say, for who must know what is public anyway.
+    ``text`` is all they say, for who must know what is public anyway. ``given`` are those that do not lie there.
     """
 
     path: Path
@@ -99,6 +99,7 @@ class Directory:
     files: tuple[str, ...]
     digest: str
     text: str = field(repr=False)
+    given: Map[str, bytes] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
 
 def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({}), *, alone: bool = False) -> Directory:
@@ -116,7 +117,8 @@ def load(path: Path, overlay: Map[str, bytes] = MappingProxyType({}), *, alone: 
         spec = _validate(_values(root), places, mistakes, complete=not (lost or unread))
     if mistakes or spec is None:
         raise InvalidDirectory(*_problems(mistakes, read))
-    return _directory(path, spec, places, used)
+    given = {file.name: file.content for file in used if file.name in overlay}
+    return replace(_directory(path, spec, places, used), given=given)
 
 
 def salvage(path: Path) -> tuple[Directory | None, tuple[Problem, ...]]:
@@ -271,7 +273,7 @@ def _validate(values: dict[str, Any], places: Places, mistakes: list[Mistake], *
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
-        wrong = list(islice(_explain(error, places), MOST_MISTAKES + 1))
+        wrong = list(islice(explain(error, places), MOST_MISTAKES + 1))
         mistakes.extend(mistake for mistake, path in wrong if complete or path != ("stack",) or "stack" in values)
         if len(wrong) > MOST_MISTAKES:
             return None
@@ -296,11 +298,12 @@ def _names(values: Any, *path: str) -> frozenset[str]:
     return frozenset(values) if isinstance(values, dict) else frozenset()
 
 
-def _explain(error: ValidationError, places: Places) -> Iterator[tuple[Mistake, Steps]]:
+def explain(error: ValidationError, places: Places, root: type[Model] = Spec) -> Iterator[tuple[Mistake, Steps]]:
+    """Yield what is wrong with a model, ``root``, each with the path as it was written; ``places`` are of its YAML."""
     for details in error.errors(include_url=False, include_input=False):
         path = _steps(details["loc"])
         key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
-        for within, summary, hint in _wording(details, path):
+        for within, summary, hint in _wording(details, path, root):
             place, shown, _ = places.near((*path, *within), key=key or bool(within))
             yield Mistake(place, shown, summary, hint), path
 
@@ -309,7 +312,7 @@ def _steps(location: tuple[str | int, ...]) -> Steps:
     return tuple(step for step in location if step != "[key]")
 
 
-def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, str]]:
+def _wording(details: ErrorDetails, path: Steps, root: type[Model]) -> Iterator[tuple[Steps, str, str]]:
     """Yield what is wrong: where from the path on, a summary and a hint."""
     kind, context = details["type"], details.get("ctx", {})
     if kind == "wrong":
@@ -317,7 +320,7 @@ def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, s
     elif kind == "missing":
         yield (), REQUIRED, f"write {path[-1]}: ..."
     elif kind == "extra_forbidden":
-        known = _known(path[:-1])
+        known = _known(path[:-1], root)
         yield (), "is not known", near(str(path[-1]), known) or (f"known are {', '.join(known)}" if known else "")
     elif kind == "literal_error":
         known = context["expected"].replace("'", "")
@@ -326,9 +329,9 @@ def _wording(details: ErrorDetails, path: Steps) -> Iterator[tuple[Steps, str, s
         yield (), details["msg"], ""
 
 
-def _known(path: Steps) -> list[str]:
+def _known(path: Steps, root: type[Model]) -> list[str]:
     """Name the keys of the map that a path leads to."""
-    model: type[Model] | None = Spec
+    model: type[Model] | None = root
     for step in path:
         if model is not None and step in (fields := _fields(model)):
             model = _model_in(fields[str(step)])

@@ -70,6 +70,20 @@ class Objects:
             yield entry, content
             at += len(head) + entry.size + 1
 
+    def changed(self, base: str, head: str) -> tuple[bytes, ...]:
+        """Return the paths that differ between two commits. Raises `Damaged` where either is not here."""
+        listed = good(self._ask("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, head)).said
+        return tuple(listed.split(b"\0")[:-1])
+
+    def last(self, commit: str, below: str) -> str:
+        """Return the newest commit, of one and those before it, that changed something below a folder.
+
+        Empty where none did. Raises `Damaged`.
+        """
+        options = ("--literal-pathspecs",)
+        listed = self._ask("rev-list", "-1", "--end-of-options", commit, "--", below or ".", options=options)
+        return good(listed).output.strip()
+
     def merged(self, base: str, head: str) -> tuple[str, ...]:
         """Return the commits that became part of a branch between two of its commits: the newest, and what was merged.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.daemon.pace import Contests, Pace
+from reconciler.daemon.pace import Carried, Contests, Pace
 
 FIELD = ("dns/mana.how/A/mail", "content")
 HOUR = 3600.0
@@ -76,3 +78,17 @@ def test_what_is_known_stays_small_and_only_of_the_fields_that_were_mended(event
             contests = contests.mended([("x", name)], now)
         assert all(len(item.times) <= 3 or not item.until for item in contests.known.values())
         assert set(contests.known) <= {("x", item) for item in "abc"}
+
+
+def test_what_is_carried_to_another_process_is_what_it_was_however_its_clock_counts():
+    contests = Contests()
+    for at in (1000.0, 1010.0, 1020.0):
+        contests = contests.mended([("dns/a.example/A/@", "ttl")], at)
+    paces = {"stalwart": Pace(3, 1045.0)}
+    said = json.loads(json.dumps(Carried("digest", paces, contests).as_json(1030.0)))
+    found = Carried.parse(said, now=50.0, age=10.0)  # its clock is 990 seconds behind, and ten have passed
+    assert found.digest == "digest"
+    assert found.paces == {"stalwart": Pace(3, 55.0)}
+    assert set(found.contests.open(50.0)) == {("dns/a.example/A/@", "ttl")}
+    assert not found.contests.open(50.0 + 900.0)
+    assert found.contests.known["dns/a.example/A/@", "ttl"].times == (10.0, 20.0, 30.0)

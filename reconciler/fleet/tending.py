@@ -1,0 +1,172 @@
+"""What each worker does beside the stacks' cycles: it looks for what is new, makes jobs of what is due, takes over.
+
+Several do so at once. Each step is one that the table lets one of them take, or that does no harm twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.daemon.remote import Remote
+from reconciler.fleet import inventory
+from reconciler.fleet.database import DatabaseAway
+from reconciler.fleet.engine import Queue
+from reconciler.fleet.overview import state_of
+from reconciler.fleet.rings import Member, given, judged
+from reconciler.fleet.source import Branch, Inventory
+from reconciler.fleet.table import Row, Table
+from reconciler.problem import Problem, ReconcilerError
+
+STEP = 0.5  # seconds between two looks at what is due
+_AT_ONCE = 8  # repositories that are asked
+_PURGED = 60.0  # seconds between two purges
+
+
+@dataclass(slots=True)
+class Tending:
+    """One worker's. ``say`` is told of what is wrong with the inventory and of stacks that were taken over."""
+
+    table: Table
+    queue: Queue
+    inventory: Inventory | None
+    data: Path
+    environ: Mapping[str, str] = field(repr=False)
+    say: Callable[[Problem], None] = lambda _: None
+    _purged: float = 0.0
+    _told: tuple[Problem, ...] = ()
+    _shared: tuple[tuple[str, str], str] = (("", ""), "")
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Go on until ``stopped``."""
+        while not stopped():
+            try:
+                self.step()
+            except DatabaseAway:
+                pass  # the worker tells of it
+            except ReconcilerError as error:
+                for problem in error.problems:
+                    self.say(problem)
+            time.sleep(STEP)
+
+    def step(self) -> None:
+        """Do all of it once."""
+        whole = self.table.whole()
+        if self.inventory is not None and self.table.turn(whole.poll):
+            self.look()
+        self._pushes(whole.poll)
+        self.roll()
+        self.take_over(whole.lease)
+        self.table.clear_forgotten()
+        self.queue.fill()
+        if time.monotonic() - self._purged > _PURGED:
+            self.queue.purge()
+            self._purged = time.monotonic()
+
+    # -------------------------------------------------------------------------------------------------- what is new
+    def look(self) -> None:
+        """Take the newest inventory; where it is invalid, the last good one holds."""
+        assert self.inventory is not None
+        try:
+            text, revision = self.inventory.read()
+            whole = self.table.whole()
+            if revision == whole.inventory and not whole.problems:
+                return
+            self.table.adopt(inventory.read(text), revision)
+            self._told = ()
+        except ReconcilerError as error:
+            self.table.not_adopted(error.problems)
+            for problem in error.problems:
+                if problem not in self._told:
+                    self.say(problem)
+            self._told = error.problems
+
+    def _pushes(self, poll: float) -> None:
+        """Ask the repositories that are ours to ask for commits, and have the stacks looked at that these change."""
+        branches = list(self.table.look(poll))
+        if not branches:
+            return
+        with ThreadPoolExecutor(min(_AT_ONCE, len(branches))) as pool:
+            list(pool.map(lambda item: self._pushed(*item), branches))
+
+    def _pushed(self, address: str, name: str, before: str) -> None:
+        try:
+            branch = Branch(Remote.read(address, name), self.data, self.environ)
+            newest = branch.newest()
+        except ReconcilerError as error:
+            problem = error.problems[0]
+            self.table.seen(address, name, "", problem.summary)
+            return
+        if newest != before:
+            paths = branch.changed(before, newest) if before else None
+            concerned = [row for row in self.table.rows() if _follows(row, address, name)]
+            names = [row.name for row in concerned if paths is None or _touched(row, paths)]
+            self.table.due(names, "revision")
+        self.table.seen(address, name, newest)
+
+    # --------------------------------------------------------------------------------------------------------- rings
+    def roll(self) -> None:
+        """Judge the rings, and pass the shared files on that went well."""
+        whole = self.table.whole()
+        rings = whole.rings or ({"healthy": 0, "failures": 0},)
+        if whole.shared is None:
+            self.table.end_rollout(0)
+            return
+        self.table.end_rollout(len(rings))
+        rows, standing = self.table.rows(), self.table.rollout()
+        for number, now in standing.items():
+            if now.settled:
+                continue
+            members = [_member(row) for row in rows if row.ring == number and state_of(row) != "suspended"]
+            healthy, stopped = judged(members, now.revision, rings[number]["failures"])
+            self.table.judge(number, now.revision, healthy=healthy, stopped=stopped)
+            if healthy and now.settles(rings[number]):
+                self.table.settle(number, now.revision)
+            if stopped and stopped != now.stopped:
+                self.say(
+                    Problem(f"ring {number}", stopped, "push what mends it; it goes on by itself once all are well")
+                )
+        newest = self._newest(whole.shared)
+        for step in given(newest, len(rings), self.table.rollout()):
+            self.table.give(step)
+
+    def _newest(self, shared: Mapping[str, str]) -> str:
+        """Return the newest revision of the shared files; empty where that is not known by now."""
+        seen = self.table.last_seen(shared["repo"], shared["branch"])
+        if (seen, shared["directory"]) != self._shared[0]:
+            try:
+                branch = Branch(Remote.read(shared["repo"], shared["branch"]), self.data, self.environ)
+                if seen and not branch.has(seen):
+                    branch.newest()
+                self._shared = ((seen, shared["directory"]), branch.last(seen, shared["directory"]) if seen else "")
+            except ReconcilerError:
+                return ""
+        return self._shared[1]
+
+    # ------------------------------------------------------------------------------------------------ who has gone
+    def take_over(self, lease: float) -> None:
+        """Take the stacks of workers of which nothing is heard, and have them looked at at once."""
+        for job, stack in self.queue.stalled(lease):
+            self.table.drop(stack)  # first: who is killed here leaves it stalled, and another does this again
+            self.queue.drop(job)
+            self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its worker"))
+        for stack in self.queue.orphans(lease):
+            self.table.drop(stack)
+
+
+def _member(row: Row) -> Member:
+    why = row.troubles[0][2] if row.troubles else ""
+    return Member(row.name, row.state, row.tried, row.shared, row.sound, why)
+
+
+def _follows(row: Row, address: str, branch: str) -> bool:
+    return (row.declared["repo"], row.declared["branch"]) == (address, branch)
+
+
+def _touched(row: Row, paths: Sequence[str]) -> bool:
+    """Whether a path lies in a stack's directory. What lies elsewhere, a compose file, is seen by each cycle anyway."""
+    directory = str(row.declared["directory"]).strip("/")
+    return directory in ("", ".") or any(path == directory or path.startswith(f"{directory}/") for path in paths)

@@ -1,0 +1,278 @@
+"""One stack's turn on a worker: it is taken, the daemon's own cycle runs, and the table is told how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import fence, files, journal, suspension, toll
+from reconciler.daemon import document, notices, taken
+from reconciler.daemon.board import Bell, Board
+from reconciler.daemon.checkout import Checkout, Following
+from reconciler.daemon.cycle import Surroundings
+from reconciler.daemon.loop import Loop
+from reconciler.daemon.pace import Carried
+from reconciler.daemon.remote import Remote
+from reconciler.daemon.state import Cause, Result, Sourced, State
+from reconciler.daemon.store import Signers
+from reconciler.fleet.database import DatabaseAway
+from reconciler.fleet.secrets import environment
+from reconciler.fleet.source import Joined, Shared
+from reconciler.fleet.table import Ended, Row, Table, Troubles, Whole
+from reconciler.problem import LeaseHeld, LeaseLost, Problem, ReconcilerError
+from reconciler.settings import Settings
+from reconciler.suspension import Suspension
+
+if TYPE_CHECKING:
+    from reconciler.daemon.logs import Log
+    from reconciler.stack import Stack
+
+STACKS = "stacks"
+"""The folder of the workers' data that holds each stack's."""
+FRESH = "request"
+"""The cause of a cycle that a person asked for: what was refused is tried again."""
+
+_AGAIN = 2.0  # seconds until a stack is tried again whose server is written to by another
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker has on its machine: its data, the secrets of its stacks, and the environment it was started in.
+
+    ``home`` names the data: what it remembers of logins that were refused, no other data does. ``signers`` must have
+    signed what is taken, where there are any.
+    """
+
+    data: Path
+    home: str
+    environ: Mapping[str, str] = field(repr=False)
+    secrets: Path | None = None
+    signers: Signers = field(default_factory=Signers)
+
+
+class Claim:
+    """The right to write to a stack: it is ours while nobody has taken it after us (a `reconciler.fence.Fence`)."""
+
+    def __init__(self, table: Table, row: Row, requests: float) -> None:
+        self._table, self.row, self._requests = table, row, requests
+
+    def check(self) -> None:
+        """Ask the table. Raises `LeaseLost`, also where it does not answer: then nobody knows."""
+        try:
+            if self._table.holds(self.row.name, self.row.generation):
+                return
+        except DatabaseAway as error:
+            summary = "the fleet's database does not answer, so nothing more was written"
+            raise LeaseLost(Problem(f"stack {self.row.name}", summary, error.problems[0].hint)) from None
+        summary = "another worker has taken the stack, so nothing more was written"
+        hint = "this one was stopped, or was not heard of for too long; the other goes on"
+        raise LeaseLost(Problem(f"stack {self.row.name}", summary, hint))
+
+    def renew(self) -> None:
+        """The worker's heartbeat does that."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Have the mail server for ourselves. Raises `LeaseHeld` where another stack is written there."""
+        row = self.row
+        server = str(row.declared.get("server") or f"stack {row.name}")
+        if not self._table.occupy(row.name, row.generation, server):
+            summary = f"another stack is being written to {server}: one at a time"
+            raise LeaseHeld(Problem(f"stack {row.name}", summary, "it is tried again in a moment"))
+        try:
+            yield
+        finally:
+            self._table.leave(row.name, row.generation)
+
+    def pay(self, system: str) -> None:
+        """Wait for the turn of a request to Cloudflare; all stacks of the account share them."""
+        if system != "cloudflare":
+            return
+        wait = self._table.pay(self.row.account, self._requests)
+        while wait > 0 and fence.wait(min(wait, 1.0)):
+            wait -= 1.0
+
+
+@dataclass(slots=True)
+class Work:
+    """What a worker does with a stack's name. ``shared`` returns a revision of the shared files, ``log`` makes a log.
+
+    ``stopped`` says that a signal asks to end; ``unexpected`` hears of exceptions that should not be.
+    """
+
+    table: Table
+    name: str
+    place: Place
+    shared: Callable[[str], Shared]
+    log: Callable[[str, Callable[[str], str]], Log]
+    stopped: Callable[[], bool] = lambda: False
+    unexpected: Callable[[Exception], None] = lambda _: None
+
+    def turn(self, name: str) -> None:
+        """Take a stack and run its cycle. Raises `DatabaseAway`; others will then see that nobody ended it."""
+        row = self.table.claim(name, self.name)
+        if row is None:
+            return
+        ended = self._ended(row)
+        self.table.end(name, row.generation, ended)
+
+    def _ended(self, row: Row) -> Ended:
+        try:
+            return self._cycle(row)
+        except DatabaseAway:
+            raise
+        except ReconcilerError as error:  # its place here, or its entry, is wrong: the other stacks go on
+            trouble = ("stack", str(error.problems[0].summary)[:100], "can't be begun on the worker")
+            self._say(row, error.problems)
+            return _failed(row, self.table.whole(), trouble)
+        except Exception as error:  # noqa: BLE001 (what nobody thought of must not end the worker)
+            self.unexpected(error)
+            return _failed(row, self.table.whole(), ("stack", type(error).__name__, "met a bug on the worker"))
+
+    def _say(self, row: Row, problems: tuple[Problem, ...]) -> None:
+        log = self.log(row.name, lambda text: text)
+        for problem in problems:
+            log.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
+
+    def _cycle(self, row: Row) -> Ended:
+        whole, began = self.table.whole(), time.monotonic()
+        claim = Claim(self.table, row, whole.requests)
+        data = self.place.data / STACKS / row.name
+        files.make_private(data.parent)
+        files.make_private(data)
+        _suspend(data, row, whole)
+        environ = environment(self.place.environ, self.place.secrets, row.name)
+        tried = self.table.revision(row.ring)
+        source = self._source(row, tried)
+        settings = Settings.read(environ, None, data)
+        loop, log = self._loop(row, source, settings, claim, whole.interval)
+        with fence.within(claim, self.stopped), toll.paid_by(claim.pay):
+            state = loop.cycle(_cause(row.cause))
+        ended = _told(row, state, loop, source, self.place.home)
+        ended = replace(ended, tried=tried, seconds=round(time.monotonic() - began, 3))
+        log.say("cycle", cause=row.cause, result=ended.result, state=ended.state, commit=state_commit(state)[:12])
+        for problem in document.problems(state):
+            log.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
+        return ended
+
+    def _source(self, row: Row, tried: str) -> Joined:
+        entry, place = row.declared, self.place
+        project = Path(entry["project"]) if entry.get("project") else None
+        following = Following(
+            Remote.read(entry["repo"], entry["branch"]), entry["directory"], place.signers, project=project
+        )
+
+        def follow(beside: Mapping[str, bytes]) -> Checkout:
+            return Checkout(following, place.data, place.environ, beside)
+
+        former = taken.parsed(row.taken) if row.taken else None
+        revisions = dict.fromkeys((tried, row.shared) if row.shared else (tried,))
+        return Joined(row.name, follow, former, *map(self.shared, revisions))
+
+    def _loop(self, row: Row, source: Joined, settings: Settings, claim: Claim, interval: float) -> tuple[Loop, Log]:
+        hidden: list[Callable[[str], str]] = [lambda text: text]
+        log = self.log(row.name, lambda text: hidden[-1](text))  # noqa: PLW0108 (it is another one later)
+
+        def renewed(stack: Stack) -> None:
+            hidden.append(stack.secrets.redact)
+            if row.cause == FRESH:
+                stack.refusals.forget()
+
+        loop = Loop(
+            source,
+            lambda: settings,
+            Board(State(row.name, journal.now(), interval, Sourced(str(row.declared["repo"])))),
+            Bell(),
+            interval=interval,
+            around=Surroundings(self.stopped, log.outcome, claim.writing),
+            unexpected=self.unexpected,
+            renewed=renewed,
+            came=source.came,
+        )
+        if row.carried:
+            loop.resume(Carried.parse(row.carried, time.monotonic(), row.age))
+        return loop, log
+
+
+def _suspend(data: Path, row: Row, whole: Whole) -> None:
+    """Let the cycle find a suspension as the daemon's does: the inventory's, a command's, or the whole fleet's."""
+    declared = row.declared.get("suspended")
+    said = [Suspension(str(declared), "the inventory", "")] if declared else []
+    now = datetime.now(UTC)
+    said += [item for item in (row.suspended, whole.suspended) if item is not None and not item.has_ended(now)]
+    if said:
+        suspension.suspend(data, row.name, said[0])
+    else:
+        suspension.resume(data, row.name)
+
+
+def _cause(cause: str) -> Cause:
+    try:
+        return Cause(cause)
+    except ValueError:
+        return Cause.START
+
+
+def state_commit(state: State) -> str:
+    """Return the revision that is healed to, empty without any."""
+    return state.source.revision.commit if state.source.revision else ""
+
+
+def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ended:
+    """Say of a cycle what the table is to know: words of ours, names and addresses, and no value."""
+    assert state.cycle is not None
+    word = str(document.Word.SUSPENDED if state.suspended else document.standing(state))
+    waiting = document.waiting(state)
+    until, cause = loop.due()
+    wait = max(0.0, until - time.monotonic())
+    now = time.monotonic()
+    left = len(state.plan.pending) if state.plan else 0
+    if state.cycle.result is Result.BUSY:
+        wait, told = _AGAIN, row.cause
+    else:
+        told = "restore" if word == "lost" else str(cause)
+    return Ended(
+        result=str(state.cycle.result),
+        state=word,
+        wait=wait,
+        cause=told,
+        stalled=document.is_stalled(state, document.standing(state)),
+        home=home if waiting else None,
+        taken=taken.said(source.taken) if source.taken else None,
+        shared=source.good if source.taken else row.shared,
+        failures=max((item.failures for item in state.targets), default=0),
+        carried=loop.carried.as_json(now),
+        troubles=_troubles(state),
+        pending=left,
+        changed=sum(item.status == "done" for item in state.cycle.outcomes),
+    )
+
+
+def _troubles(state: State) -> Troubles:
+    found = notices.troubles(state, datetime.now(UTC))
+    return tuple((item.target, item.error, item.title) for item in found)
+
+
+def _failed(row: Row, whole: Whole, trouble: tuple[str, str, str]) -> Ended:
+    """Say of a cycle that could not run when it is tried again."""
+    failures = row.failures + 1
+    wait = min(5.0 * 2 ** min(row.failures, 10), max(whole.interval, 30.0))
+    return Ended(
+        "failed",
+        "failed",
+        wait,
+        "retry",
+        stalled=True,
+        home=row.home,
+        shared=row.shared,
+        tried=row.tried,
+        failures=failures,
+        carried=row.carried or {},
+        troubles=(trouble,),
+        pending=row.pending,
+    )

@@ -1,0 +1,154 @@
+"""A worker: a process that takes stacks of its groups as they are due, and tends the fleet beside that."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler import files
+from reconciler.daemon.remote import Remote
+from reconciler.daemon.store import Signers
+from reconciler.fleet import database, engine
+from reconciler.fleet.engine import Queue
+from reconciler.fleet.source import Branch, Inventory, Shared
+from reconciler.fleet.table import Table
+from reconciler.fleet.tending import Tending
+from reconciler.fleet.work import Place, Work
+from reconciler.problem import Problem, ReconcilerError
+
+if TYPE_CHECKING:
+    from reconciler.daemon.logs import Log
+
+_KEPT = 4  # revisions of the shared files, beside the newest
+_FIRST, _LONGEST = 0.5, 15.0  # seconds until the database is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a worker is told on its command line. ``rings`` None is all of them."""
+
+    groups: Collection[str]
+    at_once: int
+    inventory: Inventory | None
+    secrets: Path | None = None
+    signers: Signers = field(default_factory=Signers)
+    rings: Collection[int] | None = None
+
+
+def home(data: Path) -> str:
+    """Return the name of a data directory, which it keeps. Raises `ReconcilerError` where none can be written."""
+    path = data / "home"
+    try:
+        files.make_private(data)
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):
+                files.create(path, secrets.token_hex(8).encode())
+        return files.read_own(path).decode("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise ReconcilerError(
+            Problem(str(path), f"can't be kept: {why}", "name a writable directory with --data")
+        ) from None
+
+
+class Sharing:
+    """The shared files, at any revision of them; what was read is kept, as many stacks have the same."""
+
+    def __init__(self, table: Table, data: Path, environ: Mapping[str, str]) -> None:
+        self._table, self._data, self._environ = table, data, environ
+        self._known: dict[tuple[str, str], Mapping[str, bytes]] = {}
+
+    def files(self, revision: str) -> Shared:
+        """Return a revision's. Raises `ReconcilerError` where they can't be had."""
+        declared = self._table.whole().shared
+        if not revision or not declared:
+            return "", {}
+        key = (str(declared), revision)
+        if key not in self._known:
+            branch = Branch(Remote.read(declared["repo"], declared["branch"]), self._data, self._environ)
+            if not branch.has(revision):
+                branch.newest()
+            self._known = {
+                **dict(list(self._known.items())[-_KEPT:]),
+                key: branch.read(revision, declared["directory"]),
+            }
+        return revision, self._known[key]
+
+
+def name() -> str:
+    """Return how others call this process."""
+    return f"{socket.gethostname()} process {os.getpid()}"
+
+
+def run(  # noqa: PLR0917 (a worker is all of it)
+    options: Options,
+    data: Path,
+    environ: Mapping[str, str],
+    log: Callable[..., Log],
+    stopped: Callable[[], bool],
+    unexpected: Callable[[Exception], None],
+) -> None:
+    """Work until ``stopped``. Raises `ReconcilerError` for what keeps it from beginning at all."""
+    conninfo = database.conninfo(environ)
+    with database.pool(conninfo, options.at_once + 3) as pool:
+        database.check(pool)
+        table, lines = Table(pool), log(redact=lambda text: text)
+
+        def say(problem: Problem) -> None:
+            lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
+
+        place = Place(data, home(data), environ, options.secrets, options.signers)
+        work = Work(
+            table,
+            name(),
+            place,
+            shared=Sharing(table, data, environ).files,
+            log=lambda stack, redact: log(redact=redact, stack=stack),
+            stopped=stopped,
+            unexpected=unexpected,
+        )
+        tending = Tending(table, Queue(table), options.inventory, data, environ, say)
+        tending.step()
+        beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
+        beside.start()
+        listens = engine.queues(options.groups, place.home, options.rings)
+        lease = table.whole().lease
+        lines.say("working", groups=",".join(sorted(options.groups)), at_once=options.at_once, lease=lease)
+        _go_on(
+            partial(engine.run, conninfo, work.turn, listens, options.at_once, lease, stopped), conninfo, say, stopped
+        )
+        beside.join(10)
+
+
+def _go_on(
+    work: Callable[[], None], conninfo: str, say: Callable[[Problem], None], stopped: Callable[[], bool]
+) -> None:
+    """Begin anew as long as the database comes and goes."""
+    pause = _FIRST
+    while not stopped():
+        began = time.monotonic()
+        try:
+            work()
+            error: Exception | None = None
+        except engine.ERRORS as found:
+            error = found
+        if stopped():
+            return
+        if time.monotonic() - began > _LONGEST:
+            pause = _FIRST
+        told = database.away(conninfo, error or RuntimeError("its connections were cut")).problems[0]
+        say(told)
+        until = time.monotonic() + pause
+        while time.monotonic() < until and not stopped():
+            time.sleep(0.1)
+        pause = min(2 * pause, _LONGEST)

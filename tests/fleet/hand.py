@@ -1,0 +1,131 @@
+"""A fleet whose every step a test takes itself: the scheduler's, and the turns of workers that are no processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from fleet.cluster import Cluster, wait_for
+from fleet.estate import Estate
+
+from reconciler.daemon.logs import Log
+from reconciler.fleet import database, worker
+from reconciler.fleet.engine import Queue
+from reconciler.fleet.source import InventoryFile
+from reconciler.fleet.table import Table
+from reconciler.fleet.tending import Tending
+from reconciler.fleet.work import Place, Work
+
+HEAD = "interval: 60s\npoll: 1s\nlease: 2s\n"
+
+
+class Hand:
+    """``table`` is what the fleet knows; `tend` does what each worker does beside, `turn` what it does with a stack."""
+
+    def __init__(self, exits: ExitStack, cluster: Cluster, folder: Path, names: list[str], head: str = HEAD) -> None:
+        self.exits, self.cluster, self.folder, self.head = exits, cluster, folder, head
+        self.conninfo = cluster.database()
+        self.estate = exits.enter_context(Estate(folder, names))
+        self.pool = exits.enter_context(database.pool(self.conninfo, 8))
+        database.init(self.pool)
+        self.table, self.said, self.bugs = Table(self.pool), [], []
+        self.queue = Queue(self.table)
+        self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
+        self.tending = self.scheduler()
+        self.inventory()
+
+    def inventory(self, stacks: str = "", head: str | None = None) -> None:
+        self.head = self.head if head is None else head
+        self.estate.inventory(self.head, stacks)
+        self.tending.look()
+
+    def scheduler(self, data: str = "data") -> Tending:
+        found = InventoryFile(self.folder / "fleet.yaml")
+        return Tending(self.table, self.queue, found, self.folder / data, self.environ, self.said.append)
+
+    def worker(self, name: str = "hand", data: str = "data", *, stopped=lambda: False) -> Work:
+        where = self.folder / data
+        place = Place(where, worker.home(where), self.environ, self.estate.secrets)
+        shared = worker.Sharing(self.table, where, self.environ)
+        return Work(
+            self.table,
+            name,
+            place,
+            shared.files,
+            lambda stack, redact: Log(as_json=True, redact=redact, stack=stack),
+            stopped,
+            self.bugs.append,
+        )
+
+    def tend(self) -> None:
+        self.tending.step()
+
+    def turn(self, *names: str, data: str = "data") -> None:
+        work = self.worker(data=data)
+        for name in names or self.estate.names:
+            work.turn(name)
+        assert not self.bugs
+
+    def row(self, name: str):
+        (found,) = self.table.rows([name])
+        return found
+
+    def sql(self, query: str, *values: object) -> list[dict]:
+        with database.connection(self.pool) as at:
+            done = at.execute(query, values)
+            return done.fetchall() if done.description else []
+
+    # -------------------------------------------------------------------------------------------------- as processes
+    def env(self, **more: str) -> dict[str, str]:
+        given = {"RECONCILER_DATABASE": self.conninfo, "RECONCILER_FLEET_SECRETS": str(self.estate.secrets)}
+        if "PYTHONPATH" in os.environ:
+            given["PYTHONPATH"] = os.environ["PYTHONPATH"]
+        return {**self.environ, **given, **more}
+
+    def command(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "reconciler", "fleet", *words]
+        return subprocess.run(
+            command, env=self.env(**more), cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
+    def start(self, *words: str, data: str = "data", inventory: bool = True) -> Worker:
+        given = ["--inventory", str(self.folder / "fleet.yaml")] if inventory else []
+        return self.exits.enter_context(Worker(self, [*given, *words], data))
+
+
+class Worker:
+    """A worker that is a process."""
+
+    def __init__(self, hand: Hand, words: list[str], data: str) -> None:
+        self.log = hand.folder / f"worker-{len(list(hand.folder.glob('worker-*')))}.log"
+        command = [sys.executable, "-m", "reconciler", "fleet", "work", "--data", str(hand.folder / data), *words]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=hand.env(), cwd=hand.folder, stdout=log, stderr=log)
+        self.pid = self.process.pid
+
+    def working(self) -> Worker:
+        wait_for(lambda: '"working"' in self.text or self.process.poll() is not None, 60, lambda: self.text)
+        assert self.process.poll() is None, self.text
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 30) -> int:
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
