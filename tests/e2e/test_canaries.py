@@ -130,6 +130,7 @@ def test_the_search_finds_what_it_looks_for(canaries: Canaries) -> None:
         assert "NOREPLY_PASSWORD" in canaries.found(f"x{text}y")
 
 
+@pytest.mark.long
 def test_what_goes_well_tells_no_secret(canaries: Canaries) -> None:
     stack = canaries.stack
     canaries.run("validate", "-v")
@@ -179,6 +180,7 @@ def test_a_refused_switch_tells_no_secret(canaries: Canaries) -> None:
     assert canaries.run("apply", "--yes", "-v", SSL_CERT_FILE="/dev/null").code in (1, 6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_a_server_that_echoes_everything_is_not_repeated(canaries: Canaries, status: int) -> None:
     """0.15 answers a signature that exists with its private key; a proxy may show the request in its error page."""

@@ -17,7 +17,7 @@ from reconciler.simulator.docker import Docker, Output
 from reconciler.simulator.wire import Server
 
 # In the worker of the other tests that use a real engine (see test_compose_engine.py).
-pytestmark = pytest.mark.xdist_group("engine")
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]
 
 PASSWD = b"root:x:0:0::/:/bin/sh\n"
 

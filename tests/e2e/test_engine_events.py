@@ -24,7 +24,7 @@ from reconciler.docker import Client
 from reconciler.simulator.docker import Docker
 from reconciler.simulator.wire import Server
 
-pytestmark = pytest.mark.xdist_group("engine")
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]
 
 PROJECT = "com.docker.compose.project"
 

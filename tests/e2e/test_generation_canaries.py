@@ -23,6 +23,7 @@ def learn(canaries: Canaries, name: str, value: str) -> None:
     canaries.needles |= dict.fromkeys(forms(value), name)
 
 
+@pytest.mark.long
 def test_what_goes_well_tells_no_secret(newer: Stack) -> None:
     canaries = Canaries(newer)
     canaries.everywhere("plan")
@@ -76,6 +77,7 @@ def told_to(canaries: Canaries) -> str:
     return " ".join([*values, *(quote(value, safe="") for value in values), *map(json.dumps, values)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [200, 400, 500])
 def test_a_server_that_echoes_everything_is_not_repeated(newer: Stack, status: int) -> None:
     canaries = Canaries(newer)

@@ -28,6 +28,7 @@ def test_without_a_change_there_is_one_probe_and_one_request(newer_applied: Stac
     assert newer_applied.writes() == []
 
 
+@pytest.mark.long
 def test_a_thousand_accounts_are_restored_in_two_writes_and_then_there(newer: Stack) -> None:
     text = "".join(
         f"  user{number}@mana.how: {{roles: [user], password: {{env: NOREPLY_PASSWORD}}}}\n" for number in range(1000)

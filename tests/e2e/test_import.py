@@ -297,6 +297,7 @@ sys.addaudithook(heard)
 """
 
 
+@pytest.mark.long
 def test_killed_at_some_moment_it_leaves_no_half_directory(made_by_hand: Stack) -> None:
     stack = made_by_hand
     path, number = stack.example.path, 0

@@ -14,6 +14,8 @@ from . import jmapstage
 from .stagefixtures import Stack
 from .test_canaries import OUTPUTS, forms
 
+pytestmark = pytest.mark.long
+
 
 class Planted:
     """Live secrets, and the search for them in all that a command says and leaves behind."""

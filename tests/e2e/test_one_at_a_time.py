@@ -65,6 +65,7 @@ def ours(stack: Stack) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------- a holder hangs
+@pytest.mark.long
 def test_row_18_who_is_stopped_loses_the_lease_and_writes_nothing_more(any_stack: Stack) -> None:
     stack = any_stack
     writes, final = undisturbed(stack)

@@ -18,6 +18,8 @@ from reconciler.simulator.demo import BREVO
 from reconciler.simulator.example import COMPOSE, MENDED, MISPLACED, Example, copy
 from reconciler.simulator.stage import VERSIONS, Project, Stage
 
+pytestmark = pytest.mark.xdist_group("readme")  # the play is played once
+
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 IMPORT = (

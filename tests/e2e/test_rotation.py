@@ -197,6 +197,7 @@ def _killed_at_file(stack: Stack, argv: tuple[str, ...], number: int) -> bool:
     return done.code != 0
 
 
+@pytest.mark.long
 def test_both_keys_of_two_domains_rotate_while_a_name_server_lags(stack: Stack) -> None:
     rotation = Rotation(stack)
     rotation.receivers.all_is_well()

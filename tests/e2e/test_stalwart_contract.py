@@ -39,6 +39,8 @@ from reconciler.targets.stalwart import Stalwart
 
 from .stagefixtures import Done, Stack
 
+pytestmark = pytest.mark.long
+
 DOMAIN = "reconciler-test.example.org"
 SPARE = "reconciler-spare.example.org"  # 0.16 keeps a default domain for ever: ours must be able to go
 HASH = sha512_crypt.using(rounds=1000, salt="saltsalt").hash("admin pass")

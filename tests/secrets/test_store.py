@@ -471,6 +471,7 @@ def putter(ring, where, tmp_path):
     putter.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exists", [True, False])
 def test_killed_at_any_moment(ring, where, putter, exists, tmp_path):
     """What is there after a kill is whole, nothing in clear is left but in the file store, and a second try works."""

@@ -73,6 +73,7 @@ def test_t12_an_odd_answer_up_to_0_15_is_no_empty_server(world: World, path: str
         assert seen.unread or "name" not in where or "settings" in path, where
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("known", [True, False], ids=["a release that is known", "one whose schema was asked for"])
 def test_t12_an_odd_answer_from_0_16_is_no_empty_server(newer: NewWorld, known: bool) -> None:
     aliases = ("bounce@mana.how",)

@@ -157,6 +157,7 @@ def hold(everything: Sequence[Resource], keys: Mapping[str, str], numbers: Seque
         assert not server.crashes
 
 
+@pytest.mark.long
 @settings(max_examples=TRIED, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not EXPLORES)
 @given(numbers=st.lists(st.integers(0, 1 << 30), min_size=1, max_size=3), before=st.booleans())
 @example(numbers=[0], before=True)
