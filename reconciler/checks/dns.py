@@ -108,15 +108,18 @@ def _is_within(host: str, domains: Iterable[str]) -> bool:
 
 
 def _agreement(found: Names) -> Verdict:
-    apart = []
+    apart, heard = list[str](), False
     for asked, answers in sorted(found.answers.items()):
         if not _is_within(asked.host, found.domains):
             continue
         views = {item.server: frozenset(item.values) for item in answers if not item.unread}
+        heard = heard or bool(views)
         if len(set(views.values())) > 1:
             apart.append(
                 f"{asked.type} {asked.host}: " + "; ".join(f"{who} shows {len(it)}" for who, it in views.items())
             )
+    if not heard:
+        return unknown("no name server could be asked")
     if not apart:
         return ok("every name server of a zone shows the same")
     said = f"the name servers differ about {len(apart)} name{'s' if len(apart) > 1 else ''}"
@@ -124,7 +127,7 @@ def _agreement(found: Names) -> Verdict:
 
 
 def _resolvers(found: Names) -> Verdict:
-    if not found.resolvers:
+    if not any(found.resolvers.values()):
         return skip("no public resolver is asked")
     late, unread = list[str](), list[str]()
     for resolver, answers in found.resolvers.items():

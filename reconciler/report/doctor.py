@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from reconciler.checks.check import Check, Finding, Remedy, Status
@@ -26,7 +27,9 @@ def text(stack: str, findings: Sequence[Finding], style: Style = PLAIN) -> str:
     """Render what was found, what is worst first; what is well is a count, and listed with -v. Ends with a newline."""
     told = [item for item in findings if style.verbose or item.status not in (Status.OK, Status.SKIP)]
     ranked = sorted(told, key=lambda item: -item.status.rank)
-    blocks = [_finding(item, style) for item in ranked]
+    # What takes no more than a line stands in a list with its like.
+    groups = groupby([(item.status, _finding(item, style)) for item in ranked], lambda it: (it[0], "\n" in it[1]))
+    blocks = [("\n\n" if several else "\n").join(block for _, block in group) for (_, several), group in groups]
     return "\n\n".join([style.title(values.escape(stack)), *blocks, style.title(conclusion(findings))]) + "\n"
 
 
