@@ -418,7 +418,9 @@ class Connection:
         return self.problem(f"answers what can't be understood: {error}", "check the url, and proxies on the way")
 
     def _silence(self) -> Problem:
-        return self.problem("closed the connection without an answer: perhaps this address is banned", self._lift())
+        """What starts behind a port that Docker publishes closes connections just as one does that bans."""
+        summary = "closed the connection without an answer: it is starting, or perhaps this address is banned"
+        return self.problem(summary, f"try again in a minute; a ban stays: {self._lift()}")
 
     def _lift(self) -> str:
         """Say how a ban goes. It never expires; up to 0.15 an allowed address stays banned (traps.md 35)."""
