@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, ip_network
 
 IP = IPv4Address | IPv6Address
 
@@ -150,6 +150,15 @@ def is_loopback(found: str) -> bool:
         return True
     address = ip(found)
     return address is not None and address.is_loopback
+
+
+_HOME = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))  # RFC 1918, RFC 4193
+
+
+def is_home(found: IP) -> bool:
+    """Whether an address is this machine's, or in a network of one's own, such as that of a router at home."""
+    own = any(found.version == network.version and found in network for network in _HOME)
+    return own or found.is_loopback or found.is_link_local
 
 
 def _is_inside(found: IP) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from reconciler.checks import container, dns, mail, plan, probe, services, smtp, spf
+from reconciler.checks import container, dns, mail, plan, probe, router, services, smtp, spf
 from reconciler.checks.check import Check, Finding, find
 from reconciler.checks.evidence import Evidence
 
@@ -14,13 +14,14 @@ CHECKS: tuple[Check[Any], ...] = (
     *container.CHECKS,
     *services.CHECKS,
     *smtp.CHECKS,
+    *router.CHECKS,
     *dns.CHECKS,
     *spf.CHECKS,
     *mail.CHECKS,
     *probe.CHECKS,
 )
-"""Every check, in the order in which a mail goes: what is declared, the server, the service, the way out, the names,
-what became of mail, and of one that was sent to see."""
+"""Every check, in the order in which a mail goes: what is declared, the server, the service, the way out, the way
+in, the names, what became of mail, and of one that was sent to see."""
 
 
 def chosen(only: Collection[str]) -> Sequence[Check[Any]]:

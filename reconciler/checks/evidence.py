@@ -35,6 +35,7 @@ class ServerContainer:
     memory: int = 0
     limit: int = 0
     published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    local: bool = True  # whether the engine runs on this machine
     admin: int = 0  # the port of the management API inside the container, 0 where it is not known
     misplaced: tuple[Problem, ...] = ()
     unpinned: tuple[Problem, ...] = ()
@@ -196,6 +197,48 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """A port that a router leads on to a machine behind it. ``remote`` is who alone may come, empty for anybody."""
+
+    protocol: str
+    external: int
+    internal: int
+    client: str
+    enabled: bool = True
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterTold:
+    """What a router says: its model, its address on the Internet (empty: none), and where it leads ports.
+
+    ``whole`` is whether those are all: by UPnP alone a router tells what programs opened, not what a person wrote.
+    """
+
+    model: str = ""
+    wan: str = ""
+    forwards: tuple[Forward, ...] = ()
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """The line's router as declared, and what it told: nothing where it is ``silent`` or ``refuses``, which say why.
+
+    ``needed`` are the ports that should lead from the Internet to the mail server. ``to`` is the address of the machine
+    that it runs on, where it is declared, ``here`` the one under which the router knows this machine.
+    """
+
+    where: str
+    needed: tuple[int, ...]
+    to: str = ""
+    here: str = ""
+    told: RouterTold | None = None
+    silent: str = ""
+    refuses: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything that was gathered. None stands for what is not declared, `Unread` for what could not be had."""
 
@@ -207,5 +250,6 @@ class Evidence:
     now: datetime
     probes: tuple[Probe, ...] | Unread | None = None  # None: nobody asked for one
     traffic: Traffic | Unread | None = None
+    router: Router | Unread | None = None
     generation: str = "jmap"  # of the mail server: `rest` up to 0.15
     soon: timedelta = timedelta(days=14)  # what ends within that time is told

@@ -15,7 +15,7 @@ from reconciler.stack import Stack
 FIRST, EACH = 600.0, 3600.0
 """Seconds after the start until the first one, when what was started with us has come up; and between two."""
 
-_ROOMS = ("container", "services", "smtp", "dns", "mail")  # what a plan tells, the cycle has told
+_ROOMS = ("container", "services", "smtp", "router", "dns", "mail")  # what a plan tells, the cycle has told
 _CALM = (Result.NOTHING, Result.DONE)
 
 

@@ -265,6 +265,11 @@ def _of_daemon(item: Difference, things: Mapping[str, Difference]) -> Difference
     return _noted(item, things, ["pull requests are planned where the secrets are"] if plans else [], Risk.POLICY)
 
 
+def _of_router(item: Difference, things: Mapping[str, Difference]) -> Difference | None:
+    notes = ["address is another: the router's login goes there"] if "address" in item.fields else []
+    return _noted(item, things, notes, Risk.HOST)
+
+
 def _of_stack(item: Difference, things: Mapping[str, Difference]) -> Difference | None:
     said = "what bears the former mark is not ours any more" if item.fields else ""
     return _noted(item, things, [said] if said else [], Risk.POLICY)
@@ -337,6 +342,7 @@ _JUDGES = {
     "targets": _of_target,
     "policy": _of_policy,
     "daemon": _of_daemon,
+    "router": _of_router,
     "stack": _of_stack,
     "smtp": _of_smtp,
     "dkim": _of_key,

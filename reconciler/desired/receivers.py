@@ -15,7 +15,7 @@ from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.stalwart import Stalwart
 from reconciler.plan import Receiver
 from reconciler.resources import SecretRef
-from reconciler.url import NoAddress, parse
+from reconciler.url import NoAddress, parse, shown
 
 CLOUDFLARE_API, BREVO_API = "https://api.cloudflare.com", "https://api.brevo.com"
 GITHUB_API = "https://api.github.com"
@@ -34,7 +34,8 @@ def receivers(
 ) -> tuple[Receiver, ...]:
     """Return each host that these targets send secrets to, by plan or by apply, with the secrets' references.
 
-    Who is told by the daemon stands there, too: which service it is, the reference alone does not say.
+    Who is told by the daemon stands there, too: which service it is, the reference alone does not say. So does the
+    router that doctor asks, though it gets a digest alone.
 
     ``overrides`` are URLs that hold in place of the declared ones, by ``stalwart``, ``cloudflare``, ``brevo``,
     ``github`` and ``docker``; ``routes`` are hosts and ports that are reached elsewhere; ``services`` are addresses of
@@ -48,6 +49,8 @@ def receivers(
     for address, refs in services.items():
         found[_origin(address) or address].update(refs)
     found[NOTICES].update(spec.daemon.notices)
+    if spec.router is not None and spec.router.password is not None:
+        found[f"http://{shown(*spec.router.door)}"].add(spec.router.password)
     if spec.daemon.github is not None:
         found[_origin(overrides.get("github") or GITHUB_API)].add(spec.daemon.github.token)
     return tuple(

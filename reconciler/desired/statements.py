@@ -51,6 +51,9 @@ def statements(spec: Spec, told: Collection[str]) -> Iterator[Statement]:
     yield Statement("policy", "policy", None, ("policy",), _said(spec.policy))
     notices = tuple(sorted(spec.daemon.notices, key=str))
     yield Statement("daemon", "daemon", None, ("daemon",), _said(spec.daemon) | {"notices": notices})
+    if spec.router is not None:
+        forwards = tuple(sorted(spec.router.forwards))
+        yield Statement("router", "router", None, ("router",), _said(spec.router) | {"forwards": forwards})
     yield from _zones(spec)
     yield from _keys(spec)
     yield from _server(spec)

@@ -24,7 +24,7 @@ from reconciler.plan import Unmerged
 from reconciler.problem import Place, Problem, ReconcilerError
 from reconciler.resources import SecretRef
 
-_BASES = ("stack", "targets", "policy", "daemon")
+_BASES = ("stack", "targets", "policy", "daemon", "router")
 """What of a spec is the base's."""
 
 _Path = tuple[str, ...]

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler import checks
 from reconciler.checks.check import Finding, Unread
 from reconciler.checks.evidence import Evidence
-from reconciler.doctor import container, names, probe, services, talks, traffic
+from reconciler.doctor import container, names, probe, router, services, talks, traffic
 from reconciler.doctor.together import together
 from reconciler.plan import Plan
 from reconciler.problem import ReconcilerError
@@ -23,6 +23,7 @@ _CALLED = {
     "services": "the services",
     "conversations": "the mail servers",
     "names": "the name servers",
+    "router": "the router",
     "traffic": "the queue",
 }
 _SKEW = dt.timedelta(minutes=2)  # that a server's clock may be behind ours
@@ -61,12 +62,13 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
     sends = wish.probe is not None and "probe" in rooms
     target = probe.target(stack, wish.probe or "") if sends else None
     draft, began = probe.Draft(target) if target else None, dt.datetime.now(dt.UTC) - _SKEW
-    # In the order of the rooms that need them: SMTP is judged by the container's log, too.
+    # With the rooms that need them: SMTP and the router are judged by the container's log, too.
     works: dict[str, tuple[set[str], Callable[[], Any]]] = {
-        "container": ({"container", "smtp"}, lambda: container.gather(stack)),
+        "container": ({"container", "smtp", "router"}, lambda: container.gather(stack)),
         "services": ({"services"}, lambda: services.gather(stack)),
         "conversations": ({"smtp", *({"probe"} if sends else ())}, lambda: talks.gather(stack, plan, draft)),
-        "names": ({"dns", "smtp", *({"probe"} if sends else ())}, lambda: names.gather(stack, plan)),
+        "names": ({"dns", "smtp", "router", *({"probe"} if sends else ())}, lambda: names.gather(stack, plan)),
+        "router": ({"router"}, lambda: router.gather(stack)),
         "traffic": ({"mail"}, lambda: traffic.gather(stack, plan, wish.since)),
     }
     wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}
@@ -82,6 +84,7 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         services=found.get("services"),
         conversations=found.get("conversations"),
         names=found.get("names"),
+        router=found.get("router"),
         now=dt.datetime.now(dt.UTC),
         probes=found.get("probes"),
         traffic=found.get("traffic"),

@@ -40,6 +40,7 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
         memory=condition.memory,
         limit=condition.limit,
         published=condition.published,
+        local=found.local,
         admin=_admin(stack, condition.published),
         misplaced=docker.misplaced(found, generation),
         unpinned=_all(moves, *floating),

@@ -8,11 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from reconciler import http, url
 from reconciler.desired.public_ip import Line, Told, agreed, ipv4, of_router
-from reconciler.observe import nameservers
+from reconciler.observe import igd, nameservers
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
@@ -138,104 +137,40 @@ def _read(item: Whoami, response: Any) -> Told:
 
 
 # ------------------------------------------------------------------------------------------------------------- router
-class _Unusable(Exception):
-    """Why the router did not tell."""
-
-
 _SERVICE = re.compile(r"urn:[a-z-]+:service:WAN(?:IP|PPP)Connection:\d")
 _MOST = 4  # services: an IGD has one or two
-_BODY = """<?xml version="1.0"?>
-<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/" \
-s:encodingStyle="http://schemas.xmlsoap.org/soap/encoding/">\
-<s:Body><u:GetExternalIPAddress xmlns:u="{}"/></s:Body></s:Envelope>"""
 
 
 def _router_told(router: url.Address) -> Told:
     """Ask a router (UPnP Device Architecture 1.1, 2.3 and 3.2; IGD:1 WANIPConnection, 2.4.18)."""
     root, who = replace(router, path=""), f"the router at {router.authority}"
     try:
-        with http.client(root, _BOUNDS, admits=_is_near) as client:
-            return Told(who, _external(client, root, router.path or "/igddesc.xml"))
-    except _Unusable as error:
+        with http.client(root, _BOUNDS, admits=url.is_home) as client:
+            return Told(who, _external(client, igd.describe(client, root, router.path or "/igddesc.xml")))
+    except igd.Unusable as error:
         return Told(who, unread=str(error))
     except http.Unanswered as error:
         return Told(who, unread=f"no answer: {error}")
 
 
-def _is_near(found: url.IP) -> bool:
-    """Whether an address is in a network of one's own: a router's name may be somebody else's on the Internet."""
-    return found.is_private or found.is_loopback
-
-
-def _external(client: httpx.Client, router: url.Address, path: str) -> str:
-    """Find the services that know, and return what the first of them with an address says. Raises `_Unusable`."""
-    described = _elements(http.exchange(client, "GET", path))
-    services = [(kind, where) for kind, where in _services(described) if _SERVICE.fullmatch(kind)]
+def _external(client: httpx.Client, described: igd.Description) -> str:
+    """Find the services that know, and return what the first of them with an address says. Raises `igd.Unusable`."""
+    services = [(kind, where) for kind, where in described.services if _SERVICE.fullmatch(kind)]
     if not services:
-        raise _Unusable("it describes no connection to the Internet")
+        raise igd.Unusable("it describes no connection to the Internet")
     why = ""
     for kind, where in services[:_MOST]:
         try:
-            return _address(client, kind, _below(router, path, where))
-        except _Unusable as error:
+            return _address(client, described.service(kind, where))
+        except igd.Unusable as error:
             why = why or str(error)
-    raise _Unusable(why)
+    raise igd.Unusable(why)
 
 
-def _address(client: httpx.Client, kind: str, path: str) -> str:
-    headers = {"content-type": 'text/xml; charset="utf-8"', "soapaction": f'"{kind}#GetExternalIPAddress"'}
-    answer = http.exchange(client, "POST", path, content=_BODY.format(kind), headers=headers, reads=True)
-    texts = [text for name, text in _elements(answer) if name == "NewExternalIPAddress"]
+def _address(client: httpx.Client, service: igd.Service) -> str:
+    said = igd.call(client, service, "GetExternalIPAddress")
+    texts = [text for name, text in said if name == "NewExternalIPAddress"]
     found = ipv4(texts[0]) if len(texts) == 1 else ""
     if not found:
-        raise _Unusable("it names no IPv4 address: the line is down, or has IPv6 alone")
-    return found
-
-
-def _below(router: url.Address, path: str, where: str) -> str:
-    """Return the path of a service, which has to be the router's own: nobody is led elsewhere. Raises `_Unusable`."""
-    try:
-        found = url.parse(urljoin(router.url + path, where))
-    except ValueError:
-        raise _Unusable("it describes a service at an address that is none") from None
-    if (found.scheme, found.host, found.port) != (router.scheme, router.host, router.port):
-        raise _Unusable("it describes a service that is not its own")
-    return found.path
-
-
-def _services(elements: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return type and control URL of each service of a description."""
-    found, now = [], dict[str, str]()
-    for name, text in elements:
-        if name == "service":
-            found.append((now.get("serviceType", ""), now.get("controlURL", "")))
-            now = {}
-        else:
-            now[name] = text
-    return found
-
-
-def _elements(answer: http.Answer) -> list[tuple[str, str]]:
-    """Return local name and text of each element, in the order in which they end. Raises `_Unusable`.
-
-    A document type, without which there are no entities, is refused: SOAP 1.1 section 3 allows none.
-    """
-    from xml.parsers import expat
-
-    if answer.status != 200:  # noqa: PLR2004 (HTTP)
-        raise _Unusable(f"it answers {answer.status}")
-    found, texts = list[tuple[str, str]](), list[list[str]]()
-    parser = expat.ParserCreate()
-
-    def refuse(*_: object) -> None:
-        raise _Unusable("its answer has a document type")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = lambda *_: texts.append([])
-    parser.EndElementHandler = lambda name: found.append((name.rpartition(":")[2], "".join(texts.pop()).strip()))
-    parser.CharacterDataHandler = lambda text: texts[-1].append(text)  # noqa: PLW0108 (of the innermost, each time)
-    try:
-        parser.Parse(answer.body, True)  # noqa: FBT003 (expat's own)
-    except (expat.ExpatError, LookupError, ValueError):
-        raise _Unusable("its answer is no XML") from None
+        raise igd.Unusable("it names no IPv4 address: the line is down, or has IPv6 alone")
     return found

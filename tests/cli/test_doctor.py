@@ -33,7 +33,7 @@ def test_ids_are_stable_words_with_their_room_and_each_check_tells_all() -> None
     ids = [item.id for item in CHECKS]
     assert len(set(ids)) == len(ids)
     for item in CHECKS:
-        assert re.fullmatch(r"(plan|container|services|smtp|dns|mail|probe)/[a-z0-9]+(-[a-z0-9]+)*", item.id)
+        assert re.fullmatch(r"(plan|container|services|smtp|router|dns|mail|probe)/[a-z0-9]+(-[a-z0-9]+)*", item.id)
         assert all((item.symptom, item.cause, item.remedy, item.reference)), item.id
         assert "|" not in item.symptom + item.cause + item.remedy  # it stands in a table
 

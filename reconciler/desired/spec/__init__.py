@@ -82,6 +82,8 @@ def references(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
         yield ("daemon", "notices", index), notice
     if spec.daemon.github is not None:
         yield ("daemon", "github", "token"), spec.daemon.github.token
+    if spec.router is not None and spec.router.password is not None:
+        yield ("router", "password"), spec.router.password
     yield from spec.secrets
     for name, setting in spec.stalwart.settings.items():
         if isinstance(setting, SecretRef):

@@ -18,6 +18,7 @@ from reconciler.desired.spec.scalars import (
     Flag,
     List,
     Model,
+    Port,
     SecretIfAny,
     SecretList,
     SecretName,
@@ -30,7 +31,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
 )
 from reconciler.files import plain
-from reconciler.url import NoAddress, parse
+from reconciler.url import NoAddress, endpoint, ip, is_home, parse
 
 
 def _url(value: str) -> str:
@@ -145,6 +146,44 @@ class Targets(Model):
     compose: ComposeTarget | None = None
 
 
+ROUTER_PORT = 49000
+"""Where a FRITZ!Box answers by TR-064; a router of another make has a port of its own."""
+
+_LEFT_OUT = "dslf-config"  # the user of a FRITZ!Box before 7.24, and of one that asks for the password alone
+
+
+def _router(value: str) -> str:
+    try:
+        host, _ = endpoint(value, ROUTER_PORT)
+    except NoAddress as error:
+        raise wrong(f"is no address of a router: it {error.why}", "write it like 192.168.178.1") from None
+    found = ip(host)
+    if found is not None and not is_home(found):
+        raise wrong("is an address of the Internet: the login would go there", "write the router's address at home")
+    return value
+
+
+class RouterEntry(Model):
+    """The line's router, as `doctor` asks it (TR-064): which ports lead from the Internet to the mail server.
+
+    ``address`` is ``HOST[:PORT]`` in a network of one's own, ``forwards`` are the ports from outside, ``to`` is the
+    machine that the mail server runs on; this one where it is absent.
+    """
+
+    address: Annotated[Text, AfterValidator(_router)]
+    forwards: Annotated[tuple[Port, ...], List]
+    username: Text = _LEFT_OUT
+    password: SecretIfAny = None
+    to: Annotated[Text, matching(r"(\d{1,3}\.){3}\d{1,3}", "is no IPv4 address", "write it like 192.168.178.131")] | (
+        None
+    ) = None
+
+    @property
+    def door(self) -> tuple[str, int]:
+        """Host and port at which it is asked."""
+        return endpoint(self.address, ROUTER_PORT)
+
+
 class Prune(Model):
     """What absence may remove."""
 
@@ -227,3 +266,4 @@ class Frame(Model):
     targets: Annotated[Targets, BeforeValidator(empty_map)] = Targets.model_construct()
     policy: Annotated[PolicyEntry, BeforeValidator(empty_map)] = PolicyEntry.model_construct()
     daemon: Annotated[DaemonEntry, BeforeValidator(empty_map)] = DaemonEntry.model_construct()
+    router: RouterEntry | None = None
