@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import io
+import json
 import os
 import re
 import socket
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 30  # seconds for one call to the engine
 _LARGEST = 64 << 20  # bytes of an answer; what is told of a thousand containers is 5 MiB
 _LOG = 16 << 20  # bytes of a log
+_EVENTS = 1 << 20  # bytes of the 256 events that an engine remembers
 _SOCKET = "unix:///var/run/docker.sock"
 _LOCAL = Address("http", "localhost", 80)  # what a request down a socket calls its host
 _PLACE = "tcp://localhost:2375"  # what the package is told of where the engine is, for its URLs
@@ -122,6 +124,20 @@ class Client:
             spare = (found.get("stats") or {}).get("inactive_file") or 0
             return max(0, int(found.get("usage") or 0) - int(spare))
         return 0
+
+    def killed(self, container: str, since: float, until: float) -> tuple[float, ...]:
+        """Return when the kernel ended a process of a container for want of memory, in seconds since 1970.
+
+        As far as the engine remembers: its last 256 events, since it was started itself.
+        """
+        # The package would read them as a stream without end; bounded like this the engine ends it.
+        query = {"since": f"{since:.0f}", "until": f"{until:.0f}"}
+        query["filters"] = json.dumps({"container": [_named(container)], "event": ["oom"]})
+        with contextlib.suppress(TargetUnreadable), self.reaching(largest=_EVENTS) as client:
+            answer = client.get(client.base_url + f"/v{client.api_version}/events", params=query)
+            lines = answer.text.splitlines() if answer.ok else []
+            return tuple(float(json.loads(line)["time"]) for line in lines if line.strip())
+        return ()
 
     def image(self, reference: str) -> Mapping[str, Any]:
         """Return what the engine tells of an image that it has."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import statistics
 
-from reconciler.checks.check import Check, Remedy, Status, Unread, Verdict, error, ok, skip, told, unknown, warn
-from reconciler.checks.evidence import Evidence, ServerContainer
+from reconciler.checks.check import Check, Remedy, Status, Unread, Verdict, error, ok, skip, told, unknown, warn, worst
+from reconciler.checks.evidence import Disk, Evidence, ServerContainer
 
 _MAIL_PORTS = {25: "mail from other servers", 465: "mail from clients, TLS", 587: "mail from clients, STARTTLS"}
 _FULL, _CLOSE = 0.95, 0.85  # of its memory limit: the kernel ends it any moment, and soon
 _MANY = 3  # restarts by the engine itself
+_SHOWN = 3  # kills that are named
+_DAY = 24  # hours that have to be known before a week is compared with
+_TWICE, _HALF = 2.0, 0.5  # of what is usual, and of the limit: below that a rise is no danger
+_GONE, _FEW, _PLENTY = 0.01, 0.05, 5 << 30  # shares of a disk; a twentieth of a large one is room enough
 
 
 def container(evidence: Evidence) -> ServerContainer | Unread | None:
@@ -52,9 +57,11 @@ def _way_in(found: ServerContainer) -> Verdict:
 
 
 def _memory(found: ServerContainer) -> Verdict:
-    if found.oom_killed:
+    if found.oom_killed or found.kills:
         said = f"container {found.name} was ended by the kernel: it needed more than its memory limit"
-        return error(said, *_usage(found), remedy=_more(found))
+        times = [f"{when:%Y-%m-%d %H:%M}Z" for when in found.kills[-_SHOWN:]]
+        often = [f"{len(found.kills)} times, as far as the engine remembers"] if len(found.kills) > 1 else []
+        return error(said, *_usage(found), *often, *times, remedy=_more(found))
     if not found.limit:
         return skip("the container has no memory limit")
     if not found.memory:
@@ -63,7 +70,42 @@ def _memory(found: ServerContainer) -> Verdict:
     if share >= _CLOSE:
         say = error if share >= _FULL else warn
         return say(f"container {found.name} uses {share:.0%} of its memory limit", *_usage(found), remedy=_more(found))
-    return ok(f"uses {share:.0%} of its memory limit", *_usage(found))
+    return _week(found, share) or ok(f"uses {share:.0%} of its memory limit", *_usage(found))
+
+
+def _week(found: ServerContainer, share: float) -> Verdict | None:
+    """Judge by the hours of the last week in which somebody looked; None where there is nothing to say."""
+    most = max(found.hours, default=0)
+    if most >= _CLOSE * found.limit:
+        said = f"container {found.name} used {most / found.limit:.0%} of its memory limit within the last week"
+        return warn(said, *_usage(found), remedy=_more(found))
+    usual = statistics.median(found.hours) if len(found.hours) >= _DAY else 0
+    if usual and found.memory >= _TWICE * usual and share >= _HALF:
+        said = f"container {found.name} uses {found.memory / usual:.1f} times what it usually did in the last week"
+        cause = "a queue that grows, a flood of connections, or a leak: its log says more"
+        return warn(said, *_usage(found), f"usually {int(usual) >> 20} MiB", cause=cause, remedy=_more(found))
+    return None
+
+
+def _disk(found: ServerContainer) -> Verdict:
+    if not found.disks:
+        return skip("the file system of its volumes can't be seen from here")
+    return worst(map(_left, found.disks), "there is room for more mail")
+
+
+def _left(disk: Disk) -> Verdict:
+    share, room = disk.free / disk.size, f"{disk.free >> 20:,} MiB of {disk.size >> 20:,} MiB"
+    remedy = Remedy(
+        "free space there, or move the volume to a larger disk: a full one ends mail, and may end the store"
+    )
+    if share < _GONE or disk.files < _GONE:
+        what = room if share < _GONE else "room for hardly any file"
+        return error(f"the disk of {disk.holds} is full: {what} left", remedy=remedy)
+    if share < _FEW and disk.free < _PLENTY:
+        return warn(f"the disk of {disk.holds} is nearly full: {room} left", remedy=remedy)
+    if disk.files < _FEW:
+        return warn(f"the disk of {disk.holds} has names for {disk.files:.0%} more files", remedy=remedy)
+    return ok(f"{disk.holds}: {room} left")
 
 
 def _usage(found: ServerContainer) -> tuple[str, ...]:
@@ -165,6 +207,15 @@ CHECKS = (
         "Docker, resource constraints",
         container,
         _memory,
+    ),
+    Check(
+        "container/disk",
+        "mail is deferred or lost, and the server does not start again",
+        "the disk on which its volume lies is full",
+        "free space, or move the volume",
+        "statvfs(3)",
+        container,
+        _disk,
     ),
     Check(
         "container/admin-port",

@@ -16,13 +16,25 @@ from reconciler.traffic import Recipient, Traffic
 
 
 @dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system: ``holds`` is what lies there, sizes are in bytes, ``files`` the share of names left."""
+
+    holds: str
+    free: int
+    size: int
+    files: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerContainer:
     """The container that the mail server runs in.
 
-    ``memory`` and ``limit`` are in bytes, 0 where they are not told. ``published`` maps its TCP ports to the addresses
-    and ports of the host that lead there. ``misplaced`` are volumes that keep nothing of it, ``unpinned`` and ``moved``
-    what is wrong with its tag, ``closed`` that it lets nobody in after a loss, ``refused`` that it does not open its
-    store; each as its target tells it.
+    ``memory`` and ``limit`` are in bytes, 0 where they are not told. ``kills`` is when the kernel ended a process of it
+    for want of memory, as far as the engine remembers; ``hours`` are the bytes that it used in the hours of the last
+    week in which somebody looked, ``disks`` the file systems that its data lies on, where they are this machine's.
+    ``published`` maps its TCP ports to the addresses and ports of the host that lead there. ``misplaced`` are volumes
+    that keep nothing of it, ``unpinned`` what is wrong with its tag, ``closed`` that it lets nobody in after a loss,
+    ``refused`` that it does not open its store; each as its target tells it.
     """
 
     name: str
@@ -34,6 +46,9 @@ class ServerContainer:
     oom_killed: bool = False
     memory: int = 0
     limit: int = 0
+    kills: tuple[datetime, ...] = ()
+    hours: tuple[int, ...] = ()
+    disks: tuple[Disk, ...] = ()
     published: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     local: bool = True  # whether the engine runs on this machine
     admin: int = 0  # the port of the management API inside the container, 0 where it is not known

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import datetime as dt
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler import url
 from reconciler.checks.check import Unread
-from reconciler.checks.evidence import ServerContainer
+from reconciler.checks.evidence import Disk, ServerContainer
 from reconciler.problem import Problem
 from reconciler.stack import Stack
+
+if TYPE_CHECKING:
+    from reconciler.targets.stalwart.container import Container
+
+_WEEK = "memory"
+"""How the file begins, in the data directory, that knows how much memory the server used."""
 
 
 def gather(stack: Stack) -> ServerContainer | Unread | None:
@@ -39,6 +51,9 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
         oom_killed=condition.oom_killed,
         memory=condition.memory,
         limit=condition.limit,
+        kills=tuple(dt.datetime.fromtimestamp(when, dt.UTC) for when in condition.kills),
+        hours=_hours(stack, found.id, condition.memory),
+        disks=tuple(_disks(found)),
         published=condition.published,
         local=found.local,
         admin=_admin(stack, condition.published),
@@ -48,6 +63,39 @@ def gather(stack: Stack) -> ServerContainer | Unread | None:
         refused=_all(refused),
         log=tuple(log.splitlines()),
     )
+
+
+def _hours(stack: Stack, container: str, used: int) -> tuple[int, ...]:
+    if not used:
+        return ()
+    from reconciler.doctor import week
+
+    return tuple(
+        item.used for item in week.noted(stack.data / f"{_WEEK}-{stack.name}.json", container, used, time.time())
+    )
+
+
+def _disks(found: Container) -> Iterator[Disk]:
+    """Yield the file systems of this machine that the container's data lies on, each once."""
+    seen = set[int]()
+    for mount in found.mounts if found.local else ():
+        with contextlib.suppress(OSError):
+            place = _seen(Path(mount.place))
+            if mount.place and place.stat().st_dev not in seen:
+                seen.add(place.stat().st_dev)
+                told = os.statvfs(place)
+                if told.f_blocks:
+                    names = told.f_favail / told.f_files if told.f_files else 1.0
+                    yield Disk(mount.path, told.f_bavail * told.f_frsize, told.f_blocks * told.f_frsize, names)
+
+
+def _seen(place: Path) -> Path:
+    """Return a place, or the folder above it that we may look at: Docker's is closed. Raises OSError."""
+    try:
+        place.stat()
+    except PermissionError:
+        return _seen(place.parent)
+    return place
 
 
 def _all(*problems: Problem | None) -> tuple[Problem, ...]:

@@ -343,6 +343,10 @@ class Docker:
         filters, since = _filters(request), request.first("since")
         life, seen = self._life, self._told
         earlier = [item for item in self._events if since and item["timeNano"] >= _nanoseconds(since)]
+        if request.first("until"):  # the stream ends by itself
+            until = _nanoseconds(request.first("until"))
+            told = [item for item in earlier if item["timeNano"] <= until and _is_asked(item, filters)]
+            return Reply(200, b"".join(json.dumps(item).encode() + b"\n" for item in told))
 
         def send(connection: socket.socket) -> None:
             queue, told = earlier, seen
@@ -625,6 +629,14 @@ class Docker:
     def _stop(self, item: Container) -> None:
         self._end(item, signal="15")
         self._tell(item, "stop")
+
+    def kill_for_memory(self, item: Container) -> None:
+        """Let the kernel end a container that needed more than its limit, and the restart policy start it again."""
+        self._tell(item, "oom")
+        item.exit_code = 137
+        self._tell(item, "die", exitCode="137")
+        item.started = self.clock()
+        self._tell(item, "start")
 
     def _end(self, item: Container, signal: str) -> None:
         self._tell(item, "kill", signal=signal)

@@ -776,7 +776,20 @@ def test_the_starter_is_valid(tmp_path: Path) -> None:
 def test_the_schema_names_every_key() -> None:
     made = spec.schema()
     assert set(made["properties"]) == {
-        *("version", "stack", "targets", "policy", "daemon", "router", "accounts", "groups", "lists", "domains", "dkim", "dns"),
+        *(
+            "version",
+            "stack",
+            "targets",
+            "policy",
+            "daemon",
+            "router",
+            "accounts",
+            "groups",
+            "lists",
+            "domains",
+            "dkim",
+            "dns",
+        ),
         *("stalwart", "smtp"),
         *("removed", "moved", "adopt"),
     }

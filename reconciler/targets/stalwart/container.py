@@ -7,6 +7,7 @@ import io
 import ipaddress
 import re
 import tarfile
+import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ CONFIG, DATA = "/etc/stalwart/config.json", "/var/lib/stalwart"  # of 0.16: wher
 RECOVERY = "STALWART_RECOVERY_ADMIN"  # user:password of who gets in whatever the server has lost
 _HEAD = 1 << 16  # bytes of a directory's archive that are looked at; only the first file matters
 _LAST = 200  # lines of the log of a server that ends at once
+_WEEK = 7 * 24 * 3600  # seconds
 _LINES = 5000  # of the log; the one-time password is printed at the start
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,6 +48,7 @@ class Mount:
     path: str
     source: str
     anonymous: bool
+    place: str = ""  # on the engine's machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +122,9 @@ class Container:
 class Condition:
     """How a container is now, for `doctor`.
 
-    ``memory`` and ``limit`` are in bytes, 0 where the engine does not tell them or there is none. ``published`` maps
-    its TCP ports to where they are on the host, as ``0.0.0.0:587``.
+    ``memory`` and ``limit`` are in bytes, 0 where the engine does not tell them or there is none. ``kills`` are the
+    times (seconds since 1970) at which the kernel ended a process of it in the last week. ``published`` maps its TCP
+    ports to where they are on the host, as ``0.0.0.0:587``.
     """
 
     state: str
@@ -130,6 +134,7 @@ class Condition:
     oom_killed: bool
     memory: int
     limit: int
+    kills: tuple[float, ...]
     published: Mapping[int, tuple[str, ...]]
 
 
@@ -190,7 +195,9 @@ class Docker:
         """
         with self._engine() as engine:
             raw = engine.inspect(self.name)
-            condition = _condition(raw, engine.memory(raw["Id"]))
+            now = time.time()
+            kills = engine.killed(raw["Id"], now - _WEEK, now)
+            condition = _condition(raw, engine.memory(raw["Id"]), kills)
             return self._examined(engine, raw), condition, engine.log(raw["Id"], _LINES, _since(raw))
 
     def holds(self, path: str) -> bool:
@@ -312,10 +319,10 @@ def _mounts(raw: Sequence[Mapping[str, Any]]) -> Iterator[Mount]:
     for item in raw:
         source = item.get("Name") or item.get("Source") or ""
         anonymous = item.get("Type") == "volume" and re.fullmatch(r"[0-9a-f]{64}", source) is not None
-        yield Mount((item.get("Destination") or "").rstrip("/"), source, anonymous)
+        yield Mount((item.get("Destination") or "").rstrip("/"), source, anonymous, str(item.get("Source") or ""))
 
 
-def _condition(raw: Mapping[str, Any], memory: int) -> Condition:
+def _condition(raw: Mapping[str, Any], memory: int, kills: tuple[float, ...]) -> Condition:
     state = raw.get("State") or {}
     bindings = (raw.get("NetworkSettings") or {}).get("Ports") or {}
     return Condition(
@@ -325,6 +332,7 @@ def _condition(raw: Mapping[str, Any], memory: int) -> Condition:
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),
         memory=memory,
+        kills=kills,
         limit=int((raw.get("HostConfig") or {}).get("Memory") or 0),
         published={
             int(spec.partition("/")[0]): tuple(f"{_bracketed(item.get('HostIp'))}:{item['HostPort']}" for item in found)
