@@ -75,12 +75,28 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTrial:
+    """What a service answers a question that needs a key: ``status`` with the one of a caller, ``bare`` without any.
+
+    None stands for what was not asked or answered, as ``why`` says. ``caller`` is the variable that holds the key.
+    """
+
+    service: str
+    where: str
+    caller: str = ""
+    status: int | None = None
+    bare: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """The services that send mail. ``apart`` are links whose variables differ, of so many."""
+    """The services that send mail. ``apart`` are links whose variables differ, of so many; ``trials`` tried keys."""
 
     services: tuple[Service, ...]
     apart: tuple[tuple[str, ...], ...] = ()
     links: int = 0
+    trials: tuple[KeyTrial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

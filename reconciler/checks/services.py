@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, warn, worst
-from reconciler.checks.evidence import Evidence, Service, Services
+from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, unknown, warn, worst
+from reconciler.checks.evidence import Evidence, KeyTrial, Service, Services
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 
@@ -74,6 +74,37 @@ def _links(found: Services) -> Verdict:
         cause="one of the services has another value than the other: it answers 401",
         remedy=Remedy("set one secret for both, and recreate the services", "reconciler apply", change),
     )
+
+
+def _taken(found: Services) -> Verdict:
+    if not found.trials:
+        return skip("no link between services says where its key can be tried (`check`)")
+    return worst(map(_trial, found.trials), "every service takes the key that the others have")
+
+
+_REFUSED = (401, 403)  # RFC 9110
+_FAILS = 500
+
+
+def _trial(item: KeyTrial) -> Verdict:
+    if item.bare is not None and item.bare < 400:  # noqa: PLR2004 (RFC 9110: it was done)
+        said = f"{item.service} answers {item.where} without any key: {item.bare}"
+        text = "let it ask for the key; or let `check` of the link name a path that needs it"
+        return warn(said, cause="whoever reaches the service may use it", remedy=Remedy(text))
+    if item.status in _REFUSED:
+        named, variable = item.caller.rpartition(".")[0], item.caller.rpartition(".")[2]
+        text = (
+            f"give both one value, and recreate {item.service} and {named}: a process reads its variables at its start"
+        )
+        return error(
+            f"{item.service} refuses the key of {named} ({variable}): {item.status}",
+            *filter(None, (item.why,)),
+            cause="the service runs with another key than its caller",
+            remedy=Remedy(text, "reconciler apply", f"smtp/{item.service}"),
+        )
+    if item.status is None or item.status >= _FAILS:
+        return unknown(f"{item.service} at {item.where}: {item.why or f'it answers {item.status}'}")
+    return ok(f"{item.service} takes the key of {item.caller.rpartition('.')[0]}: {item.status} at {item.where}")
 
 
 def _none(
@@ -147,6 +178,15 @@ CHECKS = (
         "docs/format.md",
         services,
         _links,
+    ),
+    Check(
+        "services/key-taken",
+        "mana-notify error: 401, though both variables agree",
+        "the service does not take the key that its caller has",
+        "give both one value and recreate both",
+        "setup-findings 8",
+        services,
+        _taken,
     ),
     Check(
         "services/empty",

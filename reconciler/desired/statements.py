@@ -143,8 +143,10 @@ def _smtp(spec: Spec, told: Collection[str]) -> Iterator[Statement]:
         values = {"app": consumer.app, "provider": consumer.provider, **said}
         yield Statement(f"smtp.consumers.{service}", "smtp", "compose", ("smtp", "consumers", service), values)
     for index, link in enumerate(smtp.links):
-        if link.value is None:
-            yield Statement(f"smtp.links[{' '.join(sorted(link.ends))}]", "smtp", "compose", ("smtp", "links", index))
+        checked = _said(link.check) if link.check is not None else {}
+        if link.value is None or checked:
+            name = f"smtp.links[{' '.join(sorted(link.ends))}]"
+            yield Statement(name, "smtp", "compose", ("smtp", "links", index), checked)
 
 
 def _entries(zones: Mapping[str, Collection[Model]]) -> tuple[str, ...]:

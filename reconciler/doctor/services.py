@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Service, Services
+from reconciler.doctor import servicekeys
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.resources import SECRET_FILES, Variable
 from reconciler.secrecy import is_secret_name
@@ -37,11 +38,12 @@ def gather(stack: Stack) -> Services | Unread | None:
         wanted.setdefault(service, set()).add(variable)
     if not wanted:
         return None
-    with compose.standing(wanted) as (snapshot, _):
+    with compose.standing(wanted) as (snapshot, doors):
         return Services(
             services=tuple(_service(snapshot, name, sorted(names)) for name, names in sorted(wanted.items())),
             apart=tuple(ends for ends in links if len(set(_values(snapshot, ends))) > 1),
             links=len(links),
+            trials=tuple(servicekeys.tried(stack, snapshot, doors)),
         )
 
 

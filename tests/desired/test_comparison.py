@@ -27,6 +27,7 @@ from reconciler.target import Action, Reason
 
 ED25519 = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
 OTHER = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+CHECK = {"service": "web", "port": 80, "path": "/templates", "header": "X-Service-Key"}
 DOCUMENT: dict[str, Any] = {
     "version": 1,
     "stack": "mana",
@@ -119,7 +120,7 @@ DOCUMENT: dict[str, Any] = {
             },
             "auth": {"provider": "brevo", "env": {"SMTP_PASSWORD": "{password}", "FROM": "a@mana.how"}},
         },
-        "links": [{"value": {"env": "SHARED"}, "in": ["web.KEY", "auth.KEY"]}, ["web.A", "auth.A"]],
+        "links": [{"value": {"env": "SHARED"}, "in": ["web.KEY", "auth.KEY"], "check": CHECK}, ["web.A", "auth.A"]],
     },
     "removed": ["account/gone@mana.how"],
     "moved": [{"from": "account/former@mana.how", "to": "account/till@mana.how"}],
@@ -324,6 +325,10 @@ WORDS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "smtp.consumers.env": (("smtp", "consumers", "web", "env", "SMTP_USER"), "x-{username}"),
     "smtp.links.value": (("smtp", "links", 0, "value"), {"env": "OTHER"}),
     "smtp.links.ends": (("smtp", "links", 1), ["web.A", "auth.B"]),
+    "smtp.links.check.service": (("smtp", "links", 0, "check"), CHECK | {"service": "auth"}),
+    "smtp.links.check.port": (("smtp", "links", 0, "check"), CHECK | {"port": 81}),
+    "smtp.links.check.path": (("smtp", "links", 0, "check"), CHECK | {"path": "/other"}),
+    "smtp.links.check.header": (("smtp", "links", 0, "check"), CHECK | {"header": "X-Other"}),
     "removed": (("removed",), ["account/gone@mana.how", "account/other@mana.how"]),
     "moved.source": (("moved", 0, "from"), "account/else@mana.how"),
     "moved.target": (("moved", 0, "to"), "account/noreply@mana.how"),

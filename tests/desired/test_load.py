@@ -794,7 +794,7 @@ def test_the_schema_names_every_key() -> None:
         *("removed", "moved", "adopt"),
     }
     assert "required" not in made
-    assert made["$defs"]["Link"]["anyOf"][1]["properties"].keys() == {"value", "in"}
+    assert made["$defs"]["Link"]["anyOf"][1]["properties"].keys() == {"value", "in", "check"}
     assert "^x-" in made["$defs"]["Account"]["patternProperties"]
 
 

@@ -29,6 +29,7 @@ from reconciler.desired.spec.scalars import (
     Wrong,
     empty_list,
     empty_map,
+    matching,
     text_or_secret,
     wrong,
     wrongs,
@@ -184,11 +185,29 @@ class Consumer(Model):
         return given | own | {f"{SECRET_FILES}{name}": apps.Entry(value) for name, value in self.secrets.items()}
 
 
+class KeyCheck(Model):
+    """Where `doctor` asks whether a service takes the others' key: a GET that changes nothing, and needs the key.
+
+    ``service`` is one of the link, at ``port`` of its containers; ``header`` is what the key is sent in.
+    """
+
+    service: ServiceName
+    port: Port
+    path: Annotated[Text, matching(r"/[A-Za-z0-9._~/-]*", "is no path", "write it like /api/v1/templates")]
+    header: Annotated[
+        Text, matching(r"[A-Za-z][A-Za-z0-9-]{0,60}", "is no header's name", "write it like X-Service-Key")
+    ]
+
+
 class Link(Model):
-    """Variables that must agree; with ``value`` they are also set. The YAML calls ``ends`` ``in``, or is the list."""
+    """Variables that must agree; with ``value`` they are also set. The YAML calls ``ends`` ``in``, or is the list.
+
+    ``check`` is where `doctor` tries them.
+    """
 
     value: SecretIfAny = None
     ends: Annotated[tuple[LinkEnd, ...], List] = Field(alias="in")
+    check: KeyCheck | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -204,6 +223,10 @@ class Link(Model):
             raise wrong(f"needs at least {fewest} SERVICE.VARIABLE", "one alone agrees with itself", "in")
         if len(set(self.ends)) < len(self.ends):
             raise wrong("names a variable twice", "keep one", "in")
+        services = [end.rpartition(".")[0] for end in self.ends]
+        if self.check is not None and (self.check.service not in services or len(set(services)) == 1):
+            hint = "name the service of the link that gets the others' key"
+            raise wrong("is no service of this link that another one asks", hint, "check", "service")
         return self
 
 

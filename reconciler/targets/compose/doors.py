@@ -27,7 +27,13 @@ class Doors:
         if door in self.routes:
             return [self.routes[door]]
         services = self._services(login)
-        return self._inside(login, services) if services else [door]
+        return self._inside(login.port, services) if services else [door]
+
+    def of_service(self, service: str, port: int) -> Sequence[Door]:
+        """Say where a port of a service's containers is reached from here; nowhere where the way is not safe."""
+        if (service, port) in self.routes:
+            return [self.routes[service, port]]
+        return [] if self.engine.remote else self._inside(port, [service])
 
     def is_unsafe(self, login: Login) -> bool:
         """Whether anybody on the way could read a login: it goes to another machine, and no certificate counts."""
@@ -48,7 +54,7 @@ class Doors:
         project = self.snapshot.project
         return [service for service in project.services if login.host in project.names_of(service)]
 
-    def _inside(self, login: Login, services: Sequence[str]) -> list[Door]:
+    def _inside(self, port: int, services: Sequence[str]) -> list[Door]:
         """Say where to reach a service of the project: as published, or inside its network.
 
         Either way the server sees an address of the project's network. The published port comes first, since a
@@ -56,6 +62,6 @@ class Doors:
         """
         containers = [item for service in services for item in self.snapshot.replicas(service)]
         here = self.engine.address.host if self.engine.remote and self.engine.address else "127.0.0.1"
-        published = [item.ports[login.port] for item in containers if login.port in item.ports]
-        inside = [] if self.engine.remote else [(ip, login.port) for item in containers for ip in item.addresses]
+        published = [item.ports[port] for item in containers if port in item.ports]
+        inside = [] if self.engine.remote else [(ip, port) for item in containers for ip in item.addresses]
         return [(ip or here, port) for ip, port in published] + inside
