@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -54,6 +55,19 @@ class Address:
     def place(self) -> Address:
         """Where it stands, whatever its value."""
         return Address(self.kind, self.parts)
+
+    def meant_by(self, text: str) -> bool:
+        """Whether a person's text means this thing: its address, the beginning of one, or a pattern with ``*``.
+
+        What a name holds itself counts first: ``dns/mana.how/A/*.dev`` is a record.
+        """
+        text = text.rstrip("/") or text
+        if self.within(Address.parse(text)):
+            return True
+        if "*" not in text:
+            return False
+        pattern = ".*".join(map(re.escape, text.split("*")))
+        return re.fullmatch(rf"{pattern}(?:[/\[].*)?", str(self)) is not None
 
     def within(self, other: Address) -> bool:
         """Whether the other address means this thing, too: it is the same, or lies below it."""

@@ -47,7 +47,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     observations = stack.observe(stack.desired().resources)
     desired, only = stack.desired(observations), stack.choice.only
     plan = diff(desired, observations, stack=stack.name, prune=stack.policy.prune)
-    unknown = _unknown(plan, only, {*desired.removed, *gone})
+    unknown = _unknown(stack.directory, plan, only, {*desired.removed, *gone})
     plan = narrow(plan, only)
     evidence = Evidence(plan, desired, observations, stack.policy, stack.known_public, today=stack.settings.today)
     evidence = _informed(stack, evidence)
@@ -141,7 +141,7 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
     if not only:
         return plan
     by_address = {change.address: change for change in plan.changes}
-    chosen = {address for address in by_address if _among(address, only)}
+    chosen = {address for address in by_address if _chosen(address, only)}
     queue = list(chosen)
     while queue:
         needed = by_address[queue.pop()].needs - chosen
@@ -150,7 +150,7 @@ def narrow(plan: Plan, only: Sequence[str]) -> Plan:
     return replace(
         plan,
         changes=tuple(change for change in plan.changes if change.address in chosen),
-        adopted=tuple(change for change in plan.adopted if _among(change.address, only)),
+        adopted=tuple(change for change in plan.adopted if _chosen(change.address, only)),
     )
 
 
@@ -187,13 +187,26 @@ def _among(address: str, only: Sequence[str]) -> bool:
     return any(Address.parse(address).within(Address.parse(item)) for item in only)
 
 
-def _unknown(plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator[Problem]:
-    """Name the addresses that nothing has or had: a slip of the pen must not pass as "nothing to do"."""
+def _chosen(address: str, only: Sequence[str]) -> bool:
+    """Whether a person meant an address: by itself, by what it lies below, or by a pattern such as ``dns/*/TXT/*``."""
+    return any(Address.parse(address).meant_by(item) for item in only)
+
+
+def _unknown(directory: Directory, plan: Plan, only: Sequence[str], gone: Collection[str]) -> Iterator[Problem]:
+    """Name the addresses that nothing has or had: a slip of the pen must not pass as "nothing to do".
+
+    Of what is declared and could not be planned another problem says why.
+    """
     from difflib import get_close_matches
 
     known = [*(address for address, _, _ in plan.compared), *gone]
+    failed = [*(problem.where for problem in plan.errors), *(problem.scope for problem in plan.errors)]
     for item in only:
-        if plan.complete and not any(_among(address, [item]) for address in known):
+        if plan.complete and not any(_chosen(address, [item]) for address in (*known, *filter(None, failed))):
+            if place := declaration(directory, item):
+                hint = "`reconciler plan` without --only says what keeps it from that"
+                yield Problem(f"--only {item}", f"is declared at {place} and could not be planned", hint)
+                continue
             near = get_close_matches(item, known, n=3, cutoff=0.8)
             hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan` names the addresses"
             yield Problem(f"--only {item}", "nothing of that address is declared or live", hint)

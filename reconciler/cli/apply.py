@@ -164,12 +164,15 @@ class _Shown(Refused):
 
 
 def _ask(session: Session, plan: Plan) -> None:
+    from reconciler.report import summary
+
     hint = "read the plan, then call apply with --yes"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ReconcilerError(Problem("apply", "there is no terminal to ask on, so nothing was written", hint))
     session.console.done()
-    number = len(plan.changes) + len(plan.adopted)
-    if not click.confirm(f"Apply {'this change' if number == 1 else f'these {number} changes'}?", err=True):
+    number, unplanned = len(plan.changes) + len(plan.adopted), summary.unplanned(plan)
+    question = f"Apply {'this change' if number == 1 else f'these {number} changes'}?"
+    if not click.confirm(f"{unplanned} {question}" if unplanned else question, err=True):
         raise ReconcilerError(Problem("apply", "not confirmed, so nothing was written"))
 
 

@@ -103,6 +103,19 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
         session.console.text(dkim.table(found, session.style, problems, width))
 
 
+_DRY_RUN = click.option(
+    "--dry-run/--no-dry-run",
+    default=None,
+    envvar="RECONCILER_DRY_RUN",
+    help="Say what would be done, and write nothing. So it is by itself where RECONCILER_TODAY pretends a day.",
+)
+
+
+def _previews(session: Session, dry_run: bool | None) -> bool:  # noqa: FBT001 (click's value)
+    """Whether nothing is to be written: a pretended day must not come to stand in the directory."""
+    return "RECONCILER_TODAY" in session.settings.overrides if dry_run is None else dry_run
+
+
 # -------------------------------------------------------------------------------------------------------- generate
 @command.command("generate", short_help="Make a key, and write its entry.")
 @click.argument("domain")
@@ -111,6 +124,7 @@ def _show(session: Session, found: tuple[Standing, ...], problems: tuple[Problem
 @click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
 @click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
 @click.option("--pending", is_flag=True, help="Only publish it for now, also where no other key signs.")
+@_DRY_RUN
 @session.command
 def _generate(
     session: Session,
@@ -121,6 +135,7 @@ def _generate(
     where: str | None,
     recipients: tuple[str, ...],
     pending: bool,
+    dry_run: bool | None,
 ) -> int:
     """Make a key for DOMAIN: store its private half and write its entry with the public one.
 
@@ -137,6 +152,10 @@ def _generate(
         algorithm = algorithm or next_algorithm(directory.spec, name)
         stage = next_stage(directory.spec, name, algorithm)
         stage = "pending" if pending else stage
+        if _previews(session, dry_run):
+            said = f"Would make an {algorithm} key for {name}, {stage}. Nothing was written."
+            session.console.result(said, {"format_version": "1.0", "domain": name, "stage": stage, "dry_run": True})
+            return 0
         session.console.step(f"Making a key for {name}")
         with session.stop.writing():
             order = Order(name, algorithm, selector, where, recipients)
@@ -250,9 +269,16 @@ def _key_document(session: Session, key: NewKey, stage: str, file: str) -> dict[
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), help="Only keys of this one (both).")
 @click.option("--store", "where", metavar="WHERE", help=_STORE_HELP)
 @click.option("--recipient", "recipients", multiple=True, metavar="R", help=_RECIPIENT_HELP)
+@_DRY_RUN
 @session.command
 def _rotate(
-    session: Session, *, domain: str, algorithm: str | None, where: str | None, recipients: tuple[str, ...]
+    session: Session,
+    *,
+    domain: str,
+    algorithm: str | None,
+    where: str | None,
+    recipients: tuple[str, ...],
+    dry_run: bool | None,
 ) -> int:
     """Write the next stage of DOMAIN's keys, where it is due, and say when the one after is.
 
@@ -275,9 +301,11 @@ def _rotate(
         steps = rotation.steps(name, keys, today, seen)
         with session.stop.writing():
             run = Rotation(name, steps)
-            run.write(directory, where, recipients, environ=environ, today=today, look=stack.look)
+            preview = _previews(session, dry_run)
+            if not preview:
+                run.write(directory, where, recipients, environ=environ, today=today, look=stack.look)
     session.console.done()
-    _report(session, directory, run, reasons)
+    _report(session, directory, run, reasons, preview=preview)
     session.stop.check()
     return 1 if any(item.move is rotation.Turn.BLOCKED for item in steps) else 0
 
@@ -296,19 +324,21 @@ def _keys(directory: Directory, domain: str, algorithm: str | None) -> tuple[str
     return name, keys
 
 
-def _report(session: Session, directory: Directory, run: Rotation, reasons: tuple[Problem, ...]) -> None:
+def _report(
+    session: Session, directory: Directory, run: Rotation, reasons: tuple[Problem, ...], *, preview: bool
+) -> None:
     """Say what happened, what to do now, and when the next step is due."""
     problems = [problem for step in run.steps for problem in step.problems]
     blocked = any(problem.severity is Severity.ERROR for problem in problems)
     problems += reasons if blocked else ()
     if session.console.output == "json":
-        session.console.document(_document(run, problems))
+        session.console.document(_document(run, problems) | ({"dry_run": True} if preview else {}))
         return
     session.report(*problems)
-    session.console.result("\n".join(_said(directory, run)), {})
+    session.console.result("\n".join(_said(directory, run, preview=preview)), {})
 
 
-def _said(directory: Directory, run: Rotation) -> Iterator[str]:
+def _said(directory: Directory, run: Rotation, *, preview: bool) -> Iterator[str]:
     from reconciler.dkim.making import cares
 
     for step in run.steps:
@@ -317,6 +347,9 @@ def _said(directory: Directory, run: Rotation) -> Iterator[str]:
         if step.then:
             yield f"  Next: {step.then}."
     yield ""
+    if preview:
+        yield "That is a preview: nothing was written."
+        return
     if not run.file:
         yield "Nothing was changed."
         return

@@ -504,17 +504,46 @@ def property_schema() -> dict[str, Any]:
     for name in _table()["objects"]:
         shapes = [properties(name, variant) for variant in variants(name) or (None,)]
         known = {field: _described(kind) for shape in shapes for field, kind in shape.items() if not kind.server_set}
-        known |= {TYPE: {"enum": list(variants(name))}} if variants(name) else {}
+        tag = {"enum": list(variants(name)), "description": "Which sort of it: what else it has follows from that."}
+        known |= {TYPE: tag} if variants(name) else {}
         entry = {"type": "object", "properties": known, "additionalProperties": False}
-        only = {"properties": {SINGLETON: entry}, "additionalProperties": False}
-        made[name] = {"type": "object", **(only if is_singleton(name) else {"additionalProperties": entry})}
+        alone = {**entry, "description": "There is one of it, always."}
+        only = {"properties": {SINGLETON: alone}, "additionalProperties": False}
+        made[name] = {"type": "object", "description": f"{name}, in the server's own words.", **(only if is_singleton(name) else {"additionalProperties": entry})}
     return {"type": ["object", "null"], "properties": made, "patternProperties": {"^x[-:]": {}}}
 
 
+_SORTS = {
+    **{"bool": "true or false", "text": "a text", "net": "an address or a network", "date": "a date and time"},
+    **{"ms": "a time such as 30s or 5m", "bytes": "a size such as 5 MB", "secret": "a reference to a secret"},
+    **{"int": "a number", "uint": "a number", "float": "a number", "map": "a map", "enum": "one of a few words"},
+}
+
+
 def _described(kind: Type) -> dict[str, Any]:
+    made: dict[str, Any] = {"description": f"In the server's own words: {_sort(kind)}."}
     if kind.base == "bool":
-        return {"type": "boolean"}
-    return {"enum": [*_table()["enums"][kind.of], *([None] if kind.optional else [])]} if kind.base == "enum" else {}
+        return made | {"type": "boolean"}
+    if kind.base == "enum":
+        made["enum"] = [*_table()["enums"][kind.of], *([None] if kind.optional else [])]
+    return made
+
+
+def _sort(kind: Type) -> str:
+    """Say what a property holds, for a person."""
+    if kind.base in ("set", "list"):
+        inner = kind.item or Type("object", kind.of)
+        said = f"a list, each entry {_sort(inner)}"
+    elif kind.base == "id":
+        said = f"the name of a {kind.of}"
+    elif kind.base == "object":
+        said = f"a map, as {kind.of} has it"
+    else:
+        said = _SORTS.get(kind.base, "a text")
+    least = f", at least {kind.low:g}" if kind.low is not None else ""
+    most = f", at most {kind.high:g}" if kind.high is not None else ""
+    free = "; `null` for none" if kind.optional else ""
+    return f"{said}{least}{most}{free}{' (Enterprise edition)' if kind.enterprise else ''}"
 
 
 # --------------------------------------------------------------------------------------------------------- resources

@@ -124,7 +124,15 @@ def conclusion(plan: Plan) -> str:
     return " ".join([line, *_provisos(plan, number)])
 
 
+def unplanned(plan: Plan) -> str:
+    """Count what could not be planned, in a sentence; empty where there is nothing. What is unread is told apart."""
+    count = len({item.scope or item.where for item in plan.errors} - plan.unread)
+    return f"{count:,} could not be planned." if count else ""
+
+
 def _provisos(plan: Plan, number: Counts) -> Iterator[str]:
+    if said := unplanned(plan):
+        yield said
     if number.restart:
         yield "1 restart is due." if number.restart == 1 else f"{number.restart} restarts are due."
     if plan.held:

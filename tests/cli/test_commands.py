@@ -776,3 +776,31 @@ def test_explain_tells_of_the_line(run: Any, line: Any, place: Any) -> None:
     said = run("explain", "dns/mana.how/A/mail").stdout
     assert "the line's address can't be told: no two agree" in said
     assert run("plan").exit_code == 0
+
+
+# ------------------------------------------------------------------------------------- cases from the field, section 5
+def test_u3_what_could_not_be_planned_is_counted(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOREPLY_PASSWORD")
+    result = run("plan")
+    assert "1 could not be planned." in result.stdout.splitlines()[-1]
+
+
+def test_u8_only_takes_the_beginning_of_addresses_and_patterns(run: Any) -> None:
+    def planned(*only: str) -> set[str]:
+        document = json.loads(run("plan", "--output", "json", *(f"--only={item}" for item in only)).stdout)
+        assert document["problems"] == []
+        return {change["address"] for change in document["changes"]}
+
+    records = {"dns/mana.how/A/mail", "dns/mana.how/A/www"}
+    assert planned("dns/mana.how/") == planned("dns/mana.how") == planned("dns/*") == planned("dns/*/A/*") == records
+    assert planned("dns/*/A/w*") == {"dns/mana.how/A/www"}
+    assert planned("account/*@mana.how") >= {"account/noreply@mana.how"}
+
+
+def test_u8_only_of_what_can_not_be_planned_says_why(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOREPLY_PASSWORD")
+    result = run("plan", "--only", "account/noreply@mana.how")
+    assert "NOREPLY_PASSWORD" in result.stdout
+    assert "nothing of that address" not in result.output
+    monkeypatch.setenv("NOREPLY_PASSWORD", "x")
+    assert "did you mean account/noreply@mana.how" in run("plan", "--only", "account/noreplay@mana.how").output

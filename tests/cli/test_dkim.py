@@ -51,6 +51,7 @@ def names(place: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     with NameServers(lambda: shown) as servers:
         monkeypatch.setenv("RECONCILER_NAMESERVERS", " ".join(servers.servers))
         monkeypatch.setenv("RECONCILER_TODAY", TODAY)
+        monkeypatch.setenv("RECONCILER_DRY_RUN", "no")
         yield Names(servers, shown)
 
 
@@ -485,3 +486,29 @@ def test_nothing_private_is_ever_printed(run: Any, place: Any, names: Names) -> 
     private = {line for pem in pems for line in pem.splitlines() if len(line) > 16 and line not in known}
     assert len(private) > 20
     assert not any(line in result.output for result in said for line in private)
+
+
+def test_u5_a_pretended_day_and_a_dry_run_are_a_preview(
+    run: Any, place: Any, names: Names, on: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("dkim", "generate", "mana.how", "--algorithm", "ed25519").exit_code == 0
+    before = {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file() and ".reconciler" not in path.parts}
+
+    def unchanged() -> bool:
+        return before == {
+            path: path.read_bytes()
+            for path in place.root.rglob("*")
+            if path.is_file() and ".reconciler" not in path.parts
+        }
+
+    for command in (["rotate", "mana.how", "--dry-run"], ["generate", "mana.how", "--algorithm", "rsa", "--dry-run"]):
+        result = run("dkim", *command)
+        assert result.exit_code == 0, result.output
+        assert "othing was written" in result.stdout
+        assert unchanged()
+    monkeypatch.delenv("RECONCILER_DRY_RUN")
+    on("2027-05-01")
+    for command in (["rotate", "mana.how"], ["generate", "mana.how", "--algorithm", "rsa"]):
+        result = run("dkim", *command)
+        assert "othing was written" in result.stdout
+        assert unchanged()

@@ -53,6 +53,7 @@ def servers(place: Place, zone: Zone, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with NameServers(zone.shown) as servers:
         monkeypatch.setenv("RECONCILER_NAMESERVERS", " ".join(servers.servers))
         monkeypatch.setenv("RECONCILER_TODAY", "2026-11-22")
+        monkeypatch.setenv("RECONCILER_DRY_RUN", "no")
         yield servers
 
 

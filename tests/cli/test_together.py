@@ -76,6 +76,7 @@ class Together:
 def together(place: Any, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
     with NameServers(lambda: {"mana.how": [], "b.example": []}) as servers:
         environ = {"RECONCILER_NAMESERVERS": " ".join(servers.servers), "RECONCILER_TODAY": "2026-11-22"}
+        environ["RECONCILER_DRY_RUN"] = "no"
         made = Together(place, zygote, tmp_path_factory.mktemp("together") / "gate", environ)
         yield made
         made.close()

@@ -379,7 +379,7 @@ class Stack:
 
     def be(self, day: dt.date) -> None:
         """Let the commands from now on take this day for today."""
-        self.env["RECONCILER_TODAY"] = day.isoformat()
+        self.env |= {"RECONCILER_TODAY": day.isoformat(), "RECONCILER_DRY_RUN": "no"}
 
     def container(self, name: str) -> Any:
         return self.stage.docker.named(name)

@@ -44,6 +44,7 @@ class Play:
             **self.example.secrets,
             **self.stage.environment,
             "RECONCILER_TODAY": "2026-11-22",
+            "RECONCILER_DRY_RUN": "no",
         }
         done = subprocess.run(
             [sys.executable, "-m", "reconciler", *arguments],

@@ -137,6 +137,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema() -> dict[str, Any]:
     """Return the schema of one file. A file may hold any part of the directory, so nothing is required at its top."""
+    from reconciler.desired.spec import manual  # only who asks for the schema reads it
+
     made = Spec.model_json_schema(by_alias=True)
     made.pop("required", None)
     for name, part in made["properties"].items():
@@ -144,6 +146,7 @@ def schema() -> dict[str, Any]:
             made["properties"][name] = {"anyOf": [part, {"type": "null"}]}
     made["$defs"] = {_yaml_name(name): part for name, part in made["$defs"].items()}
     made["$defs"]["Stalwart"]["properties"]["objects"] = objects.property_schema()
+    made = manual.explain(made)
     link = made["$defs"]["Link"]
     made["$defs"]["Link"] = {"anyOf": [link["properties"]["in"], link]}
     return {"$schema": DIALECT, **_friendly(made), "title": "Desired state of a mail stack"}

@@ -39,7 +39,7 @@ def _ttl(value: Any) -> int | Literal["auto"]:
 _FOLLOWS = {
     "type": "object",
     "description": "Of an A record: follows the line's address.",
-    "properties": {"public_ip": {"const": True}},
+    "properties": {"public_ip": {"const": True, "description": "It follows the line's address."}},
     "required": ["public_ip"],
     "additionalProperties": False,
 }

@@ -227,7 +227,14 @@ def _secret(value: Any) -> SecretRef:
 SECRET_SCHEMA = {
     "type": "object",
     "description": "A reference to a secret, never the value itself.",
-    "properties": {source: {"type": "string"} for source in SOURCES},
+    "properties": {
+        "env": {"type": "string", "description": "The name of an environment variable."},
+        "credential": {"type": "string", "description": "The name of a file that systemd or Compose hands over."},
+        "file": {"type": "string", "description": "The path of a file, relative to the directory."},
+        "sops": {"type": "string", "description": "PATH#KEY of a file that sops encrypts."},
+        "age": {"type": "string", "description": "The path of a file that age encrypts."},
+        "account": {"type": "string", "description": "The password of this declared account."},
+    },
     "additionalProperties": False,
     "minProperties": 1,
     "maxProperties": 1,

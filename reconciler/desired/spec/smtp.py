@@ -115,7 +115,7 @@ def _leaf(value: Any) -> str | SecretRef:
 CHOICE_SCHEMA = {
     "type": "object",
     "description": "Values by the provider's TLS mode, by whether it is verified, or by whether one logs in.",
-    "properties": {option: {} for option in words.OPTIONS},
+    "properties": {option: {"description": f"The value where it is {option}."} for option in words.OPTIONS},
     "additionalProperties": False,
     "minProperties": 1,
 }

@@ -81,7 +81,11 @@ AllowedIpEntry = Annotated[
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "object", "properties": {"network": {"type": "string"}}, "required": ["network"]},
+                {
+                    "type": "object",
+                    "properties": {"network": {"type": "string", "description": "A network of the compose project."}},
+                    "required": ["network"],
+                },
             ]
         }
     ),

@@ -127,6 +127,12 @@ def _sayable(bare: Any, name: str, value: Any, generation: str, omissions: Omiss
     return left if parts is value else left[0]
 
 
+def unremarkable(account: Account) -> Account:
+    """Leave out of an account what every one has that nobody said anything of: open, and in the server's language."""
+    locked = UNMANAGED if account.locked is False else account.locked
+    return replace(account, locked=locked, locale=UNMANAGED if account.locale is None else account.locale)
+
+
 def _shown(part: Any) -> str:
     return http.short(" ".join(str(part).split()), 80)
 

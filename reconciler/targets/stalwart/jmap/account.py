@@ -21,7 +21,7 @@ from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import ROLES, Ids, Raw, Reading, ResourceKind, Unknown
 from reconciler.targets.stalwart.jmap.password_checks import SESSION, PasswordChecks, try_login
 from reconciler.targets.stalwart.schema import same_locale
-from reconciler.targets.stalwart.survey import Omissions, fit
+from reconciler.targets.stalwart.survey import Omissions, fit, unremarkable
 from reconciler.targets.stalwart.work import unusable
 
 _READ = (
@@ -43,10 +43,10 @@ class AccountKind(ResourceKind):
     objects = (
         Selection("Account", properties=_READ),
         Selection("Domain", properties=("name",)),
-        Selection("Role", properties=("description",)),
+        Selection("Role", properties=("description",), few=True),
         Selection("SystemSettings", singleton=True, properties=("defaultDomainId",)),
         Selection("Authentication", singleton=True, properties=("directoryId",)),
-        Selection("Directory", properties=(TYPE, "description")),
+        Selection("Directory", properties=(TYPE, "description"), few=True),
     )
     surveyed = (Selection("Account", properties=tuple(_PLAIN)),)
 
@@ -70,7 +70,7 @@ class AccountKind(ResourceKind):
         for found in fit(live, "jmap", out):
             account = found.resource
             if isinstance(account, Account):
-                yield replace(found, resource=replace(account, quota=account.quota or None))
+                yield replace(found, resource=unremarkable(replace(account, quota=account.quota or None)))
 
 
 def _note(address: str, item: Raw, out: Omissions) -> None:

@@ -155,11 +155,15 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of one kind of object to read: of ``Account`` which properties (all where none are named)."""
+    """What of one kind of object to read: of ``Account`` which properties (all where none are named).
+
+    Of what every server has a ``few`` of, the number is not asked for ahead: one get brings all.
+    """
 
     name: str
     singleton: bool = False
     properties: tuple[str, ...] = ()
+    few: bool = False
 
 
 def merged(kinds: Iterable[Selection]) -> list[Selection]:
@@ -296,9 +300,10 @@ class JmapApi:
         """
         listings = {kind.name: _Listing(kind) for kind in self._readable(kinds)}
         lists = [item for item in listings.values() if not item.kind.singleton]
+        ahead = [item for item in lists if not item.kind.few]
         due: deque[_Call] = deque(item.get() for item in listings.values())
-        spare = 2 * CALLS - len(due) if len(due) + len(lists) > CALLS else CALLS - len(due)
-        due.extend(item.query(0) for item in lists[: len(lists) if lenient else max(spare, 0)])
+        spare = 2 * CALLS - len(due) if len(due) + len(ahead) > CALLS else CALLS - len(due)
+        due.extend(item.query(0) for item in ahead[: len(ahead) if lenient else max(spare, 0)])
         until = time.monotonic() + _READING
         while due:
             if time.monotonic() > until or sum(len(item.ids) for item in lists) > _MOST:

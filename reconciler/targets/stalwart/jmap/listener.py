@@ -31,7 +31,11 @@ class ListenerKind(ResourceKind):
     """Listeners. Whether one answers is not known here."""
 
     resource = Listener
-    objects = (Selection("NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", *_PROPERTIES.values())),)
+    objects = (
+        Selection(
+            "NetworkListener", properties=("name", "bind", "protocol", "tlsImplicit", *_PROPERTIES.values()), few=True
+        ),
+    )
     in_force_by = Effect.RESTART
 
     def live(self, reading: Reading) -> Iterator[Live]:

@@ -43,6 +43,7 @@ from reconciler.targets.stalwart.rest.principals import (
     texts,
     unknown_role,
 )
+from reconciler.targets.stalwart.survey import unremarkable
 
 
 LOCK = "authenticate"
@@ -205,6 +206,7 @@ class Accounts(Principal[Account]):
                     name, email = item.id, UNMANAGED
                     taken.hashes |= {name: password} if password else {}
                 account = replace(account, name=name, email=email, enforce_password=compared, quota=quota)
+                account = unremarkable(account)
                 yield replace(item, resource=account)
 
 

@@ -279,7 +279,7 @@ def test_what_can_t_stand_in_a_directory_is_told(filled):
     assert found.settings == {}
     assert "stalwart/hostname" not in resources(found, Setting)
     said = "\n".join(told(found))
-    for name in ("store.s3.type", "certificate.x.cert", "scan-ban", "submission.tls.enable", "server.hostname"):
+    for name in ("store.s3.type", "certificate.x.cert", "scan-ban", "server.hostname"):
         assert name in said
     assert plan_after(filled, found)[0].changes == ()
 
