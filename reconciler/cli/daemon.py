@@ -15,6 +15,7 @@ import click
 from reconciler import journal
 from reconciler.cli import session
 from reconciler.cli.session import Session, environ
+from reconciler.cli.times import endpoint
 
 if TYPE_CHECKING:
     from reconciler.daemon.logs import Log
@@ -38,17 +39,6 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter("write it like 90s, 5m or 12h") from None
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
-    """Read where to listen; port 0 lets the system choose one."""
-    from reconciler import url
-
-    host, _, port = value.rpartition(":")
-    try:
-        return (url.endpoint(f"{host}:1")[0], 0) if port == "0" else url.endpoint(value)
-    except ValueError:
-        raise click.BadParameter("write it like 127.0.0.1:9780") from None
-
-
 @click.command()
 @click.option("--repo", metavar="URL", envvar="RECONCILER_REPO", help="Follow this git repository, not --state.")
 @click.option("--branch", default="main", show_default=True, envvar="RECONCILER_BRANCH", help="Its branch.")
@@ -68,7 +58,7 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple
     default="127.0.0.1:9780",
     show_default=True,
     metavar="HOST:PORT",
-    callback=_endpoint,
+    callback=endpoint,
     envvar="RECONCILER_LISTEN",
     help="Where the status page is; anywhere but on this machine it needs RECONCILER_TOKEN(_FILE).",
 )

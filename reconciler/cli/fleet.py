@@ -14,7 +14,7 @@ import click
 
 from reconciler.cli import session
 from reconciler.cli.session import Session, environ
-from reconciler.cli.times import moment
+from reconciler.cli.times import endpoint, moment
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def _inventory(path: Path | None, repo: str | None, branch: str, data: Path) -> 
 @click.option("--at-once", type=click.IntRange(1, 64), default=4, show_default=True, help="How many stacks at once.")
 @click.option("--secrets", type=_PATH, envvar="RECONCILER_FLEET_SECRETS", help="The folder of the stacks' secrets.")
 @click.option("--allowed-signers", type=_PATH, help="Take only what these SSH keys signed.")
+@click.option("--notices", type=_PATH, help="A file with an address of Apprise on each line: who is told.")
+@click.option(
+    "--listen", metavar="HOST:PORT", callback=endpoint, help="Serve the fleet's page there; RECONCILER_TOKEN(_FILE)."
+)
 @click.option("--log", type=click.Choice(("console", "json")), help="How it logs (console on a terminal, else JSON).")
 @session.command
 def work(
@@ -103,6 +107,8 @@ def work(
     at_once: int,
     secrets: Path | None,
     allowed_signers: Path | None,
+    notices: Path | None,
+    listen: tuple[str, int] | None,
     log: str | None,
 ) -> int:
     """Take stacks as they are due, until a signal ends it.
@@ -119,7 +125,7 @@ def work(
     data = session.settings.own_data()
     found = _inventory(inventory, repo, branch, data)
     signers = Signers(allowed_signers)
-    options = worker.Options(groups or ("default",), at_once, found, secrets, signers, rings or None)
+    options = worker.Options(groups or ("default",), at_once, found, secrets, signers, rings or None, notices, listen)
     with session.stop.writing():
         lines = functools.partial(Log, as_json=as_json)
         worker.run(options, data, environ(), lines, session.stop.requested, session.trace)
@@ -140,8 +146,8 @@ def status(session: Session, *, stacks: tuple[str, ...]) -> int:
 
     with _table() as table:
         rows, whole = table.rows(_known(table, stacks) if stacks else None), table.whole()
-        unseen = table.unseen()
-    told = overview.summary(rows, whole, unseen)
+        unseen, rollout = table.unseen(), table.rollout()
+    told = overview.summary(rows, whole, unseen, rollout)
     text = overview.text(rows, told, full=bool(stacks) or session.options.verbose)
     session.console.result(text, overview.document(rows, told))
     return int(bool(told.problems) or any(row.stalled for row in rows))

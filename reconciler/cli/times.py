@@ -1,4 +1,4 @@
-"""Times on a command line, as types of click's: ``90s``, ``5m``, ``12h``, ``7d``, or a moment in ISO 8601."""
+"""Times on a command line (``90s``, ``5m``, ``12h``, ``7d``, or a moment in ISO 8601), and where to listen."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is no moment: write it like 2h, 7d or 2026-11-29T18:00") from None
+
+
+def endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Read where to listen; port 0 lets the system choose one."""
+    from reconciler import url
+
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    try:
+        return (url.endpoint(f"{host}:1")[0], 0) if port == "0" else url.endpoint(value)
+    except ValueError:
+        raise click.BadParameter("write it like 127.0.0.1:9780") from None

@@ -151,12 +151,13 @@ class Paces:
                 starting = now < self.starting
                 self.known[name] = pace.failed(now, self.interval, self.dice(), writing=writing, starting=starting)
 
-    def resume(self, known: Mapping[str, Pace]) -> None:
-        """Take over how targets failed elsewhere; what was wrong is told there."""
+    def resume(self, known: Mapping[str, Pace], lasting: Collection[str]) -> None:
+        """Take over how targets failed elsewhere, and which of them wait for a person; what was wrong is told there."""
         self.known = dict(known)
         for name, pace in known.items():
             times = f"{pace.failures} time{'s' * (pace.failures != 1)} in a row"
-            self.problems[name] = Problem(name, f"failed {times}, and is asked again in a while", scope=name)
+            summary = f"failed {times}, and is asked again in a while"
+            self.problems[name] = Problem(name, summary, scope=name, lasting=name in lasting)
 
     def next(self) -> float | None:
         """Return when the first of them is asked again."""

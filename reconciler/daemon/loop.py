@@ -119,12 +119,13 @@ class Loop:
     def carried(self) -> Carried:
         """What the next cycle has to know of those before, where another process runs it."""
         digest = self._directory.digest if self._directory is not None else self._resumed
-        return Carried(digest, dict(self._paces.known), self._contests)
+        lasting = frozenset(name for name, problem in self._paces.problems.items() if problem.lasting)
+        return Carried(digest, dict(self._paces.known), lasting, self._contests)
 
     def resume(self, carried: Carried) -> None:
         """Go on where another process has left off; no cycle of this one has begun yet."""
         self._resumed = carried.digest
-        self._paces.resume(carried.paces)
+        self._paces.resume(carried.paces, carried.lasting)
         self._contests = carried.contests
 
     # ------------------------------------------------------------------------------------------------------ one cycle

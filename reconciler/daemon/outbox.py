@@ -30,13 +30,14 @@ _LIMIT = 45.0  # seconds for one message, from starting Python to the service's 
 _KEPT = 50  # messages that wait for one destination; the oldest go first, and how many went is told
 _TOGETHER = 10  # of those that waited, told in full
 _ENDING = 1.0  # seconds that `close` waits
-_TYPES = {
+TYPES = {
     Kind.ALERT: "failure",
     Kind.REMINDER: "warning",
     Kind.RECOVERY: "success",
     Kind.HEALED: "warning",
     Kind.TEST: "info",
 }
+"""What Apprise calls them."""
 
 # Its home is nowhere: what it asks would take logins from a .netrc there. A proxy is passed by RECONCILER_PASS_ENV.
 NOTICE = process.Kind("notice", ("LANG", "TZ"), {"HOME": "/nonexistent"})
@@ -152,7 +153,7 @@ class Outbox:
 
     def _letter(self, notice: Notice, redact: Callable[[str], str]) -> Letter:
         title, body = notices.text(notice, redact)
-        return Letter(_TYPES[notice.kind], title, body, self._clock().strftime("%Y-%m-%d %H:%M UTC"))
+        return Letter(TYPES[notice.kind], title, body, self._clock().strftime("%Y-%m-%d %H:%M UTC"))
 
     def _is_due(self, queue: Queue) -> bool:
         return untold.is_due(queue.next, self._clock())
@@ -198,7 +199,7 @@ def _together(queue: Queue) -> Letter:
     left = count - len(queue.letters[-_TOGETHER:])
     blocks = [f"{item.when}: {item.title}\n{item.body}" for item in queue.letters[-_TOGETHER:]]
     more = [f"{left} earlier ones are left out."] if left else []
-    kind = next((item.kind for item in queue.letters if item.kind == _TYPES[Kind.ALERT]), newest.kind)
+    kind = next((item.kind for item in queue.letters if item.kind == TYPES[Kind.ALERT]), newest.kind)
     return Letter(kind, f"{newest.title} (and {count - 1} before)", "\n\n".join((*more, *blocks)), newest.when)
 
 
@@ -228,6 +229,6 @@ def try_each(stack: Stack, environ: Mapping[str, str]) -> tuple[Arrival, ...]:
     """Send a test to each destination, one after the other, and say for each whether it arrived."""
     places, wrong = destinations(stack.directory.spec, stack.secrets)
     title, body = notices.text(notices.trial(stack.name), stack.secrets.redact)
-    letter = Letter(_TYPES[Kind.TEST], title, body, "")
+    letter = Letter(TYPES[Kind.TEST], title, body, "")
     arrived = (Arrival(place.name, deliver(place, letter, environ)) for place in places)
     return (*arrived, *(Arrival(item.where, f"{item.summary} ({item.hint})") for item in wrong))

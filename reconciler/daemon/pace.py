@@ -91,11 +91,13 @@ def _matters(item: Mending, now: float) -> bool:
 class Carried:
     """What a cycle has to know of those before it: how targets failed, and who fights over which field. No value.
 
-    ``digest`` is that of the directory: another one is a reason to try anew.
+    ``digest`` is that of the directory: another one is a reason to try anew. ``lasting`` are the targets among them
+    that wait for a person.
     """
 
     digest: str = ""
     paces: Mapping[str, Pace] = field(default_factory=dict)
+    lasting: frozenset[str] = frozenset()
     contests: Contests = field(default_factory=Contests)
 
     def as_json(self, now: float) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class Carried:
             for name, item in self.contests.known.items()
         ]
         paces = {name: [pace.failures, pace.retry - now] for name, pace in self.paces.items()}
-        return {"digest": self.digest, "paces": paces, "contests": mended}
+        return {"digest": self.digest, "paces": paces, "lasting": sorted(self.lasting), "contests": mended}
 
     @classmethod
     def parse(cls, said: Mapping[str, Any], now: float, age: float) -> Self:
@@ -121,4 +123,4 @@ class Carried:
             )
             for address, name, times, pause, until, since in said["contests"]
         }
-        return cls(str(said["digest"]), paces, Contests(known))
+        return cls(str(said["digest"]), paces, frozenset(map(str, said["lasting"])), Contests(known))

@@ -85,8 +85,13 @@ def render(document: Mapping[str, Any], hangs: str, now: datetime | None = None)
 
 @functools.cache
 def _template() -> Template:
+    return templates(Path(__file__).parent / "templates").get_template("page.html")
+
+
+def templates(folder: Path) -> Environment:
+    """Return a folder's templates: every text is escaped, and states are said as on each page of ours."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -95,7 +100,7 @@ def _template() -> Template:
     )
     made.globals |= {"words": lambda state: _STATES.get(state, (state, "note")), "target_name": summary.target_name}
     made.globals["said"] = lambda word: _SAID.get(word, word)
-    return made.get_template("page.html")
+    return made
 
 
 def _visible(value: Any) -> Any:

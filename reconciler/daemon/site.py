@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application, HTTPError, RequestHandler
 
-from reconciler.daemon.access import Asked, Refusal
+from reconciler.daemon.access import Access, Asked, Refusal
 from reconciler.daemon.state import Cause
 from reconciler.daemon.web import Site
 from reconciler.report import json
@@ -59,8 +60,15 @@ async def _serve(site: Site, listening: socket.socket, ended: socket.socket, gra
         ("/readyz", _Ready, kept),
         ("/metrics", _Metrics, kept),
         ("/reconcile", _Reconcile, kept),
-        *((f"/{name}", _File, kept | {"name": name}) for name in _FILES),
     ]
+    await serve_routes(kept, routes, listening, ended, grace)
+
+
+async def serve_routes(
+    kept: dict[str, Any], routes: list[Any], listening: socket.socket, ended: socket.socket, grace: float
+) -> None:
+    """Answer by some routes of `Handler` and by what every page needs; ``kept`` is what they are made with."""
+    routes = [*routes, *((f"/{name}", _File, kept | {"name": name}) for name in _FILES)]
     application = Application(
         routes, default_handler_class=_Missing, default_handler_args=kept, log_function=lambda _: None
     )
@@ -103,20 +111,35 @@ class _Server(HTTPServer):
         self._since = {stream: since for stream, since in self._since.items() if not stream.closed()}
 
 
-class _Handler(RequestHandler):
+class Asking(Protocol):
+    """What a page is made of, as far as all answers need it."""
+
+    @property
+    def access(self) -> Access:
+        """Who may ask."""
+
+    @property
+    def unexpected(self) -> Callable[[Exception], None]:
+        """Hears of what should not be."""
+
+
+class Handler(RequestHandler):
     """What all answers share: who may ask, and what a browser may do with the answer."""
 
-    site: Site
+    site: Any
 
-    def initialize(self, site: Site) -> None:
+    def initialize(self, site: Asking) -> None:
+        """Take what the page is made of (tornado calls this in place of ``__init__``)."""
         self.site = site
 
     def set_default_headers(self) -> None:
+        """Say what a browser may do."""
         for name, value in _HEADERS.items():
             self.set_header(name, value)
         self.clear_header("Server")
 
     def prepare(self) -> None:
+        """Refuse who may not ask."""
         request = self.request
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Asked(request.method or "", request.path, request.remote_ip or "", headers)
@@ -137,9 +160,11 @@ class _Handler(RequestHandler):
         self.finish(json.dumps(body))
 
     def write_error(self, status_code: int, **_: Any) -> None:
+        """Answer what went wrong, in JSON as well."""
         self.tell({"status": "error", "reason": HTTPStatus(status_code).phrase}, status_code)
 
     def log_exception(self, *error: Any) -> None:
+        """Tell of what should not be."""
         if isinstance(error[1], Exception) and not isinstance(error[1], HTTPError):
             self.site.unexpected(error[1])
 
@@ -147,14 +172,14 @@ class _Handler(RequestHandler):
         """Nobody streams a body here."""
 
 
-class _Missing(_Handler):
+class _Missing(Handler):
     def prepare(self) -> None:
         super().prepare()
         if not self._finished:
             raise HTTPError(404)
 
 
-class _Page(_Handler):
+class _Page(Handler):
     def compute_etag(self) -> str:
         return f'W/"{self.site.version}"'
 
@@ -170,14 +195,14 @@ class _Page(_Handler):
     head = get
 
 
-class _Status(_Handler):
+class _Status(Handler):
     def get(self) -> None:
         self.tell(self.site.document())
 
     head = get
 
 
-class _Health(_Handler):
+class _Health(Handler):
     def get(self) -> None:
         self._judge(self.site.hangs)
 
@@ -194,7 +219,7 @@ class _Ready(_Health):
     head = get
 
 
-class _Metrics(_Handler):
+class _Metrics(Handler):
     def get(self) -> None:
         text = self.site.metrics()
         if text is None:
@@ -205,16 +230,16 @@ class _Metrics(_Handler):
     head = get
 
 
-class _Reconcile(_Handler):
+class _Reconcile(Handler):
     def post(self) -> None:
         self.site.bell.ring(Cause.REQUEST)
         self.tell({"status": "accepted"}, 202)
 
 
-class _File(_Handler):
+class _File(Handler):
     name: str
 
-    def initialize(self, site: Site, name: str = "") -> None:
+    def initialize(self, site: Asking, name: str = "") -> None:
         super().initialize(site)
         self.name = name
 

@@ -20,7 +20,8 @@ from reconciler.daemon.metrics import Tally, render
 from reconciler.problem import Problem, ReconcilerError
 from reconciler.report import json
 
-_GRACE = 5.0  # seconds that answers under way get when it is closed
+GRACE = 5.0
+"""Seconds that answers under way get when a page is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +80,29 @@ def serve(
     ``names`` are more hosts under which it may be asked for. ``tally`` counts for `/metrics`, which is not there
     without it. Raises ReconcilerError where nobody can listen there, and for any address but loopback without a token.
     """
+    access, listening = begin(listen, token, names)
+    site = Site(board, bell, access, redact, unexpected, tally)
+
+    def run(ended: socket.socket) -> None:
+        from reconciler.daemon.site import run
+
+        run(site, listening, ended, GRACE)
+
+    return Server(listening, run, unexpected)
+
+
+def begin(listen: tuple[str, int], token: str | None, names: Iterable[str] = ()) -> tuple[Access, socket.socket]:
+    """Listen at an address, and say who may ask there. Raises ReconcilerError as `serve` does."""
     where = f"--listen {listen[0]}:{listen[1]}"
     if token is None and not is_loopback(listen[0]):
         summary = "whoever reaches that address could read the page: it needs a token"
         raise ReconcilerError(Problem(where, summary, "set RECONCILER_TOKEN_FILE, or listen on 127.0.0.1"))
     access = Access(listen[0].lower(), token, frozenset(name.lower() for name in names))
     try:
-        listening = _listening(*listen)
+        return access, _listening(*listen)
     except OSError as error:
         summary = f"can't listen there: {error.strerror or type(error).__name__}"
         raise ReconcilerError(Problem(where, summary, "name a free address of this machine")) from None
-    return Server(Site(board, bell, access, redact, unexpected, tally), listening)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -99,11 +112,19 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 class Server:
-    """A page that is served. ``address`` is where: with port 0 the system chose one."""
+    """A page that is served. ``address`` is where: with port 0 the system chose one.
 
-    def __init__(self, site: Site, listening: socket.socket) -> None:
+    ``run`` answers, from the first connection on, until the other end of the socket that it is given is closed.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        run: Callable[[socket.socket], None],
+        unexpected: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
         self.address: tuple[str, int] = listening.getsockname()[:2]
-        self._site, self._listening = site, listening
+        self._listening, self._answer, self._unexpected = listening, run, unexpected
         self._end, self._ended = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self._thread.start()
@@ -111,17 +132,15 @@ class Server:
     def close(self) -> None:
         """Take no more requests, and wait a while for the answers under way."""
         self._end.close()
-        self._thread.join(2 * _GRACE)
+        self._thread.join(2 * GRACE)
 
     def _run(self) -> None:
         with self._listening, self._ended:
             try:
                 if self._asked():
-                    from reconciler.daemon.site import run
-
-                    run(self._site, self._listening, self._ended, _GRACE)
+                    self._answer(self._ended)
             except Exception as error:  # noqa: BLE001 (the page may fail, the loop goes on; a watcher sees no answer)
-                self._site.unexpected(error)
+                self._unexpected(error)
 
     def _asked(self) -> bool:
         """Wait for the first connection; False where it is closed before."""

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
+from reconciler.fleet.rings import Standing
 from reconciler.fleet.table import Row, Run, Whole
 from reconciler.names import SHOWN
 from reconciler.problem import Problem
@@ -15,6 +17,7 @@ from reconciler.report import json, values
 
 _LISTED = 20  # stacks in trouble that are shown at once
 _CAUSES = 10
+_PATIENCE = 3  # intervals that something passing has to last before it is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,11 @@ class Cause:
     """One thing that is wrong at one or more stacks."""
 
     target: str
+    error: str
     title: str
     stacks: tuple[str, ...]
+    lasting: bool = False
+    """Whether a person is needed, or it has gone on for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,12 @@ def state_of(row: Row) -> str:
     return "suspended" if by_command or row.declared.get("suspended") else row.state
 
 
-def summary(rows: Sequence[Row], whole: Whole, unseen: Sequence[tuple[str, str]] = ()) -> Summary:
+def summary(
+    rows: Sequence[Row],
+    whole: Whole,
+    unseen: Sequence[tuple[str, str]] = (),
+    rollout: Mapping[int, Standing] = MappingProxyType({}),
+) -> Summary:
     """Count the stacks. ``unseen`` are the repositories that don't answer, with what is wrong."""
     rings: dict[int, Counter[str]] = {}
     for row in rows:
@@ -69,22 +80,28 @@ def summary(rows: Sequence[Row], whole: Whole, unseen: Sequence[tuple[str, str]]
         Counter(state_of(row) for row in rows),
         dict(sorted(rings.items())),
         sum(row.stalled for row in rows),
-        tuple(_causes(rows)),
+        tuple(_causes(rows, whole.interval)),
         (oldest.name, oldest.age) if oldest else None,
         (slowest.name, slowest.seconds or 0.0) if slowest else None,
-        (*whole.problems, *away),
+        (*whole.problems, *away, *(_stopped(item) for item in rollout.values() if item.stopped)),
         str(whole.suspended) if whole.suspended and not whole.suspended.has_ended(datetime.now(UTC)) else "",
     )
 
 
-def _causes(rows: Sequence[Row]) -> Iterator[Cause]:
+def _stopped(ring: Standing) -> Problem:
+    return Problem(f"ring {ring.ring}", ring.stopped, "push what mends it; it goes on by itself once all are well")
+
+
+def _causes(rows: Sequence[Row], interval: float) -> Iterator[Cause]:
     """Yield what is wrong, by how many stacks it is at: one cause is one line, at however many."""
-    found: dict[tuple[str, str], tuple[str, list[str]]] = {}
+    found: dict[tuple[str, str], tuple[str, list[Row]]] = {}
     for row in rows:
         for target, error, title in row.troubles:
-            found.setdefault((target, error), (title, []))[1].append(row.name)
-    for (target, _), (title, names) in sorted(found.items(), key=lambda item: -len(item[1][1])):
-        yield Cause(target, title, tuple(names))
+            found.setdefault((target, error), (title, []))[1].append(row)
+    now = datetime.now(UTC)
+    for (target, error), (title, ill) in sorted(found.items(), key=lambda item: -len(item[1][1])):
+        long = any((now - row.since).total_seconds() > _PATIENCE * interval for row in ill)
+        yield Cause(target, error, title, tuple(row.name for row in ill), long or any(row.stalled for row in ill))
 
 
 # ----------------------------------------------------------------------------------------------------------- in words

@@ -87,7 +87,8 @@ CREATE TABLE fleet_notices (
     class text NOT NULL,
     title text NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
-    told timestamptz,
+    told timestamptz,                      -- nothing: nobody could be told yet
+    tried timestamptz,
     reminded integer NOT NULL DEFAULT 0,
     PRIMARY KEY (target, class)
 );

@@ -428,6 +428,38 @@ class Table:
         found = self._one(query, account=account, share=share, burst=_BURST * _WINDOW, ahead=_AHEAD)
         return max(0.0, float(found["wait"]) - share) if found else 0.0
 
+    # -------------------------------------------------------------------------------------------------------- notices
+    def to_tell(self, causes: Collection[tuple[str, str, str]]) -> list[tuple[str, str, str, bool]]:
+        """Take the turn to tell of what is wrong now: target, class, title, and whether it was told before.
+
+        Each cause is told once, by whoever takes it; an hour later, and then each day, it is told again.
+        """
+        query = """INSERT INTO fleet_notices AS known (target, class, title, told)
+            SELECT target, class, title, clock_timestamp() FROM unnest(%(targets)s::text[], %(classes)s::text[],
+                %(titles)s::text[]) AS found (target, class, title)
+            ON CONFLICT (target, class) DO UPDATE SET told = clock_timestamp(), title = EXCLUDED.title,
+                reminded = known.reminded + CASE WHEN known.told IS NULL THEN 0 ELSE 1 END
+            WHERE known.told IS NULL AND known.tried < clock_timestamp() - interval '1 min'
+                OR known.told < clock_timestamp() - CASE WHEN known.reminded = 0 THEN interval '1 hour'
+                    ELSE interval '1 day' END
+            RETURNING target, class, title, reminded"""
+        targets, classes, titles = ([item[at] for item in causes] for at in range(3))
+        rows = self._all(query, targets=targets, classes=classes, titles=titles)
+        return [(row["target"], row["class"], row["title"], row["reminded"] > 0) for row in rows]
+
+    def not_told(self, told: Collection[tuple[str, str]]) -> None:
+        """Say that nobody could be told: it is tried again in a minute."""
+        query = """UPDATE fleet_notices SET told = NULL, tried = clock_timestamp()
+            WHERE (target, class) IN (SELECT * FROM unnest(%(targets)s::text[], %(classes)s::text[]))"""
+        self._do(query, targets=[item[0] for item in told], classes=[item[1] for item in told])
+
+    def over(self, causes: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Forget what was told and is wrong no more; return what it was: target and title."""
+        query = """DELETE FROM fleet_notices WHERE (target, class) NOT IN
+            (SELECT * FROM unnest(%(targets)s::text[], %(classes)s::text[])) RETURNING target, title"""
+        rows = self._all(query, targets=[item[0] for item in causes], classes=[item[1] for item in causes])
+        return [(row["target"], row["title"]) for row in rows]
+
     # -------------------------------------------------------------------------------------------------------- history
     def history(self, name: str, number: int) -> list[Run]:
         """Return the last cycles of a stack, the latest first."""

@@ -15,14 +15,16 @@ from reconciler.daemon.remote import Remote
 from reconciler.fleet import inventory
 from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.engine import Queue
-from reconciler.fleet.overview import state_of
+from reconciler.fleet.overview import state_of, summary
 from reconciler.fleet.rings import Member, given, judged
 from reconciler.fleet.source import Branch, Inventory
 from reconciler.fleet.table import Row, Table
+from reconciler.fleet.telling import Telling
 from reconciler.problem import Problem, ReconcilerError
 
 STEP = 0.5  # seconds between two looks at what is due
 _AT_ONCE = 8  # repositories that are asked
+_TOLD = 5.0  # seconds between two looks at what people are told
 _PURGED = 60.0  # seconds between two purges
 
 
@@ -36,7 +38,9 @@ class Tending:
     data: Path
     environ: Mapping[str, str] = field(repr=False)
     say: Callable[[Problem], None] = lambda _: None
+    telling: Telling | None = None
     _purged: float = 0.0
+    _looked: float = 0.0
     _told: tuple[Problem, ...] = ()
     _shared: tuple[tuple[str, str], str] = (("", ""), "")
 
@@ -62,6 +66,10 @@ class Tending:
         self.take_over(whole.lease)
         self.table.clear_forgotten()
         self.queue.fill()
+        if self.telling is not None and time.monotonic() - self._looked > _TOLD:
+            rows, found = self.table.rows(), (self.table.unseen(), self.table.rollout())
+            self.telling.tell(summary(rows, whole, *found))
+            self._looked = time.monotonic()
         if time.monotonic() - self._purged > _PURGED:
             self.queue.purge()
             self._purged = time.monotonic()

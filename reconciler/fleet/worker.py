@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import files
+from reconciler.daemon.parts import token
 from reconciler.daemon.remote import Remote
 from reconciler.daemon.store import Signers
 from reconciler.fleet import database, engine
 from reconciler.fleet.engine import Queue
 from reconciler.fleet.source import Branch, Inventory, Shared
 from reconciler.fleet.table import Table
+from reconciler.fleet.telling import Telling, destinations
 from reconciler.fleet.tending import Tending
 from reconciler.fleet.work import Place, Work
 from reconciler.problem import Problem, ReconcilerError
@@ -117,17 +119,36 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             stopped=stopped,
             unexpected=unexpected,
         )
-        tending = Tending(table, Queue(table), options.inventory, data, environ, say)
+        places = destinations(options.notices) if options.notices else ()
+        queue, telling = Queue(table), Telling(table, places, environ, say)
+        tending = Tending(table, queue, options.inventory, data, environ, say, telling)
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
         beside.start()
         listens = engine.queues(options.groups, place.home, options.rings)
         lease = table.whole().lease
         lines.say("working", groups=",".join(sorted(options.groups)), at_once=options.at_once, lease=lease)
-        _go_on(
-            partial(engine.run, conninfo, work.turn, listens, options.at_once, lease, stopped), conninfo, say, stopped
-        )
+        working = partial(engine.run, conninfo, work.turn, listens, options.at_once, lease, stopped)
+        with _page(table, queue, options.listen, environ, unexpected):
+            _go_on(working, conninfo, say, stopped)
         beside.join(10)
+
+
+@contextlib.contextmanager
+def _page(
+    table: Table,
+    queue: Queue,
+    listen: tuple[str, int] | None,
+    environ: Mapping[str, str],
+    unexpected: Callable[[Exception], None],
+) -> Iterator[None]:
+    if listen is None:
+        yield
+        return
+    from reconciler.fleet.page import served
+
+    with served(table, queue, listen, token(environ), unexpected):
+        yield
 
 
 def _go_on(

@@ -85,9 +85,9 @@ def test_what_is_carried_to_another_process_is_what_it_was_however_its_clock_cou
     for at in (1000.0, 1010.0, 1020.0):
         contests = contests.mended([("dns/a.example/A/@", "ttl")], at)
     paces = {"stalwart": Pace(3, 1045.0)}
-    said = json.loads(json.dumps(Carried("digest", paces, contests).as_json(1030.0)))
+    said = json.loads(json.dumps(Carried("digest", paces, frozenset({"stalwart"}), contests).as_json(1030.0)))
     found = Carried.parse(said, now=50.0, age=10.0)  # its clock is 990 seconds behind, and ten have passed
-    assert found.digest == "digest"
+    assert (found.digest, found.lasting) == ("digest", {"stalwart"})
     assert found.paces == {"stalwart": Pace(3, 55.0)}
     assert set(found.contests.open(50.0)) == {("dns/a.example/A/@", "ttl")}
     assert not found.contests.open(50.0 + 900.0)

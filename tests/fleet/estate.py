@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,7 @@ class Estate:
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.folder, self.names, self.tape = folder, list(names), Tape()
+        self.refused: Counter[str] = Counter()  # logins, by stack
         self.cloudflare = Cloudflare([f"{name}.example" for name in self.names], tokens={TOKEN: Token()})
         self.servers = {name: StalwartRest(environment={"STALWART_ADMIN_PASSWORD": ADMIN}) for name in self.names}
         for server in self.servers.values():
@@ -109,7 +111,9 @@ class Estate:
         _, stack, rest = request.path.split("/", 2)
         within = replace(request, path=f"/{rest}", raw_path=request.raw_path.removeprefix(f"/{stack}"))
         self.tape.note(stack, within)
-        return self.servers[stack](within)
+        reply = self.servers[stack](within)
+        self.refused[stack] += reply.status == 401 and "authorization" in request.headers
+        return reply
 
     def _dns(self, request: Request) -> Reply:
         found = re.search(r"([a-z0-9-]+)\.example", request.body.decode(errors="replace"))

@@ -1,0 +1,134 @@
+"""The fleet's page, which any worker serves: all in one place, and each stack's own behind its name."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconciler.daemon import web
+from reconciler.daemon.access import Access
+from reconciler.fleet import metrics, overview
+from reconciler.fleet.engine import Queue
+from reconciler.fleet.overview import Summary
+from reconciler.fleet.table import Row, Table
+from reconciler.problem import ReconcilerError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_CYCLES = 20  # that a stack's page lists
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the page is made of."""
+
+    table: Table
+    queue: Queue
+    access: Access
+    unexpected: Callable[[Exception], None]
+
+    def found(self) -> tuple[list[Row], Summary]:
+        """Return the stacks, and how they stand together."""
+        rows = self.table.rows()
+        return rows, overview.summary(rows, self.table.whole(), self.table.unseen(), self.table.rollout())
+
+    def page(self) -> str:
+        """Return the fleet's page."""
+        rows, told = self.found()
+        shown = sorted(rows, key=lambda row: (overview.state_of(row) == "in_sync", row.name))
+        return _render(
+            "fleet.html", told=told, rows=[overview.stack(row) for row in shown], rollout=self.table.rollout()
+        )
+
+    def stack(self, name: str) -> str | None:
+        """Return a stack's page; None where there is no such stack."""
+        rows = self.table.rows([name])
+        if not rows:
+            return None
+        runs = overview.history(self.table.history(name, _CYCLES))["cycles"]
+        return _render("stack.html", row=overview.stack(rows[0]), declared=rows[0].declared, runs=runs)
+
+    def document(self) -> Mapping[str, Any]:
+        """Return all of it as JSON has it."""
+        return overview.document(*self.found())
+
+    def metrics(self) -> bytes:
+        """Return the metrics."""
+        rows, told = self.found()
+        return metrics.render(told, rows, *self.queue.counts())
+
+
+def _render(name: str, **values: Any) -> str:
+    return _templates().get_template(name).render(**values, counted=overview.counted, named=overview.named)
+
+
+@functools.cache
+def _templates() -> Environment:
+    from reconciler.daemon.page import templates
+
+    return templates(Path(__file__).parent / "templates")
+
+
+@contextmanager
+def served(
+    table: Table, queue: Queue, listen: tuple[str, int], token: str | None, unexpected: Callable[[Exception], None]
+) -> Iterator[tuple[str, int]]:
+    """Serve it meanwhile, and say where. Raises ReconcilerError where nobody can listen there."""
+    access, listening = web.begin(listen, token)
+    site = Site(table, queue, access, unexpected)
+
+    def run(ended: socket.socket) -> None:
+        asyncio.run(_serve(site, listening, ended))
+
+    server = web.Server(listening, run, unexpected)
+    try:
+        yield server.address
+    finally:
+        server.close()
+
+
+async def _serve(site: Site, listening: socket.socket, ended: socket.socket) -> None:
+    from tornado.web import HTTPError
+
+    from reconciler.daemon.site import Handler, serve_routes
+
+    class Answer(Handler):
+        """Answers with what the table says; 503 where that does not answer."""
+
+        async def get(self, name: str = "") -> None:
+            ask, kind = ANSWERS[self.request.path.partition("/stacks/")[0] or "/stacks"]
+            try:
+                said = await asyncio.to_thread(ask, name)
+            except ReconcilerError as error:
+                self.tell({"status": "failed", "reason": str(error)}, 503)
+                return
+            if said is None:
+                raise HTTPError(404)
+            if kind == _JSON:
+                self.tell(dict(said))
+                return
+            self.set_header("Content-Type", f"{kind}; charset=utf-8")
+            await self.finish(said)
+
+        head = get
+
+    ANSWERS: Mapping[str, tuple[Callable[[str], Any], str]] = {  # noqa: N806
+        "/": (lambda _: site.page(), "text/html"),
+        "/stacks": (site.stack, "text/html"),
+        "/status.json": (lambda _: site.document(), _JSON),
+        "/metrics": (lambda _: site.metrics(), "text/plain; version=0.0.4"),
+        "/healthz": (lambda _: {"status": "ok", "inventory": site.table.whole().inventory}, _JSON),
+    }
+    kept: dict[str, Any] = {"site": site}
+    paths = (r"/", r"/status\.json", r"/metrics", r"/healthz", r"/stacks/([a-z0-9-]{1,24})")
+    await serve_routes(kept, [(path, Answer, kept) for path in paths], listening, ended, web.GRACE)
+
+
+_JSON = "application/json"
