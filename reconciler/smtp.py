@@ -66,7 +66,8 @@ class Session(smtplib.SMTP):
 
     def secure(self) -> bool:
         """Go over to TLS where it is wanted and not on yet; False when the server offers none."""
-        self.ehlo()
+        if self.ehlo_resp is None:
+            self.ehlo()
         if self._tls != "starttls":
             return True
         if not self.has_extn("starttls"):

@@ -18,6 +18,7 @@ from datetime import datetime
 LOCAL = "localhost"
 """What a delivery into a mailbox here has as its host."""
 
+_LONGEST = 8192  # characters of a line that are read: what others answer stands in it
 _LINE = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))\s+[A-Z]+\s+[^(]*\((?P<event>[a-z0-9.-]+)\)\s*"
 )
@@ -48,7 +49,7 @@ _TRIES = re.compile(r"delivery\..*(?:-rejected|-failed|-error|rejected|null-mx|-
 _CODES = re.compile(r"Code: (\d{3}), Enhanced code: ([\d.]+), Message: (.*)")
 _ERROR = re.compile(r"^(?:Error|(?:Temporary|Permanent) Failure) for [^:]*: ")
 _COMMAND = re.compile(r"^Unexpected response for [A-Z ]+(?::?<[^>]*>)?[^:]*: ")
-ADDRESS = re.compile(r"(?P<local>[^\s@<>\"'(),;:\[\]]+)@(?P<domain>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
+ADDRESS = re.compile(r"(?P<local>[^\s@<>\"'(),;:\[\]]{1,64})@(?P<domain>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)")
 """An e-mail address in a text."""
 
 
@@ -153,7 +154,7 @@ class Event:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else 0
 
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
@@ -163,15 +164,16 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
 
 
 def _event(line: str) -> Event | None:
-    found = _LINE.match(line := _ANSI.sub("", line).strip())
-    if found is None:
+    found = _LINE.match(line := _ANSI.sub("", line[:_LONGEST]).strip())
+    when = _moment(found["time"]) if found else None
+    if found is None or when is None:
         return None
     keys, span = dict[str, str | tuple[str, ...]](), dict[str, str | tuple[str, ...]]()
     for pair in _PAIR.finditer(line[found.end() :]):
         if pair["key"] in keys:
             span[pair["key"]] = keys[pair["key"]]
         keys[pair["key"]] = _value(pair)
-    return Event(datetime.fromisoformat(found["time"]), found["event"], keys, span)
+    return Event(when, found["event"], keys, span)
 
 
 def _value(pair: re.Match[str]) -> str | tuple[str, ...]:
@@ -297,8 +299,9 @@ def told(
         words = _ANSI.sub("", line[stamp.end() :] if stamp else line).strip()
         of = [message for message in messages if _names(words, message)]
         named |= dict.fromkeys(message.id for message in of)
-        if stamp and not of and _FAILS.search(words) and _MAILS.search(words):
-            refusals.append(Refusal(service, datetime.fromisoformat(stamp["time"]), words))
+        when = _moment(stamp["time"]) if stamp else None
+        if when and not of and _FAILS.search(words) and _MAILS.search(words):
+            refusals.append(Refusal(service, when, words))
     marked = tuple(replace(it, services=(*it.services, service)) if it.id in named else it for it in messages)
     return marked, tuple(refusals)
 

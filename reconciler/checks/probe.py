@@ -9,7 +9,7 @@ from datetime import datetime
 from reconciler.checks import dns, spf
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, Names, Probe
-from reconciler.checks.letter import Fault, Letter, faults, results
+from reconciler.letter import Fault, Letter, faults, results
 from reconciler.traffic import LOCAL, Fate, masked, reason
 
 NOT_ASKED = skip("no mail was sent: doctor --probe sends one")

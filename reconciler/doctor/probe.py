@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -18,9 +18,9 @@ from email.utils import format_datetime
 from reconciler import fence
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Conversation, Probe, Signed
-from reconciler.checks.letter import Letter
 from reconciler.desired.derivation import account_login, resolve
-from reconciler.dns.publication import Answer, Answers, Question
+from reconciler.dkim.verification import Signature, signatures, verify
+from reconciler.dns.publication import Answer, Question
 from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable, printable
 from reconciler.resources import SecretRef
@@ -221,62 +221,23 @@ def _fate(messages: Sequence[Message], probe: Probe) -> Recipient | None:
 # ---------------------------------------------------------------------------------------------------------- signatures
 def _verified(stack: Stack, probes: Sequence[Probe]) -> tuple[Probe, ...]:
     """Verify every signature with the keys that name servers show."""
-    named = {probe: tuple(_named(probe.raw or b"")) for probe in probes}
-    keys = {Question(f"{tags['s']}._domainkey.{tags['d']}", "TXT") for found in named.values() for tags in found}
-    answers = stack.look(keys)
+    named = {probe: signatures(probe.raw or b"") for probe in probes}
+    answers = stack.look({Question(item.place, "TXT") for found in named.values() for item in found})
+    now = datetime.now(UTC)
     return tuple(
         replace(
-            probe,
-            signatures=tuple(_signed(probe.raw or b"", number, tags, answers) for number, tags in enumerate(found)),
+            probe, signatures=tuple(_signed(item, answers.get(Question(item.place, "TXT"), ()), now) for item in found)
         )
         for probe, found in named.items()
     )
 
 
-def _named(raw: bytes) -> Iterator[Mapping[str, str]]:
-    """Yield the tags of each signature, in order (RFC 6376, section 3.5)."""
-    for value in Letter.read(raw).all("dkim-signature"):
-        pairs = (part.partition("=") for part in value.split(";"))
-        tags = {name.strip(): "".join(text.split()) for name, _, text in pairs}
-        yield {**tags, "d": host(tags.get("d", "")) if tags.get("d") else "", "s": tags.get("s", "").lower()}
-
-
-def _signed(raw: bytes, number: int, tags: Mapping[str, str], answers: Answers) -> Signed:
-    made = Signed(tags["d"], tags["s"], tags.get("a", ""), "unread", "")
-    shown = answers.get(Question(made.name, "TXT"), ())
+def _signed(signature: Signature, shown: Sequence[Answer], now: datetime) -> Signed:
+    """Verify one signature by what each name server shows; what is wrong by one of them is wrong."""
+    made = Signed(signature.domain, signature.selector, signature.algorithm, "unread", "")
     heard = [item for item in shown if not item.unread]
     if not heard:
         return replace(made, words="; ".join(f"{item.server}: {item.unread}" for item in shown) or "no name server")
-    found = [replace(made, state=state, words=words) for state, words in (_verdict(raw, number, it) for it in heard)]
-    wrong = [item for item in found if item.state != "valid"]
-    return (wrong or found)[0]
-
-
-def _verdict(raw: bytes, number: int, answer: Answer) -> tuple[str, str]:
-    """Verify one signature by what one name server shows."""
-    if not any(value.replace(" ", "") for value in answer.values):
-        return "no-key", f"{answer.server} shows no key"
-    if len(answer.values) > 1:
-        return "no-key", f"{answer.server} shows {len(answer.values)} keys, of which none counts"
-    state, words = _verify(raw, number, answer.values[0].encode())
-    return state, words.format(answer.server)
-
-
-def _verify(raw: bytes, number: int, key: bytes) -> tuple[str, str]:
-    """Verify one signature with the text of a key record; ``{}`` in the words stands for who shows it."""
-    import dkim  # type: ignore[import-untyped]
-
-    try:
-        good = dkim.DKIM(raw).verify(idx=number, dnsfunc=lambda *_, **__: key)
-    except dkim.KeyFormatError:
-        return "no-key", "{} shows no key that is one"
-    except dkim.ValidationError as error:
-        altered = "body hash" in str(error)
-        return ("altered", "its text is not what was signed") if altered else ("broken", _plain(error))
-    except Exception as error:  # noqa: BLE001 (a hostile mail: the library does not foresee every one)
-        return "broken", _plain(error)
-    return ("valid", "it verifies") if good else ("differs", "it does not fit the key that {} shows")
-
-
-def _plain(error: Exception) -> str:
-    return printable(f"{type(error).__name__}: {error}", 120).replace("{", "(").replace("}", ")")
+    found = [(verify(signature, item.values, now), item.server) for item in heard]
+    verdict, server = next((pair for pair in found if pair[0].state != "valid"), found[0])
+    return replace(made, state=verdict.state, words=verdict.words.replace("DNS", server))

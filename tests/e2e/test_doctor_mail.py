@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from reconciler.checks.check import Status
 from reconciler.doctor import Wish, probe
-from reconciler.simulator.stalwart.post import Answer, Signer, signer
+from reconciler.simulator.stalwart.post import Answer, Signer
 from reconciler.simulator.wire import Reply, Request
 
 from .submission import Behaviour
@@ -83,7 +83,7 @@ def other_key(world: World) -> list[Signer]:
     """Return the signers, of which that of Ed25519 has a key that nobody knows."""
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     found = world.stack.jmap.post._signers("mana.how")
-    return [signer(it.domain, it.selector, it.algorithm, pem) if "ed25519" in it.algorithm else it for it in found]
+    return [Signer(it.domain, it.selector, it.algorithm, pem) if "ed25519" in it.algorithm else it for it in found]
 
 
 def of_the_provider(world: World) -> list[Signer]:
@@ -94,7 +94,7 @@ def of_the_provider(world: World) -> list[Signer]:
     world_key = base64.b64encode(key.public_key().public_bytes_raw()).decode()
     if not any(line.startswith("s1._domainkey") for line in world.zones["provider.example"]):
         world.zone("", f's1._domainkey TXT "v=DKIM1; k=ed25519; p={world_key}"', "provider.example")
-    return [signer("provider.example", "s1", "ed25519-sha256", pem)]
+    return [Signer("provider.example", "s1", "ed25519-sha256", pem)]
 
 
 def provider_signs(world: World) -> None:

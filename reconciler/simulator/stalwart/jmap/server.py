@@ -37,7 +37,7 @@ from reconciler.simulator.stalwart.jmap.store import (
 )
 from reconciler.simulator.stalwart.listeners import Door, Listener, Sockets
 from reconciler.simulator.stalwart.passwords import hashed, verify
-from reconciler.simulator.stalwart.post import Handed, Post, Signer, signer
+from reconciler.simulator.stalwart.post import Handed, Post, Signer
 from reconciler.simulator.stalwart.problems import (
     JSON,
     PROBLEM,
@@ -306,7 +306,7 @@ class StalwartJmap:
         wanted = {(selector, kind) for _, selector, kind in self._signers_of(*found)}
         items = [item for _, item in self.store.all("DkimSignature") if item["domainId"] == found[0]]
         return [
-            signer(found[1]["name"], item["selector"], kind, self.secret_text(item["privateKey"]))
+            Signer(found[1]["name"], item["selector"], kind, self.secret_text(item["privateKey"]))
             for item in items
             if (item["selector"], kind := f"{dkim.algorithm(item)}-sha256") in wanted
         ]

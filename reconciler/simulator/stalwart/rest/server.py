@@ -26,7 +26,7 @@ from passlib.hash import sha512_crypt  # type: ignore[import-untyped]
 from reconciler.simulator.stalwart import mailbox
 from reconciler.simulator.stalwart.listeners import Door, Sockets, bind_port
 from reconciler.simulator.stalwart.passwords import verify
-from reconciler.simulator.stalwart.post import Handed, Post, Signer, signer
+from reconciler.simulator.stalwart.post import Handed, Post, Signer
 from reconciler.simulator.stalwart.problems import (
     JSON,
     PROBLEM,
@@ -239,7 +239,7 @@ class StalwartRest:
                 block = {part: running.get(f"signature.{name}.{part}", "") for part in ("domain", "selector")}
                 if (block["domain"], block["selector"]) == (item.domain, item.selector):
                     pem = running[f"signature.{name}.private-key"]
-                    keys.append(signer(item.domain, item.selector, item.algorithm, pem))
+                    keys.append(Signer(item.domain, item.selector, item.algorithm, pem))
         return keys
 
     def _domains(self) -> set[str]:

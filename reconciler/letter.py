@@ -1,4 +1,4 @@
-"""What is wrong with a message as it lies in a mailbox: its header fields and its lines. Pure.
+"""A message as it lies in a mailbox: its header fields and its lines, and what is wrong with them. Pure.
 
 The grammar is that of RFC 5322 (sections 2.1.1, 2.2, 3.6), of encoded words that of RFC 2047, of an
 ``Authentication-Results`` field that of RFC 8601. Python's `email` parses; what it forgives is looked for here.
@@ -46,32 +46,37 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message: its header fields as they stand, name and value, and its bytes."""
+class Field:
+    """A header field: its name in lower case (empty for a line that is none), its value, and all of it as it stands."""
 
-    fields: tuple[tuple[str, bytes], ...]
-    head: bytes
+    name: str
+    value: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message: its header fields in order, their lines ending with CRLF, and what stands behind them, as it came."""
+
+    fields: tuple[Field, ...]
     body: bytes
 
     @classmethod
     def read(cls, raw: bytes) -> Letter:
         """Cut a message into its parts, whichever line ends it has."""
-        found = re.search(rb"\r?\n\r?\n", raw)
+        found = re.match(rb"\r?\n", raw) or re.search(rb"\r?\n\r?\n", raw)
         head, body = (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
-        fields = list[tuple[str, bytes]]()
+        lines = list[bytes]()
         for line in re.split(rb"\r?\n", head):
-            if line[:1] in (b" ", b"\t") and fields:
-                fields[-1] = (fields[-1][0], fields[-1][1] + b"\r\n" + line)
-            elif _NAME.match(line):
-                name, _, value = line.partition(b":")
-                fields.append((name.decode("ascii").strip().lower(), value))
+            if line[:1] in (b" ", b"\t") and lines:
+                lines[-1] += b"\r\n" + line
             else:
-                fields.append(("", line))
-        return cls(tuple(fields), head, body)
+                lines.append(line)
+        return cls(tuple(map(_field, lines)), body)
 
     def all(self, name: str) -> tuple[str, ...]:
         """Return the values of the fields of a name, unfolded."""
-        found = (value for key, value in self.fields if key == name)
+        found = (field.value for field in self.fields if field.name == name)
         return tuple(re.sub(rb"\r?\n(?=[ \t])", b"", value).decode("utf-8", "replace").strip() for value in found)
 
     @property
@@ -79,6 +84,13 @@ class Letter:
         """The address of ``From``, in lower case; empty where there is none."""
         found = [address for _, address in getaddresses(list(self.all("from"))) if "@" in address]
         return found[0].lower() if found else ""
+
+
+def _field(raw: bytes) -> Field:
+    if not _NAME.match(raw):
+        return Field("", raw, raw)
+    name, _, value = raw.partition(b":")
+    return Field(name.decode("ascii").strip().lower(), value, raw)
 
 
 def faults(raw: bytes, now: datetime) -> tuple[Fault, ...]:
@@ -99,7 +111,7 @@ def _message_id(letter: Letter) -> Iterator[Fault]:
 
 
 def _fields(letter: Letter, now: datetime) -> Iterator[Fault]:
-    counts = Counter(name for name, _ in letter.fields)
+    counts = Counter(field.name for field in letter.fields)
     for name in ("date", "from"):
         if not counts[name]:
             yield Fault("header", f"it has no {name.capitalize()}")
@@ -133,7 +145,7 @@ def _called(name: str) -> str:
 
 def _encoding(letter: Letter) -> Iterator[Fault]:
     """Say which fields hold raw 8-bit text, or encoded words that are none."""
-    for name, value in letter.fields:
+    for name, value in ((field.name, field.value) for field in letter.fields):
         if not value.isascii():
             yield Fault("header", f"{_called(name)} holds raw 8-bit text, which RFC 2047 would encode")
         for word in _ENCODED.findall(value):
