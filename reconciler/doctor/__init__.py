@@ -60,7 +60,7 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         stack.progress("Observing")
         plan = _had(stack, lambda: make_plan(stack))
     sends = wish.probe is not None and "probe" in rooms
-    target = probe.target(stack, wish.probe or "") if sends else None
+    target = probe.opened(stack, probe.target(stack, wish.probe or "")) if sends else None
     draft, began = probe.Draft(target) if target else None, dt.datetime.now(dt.UTC) - _SKEW
     # With the rooms that need them: SMTP and the router are judged by the container's log, too.
     works: dict[str, tuple[set[str], Callable[[], Any]]] = {

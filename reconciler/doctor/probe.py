@@ -42,12 +42,17 @@ It is taken out of the mailbox when it was read. You may delete it.
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where test mails go: an address, and the login of its mailbox where that is ours to read."""
+    """Where test mails go: an address, and the login of its mailbox where that is ours to read.
+
+    ``since`` is the mailbox's state before anything was sent, ``unread`` why it can't be read.
+    """
 
     address: str
     account: str = ""
     login: str = ""
     password: SecretRef | None = None
+    since: str = ""
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,18 @@ def _ours(stack: Stack, address: str, name: str) -> Target:
     return Target(address, name, login, resolve(stack.spec, entry.password) if entry.password else None)
 
 
+def opened(stack: Stack, target: Target) -> Target:
+    """Note how the mailbox is before anything is sent, or why it can't be read. Never raises for a system's fault."""
+    server = stack.targets.get("stalwart")
+    if not target.account or not isinstance(server, Stalwart):
+        return target
+    try:
+        with server.mailbox(stack.secrets, target.login, _password(stack, target)) as box:
+            return replace(target, since=box.state())
+    except ReconcilerError as error:
+        return replace(target, unread="; ".join(item.summary for item in error.problems))
+
+
 # -------------------------------------------------------------------------------------------------------- reading back
 def gather(
     stack: Stack, target: Target, talks: Sequence[Conversation] | Unread | None, began: datetime
@@ -135,18 +152,17 @@ def _begun(talk: Conversation, target: Target) -> Probe:
 
 
 def _read_back(stack: Stack, server: Stalwart, target: Target, probes: Sequence[Probe]) -> Iterator[Probe]:
-    """Open the mailbox once, and look for each mail in it."""
-    if not target.account:
-        yield from probes
+    """Look for each mail in the mailbox."""
+    if not target.account or target.unread:
+        yield from (replace(probe, unread=target.unread) for probe in probes)
         return
     try:
-        password = _password(stack, target)
-        with server.mailbox(stack.secrets, target.login, password) as box:
-            for probe in probes:
-                yield _looked_for(stack, box, probe) if probe.taken else probe
+        with server.mailbox(stack.secrets, target.login, _password(stack, target)) as box:
+            found = [_looked_for(stack, box, probe, target.since) if probe.taken else probe for probe in probes]
     except ReconcilerError as error:
-        why = "; ".join(f"{item.summary}" for item in error.problems)
-        yield from (replace(probe, unread=why) for probe in probes)
+        why = "; ".join(item.summary for item in error.problems)
+        found = [replace(probe, unread=why) for probe in probes]
+    yield from found
 
 
 def _password(stack: Stack, target: Target) -> str:
@@ -162,11 +178,11 @@ def _password(stack: Stack, target: Target) -> str:
     return value
 
 
-def _looked_for(stack: Stack, box: Mailbox, probe: Probe) -> Probe:
+def _looked_for(stack: Stack, box: Mailbox, probe: Probe, since: str) -> Probe:
     began = time.monotonic()
     patience, turn = PATIENCE if probe.account else FAR, 0
     while True:
-        found = box.find(probe.token)
+        found = box.find(probe.token, since)
         waited = time.monotonic() - began
         if found is not None:
             return _taken(box, replace(probe, waited=waited), found)

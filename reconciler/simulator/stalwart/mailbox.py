@@ -1,19 +1,20 @@
 """Mail over JMAP at the fake Stalwart, both generations alike: the few methods of RFC 8621 that a reader needs.
 
-Seen on real servers of both (observed.md, "The way of one mail"): ``Email/query``, ``Email/get`` with ``blobId``, and
-the download of a blob. A message lies in a mailbox as it came in.
+Seen on real servers of both (observed.md, "The way of one mail"): ``Email/get`` with ``blobId``, and the download of a
+blob; ``Email/changes`` is in the source of both. A message lies in a mailbox as it came in.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from email import message_from_bytes, policy
 from typing import Any
 
 from reconciler.simulator.stalwart.post import Post, Stored
 
-METHODS = ("Mailbox/get", "Email/query", "Email/get", "Email/set")
+METHODS = ("Mailbox/get", "Email/changes", "Email/get", "Email/set")
 _FOLDERS = {"inbox": ("a", "Inbox"), "junk": ("c", "Junk Mail")}
 _TEXT = ":asText"
 
@@ -34,8 +35,11 @@ def handle(post: Post, name: str, account: str, method: str, arguments: Mapping[
     if method == "Email/set" and post.keeps:
         wanted = arguments.get("destroy") or []
         return {"accountId": account, "destroyed": None, "notDestroyed": {key: {"type": "forbidden"} for key in wanted}}
-    found = {"Mailbox/get": _folders, "Email/query": _query, "Email/get": _get, "Email/set": _set}[method]
-    return {"accountId": account, **found(box, arguments)}
+    state = f"s{len(post.arrivals.get(name, ()))}"
+    if method == "Email/changes":
+        return {"accountId": account, "newState": state, **_changes(post.arrivals.get(name, []), arguments)}
+    found = {"Mailbox/get": _folders, "Email/get": _get, "Email/set": _set}[method]
+    return {"accountId": account, "state": state, **found(box, arguments)}
 
 
 def blob(post: Post, name: str, key: str) -> bytes | None:
@@ -47,24 +51,21 @@ def blob(post: Post, name: str, key: str) -> bytes | None:
 def _folders(_: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
     wanted = arguments.get("ids")
     listed = [{"id": key, "name": name, "role": role} for role, (key, name) in _FOLDERS.items()]
-    return {"state": "s", "list": [item for item in listed if wanted is None or item["id"] in wanted], "notFound": []}
+    return {"list": [item for item in listed if wanted is None or item["id"] in wanted], "notFound": []}
 
 
-def _query(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    if arguments.get("filter"):
-        raise MailError("unsupportedFilter", "the fake knows no filter")
-    order = arguments.get("sort") or [{}]
-    if order[0].get("property", "receivedAt") != "receivedAt":
-        raise MailError("unsupportedSort")
-    items = sorted(box.values(), key=lambda item: item.received, reverse=not order[0].get("isAscending", True))
-    ids = [item.id for item in items]
-    return {"queryState": "s", "position": 0, "ids": ids[: arguments.get("limit") or None]}
+def _changes(arrivals: Sequence[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    since = str(arguments.get("sinceState"))
+    if not re.fullmatch(r"s\d+", since) or int(since[1:]) > len(arrivals):
+        raise MailError("cannotCalculateChanges")
+    created = list(arrivals[int(since[1:]) :])
+    return {"oldState": since, "hasMoreChanges": False, "created": created, "updated": [], "destroyed": []}
 
 
 def _get(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
     wanted = arguments.get("ids") or []
     found = [_shown(box[key], arguments.get("properties") or ("id",)) for key in wanted if key in box]
-    return {"state": "s", "list": found, "notFound": [key for key in wanted if key not in box]}
+    return {"list": found, "notFound": [key for key in wanted if key not in box]}
 
 
 def _shown(item: Stored, names: Any) -> dict[str, Any]:
@@ -95,4 +96,4 @@ def _set(box: dict[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]
     wanted = arguments.get("destroy") or []
     gone = [key for key in wanted if box.pop(key, None) is not None]
     missing = {key: {"type": "notFound"} for key in wanted if key not in gone}
-    return {"oldState": "s", "newState": "t", "destroyed": gone, "notDestroyed": missing or None}
+    return {"destroyed": gone, "notDestroyed": missing or None}

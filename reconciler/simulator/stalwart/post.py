@@ -213,6 +213,7 @@ class Post:
     def clear(self) -> None:
         """Be a new volume: no mail, no queue, no log."""
         self.boxes: dict[str, dict[str, Stored]] = {}
+        self.arrivals: dict[str, list[str]] = {}  # the ids of all that ever came to a mailbox
         self.queue: dict[int, Queued] = {}
         self.lines: list[str] = []
         self.held = False
@@ -328,6 +329,7 @@ class Post:
         key = f"e{next(self._blobs)}"
         folder = "junk" if self.spam else "inbox"
         self.boxes.setdefault(name, {})[key] = Stored(key, raw, self._clock(), folder)
+        self.arrivals.setdefault(name, []).append(key)
         event = "message-ingest.spam" if self.spam else "message-ingest.ham"
         message_id = _field(raw, b"message-id").strip("<>")
         self._log(event, f'{span}, accountId = 3, documentId = 1, messageId = "{message_id}", size = {len(raw)}')

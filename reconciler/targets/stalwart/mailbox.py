@@ -1,9 +1,9 @@
 """A mailbox of the server over JMAP, with its owner's own login: finds one mail, reads it, takes it out.
 
-Both generations alike: ``Email/query``, ``Email/get`` with ``blobId`` and the download were seen on real servers of
-both (observed.md, "The way of one mail"). The session names the server's public address, which need not lead there from
-here: only paths of ours are asked. What is looked at of other mail is when it came, its subject and one header field;
-none of it is kept.
+Both generations alike. ``Email/get`` with ``blobId`` and the download were seen on real servers of both (observed.md,
+"The way of one mail"); ``Email/changes`` (RFC 8621, section 4.3) is in the source of both. It tells what came since,
+whether or not the search index has it yet, so that no other mail is looked at. The session names the server's public
+address, which need not lead there from here: only paths of ours are asked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ MARK = "X-Reconciler-Probe"
 _SESSION = "/jmap/session"
 _USING = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail")
 _MAIL = _USING[1]
-_NEWEST = 30  # mails that are looked at: the search index may be behind, the order of arrival is not
 _FIELD = f"header:{MARK}:asText"
 _SHOWN = ("blobId", "mailboxIds", "subject", _FIELD)
 
@@ -51,13 +50,17 @@ class Mailbox:
         if not self._account:
             raise self._unreadable("has no mailbox")
 
-    def find(self, token: str) -> Found | None:
-        """Look whether a mail came whose subject or mark is or holds a word; None where it did not."""
-        newest = {"sort": [{"property": "receivedAt", "isAscending": False}], "limit": _NEWEST}
-        ids = {"resultOf": "0", "name": "Email/query", "path": "/ids"}
+    def state(self) -> str:
+        """Return what `find` takes, for mail that comes from now on. Raises `TargetUnreadable`."""
+        (answer,) = self._call(("Email/get", {"ids": [], "properties": ["id"]}))
+        return str(answer.get("state") or "")
+
+    def find(self, token: str, since: str) -> Found | None:
+        """Look whether a mail came since a `state` whose subject or mark holds a word; None where it did not."""
+        created = {"resultOf": "0", "name": "Email/changes", "path": "/created"}
         _, mails, folders = self._call(
-            ("Email/query", newest),
-            ("Email/get", {"#ids": ids, "properties": list(_SHOWN)}),
+            ("Email/changes", {"sinceState": since}),
+            ("Email/get", {"#ids": created, "properties": list(_SHOWN)}),
             ("Mailbox/get", {"ids": None, "properties": ["role"]}),
         )
         roles = {item.get("id"): item.get("role") or "" for item in folders.get("list") or ()}

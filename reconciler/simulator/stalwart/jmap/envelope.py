@@ -75,7 +75,10 @@ class Conversation:
             found = ["error", error.body, tag]
         else:
             found = [name, result, tag]
-            self.created |= {key: item["id"] for key, item in result.get("created", {}).items() if "id" in item}
+            made = result.get("created")  # of changes (RFC 8620, section 5.2) it is a list of ids
+            self.created |= (
+                {key: item["id"] for key, item in made.items() if "id" in item} if isinstance(made, dict) else {}
+            )
         self._answers.append(found)
         return found
 
