@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from reconciler.problem import Problem
@@ -29,11 +29,15 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What to do. ``command`` is one to run as it stands; ``change`` an address that `reconciler apply` mends."""
+    """What to do. ``command`` is one to run as it stands; ``change`` an address that `reconciler apply` mends.
+
+    ``lifts`` are bans that ``doctor --fix`` lifts, in the server's words.
+    """
 
     text: str = ""
     command: str = ""
     change: str = ""
+    lifts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class Finding:
         if self.verdict.remedy.text or self.status not in (Status.WARN, Status.ERROR):
             return self.verdict.remedy
         given = self.verdict.remedy
-        return Remedy(self.check.remedy, given.command, given.change)
+        return replace(given, text=self.check.remedy)
 
 
 def find(check: Check[Any], evidence: Any) -> Finding:

@@ -213,7 +213,7 @@ CHECKS = (
         "mail is deferred or lost, and the server does not start again",
         "the disk on which its volume lies is full",
         "free space, or move the volume",
-        "statvfs(3)",
+        "docs/doctor.md",
         container,
         _disk,
     ),

@@ -153,6 +153,19 @@ class Ban:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocked:
+    """An entry of the server's own list of bans: an address or a network, in the server's words.
+
+    ``reason``, ``since`` and ``until`` are empty where it does not tell them; up to 0.15 a ban has no end.
+    """
+
+    entry: str
+    reason: str = ""
+    since: str = ""
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """What DNS shows of the domains that mail goes by.
 
@@ -282,5 +295,6 @@ class Evidence:
     probes: tuple[Probe, ...] | Unread | None = None  # None: nobody asked for one
     traffic: Traffic | Unread | None = None
     router: Router | Unread | None = None
+    blocked: tuple[Blocked, ...] | Unread | None = None
     generation: str = "jmap"  # of the mail server: `rest` up to 0.15
     soon: timedelta = timedelta(days=14)  # what ends within that time is told

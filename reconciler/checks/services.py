@@ -184,7 +184,7 @@ CHECKS = (
         "mana-notify error: 401, though both variables agree",
         "the service does not take the key that its caller has",
         "give both one value and recreate both",
-        "setup-findings 8",
+        "docs/doctor.md#the-key-that-services-share",
         services,
         _taken,
     ),

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reconciler import url
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, unknown, warn, worst
-from reconciler.checks.evidence import Ban, Certificate, Conversation, Evidence
+from reconciler.checks.evidence import Ban, Blocked, Certificate, Conversation, Evidence
 
 _EVENT = re.compile(r"\((?P<event>security\.[a-z-]*ban(?:ned)?|security\.ip-blocked)\)(?P<rest>.*)")
 _ADDRESS = re.compile(r'\b(?:remoteIp|ip)\s*=\s*"?(?P<ip>[0-9a-fA-F.:]+)')
@@ -18,10 +19,11 @@ _REASON = re.compile(r'\breason\s*=\s*"(?P<reason>[^"]{1,120})"')
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """What a check of this room looks at: a conversation, what the server's log says of bans, and when it is."""
+    """What a check of this room looks at: a conversation, bans by the server's log and by its API, and when it is."""
 
     item: Conversation
     bans: tuple[Ban, ...] | Unread
+    blocked: tuple[Blocked, ...] | Unread | None
     now: datetime
     soon: timedelta
     host: str
@@ -37,7 +39,8 @@ def talks(evidence: Evidence) -> tuple[Talk, ...] | Unread | None:
     found = log if isinstance(log, Unread) else bans(log)
     host = names.host if names is not None and not isinstance(names, Unread) else ""
     return tuple(
-        Talk(item, found, evidence.now, evidence.soon, host, evidence.generation) for item in evidence.conversations
+        Talk(item, found, evidence.blocked, evidence.now, evidence.soon, host, evidence.generation)
+        for item in evidence.conversations
     )
 
 
@@ -263,26 +266,73 @@ def _sender(talk: Talk) -> Verdict:
 
 
 def _log_bans(found: tuple[Talk, ...]) -> Verdict:
+    """Tell who is banned now, by the API, and why, by the log; of who was once only where the API does not tell."""
     if not found:
         return skip("no service sends mail")
     talk = found[0]
-    if isinstance(talk.bans, Unread):
-        return unknown("the server's log could not be read")
-    made = [ban for ban in talk.bans if ban.event in _WHY]
-    if not made:
-        return ok("the log names no ban")
-    named = [f"{ban.event} {ban.address} {ban.reason}".rstrip() for ban in made]
-    ours = any(_is_private(ban.address) for ban in made)
-    say = error if ours else warn
-    said = f"the server has banned {', '.join(ban.address or 'an address' for ban in made)}"
-    return say(said, *named, cause=_WHY[made[0].event], remedy=Remedy(_UNBAN[talk.generation]))
+    if isinstance(talk.bans, Unread) and not isinstance(talk.blocked, tuple):
+        return unknown("neither the server's list of bans nor its log could be read")
+    logged = () if isinstance(talk.bans, Unread) else tuple(ban for ban in talk.bans if ban.event in _WHY)
+    if not isinstance(talk.blocked, tuple):
+        return _told_of(talk, logged, ()) if logged else ok("the log names no ban")
+    ours = tuple(item for item in talk.blocked if _is_ours(item.entry))
+    held = tuple(ban for ban in logged if not ban.address or any(_covers(it, ban.address) for it in talk.blocked))
+    if not ours and not held:
+        count = len(talk.blocked)
+        return ok(f"none of ours is banned; {count:,} other{'s are' if count != 1 else ' is'}")
+    return _told_of(talk, held, ours)
 
 
-def _is_private(address: str) -> bool:
+def _told_of(talk: Talk, logged: tuple[Ban, ...], ours: tuple[Blocked, ...]) -> Verdict:
+    named = [f"log: {ban.event} {ban.address} {ban.reason}".rstrip() for ban in logged]
+    named += [f"listed: {' '.join(filter(None, (it.entry, it.reason, it.since)))}" for it in ours]
+    who = dict.fromkeys([*(item.entry for item in ours), *(ban.address or "an address" for ban in logged)])
+    say = error if ours or any(_is_ours(ban.address) for ban in logged) else warn
+    causes = (*(_WHY[ban.event] for ban in logged), *(_REASONS.get(item.reason, "") for item in ours))
+    remedy = Remedy(_UNBAN[talk.generation])
+    # What a person banned, who knows why, is left alone: a network, and what the server says of.
+    lifts = tuple(item.entry for item in ours if _ip(item.entry) and item.reason != _BY_HAND)
+    if lifts:
+        text = (
+            "move the service to port 465, or declare its network under stalwart.allowed_ips, and apply; then lift it"
+        )
+        remedy = Remedy(text, "reconciler doctor --only smtp/bans --fix", lifts=lifts)
+    return say(f"the server has banned {', '.join(who)}", *named, cause=next(filter(None, causes), ""), remedy=remedy)
+
+
+_BY_HAND = "manual"
+_REASONS = {  # of x:BlockedIp, from 0.16
+    "portScanning": _WHY["security.scan-ban"],
+    "authFailure": _WHY["security.authentication-ban"],
+    "rcptToFailure": _WHY["security.abuse-ban"],
+    "loitering": _WHY["security.loiter-ban"],
+    _BY_HAND: "a person banned it",
+}
+
+
+def _ip(text: str) -> url.IP | None:
+    """Read an address; None for what is none, such as a network."""
     try:
-        return ipaddress.ip_address(address).is_private
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_ours(entry: str) -> bool:
+    """Whether an entry is an address or a network of one's own: a container's, or one of the LAN."""
+    try:
+        return url.is_home(ipaddress.ip_network(entry, strict=False).network_address)
     except ValueError:
         return False
+
+
+def _covers(item: Blocked, address: str) -> bool:
+    found = _ip(address)
+    try:
+        network = ipaddress.ip_network(item.entry, strict=False)
+    except ValueError:
+        return False
+    return found is not None and found.version == network.version and found in network
 
 
 CHECKS = (
@@ -307,7 +357,7 @@ CHECKS = (
     Check(
         "smtp/bans",
         "some clients are cut off",
-        "the log names addresses that were banned",
+        "the server has banned addresses of ours, by its list and its log",
         "lift the ban, allow the network",
         "Stalwart, auto-ban",
         talks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 from reconciler.cli import session, times
 from reconciler.cli.session import Session
+from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.checks.check import Finding
@@ -38,7 +40,7 @@ _WRONG = 7
     help="Send one mail with the login of each service, read it back and look at it. Without an address it goes to a "
     "declared mailbox, and is taken out of it again.",
 )
-@click.option("--fix", is_flag=True, help="Apply what mends it, where that does: as apply, which shows it first.")
+@click.option("--fix", is_flag=True, help="Apply what mends it, as apply, which shows it first; lift bans of our own addresses.")
 @click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask; needed where there is no terminal.")
 @session.command
 def command(
@@ -64,8 +66,13 @@ def command(
     stack = session.stack()
     wish = _wish(only, since, probe)
     findings = _examined(session, stack, only, wish)
-    if fix and any(report.is_applied(item) for item in findings):
-        return _mended(session, only, wish, yes=yes)
+    lifts = tuple(dict.fromkeys(entry for item in findings for entry in item.remedy.lifts))
+    applies = any(report.is_applied(item) for item in findings)
+    if fix and (lifts or applies):
+        code = _applied(session, yes=yes) if applies else 0
+        if not code and lifts:
+            _lifted(session, lifts, yes=yes)
+        return code or _code(_examined(session, session.stack(), only, wish))
     return _code(findings)
 
 
@@ -106,12 +113,32 @@ def _code(findings: Sequence[Finding]) -> int:
     return _WRONG if any(item.status is Status.ERROR for item in findings) else 0
 
 
-def _mended(session: Session, only: Sequence[str], wish: Wish, *, yes: bool) -> int:
-    """Apply what the directory wants, and look again: with what was observed anew."""
+def _applied(session: Session, *, yes: bool) -> int:
+    """Apply what the directory wants, with what is observed anew."""
     from reconciler.cli import apply
 
-    code = apply.settle(session, session.stack(), yes=yes)
-    return code or _code(_examined(session, session.stack(), only, wish))
+    return apply.settle(session, session.stack(), yes=yes)
+
+
+def _lifted(session: Session, entries: Sequence[str], *, yes: bool) -> None:
+    """Lift bans of our own addresses, each by itself. Raises ReconcilerError without a yes."""
+    from reconciler.doctor import bans
+    from reconciler.report import values
+
+    if not yes:
+        _ask(session, f"Lift the ban of {values.escape(', '.join(entries))}?")
+    for entry, gone in bans.lift(session.stack(), entries):
+        said = "is not banned any more" if gone else "is banned again: what it does wrong goes on"
+        session.console.text(f"{values.escape(entry)} {said}.")
+
+
+def _ask(session: Session, question: str) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        hint = "read what it says, then call doctor --fix with --yes"
+        raise ReconcilerError(Problem("doctor", "there is no terminal to ask on, so no ban was lifted", hint))
+    session.console.done()
+    if not click.confirm(question, err=True):
+        raise ReconcilerError(Problem("doctor", "not confirmed, so no ban was lifted"))
 
 
 def _known(only: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from reconciler import checks
 from reconciler.checks.check import Finding, Unread
 from reconciler.checks.evidence import Evidence
-from reconciler.doctor import container, names, probe, router, services, talks, traffic
+from reconciler.doctor import bans, container, names, probe, router, services, talks, traffic
 from reconciler.doctor.together import together
 from reconciler.plan import Plan
 from reconciler.problem import ReconcilerError
@@ -24,6 +24,7 @@ _CALLED = {
     "conversations": "the mail servers",
     "names": "the name servers",
     "router": "the router",
+    "blocked": "its bans",
     "traffic": "the queue",
 }
 _SKEW = dt.timedelta(minutes=2)  # that a server's clock may be behind ours
@@ -69,6 +70,7 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         "conversations": ({"smtp", *({"probe"} if sends else ())}, lambda: talks.gather(stack, plan, draft)),
         "names": ({"dns", "smtp", "router", *({"probe"} if sends else ())}, lambda: names.gather(stack, plan)),
         "router": ({"router"}, lambda: router.gather(stack)),
+        "blocked": ({"smtp"}, lambda: bans.gather(stack, plan)),
         "traffic": ({"mail"}, lambda: traffic.gather(stack, plan, wish.since)),
     }
     wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}
@@ -85,6 +87,7 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         conversations=found.get("conversations"),
         names=found.get("names"),
         router=found.get("router"),
+        blocked=found.get("blocked"),
         now=dt.datetime.now(dt.UTC),
         probes=found.get("probes"),
         traffic=found.get("traffic"),

@@ -25,7 +25,7 @@ from reconciler.doctor import Wish, examine
 from reconciler.settings import Settings
 from reconciler.stack import Stack
 
-from . import submission
+from . import jmapstage, submission
 from .knot import knot
 from .submission import Behaviour
 
@@ -193,6 +193,16 @@ def started(*services: str, **shell: str) -> Callable[[World], object]:
 
 def logged(line: str) -> Callable[[World], object]:
     return lambda world: world.log(line)
+
+
+def banned(address: str, line: str) -> Callable[[World], object]:
+    """Let the server have banned an address, and its log say why."""
+
+    def plant(world: World) -> None:
+        jmapstage.create(world.stack.stage, "BlockedIp", address=address)
+        world.log(f"{line}remoteIp = {address}")
+
+    return plant
 
 
 def edited(name: str, old: str, new: str) -> Callable[[World], object]:
@@ -503,23 +513,21 @@ DEFECTS = {
     ),
     "a name of a container": defect(served(name="3f2a1bc9"), "smtp/name", "calls itself 3f2a1bc9"),
     "a scan ban": defect(
-        logged(
-            'WARN Banned due to scan (security.scan-ban) listenerId = "submission", remoteIp = 172.18.0.5, '
-            'reason = "Invalid SMTP command"'
+        does(
+            banned("172.18.0.5", "WARN Banned due to scan (security.scan-ban) "),
+            logged('WARN Banned (security.scan-ban) remoteIp = 172.18.0.5, reason = "Invalid SMTP command"'),
         ),
         "smtp/bans",
         "spoke TLS at once",
     ),
     "a password ban": defect(
-        logged("WARN Banned due to authentication errors (security.authentication-ban) remoteIp = 172.18.0.5"),
+        banned("172.18.0.5", "WARN Banned due to authentication errors (security.authentication-ban) "),
         "smtp/bans",
         "wrong password",
     ),
-    "a loiter ban": defect(
-        logged("WARN Banned (security.loiter-ban) remoteIp = 172.18.0.6"), "smtp/bans", "said nothing"
-    ),
+    "a loiter ban": defect(banned("172.18.0.6", "WARN Banned (security.loiter-ban) "), "smtp/bans", "said nothing"),
     "an abuse ban": defect(
-        logged("WARN Banned (security.abuse-ban) remoteIp = 172.18.0.6"), "smtp/bans", "unknown recipients"
+        banned("172.18.0.6", "WARN Banned (security.abuse-ban) "), "smtp/bans", "unknown recipients"
     ),
     # the container
     "stopped": defect(stopped("mail"), "container/running", "exit code 137", "container/mail-ports", "smtp/reachable"),

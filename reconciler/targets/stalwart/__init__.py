@@ -20,6 +20,7 @@ from reconciler.problem import Problem, ReconcilerError, Refused, Severity, Targ
 from reconciler.refusals import Refusals
 from reconciler.resources import Observation, Resource, SecretRef
 from reconciler.target import Change, Outcome, Progress, Reveal, Status, Stopped
+from reconciler.targets.stalwart import bans
 from reconciler.targets.stalwart.connection import TARGET, Connection, Login, Mode, trust
 from reconciler.targets.stalwart.container import Container, Docker, DockerUnreachable
 from reconciler.targets.stalwart.jmap.api import Bootstrapping, JmapApi
@@ -35,6 +36,7 @@ from reconciler.traffic import Queued
 from reconciler.url import Address
 
 if TYPE_CHECKING:
+    from reconciler.checks.evidence import Blocked
     from reconciler.targets.stalwart.jmap.target import StalwartJmap
     from reconciler.targets.stalwart.survey import Survey
 
@@ -231,6 +233,30 @@ class Stalwart:
         """Open a mailbox with its owner's login, which is tried once. Raises `TargetUnreadable`, also for a refusal."""
         with self._connect(reveal) as connection:
             yield Mailbox(connection, self._login, username, password)
+
+    # ------------------------------------------------------------------------------------------------------------- bans
+    def banned(self, reveal: Reveal) -> tuple[Blocked, ...]:
+        """List whom the server does not talk to. Raises `TargetUnreadable`."""
+        with self._asking(reveal) as (connection, api):
+            return bans.listed_by_rest(connection) if api is None else bans.listed_by_jmap(api)
+
+    def lift(self, reveal: Reveal, entry: str) -> None:
+        """Lift the one ban that is listed in these words, at once and for good. Raises `TargetUnreadable`."""
+        with self._asking(reveal) as (connection, api):
+            if api is not None:
+                bans.lift_by_jmap(api, entry)
+            elif entry in {item.entry for item in bans.listed_by_rest(connection)}:
+                bans.lift_by_rest(connection, entry)
+
+    @contextlib.contextmanager
+    def _asking(self, reveal: Reveal) -> Iterator[tuple[Connection, JmapApi | None]]:
+        """Open a connection, with the API of a server from 0.16."""
+        found = self._found or self._detected(reveal)
+        with self._connect(reveal) as connection:
+            if found is Mode.REST:
+                yield connection, None
+                return
+            yield connection, JmapApi(connection, self._recognition.release or self._recognition.ask(connection))
 
     # ------------------------------------------------------------------------------------------------------ generations
     def _detected(self, reveal: Reveal) -> Mode:
