@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -60,7 +60,8 @@ class Following:
 
     ``path`` is the directory of YAML in it. ``signers`` must have signed the newest commit, where there are any.
     ``accept`` names a commit that may take the place of the last good one without descending from it. ``project`` is
-    where relative paths of ``targets.compose`` are seen from; None: from the directory in the commit's files.
+    where relative paths of ``targets.compose`` are seen from; None: from the directory in the commit's files. Where
+    many follow one branch, each is ``alone``: it has none but the files below its own path, and waits for no other.
     """
 
     remote: Remote
@@ -68,12 +69,14 @@ class Following:
     signers: Signers = field(default_factory=Signers)
     accept: str = ""
     project: Path | None = None
+    alone: bool = False
 
 
 class Checkout:
     """Follows a branch. Making one raises `ReconcilerError` for what is wrong in its configuration.
 
-    ``beside`` are files from elsewhere, by their names in the directory, that belong to each state of it.
+    ``beside`` are files from elsewhere, by their names in the directory, that belong to each state of it. ``newest``
+    names the branch's newest commit where somebody else has just asked for it; empty where it is to be asked for.
     """
 
     def __init__(
@@ -82,15 +85,18 @@ class Checkout:
         data: Path,
         environ: Mapping[str, str],
         beside: Mapping[str, bytes] = MappingProxyType({}),
+        newest: Callable[[], str] = lambda: "",
     ) -> None:
-        self._following, self._beside = _checked(following), beside
+        self._following, self._beside, self._told = _checked(following), beside, newest
         self.where, self._remote = following.remote.address, following.remote
         self.pause = _NEAR if self._remote.protocol == "file" else _FAR
         self._folder = folder(data, self._remote)
         self._path = _name(following.path)
         self._memory = self._folder / f"taken-{self._path}.json"
         self._store = Store(self._folder / STORE, self._remote, environ)
-        self._trees = self._folder / "trees"
+        self._trees = self._folder / (f"trees-{self._path}" if following.alone else "trees")
+        self._below = following.path.strip("/").encode() if following.alone else b""
+        self._locked = self._trees if following.alone else self._folder
         self.heads = Heads(self._folder, following.remote, following.path, environ, following.project)
         _check_apart(following, self._folder, environ)
         self._taken: Taken | None = None
@@ -113,14 +119,14 @@ class Checkout:
         """Take the branch's newest commit where it may be taken. A first fetch may last ten minutes."""
         problems: list[Problem] = []
         try:
-            files.make_private(self._folder.parent)
-            files.make_private(self._folder)
+            for place in (self._folder.parent, self._folder, self._locked):
+                files.make_private(place)
         except OSError as error:
             problems.append(_no_room(self._folder, error))
         if not self._known:
             self._recall()
         try:
-            with files.locked(self._folder, _PATIENCE):
+            with files.locked(self._locked, _PATIENCE):
                 problems.extend(self._follow())
         except _Held as error:
             problems.extend(error.problems)
@@ -184,8 +190,8 @@ class Checkout:
         """Read the files of a commit again; those that a disk has lost, or a power cut torn, are written anew."""
         place = self._trees / found.commit
         try:
-            if not tree.is_whole(self._store, found.commit, place):
-                tree.write(self._store, found.commit, place)
+            if not tree.is_whole(self._store, found.commit, place, self._below):
+                tree.write(self._store, found.commit, place, self._below)
         except (Damaged, CannotRun):
             directory = self._load(place)
             if directory.digest == found.digest:
@@ -206,7 +212,7 @@ class Checkout:
         """Take the newest commit. Raises `_Held` where it is not taken."""
         standing = source.standing(self._revision)
         try:
-            newest = self._seen = self._store.newest()
+            newest = self._seen = self._told() or self._store.newest()
             self._reached = now()
             held = self._revision
             if held is not None and newest == held.commit and held.directory.path.is_dir():
@@ -243,7 +249,14 @@ class Checkout:
 
     def _fetch(self, newest: str) -> str:
         try:
-            self._seen = self._store.fetch(newest, self._limit)
+            if self._following.alone:  # others fetch the same
+                with files.locked(self._folder, self._limit):
+                    if self._store.fetched() != newest:
+                        self._store.fetch(newest, self._limit)
+                    self._seen = self._store.fetched()
+                    self._store.tidy()
+            else:
+                self._seen = self._store.fetch(newest, self._limit)
         except CannotFetch:
             self._limit = min(_FIRST, 2 * self._limit)  # a large one may need longer
             raise
@@ -290,7 +303,7 @@ class Checkout:
         try:
             self._trees.mkdir(exist_ok=True)
             tree.sweep(self._trees, self._used())
-            tree.write(self._store, commit, place)
+            tree.write(self._store, commit, place, self._below)
             return self._load(place)
         except tree.Unfit as error:
             summary = f"{said}{error.summary}, {source.standing(self._revision)}"
@@ -308,7 +321,8 @@ class Checkout:
         found = Taken.after(self._taken, directory, commit=commit, **signed, **texts)
         self._store.keep(commit, self._path)
         self._taken, self._revision = found, self._revised(found, directory)
-        self._store.tidy()
+        if not self._following.alone:
+            self._store.tidy()
         try:
             taken.remember(self._memory, found)
         except OSError as error:
@@ -321,7 +335,8 @@ class Checkout:
 
     def _used(self) -> list[str]:
         """Name the commits that count for whoever follows this branch, at whatever path of it."""
-        found = (taken.recall(path) for path in self._folder.glob("taken-*.json"))
+        paths = [self._memory] if self._following.alone else self._folder.glob("taken-*.json")
+        found = (taken.recall(path) for path in paths)
         return [item.commit for item in found if item is not None]
 
 

@@ -28,7 +28,7 @@ def render(told: Summary, rows: Sequence[Row], waiting: int, working: int) -> by
             yield from _metrics(told, rows, waiting, working)
 
     registry = CollectorRegistry()
-    registry.register(Collector())  # type: ignore[arg-type]
+    registry.register(Collector())
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 

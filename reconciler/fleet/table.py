@@ -23,6 +23,7 @@ from reconciler.suspension import Suspension
 
 _KEPT = 50  # runs of each stack
 _SLACK = 5.0  # seconds by which a due time may lie further ahead than it was set: clocks are adjusted
+_FRESH = 60.0  # seconds for which a commit counts as the newest that was seen
 _AHEAD = 300.0  # seconds: no request waits longer for its turn, unless the clock went back
 _BURST = 0.2  # of what an account takes in its window may go out at once
 _WINDOW = (
@@ -348,10 +349,12 @@ class Table:
         for row in self._all(query, s=seconds):
             yield row["address"], row["branch"], row["seen"]
 
-    def last_seen(self, address: str, branch: str) -> str:
-        """Return a branch's newest commit, as it was last seen; empty where it was not."""
-        query = "SELECT seen FROM fleet_repositories WHERE address = %(address)s AND branch = %(branch)s"
-        found = self._one(query, address=address, branch=branch)
+    def last_seen(self, address: str, branch: str, *, fresh: bool = False) -> str:
+        """Return a branch's newest commit, as it was last seen; empty where it was not, or (``fresh``) not just now."""
+        query = """SELECT seen FROM fleet_repositories WHERE address = %(address)s AND branch = %(branch)s
+            AND (NOT %(fresh)s OR problem = '' AND looked BETWEEN clock_timestamp() - %(age)s * interval '1 s'
+                AND clock_timestamp())"""
+        found = self._one(query, address=address, branch=branch, fresh=fresh, age=_FRESH)
         return str(found["seen"]) if found else ""
 
     def seen(self, address: str, branch: str, commit: str, problem: str = "") -> None:

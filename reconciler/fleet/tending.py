@@ -133,7 +133,7 @@ class Tending:
             self.table.judge(number, now.revision, healthy=healthy, stopped=stopped)
             if healthy and now.settles(rings[number]):
                 self.table.settle(number, now.revision)
-            if stopped and stopped != now.stopped:
+            if stopped and not now.stopped:
                 self.say(
                     Problem(f"ring {number}", stopped, "push what mends it; it goes on by itself once all are well")
                 )

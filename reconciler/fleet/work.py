@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -163,12 +164,12 @@ class Work:
     def _source(self, row: Row, tried: str) -> Joined:
         entry, place = row.declared, self.place
         project = Path(entry["project"]) if entry.get("project") else None
-        following = Following(
-            Remote.read(entry["repo"], entry["branch"]), entry["directory"], place.signers, project=project
-        )
+        remote = Remote.read(entry["repo"], entry["branch"])
+        following = Following(remote, entry["directory"], place.signers, project=project, alone=True)
+        newest = self.table.last_seen(entry["repo"], entry["branch"], fresh=True) if row.cause != FRESH else ""
 
         def follow(beside: Mapping[str, bytes]) -> Checkout:
-            return Checkout(following, place.data, place.environ, beside)
+            return Checkout(following, place.data, place.environ, beside, lambda: newest)
 
         former = taken.parsed(row.taken) if row.taken else None
         revisions = dict.fromkeys((tried, row.shared) if row.shared else (tried,))
@@ -232,10 +233,13 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
     wait = max(0.0, until - time.monotonic())
     now = time.monotonic()
     left = len(state.plan.pending) if state.plan else 0
+    failures = max((item.failures for item in state.targets), default=0)
+    told = "restore" if word == "lost" else str(cause)
     if state.cycle.result is Result.BUSY:
         wait, told = _AGAIN, row.cause
-    else:
-        told = "restore" if word == "lost" else str(cause)
+    elif state.plan is None:  # nothing could be looked at: no target tells how often that was so
+        failures = row.failures + 1
+        wait = min(wait, _pause(row.failures))
     return Ended(
         result=str(state.cycle.result),
         state=word,
@@ -245,7 +249,7 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
         home=home if waiting else None,
         taken=taken.said(source.taken) if source.taken else None,
         shared=source.good if source.taken else row.shared,
-        failures=max((item.failures for item in state.targets), default=0),
+        failures=failures,
         carried=loop.carried.as_json(now),
         troubles=_troubles(state),
         pending=left,
@@ -258,10 +262,16 @@ def _troubles(state: State) -> Troubles:
     return tuple((item.target, item.error, item.title) for item in found)
 
 
+def _pause(failures: int) -> float:
+    """Return how long to wait after so many cycles in a row that could not even begin, and one more."""
+    paused: float = 5.0 * 2 ** min(failures, 10) * (0.5 + random.random() / 2)  # noqa: S311 (no secret)
+    return paused
+
+
 def _failed(row: Row, whole: Whole, trouble: tuple[str, str, str]) -> Ended:
     """Say of a cycle that could not run when it is tried again."""
     failures = row.failures + 1
-    wait = min(5.0 * 2 ** min(row.failures, 10), max(whole.interval, 30.0))
+    wait = min(_pause(row.failures), max(whole.interval, 30.0))
     return Ended(
         "failed",
         "failed",

@@ -45,6 +45,8 @@ class Options:
     secrets: Path | None = None
     signers: Signers = field(default_factory=Signers)
     rings: Collection[int] | None = None
+    notices: Path | None = None
+    listen: tuple[str, int] | None = None
 
 
 def home(data: Path) -> str:

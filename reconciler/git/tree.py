@@ -59,9 +59,9 @@ def write(objects: Objects, commit: str, place: Path, below: bytes = b"") -> Non
     shutil.rmtree(old, ignore_errors=True)
 
 
-def is_whole(objects: Objects, commit: str, place: Path) -> bool:
-    """Whether a folder holds all files of a commit, as `write` writes them. Raises `Unfit` and `Damaged`."""
-    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(objects.entries(commit)))
+def is_whole(objects: Objects, commit: str, place: Path, below: bytes = b"") -> bool:
+    """Whether a folder holds all that `write` would write there. Raises `Unfit` and `Damaged`."""
+    return all(_holds(place / os.fsdecode(entry.path), entry) for entry in _bounded(objects.entries(commit, below)))
 
 
 def _holds(path: Path, entry: Entry) -> bool:
