@@ -21,6 +21,7 @@ WORDS: Mapping[str, str] = {
     "targets": "Where the systems are; each is optional.",
     "policy": "How far a plan may go before a person is asked.",
     "daemon": "How the daemon works. Whom it trusts comes from its own environment, never from here.",
+    "router": "The line's router, which `doctor` asks (TR-064) for the ports that lead to the mail server.",
     "accounts": "Logins with a mailbox, by e-mail address; an administrator may have a bare name. None goes by absence.",
     "groups": "Shared mailboxes, by e-mail address. Accounts say in `groups` that they belong to one.",
     "lists": "Addresses that pass their mail on, by e-mail address.",
@@ -65,6 +66,11 @@ WORDS: Mapping[str, str] = {
     "Daemon.plans": "Plan pull requests, and comment on them.",
     "GitHub.repository": "OWNER/NAME.",
     "GitHub.token": "A token that may set commit statuses there.",
+    "Router.address": "HOST or HOST:PORT of the router in the own network, such as 192.168.178.1.",
+    "Router.forwards": "The ports that the Internet has to reach: 25, 465, 587.",
+    "Router.username": "As whom `doctor` logs in there; routers that ask for a password alone need none.",
+    "Router.password": "Its password; without one doctor says what to look at by hand.",
+    "Router.to": "The address of the machine that the mail server runs on; this one when absent.",
     # ---- mail
     "Account.description": f"What people read beside the address. {_ABSENT}",
     "Account.roles": "`user`, `admin`, or roles of the server's own; enforced.",
@@ -148,6 +154,11 @@ WORDS: Mapping[str, str] = {
     "Consumer.env": "Variables and their values: {host} {port} {username} {password} are filled in; `null` leaves one alone.",
     "Consumer.secrets": "Compose secrets and the contents of their files, likewise.",
     "Link.in": "The variables: SERVICE.VARIABLE.",
+    "Link.check": "Where `doctor` tries the value: a GET that changes nothing and needs it.",
+    "KeyCheck.service": "The service of the link that gets the others' key.",
+    "KeyCheck.port": "The port in its container.",
+    "KeyCheck.path": "What is asked for: a page that changes nothing and that nobody sees without the key.",
+    "KeyCheck.header": "The header that the key is sent in, such as X-Service-Key.",
     "Link.value": "Where the value is that they all get; without it they only have to agree.",
 }
 
