@@ -178,8 +178,8 @@ def _came(found: Way) -> Verdict:
         said = f"every session at port 25 comes from {inside.pop()}: the server does not see who it talks to"
         cause = "Docker passes connections on under an address of its own (Colima, rootless Docker)"
         text = (
-            "let the engine keep the clients' addresses (Colima: `colima start --network-address`): else SPF fails for "
-            "all mail that comes in, and a ban shuts everybody out"
+            "run the server where the engine passes the clients' addresses on, as Docker on Linux does: else SPF fails "
+            "for all mail that comes in, and a ban shuts everybody out"
         )
         return warn(said, cause=cause, remedy=Remedy(text))
     text = (

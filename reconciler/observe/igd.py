@@ -101,7 +101,10 @@ def call(
     given = "".join(f"<{name}>{value}</{name}>" for name, value in (arguments or {}).items())
     content = _BODY.format(action=action, kind=service.kind, arguments=given)
     headers = {"content-type": 'text/xml; charset="utf-8"', "soapaction": f'"{service.kind}#{action}"'}
-    answer = http.exchange(client, "POST", service.path, content=content, headers=headers, reads=True, auth=auth)
+    try:
+        answer = http.exchange(client, "POST", service.path, content=content, headers=headers, reads=True, auth=auth)
+    except (LookupError, NotImplementedError, ValueError) as error:  # httpx, of a challenge with words of its own
+        raise NotLetIn("it asks for a login in a way that is not known") from error
     if answer.status == _UNAUTHORIZED:
         raise NotLetIn("it answers 401")
     if answer.status == _FAULT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -132,6 +133,22 @@ def test_no_key_is_sent_where_nobody_asks_for_one_and_none_twice_once_it_was_ref
     assert (first.status, second.status) == (401, 401)
     assert "not sent again" in second.why
     assert [key for key in notify.keys if key] == [world.auth.environment["MANA_SERVICE_KEY"]]
+
+
+def test_a_key_goes_to_containers_of_the_service_on_this_machine_alone(world: World) -> None:
+    from reconciler.desired.load import load
+    from reconciler.settings import Settings
+    from reconciler.stack import Stack
+    from reconciler.targets.compose.doors import Doors
+
+    settings = Settings.read(world.stack.environ(), world.stack.example.state, world.stack.data)
+    stack: Any = Stack(load(settings.state), settings)
+    with stack.targets["compose"].standing({"mana-notify": set()}) as (snapshot, doors):
+        (inside,) = [item.address for item in world.notify.endpoints.values()]
+        assert doors.of_service("mana-notify", 3013) == [("127.0.0.1", 3013), (inside, 3013)]
+        assert doors.of_service("elsewhere", 3013) == []
+        assert doors.of_service("mana-notify", 22) == [(inside, 22)]
+        assert Doors(snapshot, SimpleNamespace(remote=True), {}).of_service("mana-notify", 3013) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

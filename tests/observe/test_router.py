@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler import http
 from reconciler.checks.evidence import Forward
+from reconciler.observe import igd
 from reconciler.observe import router as asked
 from reconciler.observe.router import Login, RouterRefuses, RouterSilent, ask
 from reconciler.simulator.router import Mapping, Router
@@ -189,6 +192,50 @@ def test_a_count_without_end_is_read_no_further_than_the_entries_go(server: Serv
 
     server.fake = lying
     assert len(told(server, box).forwards) == 4
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Digest realm="x", nonce="y", algorithm=MD6',
+        'Digest realm="x", nonce="y", qop="auth-int"',
+        'Digest realm="x"',
+        "Digest",
+        'Basic realm="x"',
+        "Negotiate",
+        "Digest \xff=\xfe",
+    ],
+)
+def test_no_password_is_given_to_a_challenge_that_is_none(server: Server, box: Router, challenge: str) -> None:
+    """Basic would be the password itself."""
+    asks = Reply(401, b"", "text/html", {"WWW-Authenticate": challenge})
+    server.faults.append(Fault(method="POST", times=99, reply=asks))
+    with pytest.raises((RouterRefuses, RouterSilent)):
+        told(server, box)
+    given = [item.headers.get("authorization", "") for item in server.requests]
+    assert not any(word in text for text in given for word in ("Basic", box.password))
+
+
+@given(st.binary(max_size=300) | st.text(alphabet='<>/&;!x?"= []DOCTYPE', max_size=200).map(str.encode))
+@settings(max_examples=150, deadline=None)
+def test_whatever_bytes_come_they_are_read_or_refused(body: bytes) -> None:
+    try:
+        found = igd._elements(http.Answer(200, body, "text/xml", {}))
+    except igd.Unusable:
+        return
+    assert all(isinstance(name, str) and isinstance(text, str) for name, text in found)
+
+
+FIELDS = ("NewExternalPort", "NewInternalPort", "NewProtocol", "NewInternalClient", "NewEnabled", "NewRemoteHost")
+
+
+@given(st.fixed_dictionaries({}, optional={name: st.text(max_size=90) | st.just("25") for name in FIELDS}))
+@settings(max_examples=150, deadline=None)
+def test_whatever_an_entry_says_it_is_read_with_sense_or_left_out(said: dict[str, str]) -> None:
+    found = asked._forward(said)
+    if found is not None:
+        assert 0 <= found.external <= 99999
+        assert all(text.isprintable() and len(text) < 80 for text in (found.client, found.protocol, found.remote))
 
 
 def test_nobody_on_the_internet_is_asked() -> None:
