@@ -49,7 +49,7 @@ def test_nothing_is_held_where_nothing_is_new(base: Directory, place: Path) -> N
     assert found.directory.path == base.path
 
 
-OWN = ("stack", "targets", "policy", "daemon")
+OWN = ("stack", "targets", "policy", "daemon", "router")
 
 
 @pytest.mark.parametrize("word", [word for word in WORDS if word.split(".")[0] in OWN])
