@@ -246,7 +246,11 @@ def _elsewhere(snapshot: Snapshot, program: Program, services: Collection[str]) 
         item.project
         for item in snapshot.containers
         if item.project != snapshot.project.name
-        and (_runs_from(item, files) or item.name in names or (item.service in services and _was_moved(item, snapshot, program)))
+        and (
+            _runs_from(item, files)
+            or item.name in names
+            or (item.service in services and _was_moved(item, snapshot, program))
+        )
     }
     if others:
         wrong = snapshot.shown_name or "another one"
