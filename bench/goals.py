@@ -64,6 +64,11 @@ def wall_under(seconds: float) -> Goal:
     return Goal(f"under {seconds:g} s", lambda row: row.ours.wall < seconds)
 
 
+def no_dearer_than(other: Cost) -> Goal:
+    """Want what another checkout needs of the processor at most; a tenth is what a busy machine makes of it."""
+    return Goal("no more CPU than beside", lambda row: row.ours.cpu <= other.cpu * 1.1)
+
+
 def _quiet(size: int) -> tuple[Goal, ...]:
     two = Goal("at most 2 requests", lambda row: row.ours.reads <= 2)
     return (two, writes(0)) if size <= 5000 else (writes(0),)

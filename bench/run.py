@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from goals import (
     Goal,
     Row,
     dns_goals,
+    no_dearer_than,
     requests_up_to,
     wall_under,
     writes,
@@ -43,6 +45,8 @@ OCTODNS_CREATES = 1000  # the largest first apply it is asked for: it writes rec
 PATIENCE = 5.0  # seconds of latency alone in one run; what takes longer is run once
 HEAVY = ("cloudflare", "docker", "httpx", "structlog")
 RECONCILER = (sys.executable, "-m", "reconciler")
+SPARE = "    spare: {host: localhost, port: 2525, username: me, password: {env: BREVO_SMTP_KEY}}\n"  # nobody answers
+INSECURE = "SMTP_INSECURE_TLS: ${SMTP_INSECURE_TLS:-true}"
 OCTODNS = (str(Path(sys.executable).with_name("octodns-sync")), "--quiet", "--config-file")
 
 
@@ -140,8 +144,8 @@ def _cost(measured: Sequence[tuple[Run, tuple[int, int]]]) -> Cost:
 
 
 # ------------------------------------------------------------------------------------------------- the whole example
-def whole_example(place: Place, runs: int) -> Iterator[Row]:
-    """Measure the example with all its systems, nothing to change, everything at the larger latency."""
+def whole_example(place: Place, runs: int, beside: Path | None) -> Iterator[Row]:
+    """Measure the example with all its systems, everything at the larger latency: nothing to change, then a switch."""
     tell("the whole example")
     latency = LATENCIES[-1]
     with Remote(Stack, ROOT / "tests" / "example", place.path / "stack") as stack:
@@ -170,6 +174,30 @@ def whole_example(place: Place, runs: int) -> Iterator[Row]:
         )
         yield from quick(place, runs, state)
         yield from looks(place, stack, runs, state)
+        yield from switches(place, stack, runs, state, beside)
+
+
+def switches(place: Place, stack: Remote, runs: int, state: Sequence[str], beside: Path | None) -> Iterator[Row]:
+    """Measure a switch to another provider and back, planned and applied; in turn with another checkout, if given."""
+    tell("a switch of the example")
+    smtp, compose = (place.path / "stack" / name for name in ("desired-state/smtp.yaml", "docker-compose.macmini.yml"))
+    text = smtp.read_text().replace("  providers:\n", f"  providers:\n{SPARE}", 1)
+    compose.write_text(compose.read_text().replace('SMTP_INSECURE_TLS: "true"', INSECURE))
+    environment, checkouts = stack.call("environment"), [ROOT, *([beside] if beside else [])]
+    measured: dict[tuple[str, Path], list[tuple[Run, tuple[int, int]]]] = {}
+    turns = zip([*checkouts, *reversed(checkouts)] * runs, itertools.cycle(("spare", "stalwart")))
+    for root, provider in turns:
+        smtp.write_text(text.replace("  provider: stalwart\n", f"  provider: {provider}\n", 1))
+        for words in ("plan", "apply --yes"):
+            stack.call("reset", LATENCIES[-1])
+            done = place.run((*RECONCILER, *words.split(), *state), **{**environment, "PYTHONPATH": str(root)})
+            measured.setdefault((words, root), []).append((done, _total(stack.call("counted"))))
+    for words in ("plan", "apply --yes"):
+        costs = {root: _cost(measured[words, root]) for root in checkouts}
+        for root, cost in costs.items():
+            task = f"a switch of the example, `{words}`" + ("" if root == ROOT else ", the checkout beside")
+            goals = (no_dearer_than(costs[beside]),) if beside and root == ROOT else ()
+            yield Row(task, cost, latency=LATENCIES[-1], goals=goals)
 
 
 def looks(place: Place, stack: Remote, runs: int, state: Sequence[str]) -> Iterator[Row]:
@@ -389,9 +417,9 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
     return (created + worked) / 60
 
 
-def measure(place: Place, sizes: Sequence[int], runs: int) -> tuple[list[Row], list[str]]:
+def measure(place: Place, sizes: Sequence[int], runs: int, beside: Path | None) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
-    rows = [*whole_example(place, runs), *examined(place, runs)]
+    rows = [*whole_example(place, runs, beside), *examined(place, runs)]
     rows += [*newer_mail_server(place, runs), *of_daemon(place, runs)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
@@ -407,15 +435,23 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each task; the median counts")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
     parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
+    parser.add_argument("--example", action="store_true", help="measure nothing but the example")
+    parser.add_argument("--beside", type=Path, help="another checkout: a switch is measured with it, too, in turn")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
-    if not options.daemon:
+    beside = options.beside.resolve() if options.beside else None
+    if not (options.daemon or options.example):
         tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
         place = Place(Path(folder))
-        only = options.daemon
-        rows, notes = ([*of_daemon(place, options.runs)], []) if only else measure(place, sizes, options.runs)
+        rows: list[Row] = []
+        notes: list[str] = []
+        if options.daemon or options.example:
+            rows += of_daemon(place, options.runs) if options.daemon else ()
+            rows += whole_example(place, options.runs, beside) if options.example else ()
+        else:
+            rows, notes = measure(place, sizes, options.runs, beside)
     page = table.render(ROOT, rows, notes, load)
     options.out.write_text(page)
     print(page)

@@ -185,7 +185,7 @@ class Client:
 
     def restart(self, container: str, stop: int) -> None:
         """Restart a container, which gets ``stop`` seconds to end; returns when it has been started again."""
-        with self.reaching() as client:
+        with self.reaching(seconds=self._bounds.seconds + stop) as client:
             client.restart(_named(container), timeout=stop)
 
     # ------------------------------------------------------------------------------------------------------- the wire

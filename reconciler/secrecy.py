@@ -98,7 +98,7 @@ _SECRET_WORDS = frozenset(
     (
         *("apikey", "authorization", "bearer", "cred", "credential", "credentials", "creds", "jwt", "otp"),
         *("kennwort", "passphrase", "passwd", "password", "passwords", "passwort", "private", "psk", "psw", "pswd"),
-        *("pwd", "secret", "secrets", "token"),
+        *("basicauth", "masterkey", "mnemonic", "passcode", "passkey", "pwd", "pword", "secret", "secrets", "token"),
         *("tokens", "totp"),
     )
 )
@@ -108,6 +108,10 @@ _LAST_WORDS = frozenset(  # before another word they tell what that is for: AUTH
         *("pw", "salt", "signature", "webhook"),
     )
 )
+_FORMS = frozenset(  # behind a secret's name they tell how it is written
+    ("b", "base", "code", "content", "data", "enc", "encoded", "plain", "raw", "string", "text", "value")
+)
+_NO_PASS = frozenset({"bypass", "compass", "encompass", "overpass", "surpass", "trespass", "underpass"})
 _ENDINGS = (
     *("accesskey", "apikey", "licensekey", "passphrase", "passwd", "password", "privatekey", "pwd", "secret"),
     *("secretkey", "token"),
@@ -124,6 +128,7 @@ _MARKED = (
     r"|(authorization|cookie|api[-_]?key|token|secret|passw(or)?d|passphrase|pwd)['\"]? *[:=] *['\"]?\w"
     r"|\b(sk|pk|rk|re|key|xkeysib|xsmtpsib|gh[opsu]|github_pat|glpat|xox[a-z])[-_](?=\D{0,40}\d)[\w-]{8,}"
     r"|\b(?-i:SG|eyJ\w{8,2000})\.[\w-]{16,}"
+    r"|[?&;](pass|pw|key|auth)=[^&;\s]|^(?!(mailto|acct|sips?|xmpp|ldaps?):)[^\s:@/]+:[^\s@/]+@[\w.-]+(:\d+)?$"
     r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
 )
 _URL_WITH_ONE = r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://([^\s/?#]{0,2000}@|[^\s?#]{0,2000}\?[^\s#]{0,2000}=)"
@@ -139,10 +144,18 @@ def is_secret_name(name: str) -> bool:
     """
     last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "")
     words = [word.lower() for word in re.findall(_WORD, last) if not word.isdigit() and word != "v"]
+    while words[1:] and words[-1] in _FORMS:
+        words.pop()
     counted = words == ["key"] and "." in name  # what a rate limit goes by
     if not words or words[-1] in _ASIDE or words[-2:] == ["public", "key"] or counted:
         return False
-    return words[-1] in _LAST_WORDS or any(word in _SECRET_WORDS or word.endswith(_ENDINGS) for word in words)
+    return words[-1] in _LAST_WORDS or any(map(_is_secret_word, words))
+
+
+def _is_secret_word(word: str) -> bool:
+    """Whether a word of a name tells of a secret, also with another one before it: ``smtppass``."""
+    passing = len(word) > len("pass") and word.endswith("pass") and word not in _NO_PASS
+    return passing or word in _SECRET_WORDS or word.endswith(_ENDINGS)
 
 
 def is_secret_form(text: str) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from reconciler.docker import Client, EngineMemory, NotThere, _is_same
 from reconciler.problem import TargetUnreadable
 from reconciler.simulator.docker import Container, Docker
-from reconciler.simulator.wire import Reply, Request, Server
+from reconciler.simulator.wire import Fault, Reply, Request, Server
 from reconciler.targets.compose.engine import Engine
 from reconciler.targets.stalwart.container import Docker as Declared
 from reconciler.targets.stalwart.container import NoSuchContainer
@@ -85,6 +85,17 @@ def test_what_is_asked_of_a_container(fake: Recorded, host: str) -> None:
         assert isinstance(client.log("web", 5, 1577836800.5), str)
         client.restart("web", 1)
     assert fake.engine.named("web").started >= started
+
+
+def test_a_restart_may_take_as_long_as_its_container_takes_to_stop() -> None:
+    engine = Docker()
+    engine.run("web", "nginx")
+    with Server(engine) as server, Client(server.url.replace("http://", "tcp://"), "compose", timeout=1) as client:
+        client.inspect("web")
+        server.faults += [Fault(path="/restart", delay=1.5), Fault(path="/restart", delay=1.5)]
+        with pytest.raises(TargetUnreadable):
+            client.restart("web", 0)
+        client.restart("web", 3)
 
 
 @pytest.mark.parametrize("name", ["", "../networks", "a/json", "-x", "a?b"])

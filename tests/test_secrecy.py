@@ -70,6 +70,27 @@ def leaks(value: str, output: str) -> bool:
     return any(form in output for form in forms)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SMTP_PWD", "MAIL_AUTH", "APP_LICENSE", "SMTP_PASS", "SENTRY_DSN", "smtppass", "SMTP_USERPASS", "PGPASS"),
+        *("MAIL_PW", "spring.mail.password", "mail__options__auth__pass", "SMTP_PASS_B64", "LICENSE_CODE", "PASSCODE"),
+    ],
+)
+def test_t15_a_secret_is_known_by_its_name(name: str) -> None:
+    assert looks_secret(name, "hunter2")
+
+
+@pytest.mark.parametrize("name", ["BYPASS", "SMTP_AUTH_METHOD", "SMTP_PASSWORD_FILE", "MAIL_FROM", "COUNTRY_CODE"])
+def test_what_only_sounds_like_a_secret_is_none(name: str) -> None:
+    assert not looks_secret(name, "hunter2")
+
+
+@pytest.mark.parametrize("text", ["me:hunter2@mail.example:25", "mail.example?user=me&pass=hunter2"])
+def test_t15_a_secret_is_known_by_its_form(text: str) -> None:
+    assert is_secret_form(text)
+
+
 @settings(deadline=None)
 @given(NAMES, VALUES)
 def test_t2_no_live_text_of_any_kind_is_in_any_form_of_a_plan(name: str, value: str) -> None:

@@ -27,7 +27,11 @@ _FORMS = {
 }
 _SECRET = re.compile(r"/(?:var/)?run/secrets/([^/]+)")
 _SWITCHES = (("true", "false"), ("1", "0"), ("yes", "no"), ("on", "off"))
-_SENDS = re.compile(r"smtp|mail.*(host|server|port|url|dsn|pass|transport)|(host|server|url|dsn).*mail", re.IGNORECASE)
+_SENDS = re.compile(
+    r"smtp|mail.*(host|server|port|url|dsn|user|login|pass|transport)|(host|server|url|dsn).*mail"
+    r"|sendmail|sendgrid|mail(gun|jet|ersend|chimp)|postmark|sparkpost|brevo|sendinblue|mandrill",
+    re.IGNORECASE,
+)
 
 
 def recognise(service: Service) -> str:

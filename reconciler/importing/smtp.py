@@ -22,19 +22,19 @@ from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.resources import Account, SecretRef
-from reconciler.secrecy import looks_secret
+from reconciler.secrecy import is_secret_name, looks_secret
 
 if TYPE_CHECKING:
     from reconciler.targets.compose.snapshot import Service
 
 _ROLES = {
-    "host": re.compile(r"_(HOST|HOSTNAME|SERVER)"),
-    "port": re.compile(r"_PORT"),
-    "username": re.compile(r"_((HOST_|AUTH_)?(USER|USERNAME)|LOGIN)"),
-    "password": re.compile(r"_((HOST_|AUTH_)?(PASS|PASSWORD|PASSWD))"),
-    "insecure_tls": re.compile(r"_(INSECURE(_TLS|_SKIP_VERIFY)?|TLS_INSECURE|(TLS_)?SKIP_VERIFY)"),
+    "host": re.compile(r"(HOST|HOSTNAME|SERVER)", re.IGNORECASE),
+    "port": re.compile(r"PORT", re.IGNORECASE),
+    "username": re.compile(r"((HOST_|AUTH_|SMTP_)?(USER|USERNAME|USER_NAME)|LOGIN)", re.IGNORECASE),
+    "password": re.compile(r"((HOST_|AUTH_|SMTP_|USER_)?(PASS|PASSWORD|PASSWD|PWD|PW))", re.IGNORECASE),
+    "insecure_tls": re.compile(r"(INSECURE(_TLS|_SKIP_VERIFY)?|TLS_INSECURE|(TLS_)?SKIP_VERIFY)", re.IGNORECASE),
 }
-_MAIL = re.compile(r"(?:[A-Z0-9]+_)*?(?:SMTP|MAILER|EMAIL|MAIL)")
+_MAIL = re.compile(r"(?:[A-Z0-9]+[_.])*?(?:SMTP|MAILER|EMAIL|MAIL)[_.]", re.IGNORECASE)
 _URL = re.compile(r"(smtps?)://([^@/]*)@([^/?#]*)(.*)", re.DOTALL)
 _SUBMISSION = {"smtp": 587, "smtps": 465}  # where a URL names no port (RFC 8314 section 3.3)
 _SHORTEST_KEY = 8  # characters; shorter values agree by chance
@@ -147,12 +147,13 @@ def _of_names(service: Service, draft: Draft) -> Submission | None:
 
 def _prefix(name: str) -> str:
     match = _MAIL.match(name)
-    return f"{match[0]}_" if match else name
+    return match[0] if match else name
 
 
 def _of_variables(service: Service, prefix: str) -> Submission | None:
     environment = service.running[0]
-    values = {_role(name): value for name, value in environment.items() if name.startswith(prefix) and _role(name)}
+    mine = sorted((name for name in environment if name.startswith(prefix) and _role(name)), key=len)
+    values = {_role(name): environment[name] for name in mine}  # SMTP_PASSWORD before SMTP_PWD, where both are there
     host, _, port = values.get("host", "").partition(":")
     port = values.get("port") or port or "587"
     if not (_is_host(host) and values.get("username") and values.get("password") and re.fullmatch(r"\d{1,5}", port)):
@@ -396,6 +397,8 @@ def _value(name: str, value: str, item: Submission, draft: Draft) -> str | Secre
         found = next((text for text in _templates(value) if template.filled(text, values) == value), None)
         if found is not None:
             return found
+    if value == item.password and is_secret_name(name):  # the same under another name: it changes with it
+        return "{password}"
     if looks_secret(name, value) or item.password in value:
         where = f"smtp/{item.service.name}/{name}"
         return draft.keep(f"{item.service.name}.{name}", value) if draft.keeps(where, value) else None

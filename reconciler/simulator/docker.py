@@ -136,6 +136,8 @@ class Container:
     times: dict[int, float] = field(default_factory=dict)  # of lines of the log, by their number; others are of now
     memory: int = 48 << 20  # bytes in use
     oom_killed: bool = False
+    paused: bool = False
+    contents: dict[str, bytes] = field(default_factory=dict)  # what was put into it, by its place
 
     def say(self, line: str, when: float) -> None:
         """Print a line at a time."""
@@ -458,10 +460,11 @@ class Docker:
         again = crashed and (item.host.get("RestartPolicy") or {}).get("Name", "no") not in ("", "no")
         alive = item.running and (again or not crashed)
         status = "restarting" if again else "running" if alive else "created" if item.started is None else "exited"
+        status = "paused" if item.paused and status == "running" else status
         state = {
             "Status": status,
             "Running": alive,
-            "Paused": False,
+            "Paused": alive and item.paused,
             "Restarting": again,
             "OOMKilled": item.oom_killed,
             "Dead": False,
@@ -524,7 +527,7 @@ class Docker:
     def _archive(self, request: Request, name: str) -> Reply:
         item = self._container(name)
         path = request.first("path")
-        content = self.files(item, path)
+        content = item.contents.get(path) or self.files(item, path)
         if content is None:
             raise Refusal(404, f"Could not find the file {path} in container {name}")
         entry = tarfile.TarInfo(PurePosixPath(path).name)
@@ -540,6 +543,26 @@ class Docker:
         return Reply(200, body, "application/x-tar", headers)
 
     # ------------------------------------------------------------------------------------------ containers: writing
+    @_route("PUT", "/containers/([^/]+)/archive")
+    def _put(self, request: Request, name: str) -> Reply:
+        item, folder = self._container(name), PurePosixPath(request.first("path"))
+        with tarfile.open(fileobj=io.BytesIO(request.body)) as archive:
+            for entry in archive.getmembers():
+                if file := archive.extractfile(entry):
+                    item.contents[str(folder / entry.name)] = file.read()
+        return Reply(200, content_type="")
+
+    @_route("POST", "/containers/([^/]+)/(pause|unpause)")
+    def _pause(self, _: Request, name: str, word: str) -> Reply:
+        item, pauses = self._container(name), word == "pause"
+        if pauses:
+            self._must_run(item)
+        if item.paused == pauses:
+            raise Refusal(409, f"Container {item.id} is {'already' if pauses else 'not'} paused")
+        item.paused = pauses
+        self._tell(item, word)
+        return Reply(204, content_type="")
+
     @_route("POST", "/containers/create")
     def _create_request(self, request: Request) -> Reply:
         name = request.first("name") or identify("unnamed", str(self._serial))[:12]
@@ -640,7 +663,7 @@ class Docker:
 
     def _end(self, item: Container, signal: str) -> None:
         self._tell(item, "kill", signal=signal)
-        item.running, item.finished, item.exit_code = False, self.clock(), 0
+        item.running, item.finished, item.exit_code, item.paused = False, self.clock(), 0, False
         for endpoint in item.endpoints.values():
             endpoint.address = ""
         self._tell(item, "die", exitCode=str(item.exit_code))

@@ -27,6 +27,7 @@ class Gate:
 
         class Listening(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True
+            request_queue_size = 64
             block_on_close = False  # a stream of events has no end
 
             def handle_error(self, request: Any, client_address: Any) -> None:

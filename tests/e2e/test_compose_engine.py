@@ -64,7 +64,7 @@ class Stack:
     directory: Path
     project: str
     engine: docker.DockerClient
-    patience: Patience = field(default=Patience(ready=3, settle=2, pause=0.2))
+    patience: Patience = field(default=Patience(ready=3, settle=1, pause=0.1))
     progress: list[str] = field(default_factory=list)
     docker_host: str | None = field(default_factory=lambda: os.environ.get("DOCKER_HOST"))
 
@@ -203,9 +203,9 @@ def test_a_health_check_whose_program_the_image_lacks_decides_nothing(stack: Sta
 
 def test_nothing_slow_is_waited_for_in_silence(stack: Stack) -> None:
     """Neither the old container's stop, nor a health check that takes its time."""
-    stack.edit("    stop_grace_period: 1s\n", "    stop_grace_period: 4s\n")
+    stack.edit("    stop_grace_period: 1s\n", "    stop_grace_period: 3s\n")
     stack.edit("sleep 1000'", "trap : TERM; while :; do sleep 1; done'")
-    stack.edit(CHECK, "[CMD-SHELL, 'sleep 5']")
+    stack.edit(CHECK, "[CMD-SHELL, 'sleep 3']")
     stack.patience = Patience(ready=30)
     [outcome] = stack.apply(variable("SMTP_HOST", "elsewhere"))
     assert (outcome.status, outcome.problem) == (Status.DONE, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -49,6 +50,8 @@ services:
     stop_grace_period: 1s
     command: [sleep, "1000"]
 """
+CRASHES = Patience(ready=3, settle=2, pause=0.1)
+"""For what ends soon after its start, on a machine that may be busy."""
 ENV = "# mine\nSMTP_HOST=old\nSMTP_PASSWORD=oldpw\n"
 NEW = "n$w \"pass'word\\"
 NO_COMPOSE = "no real Docker Compose: RECONCILER_REAL_COMPOSE names none"
@@ -78,7 +81,7 @@ class Stack:
     image: str
     fake: Docker | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    patience: Patience = field(default=Patience(ready=3, settle=1, pause=0.2))
+    patience: Patience = field(default=Patience(ready=3, settle=0.3, pause=0.1))
     progress: list[str] = field(default_factory=list)
 
     @property
@@ -182,7 +185,8 @@ class Stack:
             (
                 item["Name"],
                 item["Image"],
-                {key: value for key, value in item["Config"].items() if key not in ("Hostname", "Image")},
+                {key: value for key, value in item["Config"].items() if key not in ("Hostname", "Image", "Env")},
+                sorted(item["Config"]["Env"] or ()),  # Compose gives them in any order
                 item["HostConfig"]["RestartPolicy"],
                 item["State"]["Running"],
                 {
@@ -192,6 +196,11 @@ class Stack:
             )
             for item in self.of(service)
         ]
+
+    def inside(self, *command: str) -> str:
+        """Return what a program prints that runs in the container of ``app``."""
+        key = self.engine.api.exec_create(self.of("app")[0]["Id"], list(command))["Id"]
+        return str(self.engine.api.exec_start(key).decode())
 
     def not_ours(self) -> str:
         text = self.env_file.read_text()
@@ -223,7 +232,8 @@ def simulated(folder: Path) -> Iterator[tuple[docker.DockerClient, str, str, Doc
     """A client of an engine that runs no process, a Compose, the engine's address, and that engine."""
     fake, program = Docker(), folder / STAND_IN
     fake.add_image("small:local", Env=["PATH=/bin"])
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler.simulator.compose "$@"\n')
+    command = f'PYTHONPATH="{Path(__file__).parents[2]}" exec "{sys.executable}" -m reconciler.simulator.compose'
+    program.write_text(f'#!/bin/sh\n{command} "$@"\n')
     program.chmod(0o755)
     with Server(fake) as server:
         host = server.url.replace("http://", "tcp://")
@@ -351,6 +361,9 @@ def test_c2_a_change_of_the_compose_file_that_was_not_applied(stack: Stack) -> N
 
 @processes
 def test_c2_a_change_that_breaks_is_taken_back_whole(stack: Stack) -> None:
+    """The files that Compose copies into a container among it, which the engine would not."""
+    stack.edit("    environment:\n", "    configs: [{source: c, target: /opt/c}]\n    environment:\n")
+    stack.file.write_text(stack.file.read_text() + "configs: {c: {content: one}}\n")
     stack.up()
     configuration, before = stack.configuration(), stack.lives("app")
     stack.edit(stack.image, another_image(stack))
@@ -358,11 +371,77 @@ def test_c2_a_change_that_breaks_is_taken_back_whole(stack: Stack) -> None:
     stack.edit(
         "    environment:\n", "    restart: always\n    networks: {default: {aliases: [other]}}\n    environment:\n"
     )
-    stack.patience = Patience(ready=3, settle=5, pause=0.2)
+    stack.edit("content: one", "content: two")
+    stack.patience = CRASHES
     said = problem(stack.apply(*BOTH, with_service_changes=True))
     assert "rolled back: it runs with its former values" in said
     assert stack.configuration() == configuration
+    assert stack.inside("cat", "/opt/c") == "one"
     assert (stack.lives("app"), stack.env_file.read_text()) == (before, ENV)
+
+
+RICH = """\
+    hostname: host.example
+    user: "0"
+    working_dir: /tmp
+    restart: on-failure:3
+    mem_limit: 64m
+    cpus: 0.5
+    shm_size: 32m
+    cap_add: [NET_ADMIN]
+    extra_hosts: [old.example:192.0.2.1]
+    ports: ["127.0.0.1::80", "9000"]
+    volumes: [./one:/one, "data:/data:ro", /anonymous]
+    tmpfs: [/scratch]
+    healthcheck: {test: [CMD, "true"], interval: 30s}
+    logging: {driver: json-file, options: {max-size: 1m}}
+    sysctls: {net.core.somaxconn: 200}
+    dns: 192.0.2.53
+    stop_signal: SIGINT
+    group_add: ["5"]
+    devices: [/dev/null:/dev/other]
+    networks: {default: {aliases: [mail]}}
+    configs: [{source: c, target: /c}]
+    labels: {money: "$$1"}
+"""
+EDITS = {
+    "host.example": ("other.example", "hostname"),
+    "working_dir: /tmp": ("working_dir: /", "working_dir"),
+    "on-failure:3": ("always", "restart"),
+    "mem_limit: 64m": ("mem_limit: 65m", "mem_limit"),
+    "cpus: 0.5": ("cpus: 0.4", "cpus"),
+    "shm_size: 32m": ("shm_size: 33m", "shm_size"),
+    "NET_ADMIN": ("SYS_TIME", "cap_add"),
+    "192.0.2.1]": ("192.0.2.2]", "extra_hosts"),
+    "::80": ("::81", "ports"),
+    "./one:": ("./two:", "volumes"),
+    "[/scratch]": ("[/other]", "tmpfs"),
+    'CMD, "true"': ('CMD, "false"', "healthcheck"),
+    "max-size: 1m": ("max-size: 2m", "logging"),
+    "somaxconn: 200": ("somaxconn: 201", "sysctls"),
+    "192.0.2.53": ("192.0.2.54", "dns"),
+    "SIGINT": ("SIGTERM", "stop_signal"),
+    '["5"]': ('["6"]', "group_add"),
+    "/dev/other": ("/dev/another", "devices"),
+    "[mail]": ("[post]", "networks"),
+    "$$1": ("$$2", "labels"),
+}
+
+
+@processes
+def test_c2_what_differs_is_named_where_another_compose_made_it(stack: Stack) -> None:
+    """Its hash may be made otherwise there, so that the engine has to tell."""
+    stack.edit("    environment:\n", f"{RICH}    environment:\n")
+    stack.file.write_text(stack.file.read_text() + "configs: {c: {content: hello}}\nvolumes: {data: {}}\n")
+    stack.up()
+    stack.program = next((item for item in PROGRAMS if item != stack.program), stack.program)
+    assert refusals(stack.plan(*BOTH)[0]) == []
+    for before, (after, _) in EDITS.items():
+        stack.edit(before, after)
+    said = stack.refused(*BOTH)
+    assert set(re.findall(r"[a-z_]+", said.partition("its ")[2].partition(" is not")[0])) == {
+        name for _, name in EDITS.values()
+    }
 
 
 def test_c2_a_network_with_another_definition(stack: Stack) -> None:
@@ -373,6 +452,26 @@ def test_c2_a_network_with_another_definition(stack: Stack) -> None:
     said = stack.refused(*BOTH, with_service_changes=True)
     assert f"network {stack.name}_default" in said
     assert "docker compose up -d" in said
+
+
+@processes
+@pytest.mark.parametrize("kind", ["config", "secret"])
+def test_c2_a_content_that_was_not_applied(stack: Stack, kind: str) -> None:
+    """Compose copies it into a container when it makes one, and its hash says nothing of it."""
+    stack.edit("    environment:\n", "    configs: [{source: c, target: /c}]\n    secrets: [s]\n    environment:\n")
+    more = "configs: {d: {content: 'one $$two'}}\nsecrets: {s: {environment: S}}\n"
+    stack.file.write_text(stack.file.read_text().replace("source: c", "source: d") + more)
+    stack.env_file.write_text(f"{ENV}S=op://vault/item\n")
+    stack.up(env={"S": "live-word"} if kind == "secret" else {})
+    if kind == "config":
+        assert refusals(stack.plan(*BOTH)[0]) == []
+        stack.edit("d: {content: 'one $$two", "d: {content: 'three")
+    said = stack.refused(*BOTH)
+    assert f"its {kind} {'d' if kind == 'config' else 's'} is not as the compose files say" in said
+    assert "live-word" not in said
+    assert "op://" not in said
+    stack.run("-p", stack.name, "up", "-d", "--no-deps", "--force-recreate", "--pull", "never", "app")  # the remedy
+    assert {item.status for item in stack.apply(*BOTH)} == {Status.DONE}
 
 
 def test_c3_replicas_are_kept(stack: Stack) -> None:
@@ -408,12 +507,30 @@ def test_c4_a_sidecar_in_its_namespace_goes_with_it(stack: Stack) -> None:
 
 
 @processes
+def test_c4_what_is_none_of_the_projects_services_is_not_left_in_a_dead_namespace(stack: Stack) -> None:
+    """Nor what names the container, which Compose would not make anew with it."""
+    stack.edit("    environment:\n", f"    container_name: {stack.name}-app\n    environment:\n")
+    side = SIDECAR.format(image=stack.image).replace("network_mode: service:app", f'pid: "container:{stack.name}-app"')
+    stack.file.write_text(stack.file.read_text() + side)
+    stack.up("app")
+    stack.up()
+    mode = f"container:{stack.of('app')[0]['Id']}"
+    guest = stack.engine.containers.run(stack.image, ["sleep", "1000"], detach=True, pid_mode=mode)
+    try:
+        said = stack.refused(*BOTH)
+        assert re.search(rf"({guest.name}, {stack.name}-side-1|{stack.name}-side-1, {guest.name}) lives in its", said)
+    finally:
+        guest.remove(force=True)
+
+
+@processes
 def test_c4_a_sidecar_comes_back_with_it(stack: Stack) -> None:
     stack.file.write_text(stack.file.read_text() + SIDECAR.format(image=stack.image))
     stack.edit('command: [sleep, "1000"]', """command: [sh, -c, 'test "$$SMTP_HOST" != new || exit 3; sleep 1000']""")
     stack.edit("    environment:\n", "    restart: always\n    environment:\n")
     stack.up()
     before = stack.lives("app", "side")
+    stack.patience = CRASHES
     assert "rolled back: it runs" in problem(stack.apply(*BOTH))
     [app], [side] = stack.of("app"), stack.of("side")
     assert side["HostConfig"]["NetworkMode"] == f"container:{app['Id']}"
@@ -456,6 +573,39 @@ def test_c6_a_directory_that_was_moved_makes_no_second_stack(stack: Stack) -> No
     assert stack.engine.api.networks(filters={"label": "com.docker.compose.project=moved"}) == []
 
 
+@processes
+def test_c6_what_can_t_be_started_leaves_no_container_behind(stack: Stack) -> None:
+    """Its port is taken by another one, and none of it ran before."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = f"    ports: ['127.0.0.1:{taken.getsockname()[1]}:80']\n"
+        stack.edit("    environment:\n", f"{ports}    environment:\n")
+        stack.up("web")
+        before = stack.everything()
+        said = problem(stack.apply(*BOTH))
+    assert "rolled back: nothing of it runs, as before" in said
+    assert stack.everything() == before
+
+
+def test_c6_a_stranger_s_stack_whose_folder_is_gone_is_none_of_ours(stack: Stack) -> None:
+    """It has a service of the same name, in a file of the same name, as most have."""
+    other = stack.engine.containers.create(
+        another_image(stack),
+        ["sleep", "1"],
+        labels={
+            "com.docker.compose.project": f"{stack.name}x",
+            "com.docker.compose.service": "app",
+            "com.docker.compose.project.config_files": "/nowhere/compose.yml",
+        },
+    )
+    try:
+        stack.up("web")
+        assert refusals(stack.plan(*BOTH)[0]) == []
+    finally:
+        other.remove()
+
+
 # ------------------------------------------------------------------------------------------ B. who else is touched
 def test_c7_a_line_that_is_made_of_ours(stack: Stack) -> None:
     text = ENV + "MAIL_URL=smtp://${SMTP_HOST}\n"
@@ -487,6 +637,17 @@ def test_c8_who_reads_the_whole_env_file(stack: Stack) -> None:
     assert "secrets.pw" in said
     assert {item.status for item in stack.apply(*BOTH)} == {Status.DONE}
     assert (stack.lives("app"), stack.not_ours()) == (before, ENV)
+
+
+def test_c8_whose_own_env_file_is_made_of_ours(stack: Stack) -> None:
+    """And who reads the whole of it by a name that is a variable."""
+    (stack.folder / "web.env").write_text("SMTP_HOST\nURL=smtp://${SMTP_HOST}\nAPART='${SMTP_HOST}'\n")
+    stack.env_file.write_text(f"{ENV}WHERE=.env\n")
+    stack.file.write_text(stack.file.read_text() + "    env_file: [web.env, '${WHERE:-other.env}']\n")
+    stack.up()
+    said = warnings(stack.plan(HOST)[0])
+    assert "SMTP_HOST changes, which web.URL, web.SMTP_HOST also uses" in said
+    assert "web reads the whole file (env_file)" in said
 
 
 def test_c8_who_reads_it_raw_would_get_the_quotes(stack: Stack) -> None:
@@ -559,7 +720,7 @@ def test_c10_a_neighbour_that_was_started_with_one_file_more(stack: Stack) -> No
     assert (stack.lives("app"), stack.not_ours()) == (before, ENV)
 
 
-@pytest.mark.parametrize("kind", ["another stack", "sops", "UTF-16", "git"])
+@pytest.mark.parametrize("kind", ["another stack", "sops", "dotenvx", "UTF-16", "git"])
 def test_c11_an_env_file_that_is_not_for_us_to_write(stack: Stack, kind: str) -> None:
     stack.up()
     if kind == "another stack":
@@ -569,6 +730,8 @@ def test_c11_an_env_file_that_is_not_for_us_to_write(stack: Stack, kind: str) ->
         stack.env_file.write_text(
             "SMTP_HOST=ENC[AES256_GCM,data:oldpw,type:str]\nsops_version=3.9.0\nsops_mac=ENC[oldpw]\n"
         )
+    elif kind == "dotenvx":
+        stack.env_file.write_text("DOTENV_PUBLIC_KEY='02aa'\nSMTP_HOST=old\nSMTP_PASSWORD=encrypted:oldpw\n")
     elif kind == "UTF-16":
         stack.env_file.write_bytes(ENV.encode("utf-16"))
     else:
@@ -577,10 +740,24 @@ def test_c11_an_env_file_that_is_not_for_us_to_write(stack: Stack, kind: str) ->
     before = stack.everything()
     seen, changes = stack.plan(*BOTH)
     said = "\n".join(refusals(seen))
-    assert {"another stack": "the stack other", "sops": "sops", "UTF-16": "UTF-16", "git": "git tracks"}[kind] in said
+    assert {"another stack": "the stack other", "git": "into .env, which git tracks"}.get(kind, kind) in said
     assert {item.status for item in stack.target().apply(changes, reveal)} <= {Status.FAILED}
     assert stack.everything() == before
     assert_silent(said, seen.problems)
+
+
+@pytest.mark.parametrize("kind", ["git", "sops"])
+def test_c11_a_secret_s_file_that_is_not_for_us_to_write(stack: Stack, kind: str) -> None:
+    word = stack.folder / "word"
+    word.write_text("oldpw" if kind == "git" else '{"data": "ENC[AES256_GCM,data:oldpw,iv:x,tag:y,type:str]"}')
+    stack.edit("    environment:\n", "    secrets: [word]\n    environment:\n")
+    stack.file.write_text(stack.file.read_text() + "secrets: {word: {file: ./word}}\n")
+    stack.up()
+    if kind == "git":
+        for command in (["init", "-q"], ["add", "word"]):
+            subprocess.run(["git", "-C", str(stack.folder), *command], check=True, capture_output=True)
+    said = stack.refused(wanted("secrets/word", SecretRef("env", "NEW")))
+    assert {"git": "into word, which git tracks", "sops": "encrypted by sops"}[kind] in said
 
 
 # ------------------------------------------------------------------------------------------------- C. ready or not
@@ -588,11 +765,11 @@ def test_c11_an_env_file_that_is_not_for_us_to_write(stack: Stack, kind: str) ->
 def test_c12_waits_follow_what_the_file_declares(stack: Stack) -> None:
     """A start that takes longer than our patience, and a stop that does."""
     check = """{test: [CMD-SHELL, 'test -e /tmp/up'], interval: 1s, retries: 3, start_period: 30s}"""
-    command = """[sh, -c, 'trap : TERM; sleep 5; touch /tmp/up; while :; do sleep 1; done']"""
+    command = """[sh, -c, 'trap : TERM; sleep 3; touch /tmp/up; while :; do sleep 1; done']"""
     stack.edit('command: [sleep, "1000"]', f"command: {command}\n    healthcheck: {check}")
-    stack.edit("stop_grace_period: 1s", "stop_grace_period: 4s")
+    stack.edit("stop_grace_period: 1s", "stop_grace_period: 2s")
     stack.up()
-    stack.patience = Patience(ready=1, settle=1, pause=0.2)
+    stack.patience = Patience(ready=1, settle=1, pause=0.1)
     before = stack.lives("app")
     assert {item.status for item in stack.apply(*BOTH)} == {Status.DONE}
     [app] = stack.of("app")
@@ -608,13 +785,43 @@ def test_c13_a_health_check_that_was_red_before(stack: Stack) -> None:
     )
     stack.up()
     while stack.of("app")[0]["State"]["Health"]["Status"] != "unhealthy":
-        time.sleep(0.5)
+        time.sleep(0.1)
     before = stack.lives("app")
     outcomes = stack.apply(*BOTH)
     assert {item.status for item in outcomes} == {Status.DONE}
     assert "the health check of app failed before, too" in str(outcomes[0].notes)
     assert stack.environment()["SMTP_HOST"] == "new"
     assert (stack.lives("app"), stack.not_ours()) == (before, ENV)
+
+
+@processes
+def test_c13_what_crashed_before_may_crash_still(stack: Stack) -> None:
+    stack.edit('command: [sleep, "1000"]', 'command: ["false"]\n    restart: always')
+    stack.up()
+    while not stack.of("app")[0]["RestartCount"]:
+        time.sleep(0.1)
+    stack.patience = CRASHES
+    before = stack.lives("app")
+    seen, changes = stack.plan(*BOTH)
+    outcomes = list(stack.target().apply(changes, reveal))
+    assert (refusals(seen), {item.status for item in outcomes}) == ([], {Status.DONE})
+    assert "app crashed again and again before, and still does" in str(outcomes[0].notes)
+    assert stack.environment()["SMTP_HOST"] == "new"
+    assert (stack.lives("app"), stack.not_ours()) == (before, ENV)
+
+
+@processes
+def test_c14_what_somebody_paused_is_paused(stack: Stack) -> None:
+    stack.up()
+    stack.run("-p", stack.name, "pause", "app")
+    assert {item.status for item in stack.apply(*BOTH)} == {Status.DONE}
+    assert stack.of("app")[0]["State"]["Paused"]
+    assert stack.environment()["SMTP_HOST"] == "new"
+    stack.edit('command: [sleep, "1000"]', 'command: ["false"]')
+    stack.patience = CRASHES
+    assert "rolled back" in problem(stack.apply(wanted("SMTP_HOST", "other"), PASSWORD, with_service_changes=True))
+    assert stack.of("app")[0]["State"]["Paused"]
+    assert stack.environment()["SMTP_HOST"] == "new"
 
 
 @processes

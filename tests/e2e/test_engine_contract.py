@@ -136,6 +136,35 @@ def test_files(stage: Stage) -> None:
     assert refusal(made.get_archive, "/nosuch") == (404, where)
 
 
+def test_a_file_that_is_put_there(stage: Stage) -> None:
+    """Before it is started, as Compose does with the text of a config."""
+    made, packed = stage.container(), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo("opt/new/c")
+        entry.size = 3
+        archive.addfile(entry, io.BytesIO(b"one"))
+    assert made.put_archive("/", packed.getvalue())
+    chunks, _ = made.get_archive("/opt/new/c")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        member = archive.extractfile("c")
+        assert member is not None
+        assert member.read() == b"one"
+
+
+def test_what_is_paused(stage: Stage) -> None:
+    made = stage.container()
+    assert refusal(made.pause)[0] == 409
+    made.start()
+    made.pause()
+    made.reload()
+    assert (made.status, made.attrs["State"]["Running"], made.attrs["State"]["Paused"]) == ("paused", True, True)
+    assert refusal(made.pause)[0] == 409
+    made.unpause()
+    assert refusal(made.unpause)[0] in (409, 500)
+    made.reload()
+    assert (made.status, made.attrs["State"]["Paused"]) == ("running", False)
+
+
 @pytest.mark.parametrize(("accepted", "encoding"), [("gzip", "gzip"), ("gzip, deflate", "gzip"), ("identity", None)])
 def test_l17_an_archive_is_compressed_for_who_takes_it(stage: Stage, accepted: str, encoding: str | None) -> None:
     made, api = stage.container(), stage.client.api

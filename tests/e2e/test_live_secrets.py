@@ -37,15 +37,15 @@ class Planted:
     def environment(self) -> None:
         """Plant what runs, what the compose file says, and what the env file says; declare something plain for each."""
         running, literal, filed = (self.name(kind) for kind in ("running", "literal", "filed"))
-        container = self.stack.container("mana-auth")
-        kept = [item for item in container.config["Env"] if not item.startswith("MANA_SERVICE_KEY=")]
         planted = {name: self.secret(name) for name in (running, literal, filed, "MANA_SERVICE_KEY", "SMTP_AUTH")}
-        container.config["Env"] = [*kept, *(f"{name}={value}" for name, value in planted.items())]
         file, env_file = self.stack.example.compose_file, self.stack.example.env_file
-        entries = [f"{running}: ${{{running}}}", f'{literal}: "{self.secret("in the file").replace("$", "$$")}"']
-        entries += [f"{filed}: ${{{filed}}}", "SMTP_AUTH: ${SMTP_AUTH}"]
-        lines = "".join(f"      {entry}\n" for entry in entries)
-        file.write_text(file.read_text().replace("      PORT: 3001\n", f"      PORT: 3001\n{lines}", 1))
+        lines = "".join(f"      {name}: ${{{name}}}\n" for name in (running, literal, filed, "SMTP_AUTH"))
+        text = file.read_text().replace("      PORT: 3001\n", f"      PORT: 3001\n{lines}", 1)
+        file.write_text(text)
+        self.stack.stage.up("mana-auth", **planted)  # as a person's shell does
+        self.stack.zygote.calls.clear()
+        said = f'{literal}: "{self.secret("in the file").replace("$", "$$")}"'
+        file.write_text(text.replace(f"{literal}: ${{{literal}}}", said))
         values = {name: self.secret(f"env file {name}") for name in (running, filed, "SMTP_AUTH")}
         quoted = (name + '="' + re.sub(r'([\\"$])', r"\\\1", value) + '"\n' for name, value in values.items())
         env_file.write_text(env_file.read_text() + "".join(quoted))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from reconciler.importing.mail import accounts
 from reconciler.importing.smtp import smtp, submissions
 from reconciler.importing.targets import stalwart
@@ -25,6 +27,30 @@ def test_t15_what_a_service_calls_a_secret_or_holds_as_one(parts: Parts) -> None
     assert all(isinstance(environment[name], SecretRef) for name in secret)
     assert {name: environment[name] for name in plain} == plain
     assert "canary" not in repr(environment)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "user", "word"),
+    [("APP_MAILER_", "LOGIN", "PWD"), ("smtp_", "user", "pass"), ("spring.mail.", "username", "password")],
+)
+def test_a_login_is_read_under_any_usual_names(parts: Parts, prefix: str, user: str, word: str) -> None:
+    """And what holds the same secret under another name changes with it."""
+    host = "HOST" if prefix.isupper() else "host"
+    named = {f"{prefix}{host}": "smtp.example.org", f"{prefix}{user}": "u", f"{prefix}{word}": "canary"}
+    found = parts.found(services=[parts.service("app", named | {f"{prefix}again_secret": "canary"})])
+    draft = parts.draft()
+    environment = smtp(found, submissions(found, draft), draft)["consumers"]["app"]["env"]
+    assert environment[f"{prefix}{host}"] == "{host}"
+    assert environment[f"{prefix}{user}"] == "{username}"
+    assert environment[f"{prefix}{word}"] == environment[f"{prefix}again_secret"] == "{password}"
+
+
+@pytest.mark.parametrize("name", ["MAILGUN_API", "POSTMARK_KEY", "SENDMAIL_ARGS", "smtpHost"])
+def test_who_sends_mail_in_another_way_is_told_of(parts: Parts, name: str) -> None:
+    found, draft = parts.found(services=[parts.service("app", {name: "canary"})]), parts.draft()
+    assert submissions(found, draft) == []
+    assert name in told(draft)
+    assert "canary" not in told(draft)
 
 
 def test_t15_a_postmark_token_is_none_to_be_read_as_a_user_name(parts: Parts) -> None:

@@ -57,7 +57,11 @@ def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
         if interpolate and asked and not asked & profiles:
             continue
         project.services[name] = _service(project, name, service or {}, interpolate=interpolate)
-    project.contents = {key: model[key] for key in ("configs", "secrets") if model.get(key)}
+    project.contents = {
+        kind: {key: _with_place(project, settings) for key, settings in model[kind].items()}
+        for kind in ("configs", "secrets")
+        if model.get(kind)
+    }
     project.extensions = {key: value for key, value in model.items() if key.startswith("x-")}
     _check_dependencies(project)
     used = {network for service in project.services.values() for network in service.get("networks") or {}}
@@ -66,6 +70,12 @@ def load(options: argparse.Namespace, *, interpolate: bool = True) -> Project:
     project.networks = {key: {**pool, **_named(project, key, declared.get(key))} for key in used | set(declared)}
     project.volumes = {key: _named(project, key, value) for key, value in (model.get("volumes") or {}).items()}
     return project
+
+
+def _with_place(project: Project, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Name the file of a config or a secret as it lies from anywhere."""
+    found = dict(settings or {})
+    return found | {"file": str(_clean(project.directory / found["file"]))} if found.get("file") else found
 
 
 def _clean(path: str | Path) -> Path:

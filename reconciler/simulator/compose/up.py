@@ -17,6 +17,27 @@ from reconciler.simulator.compose.engine import LABEL, Engine
 from reconciler.simulator.compose.failure import Failure
 from reconciler.simulator.compose.project import SPANS, Project, nanoseconds
 
+# What of a service the engine takes as it is, by its names there.
+_CONFIG = {
+    "user": "User",
+    "working_dir": "WorkingDir",
+    "stop_signal": "StopSignal",
+    "tty": "Tty",
+    "stdin_open": "OpenStdin",
+    "hostname": "Hostname",
+}
+_HOST = {
+    "init": "Init",
+    "privileged": "Privileged",
+    "read_only": "ReadonlyRootfs",
+    "cap_add": "CapAdd",
+    "cap_drop": "CapDrop",
+    "dns": "Dns",
+    "extra_hosts": "ExtraHosts",
+    "sysctls": "Sysctls",
+    "pid": "PidMode",
+    "ipc": "IpcMode",
+}
 UNHASHED = frozenset({"build", "pull_policy", "scale", "depends_on", "profiles"})
 
 POLL = 0.05  # seconds between two looks at a container's health
@@ -199,10 +220,12 @@ class Up:
             bindings.setdefault(f"{port['target']}/{port['protocol']}", []).append(binding)
         named = {item["target"] for item in service.get("volumes", [])}  # what the file names takes the place
         return {
+            **{name: service[key] for key, name in _HOST.items() if service.get(key) is not None},
             "Binds": [
                 *self._binds(service),
                 *(f"{item['Name']}:{item['Destination']}:rw" for item in inherited if item["Destination"] not in named),
             ],
+            "Memory": int(service.get("mem_limit", 0)),
             "PortBindings": bindings,
             "RestartPolicy": {"Name": service.get("restart", "no"), "MaximumRetryCount": 0},
         }
@@ -266,6 +289,7 @@ def _config(service: Mapping[str, Any]) -> dict[str, Any]:
     """Write a service as the engine's ``Config``. A variable without a value stands there by its name alone."""
     environment = service.get("environment", {}).items()
     config: dict[str, Any] = {
+        **{name: service[key] for key, name in _CONFIG.items() if service.get(key) is not None},
         "Image": service.get("image"),
         "Env": [key if value is None else f"{key}={value}" for key, value in environment],
         "Cmd": service.get("command"),

@@ -6,7 +6,9 @@ That is decided in seconds, and never waited for in silence.
 from __future__ import annotations
 
 import contextlib
+import io
 import re
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +22,14 @@ from reconciler.problem import TargetUnreadable
 PROJECT = "com.docker.compose.project"
 ALIVE = ("running", "restarting", "paused")
 TWIN = re.compile(r"[0-9a-f]{12}_")  # how Compose names a container that is to take another one's place
+CRASHES = "it crashes and is restarted again and again"
 _LISTINGS = 6  # how often a listing is asked for again
 _PAUSE = 0.5  # seconds between two of them: a removal takes that long on a busy machine
 _TICK = 2.0  # seconds between two words on what is waited for
 _CALL = 30.0  # seconds for a call, besides what it waits for
+LARGEST_FILE = 2 << 20  # bytes of the archive of a content that stands in a compose file
 _GRACE = 10  # seconds, as is Docker's own
+_LASTING = 10.0  # seconds after which the engine takes a start for one that lasts
 _INTERVAL, _RETRIES = 30.0, 3  # of a health check that says no more
 _NOT_RUN = (126, 127)  # exit codes of what can't be executed, and of what is not found
 
@@ -41,6 +46,7 @@ class Container:
     addresses: tuple[str, ...]
     ports: Mapping[int, tuple[str, int]]  # private TCP port → where it is published, any address as ""
     network_mode: str = ""
+    image: str = ""  # as it is named, its id where that name means another one by now
 
     @property
     def project(self) -> str:
@@ -126,13 +132,16 @@ def newest(containers: Sequence[Container], service: str) -> tuple[Container, ..
     return _newest([item for item in containers if _is_of(item, service) and item.state in ALIVE])
 
 
-def stopped(containers: Sequence[Container], service: str, *, interrupted: bool = False) -> tuple[Container, ...]:
+def stopped(
+    containers: Sequence[Container], service: str, *, interrupted: bool = False, twins: bool = False
+) -> tuple[Container, ...]:
     """Return the container of each replica of a service that is stopped: none where one of it runs.
 
     Nor is it stopped where an ``up`` was interrupted: the old one is, and the new one has yet to be named or started.
+    With ``twins`` that was not to be started either.
     """
     mine = [item for item in containers if _is_of(item, service)]
-    if interrupted or any(item.state in ALIVE or TWIN.match(item.name) for item in mine):
+    if interrupted or any(item.state in ALIVE or (TWIN.match(item.name) and not twins) for item in mine):
         return ()
     return _newest([item for item in mine if item.state in ("exited", "created")])
 
@@ -196,11 +205,33 @@ class Engine(Client):
             return False
         return None if code in _NOT_RUN else code == 0
 
+    def content(self, container: Container, path: str) -> str | None:
+        """Return what a file in a container says, running or not; None where there is none, or it is a large one."""
+        archive = self.archive(container.id, path, LARGEST_FILE)
+        with (
+            contextlib.suppress(tarfile.TarError, UnicodeDecodeError),
+            tarfile.open(fileobj=io.BytesIO(archive or b"")) as tar,
+        ):
+            file = tar.extractfile(tar.getmembers()[0])
+            return file.read().decode() if file is not None else None
+        return None
+
     def make(self, body: Mapping[str, Any], name: str) -> str:
         """Create a container from the engine's own description of one; return its id."""
         with self.reaching() as client:
             made = client.create_container_from_config(dict(body), name)  # type: ignore[no-untyped-call]
             return str(made["Id"])
+
+    def put(self, container: str, path: str, archive: bytes) -> None:
+        """Put a file into a container that has yet to be started, from the archive of another one's."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as old, tarfile.open(fileobj=packed, mode="w") as new:
+            for member in old.getmembers()[:1]:
+                content = old.extractfile(member)
+                member.name = path.lstrip("/")
+                new.addfile(member, content)
+        with self.reaching() as client:
+            client.put_archive(container, "/", packed.getvalue())
 
     def start(self, container: str) -> None:
         """Start a container."""
@@ -212,6 +243,18 @@ class Engine(Client):
         with contextlib.suppress(NotThere), self.reaching(seconds=_CALL + grace) as client:
             client.stop(container, timeout=int(grace))
             client.remove_container(container, force=True)
+
+    def pause(self, container: str) -> None:
+        """Stop a container's processes where they are, as somebody had done with the one before."""
+        with self.reaching() as client:
+            client.pause(container)
+
+    def namespaces(self, container: Container) -> frozenset[str]:
+        """Return whose namespaces a container lives in: ``container:ID`` for each; nothing where it has gone."""
+        with contextlib.suppress(NotThere), self.reaching() as client:
+            host = client.inspect_container(container.id).get("HostConfig") or {}
+            return frozenset(str(host.get(name) or "") for name in ("NetworkMode", "PidMode", "IpcMode"))
+        return frozenset()
 
     def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
@@ -253,6 +296,7 @@ def _container(item: Mapping[str, Any]) -> Container:
             if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
         },
         network_mode=(item.get("HostConfig") or {}).get("NetworkMode") or "",
+        image=item.get("Image") or "",
     )
 
 
@@ -356,8 +400,9 @@ def _verdict(
     if first is None or now is None:
         return "its container was removed meanwhile"
     if now.restarts > first.restarts or now.started != first.started or now.status == "restarting":
-        return "it crashes and is restarted again and again"
-    if now.status == "exited" and now.exit_code == 0 and not now.restarts_itself:
+        return CRASHES
+    ended_well = now.status == "exited" and now.exit_code == 0 and not now.restarts_itself
+    if ended_well or now.status == "paused":  # by a person, who lets it go on
         return ""
     if now.status != "running":
         return f"it is {now.status} (exit code {now.exit_code})"
@@ -374,9 +419,14 @@ def _unhealthy(now: Details, waited: float, patience: Patience) -> str | None:
     return f"its health check did not pass within {limit:.0f} seconds" if waited >= limit else None
 
 
+def is_crashing(details: Details) -> bool:
+    """Whether a container ends again and again: the engine waits longer each time, until it has run for ten seconds."""
+    return details.status == "restarting" or (details.restarts > 0 and details.age < _LASTING)
+
+
 def is_sick(engine: Engine, container: Container, details: Details) -> bool:
     """Whether a running container's health check fails."""
-    if not (details.runs and details.check) or details.health == "healthy":
+    if details.status != "running" or not details.check or details.health == "healthy":
         return False
     return details.health == "unhealthy" or (
         details.age > details.start_period and engine.check(container, details.check) is False

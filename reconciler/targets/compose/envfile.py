@@ -32,7 +32,11 @@ _BLOCK = re.compile(
     rb"^# >>> reconciler ([a-z0-9-]+)[^\n]*\n(?:(?!# >>> reconciler )[^\n]*\n)*?# <<< reconciler \1[ \t\r]*(?:\n|\Z)",
     re.MULTILINE,
 )
+_DOTENVX = re.compile("dotenv_public_key")  # and _PRODUCTION and the like
+_BARE = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*")
+_PUT = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?-([^{}]*))?\}|([A-Za-z_]\w*))")
 _UNDER_WAY = "# recreating: "
+_AT_REST = "# recreating, not to be started: "
 _FORMER = "# before: "
 _TELLING = 4  # characters; shorter values (587, on) say nothing and stand everywhere
 _ASSIGNMENT = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.\-\[\]]*)[ \t]*[=:][ \t]*")
@@ -92,7 +96,9 @@ class EnvFile:
         if self.content.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "the env file is in UTF-16"
         names = {name.lower() for _, name, _ in _assignments(self.content)}
-        return "the env file is encrypted by sops" if names & {"sops_mac", "sops_version"} else ""
+        if names & {"sops_mac", "sops_version"}:
+            return "the env file is encrypted by sops"
+        return "the env file is encrypted by dotenvx" if any(map(_DOTENVX.match, names)) else ""
 
     def foreign_line(self) -> int:
         """Return the first line, from 1, that no env file has; 0 where there is none."""
@@ -121,6 +127,16 @@ class EnvFile:
     def recreating(self) -> tuple[str, ...]:
         """The services that are being recreated, or were when it was interrupted."""
         return tuple(name for line in self._comments(_UNDER_WAY) for name in line.split())
+
+    @property
+    def resting(self) -> tuple[str, ...]:
+        """The services that are being made anew and were stopped, so that nothing starts them."""
+        return tuple(name for line in self._comments(_AT_REST) for name in line.split())
+
+    @property
+    def interrupted(self) -> tuple[str, ...]:
+        """All that is being made anew, or was when it was interrupted."""
+        return (*self.recreating, *self.resting)
 
     @property
     def formerly(self) -> dict[str, str]:
@@ -193,6 +209,31 @@ class EnvFile:
                 taken.add(name)
                 yield Assignment(name, self.content.count(b"\n", 0, span.start) + 1)
 
+    def takes(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the variables of the file, each with those that its value takes in; a bare name takes its own."""
+        for _, name, raw in _assignments(self.content):
+            text = raw.decode(errors="replace")
+            yield name, () if text.startswith("'") else tuple(variables(text))
+        for line in self.content.splitlines():
+            if found := _BARE.fullmatch(line):
+                yield found[1].decode(), (found[1].decode(),)
+
+    def plain(self, variable: str) -> str | None:
+        """Return what the file gives a variable, where it says so without another one; None where that can't be told.
+
+        A line whose end could be a comment tells nothing.
+        """
+        found = [raw for _, name, raw in _assignments(self.content) if name == variable]
+        text = found[-1].decode(errors="replace").strip() if found else "$"
+        if len(text) > 1 and text[0] in "\"'" and text[0] == text[-1]:
+            inner = text[1:-1]
+            return None if text[0] in inner or "\\" in inner or ("$" in inner and text[0] == '"') else inner
+        return None if re.search(r"[\"'$#\\]", text) else text
+
+    def filled(self, text: str) -> str:
+        """Put the file's own values into a text, as far as they can be told."""
+        return _PUT.sub(lambda it: self.plain(it[1] or it[3]) or (it[2] if it[2] is not None else it[0]), text)
+
     def values(self) -> Iterator[str]:
         """Yield all values of four characters or more, without their quotes: what no log line may repeat."""
         for _, _, raw in _assignments(self.content):
@@ -203,16 +244,22 @@ class EnvFile:
                 yield value
 
     def having(
-        self, values: Mapping[str, str], recreating: Collection[str] = (), former: Mapping[str, str] | None = None
+        self,
+        values: Mapping[str, str],
+        recreating: Collection[str] = (),
+        former: Mapping[str, str] | None = None,
+        resting: Collection[str] = (),
     ) -> EnvFile:
         """Return the file with exactly ``values`` in our block; without any there is no block.
 
         It stands last, so that it holds, unless nothing behind it sets one of them: then it stays where it is, and what
         stands behind and is made of them stays so. ``recreating`` names the services that are about to be recreated,
-        ``former`` what the block held before: who is killed meanwhile leaves word of both.
+        ``resting`` those that are not started then, ``former`` what the block held before: who is killed meanwhile
+        leaves word of all.
         """
         newline, block = self._newline, self._block()
-        lines = self._lines(values, recreating, former or {}) if values or recreating else []
+        word = self._word(values, recreating, resting, former or {})
+        lines = [self._begin, *word, *_assigned(values), self._end] if values or word else []
         whole = b"".join(line.encode() + newline for line in lines)
         if block and not any(it.variable in values and it.line > self.end_of_ours for it in self.others()):
             return replace(self, content=self.content[: block.start()] + whole + self.content[block.end() :])
@@ -221,14 +268,17 @@ class EnvFile:
             rest += newline
         return replace(self, content=rest + whole)
 
-    def _lines(self, values: Mapping[str, str], recreating: Collection[str], former: Mapping[str, str]) -> list[str]:
-        word = [f"{_UNDER_WAY}{' '.join(recreating)}"] if recreating else []
-        for name in values if recreating else ():
+    @staticmethod
+    def _word(
+        values: Mapping[str, str], recreating: Collection[str], resting: Collection[str], former: Mapping[str, str]
+    ) -> list[str]:
+        word = [f"{mark}{' '.join(names)}" for mark, names in ((_UNDER_WAY, recreating), (_AT_REST, resting)) if names]
+        for name in values if word else ():
             if name not in former:
                 word.append(f"{_FORMER}{name}")
             elif former[name] != values[name]:
                 word.append(f"{_FORMER}{name}={quote(former[name])}")
-        return [self._begin, *word, *(f"{name}={quote(value)}" for name, value in values.items()), self._end]
+        return word
 
     @contextlib.contextmanager
     def held(self, *, as_it_was: bool = True) -> Iterator[EnvFile]:
@@ -251,8 +301,18 @@ class EnvFile:
         rest = _BLOCK.sub(lambda match: match[0] if match[1] == self.stack.encode() else b"", self.content)
         return rest.rstrip(b"\r\n")
 
-    def replace_on_disk(self, new: EnvFile) -> None:
+    @property
+    def changed(self) -> int | None:
+        """When the file was changed last, in nanoseconds since 1970; None where that is not told."""
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def replace_on_disk(self, new: EnvFile, changed: int | None = None) -> None:
         """Write ``new`` in place of this content: all of it or nothing, owner and mode kept.
+
+        ``changed`` is the time of its last change where it is as it was then: whoever goes by that sees none.
 
         Raises `TargetUnreadable` when somebody else changed the file since it was read, or when it can't be written;
         it is unchanged then.
@@ -263,6 +323,8 @@ class EnvFile:
                 raise self._unwritable(_CHANGED, "plan again")
             fence.before_write()
             files.replace(target, new.content, in_place=True)
+            if changed is not None:
+                os.utime(target, ns=(changed, changed))
         except OSError as error:
             hint = {28: "free some space", 30: "make its file system writable"}.get(
                 error.errno or 0, "make it writable"
@@ -271,6 +333,10 @@ class EnvFile:
 
     def _unwritable(self, why: str, hint: str) -> TargetUnreadable:
         return TargetUnreadable(Problem(str(self.path), f"the env file can't be written: {why}", hint))
+
+
+def _assigned(values: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"{name}={quote(value)}" for name, value in values.items())
 
 
 def check_place(path: Path, directory: Path) -> None:

@@ -10,12 +10,15 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reconciler import files, git
 from reconciler.docker import NotThere
 from reconciler.problem import Problem, TargetUnreadable
+from reconciler.targets.compose.differences import differences
 from reconciler.targets.compose.engine import PROJECT, Details, Engine
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
@@ -23,6 +26,8 @@ from reconciler.targets.compose.project import Project
 from reconciler.targets.compose.snapshot import Snapshot, View
 
 _NAMESPACES = ("network_mode", "ipc", "pid")
+# Compose 2.40.3 copies contents in a rehearsal, too, and misses the container; its hash says nothing of them.
+_NOT_COPIED = "{content: !reset null, environment: !reset null, file: /dev/null}"
 _REMADE = re.compile("Recreat")
 _VERSION = f"{PROJECT.removesuffix('.project')}.version"
 _UPSETTING = re.compile(r"Remov|Recreat|Stop|Err")  # of what is done to a network or a volume
@@ -39,7 +44,7 @@ class Forecast:
     ``riding`` names by service what else of it is not as the files say, nothing where only another Compose made it;
     ``upset`` the networks, volumes and containers that are taken down with it; ``along`` the services that live in its
     namespaces and are made anew with it; ``outside`` the containers that do and can't be; ``failed`` says that it
-    would not work at all; ``tracked`` are the services whose secrets would be written into a file that git tracks.
+    would not work at all; ``tracked`` names by service the file that git tracks and a secret would be written into.
     """
 
     riding: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,7 +52,7 @@ class Forecast:
     along: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failed: Mapping[str, Problem] = field(default_factory=dict)
-    tracked: tuple[str, ...] = ()
+    tracked: Mapping[str, str] = field(default_factory=dict)
 
 
 def sharers(project: Project, service: str) -> tuple[str, ...]:
@@ -74,7 +79,7 @@ def scales(snapshot: Snapshot, services: Iterable[str]) -> dict[str, int]:
 
 def foresee(snapshot: Snapshot, program: Program, engine: Engine, views: Sequence[View]) -> Forecast:
     """Rehearse what these views would have brought up, in one run of Compose. Raises `TargetUnreadable`."""
-    tracked = tuple(_tracked(snapshot, views))
+    tracked = dict(_tracked(snapshot, views))
     stale = dict.fromkeys(view.wanted.service for view in views if view.stale)
     services = [name for name in stale if snapshot.kept(name)]
     if not services:
@@ -98,13 +103,16 @@ def foresee(snapshot: Snapshot, program: Program, engine: Engine, views: Sequenc
     )
 
 
-def _tracked(snapshot: Snapshot, views: Sequence[View]) -> Iterator[str]:
-    """Name the services whose secrets would go into a file that git tracks."""
-    secret = dict.fromkeys(
-        view.wanted.service for view in views if view.secret and view.variable and view.misconfigured
-    )
-    if secret and git.tracked(snapshot.env_file.path.resolve(), os.environ):
-        yield from secret
+def _tracked(snapshot: Snapshot, views: Sequence[View]) -> Iterator[tuple[str, str]]:
+    """Name the services whose secrets would go into a file that git tracks, and that file."""
+    secret: dict[Path, dict[str, None]] = {}
+    for view in views:
+        if view.secret and view.misconfigured and (view.variable or view.file):
+            path = view.file.path if view.file else snapshot.env_file.path
+            secret.setdefault(path.resolve(), {})[view.wanted.service] = None
+    for path, services in secret.items():
+        if git.tracked(path, os.environ):
+            yield from ((service, path.name) for service in services)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +141,30 @@ class _Rehearsal:
 
         Nothing is named where another version of Compose made its container, and nothing that can be seen differs.
         """
+        found, inline = self._remade(service, steps, engine), tuple(self._inline(service, engine))
+        return (*(found or ()), *inline) if inline else found
+
+    def _inline(self, service: str, engine: Engine) -> Iterator[str]:
+        """Name the contents that a container was given, and a new one would not: they are no part of its hash."""
+        project, changing = self.snapshot.project, {view.variable for view in self.views if view.variable}
+        ours = {use for variable in changing for use in project.uses.get(variable, ())}
+        containers = [item for item in self.snapshot.kept(service) if item.id in self.known]
+        for name, target, settings in project.inline(service) if containers else ():
+            key, variable = name.replace(" ", "s.", 1), str(settings.get("environment") or "")
+            said = self.snapshot.env_file.plain(variable) if variable else str(settings["content"]).replace("$$", "$")
+            if said is None or key in ours:
+                continue
+            found = engine.content(containers[0], target)
+            if found is not None and found != said:
+                yield name
+
+    def _remade(self, service: str, steps: Steps, engine: Engine) -> tuple[str, ...] | None:
         for item in self.snapshot.kept(service):
             words, details = steps.get(("Container", item.name), ()), self.known.get(item.id)
             if details is None or self._is_further(service, details) or not any(map(_REMADE.match, words)):
                 continue
-            names = tuple(
-                differences(details, self.snapshot, service, self._image(service, engine), self._ours(service))
-            )
+            image, ours = self._image(service, engine), self._ours(service)
+            names = tuple(dict.fromkeys(differences(details, self.snapshot.project, service, image, ours)))
             version = item.labels.get(_VERSION, "").removeprefix("v")
             return names or (() if version != self.snapshot.version else ("configuration",))
         return None
@@ -190,6 +215,9 @@ class _Rehearsal:
             lines += (
                 [f"  {_yaml(service)}:", "    environment:", *entries] if entries else [f"  {_yaml(service)}: {{}}"]
             )
+        for kind, items in (("configs", self.snapshot.project.configs), ("secrets", self.snapshot.project.secrets)):
+            copied = [name for name, said in items.items() if {"content", "environment"} & (said or {}).keys()]
+            lines += [f"{kind}:", *(f"  {_yaml(name)}: {_NOT_COPIED}" for name in copied)] if copied else []
         return "\n".join(lines) + "\n"
 
 
@@ -212,64 +240,29 @@ def _upset(steps: Steps, snapshot: Snapshot, services: Collection[str]) -> Itera
 
 def _outside(snapshot: Snapshot, along: Mapping[str, Sequence[str]], engine: Engine) -> Mapping[str, tuple[str, ...]]:
     """Name by service the containers in its namespace, or in one of ``along``, that are not made anew with it."""
-    guests = [item for item in engine.containers(every=True) if item.network_mode.startswith("container:")]
+    mine, project = {item.id for name in along for item in snapshot.kept(name)}, snapshot.project
+    others = [item for item in engine.containers(every=True) if item.id not in mine]
+    strangers = [item for item in others if item.project != project.name]
+    with ThreadPoolExecutor(engine.connections, thread_name_prefix="engine") as pool:
+        modes = dict(zip((item.id for item in strangers), pool.map(engine.namespaces, strangers), strict=True))
     found = {}
-    for name, others in along.items():
-        services = (name, *others)
-        modes = {f"container:{item.id}" for service in services for item in snapshot.kept(service)}
+    for name, more in along.items():
+        services = (name, *more)
+        homes = {
+            f"container:{text}"
+            for service in services
+            for item in snapshot.kept(service)
+            for text in (item.id, item.name)
+        }
         found[name] = tuple(
             item.name
-            for item in guests
-            if item.network_mode in modes and not (item.project == snapshot.project.name and item.service in services)
+            for item in others
+            if not (item.project == project.name and item.service in services)
+            and homes & {item.network_mode, *modes.get(item.id, _named(project, item.service))}
         )
     return found
 
 
-# ------------------------------------------------------------------------------------------------------- what differs
-def differences(
-    details: Details, snapshot: Snapshot, service: str, image: Mapping[str, Any], ours: Collection[str]
-) -> Iterator[str]:
-    """Yield the names of what differs between a container and what the files say now. Values may be secrets."""
-    wanted = snapshot.project.services.get(service) or {}
-    config, host = details.inspected.get("Config") or {}, details.inspected.get("HostConfig") or {}
-    built = image.get("Config") or {}
-    if image.get("Id") != details.inspected.get("Image"):
-        yield "image"
-    for key, name in (("command", "Cmd"), ("entrypoint", "Entrypoint")):
-        said = wanted.get(key)
-        default = None if key == "command" and wanted.get("entrypoint") else built.get(name)
-        if [str(item).replace("$$", "$") for item in said or default or ()] != list(config.get(name) or ()):
-            yield key
-    yield from _environment(details, snapshot.project.effective.get(service, {}), built, ours)
-    restart = (host.get("RestartPolicy") or {}).get("Name") or "no"
-    for key, usual, have in (
-        ("user", built.get("User") or "", config.get("User") or ""),
-        ("working_dir", built.get("WorkingDir") or "", config.get("WorkingDir") or ""),
-        ("restart", "no", restart),
-        ("privileged", False, bool(host.get("Privileged"))),
-        ("read_only", False, bool(host.get("ReadonlyRootfs"))),
-    ):
-        if str(wanted.get(key, usual)) != str(have):
-            yield key
-    networks = details.inspected.get("NetworkSettings", {}).get("Networks") or {}
-    named = {snapshot.project.networks.get(key, key) for key in wanted.get("networks") or {}}
-    if named and named != set(networks):
-        yield "networks"
-    mounted = {item.get("Destination") for item in details.inspected.get("Mounts") or ()}
-    targets = {item.get("target") for item in wanted.get("volumes") or () if isinstance(item, Mapping)}
-    if targets - mounted:
-        yield "volumes"
-    published = {f"{item.get('target')}/{item.get('protocol', 'tcp')}" for item in wanted.get("ports") or ()}
-    if published != set(host.get("PortBindings") or {}):
-        yield "ports"
-
-
-def _environment(
-    details: Details, wanted: Mapping[str, str | None], built: Mapping[str, Any], ours: Collection[str]
-) -> Iterator[str]:
-    inherited = dict(entry.partition("=")[::2] for entry in built.get("Env") or ())
-    expected = {**inherited, **{name: text for name, text in wanted.items() if text is not None}}
-    names = (expected.keys() | details.environment.keys()) - set(ours)
-    for name in sorted(names):
-        if expected.get(name) != details.environment.get(name) and not (name in wanted and wanted[name] is None):
-            yield f"environment {name}"
+def _named(project: Project, service: str) -> set[str]:
+    """Return whose namespaces a service lives in, as the files say."""
+    return {str((project.services.get(service) or {}).get(key) or "") for key in _NAMESPACES}

@@ -254,16 +254,18 @@ def _restarts(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
 def foreseen(forecast: Forecast, *, allowed: bool) -> Iterator[Problem]:
     """Yield what `up` would change besides: refused, or with ``allowed`` shown where it can be taken along."""
     for service, problem in forecast.failed.items():
-        yield replace(problem, where=scope(service), severity=Severity.WARNING, scope="")
-    for service in forecast.tracked:
-        summary = "a secret would be written into the env file, which git tracks: the next commit would hold it"
-        hint = "git rm --cached it and let git ignore it, or name another targets.compose.env_file"
+        yield replace(problem, where=scope(service), scope=scope(service))
+    for service, file in forecast.tracked.items():
+        summary = f"a secret would be written into {file}, which git tracks: the next commit would hold it"
+        hint = "git rm --cached it and let git ignore it, or name another file"
         yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
     for service, along in forecast.along.items():
         yield from _riding(service, along, forecast, allowed=allowed)
         if names := forecast.outside.get(service):
-            summary = f"{', '.join(names)} lives in its namespace (network_mode) and would be left in a dead one"
-            hint = "stop it, or let it be a service of the project with network_mode: service:NAME"
+            summary = (
+                f"{', '.join(names)} lives in its namespace (network_mode, pid or ipc) and would be left in a dead one"
+            )
+            hint = f"stop it, or let it be a service of the project that says service:{service} there"
             yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
         if upset := forecast.upset.get(service):
             summary = (
@@ -291,7 +293,10 @@ def _riding(service: str, along: Sequence[str], forecast: Forecast, *, allowed: 
             yield Problem(scope(service), summary, "", Severity.WARNING)
         else:
             summary = f"{whose} {what} is not as the compose files say, and would be changed with it"
-            hint = f"bring {name} up by itself first, undo that in the files, or take it along: --with-service-changes"
+            hint = (
+                f"bring {name} up by itself first (docker compose up -d --no-deps --force-recreate {name}), "
+                "undo that in the files, or take it along: --with-service-changes"
+            )
             yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,8 +86,10 @@ class Project:
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     services: Mapping[str, Any] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
+    volumes: Mapping[str, str] = field(default_factory=dict)
     models: bool = False
     secrets: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, Any] = field(default_factory=dict)
     env_files: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     @classmethod
@@ -100,11 +103,11 @@ class Project:
             effective={name: effective_environment(service) for name, service in resolved.items()},
             uses=_uses(services, written),
             services=resolved,
-            networks={
-                key: (network or {}).get("name", key) for key, network in (effective.get("networks") or {}).items()
-            },
+            networks=_names_of(effective.get("networks")),
+            volumes=_names_of(effective.get("volumes")),
             models=bool(effective.get("models")),
             secrets=effective.get("secrets") or {},
+            configs=effective.get("configs") or {},
             env_files={name: tuple(_env_files(service)) for name, service in services.items()},
         )
 
@@ -112,6 +115,19 @@ class Project:
         """Return the interpolation that a service's variable is, None for a literal and for a missing entry."""
         entries = self.written.get(service, {})
         return interpolation(name, entries[name]) if name in entries else None
+
+    def inline(self, service: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Yield the configs and secrets that a container is given a copy of when it is made.
+
+        Each has its kind and name (``config NAME``), where the service finds it, and the file's own words for it.
+        """
+        settings = self.services.get(service) or {}
+        for kind, items, folder in (("config", self.configs, "/"), ("secret", self.secrets, "/run/secrets")):
+            for item in settings.get(f"{kind}s") or ():
+                source, target = (item, item) if isinstance(item, str) else (item["source"], item.get("target"))
+                found = items.get(source) or {}
+                if "content" in found or "environment" in found:
+                    yield f"{kind} {source}", posixpath.join(folder, target or source), found
 
     def configured(self, service: str, name: str) -> str | None:
         """Return what a new container of the service would get."""
@@ -169,6 +185,11 @@ def _env_files(service: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     for entry in [entries] if isinstance(entries, str | Mapping) else entries:
         path = entry if isinstance(entry, str) else entry.get("path") or ""
         yield str(path), "" if isinstance(entry, str) else str(entry.get("format") or "")
+
+
+def _names_of(items: Mapping[str, Any] | None) -> dict[str, str]:
+    """Map the keys of networks or volumes to what the engine calls them."""
+    return {key: (item or {}).get("name", key) for key, item in (items or {}).items()}
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler import fence
@@ -17,11 +17,17 @@ _ENDPOINT = ("IPAMConfig", "Links", "DriverOpts", "MacAddress")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A container as it was before a switch; ``sick`` says that its health check failed."""
+    """A container as it was before a switch.
+
+    ``sick`` says that its health check failed, ``crashing`` that it ended again and again. ``contents`` are those that
+    Compose copied into it when it was made, by their place.
+    """
 
     container: Container
     details: Details
     sick: bool = False
+    crashing: bool = False
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def image(self) -> str:
@@ -61,6 +67,8 @@ class Recipe:
         for name, endpoint in networks.items():
             if name != first:
                 engine.attach(made, name, self._endpoint(endpoint))
+        for place, archive in self.contents.items():
+            engine.put(made, place, archive)
         return made
 
     def _body(self, engine: Engine, parents: Mapping[str, str]) -> dict[str, Any]:

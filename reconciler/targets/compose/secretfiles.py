@@ -63,6 +63,12 @@ def _content(path: Path) -> str | None:
     return files.decoded(files.read(path), path) if path.is_file() else None
 
 
+def _check_plain(path: Path) -> None:
+    """Raise `CannotRead` for a file that can't be read as text, or that sops encrypts: ours would not be."""
+    if "ENC[AES256_GCM," in (_content(path) or ""):
+        raise files.CannotRead("its file is encrypted by sops", "let it be one in plain text, which git ignores")
+
+
 def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tuple[str, str] | None:
     """Say why a service's secret is not ours to write, and what to do about it."""
     used = (project.services.get(service) or {}).get("secrets") or ()
@@ -76,8 +82,7 @@ def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tu
         check_place(path, env_file.path.parent)
         if path.resolve() == env_file.path.resolve():
             return "its file is the env file", f"give the secret {name} a file of its own"
-        if path.exists():
-            _content(path)
+        _check_plain(path)
     except TargetUnreadable:
         folder = env_file.path.resolve().parent
         what = "is no place for a secret" if path.resolve().is_relative_to(folder) else f"leads out of {folder}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -46,12 +48,16 @@ class Snapshot:
 
     def kept(self, service: str) -> tuple[Container, ...]:
         """Return the containers that count: the living ones, or those that are stopped and stay so."""
+        if service in self.env_file.resting:
+            return self.replicas(service) or stopped(self._ours, service, twins=True)
         return self.replicas(service) or stopped(self._ours, service, interrupted=service in self.env_file.recreating)
 
     def rests(self, service: str) -> bool:
         """Whether nothing of it runs, and nothing should: it is stopped, or none of it is asked for."""
         if self.replicas(service):
             return False
+        if service in self.env_file.resting:
+            return True
         return bool(self.kept(service)) or self.project.scale(service) == 0
 
     @property
@@ -71,10 +77,12 @@ class Snapshot:
     def running(self, service: str, name: str) -> tuple[str | None, ...]:
         """Return what each replica has for a variable, or would have when it is started.
 
-        Nothing counts of a service whose recreation was interrupted: it may not have come up.
+        Nothing counts of a service whose recreation was interrupted: it may not have come up, or there are two of it.
         """
         if service in self.env_file.recreating:
             return ()
+        if service in self.env_file.resting and not self.replicas(service):
+            return (None,)
         found = [self.details[item.id] for item in self.kept(service) if item.id in self.details]
         return tuple(item.environment.get(name) for item in found)
 
@@ -93,12 +101,29 @@ def read(
         env_file = pool.submit(program.read_env_file, stack)
     files.settled()
     _raise_for(said.version, env_file, said.effective, said.literal, live)
-    project = Project.of(said.literal.result(), said.effective.result())
+    ours = env_file.result()
+    project = _with_env_files(Project.of(said.literal.result(), said.effective.result()), ours, program.folder)
     containers, details, subnets = live.result()
     networks = {key: subnets[name] for key, name in project.networks.items() if name in subnets}
     name = program.shown_name(project.name, {item.project for item in containers})
-    ours = env_file.result()
     return Snapshot(said.version.result(), project, ours, containers, details, networks, name, program.folder)
+
+
+def _with_env_files(project: Project, ours: EnvFile, folder: Path) -> Project:
+    """Return the project with what its services' own env files take in, and where those lie."""
+    places = {
+        service: tuple((ours.filled(path), form) for path, form in entries)
+        for service, entries in project.env_files.items()
+    }
+    uses = {variable: dict.fromkeys(found) for variable, found in project.uses.items()}
+    for service, entries in places.items():
+        for path in (folder / path for path, form in entries if form != "raw"):
+            with contextlib.suppress(TargetUnreadable):
+                if os.path.realpath(path) != os.path.realpath(ours.path):
+                    for name, taken in EnvFile.read(path, "").takes():
+                        for variable in taken:
+                            uses.setdefault(variable, {})[f"{service}.{name}"] = None
+    return replace(project, env_files=places, uses={variable: tuple(found) for variable, found in uses.items()})
 
 
 def _raise_for(*futures: Future[Any]) -> None:
@@ -221,7 +246,11 @@ def _elsewhere(snapshot: Snapshot, program: Program, services: Collection[str]) 
         item.project
         for item in snapshot.containers
         if item.project != snapshot.project.name
-        and (_runs_from(item, files) or item.name in names or (item.service in services and _was_moved(item, program)))
+        and (
+            _runs_from(item, files)
+            or item.name in names
+            or (item.service in services and _was_moved(item, snapshot, program))
+        )
     }
     if others:
         wrong = snapshot.shown_name or "another one"
@@ -234,11 +263,22 @@ def _runs_from(container: Container, files: Sequence[str]) -> bool:
     return container.state == "running" and _paths(Start.of(container).files) == files
 
 
-def _was_moved(container: Container, program: Program) -> bool:
-    """Whether a container was made from files of the same names that are not there any more."""
+def _was_moved(container: Container, snapshot: Snapshot, program: Program) -> bool:
+    """Whether a container was made from files of the same names that are not there any more, of the same image.
+
+    Many stacks have a service ``app`` in a ``compose.yml``.
+    """
     recorded = Start.of(container).files
     same = [Path(file).name for file in recorded] == [file.name for file in program.files]
+    wanted = str((snapshot.project.services.get(container.service) or {}).get("image") or "")
+    known = wanted and not container.image.startswith("sha256:")
+    same = same and (not known or _repository(wanted) == _repository(container.image))
     return same and not any(Path(file).exists() for file in recorded)
+
+
+def _repository(image: str) -> str:
+    """Return an image's name without tag and digest."""
+    return re.sub(r":[^:/]+$", "", image.partition("@")[0])
 
 
 def _far(snapshot: Snapshot, program: Program, recorded: str) -> Iterator[Problem]:
@@ -350,7 +390,7 @@ class Values:
         if wanted.secret:
             file = secretfiles.read(project, service, wanted.secret, snapshot.env_file)
             has, reads = (file.content, file.read_by_container) if file else (None, None)
-            running = tuple(reads for _ in snapshot.replicas(service))
+            running = tuple(reads for _ in snapshot.kept(service))
             return View(
                 wanted,
                 bool(_secrets(wanted)),

@@ -17,10 +17,13 @@ from reconciler.targets.compose import snapshot as snapshots
 from reconciler.targets.compose.doors import Doors
 from reconciler.targets.compose.engine import (
     ALIVE,
+    CRASHES,
+    LARGEST_FILE,
     TWIN,
     Container,
     Details,
     Engine,
+    is_crashing,
     is_sick,
     newest,
     stopped,
@@ -59,11 +62,11 @@ class _Service:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The env file before a switch, with word of who is being recreated, and as it is to be in the end."""
+    """The env file before a switch, and as it is to be in the end."""
 
     before: EnvFile
-    marked: EnvFile
     after: EnvFile
+    found: int | None = None  # when the file was changed last, in nanoseconds since 1970
 
 
 class Switch:
@@ -77,6 +80,7 @@ class Switch:
         self.anew = False
         self.forecast = Forecast()
         self.recipes: dict[str, list[Recipe]] = {}
+        self.crashing: set[str] = set()  # what crashed before, and does so still
 
     def apply(self, changes: Sequence[Change], is_stopped: Stopped) -> Iterator[Outcome]:
         """Yield one outcome each. A service is switched as a whole or not at all."""
@@ -86,6 +90,7 @@ class Switch:
                 services.setdefault(variable.service, _Service(variable.service)).changes.append(change)
         try:
             self.snapshot = self._look(services)
+            self.interrupted = self.snapshot.env_file.interrupted  # by whatever ended an earlier run
             self.doors = Doors(self.snapshot, self.engine, self.target.routes)
         except TargetUnreadable as error:
             for change in changes:
@@ -245,6 +250,8 @@ class Switch:
         along = "".join(f", and {name} with it" for name in self._along([service]))
         rests = self.snapshot.rests(service)
         yield f"{service} was recreated{along} and has the new values{' for its next start' if rests else ''}"
+        if service in self.crashing:
+            yield f"{service} crashed again and again before, and still does: see docker compose logs {service}"
         if any(recipe.sick for recipe in self.recipes.get(service, ())):
             yield f"the health check of {service} failed before, too: that it runs was all that could be seen"
 
@@ -261,16 +268,23 @@ class Switch:
         found: dict[str, list[Recipe]] = {}
         for name in dict.fromkeys(services):
             mine = [view for view in views if view.wanted.service == name and view.file is None]
-            interrupted = mine and name in self.snapshot.env_file.recreating
+            interrupted = mine and name in self.interrupted
             for item in self.snapshot.kept(name):
                 details = self.engine.details(item)
                 if details is None or (
                     interrupted and all(details.environment.get(view.wanted.name) in view.texts for view in mine)
                 ):
                     continue
-                sick = is_sick(self.engine, item, details)
-                found.setdefault(name, []).append(Recipe(item, details, sick))
+                sick, crashing = is_sick(self.engine, item, details), is_crashing(details)
+                contents = self._contents(item)
+                found.setdefault(name, []).append(Recipe(item, details, sick, crashing, contents))
         return found
+
+    def _contents(self, container: Container) -> dict[str, bytes]:
+        """Read what Compose copied into a container, and the engine would not."""
+        places = [place for _, place, _ in self.snapshot.project.inline(container.service)]
+        found = {place: self.engine.archive(container.id, place, LARGEST_FILE) for place in places}
+        return {place: archive for place, archive in found.items() if archive is not None}
 
     def _write(self, views: Sequence[View], stale: Sequence[str]) -> _Written:
         """Write what the files don't say yet, once Compose agrees that they then do.
@@ -279,34 +293,49 @@ class Switch:
         """
         before = self.snapshot.env_file
         values = {view.variable: view.texts[0] for view in views if view.misconfigured and view.file is None}
-        lively = [name for name in (*stale, *self._along(stale)) if not self.snapshot.rests(name)]
-        if not values and not before.recreating:  # the file is right, and is not touched
+        everyone = [*stale, *self._along(stale)]
+        resting = [name for name in everyone if self.snapshot.rests(name) and self.snapshot.kept(name)]
+        lively = [name for name in everyone if not self.snapshot.rests(name)]
+        if not (values or everyone or before.interrupted):
             secretfiles.write(views)
-            return _Written(before, before, before)
+            return _Written(before, before)
         with before.held() as now:
-            before = now.having(now.formerly) if now.recreating else now
-            after = now.having({**now.ours, **values})
+            before = now.having(now.formerly) if now.interrupted else now
+            after = now.having({**now.ours, **values}) if values or now.interrupted else now
             if values:
                 self._try_out(after, views)
-            marked = after.having(after.ours, lively, before.ours)
-            secretfiles.write(views)
+            found = now.changed
+            marked = self._mark(now, after.having(after.ours, lively, before.ours, resting), needed=after != now)
             try:
-                now.replace_on_disk(marked)
+                # Last, since a container reads it whenever it is started, and the variables that go with it never.
+                secretfiles.write(views)
             except TargetUnreadable:
                 secretfiles.put_back(views)
+                marked.replace_on_disk(now)
                 raise
         self.snapshot = replace(self.snapshot, env_file=marked)
-        return _Written(before, marked, after)
+        return _Written(before, after, found)
+
+    @staticmethod
+    def _mark(now: EnvFile, marked: EnvFile, *, needed: bool) -> EnvFile:
+        """Put the values there, with word of who is being recreated; where that is all, the file may be read-only."""
+        try:
+            now.replace_on_disk(marked)
+        except TargetUnreadable:
+            if needed:
+                raise
+            return now
+        return marked
 
     def _settle(self, written: _Written) -> None:
         """Take out the word that services are being recreated: the file is as it was, or as it is to be."""
         marked = self.snapshot.env_file
-        if not marked.recreating:
+        if not marked.interrupted:
             return
         with contextlib.suppress(TargetUnreadable), marked.held(as_it_was=False) as now:
             known = [item for item in (written.after, written.before) if item.ours == marked.ours]
             clean = known[0] if known and now.content == marked.content else now.having(now.ours)
-            now.replace_on_disk(clean)
+            now.replace_on_disk(clean, written.found if clean.content == written.before.content else None)
             self.snapshot = replace(self.snapshot, env_file=clean)
 
     def _try_out(self, file: EnvFile, views: Sequence[View]) -> None:
@@ -333,6 +362,7 @@ class Switch:
         restarted = self._dependents(services)
         try:
             with ticking(self.target.progress, f"recreating {names}"):
+                self._sweep(everyone)
                 self._up(everyone)
                 self._name(everyone)
         except TargetUnreadable as error:
@@ -342,6 +372,7 @@ class Switch:
                 wrong = self._wrong(everyone, views, quickly=bool(failed))
                 wrong = dict.fromkeys(wrong or services, failed) if failed else wrong
             if not wrong:
+                self._pause(everyone)
                 self._restart(restarted)
         except TargetUnreadable as error:
             return dict.fromkeys(services, failed or error.problems[0].summary)
@@ -355,6 +386,25 @@ class Switch:
         for start, names in ((True, [name for name in services if name not in resting]), (False, resting)):
             if names:
                 self.program.up(names, scales, start=start, grace=grace, anew=self.anew)
+
+    def _pause(self, services: Iterable[str]) -> None:
+        """Pause what somebody had paused: it goes on with what it has now when they let it."""
+        for name in services:
+            paused = {item.container.replica for item in self.recipes.get(name, ()) if item.details.status == "paused"}
+            for item in self._replicas(name) if paused else ():
+                if item.replica in paused and item.state == "running":
+                    self.engine.pause(item.id)
+
+    def _sweep(self, services: Sequence[str]) -> None:
+        """Remove what an interrupted `up` had made and not started, beside the one that it was to replace.
+
+        Compose would keep it, and then find its name taken. Where it is all that is left its volumes are needed.
+        """
+        there = self._of(services)
+        for item in there:
+            others = [other for other in there if (other.service, other.replica) == (item.service, item.replica)]
+            if TWIN.match(item.name) and item.state == "created" and len(others) > 1:
+                self.engine.remove(item.id, 0.0)
 
     def _name(self, services: Sequence[str]) -> None:
         """Give a container its name that an interrupted `up` had made under a passing one: Compose leaves it so."""
@@ -376,8 +426,13 @@ class Switch:
     def _not_up(self, service: str, containers: Sequence[Container]) -> str:
         if self.snapshot.rests(service):
             return ""
-        sick = any(recipe.sick for recipe in self.recipes.get(service, ()))
-        return wait_until_up(self.engine, containers, self.target.patience, sick=sick)
+        recipes = self.recipes.get(service, ())
+        sick = any(recipe.sick for recipe in recipes)
+        why = wait_until_up(self.engine, containers, self.target.patience, sick=sick)
+        if why == CRASHES and any(recipe.crashing for recipe in recipes):  # no worse than before
+            self.crashing.add(service)
+            return ""
+        return why
 
     def _replicas(self, service: str) -> tuple[Container, ...]:
         """Return the containers of a service as they are now."""
@@ -449,7 +504,7 @@ class Switch:
         except TargetUnreadable as error:
             return f"rolling back failed: {error.problems[0].summary}"
         known = any(self.recipes.get(name) for name in everyone)
-        if former.content == written.after.content and not known and not had_files:
+        if former.content == written.after.content and not (known or had_files or self._absent(everyone)):
             return "the env file already held these values, so there was nothing to roll back"
         try:
             down = self._bring_back(everyone)
@@ -457,6 +512,8 @@ class Switch:
             down = dict.fromkeys(everyone, error.problems[0].summary)
         if down:
             return f"the env file is as before, but {', '.join(f'{name}: {why}' for name, why in down.items())}"
+        if not known and self._absent(everyone) == everyone:
+            return "rolled back: nothing of it runs, as before"
         if all(self.snapshot.rests(name) for name in everyone):
             return "rolled back: it is stopped as before, with its former values"
         return "rolled back: it runs with its former values"
@@ -468,11 +525,16 @@ class Switch:
         """
         names = ", ".join(services)
         with ticking(self.target.progress, f"bringing {names} back"):
+            absent = self._absent(services)
+            for item in self._of(absent):
+                self.engine.remove(item.id, 0.0)
             if not self._still_there(services):
-                self._by_compose(services)
+                self._by_compose([name for name in services if name not in absent])
                 self._by_engine(services)
         with ticking(self.target.progress, f"waiting for {names} to come up"):
-            return self._wrong(services, ())
+            wrong = self._wrong([name for name in services if name not in self._absent(services)], ())
+        self._pause(services)
+        return wrong
 
     def _still_there(self, services: Sequence[str]) -> bool:
         """Where the old containers are still there, start them and take away what stands beside them."""
@@ -487,6 +549,12 @@ class Switch:
                 self.engine.start(key)
         return True
 
+    def _absent(self, services: Iterable[str]) -> list[str]:
+        """Name the services of which there was no container at all."""
+        before, marked = self.snapshot.containers, self.interrupted
+        there = {item.service for item in before if item.project == self.snapshot.project.name and not item.one_off}
+        return [name for name in services if name not in there and name not in marked]
+
     def _of(self, services: Sequence[str]) -> list[Container]:
         name = self.snapshot.project.name
         everything = self.engine.containers()
@@ -494,7 +562,7 @@ class Switch:
 
     def _by_compose(self, services: Sequence[str]) -> None:
         """Let Compose make them, where the files still say what was."""
-        if any(self.forecast.riding.get(name) for name in services):
+        if not services or any(self.forecast.riding.get(name) for name in services):
             return
         with contextlib.suppress(TargetUnreadable):
             self._up(services)
@@ -569,6 +637,6 @@ def _put_back(values: Mapping[str, str], after: EnvFile, mine: Collection[str]) 
         if now.content != after.content:
             others = {name: value for name, value in now.ours.items() if name not in mine}
             values = others | {name: value for name, value in values.items() if name in mine}
-        new = now.having(values, after.recreating, values)
+        new = now.having(values, after.recreating, values, after.resting)
         now.replace_on_disk(new)
     return new

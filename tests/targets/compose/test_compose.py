@@ -739,11 +739,13 @@ def test_one_service_that_fails_leaves_the_other_switched(world: World) -> None:
 
 
 def test_an_up_that_fails_is_rolled_back(world: World) -> None:
+    changes = world.plan(HOST)[1]
     del world.engine.images["mana-notify:local"]
-    outcomes = world.apply(HOST)
+    outcomes = list(world.target().apply(changes, reveal))
     assert statuses(outcomes) == {Status.FAILED}
     assert outcomes[0].problem is not None
     assert "compose up mana-notify failed" in outcomes[0].problem.summary
+    assert any("failed when it was only rehearsed" in item.summary for item in world.plan(HOST)[0].problems)
     assert world.env_file.read_text() == ENV
 
 

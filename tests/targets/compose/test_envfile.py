@@ -418,6 +418,39 @@ def test_who_is_killed_leaves_word_of_what_was(tmp_path: Path) -> None:
     assert (clean.recreating, clean.ours, clean.formerly) == ((), marked.ours, marked.ours)
     assert marked.having(marked.formerly).content == before.content
     assert marked.having({}).content == b"A=1\n"
+    word = before.having(before.ours, ["app"], before.ours, ["job"])
+    assert (word.recreating, word.resting, word.interrupted) == (("app",), ("job",), ("app", "job"))
+    assert word.having(word.ours).content == before.content
+    alone = EnvFile.read(path, "x").having({}, [], {}, ["job"])
+    assert (alone.resting, alone.ours, alone.having({}).content) == (("job",), {}, b"A=1\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("A=1\n", "1"),
+        ("A=0\nA = 1 \n", "1"),
+        ("A='$x'\n", "$x"),
+        ('A="x y"\n', "x y"),
+        ("A=\n", ""),
+        ("A=op://vault/item\n", "op://vault/item"),
+        ('A="$x"\n', None),
+        ("A=${B}\n", None),
+        ("A=1 # or 2\n", None),
+        ('A="x\\n"\n', None),
+        ("B=1\n", None),
+    ],
+)
+def test_what_a_variable_is_given_plainly(tmp_path: Path, content: str, said: str | None) -> None:
+    (tmp_path / ".env").write_text(content)
+    file = EnvFile.read(tmp_path / ".env", "x")
+    assert file.plain("A") == said
+    assert file.filled("${A}/$A/${A:-d}/${C:-e}") == ("${A}/$A/d/e" if not said else f"{said}/{said}/{said}/e")
+
+
+def test_what_its_values_take_in(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("A=${B}-$C\nexport D='$E'\nF\n# G\n")
+    assert dict(EnvFile.read(tmp_path / ".env", "x").takes()) == {"A": ("B", "C"), "D": (), "F": ("F",)}
 
 
 def test_our_block_stays_in_front_of_what_is_made_of_it_and_goes_behind_what_sets_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from reconciler.simulator.docker import CRASH_LOOPING, HEALTHY
 from reconciler.simulator.wire import Reply, Request
 from reconciler.target import Status
+from reconciler.targets.compose.envfile import quote
 
 from .test_compose import ENV, HOST, NOTIFY, PASSWORD, SECRETS, World, statuses, world  # noqa: F401 (a fixture)
 
@@ -91,14 +93,25 @@ def settled(world: World) -> dict[str, Any]:
     }
 
 
-def begin(world: World) -> None:
+def begin(world: World, kind: str) -> None:
     world.engine.containers.clear()
     world.env_file.write_text(ENV)
     world.up()
+    if kind == "is stopped":
+        url = world.docker_host.replace("tcp://", "http://")
+        urllib.request.urlopen(urllib.request.Request(f"{url}/containers/{NOTIFY}/stop", method="POST")).close()
+    if kind == "file is right":
+        values = {"SMTP_HOST": "smtp-relay.brevo.com", "SMTP_PASSWORD": SECRETS["NEW"]}
+        world.env_file.write_text(ENV + "".join(f"{name}={quote(value)}\n" for name, value in values.items()))
 
 
-@pytest.mark.parametrize("crashes", [False, True], ids=["comes up", "goes back"])
-def test_a_switch_that_is_killed_ends_in_the_old_or_the_new_state(world: World, *, crashes: bool) -> None:
+KINDS = ("comes up", "goes back", "is stopped", "file is right")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_switch_that_is_killed_ends_in_the_old_or_the_new_state(world: World, kind: str) -> None:
+    crashes = kind == "goes back"
+    begin(world, kind)
     if crashes:
         world.engine.script = lambda it: (
             CRASH_LOOPING if it.environment.get("SMTP_HOST") == "smtp-relay.brevo.com" else HEALTHY
@@ -109,8 +122,8 @@ def test_a_switch_that_is_killed_ends_in_the_old_or_the_new_state(world: World, 
     assert (final == old) == crashes
     text = world.env_file.read_text()
     places = [(number, behind) for number in range(writes) for behind in (False, True)]
-    for number, behind in places if EVERYWHERE else places[crashes::4]:
-        begin(world)
+    for number, behind in places if EVERYWHERE else places[KINDS.index(kind) :: 4]:
+        begin(world, kind)
         others = {name: key for name, key in world.ids().items() if name != NOTIFY}
         Axe(world, number, behind=behind).run()
         why = f"killed {'behind' if behind else 'before'} write {number} of {writes}"
