@@ -190,18 +190,18 @@ def _ended(talk: Talk, shown: Certificate) -> Verdict | None:
     if shown.expires <= talk.now:
         say = error if item.verified else warn
         return say(f"{_of(item)}: the certificate ended on {day}", _shown(shown), remedy=renew)
-    if shown.expires <= talk.now + talk.soon and not (shown.refused and item.verified):
+    if shown.expires <= talk.now + talk.soon and not shown.refused:
         return warn(f"{_of(item)}: the certificate ends on {day}", _shown(shown), remedy=renew)
     return None
 
 
 def _trusted(item: Conversation, shown: Certificate) -> Verdict:
-    if shown.refused and item.verified:
+    if shown.refused:
         text = "give the server a certificate for this name, or set verify_tls: false for the provider"
         said = f"{_of(item)}: the certificate is not trusted: {shown.refused}"
         return error(said, _shown(shown), remedy=Remedy(text))
-    if shown.refused:
-        return ok(f"{item.where}: the certificate is not trusted ({shown.refused}), which the service does not ask for")
+    if not item.verified:
+        return ok(f"{item.where}: {_shown(shown)}; the service does not look at it")
     return ok(f"{item.where}: {_shown(shown)}")
 
 

@@ -188,31 +188,24 @@ def _read(encoded: bytes | None) -> Certificate | None:
 def _trusted(
     stack: Stack, talk: Conversation, login: Login, doors: Doors, *, door: Door, draft: Draft | None
 ) -> Conversation:
-    """Ask whether the certificate is trusted and, over the TLS that the service has, log in once."""
+    """Over the TLS that the service has, log in once: where it looks at the certificate, so do we."""
     credentials, facts, untried = _credentials(stack, login, doors)
     talk = replace(talk, untried=untried)
-    for verify in (True, False):
-        try:
-            session = Session(login.host, login.port, door, verify=verify, tls=talk.mode)
-            with contextlib.closing(session):
-                if not session.secure():
-                    return replace(talk, untried="no login was tried: there is no TLS any more")
-                talk = _tried(session, talk, credentials, draft)
-                with contextlib.suppress(smtplib.SMTPException, OSError):
-                    session.quit()
-            break
-        except ssl.SSLCertVerificationError as error:
-            shown = replace(talk.certificate, refused=error.verify_message) if talk.certificate else None
-            talk = replace(talk, certificate=shown)
-            if login.verify_tls:
-                why = "no login was tried: the service does not trust the certificate, either"
-                return replace(talk, untried=why)
-        except (OSError, smtplib.SMTPException) as error:
-            return (
-                talk
-                if talk.login
-                else replace(talk, untried=f"the server {why_closed(error)} before the login was over")
-            )
+    try:
+        session = Session(login.host, login.port, door, verify=login.verify_tls, tls=talk.mode)
+        with contextlib.closing(session):
+            if not session.secure():
+                return replace(talk, untried="no login was tried: there is no TLS any more")
+            talk = _tried(session, talk, credentials, draft)
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                session.quit()
+    except ssl.SSLCertVerificationError as error:
+        shown = replace(talk.certificate, refused=error.verify_message) if talk.certificate else None
+        why = "no login was tried: the service does not trust the certificate, either"
+        return replace(talk, certificate=shown, untried=why)
+    except (OSError, smtplib.SMTPException) as error:
+        why = f"the server {why_closed(error)} before the login was over"
+        return talk if talk.login else replace(talk, untried=why)
     if talk.login is not None and 500 <= talk.login[0] < 600:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
         stack.refusals.add(*facts)
     return talk
