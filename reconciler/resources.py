@@ -614,7 +614,8 @@ class Signature(Resource):
         yield Brief(self.algorithm)
         yield from () if self.signs else (Brief("does not sign"),)
         key = self.public_key
-        yield Brief(f"key {key[:16]}…") if isinstance(key, str) else Brief("key ", "", key)
+        # All keys of RSA begin alike.
+        yield Brief(f"key …{key[-16:]}") if isinstance(key, str) else Brief("key ", "", key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Options:
     output: str = "text"
     no_color: bool = False
     verbose: bool = False
+    quiet: bool = False
 
     @classmethod
     def of(cls, ctx: click.Context) -> Options:
@@ -83,6 +84,7 @@ def common(decorated: Decorated) -> Decorated:
     directory = click.Path(path_type=Path)
     for option in (
         click.option("-v", "--verbose", is_flag=True, help="Show all of a list, log each step.", **_QUIET),
+        click.option("-q", "--quiet", is_flag=True, help="Say what is to be known, and nothing else.", **_QUIET),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same.", **_QUIET),
         click.option("--output", type=click.Choice(OUTPUTS), help="How results are printed (text).", **_QUIET),
         click.option(
@@ -213,13 +215,36 @@ class Session:
     @functools.cached_property
     def settings(self) -> Settings:
         """What the environment and the options say together. Raises `Refused` where a commit may have said it."""
-        settings = Settings.read(environ(), self.options.state, self.options.data)
+        settings = Settings.read(environ(), self.options.state or self._found(), self.options.data)
         for path in (settings.state, settings.data.parent):
             if os.path.realpath(path) != os.path.abspath(path):  # noqa: PTH100 (most have no link, and need no git)
                 from reconciler import git
 
                 git.refuse_leaving(path)
         return settings
+
+    def _found(self) -> Path | None:
+        """Look for the directory from here up to the top of the git checkout; None where it need not, or can't, be.
+
+        Outside of one nobody is asked: above, other people may write.
+        """
+        name, here = Path("desired-state"), Path.cwd()
+        if environ().get("RECONCILER_STATE") or name.exists():
+            return None
+        top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+        for folder in here.parents if top is not None else ():
+            if not folder.is_relative_to(top):
+                break
+            if any((folder / name).glob("*.yaml")):
+                return Path(os.path.relpath(folder / name))
+        return None
+
+    def naming(self) -> str:
+        """Return the options that a command needs to find the same directory: what is printed can be pasted."""
+        import shlex
+
+        said = {"--state": self.options.state, "--data": self.options.data}
+        return "".join(f" {option} {shlex.quote(str(value))}" for option, value in said.items() if value)
 
     @functools.cached_property
     def data(self) -> Path:
@@ -231,7 +256,7 @@ class Session:
         """How text is shown."""
         from reconciler.report.text import Style
 
-        return Style(colour=self.console.colour, verbose=self.options.verbose)
+        return Style(colour=self.console.colour, verbose=self.options.verbose, quiet=self.options.quiet)
 
     def directory(self) -> Directory:
         """Read the directory. Raises `InvalidDirectory` with every mistake in it."""

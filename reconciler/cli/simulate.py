@@ -51,7 +51,7 @@ def command(session: Session, *, port: int | None, generation: Generation, schem
         raise ReconcilerError(Problem(str(missing[0]), summary, "correct targets.compose.file, or remove it"))
     try:
         stage.start()
-        session.console.text("\n".join(_words(stage, values)))
+        session.console.text("\n".join(_words(stage, values, session.naming())))
         threading.Event().wait()  # until a signal ends it
     except subprocess.CalledProcessError as error:
         summary = f"the simulated Compose can't bring it up: {error.stderr.strip() or error.stdout.strip()}"
@@ -138,11 +138,12 @@ def _value(ref: SecretRef, values: dict[str, str]) -> str | None:
     return values.get(ref.name) if ref.source == "env" else None
 
 
-def _words(stage: Stage, values: dict[str, str]) -> Iterator[str]:
+def _words(stage: Stage, values: dict[str, str], named: str) -> Iterator[str]:
     import shlex
 
     yield "# The simulator runs. In another shell, in this same folder:"
     known = environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}
     yield from (f"export {name}={shlex.quote(value)}" for name, value in exports.items())
-    yield "# and then: reconciler plan. Ctrl-C ends it; nothing of it stays."
+    yield f"# and then: reconciler plan{named}"
+    yield "# Ctrl-C ends it; nothing of it stays."

@@ -32,10 +32,14 @@ _SEVERITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts."""
+    """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts.
+
+    ``quiet`` leaves out what asks for nothing: where the plan comes from, what is left alone, warnings.
+    """
 
     colour: bool = False
     verbose: bool = False
+    quiet: bool = False
 
     def paint(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
         """Colour a text, where colours are on."""
@@ -48,6 +52,10 @@ class Style:
 
 def plan(plan: Plan, style: Style = Style()) -> str:
     """Render a plan. Ends with a newline."""
+    if style.quiet:
+        told = [_problems(summary.stopping(plan), style), *_changes(plan, style), _held(plan, style)]
+        told.append([style.title(values.escape(summary.conclusion(plan)))])
+        return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
     sections = [
         _head(plan, style),
         *_unmerged(plan, style),

@@ -804,3 +804,60 @@ def test_u8_only_of_what_can_not_be_planned_says_why(run: Any, monkeypatch: pyte
     assert "nothing of that address" not in result.output
     monkeypatch.setenv("NOREPLY_PASSWORD", "x")
     assert "did you mean account/noreply@mana.how" in run("plan", "--only", "account/noreplay@mana.how").output
+
+
+def test_u4_init_writes_an_example_that_simulate_can_serve(run: Any, tmp_path: Path) -> None:
+    state = tmp_path / "try" / "desired-state"
+    result = run("init", "--example", "--state", str(state))
+    assert result.exit_code == 0, result.output
+    assert f"reconciler simulate --state {state}" in result.stdout
+    assert run("validate", "--state", str(state)).exit_code == 0
+    assert (state.parent / "secrets" / "rsa2026.pem").stat().st_mode & 0o077 == 0
+    assert "secrets/" in (state.parent / ".gitignore").read_text()
+    again = run("init", "--example", "--state", str(state))
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_u11_the_directory_is_found_from_below_within_a_checkout_alone(
+    run: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECONCILER_STATE")
+    below = place.root / "docs" / "deep"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert run("validate").exit_code != 0
+    (place.root / ".git").mkdir()
+    result = run("validate")
+    assert result.exit_code == 0, result.output
+    assert "../../desired-state is valid" in result.stdout
+    (below / ".git").mkdir()  # another checkout: what is above is not its
+    assert run("validate").exit_code != 0
+
+
+def test_u16_validate_names_a_secret_that_git_tracks_and_init_keeps_them_out(run: Any, place: Any) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(place.root), *words], check=True, capture_output=True)
+
+    git("init")
+    key = place.root / "secrets" / "key.pem"
+    key.parent.mkdir()
+    key.write_text("x")
+    place.write("accounts:\n  b@mana.how: {password: {file: ../secrets/key.pem}}\n", "more.yaml")
+    assert "git tracks it" not in run("validate").stdout
+    git("add", "secrets/key.pem")
+    said = run("validate").stdout
+    assert "more.yaml:2:" in said
+    assert "git tracks it" in said
+    assert run("init", "--state", str(place.root / "new" / "state")).exit_code == 0
+    assert ".reconciler/" in (place.root / "new" / ".gitignore").read_text()
+
+
+def test_u18_quiet_says_what_is_to_be_done_and_nothing_else(run: Any, place: Any) -> None:
+    loud, quiet = run("plan").stdout, run("plan", "-q").stdout
+    assert "set by the environment" in loud
+    assert "set by the environment" not in quiet
+    assert [line for line in loud.splitlines() if line.startswith("  +")] == [
+        line for line in quiet.splitlines() if line.startswith("  +")
+    ]
+    assert loud.splitlines()[-1] == quiet.splitlines()[-1]

@@ -406,3 +406,15 @@ def test_the_end_says_what_remains() -> None:
     assert "A second plan is empty" not in said
     assert "compose could not be read" in said
     assert "A restart is due: stalwart/listeners/submission (run: docker restart mana-mail)" in said
+
+
+def test_u17_keys_of_rsa_are_told_apart_and_quotes_do_not_clash() -> None:
+    begin = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA"
+    keys = [Signature("mana.how", name, "rsa", f"{begin}{name * 8}IDAQAB") for name in ("one", "two")]
+    assert values.brief(keys[0]) != values.brief(keys[1])
+    caa = Record("mana.how", "CAA", "@", '0 issue "letsencrypt.org"')
+    assert values.brief(caa) == "'0 issue \"letsencrypt.org\"'"
+
+
+def test_d6_blanks_that_are_none_are_seen_in_a_plan() -> None:
+    assert values.escape("v=DMARC1;\u00a0p=none\u200b\u2003x y") == "v=DMARC1;\\xa0p=none\\u200b\\u2003x y"
