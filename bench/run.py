@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import daemon
+import growth
 import table
 from cost import Cost, Run, run
 from fakes import Dns, Mail, Remote, Stack
@@ -275,6 +276,12 @@ def of_daemon(place: Place, runs: int) -> Iterator[Row]:
     return daemon.rows(ROOT, place.path, place.environment, runs)
 
 
+def of_growth(place: Place, runs: int, divisor: int = 1) -> Iterator[Row]:
+    """Measure what grows with what is declared."""
+    tell("what grows")
+    return growth.rows(ROOT, place.path, lambda words, more: place.run((*RECONCILER, *words), **more), runs, divisor)
+
+
 def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
     reads, written = zip(*counts.values(), strict=True)
     return sum(reads), sum(written)
@@ -392,7 +399,7 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
 def measure(place: Place, sizes: Sequence[int], runs: int) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
     rows = [*whole_example(place, runs), *examined(place, runs)]
-    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs)]
+    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs), *of_growth(place, runs)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
         for size in sizes:
@@ -407,15 +414,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each task; the median counts")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
     parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
+    parser.add_argument("--growth", type=int, metavar="DIVISOR", help="measure nothing but what grows, so much smaller")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
-    if not options.daemon:
+    if not options.daemon and not options.growth:
         tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
         place = Place(Path(folder))
-        only = options.daemon
-        rows, notes = ([*of_daemon(place, options.runs)], []) if only else measure(place, sizes, options.runs)
+        if options.daemon:
+            rows, notes = [*of_daemon(place, options.runs)], list[str]()
+        elif options.growth:
+            rows, notes = [*of_growth(place, options.runs, options.growth)], []
+        else:
+            rows, notes = measure(place, sizes, options.runs)
     page = table.render(ROOT, rows, notes, load)
     options.out.write_text(page)
     print(page)

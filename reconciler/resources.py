@@ -92,7 +92,9 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """The live secret is another one, or there is none."""
+    """The live secret is another one, or there is none; or nobody has ``compared`` it, and it is written anyway."""
+
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,12 @@ def near(name: str, known: Iterable[str], verb: str = "did you mean", cutoff: fl
 
 # -------------------------------------------------------------------------------------------------------- accounts
 def _logins(spec: Spec) -> Iterator[Finding]:
-    """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal)."""
+    """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal).
+
+    From 0.16 the address is the login, so where the directory says that nothing clashes.
+    """
+    if spec.targets.stalwart is not None and (spec.targets.stalwart.generation == "jmap" or spec.targets.stalwart.release):
+        return
     seen: dict[str, Path] = {}
     for name, account in spec.accounts.items():
         login = _login(name, account)

@@ -147,8 +147,8 @@ def _word(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
-        case Different():
-            return "another secret is set"
+        case Different(compared=compared):
+            return "another secret is set" if compared else "not compared under its old name"
         case Unreadable(why=why):
             return f"can't be told: {why}"
         case Special() | Withheld():

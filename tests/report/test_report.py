@@ -418,3 +418,8 @@ def test_u17_keys_of_rsa_are_told_apart_and_quotes_do_not_clash() -> None:
 
 def test_d6_blanks_that_are_none_are_seen_in_a_plan() -> None:
     assert values.escape("v=DMARC1;\u00a0p=none\u200b\u2003x y") == "v=DMARC1;\\xa0p=none\\u200b\\u2003x y"
+
+
+def test_u6_a_password_that_was_not_compared_is_not_called_another() -> None:
+    assert values.shown("password", Different(compared=False)) == "not compared under its old name"
+    assert values.shown("password", Different()) == "another secret is set"
