@@ -22,6 +22,8 @@ from reconciler.problem import Problem
 from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
+    from click.shell_completion import CompletionItem
+
     from reconciler.desired.load import Directory
     from reconciler.desired.unmerged import Candidate
     from reconciler.failover import Failover
@@ -97,6 +99,29 @@ def common(decorated: Decorated) -> Decorated:
     return decorated
 
 
+class AddressName(click.ParamType):
+    """An address, which a shell completes from what the directory declares: no system is asked."""
+
+    name = "address"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return the declared addresses that begin so; none where the directory can't be read."""
+        from click.shell_completion import CompletionItem
+
+        from reconciler.desired.derivation import desire
+        from reconciler.desired.load import load
+        from reconciler.problem import ReconcilerError
+
+        said = ctx.meta.get(_META, {}).get("state")
+        try:
+            session = Session(Stop())
+            session.options = Options(state=Path(said) if said else None)
+            found = {item.address for item in desire(load(session.settings.state).spec).resources}
+        except (ReconcilerError, OSError):
+            return []
+        return [CompletionItem(address) for address in sorted(found) if address.startswith(incomplete)]
+
+
 def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a plan is narrowed to or widened by to a command."""
     for option in (
@@ -112,9 +137,15 @@ def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
         click.option(
-            "--adopt", multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
+            "--adopt", type=AddressName(), multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
         ),
-        click.option("--only", multiple=True, metavar="ADDRESS", help="This resource, and what it needs; repeatable."),
+        click.option(
+            "--only",
+            type=AddressName(),
+            multiple=True,
+            metavar="ADDRESS",
+            help="This resource, and what it needs; a pattern with * is taken, too. Repeatable.",
+        ),
     ):
         decorated = option(decorated)
     return decorated

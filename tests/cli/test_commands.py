@@ -861,3 +861,29 @@ def test_u18_quiet_says_what_is_to_be_done_and_nothing_else(run: Any, place: Any
         line for line in quiet.splitlines() if line.startswith("  +")
     ]
     assert loud.splitlines()[-1] == quiet.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "offered"),
+    [
+        ("plan --only", "dns/", {"dns/mana.how/A/mail", "dns/mana.how/A/www"}),
+        ("apply --adopt", "account/n", {"account/noreply@mana.how"}),
+        ("explain", "domain/", {"domain/mana.how"}),
+        ("plan --only", "nothing", set()),
+    ],
+)
+def test_u19_a_shell_completes_addresses(place: Any, words: str, begun: str, offered: set[str]) -> None:
+    environment = place.environment() | {
+        "_RECONCILER_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"reconciler {words} {begun}",
+        "COMP_CWORD": str(len(words.split()) + 1),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-m", "reconciler"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert {line.partition(",")[2] for line in done.stdout.splitlines() if line} == offered, done.stderr
+
+
+def test_u19_a_shell_is_offered_nothing_where_the_directory_is_invalid(place: Any) -> None:
+    place.write("nonsense: 1\n")
+    test_u19_a_shell_completes_addresses(place, "plan --only", "dns/", set())
