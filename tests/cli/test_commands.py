@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -887,3 +888,18 @@ def test_u19_a_shell_completes_addresses(place: Any, words: str, begun: str, off
 def test_u19_a_shell_is_offered_nothing_where_the_directory_is_invalid(place: Any) -> None:
     place.write("nonsense: 1\n")
     test_u19_a_shell_completes_addresses(place, "plan --only", "dns/", set())
+
+
+def test_u9_a_port_that_is_taken_is_named(run: Any, tmp_path: Path) -> None:
+    import socket
+
+    state = tmp_path / "try" / "desired-state"
+    assert run("init", "--example", "--state", str(state)).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["simulate", "--port", str(taken.getsockname()[1]), "--state", str(state)]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-m", "reconciler", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is taken by another program" in done.stderr
+    assert "this is a bug" not in done.stderr
