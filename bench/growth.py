@@ -84,40 +84,47 @@ ALONE = (
 )
 
 
-def rows(root: Path, folder: Path, measure: Measure, runs: int, divisor: int = 1) -> Iterator[Row]:
-    """Measure each at a fifth of its size and at all of it. ``divisor`` makes all smaller, for a first look."""
-    with Remote(Mail, root / "tests" / "example", folder / "growing") as mail:
-        environment: dict[str, str] = mail.call("environment")
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where and how often it is measured. ``divisor`` makes all smaller, for a first look."""
+
+    folder: Path
+    measure: Measure
+    runs: int
+    divisor: int = 1
+
+
+def rows(root: Path, ground: Ground) -> Iterator[Row]:
+    """Measure each at a fifth of its size and at all of it."""
+    with Remote(Mail, root / "tests" / "example", ground.folder / "growing") as mail:
         for growth in (*MAIL, *ALONE):
-            yield from _grown(growth, folder, measure, runs, divisor, mail, environment)
+            yield from _grown(growth, ground, mail)
 
 
-def _grown(
-    growth: Growth,
-    folder: Path,
-    measure: Measure,
-    runs: int,
-    divisor: int,
-    mail: Remote,
-    environment: Mapping[str, str],
-) -> Iterator[Row]:
+def _grown(growth: Growth, ground: Ground, mail: Remote) -> Iterator[Row]:
+    environment: dict[str, str] = mail.call("environment")
     small: float | None = None
     for step in STEPS:
-        size = growth.size * step // STEPS[-1] // divisor
-        state = folder / f"growth-{growth.name.partition(',')[0].replace(' ', '-')}-{growth.words[0]}-{size}"
-        secrets = growth.write(state, size)
+        size = growth.size * step // STEPS[-1] // ground.divisor
+        name = f"growth-{growth.name.partition(',')[0].replace(' ', '-')}-{growth.words[0]}-{size}"
+        secrets = growth.write(ground.folder / name, size)
         done = []
-        for _ in range(runs):
+        for _ in range(ground.runs):
             if growth.afresh:
                 mail.call("wipe")
             target = ("--target", "stalwart") if growth in MAIL else ()
-            done.append(measure((*growth.words, *target, "--state", str(state)), {**environment, **secrets}))
-        cost, goals = Cost(tuple(done)), []
-        if small is not None:
-            straight = small * STEPS[-1] / STEPS[0] * BEND
-            goals.append(Goal(f"a straight line: CPU up to {straight:.2f} s", lambda row, at=straight: row.ours.cpu <= at))
-        if growth.limit is not None and step == STEPS[-1]:
-            limit = growth.limit
-            goals.append(Goal(f"CPU under {limit:.0f} s", lambda row, at=limit: row.ours.cpu < at))
+            words = (*growth.words, *target, "--state", str(ground.folder / name))
+            done.append(ground.measure(words, {**environment, **secrets}))
+        cost = Cost(tuple(done))
+        goals = tuple(_goals(growth, small, whole=step == STEPS[-1]))
         small = cost.cpu if small is None else small
-        yield Row(f"{size:,} {growth.name}", cost, size=size, goals=tuple(goals))
+        yield Row(f"{size:,} {growth.name}", cost, size=size, goals=goals)
+
+
+def _goals(growth: Growth, small: float | None, *, whole: bool) -> Iterator[Goal]:
+    if small is not None:
+        straight = small * STEPS[-1] / STEPS[0] * BEND
+        yield Goal(f"a straight line: CPU up to {straight:.2f} s", lambda row: row.ours.cpu <= straight)
+    if growth.limit is not None and whole:
+        limit = growth.limit
+        yield Goal(f"CPU under {limit:.0f} s", lambda row: row.ours.cpu < limit)

@@ -279,7 +279,8 @@ def of_daemon(place: Place, runs: int) -> Iterator[Row]:
 def of_growth(place: Place, runs: int, divisor: int = 1) -> Iterator[Row]:
     """Measure what grows with what is declared."""
     tell("what grows")
-    return growth.rows(ROOT, place.path, lambda words, more: place.run((*RECONCILER, *words), **more), runs, divisor)
+    ground = growth.Ground(place.path, lambda words, more: place.run((*RECONCILER, *words), **more), runs, divisor)
+    return growth.rows(ROOT, ground)
 
 
 def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:

@@ -481,5 +481,7 @@ def test_u6_the_unchanged_password_of_what_moves_is_not_called_another_one():
     live = Live(Account("old@mana.how", "old", "old@mana.how"), "old")
     wanted = Account("new@mana.how", "new", "new@mana.how", password=SecretRef("env", "P"))
     moved = {"account/old@mana.how": "account/new@mana.how"}
-    (change,) = diff(Desired([wanted], moved=moved), {"stalwart": Observation("stalwart", [live])}, stack="mana").changes
+    (change,) = diff(
+        Desired([wanted], moved=moved), {"stalwart": Observation("stalwart", [live])}, stack="mana"
+    ).changes
     assert change.fields["password"][0] == Different(compared=False)

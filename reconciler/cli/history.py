@@ -101,7 +101,9 @@ _SIGNS = {"create": "+", "update": "~", "delete": "-", "restart": "↻"}
 
 
 def _change(item: Written) -> str:
-    sign = "±" if {"create", "delete"} <= set(item.actions) else _SIGNS.get(item.actions[0] if item.actions else "", "=")
+    sign = (
+        "±" if {"create", "delete"} <= set(item.actions) else _SIGNS.get(item.actions[0] if item.actions else "", "=")
+    )
     what = f"{sign} {', '.join(item.actions)}"
     because = f": {item.summary}" if item.summary else ""
     return f"  {item.status:<8} {what:<15} {item.address}{_values(item)}{because}"

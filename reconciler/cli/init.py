@@ -50,8 +50,9 @@ def command(
 ) -> None:
     """Write a small directory to start from. Nothing that exists is changed.
 
-    With --example it writes a whole one, with a compose file, keys and secrets of its own, to play with. With --service it writes into the current folder what has the daemon run for that directory as a service; with
-    --github the workflows that plan pull requests and apply what is merged (docs/github.md).
+    With --example it writes a whole one, with a compose file, keys and secrets of its own, to play with. With
+    --service it writes into the current folder what has the daemon run for that directory as a service; with --github
+    the workflows that plan pull requests and apply what is merged (docs/github.md).
     """
     from reconciler.desired import starter
     from reconciler.report import values

@@ -137,7 +137,11 @@ def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
         click.option(
-            "--adopt", type=AddressName(), multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
+            "--adopt",
+            type=AddressName(),
+            multiple=True,
+            metavar="ADDRESS",
+            help="Take over what exists and differs; repeatable.",
         ),
         click.option(
             "--only",

@@ -193,7 +193,9 @@ def _logins(spec: Spec) -> Iterator[Finding]:
 
     From 0.16 the address is the login, so where the directory says that nothing clashes.
     """
-    if spec.targets.stalwart is not None and (spec.targets.stalwart.generation == "jmap" or spec.targets.stalwart.release):
+    if spec.targets.stalwart is not None and (
+        spec.targets.stalwart.generation == "jmap" or spec.targets.stalwart.release
+    ):
         return
     seen: dict[str, Path] = {}
     for name, account in spec.accounts.items():
@@ -599,7 +601,9 @@ def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
     texts = [(path, len(str(item.content).encode())) for path, item in found if item.type == "TXT"]
     size = sum(length for _, length in texts)
     if len(texts) > 1 and size > TEXTS_LIMIT:
-        summary = f"the {len(texts)} TXT records of its name take {size} bytes together; Cloudflare allows {TEXTS_LIMIT}"
+        summary = (
+            f"the {len(texts)} TXT records of its name take {size} bytes together; Cloudflare allows {TEXTS_LIMIT}"
+        )
         yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 

@@ -34,7 +34,9 @@ def escape(text: str) -> str:
     """Make every character visible that could move a cursor, break a line or reorder what is read."""
     if text.isprintable():  # none of them is
         return text
-    return "".join(char if char == " " or unicodedata.category(char) not in _UNSAFE else _escaped(char) for char in text)
+    return "".join(
+        char if char == " " or unicodedata.category(char) not in _UNSAFE else _escaped(char) for char in text
+    )
 
 
 def _escaped(char: str) -> str:

@@ -20,5 +20,7 @@ def tracked(directory: Directory, environ: Mapping[str, str]) -> Iterator[Proble
         if git.tracked(directory.path / ref.name, environ) is not None:
             place = directory.places.of(*path)
             where = f"{place}: {ref.name}" if place else ref.name
-            hint = f"git rm --cached {ref.name}, name it in .gitignore, and take another secret: commits keep the old one"
+            hint = (
+                f"git rm --cached {ref.name}, name it in .gitignore, and take another secret: commits keep the old one"
+            )
             yield Problem(where, "holds a secret, and git tracks it", hint, Severity.WARNING)

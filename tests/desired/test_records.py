@@ -1,4 +1,4 @@
-"""Records as a person writes them: what Cloudflare or a receiver would refuse is told at its place, before it is sent."""
+"""Records as a person writes them: what Cloudflare or a receiver would refuse is told at its place, and before."""
 
 from __future__ import annotations
 
@@ -119,14 +119,18 @@ def test_d2_a_number_that_means_nothing_is_refused_at_its_part(tmp_path, type, c
 
 @pytest.mark.parametrize(
     "content",
-    ['0 issue ";"', '0 issue ""', '128 issuewild "ca.example"', '0 issue "ca.example; validationmethods=dns-01"']
-    + ['0 iodef "mailto:a@mana.how"', '0 issuemail "ca.example"', '0 issue "ca.example;accounturi=https://x/1;a=b"'],
+    [
+        *('0 issue ";"', '0 issue ""', '128 issuewild "ca.example"', '0 issue "ca.example; validationmethods=dns-01"'),
+        *('0 iodef "mailto:a@mana.how"', '0 issuemail "ca.example"', '0 issue "ca.example;accounturi=https://x/1;a=b"'),
+    ],
 )
 def test_d2_what_authorities_understand_passes(tmp_path, content):
     assert judged(tmp_path, {"type": "CAA", "name": "@", "content": content}) == []
 
 
-@pytest.mark.parametrize("name", ["submission", "_submission", "submission._tcp", "_submission.tcp", "@", "*", "*._tcp"])
+@pytest.mark.parametrize(
+    "name", ["submission", "_submission", "submission._tcp", "_submission.tcp", "@", "*", "*._tcp"]
+)
 def test_d2_an_srv_stands_at_a_service_and_a_protocol(tmp_path, name):
     record = {"type": "SRV", "content": "0 0 587 mail.mana.how"}
     ((where, said),) = judged(tmp_path, record | {"name": name})
@@ -286,8 +290,10 @@ def test_d10_a_text_and_all_texts_of_a_name_have_bounds(tmp_path):
 
 # -------------------------------------------------------------------- D12: what we let through, Cloudflare takes
 PIECES = st.sampled_from(
-    ["mail.mana.how", "https://x.example", "192.0.2.1", "2001:db8::1", "*.x.example", "x.example:25", ".", "a..b", "@"]
-    + ["0/25.example", "_x.example", "-x.example", "a b", "x" * 64 + ".example", "1.2.3", "mail"]
+    [
+        *("mail.mana.how", "https://x.example", "192.0.2.1", "2001:db8::1", "*.x.example", "x.example:25", ".", "a..b"),
+        *("@", "0/25.example", "_x.example", "-x.example", "a b", "x" * 64 + ".example", "1.2.3", "mail"),
+    ]
 )
 NAMES = st.sampled_from(["@", "mail", "*.x", "_imaps._tcp", "x._tcp", "-edge-", "0/25", "a..b", "a b", "*x", "Bücher"])
 

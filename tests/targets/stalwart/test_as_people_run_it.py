@@ -59,7 +59,7 @@ def test_w1_another_text_is_a_change_all_the_same(newer: NewWorld) -> None:
     assert newer.objects("SieveSystemScript")[0]["contents"] == "keep;"
 
 
-# -------------------------------------------------------------------------------------------- W2: in one apply, in order
+# ------------------------------------------------------------------------------------------- W2: in one apply, in order
 def test_w2_a_role_and_who_has_it_come_in_one_apply(newer: NewWorld) -> None:
     role = raw("Role", "Help desk", enabledPermissions=["authenticate"])
     holder = Account(f"help@{ZONE}", email=f"help@{ZONE}", roles=("Help desk",), password=ref("NOREPLY"))
@@ -203,7 +203,13 @@ def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kep
         Account(f"{name}@{ZONE}", name, f"{name}@{ZONE}", None, ("user",), password=ref("NOREPLY"))
         for name in ("ann", "ben")
     ]
-    wanted = [Domain(ZONE), Domain("b.example.org"), Group(f"staff@{ZONE}"), Setting("hostname", "mx.mana.how"), *accounts]
+    wanted = [
+        Domain(ZONE),
+        Domain("b.example.org"),
+        Group(f"staff@{ZONE}"),
+        Setting("hostname", "mx.mana.how"),
+        *accounts,
+    ]
     tries = len(server.server.requests)
     observed = server.observe(wanted)
     (told,) = [str(item) for item in observed.problems if "corp" in str(item)]
@@ -212,7 +218,10 @@ def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kep
     assert not observed.lost
     assert not any(b"n0reply" in item.body for item in server.server.requests[tries:])
     settled(server, *wanted)
-    assert {item.resource.address for item in server.observe(wanted).live} >= {"domain/b.example.org", f"group/staff@{ZONE}"}
+    assert {item.resource.address for item in server.observe(wanted).live} >= {
+        "domain/b.example.org",
+        f"group/staff@{ZONE}",
+    }
 
 
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
@@ -296,9 +305,7 @@ def test_w9_a_secret_that_ends_in_a_line_break_stays_as_it_is(world: World) -> N
 
 
 # ------------------------------------------------------------------------------------------- W6: keys in config.toml
-def test_w6_a_key_that_config_toml_refers_to_is_left_alone_and_told_of(
-    world: World, keys: Any, tmp_path: Any
-) -> None:
+def test_w6_a_key_that_config_toml_refers_to_is_left_alone_and_told_of(world: World, keys: Any, tmp_path: Any) -> None:
     settled(world, Domain(ZONE))
     (tmp_path / "key.pem").write_text(keys["ED"])
     block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}

@@ -45,7 +45,6 @@ from reconciler.targets.stalwart.rest.principals import (
 )
 from reconciler.targets.stalwart.survey import unremarkable
 
-
 LOCK = "authenticate"
 """The permission without which nobody logs in, whatever the roles grant (0.15.5: common/src/auth/mod.rs)."""
 

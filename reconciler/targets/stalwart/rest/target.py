@@ -170,7 +170,9 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
         word, name = str(item.get("type")), str(item["name"])
         if kind := kinds.get(word):
             known = _KNOWN_FIELDS - kind.undeclared
-            for field in sorted(key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)):
+            for field in sorted(
+                key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)
+            ):
                 out.note(name, f"its {field} can't be declared", "set them again on a new server")
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"
