@@ -41,7 +41,7 @@ WORDS: Mapping[str, str] = {
     "StalwartTarget.username": "As whom the reconciler logs in; an account of its own, or the fallback administrator.",
     "StalwartTarget.password": "Its password; a list (new, then old) rotates it. Each is tried once.",
     "StalwartTarget.container": "The server's container: looked at for its volume, restarted where a change needs it.",
-    "StalwartTarget.recovery": "From 0.16 `user:password` of the recovery administrator, for when the login is refused.",
+    "StalwartTarget.recovery": "From 0.16 `user:password` of the recovery administrator, where the login is refused.",
     "StalwartTarget.generation": "Refuse a server of the other one: `rest` is up to 0.15, `jmap` from 0.16.",
     "StalwartTarget.release": "Refuse a server of another release line.",
     "StalwartTarget.allow_plain_http": "Let the password go in clear to another host. Off by default.",
