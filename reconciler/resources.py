@@ -697,6 +697,13 @@ class Listener(Resource):
         {"tls": True, "tls_disable": (), "proxy_networks": (), "max_connections": 8192, "backlog": 1024}
     )
     """What holds where nothing is said (0.15.5: common/src/config/server/listener.rs; 0.16 by its schema)."""
+    STOCK: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("http", "https", "imap", "imaps", "imaptls", "pop3"),
+            *("pop3s", "sieve", "smtp", "submission", "submissions"),
+        )
+    )
+    """What those are called that a first start makes, of either generation (defaults.json of both)."""
 
     name: str
     bind: tuple[str, ...]

@@ -326,7 +326,7 @@ def _presets(spec: Spec) -> Iterator[Finding]:
         path: Path = ("smtp", "providers", name)
         preset = PRESETS.get(provider.preset or "")
         if provider.api_key is not None and not (preset and preset.has_api):
-            hint = f"known are those of {known}; write the records under the provider's dns"
+            hint = f"take it away, and write the records under the provider's `dns`; known are the APIs of {known}"
             yield Finding((*path, "api_key"), "is for an API that is not known", hint)
         if preset and provider.account is not None and provider.host is None:
             hint = "write the username and the password that it gave you"

@@ -10,6 +10,7 @@ from reconciler.address import Address
 from reconciler.names import SHOWN
 from reconciler.plan import Plan, Unmerged, phases
 from reconciler.problem import Problem, Severity
+from reconciler.resources import Listener
 from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
@@ -123,6 +124,12 @@ def conclusion(plan: Plan) -> str:
     else:
         line = "Nothing could be planned."
     return " ".join([line, *_provisos(plan, number)])
+
+
+def left_alone(plan: Plan) -> list[str]:
+    """List what nobody declares, but for the listeners that every server has from its first start."""
+    stock = {f"{Listener.kind}/listeners/{name}" for name in Listener.STOCK}
+    return [address for address in plan.unmanaged if address not in stock]
 
 
 def unrefused(plan: Plan) -> tuple[str, ...]:

@@ -312,3 +312,36 @@ def test_d12_what_is_valid_is_taken_by_the_api(tmp_path_factory, name, type, con
         Cloudflare([ZONE]).add(ZONE, **record, ttl=1)
     except Refusal as refusal:
         raise AssertionError(refusal.chain) from None
+
+
+# ----------------------------------------------------------------------- U10: what a hint says to do clears the problem
+@pytest.mark.parametrize(
+    "content",
+    [
+        "https://mail.mana.how",
+        "mail.mana.how:25",
+        "postmaster@mail.mana.how",
+        "mail.mana.how/",
+        "smtp://mail.mana.how:587",
+    ],
+)
+@pytest.mark.parametrize("type", ["MX", "CNAME", "NS", "PTR"])
+def test_u10_writing_what_the_hint_says_clears_the_problem(tmp_path, type, content):
+    record = {"type": type, "name": "x", "content": content} | ({"priority": 1} if type == "MX" else {})
+    found = judged(tmp_path, record)
+    if type in ("CNAME", "PTR") and content.endswith("/"):
+        return  # such a name may be one's target (RFC 2317)
+    written = found[0][1].partition("(write ")[2].rstrip(")")
+    assert judged(tmp_path, record | {"content": written}) == []
+
+
+@pytest.mark.parametrize(
+    "provider", ["{host: mail.example.net, port: 587, username: u, password: {env: P}, api_key: {env: K}}"]
+)
+def test_u10_an_api_key_that_leads_nowhere_is_told_to_go(tmp_path, provider):
+    head = "version: 1\nstack: t\nsmtp: {providers: {p: "
+    (tmp_path / "a.yaml").write_text(f"{head}{provider}}}}}\n")
+    with pytest.raises(InvalidDirectory, match="take it away"):
+        load(tmp_path)
+    (tmp_path / "a.yaml").write_text(f"{head}{provider.replace(', api_key: {env: K}', '')}}}}}\n")
+    load(tmp_path)
