@@ -152,7 +152,7 @@ class Demo:
         self.reconciler("apply", "--yes")
         say("When no queue holds mail any more that the old keys signed:")
         later = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=8)  # seven full ones lie between
-        self.days |= {"RECONCILER_TODAY": later.isoformat(), "RECONCILER_DRY_RUN": "no"}
+        self.days.update({"RECONCILER_TODAY": later.isoformat(), "RECONCILER_DRY_RUN": "no"})
         self.reconciler("dkim", "rotate", "mana.how")
         self.reconciler("apply", "--yes")
         self.reconciler("dkim", "list")

@@ -903,3 +903,11 @@ def test_u9_a_port_that_is_taken_is_named(run: Any, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "is taken by another program" in done.stderr
     assert "this is a bug" not in done.stderr
+
+
+def test_d11_a_change_that_a_system_refuses_is_told_with_where_it_is_declared(run: Any, place: Any) -> None:
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    result = run("apply", "--yes")
+    assert result.exit_code == 6
+    assert "the system says no" in result.stdout
+    assert "declared at dns.yaml:4:7" in result.stdout
