@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import daemon
+import growth
 import table
 from cost import Cost, Run, run
 from fakes import Dns, Mail, Remote, Stack
@@ -303,6 +304,13 @@ def of_daemon(place: Place, runs: int) -> Iterator[Row]:
     return daemon.rows(ROOT, place.path, place.environment, runs)
 
 
+def of_growth(place: Place, runs: int, divisor: int = 1) -> Iterator[Row]:
+    """Measure what grows with what is declared."""
+    tell("what grows")
+    ground = growth.Ground(place.path, lambda words, more: place.run((*RECONCILER, *words), **more), runs, divisor)
+    return growth.rows(ROOT, ground)
+
+
 def _total(counts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
     reads, written = zip(*counts.values(), strict=True)
     return sum(reads), sum(written)
@@ -420,7 +428,7 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
 def measure(place: Place, sizes: Sequence[int], runs: int, beside: Path | None) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
     rows = [*whole_example(place, runs, beside), *examined(place, runs)]
-    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs)]
+    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs), *of_growth(place, runs)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
         for size in sizes:
@@ -436,20 +444,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
     parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
     parser.add_argument("--example", action="store_true", help="measure nothing but the example")
+    parser.add_argument("--growth", type=int, metavar="DIVISOR", help="measure nothing but what grows, so much smaller")
     parser.add_argument("--beside", type=Path, help="another checkout: a switch is measured with it, too, in turn")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
     beside = options.beside.resolve() if options.beside else None
-    if not (options.daemon or options.example):
+    parts = options.daemon or options.example or options.growth
+    if not parts:
         tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as folder:
         place = Place(Path(folder))
         rows: list[Row] = []
         notes: list[str] = []
-        if options.daemon or options.example:
+        if parts:
             rows += of_daemon(place, options.runs) if options.daemon else ()
             rows += whole_example(place, options.runs, beside) if options.example else ()
+            rows += of_growth(place, options.runs, options.growth) if options.growth else ()
         else:
             rows, notes = measure(place, sizes, options.runs, beside)
     page = table.render(ROOT, rows, notes, load)

@@ -534,7 +534,7 @@ def _uncompared(resource: Resource, live: Live) -> Live:
         return live
     if not isinstance(resource.password, SecretRef) or live.resource.password is not UNMANAGED:
         return live
-    return replace(live, resource=replace(live.resource, password=Different()))
+    return replace(live, resource=replace(live.resource, password=Different(compared=False)))
 
 
 def _pair(resources: list[Resource], lives: list[Live], ours: Callable[[Live], bool]) -> _Pairing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler import guards
 from reconciler.address import Address
-from reconciler.desired.load import declaration
+from reconciler.desired.load import Directory, declaration
 from reconciler.desired.spec import Spec
 from reconciler.guards.approval import Approvals, judged
 from reconciler.guards.evidence import Evidence

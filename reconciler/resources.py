@@ -92,7 +92,9 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """The live secret is another one, or there is none."""
+    """The live secret is another one, or there is none; or nobody has ``compared`` it, and it is written anyway."""
+
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,7 +616,8 @@ class Signature(Resource):
         yield Brief(self.algorithm)
         yield from () if self.signs else (Brief("does not sign"),)
         key = self.public_key
-        yield Brief(f"key {key[:16]}…") if isinstance(key, str) else Brief("key ", "", key)
+        # All keys of RSA begin alike.
+        yield Brief(f"key …{key[-16:]}") if isinstance(key, str) else Brief("key ", "", key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -694,6 +697,13 @@ class Listener(Resource):
         {"tls": True, "tls_disable": (), "proxy_networks": (), "max_connections": 8192, "backlog": 1024}
     )
     """What holds where nothing is said (0.15.5: common/src/config/server/listener.rs; 0.16 by its schema)."""
+    STOCK: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("http", "https", "imap", "imaps", "imaptls", "pop3"),
+            *("pop3s", "sieve", "smtp", "submission", "submissions"),
+        )
+    )
+    """What those are called that a first start makes, of either generation (defaults.json of both)."""
 
     name: str
     bind: tuple[str, ...]

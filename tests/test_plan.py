@@ -359,7 +359,7 @@ def test_a_renamed_account_gets_its_password_as_it_could_not_be_compared():
     old = Account("old@mana.how", "old", "old@mana.how")
     new = Account("new@mana.how", "new", "new@mana.how", password=SECRET)
     (change,) = plan([new], stalwart(old), moved={old.address: new.address}).changes
-    assert change.fields["password"] == (Different(), SECRET)
+    assert change.fields["password"] == (Different(compared=False), SECRET)
     kept = Account("new@mana.how", "new", "new@mana.how", password=SECRET, enforce_password=False)
     (change,) = plan([kept], stalwart(old), moved={old.address: new.address}).changes
     assert "password" not in change.fields
@@ -475,3 +475,13 @@ def test_what_an_alias_allows_beside_it_is_told_before_it_is_sent():
     result = plan([record(ZONE, "A", "mail", "192.0.2.1")], cloudflare(alias))
     assert result.changes == ()
     assert "can't be made beside dns/mana.how/CNAME/mail, which stays" in result.refused[0].summary
+
+
+def test_u6_the_unchanged_password_of_what_moves_is_not_called_another_one():
+    live = Live(Account("old@mana.how", "old", "old@mana.how"), "old")
+    wanted = Account("new@mana.how", "new", "new@mana.how", password=SecretRef("env", "P"))
+    moved = {"account/old@mana.how": "account/new@mana.how"}
+    (change,) = diff(
+        Desired([wanted], moved=moved), {"stalwart": Observation("stalwart", [live])}, stack="mana"
+    ).changes
+    assert change.fields["password"][0] == Different(compared=False)

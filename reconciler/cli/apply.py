@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,29 @@ def command(
 
 
 def settle(session: Session, stack: Stack, saved: Saved | None = None, *, yes: bool, wait: int = 0) -> int:
-    """Show what is to be done, have it agreed to, do it and prove it; return the exit code. Raises `Refused`."""
+    """Show what is to be done, have it agreed to, do it and prove it; return the exit code. Raises `Refused`.
+
+    What another target refuses never holds back the restore of one that is lost: on a terminal it is asked for.
+    """
+    from reconciler.report import summary
+
+    _tell_suspension(session, stack)
+    try:
+        return _settle(session, stack, saved, yes=yes, wait=wait)
+    except _Shown as refusal:
+        if yes or saved is not None or not refusal.restorable or not _asks() or stack.approvals is not None:
+            raise
+        names = " and ".join(map(summary.target_name, refusal.restorable))
+        if not click.confirm(f"{names} is empty and nothing of it is refused. Restore it alone?", err=True):
+            raise
+        choice = replace(stack.choice, targets=refusal.restorable)
+        return _settle(session, session.stack(stack.directory, choice), yes=True, wait=wait)
+
+
+def _settle(session: Session, stack: Stack, saved: Saved | None = None, *, yes: bool, wait: int) -> int:
     from reconciler.applying import Apply
     from reconciler.reconcile import permitted
 
-    _tell_suspension(session, stack)
     with Apply(stack, "reconciler apply", wait) as apply:
         plan = _agreed(session, stack, saved, yes=yes)
         chosen = permitted(plan)
@@ -142,7 +161,7 @@ def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -
     if session.console.output == "text" or plan.refused:
         session.show(plan, stack.choice)
     if plan.refused:
-        raise _Shown
+        raise _Shown(plan)
     said = json.stale(saved, plan) if saved else []
     if said:
         hint = "plan again, and have that plan approved"
@@ -159,15 +178,23 @@ def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -
 class _Shown(Refused):
     """A refusal whose reasons stand in the plan that was shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
+        from reconciler.report import summary
+
         super().__init__()
+        self.restorable = tuple(target for target in summary.unrefused(plan) if target in plan.lost)
+
+
+def _asks() -> bool:
+    """Whether there is a terminal to ask on."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _ask(session: Session, plan: Plan) -> None:
     from reconciler.report import summary
 
     hint = "read the plan, then call apply with --yes"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _asks():
         raise ReconcilerError(Problem("apply", "there is no terminal to ask on, so nothing was written", hint))
     session.console.done()
     number, unplanned = len(plan.changes) + len(plan.adopted), summary.unplanned(plan)

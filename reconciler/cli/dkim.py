@@ -164,7 +164,7 @@ def _generate(
             made.write()
     session.console.done()
     file = next(iter(made.files))
-    said = _said_of_key(key, stage, file, made.directory.spec)
+    said = _said_of_key(key, stage, file, made.directory.spec, session.naming())
     session.console.result("\n".join(said), _key_document(session, key, stage, file))
     session.stop.check()
     return 0
@@ -223,7 +223,7 @@ def _spelled(selector: str | None) -> str | None:
         raise ReconcilerError(Problem(f"--selector {selector}", "is no selector", hint)) from None
 
 
-def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
+def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec, named: str) -> list[str]:
     from reconciler.dkim.making import cares, lacks_rsa, publishes
 
     published = "That publishes it." if publishes(spec, key.domain) else "Publish it, too."
@@ -235,7 +235,7 @@ def _said_of_key(key: NewKey, stage: str, file: str, spec: Spec) -> list[str]:
         f"{key.words}.",
         *cares(spec, [key]),
         "",
-        "Now: `reconciler plan`, commit, `reconciler apply`.",
+        f"Now: `reconciler plan{named}`, commit, `reconciler apply{named}`.",
         f"{published} {then}",
     ]
     if lacks_rsa(spec, key.domain):
@@ -335,10 +335,10 @@ def _report(
         session.console.document(_document(run, problems) | ({"dry_run": True} if preview else {}))
         return
     session.report(*problems)
-    session.console.result("\n".join(_said(directory, run, preview=preview)), {})
+    session.console.result("\n".join(_said(directory, run, session.naming(), preview=preview)), {})
 
 
-def _said(directory: Directory, run: Rotation, *, preview: bool) -> Iterator[str]:
+def _said(directory: Directory, run: Rotation, named: str, *, preview: bool) -> Iterator[str]:
     from reconciler.dkim.making import cares
 
     for step in run.steps:
@@ -354,9 +354,9 @@ def _said(directory: Directory, run: Rotation, *, preview: bool) -> Iterator[str
         yield "Nothing was changed."
         return
     yield from cares(directory.spec, run.made)
-    yield f"Written to {run.file}. Now: `reconciler plan`, commit, `reconciler apply`."
+    yield f"Written to {run.file}. Now: `reconciler plan{named}`, commit, `reconciler apply{named}`."
     if any(step.then for step in run.steps):
-        yield f"Then run `reconciler dkim rotate {run.domain}` again: it changes nothing before a step is due."
+        yield f"Then run `reconciler dkim rotate {run.domain}{named}` again: it changes nothing before a step is due."
 
 
 def _document(run: Rotation, problems: Sequence[Problem]) -> dict[str, Any]:

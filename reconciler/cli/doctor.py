@@ -40,7 +40,9 @@ _WRONG = 7
     help="Send one mail with the login of each service, read it back and look at it. Without an address it goes to a "
     "declared mailbox, and is taken out of it again.",
 )
-@click.option("--fix", is_flag=True, help="Apply what mends it, as apply, which shows it first; lift bans of our own addresses.")
+@click.option(
+    "--fix", is_flag=True, help="Apply what mends it, as apply, which shows it first; lift bans of our own addresses."
+)
 @click.option("-y", "--yes", is_flag=True, help="With --fix: do not ask; needed where there is no terminal.")
 @session.command
 def command(

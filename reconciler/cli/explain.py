@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", type=session.AddressName())
 @session.command
 def command(session: Session, *, address: str) -> int:
     """Show why a resource is as it is.

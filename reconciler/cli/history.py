@@ -97,8 +97,14 @@ def _details(entry: Entry) -> list[str]:
     return [values.escape(line) for line in [*head, *(_change(item) for item in entry.written), *left_out]]
 
 
+_SIGNS = {"create": "+", "update": "~", "delete": "-", "restart": "↻"}
+
+
 def _change(item: Written) -> str:
-    what = ", ".join(item.actions)
+    sign = (
+        "±" if {"create", "delete"} <= set(item.actions) else _SIGNS.get(item.actions[0] if item.actions else "", "=")
+    )
+    what = f"{sign} {', '.join(item.actions)}"
     because = f": {item.summary}" if item.summary else ""
     return f"  {item.status:<8} {what:<15} {item.address}{_values(item)}{because}"
 

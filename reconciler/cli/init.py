@@ -35,13 +35,24 @@ from reconciler.problem import Problem, ReconcilerError
     show_default=True,
     help="With --github: who applies what is merged.",
 )
+@click.option("--example", is_flag=True, help="Write a whole example to try with `reconciler simulate`.")
 @click.option("--branch", default="main", show_default=True, help="With --github: the branch that is put in force.")
 @session.command
-def command(session: Session, *, stack: str | None, service: str | None, github: bool, way: str, branch: str) -> None:
+def command(
+    session: Session,
+    *,
+    stack: str | None,
+    service: str | None,
+    github: bool,
+    way: str,
+    example: bool,
+    branch: str,
+) -> None:
     """Write a small directory to start from. Nothing that exists is changed.
 
-    With --service it writes into the current folder what has the daemon run for that directory as a service; with
-    --github the workflows that plan pull requests and apply what is merged (docs/github.md).
+    With --example it writes a whole one, with a compose file, keys and secrets of its own, to play with. With
+    --service it writes into the current folder what has the daemon run for that directory as a service; with --github
+    the workflows that plan pull requests and apply what is merged (docs/github.md).
     """
     from reconciler.desired import starter
     from reconciler.report import values
@@ -51,6 +62,9 @@ def command(session: Session, *, stack: str | None, service: str | None, github:
         return
     if github:
         _write_workflows(session, stack, way, branch)
+        return
+    if example:
+        _write_example(session)
         return
     root = session.settings.state
     if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):
@@ -63,10 +77,51 @@ def command(session: Session, *, stack: str | None, service: str | None, github:
             summary = f"there is a directory already ({', '.join(taken) or 'it holds YAML'}), so nothing was written"
             raise ReconcilerError(Problem(str(root), summary, "name another with --state, or edit that one"))
         written = [_write(root / name, text) for name, text in contents.items()]
+        written += _ignoring(root.parent)
     listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
-    then = "Edit them, then: reconciler validate. Export the secrets they name, then: reconciler plan"
+    named = session.naming()
+    then = f"Edit them, then: reconciler validate{named}. Export the secrets they name, then: reconciler plan{named}"
     said = f"Written, as the stack {stack}:\n{listed}\n\n{then}"
     session.console.result(said, {"format_version": "1.0", "stack": stack, "written": [str(path) for path in written]})
+
+
+_IGNORED = """\
+# Kept out of git: journal and lease, private keys, env files with passwords.
+.reconciler/
+secrets/
+.env*
+"""
+
+
+def _ignoring(folder: Path) -> list[Path]:
+    """Write what git leaves out, where nothing says that yet."""
+    path = folder / ".gitignore"
+    return [] if os.path.lexists(path) else [_write(path, _IGNORED)]
+
+
+def _write_example(session: Session) -> None:
+    """Write the example beside where the directory is looked for, and say how to play it."""
+    from reconciler.report import values
+    from reconciler.simulator import example
+
+    root = session.settings.state
+    if root.name != "desired-state":
+        hint = "name it so: --state FOLDER/desired-state"
+        raise ReconcilerError(Problem(str(root), "the example's directory is called desired-state", hint))
+    folder = root.parent
+    with _telling(folder):
+        try:
+            made = example.copy(example.source(), folder)
+        except FileExistsError as error:
+            path, summary = folder / str(error), "is there already, so nothing was written"
+            raise ReconcilerError(Problem(str(path), summary, "go to an empty folder")) from None
+    written = sorted(path for path in (made.state, made.compose_file, made.env_file, folder / "secrets"))
+    written += _ignoring(folder)
+    listed = "\n".join(f"  {values.escape(str(path))}" for path in written)
+    named = session.naming()
+    then = f"Serve its systems: reconciler simulate{named}. It prints what to do in a second shell."
+    said = f"Written:\n{listed}\n\n{then}"
+    session.console.result(said, {"format_version": "1.0", "written": [str(path) for path in written]})
 
 
 def _write_service(session: Session, kind: str) -> None:

@@ -22,6 +22,8 @@ from reconciler.problem import Problem
 from reconciler.settings import TARGETS, Settings
 
 if TYPE_CHECKING:  # each of them imports pydantic, ruamel.yaml or more
+    from click.shell_completion import CompletionItem
+
     from reconciler.desired.load import Directory
     from reconciler.desired.unmerged import Candidate
     from reconciler.failover import Failover
@@ -48,6 +50,7 @@ class Options:
     output: str = "text"
     no_color: bool = False
     verbose: bool = False
+    quiet: bool = False
 
     @classmethod
     def of(cls, ctx: click.Context) -> Options:
@@ -83,6 +86,7 @@ def common(decorated: Decorated) -> Decorated:
     directory = click.Path(path_type=Path)
     for option in (
         click.option("-v", "--verbose", is_flag=True, help="Show all of a list, log each step.", **_QUIET),
+        click.option("-q", "--quiet", is_flag=True, help="Say what is to be known, and nothing else.", **_QUIET),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same.", **_QUIET),
         click.option("--output", type=click.Choice(OUTPUTS), help="How results are printed (text).", **_QUIET),
         click.option(
@@ -93,6 +97,29 @@ def common(decorated: Decorated) -> Decorated:
     ):
         decorated = option(decorated)
     return decorated
+
+
+class AddressName(click.ParamType):
+    """An address, which a shell completes from what the directory declares: no system is asked."""
+
+    name = "address"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Return the declared addresses that begin so; none where the directory can't be read."""
+        from click.shell_completion import CompletionItem
+
+        from reconciler.desired.derivation import desire
+        from reconciler.desired.load import load
+        from reconciler.problem import ReconcilerError
+
+        said = ctx.meta.get(_META, {}).get("state")
+        try:
+            session = Session(Stop())
+            session.options = Options(state=Path(said) if said else None)
+            found = {item.address for item in desire(load(session.settings.state).spec).resources}
+        except (ReconcilerError, OSError):
+            return []
+        return [CompletionItem(address) for address in sorted(found) if address.startswith(incomplete)]
 
 
 def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,9 +137,19 @@ def choices(decorated: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--allow-deletes", type=click.IntRange(min=0), metavar="N", help="Allow up to N deletions, once."),
         click.option(
-            "--adopt", multiple=True, metavar="ADDRESS", help="Take over what exists and differs; repeatable."
+            "--adopt",
+            type=AddressName(),
+            multiple=True,
+            metavar="ADDRESS",
+            help="Take over what exists and differs; repeatable.",
         ),
-        click.option("--only", multiple=True, metavar="ADDRESS", help="This resource, and what it needs; repeatable."),
+        click.option(
+            "--only",
+            type=AddressName(),
+            multiple=True,
+            metavar="ADDRESS",
+            help="This resource, and what it needs; a pattern with * is taken, too. Repeatable.",
+        ),
     ):
         decorated = option(decorated)
     return decorated
@@ -213,13 +250,36 @@ class Session:
     @functools.cached_property
     def settings(self) -> Settings:
         """What the environment and the options say together. Raises `Refused` where a commit may have said it."""
-        settings = Settings.read(environ(), self.options.state, self.options.data)
+        settings = Settings.read(environ(), self.options.state or self._found(), self.options.data)
         for path in (settings.state, settings.data.parent):
             if os.path.realpath(path) != os.path.abspath(path):  # noqa: PTH100 (most have no link, and need no git)
                 from reconciler import git
 
                 git.refuse_leaving(path)
         return settings
+
+    def _found(self) -> Path | None:
+        """Look for the directory from here up to the top of the git checkout; None where it need not, or can't, be.
+
+        Outside of one nobody is asked: above, other people may write.
+        """
+        name, here = Path("desired-state"), Path.cwd()
+        if environ().get("RECONCILER_STATE") or name.exists():
+            return None
+        top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+        for folder in here.parents if top is not None else ():
+            if not folder.is_relative_to(top):
+                break
+            if any((folder / name).glob("*.yaml")):
+                return Path(os.path.relpath(folder / name))
+        return None
+
+    def naming(self) -> str:
+        """Return the options that a command needs to find the same directory: what is printed can be pasted."""
+        import shlex
+
+        said = {"--state": self.options.state, "--data": self.options.data}
+        return "".join(f" {option} {shlex.quote(str(value))}" for option, value in said.items() if value)
 
     @functools.cached_property
     def data(self) -> Path:
@@ -231,7 +291,7 @@ class Session:
         """How text is shown."""
         from reconciler.report.text import Style
 
-        return Style(colour=self.console.colour, verbose=self.options.verbose)
+        return Style(colour=self.console.colour, verbose=self.options.verbose, quiet=self.options.quiet)
 
     def directory(self) -> Directory:
         """Read the directory. Raises `InvalidDirectory` with every mistake in it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,13 +47,16 @@ def command(session: Session, *, port: int | None, generation: Generation, schem
     directory = session.directory()
     project = _project(directory)
     values = _secrets(directory, project)
-    stage = _stage(directory, project, values, port, generation, schema=_document(schema) if schema else None)
+    document = _document(schema) if schema else None
+    with _taken(port):
+        stage = _stage(directory, project, values, port, generation, schema=document)
     if stage.project is not None and (missing := [it for it in stage.project.files if not it.exists()]):
         summary = "there is no such file, so the simulator knows no containers"
         raise ReconcilerError(Problem(str(missing[0]), summary, "correct targets.compose.file, or remove it"))
     try:
-        stage.start()
-        session.console.text("\n".join(_words(stage, values)))
+        with _taken(port):
+            stage.start()
+        session.console.text("\n".join(_words(stage, values, session.naming())))
         threading.Event().wait()  # until a signal ends it
     except subprocess.CalledProcessError as error:
         summary = f"the simulated Compose can't bring it up: {error.stderr.strip() or error.stdout.strip()}"
@@ -60,6 +65,20 @@ def command(session: Session, *, port: int | None, generation: Generation, schem
     finally:
         stage.stop()
     return 0
+
+
+@contextlib.contextmanager
+def _taken(port: int | None) -> Iterator[None]:
+    """Name ports that another program has."""
+    from reconciler.simulator.stage import PORTS
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or port is None:
+            raise
+        summary = f"one of the ports {port} to {port + PORTS - 1} is taken by another program"
+        raise ReconcilerError(Problem(f"--port {port}", summary, "name another one, or leave --port out")) from None
 
 
 def _secrets(directory: Directory, project: Project | None) -> dict[str, str]:
@@ -138,11 +157,12 @@ def _value(ref: SecretRef, values: dict[str, str]) -> str | None:
     return values.get(ref.name) if ref.source == "env" else None
 
 
-def _words(stage: Stage, values: dict[str, str]) -> Iterator[str]:
+def _words(stage: Stage, values: dict[str, str], named: str) -> Iterator[str]:
     import shlex
 
     yield "# The simulator runs. In another shell, in this same folder:"
     known = environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}
     yield from (f"export {name}={shlex.quote(value)}" for name, value in exports.items())
-    yield "# and then: reconciler plan. Ctrl-C ends it; nothing of it stays."
+    yield f"# and then: reconciler plan{named}"
+    yield "# Ctrl-C ends it; nothing of it stays."

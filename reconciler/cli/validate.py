@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def command(session: Session) -> int:
     """Check the directory alone: no network, no secrets. Ends with 3 and every mistake where it is invalid."""
     from reconciler.desired.load import doubts
+    from reconciler.secrets.tracked import tracked
 
     try:
         directory = session.directory()
@@ -41,7 +42,7 @@ def command(session: Session) -> int:
         "desired_hash": directory.digest,
     }
     said = f"{session.settings.state} is valid: {listed or 'nothing is declared'}."
-    if doubted := doubts(directory):
+    if doubted := (*doubts(directory), *tracked(directory, session.settings.environ)):
         from reconciler.report import json, text
 
         document |= json.problems(doubted)

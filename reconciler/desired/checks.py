@@ -189,7 +189,14 @@ def near(name: str, known: Iterable[str], verb: str = "did you mean", cutoff: fl
 
 # -------------------------------------------------------------------------------------------------------- accounts
 def _logins(spec: Spec) -> Iterator[Finding]:
-    """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal)."""
+    """Up to 0.15 an account is found by its login alone (rest-0.15.md section 2: one name, one principal).
+
+    From 0.16 the address is the login, so where the directory says that nothing clashes.
+    """
+    if spec.targets.stalwart is not None and (
+        spec.targets.stalwart.generation == "jmap" or spec.targets.stalwart.release
+    ):
+        return
     seen: dict[str, Path] = {}
     for name, account in spec.accounts.items():
         login = _login(name, account)
@@ -319,7 +326,7 @@ def _presets(spec: Spec) -> Iterator[Finding]:
         path: Path = ("smtp", "providers", name)
         preset = PRESETS.get(provider.preset or "")
         if provider.api_key is not None and not (preset and preset.has_api):
-            hint = f"known are those of {known}; write the records under the provider's dns"
+            hint = f"take it away, and write the records under the provider's `dns`; known are the APIs of {known}"
             yield Finding((*path, "api_key"), "is for an API that is not known", hint)
         if preset and provider.account is not None and provider.host is None:
             hint = "write the username and the password that it gave you"
@@ -594,7 +601,9 @@ def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
     texts = [(path, len(str(item.content).encode())) for path, item in found if item.type == "TXT"]
     size = sum(length for _, length in texts)
     if len(texts) > 1 and size > TEXTS_LIMIT:
-        summary = f"the {len(texts)} TXT records of its name take {size} bytes together; Cloudflare allows {TEXTS_LIMIT}"
+        summary = (
+            f"the {len(texts)} TXT records of its name take {size} bytes together; Cloudflare allows {TEXTS_LIMIT}"
+        )
         yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 

@@ -509,14 +509,27 @@ def property_schema() -> dict[str, Any]:
         entry = {"type": "object", "properties": known, "additionalProperties": False}
         alone = {**entry, "description": "There is one of it, always."}
         only = {"properties": {SINGLETON: alone}, "additionalProperties": False}
-        made[name] = {"type": "object", "description": f"{name}, in the server's own words.", **(only if is_singleton(name) else {"additionalProperties": entry})}
+        made[name] = {
+            "type": "object",
+            "description": f"{name}, in the server's own words.",
+            **(only if is_singleton(name) else {"additionalProperties": entry}),
+        }
     return {"type": ["object", "null"], "properties": made, "patternProperties": {"^x[-:]": {}}}
 
 
 _SORTS = {
-    **{"bool": "true or false", "text": "a text", "net": "an address or a network", "date": "a date and time"},
-    **{"ms": "a time such as 30s or 5m", "bytes": "a size such as 5 MB", "secret": "a reference to a secret"},
-    **{"int": "a number", "uint": "a number", "float": "a number", "map": "a map", "enum": "one of a few words"},
+    "bool": "true or false",
+    "text": "a text",
+    "net": "an address or a network",
+    "date": "a date and time",
+    "ms": "a time such as 30s or 5m",
+    "bytes": "a size such as 5 MB",
+    "secret": "a reference to a secret",
+    "int": "a number",
+    "uint": "a number",
+    "float": "a number",
+    "map": "a map",
+    "enum": "one of a few words",
 }
 
 

@@ -139,14 +139,14 @@ def notes(resource: Resource, generation: str | None) -> tuple[str, ...]:
     if generation == "rest" and _local(resource):
         said.append("the server rewrites config.toml and drops its comments")
     if isinstance(resource, Listener):
-        said.append("opens only after a restart of the container")
+        said.append("in force only after a restart of the container")
     of_listener = isinstance(resource, Setting) and raw_key(resource).startswith(LISTENER)
     if isinstance(resource, Setting) and (of_listener or objects.needs_restart(resource)):
         said.append("in force only after a restart of the container")
     elif generation == "jmap" and isinstance(resource, Setting | AllowedIp):
         said.append("in force after the reload that ends apply")
     elif generation == "jmap" and isinstance(resource, Signature):
-        said.append("signs after the caches are emptied, which ends apply")
+        said.append("in force after the caches are emptied, which ends apply")
     return tuple(said)
 
 

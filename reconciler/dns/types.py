@@ -107,7 +107,7 @@ def _target(zone: str, _name: str, content: str) -> str:
     return host(zone if content == "@" else content)
 
 
-# ------------------------------------------------------------------------------------- what parts say together, or where
+# ------------------------------------------------------------------------------------ what parts say together, or where
 Fault = tuple[str, str, str]
 """What is wrong with the parts of a record: the part, what of it, and what to write."""
 
@@ -127,12 +127,20 @@ def _certification(parts: Mapping[str, Value]) -> Fault | None:
         return "tag", f"{tag!r} is no tag that authorities know", f"known are {', '.join(_CA_TAGS)}"
     if tag == "iodef":
         if not re.match(r"(mailto|https?):\S", value, re.IGNORECASE):
-            return "value", "is no address to report to", f"write mailto:{value}" if "@" in value else "write mailto:..."
+            return (
+                "value",
+                "is no address to report to",
+                f"write mailto:{value}" if "@" in value else "write mailto:...",
+            )
     elif tag.startswith("issue"):
         domain, mark, rest = value.partition(";")
         if not _CA_DOMAIN.fullmatch(domain):
             said = meant(domain)
-            return "value", f"{domain.strip()!r} is no authority's domain", f"write {said}" if said else "like ca.example"
+            return (
+                "value",
+                f"{domain.strip()!r} is no authority's domain",
+                f"write {said}" if said else "like ca.example",
+            )
         if mark and rest.strip() and not all(map(_CA_PARAMETER.fullmatch, rest.split(";"))):
             return "value", "holds something behind the domain that is no NAME=VALUE", "like validationmethods=dns-01"
     return None
@@ -205,7 +213,12 @@ _TLSA: Parts = {"usage": _number, "selector": _number, "matching_type": _number,
 _DANE = {"usage": (0, 1, 2, 3, 255), "selector": (0, 1, 255), "matching_type": (0, 1, 2, 255)}  # RFC 7218 section 2
 _SIGNING = (*range(1, 4), *range(5, 9), 10, *range(12, 18), 23, 252, 253, 254)  # IANA, DNSSEC algorithm numbers
 _WIDTH = (0, 90_000_000)  # metres, RFC 1876 section 2
-_LOC_BOUNDS = {"altitude": (-100_000, 42_849_672.95), "size": _WIDTH, "precision_horz": _WIDTH, "precision_vert": _WIDTH}
+_LOC_BOUNDS = {
+    "altitude": (-100_000, 42_849_672.95),
+    "size": _WIDTH,
+    "precision_horz": _WIDTH,
+    "precision_vert": _WIDTH,
+}
 _SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",))
 
 # Names and order of the parts are the API's and, but for LOC's units, a zone file's.

@@ -81,7 +81,9 @@ def host_missing(evidence: Evidence) -> Iterator[Problem]:
     zones = {zone for zone in zones if not {f"dns/{zone}", "cloudflare"} & evidence.plan.unread}
     for item in evidence.desired.resources:
         if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(hosts, zones, target):
-            yield warn(item.address, f"leads to {target}, which has no address", f"add an A or AAAA record for {target}")
+            yield warn(
+                item.address, f"leads to {target}, which has no address", f"add an A or AAAA record for {target}"
+            )
 
 
 def provider_unpublished(evidence: Evidence) -> Iterator[Problem]:

@@ -175,12 +175,30 @@ def _by_listener(change: Change, seen: Observation, evidence: Evidence) -> str:
     if not left:
         return "no listener would speak HTTP where one does now, and reconciler gets in by one"
     scheme, port = evidence.policy.door or ("", 0)
+    if str(port) in {bind.rpartition(":")[2] for bind in before.bind} and (why := _by_options(change, scheme)):
+        return why
     ours = {door for door in had if door[0].rpartition(":")[2] == str(port)}
     if ours and not any(door[0].rpartition(":")[2] == str(port) for door in left):
         return f"reconciler gets in by port {port}, where no listener would speak HTTP any more"
     if scheme == "http" and all(tls for _, tls in left) and not all(tls for _, tls in had):
         return "reconciler gets in without TLS, which no listener would speak any more"
     return ""
+
+
+def _by_options(change: Change, scheme: str) -> str:
+    """Say why what is said of the listener that we come by shuts us out; empty where it does not."""
+    have, want = change.fields.get("proxy_networks", ((), ()))
+    if set(want or ()) - set(have or ()):
+        return "a connection from these networks would have to begin with a PROXY header, and reconciler sends none"
+    if scheme == "https" and change.fields.get("tls", (None, None))[1] is False:
+        return "reconciler gets in with TLS there, which the listener would not speak any more"
+    _, most = change.fields.get("max_connections", (None, None))
+    if isinstance(most, int) and most < _FEWEST:
+        return f"so few connections ({most}) would leave none for reconciler"
+    return ""
+
+
+_FEWEST = 10  # connections that a listener should take at least, ours among them
 
 
 def _doors(resources: Any) -> set[tuple[str, bool]]:

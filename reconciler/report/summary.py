@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from reconciler.address import Address
 from reconciler.names import SHOWN
 from reconciler.plan import Plan, Unmerged, phases
 from reconciler.problem import Problem, Severity
+from reconciler.resources import Listener
 from reconciler.target import Action, Change, Reason
 
 TARGET_NAMES = {"cloudflare": "Cloudflare", "stalwart": "Stalwart", "compose": "Compose"}
@@ -124,6 +126,19 @@ def conclusion(plan: Plan) -> str:
     return " ".join([line, *_provisos(plan, number)])
 
 
+def left_alone(plan: Plan) -> list[str]:
+    """List what nobody declares, but for the listeners that every server has from its first start."""
+    stock = {f"{Listener.kind}/listeners/{name}" for name in Listener.STOCK}
+    return [address for address in plan.unmanaged if address not in stock]
+
+
+def unrefused(plan: Plan) -> tuple[str, ...]:
+    """Name the targets that have something to do and of which nothing is refused, where others are."""
+    barred = {Address.parse(item.scope or item.where).target or item.scope for item in plan.refused}
+    targets = {change.target for change in (*plan.changes, *plan.adopted)}
+    return tuple(name for name in TARGET_NAMES if name in targets - barred) if barred <= TARGET_NAMES.keys() else ()
+
+
 def unplanned(plan: Plan) -> str:
     """Count what could not be planned, in a sentence; empty where there is nothing. What is unread is told apart."""
     count = len({item.scope or item.where for item in plan.errors} - plan.unread)
@@ -139,6 +154,8 @@ def _provisos(plan: Plan, number: Counts) -> Iterator[str]:
         yield f"{len(plan.held):,} held."
     if plan.refused:
         yield "Refused: nothing will be written."
+        if free := unrefused(plan):
+            yield f"The rest can go on by itself: {' '.join(f'--target {target}' for target in free)}."
     if plan.unread:
         yield f"Not complete: {', '.join(sorted(plan.unread))} could not be read."
 

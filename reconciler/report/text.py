@@ -14,6 +14,7 @@ from reconciler.report import difference, summary, values
 from reconciler.target import Change, Reason
 
 FOLD = 20  # creations of one kind in a row that are still listed one by one
+NAMED = 5  # things that nobody declares and that are named
 WIDTH = 100  # characters a line of fields may take before each gets its own
 _COLOURS = {"+": "green", "~": "yellow", "-": "red", "±": "yellow", "↻": "cyan"}
 _NOTICEABLE = 0.05  # seconds; what came in one batch took none of its own
@@ -32,10 +33,14 @@ _SEVERITIES = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts."""
+    """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts.
+
+    ``quiet`` leaves out what asks for nothing: where the plan comes from, what is left alone, warnings.
+    """
 
     colour: bool = False
     verbose: bool = False
+    quiet: bool = False
 
     def paint(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
         """Colour a text, where colours are on."""
@@ -48,6 +53,10 @@ class Style:
 
 def plan(plan: Plan, style: Style = Style()) -> str:
     """Render a plan. Ends with a newline."""
+    if style.quiet:
+        told = [_problems(summary.stopping(plan), style), *_changes(plan, style), _held(plan, style)]
+        told.append([style.title(values.escape(summary.conclusion(plan)))])
+        return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
     sections = [
         _head(plan, style),
         *_unmerged(plan, style),
@@ -181,10 +190,12 @@ def _unmanaged(plan: Plan, style: Style) -> list[str]:
         return []
     if style.verbose:
         return [style.title("Not declared and left alone:"), *(f"  {values.escape(item)}" for item in plan.unmanaged)]
-    number = len(plan.unmanaged)
-    return [
-        f"{number:,} live {'resource is' if number == 1 else 'resources are'} not declared and left alone (-v lists)."
-    ]
+    named = summary.left_alone(plan)
+    if not named:
+        return []
+    if len(named) <= NAMED:
+        return [f"Not declared and left alone: {', '.join(map(values.escape, named))}."]
+    return [f"{len(named):,} live resources are not declared and left alone (-v lists)."]
 
 
 # ------------------------------------------------------------------------------------------------------ an apply

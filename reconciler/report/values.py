@@ -25,15 +25,18 @@ LONGEST = 120  # characters of one value on a line
 HEAD, TAIL = 70, 30  # what is kept of a longer one
 _CONTEXT = 20  # characters before the first difference of two long values
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-# Controls, invisible and bidirectional formats, surrogates and separators: what could forge a line or hide a part.
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Controls, invisible and bidirectional formats, surrogates, separators and odd blanks: what could forge a line or hide
+# a part, or looks like what it is not.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 
 
 def escape(text: str) -> str:
     """Make every character visible that could move a cursor, break a line or reorder what is read."""
     if text.isprintable():  # none of them is
         return text
-    return "".join(_escaped(char) if unicodedata.category(char) in _UNSAFE else char for char in text)
+    return "".join(
+        char if char == " " or unicodedata.category(char) not in _UNSAFE else _escaped(char) for char in text
+    )
 
 
 def _escaped(char: str) -> str:
@@ -146,8 +149,8 @@ def _word(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
-        case Different():
-            return "another secret is set"
+        case Different(compared=compared):
+            return "another secret is set" if compared else "not compared under its old name"
         case Unreadable(why=why):
             return f"can't be told: {why}"
         case Special() | Withheld():
@@ -162,7 +165,9 @@ def _listed(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f'"{text}"' if not text or any(char in text for char in ' ,"') else text
+    if '"' in text:  # as a CAA's value has its own
+        return f"'{text}'"
+    return f'"{text}"' if not text or any(char in text for char in " ,'") else text
 
 
 def _size(value: int) -> str:

@@ -477,7 +477,9 @@ class _Zone:
             raise Refusal(400, 81058, "An identical record already exists.")
         texts = [_served(other["content"]) for other in (record, *beside) if other["type"] == "TXT"]
         if kind == "TXT" and sum(map(len, texts)) > 8192:
-            raise Refusal(400, 83011, "Combined content length of records with this name and type exceeds 8192 characters.")
+            raise Refusal(
+                400, 83011, "Combined content length of records with this name and type exceeds 8192 characters."
+            )
         if record_id not in self.records and len(self.records) >= quota:
             raise Refusal(400, 81045, "Record quota exceeded.")
 

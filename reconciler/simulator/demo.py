@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.simulator.example import COMPOSE, ENV, MENDED, MISPLACED, MOVED, Example, copy
+from reconciler.simulator.example import COMPOSE, ENV, MENDED, MISPLACED, MOVED, Example, copy, source
 from reconciler.simulator.screen import INDENT, Aside, Ended, Screen, gist, prompt, say, say_lines, show_edit, title
 from reconciler.simulator.stage import Project, Stage
 
@@ -384,7 +384,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="reconciler-demo-") as folder:
-        example = copy(ROOT / "tests" / "example", Path(folder) / "stack")
+        example = copy(source(), Path(folder) / "stack")
         project = Project(example.compose_file, example.env_file)
         stage = Stage(
             ["mana.how"],

@@ -77,9 +77,23 @@ class Example:
             file.write(f"STALWART_RECOVERY_ADMIN={value}\n")
 
 
+def source() -> Path:
+    """Return where the example is: in a wheel within the package, else among the tests."""
+    package = Path(__file__).parents[1]
+    packed = package / "example"
+    return packed if packed.is_dir() else package.parent / "tests" / "example"
+
+
 def copy(source: Path, target: Path) -> Example:
-    """Copy the example (the directory of YAML, the compose file and the env file) and make its keys and secrets."""
-    shutil.copytree(source, target)
+    """Copy the example (the directory of YAML, the compose file and the env file) and make its keys and secrets.
+
+    Raises FileExistsError where a part of it is there already.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for part in (*(path.name for path in source.iterdir()), "secrets"):
+        if os.path.lexists(target / part):
+            raise FileExistsError(part)
+    shutil.copytree(source, target, dirs_exist_ok=True)
     example = Example(target, {name: secrets.token_urlsafe(24).lstrip("-_") for name in SECRETS})
     folder = target / "secrets"
     folder.mkdir(mode=0o700)

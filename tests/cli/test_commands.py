@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -804,3 +805,109 @@ def test_u8_only_of_what_can_not_be_planned_says_why(run: Any, monkeypatch: pyte
     assert "nothing of that address" not in result.output
     monkeypatch.setenv("NOREPLY_PASSWORD", "x")
     assert "did you mean account/noreply@mana.how" in run("plan", "--only", "account/noreplay@mana.how").output
+
+
+def test_u4_init_writes_an_example_that_simulate_can_serve(run: Any, tmp_path: Path) -> None:
+    state = tmp_path / "try" / "desired-state"
+    result = run("init", "--example", "--state", str(state))
+    assert result.exit_code == 0, result.output
+    assert f"reconciler simulate --state {state}" in result.stdout
+    assert run("validate", "--state", str(state)).exit_code == 0
+    assert (state.parent / "secrets" / "rsa2026.pem").stat().st_mode & 0o077 == 0
+    assert "secrets/" in (state.parent / ".gitignore").read_text()
+    again = run("init", "--example", "--state", str(state))
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+def test_u11_the_directory_is_found_from_below_within_a_checkout_alone(
+    run: Any, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RECONCILER_STATE")
+    below = place.root / "docs" / "deep"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert run("validate").exit_code != 0
+    (place.root / ".git").mkdir()
+    result = run("validate")
+    assert result.exit_code == 0, result.output
+    assert "../../desired-state is valid" in result.stdout
+    (below / ".git").mkdir()  # another checkout: what is above is not its
+    assert run("validate").exit_code != 0
+
+
+def test_u16_validate_names_a_secret_that_git_tracks_and_init_keeps_them_out(run: Any, place: Any) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(place.root), *words], check=True, capture_output=True)
+
+    git("init")
+    key = place.root / "secrets" / "key.pem"
+    key.parent.mkdir()
+    key.write_text("x")
+    place.write("accounts:\n  b@mana.how: {password: {file: ../secrets/key.pem}}\n", "more.yaml")
+    assert "git tracks it" not in run("validate").stdout
+    git("add", "secrets/key.pem")
+    said = run("validate").stdout
+    assert "more.yaml:2:" in said
+    assert "git tracks it" in said
+    assert run("init", "--state", str(place.root / "new" / "state")).exit_code == 0
+    assert ".reconciler/" in (place.root / "new" / ".gitignore").read_text()
+
+
+def test_u18_quiet_says_what_is_to_be_done_and_nothing_else(run: Any, place: Any) -> None:
+    loud, quiet = run("plan").stdout, run("plan", "-q").stdout
+    assert "set by the environment" in loud
+    assert "set by the environment" not in quiet
+    assert [line for line in loud.splitlines() if line.startswith("  +")] == [
+        line for line in quiet.splitlines() if line.startswith("  +")
+    ]
+    assert loud.splitlines()[-1] == quiet.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "offered"),
+    [
+        ("plan --only", "dns/", {"dns/mana.how/A/mail", "dns/mana.how/A/www"}),
+        ("apply --adopt", "account/n", {"account/noreply@mana.how"}),
+        ("explain", "domain/", {"domain/mana.how"}),
+        ("plan --only", "nothing", set()),
+    ],
+)
+def test_u19_a_shell_completes_addresses(place: Any, words: str, begun: str, offered: set[str]) -> None:
+    environment = place.environment() | {
+        "_RECONCILER_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"reconciler {words} {begun}",
+        "COMP_CWORD": str(len(words.split()) + 1),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, "-m", "reconciler"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert {line.partition(",")[2] for line in done.stdout.splitlines() if line} == offered, done.stderr
+
+
+def test_u19_a_shell_is_offered_nothing_where_the_directory_is_invalid(place: Any) -> None:
+    place.write("nonsense: 1\n")
+    test_u19_a_shell_completes_addresses(place, "plan --only", "dns/", set())
+
+
+def test_u9_a_port_that_is_taken_is_named(run: Any, tmp_path: Path) -> None:
+    import socket
+
+    state = tmp_path / "try" / "desired-state"
+    assert run("init", "--example", "--state", str(state)).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = ["simulate", "--port", str(taken.getsockname()[1]), "--state", str(state)]
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-m", "reconciler", *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is taken by another program" in done.stderr
+    assert "this is a bug" not in done.stderr
+
+
+def test_d11_a_change_that_a_system_refuses_is_told_with_where_it_is_declared(run: Any, place: Any) -> None:
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    result = run("apply", "--yes")
+    assert result.exit_code == 6
+    assert "the system says no" in result.stdout
+    assert "declared at dns.yaml:4:7" in result.stdout

@@ -492,7 +492,9 @@ def test_u5_a_pretended_day_and_a_dry_run_are_a_preview(
     run: Any, place: Any, names: Names, on: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("dkim", "generate", "mana.how", "--algorithm", "ed25519").exit_code == 0
-    before = {path: path.read_bytes() for path in place.root.rglob("*") if path.is_file() and ".reconciler" not in path.parts}
+    before = {
+        path: path.read_bytes() for path in place.root.rglob("*") if path.is_file() and ".reconciler" not in path.parts
+    }
 
     def unchanged() -> bool:
         return before == {

@@ -19,6 +19,7 @@ import pytest
 
 from reconciler.journal import Journal
 from reconciler.lease import Lease
+from reconciler.resources import Record
 
 Wait = Callable[[Callable[[], Any]], None]
 FIRST, SECOND = "dns/mana.how/A/mail", "dns/mana.how/A/www"
@@ -269,3 +270,14 @@ def test_json_on_a_terminal_is_json(place: Any) -> None:
     terminal = Terminal(place, "plan", "--output", "json")
     assert terminal.end() == 0
     assert json.loads(terminal.seen)["stack"] == "mana"
+
+
+def test_u1_the_restore_of_an_empty_server_is_asked_for_though_another_system_is_refused(place: Any) -> None:
+    place.world.put(Record("mana.how", "A", "mail", "198.51.100.9"))
+    terminal = Terminal(place, "apply")
+    terminal.until("Restore it alone? [y/N]")
+    assert "Refused: nothing will be written. The rest can go on by itself: --target stalwart." in terminal.seen
+    terminal.type("y\n")
+    assert terminal.end() == 0
+    assert "account/noreply@mana.how" in place.world.addresses
+    assert not any(address.startswith("dns/") and "www" in address for address in place.world.addresses)

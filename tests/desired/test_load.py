@@ -824,3 +824,14 @@ def test_t8_a_name_that_a_program_could_take_for_an_option_is_none(tmp_path, tex
     with pytest.raises(InvalidDirectory) as caught:
         load(tmp_path)
     assert place in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["generation: jmap", 'release: "1"'])
+def test_u7_a_postmaster_in_each_domain_is_fine_where_the_address_is_the_login(tmp_path: Path, said: str) -> None:
+    server = "targets: {stalwart: {url: 'http://localhost', username: admin, password: {env: A}, SAID}}\n"
+    both = "accounts: {postmaster@a.example: {}, postmaster@b.example: {}}\n"
+    assert set(good(tmp_path, server.replace("SAID", said) + both).accounts) == {
+        "postmaster@a.example",
+        "postmaster@b.example",
+    }
+    assert "has the login postmaster" in only(tmp_path, server.replace("SAID", "generation: rest") + both)

@@ -47,4 +47,4 @@ def test_a_change_says_what_it_brings_along():
     assert notes(Setting("auto_ban/scan", "off"), "jmap") == ("in force after the reload that ends apply",)
     assert notes(Setting("hostname", "x"), "rest") == ()
     assert notes(AllowedIp("10.0.0.0/8"), "rest") == ()
-    assert notes(Listener("x", (), "smtp"), "rest") == (rewrites, "opens only after a restart of the container")
+    assert notes(Listener("x", (), "smtp"), "rest") == (rewrites, "in force only after a restart of the container")

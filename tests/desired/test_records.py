@@ -1,4 +1,4 @@
-"""Records as a person writes them: what Cloudflare or a receiver would refuse is told at its place, before it is sent."""
+"""Records as a person writes them: what Cloudflare or a receiver would refuse is told at its place, and before."""
 
 from __future__ import annotations
 
@@ -119,14 +119,18 @@ def test_d2_a_number_that_means_nothing_is_refused_at_its_part(tmp_path, type, c
 
 @pytest.mark.parametrize(
     "content",
-    ['0 issue ";"', '0 issue ""', '128 issuewild "ca.example"', '0 issue "ca.example; validationmethods=dns-01"']
-    + ['0 iodef "mailto:a@mana.how"', '0 issuemail "ca.example"', '0 issue "ca.example;accounturi=https://x/1;a=b"'],
+    [
+        *('0 issue ";"', '0 issue ""', '128 issuewild "ca.example"', '0 issue "ca.example; validationmethods=dns-01"'),
+        *('0 iodef "mailto:a@mana.how"', '0 issuemail "ca.example"', '0 issue "ca.example;accounturi=https://x/1;a=b"'),
+    ],
 )
 def test_d2_what_authorities_understand_passes(tmp_path, content):
     assert judged(tmp_path, {"type": "CAA", "name": "@", "content": content}) == []
 
 
-@pytest.mark.parametrize("name", ["submission", "_submission", "submission._tcp", "_submission.tcp", "@", "*", "*._tcp"])
+@pytest.mark.parametrize(
+    "name", ["submission", "_submission", "submission._tcp", "_submission.tcp", "@", "*", "*._tcp"]
+)
 def test_d2_an_srv_stands_at_a_service_and_a_protocol(tmp_path, name):
     record = {"type": "SRV", "content": "0 0 587 mail.mana.how"}
     ((where, said),) = judged(tmp_path, record | {"name": name})
@@ -286,8 +290,10 @@ def test_d10_a_text_and_all_texts_of_a_name_have_bounds(tmp_path):
 
 # -------------------------------------------------------------------- D12: what we let through, Cloudflare takes
 PIECES = st.sampled_from(
-    ["mail.mana.how", "https://x.example", "192.0.2.1", "2001:db8::1", "*.x.example", "x.example:25", ".", "a..b", "@"]
-    + ["0/25.example", "_x.example", "-x.example", "a b", "x" * 64 + ".example", "1.2.3", "mail"]
+    [
+        *("mail.mana.how", "https://x.example", "192.0.2.1", "2001:db8::1", "*.x.example", "x.example:25", ".", "a..b"),
+        *("@", "0/25.example", "_x.example", "-x.example", "a b", "x" * 64 + ".example", "1.2.3", "mail"),
+    ]
 )
 NAMES = st.sampled_from(["@", "mail", "*.x", "_imaps._tcp", "x._tcp", "-edge-", "0/25", "a..b", "a b", "*x", "Bücher"])
 
@@ -306,3 +312,36 @@ def test_d12_what_is_valid_is_taken_by_the_api(tmp_path_factory, name, type, con
         Cloudflare([ZONE]).add(ZONE, **record, ttl=1)
     except Refusal as refusal:
         raise AssertionError(refusal.chain) from None
+
+
+# ----------------------------------------------------------------------- U10: what a hint says to do clears the problem
+@pytest.mark.parametrize(
+    "content",
+    [
+        "https://mail.mana.how",
+        "mail.mana.how:25",
+        "postmaster@mail.mana.how",
+        "mail.mana.how/",
+        "smtp://mail.mana.how:587",
+    ],
+)
+@pytest.mark.parametrize("type", ["MX", "CNAME", "NS", "PTR"])
+def test_u10_writing_what_the_hint_says_clears_the_problem(tmp_path, type, content):
+    record = {"type": type, "name": "x", "content": content} | ({"priority": 1} if type == "MX" else {})
+    found = judged(tmp_path, record)
+    if type in ("CNAME", "PTR") and content.endswith("/"):
+        return  # such a name may be one's target (RFC 2317)
+    written = found[0][1].partition("(write ")[2].rstrip(")")
+    assert judged(tmp_path, record | {"content": written}) == []
+
+
+@pytest.mark.parametrize(
+    "provider", ["{host: mail.example.net, port: 587, username: u, password: {env: P}, api_key: {env: K}}"]
+)
+def test_u10_an_api_key_that_leads_nowhere_is_told_to_go(tmp_path, provider):
+    head = "version: 1\nstack: t\nsmtp: {providers: {p: "
+    (tmp_path / "a.yaml").write_text(f"{head}{provider}}}}}\n")
+    with pytest.raises(InvalidDirectory, match="take it away"):
+        load(tmp_path)
+    (tmp_path / "a.yaml").write_text(f"{head}{provider.replace(', api_key: {env: K}', '')}}}}}\n")
+    load(tmp_path)

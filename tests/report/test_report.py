@@ -135,7 +135,7 @@ def test_text_says_what_a_person_needs_in_the_order_they_need_it() -> None:
         "  - dns/mana.how/TXT/gone (no longer declared)",
         "Adopted",
         "  = dns/mana.how/MX/@",
-        "1 live resource is not declared and left alone",
+        "Not declared and left alone: dns/mana.how/A/foreign.",
         "! stalwart: drops comments",
         "Plan: 4 to create, 4 to change, 1 to delete, 1 to adopt. 41 unchanged. 1 restart is due. Refused",
     ]
@@ -406,3 +406,31 @@ def test_the_end_says_what_remains() -> None:
     assert "A second plan is empty" not in said
     assert "compose could not be read" in said
     assert "A restart is due: stalwart/listeners/submission (run: docker restart mana-mail)" in said
+
+
+def test_u17_keys_of_rsa_are_told_apart_and_quotes_do_not_clash() -> None:
+    begin = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA"
+    keys = [Signature("mana.how", name, "rsa", f"{begin}{name * 8}IDAQAB") for name in ("one", "two")]
+    assert values.brief(keys[0]) != values.brief(keys[1])
+    caa = Record("mana.how", "CAA", "@", '0 issue "letsencrypt.org"')
+    assert values.brief(caa) == "'0 issue \"letsencrypt.org\"'"
+
+
+def test_d6_blanks_that_are_none_are_seen_in_a_plan() -> None:
+    assert values.escape("v=DMARC1;\u00a0p=none\u200b\u2003x y") == "v=DMARC1;\\xa0p=none\\u200b\\u2003x y"
+
+
+def test_u6_a_password_that_was_not_compared_is_not_called_another() -> None:
+    assert values.shown("password", Different(compared=False)) == "not compared under its old name"
+    assert values.shown("password", Different()) == "another secret is set"
+
+
+def test_u12_what_nobody_declares_is_named_and_a_servers_own_listeners_are_not() -> None:
+    stock = tuple(f"stalwart/listeners/{name}" for name in ("imap", "pop3s", "sieve", "http"))
+    made = Plan("mana", unmanaged=("account/old@mana.how", *stock))
+    assert "Not declared and left alone: account/old@mana.how." in text.plan(made)
+    assert "listeners" not in text.plan(made)
+    assert "stalwart/listeners/imap" in text.plan(made, text.Style(verbose=True))
+    assert "left alone" not in text.plan(Plan("mana", unmanaged=stock))
+    many = tuple(f"account/{number}@mana.how" for number in range(9))
+    assert "9 live resources are not declared" in text.plan(Plan("mana", unmanaged=many))

@@ -132,6 +132,9 @@ def _zone(value: str) -> str:
 
 
 def _email(value: str) -> str:
+    if "*" in value or value.startswith("@"):
+        domain = value.rpartition("@")[2]
+        raise wrong("stands for more than one address", f"write domains: {{{domain}: {{catch_all: ADDRESS}}}}")
     if not _EMAIL.fullmatch(value) or not is_name(value.rpartition("@")[2]):
         raise wrong(f"is no e-mail address{hidden(value)}", "write it like name@example.com")
     return _one_spelling(value)

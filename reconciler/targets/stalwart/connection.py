@@ -282,13 +282,19 @@ class Connection:
         Raises `AnswerLost` when it was sent and no answer came, `TargetUnreadable` for whatever stands between us
         and the API: the network, credentials, bans.
         """
+        asked: Answer | None = None  # for a one-time code, which the recovery administrator has none of
         for credentials in self.login.candidates(self.reveal):
             answer = self._patient(method, path, params or {}, body, credentials, reads=reads)
+            if answer.status == 402 and credentials.source != "recovery" and self.login.recovers:  # noqa: PLR2004
+                asked = answer
+                continue
             if answer.status != 401:  # noqa: PLR2004 (HTTP)
                 answer = answer if moved and answer.status // 100 == 3 else self._checked(answer)  # noqa: PLR2004 (HTTP)
                 self.login.accepted = credentials
                 return answer
             self.login.refuse(credentials)
+        if asked is not None:
+            self._checked(asked)
         raise TargetUnreadable(self._refusal())
 
     def _refusal(self) -> Problem:
@@ -352,7 +358,8 @@ class Connection:
         user = self.login.name
         match answer.status:
             case 402:
-                return f"asks {user} for a one-time code", "use an account without TOTP, or an API key"
+                hint = "use an account without TOTP, an API key or, from 0.16, `recovery`"
+                return f"asks {user} for a one-time code", hint
             case 429 if "Authentication" in answer.word("title"):
                 return f"has banned this address for refused logins of {user}", self._lift()
             case 429:

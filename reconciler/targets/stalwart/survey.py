@@ -98,7 +98,8 @@ def fit(live: Iterable[Live], generation: str, omissions: Omissions) -> Iterator
     """Yield what the directory has words for, and note the rest: one value that can't be said costs no other one."""
     for item in live:
         resource = item.resource
-        why = unfit(resource, generation)
+        unread = isinstance(resource, Signature) and not isinstance(resource.public_key, str)  # its kind tells of it
+        why = None if unread else unfit(resource, generation)
         if why is None:
             yield item
             continue

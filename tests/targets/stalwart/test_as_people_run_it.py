@@ -9,9 +9,11 @@ import pytest
 from targets.stalwart.conftest import NewWorld, World, ref
 
 from reconciler.desired import objects
-from reconciler.desired.objects import Parts
+from reconciler.desired.load import load
+from reconciler.keys import public_half
 from reconciler.plan import Plan
-from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Setting
+from reconciler.problem import InvalidDirectory, Severity
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, Setting, Signature
 from reconciler.target import Status
 
 ZONE = "mana.how"
@@ -57,7 +59,7 @@ def test_w1_another_text_is_a_change_all_the_same(newer: NewWorld) -> None:
     assert newer.objects("SieveSystemScript")[0]["contents"] == "keep;"
 
 
-# -------------------------------------------------------------------------------------------- W2: in one apply, in order
+# ------------------------------------------------------------------------------------------- W2: in one apply, in order
 def test_w2_a_role_and_who_has_it_come_in_one_apply(newer: NewWorld) -> None:
     role = raw("Role", "Help desk", enabledPermissions=["authenticate"])
     holder = Account(f"help@{ZONE}", email=f"help@{ZONE}", roles=("Help desk",), password=ref("NOREPLY"))
@@ -201,7 +203,13 @@ def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kep
         Account(f"{name}@{ZONE}", name, f"{name}@{ZONE}", None, ("user",), password=ref("NOREPLY"))
         for name in ("ann", "ben")
     ]
-    wanted = [Domain(ZONE), Domain("b.example.org"), Group(f"staff@{ZONE}"), Setting("hostname", "mx.mana.how"), *accounts]
+    wanted = [
+        Domain(ZONE),
+        Domain("b.example.org"),
+        Group(f"staff@{ZONE}"),
+        Setting("hostname", "mx.mana.how"),
+        *accounts,
+    ]
     tries = len(server.server.requests)
     observed = server.observe(wanted)
     (told,) = [str(item) for item in observed.problems if "corp" in str(item)]
@@ -210,7 +218,10 @@ def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kep
     assert not observed.lost
     assert not any(b"n0reply" in item.body for item in server.server.requests[tries:])
     settled(server, *wanted)
-    assert {item.resource.address for item in server.observe(wanted).live} >= {"domain/b.example.org", f"group/staff@{ZONE}"}
+    assert {item.resource.address for item in server.observe(wanted).live} >= {
+        "domain/b.example.org",
+        f"group/staff@{ZONE}",
+    }
 
 
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
@@ -226,3 +237,129 @@ def test_w5_a_server_that_has_only_such_accounts_is_not_taken_for_empty(
         newer.update("Authentication", "singleton", directoryId=key)
     observed = server.observe([Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", password=ref("NOREPLY"))])
     assert not observed.lost
+
+
+# ------------------------------------------------------------------------------------- W3, W4, W9: told by the plan
+def account(name: str, **more: Any) -> Account:
+    made = Account(f"{name}@{ZONE}", name, f"{name}@{ZONE}", None, ("user",), password=ref("NOREPLY"))
+    return replace(made, **more)
+
+
+def told(server: World, *wanted: Any) -> list[tuple[str, str]]:
+    """What the plan says of what is wanted; what it says it of is not planned."""
+    plan = server.plan([Domain(ZONE), *wanted])
+    blocked = {item.scope for item in plan.problems if item.scope}
+    assert blocked.isdisjoint(changes(plan))
+    return [(item.where, item.summary) for item in plan.problems if item.severity is not Severity.WARNING]
+
+
+def test_w3_a_group_or_a_role_that_is_gone_is_told_before_anything_is_written(world: World) -> None:
+    settled(world, Domain(ZONE))
+    found = told(world, account("a", groups=("gone",)), account("b", roles=("nosuch",)))
+    assert [where for where, _ in found] == [f"account/a@{ZONE}", f"account/b@{ZONE}"]
+    assert ["no group gone" in found[0][1], "no role nosuch" in found[1][1]] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["helpdesk", "key1", "crew"])
+def test_w4_a_login_that_a_role_a_key_or_a_group_has_is_told(world: World, name: str) -> None:
+    settled(world, Domain(ZONE))
+    world.make(type="role", name="helpdesk")
+    world.make(type="apiKey", name="key1", secrets=["x"], roles=["admin"])
+    world.make(type="group", name="crew", emails=[f"crew2@{ZONE}"])
+    ((where, summary),) = told(world, account(name))
+    assert where == f"account/{name}@{ZONE}"
+    assert f"the login {name} is the name of" in summary
+    settled(world, Domain(ZONE), account("free"))
+
+
+@pytest.mark.parametrize("address", ["n3", "c3", "b3"])
+def test_w4_an_address_of_a_disabled_alias_is_told(newer: NewWorld, address: str) -> None:
+    settled(newer, Domain(ZONE))
+    domain = newer.objects("Domain")[0]["id"]
+
+    def aliases(name: str) -> dict[str, Any]:
+        return {"0": {"name": name, "domainId": domain, "enabled": False}}
+
+    newer.create("MailingList", name="news", domainId=domain, recipients={}, aliases=aliases("n3"))
+    for kind, name, alias in (("Group", "crew", "c3"), ("User", "bob", "b3")):
+        newer.create("Account", **{"@type": kind}, name=name, domainId=domain, aliases=aliases(alias))
+    for wanted in (account(address), account("zed", aliases=(f"{address}@{ZONE}",)), Group(f"{address}@{ZONE}")):
+        ((where, summary),) = told(newer, wanted)
+        assert where == wanted.address
+        assert f"{address}@{ZONE} is an alias of" in summary
+    if address == "b3":  # whose it is may have it
+        settled(newer, Domain(ZONE), replace(account("bob", aliases=(f"b3@{ZONE}",)), password=UNMANAGED))
+
+
+def test_w9_a_description_that_the_server_does_not_take_is_told_by_the_plan(world: World, newer: NewWorld) -> None:
+    settled(world, Domain(ZONE))
+    long = account("a", description="é" * 300)
+    ((where, summary),) = told(world, long)
+    assert (where, "600 bytes" in summary) == (long.address, True)
+    settled(newer, Domain(ZONE), long)  # which has no such limit
+
+
+def test_w9_a_secret_that_ends_in_a_line_break_stays_as_it_is(world: World) -> None:
+    world.secrets["TOKEN"] = "sec ret\n"
+    settled(world, Setting("settings/queue.route.relay.auth.secret", ref("TOKEN")))
+
+
+# ------------------------------------------------------------------------------------------- W6: keys in config.toml
+def test_w6_a_key_that_config_toml_refers_to_is_left_alone_and_told_of(world: World, keys: Any, tmp_path: Any) -> None:
+    settled(world, Domain(ZONE))
+    (tmp_path / "key.pem").write_text(keys["ED"])
+    block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}
+    block["algorithm"] = "ed25519-sha256"
+    world.fake.settings.file.update({f"signature.ed25519-{ZONE}.{name}": value for name, value in block.items()})
+    key = Signature(ZONE, "s1", "ed25519", public_half("ed25519", keys["ED"]))
+    plan = world.plan([Domain(ZONE), key])
+    assert changes(plan) == []
+    (problem,) = plan.problems
+    assert (problem.severity, "config.toml" in problem.summary) == (Severity.WARNING, True)
+    said = "\n".join(map(str, world.target.survey(world.reveal).omitted))
+    assert "its key can't be read" in said
+    assert "must be text" not in said
+
+
+# --------------------------------------------------------------------------------------------------------- W10: TOTP
+def test_w10_where_the_administrator_has_a_one_time_code_the_recovery_administrator_gets_in(newer: NewWorld) -> None:
+    admin = Account("admin", UNMANAGED, f"admin@{ZONE}", None, ("admin",), password=ref("ADMIN"))
+    wanted = [Domain(ZONE), Setting("hostname", "mx.mana.how"), Setting("default_domain", ZONE), admin]
+    settled(newer, *wanted)
+    (item,) = (it for it in newer.objects("Account") if it["name"] == "admin")
+    (place,) = (key for key, it in item["credentials"].items() if it["@type"] == "Password")
+    otp = "otpauth://totp/x?secret=JBSWY3DPEHPK3PXP&algorithm=SHA1&digits=6&period=30"
+    newer.update("Account", item["id"], **{f"credentials/{place}/otpAuth": otp})
+    newer.connect()
+    settled(newer, *wanted, account("new"))
+    newer.connect(recovery=None)
+    (problem,) = newer.observe(wanted).problems
+    assert "one-time code" in problem.summary
+    assert "`recovery`" in problem.hint
+
+
+# ------------------------------------------------------------------------------------ W8: what a domain is besides
+def test_w8_aliases_sub_addressing_and_the_catch_all_of_a_domain_come_back_after_a_loss(newer: NewWorld) -> None:
+    domain = Domain(ZONE, None, "Ours", f"ann@{ZONE}", ("mana.example.org",), sub_addressing=False)
+    domain = replace(domain, manual=UNMANAGED)
+    settled(newer, domain, account("ann"))
+    found = newer.target.survey(newer.reveal)
+    (imported,) = (item.resource for item in found.live if isinstance(item.resource, Domain))
+    assert replace(imported, manual=UNMANAGED) == domain
+    assert not any("alias" in str(problem) or "subAddressing" in str(problem) for problem in found.omitted)
+
+
+def test_w8_a_catch_all_comes_back_up_to_0_15(world: World) -> None:
+    domain = Domain(ZONE, catch_all=f"ann@{ZONE}")
+    settled(world, domain, account("ann"))
+    (imported,) = (it.resource for it in world.target.survey(world.reveal).live if isinstance(it.resource, Domain))
+    assert imported.catch_all == f"ann@{ZONE}"
+
+
+# ------------------------------------------------------------------------------------------ W9: addresses of no one
+@pytest.mark.parametrize("alias", ["*@mana.how", "@mana.how", "**@mana.how", "a*b@mana.how"])
+def test_w9_an_alias_that_is_no_address_is_refused_with_the_word_for_it(tmp_path: Any, alias: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{aliases: ['{alias}']}}}}\n")
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert "catch_all" in str(caught.value)

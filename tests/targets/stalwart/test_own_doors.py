@@ -220,3 +220,28 @@ def test_l1_an_account_without_a_role_comes_back_without_one(world):
     assert {item.status for item in world.apply(wanted).values()} == {Status.DONE}
     assert not world.principal("till").get("roles")
     assert world.plan(wanted).changes == ()
+
+
+def test_w11_the_account_that_we_log_in_with_is_never_locked(world):
+    world.apply([DOMAIN, ADMIN])
+    assert refused(world, [DOMAIN, replace(ADMIN, locked=True)]) == {"account/admin"}
+    other = replace(ADMIN, name="other@mana.how", login="other", email="other@mana.how")
+    assert refused(world, [DOMAIN, ADMIN, replace(other, locked=True)]) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"proxy_networks": ("0.0.0.0/0",)}, True),
+        ({"proxy_networks": ()}, False),
+        ({"max_connections": 1}, True),
+        ({"max_connections": 100}, False),
+        ({"tls": False}, False),  # we come without
+    ],
+)
+def test_w7_no_option_of_the_listener_that_we_come_by_shuts_us_out(world, options, wrong):
+    world.apply([DOMAIN, ADMIN])
+    web = Listener("http", ("[::]:8080",), "http", **options)
+    assert refused(world, [DOMAIN, ADMIN, web], door=("http", 8080)) == ({web.address} if wrong else set())
+    mail = Listener("submission", ("[::]:587",), "smtp", **options)
+    assert refused(world, [DOMAIN, ADMIN, mail], door=("http", 8080)) == set()

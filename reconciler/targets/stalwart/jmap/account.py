@@ -141,7 +141,9 @@ class _Accounts:
             quota=(item.get("quotas") or {}).get("maxDiskQuota"),
             password=self._verdict(wanted, address, item),
             locked=_is_locked(item),
-            locale=None if same_locale(found := str(item.get("locale") or _LOCALE), _LOCALE) else found.replace("-", "_"),
+            locale=None
+            if same_locale(found := str(item.get("locale") or _LOCALE), _LOCALE)
+            else found.replace("-", "_"),
         )
 
     def _roles(self, roles: Raw, wanted: Account | None) -> tuple[str, ...]:

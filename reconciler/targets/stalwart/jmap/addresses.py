@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reconciler.problem import Problem
 from reconciler.resources import Account, Addressee, Resource
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.batch import RELEASE, Write
@@ -59,6 +60,23 @@ def note_disabled(address: str, item: Raw, out: Omissions) -> None:
     for alias in (item.get("aliases") or {}).values():
         if not is_sayable(f"{alias.get('name')}@x"):
             out.note(address, "has aliases that can't be declared", "leave them: nothing touches them")
+
+
+def hidden_conflicts(reading: Reading) -> Iterator[Problem]:
+    """Report wanted addresses that a disabled alias has: it gets no mail, and keeps its address all the same."""
+    holders: dict[str, str] = {}
+    for item in (*reading.items("Account"), *reading.items("MailingList")):
+        for alias in (item.get("aliases") or {}).values():
+            if not alias.get("enabled", True):
+                holders[reading.ids.address(alias)] = reading.ids.address(item)
+    for wanted in reading.wanted if holders else ():
+        own = primary_of(wanted, reading.domain)
+        for address in {own, *aliases_of(wanted)} if isinstance(wanted, Addressee) else ():
+            holder = holders.get(address)
+            if holder is not None and holder != own:
+                summary = f"{address} is an alias of {holder}, disabled there, which keeps the address all the same"
+                hint = f"delete that alias on the server, or declare it among the aliases of {holder}"
+                yield Problem(wanted.address, summary, hint, scope=wanted.address)
 
 
 class Transfers:

@@ -15,6 +15,7 @@ from reconciler.targets.stalwart import external, ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, Host, causes, look, unrecoverable
 from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, login_name, unknown_administrator, whose
+from reconciler.targets.stalwart.jmap.addresses import hidden_conflicts
 from reconciler.targets.stalwart.jmap.api import (
     Bootstrapping,
     JmapApi,
@@ -113,6 +114,7 @@ class StalwartJmap:
         judge = Passwords(connection, self._checks, reveal, problems.append, self._container).verdict
         reading = reading_of(registry, wanted, self._domain, reveal=reveal, report=problems.append, judge=judge)
         live = list(self._pending.shown(item for kind in KINDS for item in kind.live(reading)))
+        problems += hidden_conflicts(reading)
         live = list(external.as_wanted(live, declared, directory)) if directory else live
         live += still_allowed(self._pending.addresses, live)
         live = ports.with_open(live, wanted, connection.host, container)

@@ -45,7 +45,6 @@ from reconciler.targets.stalwart.rest.principals import (
 )
 from reconciler.targets.stalwart.survey import unremarkable
 
-
 LOCK = "authenticate"
 """The permission without which nobody logs in, whatever the roles grant (0.15.5: common/src/auth/mod.rs)."""
 
@@ -208,6 +207,16 @@ class Accounts(Principal[Account]):
                 account = replace(account, name=name, email=email, enforce_password=compared, quota=quota)
                 account = unremarkable(account)
                 yield replace(item, resource=account)
+
+
+def taken_logins(wanted: Iterable[Resource], there: Collection[str], others: Mapping[str, str]) -> Iterator[Problem]:
+    """Report logins of accounts that are to be made which a role, an API key or the like has as its name."""
+    kind = Accounts()
+    for account in wanted:
+        if isinstance(account, Account) and (login := kind.name(account)) not in there and login in others:
+            summary = f"the login {login} is the name of a principal of the type {others[login]} on the server"
+            hint = "names are one space for all that the server keeps: give another `login`"
+            yield Problem(account.address, summary, hint, scope=account.address)
 
 
 def asks_for_roles(wanted: Iterable[Resource]) -> bool:

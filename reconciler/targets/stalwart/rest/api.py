@@ -63,6 +63,19 @@ class RestApi:
             return None
         return frozenset(item["name"] for item in items)
 
+    def others(self) -> dict[str, str]:
+        """Map names that are taken by what is never kept here (API keys and the like) to what they are.
+
+        Names are one space. Where we may not list them it is empty, and the server refuses such a name itself.
+        """
+        try:
+            found = self.read("/api/principal", {"types": _OTHERS, "fields": "name,type", "limit": "0"})
+        except (TargetUnreadable, Rejected):
+            return {}
+        items = found.get("items") if isinstance(found, dict) else None
+        known = items if isinstance(items, list) else []
+        return {str(item.get("name")): str(item.get("type")) for item in known if isinstance(item, dict)}
+
     def principal(self, name: str) -> dict[str, Any] | None:
         """Read one by name, which is stored in lower case; None where there is none."""
         try:

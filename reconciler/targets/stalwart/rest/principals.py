@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+from reconciler.problem import Problem
 from reconciler.resources import UNMANAGED, Account, Group, Live, Resource, Shared
 from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
@@ -347,6 +348,15 @@ def members(field: str, have: Sequence[str], want: Sequence[str]) -> Iterator[Op
         yield {"action": "addItem", "field": field, "value": name}
     for name in sorted(set(have) - set(want)):
         yield {"action": "removeItem", "field": field, "value": name}
+
+
+def too_long(wanted: Iterable[Resource]) -> Iterator[Problem]:
+    """Report descriptions that the server does not take (rest-0.15.md section 2)."""
+    for item in wanted:
+        text = getattr(item, "description", None)
+        if isinstance(text, str) and (size := len(text.encode())) > _LONGEST:
+            summary = f"its description has {size} bytes; up to 0.15 the server takes {_LONGEST}"
+            yield Problem(item.address, summary, "shorten it", scope=item.address)
 
 
 def check_lengths(value: Any) -> None:

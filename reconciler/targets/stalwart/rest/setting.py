@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hmac
 import ipaddress
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase

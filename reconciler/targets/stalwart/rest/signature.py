@@ -228,8 +228,11 @@ def _public_half(name: str, algorithm: str, where: str, reading: Reading) -> str
     """Derive it from the private key; a key that can't be read is a problem, and is never shown."""
     pem = reading.keys.get(f"{SIGNATURE}{name}.private-key", "")
     if _MACRO.fullmatch(pem.strip()):
-        summary = f"the private key of {name} is a macro, which the server does not resolve in its database"
-        reading.report(Problem(where, summary, "give the key itself as private_key", Severity.WARNING))
+        summary = (
+            f"the private key of {name} is a macro: the server resolves it in config.toml, and not in its database"
+        )
+        hint = "see that it stands in config.toml: then this one signs; else give the key itself as private_key"
+        reading.report(Problem(where, summary, hint, Severity.WARNING))
         return UNMANAGED
     try:
         return dkim.public_half(algorithm, pem)

@@ -15,13 +15,13 @@ from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import LOCK, Accounts, asks_for_roles
+from reconciler.targets.stalwart.rest.account import LOCK, Accounts, asks_for_roles, taken_logins
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.domain import Domains
 from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
 from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, KeyKind, Kind, Reading, overridden, pending
 from reconciler.targets.stalwart.rest.listener import Listeners
-from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails
+from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails, too_long
 from reconciler.targets.stalwart.rest.run import Run, override
 from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings, unlike_fresh
 from reconciler.targets.stalwart.rest.signature import Signatures
@@ -33,6 +33,7 @@ KINDS: tuple[Kind[Any], ...] = (
 )
 """All there is of this generation: a further kind is a file, and an entry here."""
 
+_LOGINS = Accounts()
 _PRINCIPALS = {kind.resource: kind for kind in KINDS if isinstance(kind, Principal)}
 _KEYS = {kind.resource: kind for kind in KINDS if isinstance(kind, KeyKind)}
 _TYPES = [kind.types[0] for kind in _PRINCIPALS.values()]
@@ -81,6 +82,10 @@ class StalwartRest:
                 wanted = external.others(wanted)
             roles = api.roles() if asks_for_roles(wanted) else None
             reading = Reading(items, stored, wanted, roles=roles, reveal=reveal, report=report, progress=progress)
+            there = {str(item["name"]) for item in items}
+            if any(isinstance(item, Account) and _LOGINS.name(item) not in there for item in wanted):
+                problems += taken_logins(wanted, there, api.others())
+            problems += too_long(wanted)
             live = [item for kind in KINDS for item in kind.live(reading)]
             host = looking.result()
         live = list(external.as_wanted(live, declared, directory)) if directory else live
@@ -165,7 +170,9 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
         word, name = str(item.get("type")), str(item["name"])
         if kind := kinds.get(word):
             known = _KNOWN_FIELDS - kind.undeclared
-            for field in sorted(key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)):
+            for field in sorted(
+                key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)
+            ):
                 out.note(name, f"its {field} can't be declared", "set them again on a new server")
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"

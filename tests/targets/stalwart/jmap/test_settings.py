@@ -292,7 +292,7 @@ def test_what_puts_a_change_in_force():
 
 
 def test_the_plan_says_what_puts_a_change_in_force():
-    assert notes(Listener("x", (), "smtp"), "jmap") == ("opens only after a restart of the container",)
+    assert notes(Listener("x", (), "smtp"), "jmap") == ("in force only after a restart of the container",)
     assert notes(Setting("objects/SearchStore/@type", "Default"), "jmap") == (
         "in force only after a restart of the container",
     )
