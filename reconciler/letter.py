@@ -93,8 +93,8 @@ def _field(raw: bytes) -> Field:
     return Field(name.decode("ascii").strip().lower(), value, raw)
 
 
-def faults(raw: bytes, now: datetime) -> tuple[Fault, ...]:
-    """Say all that is wrong with a message, ``now`` being when it was read."""
+def faults(raw: bytes, now: datetime | None) -> tuple[Fault, ...]:
+    """Say all that is wrong with a message, ``now`` being when it came; None does not hold its Date to that."""
     letter = Letter.read(raw)
     return (*_message_id(letter), *_fields(letter, now), *_encoding(letter), *_lines(raw), *_content(raw, letter))
 
@@ -110,7 +110,7 @@ def _message_id(letter: Letter) -> Iterator[Fault]:
             yield Fault("message-id", f"its Message-ID does not follow RFC 5322: {why}")
 
 
-def _fields(letter: Letter, now: datetime) -> Iterator[Fault]:
+def _fields(letter: Letter, now: datetime | None) -> Iterator[Fault]:
     counts = Counter(field.name for field in letter.fields)
     for name in ("date", "from"):
         if not counts[name]:
@@ -127,13 +127,13 @@ def _fields(letter: Letter, now: datetime) -> Iterator[Fault]:
         yield Fault("header", f"{counts['']} lines of its header are no fields")
 
 
-def _date(value: str, now: datetime) -> Iterator[Fault]:
+def _date(value: str, now: datetime | None) -> Iterator[Fault]:
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, IndexError):
         yield Fault("header", "its Date is none that RFC 5322 knows")
         return
-    apart = (when if when.tzinfo else when.replace(tzinfo=UTC)) - now
+    apart = (when if when.tzinfo else when.replace(tzinfo=UTC)) - now if now else timedelta(0)
     if abs(apart) > _SKEW:
         side = "behind" if apart < timedelta(0) else "ahead"
         yield Fault("header", f"its Date is {abs(apart).days} days {side}", breaks=False)

@@ -213,7 +213,8 @@ class Probe:
     of our own server whose login it was, empty for a provider's. ``mailbox`` is the account whose mailbox the recipient
     is, empty where it is not ours to read, ``unread`` why it could not be; ``waited`` is how long (seconds) it was
     looked for. ``raw`` is the mail as it lay there, ``folder`` the role of its folder (RFC 8621), ``left`` why it still
-    is there. ``fate`` is what our server tells of it, and ``untold`` why that is not known.
+    is there. ``fate`` is what our server tells of it, and ``untold`` why that is not known. ``last`` is
+    the newest mail of the same sender that lies there and is no test.
     """
 
     where: str
@@ -230,6 +231,7 @@ class Probe:
     raw: bytes | None = field(default=None, repr=False)
     folder: str = ""
     left: str = ""
+    last: bytes | None = field(default=None, repr=False)
     signatures: tuple[Signed, ...] = ()
     fate: Recipient | None = None
     untold: str = ""

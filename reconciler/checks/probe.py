@@ -263,6 +263,22 @@ def _faults(item: Sent) -> Iterator[Fault]:
     yield from faults(item.probe.raw or b"", item.now)
 
 
+def _own(item: Sent) -> Verdict:
+    """Judge the newest mail that a service itself sent to the mailbox: a test mail is as we write it."""
+    probe = item.probe
+    if probe.last is None:
+        return skip(f"no mail from {probe.sender} is known in {probe.recipient}: have the service send one there first")
+    found = sorted(faults(probe.last, None), key=lambda fault: not fault.breaks)
+    if not found:
+        return ok(f"the last mail from {probe.sender} is well-formed")
+    say = error if found[0].breaks else warn
+    said = f"the last mail from {probe.sender} ({', '.join(probe.services)}): {found[0].words}"
+    text = "have the application mended: these parts of its mail break the RFCs that receivers hold it to"
+    if any("no Message-ID" in fault.words for fault in found):
+        text = "have the application mended; until then Stalwart can add one (session.data.add-headers.message-id)"
+    return say(said, *(fault.words for fault in found[1:]), remedy=Remedy(text))
+
+
 _SPOILT = "it left here sound: something between the service's provider and the mailbox changes mail"
 
 
@@ -347,6 +363,15 @@ CHECKS = (
         "RFC 5322 section 2.1.1",
         sent,
         _each(_read(_form("lines", "its lines are well", _SPOILT)), "every line is well"),
+    ),
+    Check(
+        "probe/service-mail",
+        "Google: Messages missing a valid Message-ID; subjects arrive as gibberish",
+        "the application writes mail that the RFCs do not allow",
+        "have it mended",
+        "RFC 5322 section 3.6.4, RFC 2047",
+        sent,
+        _each(_own, "the services write mail as the RFCs have it"),
     ),
     Check(
         "probe/removed",

@@ -159,6 +159,7 @@ def _read_back(stack: Stack, server: Stalwart, target: Target, probes: Sequence[
     try:
         with server.mailbox(stack.secrets, target.login, _password(stack, target)) as box:
             found = [_looked_for(stack, box, probe, target.since) if probe.taken else probe for probe in probes]
+            found = [replace(probe, last=_last(box, probe.sender)) for probe in found]
     except ReconcilerError as error:
         why = "; ".join(item.summary for item in error.problems)
         found = [replace(probe, unread=why) for probe in probes]
@@ -191,6 +192,11 @@ def _looked_for(stack: Stack, box: Mailbox, probe: Probe, since: str) -> Probe:
             return replace(probe, waited=waited)
         stack.progress(f"Waiting for the mail through {probe.where} ({waited:.0f} s)")
         turn += 1
+
+
+def _last(box: Mailbox, sender: str) -> bytes | None:
+    found = box.last(sender.lower()) if sender else None
+    return box.read(found) if found else None
 
 
 def _taken(box: Mailbox, probe: Probe, found: Found) -> Probe:

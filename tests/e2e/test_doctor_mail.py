@@ -209,6 +209,31 @@ def test_a_sound_mail_is_read_verified_and_taken_out_again(world: World) -> None
     assert [line for line in world.stack.jmap.post.lines if "(message-ingest.ham)" in line][1:]  # it was really sent
 
 
+@pytest.mark.parametrize(
+    ("message_id", "words"),
+    [
+        ("Message-ID: <1764460800.anna@elsewhere.example@mana.how>\r\n", "two @ stand in it"),
+        ("", "has no Message-ID"),
+    ],
+)
+def test_the_last_mail_of_the_service_itself_is_judged_and_stays(world: World, message_id: str, words: str) -> None:
+    post = world.stack.jmap.post
+    head = f"From: Mana <noreply@mana.how>\r\nDate: Mon, 30 Nov 2026 01:00:00 +0000\r\n{message_id}"
+    raw = f"{head}Subject: Passwort zurücksetzen\r\nContent-Type: text/html\r\n\r\n<p>hello</p>\r\n".encode()
+    post.receive("noreply@mana.how", ["postmaster@mana.how"], b"From: noreply@mana.how\r\n\r\nolder\r\n")
+    (older,) = post.boxes["postmaster@mana.how"].values()
+    older.received -= 60
+    post.receive("noreply@mana.how", ["postmaster@mana.how"], raw)
+    found = world.examine("probe", wish=PROBE)
+    assert set(bad(found)) == {"probe/service-mail"}
+    said = told(found, "probe/service-mail")
+    assert words in said
+    assert "Subject holds raw 8-bit text" in said
+    assert "HTML alone" in said
+    assert "zurück" not in said
+    assert len(post.boxes["postmaster@mana.how"]) == 2
+
+
 def test_the_login_of_a_service_is_made_once_for_the_checks_and_the_mail(world: World) -> None:
     through(world)
     found = world.examine("smtp", "probe", wish=PROBE)

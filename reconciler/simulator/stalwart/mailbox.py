@@ -10,11 +10,13 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import getaddresses
 from typing import Any
 
 from reconciler.simulator.stalwart.post import Post, Stored
 
-METHODS = ("Mailbox/get", "Email/changes", "Email/get", "Email/set")
+METHODS = ("Mailbox/get", "Email/changes", "Email/query", "Email/get", "Email/set")
 _FOLDERS = {"inbox": ("a", "Inbox"), "junk": ("c", "Junk Mail")}
 _TEXT = ":asText"
 
@@ -38,7 +40,7 @@ def handle(post: Post, name: str, account: str, method: str, arguments: Mapping[
     state = f"s{len(post.arrivals.get(name, ()))}"
     if method == "Email/changes":
         return {"accountId": account, "newState": state, **_changes(post.arrivals.get(name, []), arguments)}
-    found = {"Mailbox/get": _folders, "Email/get": _get, "Email/set": _set}[method]
+    found = {"Mailbox/get": _folders, "Email/query": _query, "Email/get": _get, "Email/set": _set}[method]
     return {"accountId": account, "state": state, **found(box, arguments)}
 
 
@@ -62,6 +64,19 @@ def _changes(arrivals: Sequence[str], arguments: Mapping[str, Any]) -> dict[str,
     return {"oldState": since, "hasMoreChanges": False, "created": created, "updated": [], "destroyed": []}
 
 
+def _query(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    wanted, order = arguments.get("filter") or {}, arguments.get("sort") or [{}]
+    if set(wanted) - {"from"} or order[0].get("property", "receivedAt") != "receivedAt":
+        raise MailError("unsupportedFilter", "the fake knows the sender alone, and the order of arrival")
+    items = [item for item in box.values() if str(wanted.get("from", "")) in str(_parsed(item).get("from", "")).lower()]
+    items.sort(key=lambda item: item.received, reverse=not order[0].get("isAscending", True))
+    return {"queryState": "q", "position": 0, "ids": [item.id for item in items][: arguments.get("limit") or None]}
+
+
+def _parsed(item: Stored) -> EmailMessage:
+    return message_from_bytes(item.raw, policy=policy.default)
+
+
 def _get(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, Any]:
     wanted = arguments.get("ids") or []
     found = [_shown(box[key], arguments.get("properties") or ("id",)) for key in wanted if key in box]
@@ -69,7 +84,7 @@ def _get(box: Mapping[str, Stored], arguments: Mapping[str, Any]) -> dict[str, A
 
 
 def _shown(item: Stored, names: Any) -> dict[str, Any]:
-    message = message_from_bytes(item.raw, policy=policy.default)
+    message = _parsed(item)
     ids = [text.strip().strip("<>") for text in message.get_all("message-id") or ()]
     known: dict[str, Any] = {
         "id": item.id,
@@ -79,6 +94,8 @@ def _shown(item: Stored, names: Any) -> dict[str, Any]:
         "size": len(item.raw),
         "subject": message.get("subject"),
         "messageId": ids or None,
+        "from": [{"name": name or None, "email": at} for name, at in getaddresses(message.get_all("from") or [])]
+        or None,
     }
     shown: dict[str, Any] = {"id": item.id}
     for name in map(str, names):

@@ -22,6 +22,7 @@ MARK = "X-Reconciler-Probe"
 _SESSION = "/jmap/session"
 _USING = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail")
 _MAIL = _USING[1]
+_NEWEST = 10  # mails of a sender, the test mails of earlier calls among them
 _FIELD = f"header:{MARK}:asText"
 _SHOWN = ("blobId", "mailboxIds", "subject", _FIELD)
 
@@ -69,6 +70,25 @@ class Mailbox:
                 held = [str(roles.get(key) or "") for key in item.get("mailboxIds") or ()]
                 return Found(str(item["id"]), str(item.get("blobId") or ""), next(filter(None, held), ""))
         return None
+
+    def last(self, sender: str) -> Found | None:
+        """Find the newest mail of a sender that is no test; None where there is none, or nothing can be searched."""
+        ids = {"resultOf": "0", "name": "Email/query", "path": "/ids"}
+        newest = {"sort": [{"property": "receivedAt", "isAscending": False}], "limit": _NEWEST}
+        try:
+            _, mails = self._call(
+                ("Email/query", {"filter": {"from": sender}, **newest}),
+                ("Email/get", {"#ids": ids, "properties": ["blobId", "from", "receivedAt", _FIELD]}),
+            )
+        except TargetUnreadable:
+            return None
+        alike = [
+            item
+            for item in mails.get("list") or ()
+            if not item.get(_FIELD) and sender in [str(each.get("email")).lower() for each in item.get("from") or ()]
+        ]
+        found = max(alike, key=lambda item: str(item.get("receivedAt")), default=None)
+        return Found(str(found["id"]), str(found.get("blobId") or ""), "") if found else None
 
     def read(self, found: Found) -> bytes:
         """Return a mail as it lies there. Raises `TargetUnreadable`."""
