@@ -99,7 +99,7 @@ def common(decorated: Decorated) -> Decorated:
     return decorated
 
 
-class AddressName(click.ParamType):
+class AddressName(click.ParamType[str]):
     """An address, which a shell completes from what the directory declares: no system is asked."""
 
     name = "address"
@@ -267,7 +267,9 @@ class Session:
         if environ().get("RECONCILER_STATE") or name.exists():
             return None
         top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
-        for folder in here.parents if top is not None else ():
+        if top is None:
+            return None
+        for folder in here.parents:
             if not folder.is_relative_to(top):
                 break
             if any((folder / name).glob("*.yaml")):
