@@ -153,8 +153,8 @@ def _generate(
         stage = next_stage(directory.spec, name, algorithm)
         stage = "pending" if pending else stage
         if _previews(session, dry_run):
-            said = f"Would make an {algorithm} key for {name}, {stage}. Nothing was written."
-            session.console.result(said, {"format_version": "1.0", "domain": name, "stage": stage, "dry_run": True})
+            preview = f"Would make an {algorithm} key for {name}, {stage}. Nothing was written."
+            session.console.result(preview, {"format_version": "1.0", "domain": name, "stage": stage, "dry_run": True})
             return 0
         session.console.step(f"Making a key for {name}")
         with session.stop.writing():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -99,7 +100,7 @@ def common(decorated: Decorated) -> Decorated:
     return decorated
 
 
-class AddressName(click.ParamType):
+class AddressName(click.ParamType[str]):
     """An address, which a shell completes from what the directory declares: no system is asked."""
 
     name = "address"
@@ -267,7 +268,9 @@ class Session:
         if environ().get("RECONCILER_STATE") or name.exists():
             return None
         top = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
-        for folder in here.parents if top is not None else ():
+        if top is None:
+            return None
+        for folder in here.parents:
             if not folder.is_relative_to(top):
                 break
             if any((folder / name).glob("*.yaml")):
@@ -291,7 +294,8 @@ class Session:
         """How text is shown."""
         from reconciler.report.text import Style
 
-        return Style(colour=self.console.colour, verbose=self.options.verbose, quiet=self.options.quiet)
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        return Style(self.console.colour, self.options.verbose, self.options.quiet, width)
 
     def directory(self) -> Directory:
         """Read the directory. Raises `InvalidDirectory` with every mistake in it."""
@@ -391,7 +395,9 @@ class Session:
             self.console.text(markdown.failed(problems))
             return
         for problem in problems:
-            self.console.note(text.problem(problem, text.Style(colour=self.console.colour)))
+            width = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+            style = text.Style(colour=self.console.colour, width=width)
+            self.console.note(style.wrapped(text.problem(problem, style)))
 
 
 def command(function: Function) -> Function:

@@ -13,6 +13,7 @@ from reconciler.problem import Problem, Severity
 from reconciler.report import difference, summary, values
 from reconciler.target import Change, Reason
 
+_HANGING = 4  # blanks before what follows a broken line
 FOLD = 20  # creations of one kind in a row that are still listed one by one
 NAMED = 5  # things that nobody declares and that are named
 WIDTH = 100  # characters a line of fields may take before each gets its own
@@ -35,12 +36,32 @@ _SEVERITIES = {
 class Style:
     """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts.
 
-    ``quiet`` leaves out what asks for nothing: where the plan comes from, what is left alone, warnings.
+    ``quiet`` leaves out what asks for nothing: where the plan comes from, what is left alone, warnings. ``width`` is a
+    terminal's, at which lines are broken between words; 0 breaks none.
     """
 
     colour: bool = False
     verbose: bool = False
     quiet: bool = False
+    width: int = 0
+
+    def wrapped(self, text: str) -> str:
+        """Break lines that are wider than the terminal, what follows indented: it belongs to the line above."""
+        return "\n".join(self._broken(line) for line in text.split("\n")) if self.width else text
+
+    def _broken(self, line: str) -> str:
+        if len(click.unstyle(line)) <= self.width:
+            return line
+        lead = len(line) - len(line.lstrip(" "))
+        rows, room, begins = [line[:lead]], self.width - lead, True
+        for word in line[lead:].split(" "):
+            length = len(click.unstyle(word)) + (not begins)
+            if not begins and length > room:
+                rows.append(" " * (lead + _HANGING))
+                length, room, begins = length - 1, self.width - lead - _HANGING, True
+            rows[-1] += word if begins else f" {word}"
+            room, begins = room - length, False
+        return "\n".join(rows)
 
     def paint(self, text: str, colour: str | None = None, *, bold: bool = False) -> str:
         """Colour a text, where colours are on."""
@@ -56,7 +77,7 @@ def plan(plan: Plan, style: Style = Style()) -> str:
     if style.quiet:
         told = [_problems(summary.stopping(plan), style), *_changes(plan, style), _held(plan, style)]
         told.append([style.title(values.escape(summary.conclusion(plan)))])
-        return "\n\n".join("\n".join(lines) for lines in told if lines) + "\n"
+        return style.wrapped("\n\n".join("\n".join(lines) for lines in told if lines) + "\n")
     sections = [
         _head(plan, style),
         *_unmerged(plan, style),
@@ -69,7 +90,7 @@ def plan(plan: Plan, style: Style = Style()) -> str:
         _problems(summary.warnings(plan), style),
         [style.title(values.escape(summary.conclusion(plan)))],
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+    return style.wrapped("\n\n".join("\n".join(lines) for lines in sections if lines) + "\n")
 
 
 def problem(problem: Problem, style: Style = Style()) -> str:

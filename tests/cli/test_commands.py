@@ -327,10 +327,14 @@ def test_only_and_allow_deletes(run: Any, place: Any) -> None:
     assert [change["address"] for change in document["changes"]] == ["dns/mana.how/A/b"]
 
 
-def test_unmanaged_is_counted_and_listed_with_v(run: Any, place: Any) -> None:
+def test_unmanaged_is_named_where_it_is_little_and_listed_with_v(run: Any, place: Any) -> None:
     place.world.put(FOREIGN)
+    assert "Not declared and left alone: dns/mana.how/TXT/foreign." in run("plan").stdout
+    for number in range(9):
+        place.world.put(Record("mana.how", "TXT", f"foreign{number}", "not ours"))
     assert "dns/mana.how/TXT/foreign" not in run("plan").stdout
-    assert "dns/mana.how/TXT/foreign" in run("plan", "-v").stdout
+    assert "10 live resources are not declared and left alone (-v lists)" in run("plan").stdout
+    assert "  dns/mana.how/TXT/foreign" in run("plan", "-v").stdout
 
 
 def test_results_and_logs_go_different_ways(run: Any) -> None:

@@ -434,3 +434,14 @@ def test_u12_what_nobody_declares_is_named_and_a_servers_own_listeners_are_not()
     assert "left alone" not in text.plan(Plan("mana", unmanaged=stock))
     many = tuple(f"account/{number}@mana.how" for number in range(9))
     assert "9 live resources are not declared" in text.plan(Plan("mana", unmanaged=many))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("colour", [False, True])
+def test_u18_lines_are_broken_between_words_and_what_follows_is_indented(width: int, colour: bool) -> None:
+    style = text.Style(colour=colour, width=width)
+    plain, broken = text.plan(EVERYTHING, text.Style(colour=colour)), text.plan(EVERYTHING, style)
+    assert broken.split() == plain.split()
+    lines = [click.unstyle(line) for line in broken.split("\n")]
+    assert [line for line in lines if len(line) > width and " " in line.strip()] == []
+    assert "".join(lines).replace(" ", "") == click.unstyle(plain).replace("\n", "").replace(" ", "")
