@@ -1,7 +1,7 @@
 """A switch on a real engine with each real Compose, ended by SIGKILL at its steps: the next run ends in the new state.
 
 What falls is the whole process, at a write to the engine (its own or Compose's, which dies with it) or to a file.
-`make explore` tries every step, a normal run one in six, other ones with each Compose.
+`make explore` tries every step, a normal run one in eight, other ones with each Compose.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def test_a_switch_that_is_killed_on_a_real_engine_ends_in_the_new_state(scene: S
     assert (stack.environment()["SMTP_HOST"], (stack.folder / "word").read_text()) == ("new", NEW)
     places += [(number, None) for number in range(int(said))]  # of files: before it is done
     rank = PROGRAMS.index(stack.program) + 2 * KINDS.index(scene.kind)
-    for number, behind in places if EVERYWHERE else places[rank::6]:
+    for number, behind in places if EVERYWHERE else places[rank::8]:
         why = f"killed at {'file' if behind is None else 'behind' if behind else 'before'} {number} of {len(places)}"
         scene.begin()
         axe.arm(-1 if behind is None else number, behind=bool(behind))
