@@ -418,6 +418,19 @@ def test_a_password_in_a_services_log_is_not_shown(either: Any) -> None:
     assert secret not in done.text
 
 
+def test_t2_no_value_of_a_services_environment_is_shown_out_of_its_log(either: Any) -> None:
+    """It is no secret of the directory, which so knows nothing of it."""
+    notify, secret = either.container("mana-core-notify"), "planted-key-of-another-service"
+    notify.config["Env"].append(f"STRIPE_KEY={secret}")
+    try:
+        notify.say(f"ERROR smtp login failed after {'x' * 150} with {secret}", time.time())
+        done = either.expect(7, "doctor", "--since", "5m")
+    finally:
+        notify.config["Env"].pop()
+    assert "smtp login failed" in done.out
+    assert secret[:7] not in done.text
+
+
 def test_a_server_that_logs_to_its_console_alone_is_followed_there(applied: Any) -> None:
     number, post = send(applied, "postmaster@mana.how"), applied.rest.post
     for line in post.lines:
