@@ -236,6 +236,15 @@ def test_a_mailbox_that_refuses_its_password_is_tried_once(world: World) -> None
     assert refused == ["/jmap/session"]
 
 
+def test_t11_what_hops_heap_upon_a_mail_is_not_all_looked_at(world: World) -> None:
+    more = b"DKIM-Signature: v=1; a=rsa-sha256; d=else.example; s=x; bh=x; h=from; b=x\r\n"
+    through(world, after=lambda raw: more * 60 + raw + b"x" * 998 + b"\r\n" + (b" " * 990 + b"\r\n") * 200)
+    found = world.examine("probe", wish=PROBE)
+    assert found["probe/arrived"].status is Status.OK
+    assert found["probe/removed"].status is Status.OK
+    assert len(found["probe/dkim"].verdict.evidence) <= 20
+
+
 def test_no_mail_is_sent_without_the_word_for_it(world: World) -> None:
     found = world.examine()
     assert {item.status for name, item in found.items() if name.startswith("probe/")} == {Status.SKIP}
