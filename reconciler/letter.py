@@ -27,7 +27,7 @@ _ONCE = (
 )
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _MESSAGE_ID = re.compile(rf"<{_ATOM}(\.{_ATOM})*@({_ATOM}(\.{_ATOM})*|\[[!-Z^-~]*\])>")
-_ENCODED = re.compile(rb"=\?[^\s?]*\?[^\s?]*\?[^\s]*?\?=")
+_ENCODED = re.compile(rb"=\?[^\s?]*\?[^\s?]*\?(?:(?!=\?[^=])[^\s])*?\?=")  # from one beginning to the next at most
 _PARTS = re.compile(rb"=\?([!-~]+?)(?:\*[^?]*)?\?([BbQq])\?([!->@-~]*)\?=")
 _NAME = re.compile(rb"[!-9;-~]+[ \t]*:")
 _RESULT = re.compile(r"\b(?P<method>dkim|spf|dmarc|arc|iprev)\s*=\s*(?P<result>[a-z]+)")

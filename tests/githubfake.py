@@ -48,6 +48,8 @@ class GitHub:
     """The commits of main, the oldest first."""
     brought: dict[str, list[str]] = field(default_factory=dict)
     """The commits of a pull request, the oldest first, by the merge commit that brought them."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Paths of main, by the commit that each came with."""
     known: set[str] = field(default_factory=set)
     merged: dict[str, int] = field(default_factory=dict)
     remaining: int = 5000
@@ -192,6 +194,7 @@ class GitHub:
             ("GET", r"/commits/(\w+)/statuses", said, self._listed_statuses),
             ("GET", r"/git/ref/heads/(.+)", code, self._ref),
             ("GET", r"/commits", code, self._commits),
+            ("GET", r"/contents/(.+)", code, self._contents),
             ("GET", r"/commits/(\w+)/pulls", pulls, self._pulls_of),
             ("GET", r"/actions/artifacts", runs, self._listed_artifacts),
             ("GET", r"/actions/artifacts/(\d+)/zip", runs, self._zip),
@@ -297,6 +300,12 @@ class GitHub:
             parents = [item for item in (before, last if others else None) if item]
             listed.append({"sha": commit, "parents": [{"sha": item} for item in parents]})
         return self._page(request, listed[::-1])
+
+    def _contents(self, request: Request, _token: Token, path: str) -> Reply:
+        since, ref = self.files.get(path), request.first("ref") or self.history[-1]
+        if since is None or self.history.index(ref) < self.history.index(since):
+            return _no(404, "Not Found")
+        return Reply.of({"type": "file", "path": path})
 
     def _pulls_of(self, request: Request, _token: Token, commit: str) -> Reply:
         number = self.merged.get(commit)

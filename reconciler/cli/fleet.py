@@ -18,6 +18,7 @@ from reconciler.cli.times import endpoint, moment
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
+    from reconciler.daemon.store import Signers
     from reconciler.fleet.source import Inventory
     from reconciler.fleet.table import Table
 
@@ -72,12 +73,12 @@ def init(session: Session) -> None:
     session.console.result(told, {"format_version": "1.0", "made": made})
 
 
-def _inventory(path: Path | None, repo: str | None, branch: str, data: Path) -> Inventory | None:
+def _inventory(path: Path | None, repo: str | None, branch: str, data: Path, signers: Signers) -> Inventory | None:
     from reconciler.daemon.remote import Remote
     from reconciler.fleet.source import InventoryBranch, InventoryFile
 
     if repo is not None:
-        return InventoryBranch(Remote.read(repo, branch), str(path or "fleet.yaml"), data, environ())
+        return InventoryBranch(Remote.read(repo, branch), str(path or "fleet.yaml"), data, environ(), signers)
     return InventoryFile(path) if path is not None else None
 
 
@@ -123,8 +124,8 @@ def work(
 
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
     data = session.settings.own_data()
-    found = _inventory(inventory, repo, branch, data)
-    signers = Signers(allowed_signers)
+    signers = Signers(allowed_signers and allowed_signers.absolute())
+    found = _inventory(inventory, repo, branch, data, signers)
     options = worker.Options(groups or ("default",), at_once, found, secrets, signers, rings or None, notices, listen)
     with session.stop.writing():
         lines = functools.partial(Log, as_json=as_json)

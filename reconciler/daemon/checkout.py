@@ -98,7 +98,7 @@ class Checkout:
         self._below = following.path.strip("/").encode() if following.alone else b""
         self._locked = self._trees if following.alone else self._folder
         self.heads = Heads(self._folder, following.remote, following.path, environ, following.project)
-        _check_apart(following, self._folder, environ)
+        check_apart(following, self._folder, environ)
         self._taken: Taken | None = None
         self._revision: Revision | None = None
         self._known = False  # whether what is remembered was looked at
@@ -373,7 +373,7 @@ def _checked(following: Following) -> Following:
     return replace(following, signers=signers)
 
 
-def _check_apart(following: Following, folder: Path, environ: Mapping[str, str]) -> None:
+def check_apart(following: Following, folder: Path, environ: Mapping[str, str]) -> None:
     """Refuse signers that whoever writes to the repository would choose: also in another clone of it."""
     remote = following.remote
     there = Path(remote.address)

@@ -12,7 +12,7 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def _sender(variables: Sequence[Variable], services: Collection[str]) -> str:
         text = item.configured
         if item.service in services and _FROM.search(item.name) and isinstance(text, str):
             address = parseaddr(text)[1]
-            if "@" in address:
+            if "@" in address and address.isascii() and address.isprintable():  # what MAIL FROM can say (RFC 5321)
                 return address
     return ""
 
@@ -196,7 +196,7 @@ def _trusted(
         with contextlib.closing(session):
             if not session.secure():
                 return replace(talk, untried="no login was tried: there is no TLS any more")
-            talk = _tried(session, talk, credentials, draft)
+            talk = _tried(session, talk, credentials, draft=draft, hide=stack.secrets.redact)
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 session.quit()
     except ssl.SSLCertVerificationError as error:
@@ -231,46 +231,56 @@ def _credentials(stack: Stack, login: Login, doors: Doors) -> tuple[tuple[str, s
 
 
 def _tried(
-    session: Session, talk: Conversation, credentials: tuple[str, str] | None, draft: Draft | None
+    session: Session,
+    talk: Conversation,
+    credentials: tuple[str, str] | None,
+    *,
+    draft: Draft | None,
+    hide: Callable[[str], str],
 ) -> Conversation:
-    """Log in, and ask whether the services may send as they do."""
+    """Log in, and ask whether the services may send as they do; ``hide`` takes secrets out of the server's words."""
+    from reconciler.targets.compose.program import redact
+
+    def words(said: bytes | str) -> str:
+        """Take secrets out before anything is cut: half of one is not known for one."""
+        return _text(redact(hide(_decoded(said)), (credentials or ())[1:]))
+
     if credentials is None:
-        return _asked(session, talk, (), draft) if talk.anonymous else talk
+        return _asked(session, talk, words, draft) if talk.anonymous else talk
     if not {"PLAIN", "LOGIN"} & set(session.mechanisms):
         return replace(talk, untried="no login was tried: the server offers none")
     code, said = session.authenticate(*credentials)
-    talk = replace(talk, login=(code, _hidden(_text(said), credentials)))
-    return _asked(session, talk, credentials, draft) if code == 235 else talk  # noqa: PLR2004 (RFC 4954)
+    talk = replace(talk, login=(code, words(said)))
+    return _asked(session, talk, words, draft) if code == 235 else talk  # noqa: PLR2004 (RFC 4954)
 
 
-def _asked(session: Session, talk: Conversation, credentials: tuple[str, ...], draft: Draft | None) -> Conversation:
+def _asked(
+    session: Session, talk: Conversation, words: Callable[[bytes | str], str], draft: Draft | None
+) -> Conversation:
     """Ask whether the services may send as they do; then hand in a mail, or take it back."""
     if not talk.sender:
         return talk
     try:
-        answer, words = session.mail(talk.sender)
-        talk = replace(talk, sending=(answer, _hidden(_text(words), credentials)))
+        answer, said = session.mail(talk.sender)
+        talk = replace(talk, sending=(answer, words(said)))
         if draft is None or answer // 100 != 2:  # noqa: PLR2004 (RFC 5321 section 4.2.1)
             session.rset()
             return talk
         token, mail = draft.written(talk.sender)
-        answer, words = session.post(draft.target.address, mail)
-        return replace(talk, token=token, posted=(answer, _hidden(_text(words), credentials)))
+        answer, said = session.post(draft.target.address, mail)
+        return replace(talk, token=token, posted=(answer, words(said)))
     except (smtplib.SMTPException, OSError) as error:
         return replace(talk, untried=f"the server {why_closed(error)} while a mail was handed in") if draft else talk
 
 
-def _hidden(text: str, credentials: tuple[str, ...]) -> str:
-    """Take a password out of a server's own words."""
-    from reconciler.targets.compose.program import redact
-
-    return redact(text, credentials[1:])
-
-
 # ------------------------------------------------------------------------------------------------------------ words
 def _text(said: bytes | str) -> str:
+    return printable(_decoded(said), _SAID)
+
+
+def _decoded(said: bytes | str) -> str:
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    return printable(text.replace("\n", " "), _SAID)
+    return text.replace("\n", " ")
 
 
 def _tls_words(error: Exception) -> str:

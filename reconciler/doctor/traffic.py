@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from reconciler.checks.check import Unread
 from reconciler.doctor.talks import variables_of
 from reconciler.plan import Plan
 from reconciler.problem import TargetUnreadable, printable
+from reconciler.secrets.redaction import SHORTEST
 from reconciler.stack import Stack
 from reconciler.targets.compose import Compose
 from reconciler.targets.stalwart import Stalwart
 from reconciler.traffic import Refusal, Traffic, follow, told
+
+if TYPE_CHECKING:
+    from reconciler.targets.compose.snapshot import Snapshot
 
 _LINES = 5000  # of one container's log
 _WORDS = 200  # characters of a service's line that are shown
@@ -60,21 +66,30 @@ def _with_services(stack: Stack, plan: Plan | Unread, traffic: Traffic) -> Traff
         return traffic
     messages, refusals = traffic.messages, list[Refusal]()
     try:
-        with compose.standing(()) as (snapshot, doors):
+        with compose.standing(senders) as (snapshot, doors):
+            hide = functools.partial(_hidden, stack, tuple(_values(stack, snapshot)))
             for service in senders:
                 logs = [
                     doors.engine.log(item.id, _LINES, traffic.since.timestamp(), stamped=True)
                     for item in snapshot.replicas(service)
                 ]
                 messages, found = told(messages, service, "\n".join(logs).splitlines())
-                refusals += _shown(stack, found)
+                refusals += (replace(item, words=printable(hide(item.words), _WORDS)) for item in found)
     except TargetUnreadable as error:
         return replace(traffic, unread=(*traffic.unread, f"the logs of the services: {error.problems[0].summary}"))
     ordered = tuple(sorted(refusals, key=lambda item: item.when))
     return replace(traffic, messages=messages, refusals=ordered)
 
 
-def _shown(stack: Stack, refusals: Sequence[Refusal]) -> Iterator[Refusal]:
-    """Cut what a service says to a line without a secret that is known here."""
-    for item in refusals:
-        yield replace(item, words=printable(stack.secrets.redact(item.words), _WORDS))
+def _values(stack: Stack, snapshot: Snapshot) -> Iterator[str]:
+    """Yield what services have in their environment, which a log may repeat; not what the directory says in clear."""
+    environments = (item.environment for item in snapshot.details.values())
+    values = {*snapshot.env_file.values(), *(text for found in environments for text in found.values())}
+    yield from (text for text in values if len(text) >= SHORTEST and text not in stack.directory.text)
+
+
+def _hidden(stack: Stack, values: Sequence[str], words: str) -> str:
+    """Take secrets out of a line before it is cut: those that are known here, and whatever the services have."""
+    from reconciler.targets.compose.program import redact
+
+    return redact(stack.secrets.redact(words), values)

@@ -55,11 +55,21 @@ def conninfo(environ: Mapping[str, str]) -> str:
         )
         raise ReconcilerError(Problem(where, "is not set: a fleet is kept in PostgreSQL", hint))
     try:
-        return make_conninfo(
+        made = make_conninfo(
             text, connect_timeout=int(_PATIENCE), application_name="reconciler", client_encoding="utf8"
         )
     except psycopg.Error:
         raise ReconcilerError(Problem(where, "is no address of a database", "postgresql://USER@HOST/NAME")) from None
+    if "://" in text and _is_torn(conninfo_to_dict(made)):
+        hint = "write / as %2F and @ as %40 in a password, or name a file with PGPASSFILE"
+        raise ReconcilerError(Problem(where, "has a password that libpq would take for host and name", hint))
+    return made
+
+
+def _is_torn(known: Mapping[str, Any]) -> bool:
+    """Whether a URL was read in another way than it was meant: an @ or / in a password ends it, the rest is shown."""
+    host, port = str(known.get("host") or ""), str(known.get("port") or "")
+    return "@" in f"{host}{known.get('dbname') or ''}" or re.fullmatch("[0-9,]*", port) is None
 
 
 def shown(conninfo: str) -> str:

@@ -16,7 +16,7 @@ from reconciler.problem import Problem, ReconcilerError
 
 _PASSED = frozenset(
     {
-        *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME"),
+        *("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME"),
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"),
         *("https_proxy", "http_proxy", "all_proxy", "no_proxy"),
         *("RECONCILER_COMPOSE", "RECONCILER_NAMESERVERS", "RECONCILER_RESOLVERS"),
@@ -28,9 +28,10 @@ _ALLOWED = "RECONCILER_SECRETS"
 def environment(given: Mapping[str, str], secrets: Path | None, stack: str) -> Mapping[str, str]:
     """Return the environment of a stack. Raises `ReconcilerError` for a file that can't be read.
 
-    What the worker was given for itself (its database, its tokens) is not passed on. A directory may name the secrets
-    of its stack and files that lie in it, and nothing else: it may be written by another customer than the one whose
-    secrets lie beside. ``RECONCILER_SECRETS`` in ``STACK.env`` says otherwise.
+    What the worker was given for itself (its database, its tokens, its home with the keys in it) is not passed on: keys
+    and an engine of its own a stack gets by ``STACK.env`` (``SOPS_AGE_KEY_FILE``, ``DOCKER_HOST``). A directory may
+    name the secrets of its stack and files that lie in it, and nothing else: it may be written by another customer than
+    the one whose secrets lie beside. ``RECONCILER_SECRETS`` in ``STACK.env`` says otherwise.
     """
     found = {name: value for name, value in given.items() if name in _PASSED}
     allowed = [f"{source}:." for source in ("file", "age", "sops")]

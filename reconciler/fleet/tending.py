@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.daemon.remote import Remote
+from reconciler.daemon.store import Signers
 from reconciler.fleet import inventory
 from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.engine import Queue
@@ -30,7 +31,10 @@ _PURGED = 60.0  # seconds between two purges
 
 @dataclass(slots=True)
 class Tending:
-    """One worker's. ``say`` is told of what is wrong with the inventory and of stacks that were taken over."""
+    """One worker's. ``say`` is told of what is wrong with the inventory and of stacks that were taken over.
+
+    ``signers`` must have signed the shared files, where there are any.
+    """
 
     table: Table
     queue: Queue
@@ -39,6 +43,7 @@ class Tending:
     environ: Mapping[str, str] = field(repr=False)
     say: Callable[[Problem], None] = lambda _: None
     telling: Telling | None = None
+    signers: Signers = field(default_factory=Signers)
     _purged: float = 0.0
     _looked: float = 0.0
     _told: tuple[Problem, ...] = ()
@@ -142,14 +147,18 @@ class Tending:
             self.table.give(step)
 
     def _newest(self, shared: Mapping[str, str]) -> str:
-        """Return the newest revision of the shared files; empty where that is not known by now."""
+        """Return the newest revision of the shared files; empty where that is not known by now, or not signed."""
         seen = self.table.last_seen(shared["repo"], shared["branch"])
         if (seen, shared["directory"]) != self._shared[0]:
             try:
-                branch = Branch(Remote.read(shared["repo"], shared["branch"]), self.data, self.environ)
+                branch = Branch(Remote.read(shared["repo"], shared["branch"]), self.data, self.environ, self.signers)
                 if seen and not branch.has(seen):
                     branch.newest()
-                self._shared = ((seen, shared["directory"]), branch.last(seen, shared["directory"]) if seen else "")
+                last = branch.last(seen, shared["directory"]) if seen else ""
+                if last and not branch.vouched(last, shared["directory"]):
+                    self.say(branch.unsigned(seen))
+                    last = ""
+                self._shared = ((seen, shared["directory"]), last)
             except ReconcilerError:
                 return ""
         return self._shared[1]

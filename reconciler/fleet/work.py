@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -149,7 +149,7 @@ class Work:
         _suspend(data, row, whole)
         environ = environment(self.place.environ, self.place.secrets, row.name)
         tried = self.table.revision(row.ring)
-        source = self._source(row, tried)
+        source = self._source(row, tried, has_engine="DOCKER_HOST" in environ)
         settings = Settings.read(environ, None, data)
         loop, log = self._loop(row, source, settings, claim, whole.interval)
         with fence.within(claim, self.stopped), toll.paid_by(claim.pay):
@@ -161,7 +161,7 @@ class Work:
             log.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
         return ended
 
-    def _source(self, row: Row, tried: str) -> Joined:
+    def _source(self, row: Row, tried: str, *, has_engine: bool) -> Joined:
         entry, place = row.declared, self.place
         project = Path(entry["project"]) if entry.get("project") else None
         remote = Remote.read(entry["repo"], entry["branch"])
@@ -172,8 +172,20 @@ class Work:
             return Checkout(following, place.data, place.environ, beside, lambda: newest)
 
         former = taken.parsed(row.taken) if row.taken else None
-        revisions = dict.fromkeys((tried, row.shared) if row.shared else (tried,))
-        return Joined(row.name, follow, former, *map(self.shared, revisions))
+        shared, why = self._shared(dict.fromkeys(item for item in (tried, row.shared) if item) or ("",))
+        return Joined(row.name, follow, former, *shared, problems=why, has_engine=has_engine)
+
+    def _shared(self, revisions: Iterable[str]) -> tuple[Sequence[Shared], Sequence[Problem]]:
+        """Return the shared files that can be had, and why others can't. Raises `ReconcilerError` where none can."""
+        found, why = list[Shared](), list[Problem]()
+        for revision in revisions:
+            try:
+                found.append(self.shared(revision))
+            except ReconcilerError as error:
+                why += error.problems
+        if not found:
+            raise ReconcilerError(*why)
+        return found, why
 
     def _loop(self, row: Row, source: Joined, settings: Settings, claim: Claim, interval: float) -> tuple[Loop, Log]:
         hidden: list[Callable[[str], str]] = [lambda text: text]

@@ -26,6 +26,7 @@ from reconciler.fleet.table import Table
 from reconciler.fleet.telling import Telling, destinations
 from reconciler.fleet.tending import Tending
 from reconciler.fleet.work import Place, Work
+from reconciler.names import SHOWN
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
@@ -68,23 +69,39 @@ def home(data: Path) -> str:
 class Sharing:
     """The shared files, at any revision of them; what was read is kept, as many stacks have the same."""
 
-    def __init__(self, table: Table, data: Path, environ: Mapping[str, str]) -> None:
-        self._table, self._data, self._environ = table, data, environ
+    def __init__(self, table: Table, data: Path, environ: Mapping[str, str], signers: Signers | None = None) -> None:
+        self._table, self._data, self._environ, self._signers = table, data, environ, signers
         self._known: dict[tuple[str, str], Mapping[str, bytes]] = {}
 
     def files(self, revision: str) -> Shared:
-        """Return a revision's. Raises `ReconcilerError` where they can't be had."""
+        """Return a revision's. Raises `ReconcilerError` where they can't be had.
+
+        So it does where there are some and none is known yet: without them a stack would be made into something else.
+        """
         declared = self._table.whole().shared
-        if not revision or not declared:
+        if not declared:
             return "", {}
+        if not revision:
+            hint = (
+                "see whether their repository can be reached, and its newest commit is signed where that is asked for"
+            )
+            raise ReconcilerError(Problem("shared", "no revision of the shared files is known yet", hint))
         key = (str(declared), revision)
         if key not in self._known:
-            branch = Branch(Remote.read(declared["repo"], declared["branch"]), self._data, self._environ)
+            remote = Remote.read(declared["repo"], declared["branch"])
+            branch = Branch(remote, self._data, self._environ, self._signers)
             if not branch.has(revision):
                 branch.newest()
+            if not branch.vouched(revision, declared["directory"]):
+                raise ReconcilerError(branch.unsigned(revision))
+            content = branch.read(revision, declared["directory"])
+            if not content:
+                summary = f"has no files below {declared['directory']} at {revision[:SHOWN]}"
+                hint = "correct shared.directory of the inventory, or take shared out of it"
+                raise ReconcilerError(Problem(str(remote), summary, hint))
             self._known = {
                 **dict(list(self._known.items())[-_KEPT:]),
-                key: branch.read(revision, declared["directory"]),
+                key: content,
             }
         return revision, self._known[key]
 
@@ -116,14 +133,14 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             table,
             name(),
             place,
-            shared=Sharing(table, data, environ).files,
+            shared=Sharing(table, data, environ, options.signers).files,
             log=lambda stack, redact: log(redact=redact, stack=stack),
             stopped=stopped,
             unexpected=unexpected,
         )
         places = destinations(options.notices) if options.notices else ()
         queue, telling = Queue(table), Telling(table, places, environ, say)
-        tending = Tending(table, queue, options.inventory, data, environ, say, telling)
+        tending = Tending(table, queue, options.inventory, data, environ, say, telling, options.signers)
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
         beside.start()

@@ -98,6 +98,10 @@ class Objects:
         """
         return frozenset(commit for first, *parents in self._line(base, head) for commit in (first, *parents[1:]))
 
+    def since(self, base: str, head: str) -> tuple[str, ...]:
+        """Return the commits that a branch got after one of it, the oldest first. Raises `Damaged`."""
+        return tuple(first for first, *_ in reversed(self._line(base, head)))
+
     def _line(self, base: str, head: str) -> list[list[str]]:
         """Return each commit of a branch after one of it, with its parents behind it."""
         span = (f"^{base}", head)

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reconciler import http
+from reconciler.github import workflows
 from reconciler.github.api import GitHubError, Repository, is_commit
 from reconciler.github.statuses import Word, newest
 from reconciler.problem import Problem
@@ -23,7 +24,8 @@ from reconciler.url import Address, NoAddress, parse
 
 FILE = "plan.json"
 _LARGEST = 16 << 20  # bytes of a plan; one of 3,000 changes has about 2 MiB
-_DEEPEST = 50  # commits that are looked back
+_DEEPEST = 50  # commits whose plans are fetched
+_FARTHEST = 300  # commits that are looked at for the last one in force; a pull request may bring many by a rebase
 _BOUNDS = http.Bounds(_LARGEST, seconds=60.0, silence=15.0)
 
 
@@ -34,7 +36,7 @@ def name(head: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """What is to be applied: ``base`` is the last commit in force, empty where none is known near.
+    """What is to be applied: ``base`` is the last commit in force, empty where none ever was.
 
     ``plans`` (JSON) are those last posted for the heads that were merged since, by the numbers of their pull requests.
     """
@@ -59,16 +61,22 @@ class Approved:
 def approved(repository: Repository, tip: str, branch: str, status: str) -> Approved:
     """Return what was approved of the commits from ``tip`` back to the newest that is in force.
 
-    That is the one whose commit status of the name ``status`` is a success. Raises `GitHubError`.
+    That is the one whose commit status of the name ``status`` is a success. Raises `GitHubError`, also where none is
+    near: its policy bounds what the newer ones may say of theirs, and without it they would speak for themselves. Where
+    the workflow itself is newer than that, nothing ever was in force.
     """
     seen, plans = set[int](), dict[int, bytes]()
     for count, commit in enumerate(_line(repository, tip)):
         found = newest(repository, commit, status)
         if found is not None and found.word is Word.SUCCESS:
             return Approved(commit, plans)
-        if count >= _DEEPEST:
-            break
-        for number, head in _merged(repository, commit, branch):
+        if count >= _FARTHEST:
+            if repository.find(f"/contents/{workflows.APPLY}", ref=commit) is None:
+                break  # nothing was applied from here then: it is the first time
+            summary = f"none of its last {_FARTHEST} commits is in force, so that no policy is known to hold"
+            hint = "say it of the one that is: `reconciler github status --commit COMMIT --stack NAME --result success`"
+            raise GitHubError(Problem(f"branch {branch}", summary, hint))
+        for number, head in _merged(repository, commit, branch) if count < _DEEPEST else ():
             if number not in seen and (content := plan_of(repository, head)) is not None:
                 plans[number] = content
             seen.add(number)

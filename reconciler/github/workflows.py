@@ -12,6 +12,7 @@ LOCK = Path(__file__).parents[1] / "requirements.txt"
 """What a release runs with, each with its hash; it lies in the wheel."""
 
 ACTION = ".github/actions/reconciler/action.yml"
+APPLY = ".github/workflows/reconciler-apply.yml"
 APPLIES = ("daemon", "push", "runner")
 """Who applies: the daemon on the server, Actions (Cloudflare alone), a runner on the server."""
 
@@ -39,7 +40,7 @@ def files(place: Place) -> Mapping[str, str]:
     named = {
         ACTION: "action.yml",
         ".github/workflows/reconciler-plan.yml": "plan.yml",
-        ".github/workflows/reconciler-apply.yml": f"apply-{place.apply}.yml",
+        APPLY: f"apply-{place.apply}.yml",
         ".github/workflows/reconciler-drift.yml": "drift.yml",
         ".github/dependabot.yml": "dependabot.yml",
     }

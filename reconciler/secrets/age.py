@@ -52,8 +52,8 @@ class Identities:
 
 
 def configuration(environ: Mapping[str, str]) -> Path:
-    """Return the directory of configuration that sops has its own in."""
-    home = environ.get("HOME", "")
+    """Return the directory of configuration that sops has its own in; without a home none, wherever we run."""
+    home = environ.get("HOME") or "/nonexistent"
     macos = Path(home, "Library", "Application Support")
     own = environ.get("XDG_CONFIG_HOME", "")
     return Path(own or (macos if sys.platform == "darwin" else Path(home, ".config")))

@@ -664,6 +664,22 @@ def test_a_refused_login_is_tried_once_and_not_again(world: World) -> None:
     assert world.logins() == 1
 
 
+@pytest.mark.parametrize("before", [180, 196])
+def test_t2_a_password_that_a_server_quotes_is_not_shown_by_half(world: World, before: int) -> None:
+    secret = world.stack.secrets["NOREPLY_PASSWORD"]
+    world.serve(Behaviour(auth=f"535 5.7.8 {'x' * (before - 10)} {secret} is no password"))
+    shown = told(world.examine("smtp"), "smtp/login")
+    assert "535 5.7.8" in shown
+    assert secret[:3] not in shown.partition("535 5.7.8")[2]
+
+
+def test_a_from_that_smtp_can_not_say_spoils_no_conversation(world: World) -> None:
+    world.stack.edit("smtp.yaml", '"Mana <noreply@mana.how>"', '"Müller <noreply@müller.example>"')
+    found = world.examine("smtp")
+    assert found["smtp/login"].status is Status.OK
+    assert not any("bug" in str(item.verdict) for item in found.values())
+
+
 def test_the_command_ends_with_7_and_its_json_is_the_contracts(newer_applied: Any) -> None:
     newer_applied.container("mana-core-notify").running = False
     done = newer_applied.expect(7, "doctor", "--only", "services", "--output", "json")

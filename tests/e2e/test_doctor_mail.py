@@ -261,6 +261,15 @@ def test_a_mailbox_that_refuses_its_password_is_tried_once(world: World) -> None
     assert refused == ["/jmap/session"]
 
 
+def test_t11_what_hops_heap_upon_a_mail_is_not_all_looked_at(world: World) -> None:
+    more = b"DKIM-Signature: v=1; a=rsa-sha256; d=else.example; s=x; bh=x; h=from; b=x\r\n"
+    through(world, after=lambda raw: more * 60 + raw + b"x" * 998 + b"\r\n" + (b" " * 990 + b"\r\n") * 200)
+    found = world.examine("probe", wish=PROBE)
+    assert found["probe/arrived"].status is Status.OK
+    assert found["probe/removed"].status is Status.OK
+    assert len(found["probe/dkim"].verdict.evidence) <= 20
+
+
 def test_no_mail_is_sent_without_the_word_for_it(world: World) -> None:
     found = world.examine()
     assert {item.status for name, item in found.items() if name.startswith("probe/")} == {Status.SKIP}
@@ -441,6 +450,19 @@ def test_a_password_in_a_services_log_is_not_shown(either: Any) -> None:
     done = either.expect(7, "doctor", "--since", "5m")
     assert "smtp login failed" in done.out
     assert secret not in done.text
+
+
+def test_t2_no_value_of_a_services_environment_is_shown_out_of_its_log(either: Any) -> None:
+    """It is no secret of the directory, which so knows nothing of it."""
+    notify, secret = either.container("mana-core-notify"), "planted-key-of-another-service"
+    notify.config["Env"].append(f"STRIPE_KEY={secret}")
+    try:
+        notify.say(f"ERROR smtp login failed after {'x' * 150} with {secret}", time.time())
+        done = either.expect(7, "doctor", "--since", "5m")
+    finally:
+        notify.config["Env"].pop()
+    assert "smtp login failed" in done.out
+    assert secret[:7] not in done.text
 
 
 def test_a_server_that_logs_to_its_console_alone_is_followed_there(applied: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.fleet.inventory import read, ring
-from reconciler.problem import InvalidDirectory
+from reconciler.problem import InvalidDirectory, ReconcilerError
 
 GOOD = """\
 version: 1
@@ -50,3 +50,30 @@ def test_a_mistake_is_told_with_its_place_and_what_to_do(text, told):
         read(text)
     assert told in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "12/ss", "p@ss", "p/s@s", "a@b/c"])
+def test_t2_a_password_that_ends_a_urls_host_too_early_is_told_and_not_shown(password):
+    from reconciler.fleet.database import conninfo
+
+    with pytest.raises(ReconcilerError) as error:
+        conninfo({"RECONCILER_DATABASE": f"postgresql://rec:{password}@db.example/fleet"})
+    assert "%2F" in str(error.value)
+    assert password not in str(error.value)
+    assert "db.example" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://rec:pa%2Fs%40s@db.example:5433/fleet?sslmode=require",
+        "postgresql://rec@[::1]/fleet",
+        "postgresql://a,b:5433/fleet",
+        "postgresql:///fleet?host=/run/postgresql",
+        "host=db user=rec password='p@/s' dbname=fleet",
+    ],
+)
+def test_an_address_of_a_database_is_taken_as_libpq_takes_it(text):
+    from reconciler.fleet.database import conninfo, shown
+
+    assert "fleet" in shown(conninfo({"RECONCILER_DATABASE": text}))

@@ -12,6 +12,7 @@ from githubfake import GitHub
 
 from reconciler.github.api import GitHubError, Repository
 from reconciler.github.artifacts import name, plan_of
+from reconciler.github.workflows import APPLY
 from reconciler.simulator.wire import Fault, Reply
 
 A, B, BASE, ONE, TWO = (letter * 40 for letter in "ab012")
@@ -84,6 +85,42 @@ def test_the_commits_of_a_pull_request_hide_no_revision_and_are_none_in_force(
     github.leave(name(A), A, b"{}")
     assert list(fetch(ONE)) == ["1.json"]
     assert (tmp_path / "arguments").read_text().split("\n")[:2] == ["--base", BASE]
+
+
+@pytest.mark.parametrize(("commits", "known"), [(51, True), (120, True), (320, False)])
+def test_however_many_commits_a_rebase_puts_on_the_branch_the_policy_before_them_holds(
+    github: GitHub,
+    call: Callable[..., Result],
+    fetch: Callable[[str], dict[str, bytes]],
+    tmp_path: Path,
+    *,
+    commits: int,
+    known: bool,
+) -> None:
+    """Without a base the newest directory would say by itself whether its changes need approval."""
+    github.push(BASE)
+    github.files[APPLY] = BASE
+    assert call("status", "--commit", BASE, "--stack", "mana", "--result", "success").exit_code == 0
+    for number in range(1, commits + 1):
+        github.push(f"{number:040x}")
+    if known:
+        fetch(f"{commits:040x}")
+        assert (tmp_path / "arguments").read_text().split("\n")[:2] == ["--base", BASE]
+        return
+    out = str(tmp_path / "approved")
+    ended = call("approved", "--commit", f"{commits:040x}", "--stack", "mana", "--out", out)
+    assert ended.exit_code == 1
+    assert "no policy is known to hold" in ended.output + ended.stderr
+
+
+def test_a_repository_that_is_old_when_it_begins_has_no_base(
+    github: GitHub, fetch: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    for number in range(320):
+        github.push(f"{number:040x}")
+    github.files[APPLY] = f"{319:040x}"
+    fetch(f"{319:040x}")
+    assert (tmp_path / "arguments").read_text().strip() == ""
 
 
 def test_a_fork_can_not_leave_a_plan(github: GitHub, repository: Repository) -> None:

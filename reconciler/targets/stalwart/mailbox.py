@@ -23,6 +23,7 @@ _SESSION = "/jmap/session"
 _USING = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail")
 _MAIL = _USING[1]
 _NEWEST = 10  # mails of a sender, the test mails of earlier calls among them
+_LARGEST = 1 << 16  # bytes of a mail that are read: a test mail has 1 KiB, and what is more somebody added on the way
 _FIELD = f"header:{MARK}:asText"
 _SHOWN = ("blobId", "mailboxIds", "subject", _FIELD)
 
@@ -91,9 +92,9 @@ class Mailbox:
         return Found(str(found["id"]), str(found.get("blobId") or ""), "") if found else None
 
     def read(self, found: Found) -> bytes:
-        """Return a mail as it lies there. Raises `TargetUnreadable`."""
+        """Return a mail as it lies there, or its beginning where it is large. Raises `TargetUnreadable`."""
         account, blob = (quote(text, safe="") for text in (self._account, found.blob))
-        return self._answer(f"/jmap/download/{account}/{blob}/probe.eml").body
+        return self._answer(f"/jmap/download/{account}/{blob}/probe.eml").body[:_LARGEST]
 
     def remove(self, found: Found) -> str:
         """Take a mail out for good, and return why it is still there; empty where it is not."""

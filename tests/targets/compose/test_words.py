@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 from targets.compose.test_compose import NOTIFY, World, errors, wanted, world  # noqa: F401 (a fixture)
 
 from reconciler import fence
+from reconciler.problem import Severity
 from reconciler.resources import Login, SecretRef, Variable
-from reconciler.targets.compose import secretfiles
+from reconciler.targets.compose import forecast, judge, secretfiles
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.project import Project
 from reconciler.targets.compose.proof import Proof, prove, reach  # noqa: F401
@@ -247,6 +249,25 @@ def test_who_else_reads_a_file_is_told_and_two_contents_are_refused(tmp_path: Pa
     found = list(secretfiles.problems([view(path, "a"), view(path, "b", service="other")], Seen))
     assert [item.where for item in found] == ["smtp/web/secrets/word", "smtp/other/secrets/word"]
     assert "should have different contents" in found[0].summary
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_t9_no_secret_is_written_into_a_secrets_file_that_git_tracks(tmp_path: Path, *, tracked: bool) -> None:
+    path = tmp_path / "word"
+    path.write_text("old")
+    for command in (["init", "-q"], ["add", "word"] if tracked else ["status"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, capture_output=True)
+
+    class Seen:
+        env_file = EnvFile(tmp_path / ".env", "mana", b"")
+
+        @staticmethod
+        def kept(_service: str) -> tuple[()]:
+            return ()
+
+    found = list(judge.foreseen(forecast.foresee(Seen, None, None, [view(path, "new")]), allowed=False))
+    assert [(item.where, item.severity) for item in found] == [("smtp/web", Severity.REFUSED)] * tracked
+    assert all("into word, which git tracks" in item.summary for item in found)
 
 
 def test_no_content_is_shown() -> None:

@@ -1,0 +1,153 @@
+"""Whom a fleet believes: who signs, and what a customer's directory can get at that is another customer's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from daemon.origin import key, run, signed
+from fleet.estate import DIRECTORY
+from fleet.test_rings import HEAD, look, settle
+
+from reconciler.daemon.remote import Remote
+from reconciler.daemon.store import Signers
+from reconciler.fleet.secrets import environment
+from reconciler.fleet.source import InventoryBranch
+from reconciler.fleet.worker import Sharing
+from reconciler.problem import ReconcilerError
+from reconciler.secrets.age import keys_file, ssh_keys
+
+pytestmark = pytest.mark.xdist_group("fleet")
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> tuple[Path, Signers]:
+    file, line = key(tmp_path, "ada")
+    allowed = tmp_path / "allowed_signers"
+    allowed.write_text(line)
+    return file, Signers(allowed)
+
+
+def push(origin, files, file=None):
+    """Commit, signed by a key where one is named, and push."""
+    origin.commit(files, push=False)
+    if file is not None:
+        run(origin.tree, *signed(file), "commit", "-q", "--amend", "--no-edit", "-S")
+    origin.push()
+    return origin.head
+
+
+def believing(hand, signers):
+    """Let the fleet's hand believe these signers alone."""
+    hand.tending.signers = signers
+    made = hand.worker
+
+    def worker(*words, **named):
+        work = made(*words, **named)
+        sharing = Sharing(hand.table, work.place.data, hand.environ, signers)
+        return replace(work, shared=sharing.files, place=replace(work.place, signers=signers))
+
+    hand.worker = worker
+
+
+def test_t1_the_inventory_is_taken_only_where_somebody_signed_it_whom_we_know(tmp_path, ada):
+    from daemon.origin import ENVIRON, Origin
+
+    origin = Origin(tmp_path / "git")
+    good = push(origin, {"fleet.yaml": "stacks: {}\n"}, ada[0])
+    found = InventoryBranch(Remote.read(str(origin.bare), "main"), "fleet.yaml", tmp_path / "data", ENVIRON, ada[1])
+    assert found.read() == ("stacks: {}\n", good)
+    push(origin, {"fleet.yaml": "stacks: {evil: {repo: /evil}}\n"})
+    with pytest.raises(ReconcilerError, match="signed by nobody whom we know"):
+        found.read()
+
+
+def test_t1_shared_files_reach_no_stack_unless_somebody_signed_them_whom_we_know(hand, ada):
+    file, signers = ada
+    origin = hand.estate.origin
+    believing(hand, signers)
+    good = push(origin, {"shared/policy.yaml": "policy: {max_deletes: 7}\n"}, file)
+    hand.inventory("  one: {ring: 0}\n  two:\n  three:\n", HEAD.replace("REPO", str(origin.bare)))
+    hand.tend()
+    hand.turn()
+    settle(hand)
+    assert hand.row("one").taken["own"]["max_deletes"] == 7
+    push(origin, {"shared/policy.yaml": "policy: {max_deletes: 900}\n"})
+    look(hand)
+    hand.turn()
+    assert {hand.row(name).shared for name in hand.estate.names} == {good}
+    assert hand.row("one").taken["own"]["max_deletes"] == 7
+    assert any("signed by nobody whom we know" in item.summary for item in hand.said)
+    # Another worker, that believes anybody, has given it to a ring: what was good goes on being healed.
+    hand.sql("UPDATE fleet_rollout SET revision = %s", origin.head)
+    hand.estate.wipe("one")
+    hand.turn()
+    assert hand.row("one").shared == good
+    assert hand.estate.accounts("one")
+    # A later commit that leaves them as they are speaks for them.
+    spoken = origin.head
+    push(origin, {"elsewhere": "1"}, file)
+    look(hand)
+    hand.turn()
+    assert hand.row("one").shared == spoken
+
+
+def test_t1_a_signature_speaks_for_what_is_there_then_and_not_for_what_it_mended(hand, ada):
+    origin = hand.estate.origin
+    hand.inventory("  one:\n  two:\n  three:\n", HEAD.replace("REPO", str(origin.bare)))
+    bad = push(origin, {"shared/policy.yaml": "policy: {max_deletes: 900}\n"})
+    good = push(origin, {"shared/policy.yaml": "policy: {max_deletes: 7}\n"}, ada[0])
+    sharing = Sharing(hand.table, hand.folder / "data", hand.environ, ada[1])
+    assert sharing.files(good)[1]
+    with pytest.raises(ReconcilerError, match="signed by nobody"):
+        sharing.files(bad)
+
+
+@pytest.mark.parametrize("shared", ["{repo: /nonexistent}", "{repo: REPO, directory: misspelt}"])
+def test_l4_shared_files_that_can_not_be_had_take_nothing_away(hand, shared):
+    """Of a fleet whose database is new, with what they declared in force."""
+    hand.inventory("  one:\n  two:\n  three:\n", f"shared: {shared}\n".replace("REPO", str(hand.estate.origin.bare)))
+    for _ in range(2):
+        hand.tend()
+        hand.turn()
+    assert hand.estate.tape.of("one") == []
+    assert hand.row("one").state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  cloudflare:", "  compose: {file: ../../compose.yml, env_file: ../../env}\n  cloudflare:"),
+        ("username: admin", "username: admin, container: others-mail"),
+    ],
+)
+def test_t1_a_directory_reaches_no_docker_engine_that_the_workers_do_not_give_it(hand, capfd, old, new):
+    """A container of its own choice is the whole machine, with all customers' secrets; another's is its recovery."""
+    hand.tend()
+    hand.turn("one")
+    text = DIRECTORY.format(name="one", address="192.0.2.7")
+    evil = hand.estate.origin.commit(
+        {"stacks/one/reconciler.yaml": text.replace(old, new), "compose.yml": "services: {}"}
+    )
+    look(hand)
+    hand.turn("one")
+    assert "needs a Docker Engine, and the workers give this stack none" in capfd.readouterr().err
+    assert hand.row("one").commit != evil
+    assert hand.estate.address("one") == "192.0.2.1"
+    hand.estate._write_secrets("one", DOCKER_HOST="tcp://127.0.0.1:9")
+    hand.turn("one")
+    assert hand.row("one").commit == evil
+
+
+def test_t7_keys_in_the_home_of_the_worker_are_none_of_a_stack(tmp_path, monkeypatch):
+    keys = tmp_path / ".config/sops/age/keys.txt"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("AGE-SECRET-KEY-1...\n")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/id_ed25519").write_text("key")
+    given = {"PATH": "/bin", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    found = environment(given, None, "one")
+    assert "HOME" not in found
+    monkeypatch.chdir(tmp_path)
+    assert not [path for path in (keys_file(found), *ssh_keys(found)) if path.exists()]
