@@ -444,6 +444,17 @@ def test_c2_what_differs_is_named_where_another_compose_made_it(stack: Stack) ->
     }
 
 
+def test_c2_what_is_edited_between_a_plan_and_its_apply(stack: Stack) -> None:
+    stack.up()
+    target, before = stack.target(), stack.lives()
+    seen = target.observe(BOTH, reveal)
+    assert refusals(seen) == []
+    stack.edit('command: [sleep, "1000"]', 'command: [sleep, "999"]')
+    changes = diff(Desired(BOTH), {"compose": seen}, stack="rows").changes
+    assert "its command is not as the compose files say" in problem(list(target.apply(changes, reveal)))
+    assert (stack.lives(), stack.env_file.read_text()) == (before, ENV)
+
+
 def test_c2_a_network_with_another_definition(stack: Stack) -> None:
     stack.up()
     stack.file.write_text(
@@ -883,10 +894,12 @@ def test_two_services_of_one_provider_are_recreated_in_one_up(stack: Stack, tmp_
     stack.file.write_text(stack.file.read_text() + "    environment: {HOST: '${SMTP_HOST}'}\n")
     stack.up()
     stack.options["program"] = (str(wrapper),)
-    seen, changes = stack.plan(*BOTH, wanted("HOST", "new", "web"))
-    assert log.read_text().count("--dry-run") == 1
+    target, variables = stack.target(), (*BOTH, wanted("HOST", "new", "web"))
+    seen = target.observe(variables, reveal)
     assert refusals(seen) == []
-    assert {item.status for item in stack.target().apply(changes, reveal)} == {Status.DONE}
+    changes = diff(Desired(variables), {"compose": seen}, stack="rows").changes
+    assert {item.status for item in target.apply(changes, reveal)} == {Status.DONE}
+    assert log.read_text().count("--dry-run") == 1
     ups = [line for line in log.read_text().splitlines() if " up -d " in line and "--dry-run" not in line]
     assert len(ups) == 1
     assert {stack.environment(name)[key] for name, key in (("app", "SMTP_HOST"), ("web", "HOST"))} == {"new"}

@@ -166,7 +166,9 @@ class Compose:
         barred = {problem.scope for problem in found if problem.severity is not Severity.WARNING}
         able = [view for view in seen if judge.scope(view.wanted.service) not in barred]
         program, engine = asked
-        yield from judge.foreseen(foresee(snapshot, program, engine, able), allowed=self.with_service_changes)
+        yield from judge.foreseen(
+            foresee(snapshot, program, engine, able, self.written), allowed=self.with_service_changes
+        )
         for view in seen:
             if error := unreadable.get(view.wanted.address):
                 yield from judge.unreadable(view, error)

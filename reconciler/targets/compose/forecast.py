@@ -24,6 +24,7 @@ from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
 from reconciler.targets.compose.project import Project
 from reconciler.targets.compose.snapshot import Snapshot, View
+from reconciler.targets.compose.written import Steps, WrittenFiles
 
 _NAMESPACES = ("network_mode", "ipc", "pid")
 # Compose 2.40.3 copies contents in a rehearsal, too, and misses the container; its hash says nothing of them.
@@ -31,10 +32,6 @@ _NOT_COPIED = "{content: !reset null, environment: !reset null, file: /dev/null}
 _REMADE = re.compile("Recreat")
 _VERSION = f"{PROJECT.removesuffix('.project')}.version"
 _UPSETTING = re.compile(r"Remov|Recreat|Stop|Err")  # of what is done to a network or a volume
-
-
-Steps = Mapping[tuple[str, str], Collection[str]]
-"""What Compose would do, in its words, by kind and name: ``{("Container", "app-1"): {"Recreate", "Recreated"}}``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,13 @@ def scales(snapshot: Snapshot, services: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def foresee(snapshot: Snapshot, program: Program, engine: Engine, views: Sequence[View]) -> Forecast:
-    """Rehearse what these views would have brought up, in one run of Compose. Raises `TargetUnreadable`."""
+def foresee(
+    snapshot: Snapshot, program: Program, engine: Engine, views: Sequence[View], written: WrittenFiles
+) -> Forecast:
+    """Rehearse what these views would have brought up, in one run of Compose. Raises `TargetUnreadable`.
+
+    ``written`` may know what it said a moment ago.
+    """
     tracked = dict(_tracked(snapshot, views))
     stale = dict.fromkeys(view.wanted.service for view in views if view.stale)
     services = [name for name in stale if snapshot.kept(name)]
@@ -90,7 +92,7 @@ def foresee(snapshot: Snapshot, program: Program, engine: Engine, views: Sequenc
     details = {item.id: snapshot.details.get(item.id) or engine.details(item) for item in containers}
     rehearsal = _Rehearsal(snapshot, views, {key: found for key, found in details.items() if found is not None})
     try:
-        steps = rehearsal.perform(program, everyone)
+        steps = rehearsal.perform(program, everyone, written)
     except TargetUnreadable as error:
         return Forecast(along=along, failed=dict.fromkeys(services, error.problems[0]), tracked=tracked)
     upset = tuple(_upset(steps, snapshot, everyone))
@@ -123,14 +125,21 @@ class _Rehearsal:
     views: Sequence[View]
     known: Mapping[str, Details]
 
-    def perform(self, program: Program, services: Sequence[str]) -> Steps:
+    def perform(self, program: Program, services: Sequence[str], written: WrittenFiles) -> Steps:
         """Let Compose rehearse it. Raises `TargetUnreadable`."""
         env_file, more = self._env_file(), self._overriding(services).encode(errors="surrogateescape")
+        numbers = scales(self.snapshot, services)
+        there = tuple((item.id, item.state) for item in self.snapshot.containers)
+        of = (env_file.content, more, tuple(services), numbers, there)
+        if (known := written.rehearsal(of)) is not None:
+            return known
         place = env_file.path.resolve()
         beside = place.with_name(f"{place.name}.compose")
         try:
             with files.on_trial(place, env_file.content) as first, files.on_trial(beside, more) as second:
-                return program.rehearse(services, scales(self.snapshot, services), first, second)
+                steps = program.rehearse(services, numbers, first, second)
+                written.keep(of, steps)
+                return steps
         except OSError as error:
             summary = f"can't be tried out: {error.strerror}; nothing was changed"
             hint = "make room in the temporary folder, or set TMPDIR"

@@ -142,7 +142,7 @@ class Switch:
         for service in services:
             service.problem = service.problem or found.get(judge.scope(service.name))
         able = [view for service in services if service.problem is None for view in service.views]
-        self.forecast = forecast.foresee(self.snapshot, self.program, self.engine, able)
+        self.forecast = forecast.foresee(self.snapshot, self.program, self.engine, able, self.target.written)
         foreseen = tuple(judge.foreseen(self.forecast, allowed=self.target.with_service_changes))
         for service in services:
             mine = [item for item in foreseen if judge.scope(service.name) in (item.scope, item.where)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,10 @@ from reconciler.targets.compose.program import Program
 from reconciler.targets.compose.project import named_files
 
 Stamp = tuple[int, ...]
+Steps = Mapping[tuple[str, str], Collection[str]]
+"""What Compose would do, in its words, by kind and name: ``{("Container", "app-1"): {"Recreate", "Recreated"}}``."""
+
+_MOMENT = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,27 @@ class WrittenFiles:
 
     _stamps: dict[Path, Stamp] = field(default_factory=dict)
     _known: Written | None = None
+    _rehearsed: tuple[object, float, Steps] | None = None  # of what, when, and what was said
+
+    def rehearsal(self, of: object) -> Steps | None:
+        """Return what a rehearsal said that was kept a moment ago: the files are as they were then, and so is ``of``.
+
+        A moment only, since a network or an image may be another one meanwhile.
+        """
+        if self._known is None or self._rehearsed is None or self._stamps != _stamps(self._stamps):
+            return None
+        former, when, steps = self._rehearsed
+        return steps if former == of and time.monotonic() - when < _MOMENT else None
+
+    def keep(self, of: object, steps: Steps) -> None:
+        """Keep what a rehearsal said."""
+        self._rehearsed = of, time.monotonic(), steps
 
     def ask(self, program: Program, pool: Executor) -> Written:
         """Ask for all three side by side, or return what was answered before."""
         if self._known is not None and self._stamps == _stamps(self._stamps):
             return self._known
+        self._rehearsed = None
         files = named_files((*program.files, program.env_file))
         self._stamps = _stamps(files or ())  # before they are read: a later change is seen then
         written = Written(
