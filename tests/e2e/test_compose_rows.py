@@ -896,10 +896,10 @@ def test_two_services_of_one_provider_are_recreated_in_one_up(stack: Stack, tmp_
     stack.options["program"] = (str(wrapper),)
     target, variables = stack.target(), (*BOTH, wanted("HOST", "new", "web"))
     seen = target.observe(variables, reveal)
+    assert log.read_text().count("--dry-run") == 1
     assert refusals(seen) == []
     changes = diff(Desired(variables), {"compose": seen}, stack="rows").changes
     assert {item.status for item in target.apply(changes, reveal)} == {Status.DONE}
-    assert log.read_text().count("--dry-run") == 1
     ups = [line for line in log.read_text().splitlines() if " up -d " in line and "--dry-run" not in line]
     assert len(ups) == 1
     assert {stack.environment(name)[key] for name, key in (("app", "SMTP_HOST"), ("web", "HOST"))} == {"new"}

@@ -55,6 +55,25 @@ def ask(files: WrittenFiles, program: Counted) -> object:
     return said.effective.exception() or said.effective.result()
 
 
+def test_a_rehearsal_counts_for_a_moment_while_nothing_changes(
+    program: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, steps, now = WrittenFiles(), {("Container", "web"): {"Recreate"}}, [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    files.keep("this", steps)
+    assert files.rehearsal("this") is None  # the files have never been read
+    ask(files, program)
+    files.keep("this", steps)
+    assert (files.rehearsal("this"), files.rehearsal("that")) == (steps, None)
+    now[0] += 60
+    assert files.rehearsal("this") is None
+    files.keep("this", steps)
+    (program.files[0].parent / "more.yml").write_text("services: {}\n")
+    assert files.rehearsal("this") is None
+    ask(files, program)
+    assert files.rehearsal("this") is None
+
+
 def test_it_is_asked_once_while_nothing_changes(program: Counted) -> None:
     files = WrittenFiles()
     assert [ask(files, program) for _ in range(4)] == [{"asked": 1}] * 4
