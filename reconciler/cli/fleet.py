@@ -143,6 +143,7 @@ def status(session: Session, *, stacks: tuple[str, ...]) -> int:
 
     Ends with 1 where a person is needed, or the inventory is not taken.
     """
+    _checked()
     from reconciler.fleet import overview
 
     with _table() as table:
@@ -160,6 +161,7 @@ def status(session: Session, *, stacks: tuple[str, ...]) -> int:
 @session.command
 def history(session: Session, *, stack: str, number: int) -> None:
     """Show the last cycles of a stack, the latest first."""
+    _checked()
     from reconciler.fleet import overview
 
     with _table() as table:
