@@ -35,7 +35,9 @@ class Estates:
     """The stacks' systems and their repository, in a process of their own."""
 
     def __init__(self, root: Path, folder: Path, number: int) -> None:
-        sys.path.insert(0, str(root / "tests"))
+        # A module of the bench would be taken for the tests' folder of the same name.
+        sys.path[:] = [str(root / "tests"), *(item for item in sys.path if Path(item) != Path(__file__).parent)]
+        sys.modules.pop("daemon", None)
         from fleet.estate import Estate
 
         folder.mkdir(parents=True)

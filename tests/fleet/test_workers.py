@@ -78,6 +78,7 @@ def test_a_worker_that_was_stopped_for_longer_than_its_lease_writes_nothing_when
     assert (first.end(), second.end()) == (143, 143)
 
 
+@pytest.mark.long
 def test_the_database_is_restarted_and_its_connections_are_cut_while_workers_work(hand):
     worker = hand.start("--log", "json").working()
     wait_for(lambda: all_in_sync(hand), 60, lambda: worker.text)
@@ -92,6 +93,7 @@ def test_the_database_is_restarted_and_its_connections_are_cut_while_workers_wor
     assert worker.end() == 143
 
 
+@pytest.mark.long
 def test_the_database_dies_in_the_middle_of_an_apply_and_nothing_more_is_written_until_it_is_back(hand):
     came, go = hold(hand, "two")
     worker = hand.start("--log", "json", "--at-once", "1")
@@ -112,6 +114,7 @@ def test_the_database_dies_in_the_middle_of_an_apply_and_nothing_more_is_written
     assert worker.end() == 143
 
 
+@pytest.mark.long
 def test_two_workers_share_the_stacks_and_each_is_done_once(hand):
     workers = [hand.start("--log", "json", data=f"machine-{name}") for name in "ab"]
     wait_for(lambda: len(hand.table.rows()) == 3 and all_in_sync(hand), 60, lambda: workers[0].text + workers[1].text)
