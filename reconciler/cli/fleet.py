@@ -118,10 +118,12 @@ def work(
     inventory it takes what others have put into the database.
     """
     _checked()
+    from reconciler.cli.daemon import stay_small
     from reconciler.daemon.logs import Log
     from reconciler.daemon.store import Signers
     from reconciler.fleet import worker
 
+    stay_small()
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
     data = session.settings.own_data()
     signers = Signers(allowed_signers and allowed_signers.absolute())

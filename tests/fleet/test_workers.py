@@ -75,6 +75,7 @@ def test_a_worker_that_was_stopped_for_longer_than_its_lease_writes_nothing_when
     assert hand.estate.tape.of("two") == written, "what it was about to write next never came"
     assert hand.row("two").generation == taken
     assert hand.row("two").state == "in_sync"
+    assert "Traceback" not in first.text
     assert (first.end(), second.end()) == (143, 143)
 
 
