@@ -336,17 +336,21 @@ class Table:
         return self._do(query, said=said, names=list(names))
 
     # --------------------------------------------------------------------------------------------------- repositories
-    def look(self, seconds: float) -> Iterator[tuple[str, str, str]]:
-        """Yield the branches that are ours to look at, as nobody has for so long: address, branch, last commit seen."""
+    def look(self, seconds: float, groups: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield the branches that are ours to look at, as nobody has for so long: address, branch, last commit seen.
+
+        They are those of some groups' stacks, which others may not be allowed to read, and that of the shared files.
+        """
         query = """INSERT INTO fleet_repositories (address, branch, looked)
-            SELECT declared->>'repo', declared->>'branch', now() FROM fleet_stacks WHERE listed
+            SELECT declared->>'repo', declared->>'branch', now() FROM fleet_stacks
+                WHERE listed AND worker_group = ANY(%(groups)s)
             UNION SELECT settings->'shared'->>'repo', settings->'shared'->>'branch', now() FROM fleet
                 WHERE settings->'shared'->>'repo' IS NOT NULL
             ON CONFLICT (address, branch) DO UPDATE SET looked = clock_timestamp()
             WHERE fleet_repositories.looked > clock_timestamp()
                 OR fleet_repositories.looked <= clock_timestamp() - %(s)s * interval '1 s'
             RETURNING address, branch, seen"""
-        for row in self._all(query, s=seconds):
+        for row in self._all(query, s=seconds, groups=list(groups)):
             yield row["address"], row["branch"], row["seen"]
 
     def last_seen(self, address: str, branch: str, *, fresh: bool = False) -> str:

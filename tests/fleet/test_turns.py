@@ -78,6 +78,24 @@ def test_a_stack_waits_for_a_worker_of_its_group_and_ring(hand):
     assert {job["queue_name"] for job in jobs(hand) if job["queueing_lock"] == "stack one"} <= set(queues(["us"], ""))
 
 
+def test_repositories_are_asked_by_workers_of_the_groups_that_have_stacks_there(hand):
+    hand.inventory(f"  one: {{group: eu, repo: {hand.estate.origin.tree}}}\n  two:\n")
+    assert [item[0] for item in hand.table.look(0, ["default"])] == [str(hand.estate.origin.bare)]
+    assert [item[0] for item in hand.table.look(0, ["eu"])] == [str(hand.estate.origin.tree)]
+
+
+def test_a_tender_goes_on_after_what_nobody_thought_of(hand, monkeypatch):
+    steps = []
+
+    def step(_):
+        steps.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(hand.tending), "step", step)
+    hand.tending.run(lambda: len(steps) >= 2)
+    assert [type(error) for error in hand.bugs] == [ZeroDivisionError] * 2
+
+
 def test_what_a_dead_worker_has_left_is_taken_over_by_its_heartbeat_alone(hand):
     hand.tend()
     hand.sql("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour'), (now())")

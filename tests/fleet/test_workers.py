@@ -60,6 +60,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_write_is_taken_over(hand):
     assert second.end() == 143
 
 
+@pytest.mark.long
 def test_a_worker_that_was_stopped_for_longer_than_its_lease_writes_nothing_when_it_wakes_up(hand):
     came, go = hold(hand, "two")
     first = hand.start("--log", "json", "--at-once", "1", data="machine-a")
