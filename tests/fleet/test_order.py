@@ -131,28 +131,6 @@ def test_who_was_overtaken_may_write_nothing_and_ends_nothing(hand):
     assert hand.row("one").worker == "second"
 
 
-def test_a_claim_within_the_lease_is_asked_after_it(hand):
-    asked = []
-
-    class Other:
-        def __init__(self, name):
-            self.name = name
-
-        def check(self):
-            asked.append(self.name)
-
-        def renew(self):
-            asked.append(f"{self.name} renewed")
-
-    outer, inner = Other("generation"), Other("lease")
-    with fence.within(outer), fence.within(inner), fence.within(inner):
-        fence.before_write()
-        fence.progress()
-    assert asked == ["lease", "generation", "generation renewed", "lease renewed"]
-    fence.before_write()
-    assert len(asked) == 4
-
-
 # -------------------------------------------------------------------------------------------------------------- clocks
 TIMES = {
     "fleet_stacks": ("due", "began", "since", "proven", "ended"),
