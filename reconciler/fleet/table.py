@@ -239,6 +239,7 @@ class Table:
             at.execute("UPDATE fleet_stacks SET listed = false WHERE listed AND NOT name = ANY(%s)", (names,))
             values = (Jsonb(settings), revision)
             at.execute("UPDATE fleet SET settings = %s, inventory = %s, problems = '[]'", values)
+            at.execute(_UNUSED)
 
     def not_adopted(self, problems: Iterable[Problem]) -> None:
         """Say why a newer inventory is not taken: the last good one holds."""
@@ -474,6 +475,13 @@ class Table:
         return [Run(**row) for row in self._all(query, name=name, number=number)]
 
 
+# Whatever became of a repository that nobody follows any more is no concern of ours.
+_UNUSED = """
+DELETE FROM fleet_repositories AS known WHERE NOT EXISTS (
+    SELECT 1 FROM fleet_stacks WHERE listed AND declared->>'repo' = address AND declared->>'branch' = known.branch)
+    AND NOT EXISTS (SELECT 1 FROM fleet WHERE settings->'shared'->>'repo' = address
+        AND settings->'shared'->>'branch' = known.branch)
+"""
 _END = """
 UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(), seconds = %(seconds)s,
     since = CASE WHEN state = %(state)s THEN since ELSE clock_timestamp() END,

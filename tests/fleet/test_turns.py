@@ -84,6 +84,16 @@ def test_repositories_are_asked_by_workers_of_the_groups_that_have_stacks_there(
     assert [item[0] for item in hand.table.look(0, ["eu"])] == [str(hand.estate.origin.tree)]
 
 
+def test_a_repository_that_is_away_is_told_and_forgotten_when_nobody_follows_it(hand):
+    hand.inventory("  one: {repo: /nowhere}\n  two:\n")
+    hand.tend()
+    assert [where for where, _ in hand.table.unseen()] == ["/nowhere (main)"]
+    hand.turn()
+    assert [hand.row(name).state for name in ("one", "two")] == ["failed", "in_sync"]
+    hand.inventory("  two:\n")
+    assert hand.table.unseen() == []
+
+
 def test_a_tender_goes_on_after_what_nobody_thought_of(hand, monkeypatch):
     steps = []
 
