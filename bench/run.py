@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import daemon
 import growth
+import many
 import table
 from cost import Cost, Run, run
 from fakes import Dns, Mail, Remote, Stack
@@ -304,6 +305,11 @@ def of_daemon(place: Place, runs: int) -> Iterator[Row]:
     return daemon.rows(ROOT, place.path, place.environment, runs)
 
 
+def of_fleet(place: Place) -> Iterator[Row]:
+    """Measure a fleet."""
+    return many.rows(ROOT, place.path, place.environment)
+
+
 def of_growth(place: Place, runs: int, divisor: int = 1) -> Iterator[Row]:
     """Measure what grows with what is declared."""
     tell("what grows")
@@ -428,12 +434,12 @@ def estimate(sizes: Sequence[int], runs: int) -> float:
 def measure(place: Place, sizes: Sequence[int], runs: int, beside: Path | None) -> tuple[list[Row], list[str]]:
     """Measure everything; return the rows and the notes below them."""
     rows = [*whole_example(place, runs, beside), *examined(place, runs)]
-    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs), *of_growth(place, runs)]
+    rows += [*newer_mail_server(place, runs), *of_daemon(place, runs), *of_growth(place, runs), *of_fleet(place)]
     with Remote(Dns) as dns:
         Zone(place, dns, 1).check()  # warm: byte code is written, files are in memory
         for size in sizes:
             rows += Zone(place, dns, size).rows(runs)
-        return rows, list(reference(place, dns, rows, runs))
+        return rows, [*reference(place, dns, rows, runs), *many.on_paper(rows)]
 
 
 def main() -> None:
@@ -445,11 +451,14 @@ def main() -> None:
     parser.add_argument("--daemon", action="store_true", help="measure nothing but the daemon")
     parser.add_argument("--example", action="store_true", help="measure nothing but the example")
     parser.add_argument("--growth", type=int, metavar="DIVISOR", help="measure nothing but what grows, so much smaller")
+    parser.add_argument("--fleet", type=int, metavar="STACKS", help="measure nothing but a fleet of so many stacks")
     parser.add_argument("--beside", type=Path, help="another checkout: a switch is measured with it, too, in turn")
     options = parser.parse_args()
     sizes = sorted({*options.sizes, SIZES[0]})
     beside = options.beside.resolve() if options.beside else None
-    parts = options.daemon or options.example or options.growth
+    parts = options.daemon or options.example or options.growth or options.fleet
+    if options.fleet:
+        many.smaller(options.fleet)
     if not parts:
         tell(f"This takes about {estimate(sizes, options.runs):.0f} minutes on an idle machine.")
     load = os.getloadavg()[0]
@@ -461,6 +470,8 @@ def main() -> None:
             rows += of_daemon(place, options.runs) if options.daemon else ()
             rows += whole_example(place, options.runs, beside) if options.example else ()
             rows += of_growth(place, options.runs, options.growth) if options.growth else ()
+            rows += of_fleet(place) if options.fleet else ()
+            notes += many.on_paper(rows)
         else:
             rows, notes = measure(place, sizes, options.runs, beside)
     page = table.render(ROOT, rows, notes, load)

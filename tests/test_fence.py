@@ -170,3 +170,25 @@ def test_cloudflare_says_why_nothing_was_sent() -> None:
         assert outcome.status is Status.FAILED
         assert "the lease was lost" in str(outcome.problem)
         assert server.writes() == []
+
+
+class Asked:
+    def __init__(self, name, told):
+        self.name, self.told = name, told
+
+    def check(self):
+        self.told.append(self.name)
+
+    def renew(self):
+        self.told.append(f"{self.name} renewed")
+
+
+def test_the_outermost_fence_is_asked_last_and_none_of_them_twice():
+    told = []
+    outer, inner = Asked("generation", told), Asked("lease", told)
+    with fence.within(outer), fence.within(inner), fence.within(inner):
+        fence.before_write()
+        fence.progress()
+    assert told == ["lease", "generation", "generation renewed", "lease renewed"]
+    fence.before_write()
+    assert len(told) == 4

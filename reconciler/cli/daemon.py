@@ -91,7 +91,7 @@ def command(
 
     if test_notice:
         return _try_notices(session)
-    _stay_small()
+    stay_small()
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
     lines = Log(as_json=as_json, redact=_redacting(session))
     signers = (allowed_signers, keyring)
@@ -120,7 +120,7 @@ _TRIM_THRESHOLD, _ARENA_MAX = -1, -8  # of glibc's malloc.h
 _TRIMMED = 1 << 16  # bytes at the heap's end that are given back
 
 
-def _stay_small() -> None:
+def stay_small() -> None:
     """Give memory back, which a short run has no need to: garbage is collected, and threads share one heap (glibc)."""
     import ctypes
 

@@ -118,10 +118,12 @@ def work(
     inventory it takes what others have put into the database.
     """
     _checked()
+    from reconciler.cli.daemon import stay_small
     from reconciler.daemon.logs import Log
     from reconciler.daemon.store import Signers
     from reconciler.fleet import worker
 
+    stay_small()
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
     data = session.settings.own_data()
     signers = Signers(allowed_signers and allowed_signers.absolute())
@@ -143,6 +145,7 @@ def status(session: Session, *, stacks: tuple[str, ...]) -> int:
 
     Ends with 1 where a person is needed, or the inventory is not taken.
     """
+    _checked()
     from reconciler.fleet import overview
 
     with _table() as table:
@@ -160,6 +163,7 @@ def status(session: Session, *, stacks: tuple[str, ...]) -> int:
 @session.command
 def history(session: Session, *, stack: str, number: int) -> None:
     """Show the last cycles of a stack, the latest first."""
+    _checked()
     from reconciler.fleet import overview
 
     with _table() as table:

@@ -163,34 +163,41 @@ def init(pool: Pool, release: str = __version__) -> bool:
 
     Renewing them says that no release older than this one may work here from now on.
     """
-    engine = importlib.metadata.version("procrastinate")
-    with connection(pool) as at, at.transaction():
+    with connection(pool) as at:
         _check_server(pool, at)
-        at.execute("SELECT pg_advisory_xact_lock(hashtext('reconciler fleet init'))")
-        found = _found(at)
-        if found is None:
+        at.execute("SELECT pg_advisory_lock(hashtext('reconciler fleet init'))")
+        try:
+            return _renewed(pool, at, release)
+        finally:
+            at.execute("SELECT pg_advisory_unlock(hashtext('reconciler fleet init'))")
+
+
+def _renewed(pool: Pool, at: psycopg.Connection[DictRow], release: str) -> bool:
+    engine, found, names = importlib.metadata.version("procrastinate"), _found(at), sorted(_migrations())
+    if found is None:
+        own = resources.files("reconciler.fleet").joinpath("schema.sql").read_text(encoding="utf-8")
+        with at.transaction():
             at.execute(SchemaManager.get_schema(), prepare=False)
-            own = resources.files("reconciler.fleet").joinpath("schema.sql").read_text(encoding="utf-8")
             at.execute(own, prepare=False)
-            values = (VERSION, release, engine)
-            at.execute("INSERT INTO fleet (version, release, engine) VALUES (%s, %s, %s)", values)
-            return True
-        if found["version"] > VERSION or _numbers(found["release"]) > _numbers(release):
-            summary = f"is kept by reconciler {found['release']}, and this is {release}, which is older"
-            hint = f"install reconciler {found['release']} or later here"
-            raise ReconcilerError(Problem(shown(_place(pool)), summary, hint))
-        for migration in _migrations(found["engine"]):
-            at.execute(migration, prepare=False)
-        at.execute("UPDATE fleet SET version = %s, release = %s, engine = %s", (VERSION, release, engine))
-        return False
+            values = (VERSION, release, engine, names[-1])
+            at.execute("INSERT INTO fleet (version, release, engine, migrated) VALUES (%s, %s, %s, %s)", values)
+        return True
+    if found["version"] > VERSION or _numbers(found["release"]) > _numbers(release):
+        summary = f"is kept by reconciler {found['release']}, and this is {release}, which is older"
+        hint = f"install reconciler {found['release']} or later here"
+        raise ReconcilerError(Problem(shown(_place(pool)), summary, hint))
+    for name in names:
+        if name > found["migrated"]:
+            with at.transaction():  # one by one: a later one may use what an earlier one has added to a type
+                at.execute(_migrations()[name].read_text(encoding="utf-8"), prepare=False)
+                at.execute("UPDATE fleet SET migrated = %s", (name,))
+    at.execute("UPDATE fleet SET version = %s, release = %s, engine = %s", (VERSION, release, engine))
+    return False
 
 
-def _migrations(engine: str) -> Iterator[str]:
-    """Yield what brings the engine's tables from a release to the one that is here."""
-    folder = Path(SchemaManager.get_migrations_path())
-    for path in sorted(folder.glob("*.sql")):
-        if _numbers(path.name.partition("_")[0]) > _numbers(engine):
-            yield path.read_text(encoding="utf-8")
+def _migrations() -> Mapping[str, Path]:
+    """Return what brings the engine's tables from one release to the next, in the order of the names."""
+    return {path.name: path for path in Path(SchemaManager.get_migrations_path()).glob("*.sql")}
 
 
 def _check_server(pool: Pool, at: psycopg.Connection[DictRow]) -> None:
@@ -203,7 +210,7 @@ def _found(at: psycopg.Connection[DictRow]) -> dict[str, Any] | None:
     there = at.execute("SELECT to_regclass('fleet') IS NOT NULL AS there").fetchone()
     if there is None or not there["there"]:
         return None
-    return at.execute("SELECT version, release, engine FROM fleet").fetchone()
+    return at.execute("SELECT version, release, engine, migrated FROM fleet").fetchone()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

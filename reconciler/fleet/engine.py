@@ -160,6 +160,7 @@ async def _run(  # noqa: PLR0917
         turn(stack)
 
     app.task(name=_TASK, pass_context=True)(cycle)
+    asyncio.get_running_loop().set_exception_handler(_heard)
     async with app.open_async():
         worker = asyncio.create_task(
             app.run_worker_async(
@@ -178,6 +179,12 @@ async def _run(  # noqa: PLR0917
         worker.cancel()  # it ends what has begun, which hears of the signal itself
         with contextlib.suppress(asyncio.CancelledError):
             await worker
+
+
+def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a job whose end could not be told: it was taken over, or the database is away. Both are told."""
+    if not isinstance(context.get("exception"), ERRORS):
+        loop.default_exception_handler(context)
 
 
 ERRORS = cast("tuple[type[Exception], ...]", (exceptions.ProcrastinateException, OSError))

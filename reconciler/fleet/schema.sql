@@ -6,6 +6,7 @@ CREATE TABLE fleet (
     version integer NOT NULL,              -- of these tables
     release text NOT NULL,                 -- the oldest of reconciler that may work here
     engine text NOT NULL,                  -- procrastinate's, whose tables these are
+    migrated text NOT NULL,                -- the last of its migrations
     settings jsonb NOT NULL DEFAULT '{}',  -- what the inventory says of all stacks
     inventory text NOT NULL DEFAULT '',    -- its commit, or the digest of its file
     looked timestamptz,                    -- when a worker last looked for a newer one

@@ -239,6 +239,7 @@ class Table:
             at.execute("UPDATE fleet_stacks SET listed = false WHERE listed AND NOT name = ANY(%s)", (names,))
             values = (Jsonb(settings), revision)
             at.execute("UPDATE fleet SET settings = %s, inventory = %s, problems = '[]'", values)
+            at.execute(_UNUSED)
 
     def not_adopted(self, problems: Iterable[Problem]) -> None:
         """Say why a newer inventory is not taken: the last good one holds."""
@@ -336,17 +337,21 @@ class Table:
         return self._do(query, said=said, names=list(names))
 
     # --------------------------------------------------------------------------------------------------- repositories
-    def look(self, seconds: float) -> Iterator[tuple[str, str, str]]:
-        """Yield the branches that are ours to look at, as nobody has for so long: address, branch, last commit seen."""
+    def look(self, seconds: float, groups: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield the branches that are ours to look at, as nobody has for so long: address, branch, last commit seen.
+
+        They are those of some groups' stacks, which others may not be allowed to read, and that of the shared files.
+        """
         query = """INSERT INTO fleet_repositories (address, branch, looked)
-            SELECT declared->>'repo', declared->>'branch', now() FROM fleet_stacks WHERE listed
+            SELECT declared->>'repo', declared->>'branch', now() FROM fleet_stacks
+                WHERE listed AND worker_group = ANY(%(groups)s)
             UNION SELECT settings->'shared'->>'repo', settings->'shared'->>'branch', now() FROM fleet
                 WHERE settings->'shared'->>'repo' IS NOT NULL
             ON CONFLICT (address, branch) DO UPDATE SET looked = clock_timestamp()
             WHERE fleet_repositories.looked > clock_timestamp()
                 OR fleet_repositories.looked <= clock_timestamp() - %(s)s * interval '1 s'
             RETURNING address, branch, seen"""
-        for row in self._all(query, s=seconds):
+        for row in self._all(query, s=seconds, groups=list(groups)):
             yield row["address"], row["branch"], row["seen"]
 
     def last_seen(self, address: str, branch: str, *, fresh: bool = False) -> str:
@@ -470,6 +475,13 @@ class Table:
         return [Run(**row) for row in self._all(query, name=name, number=number)]
 
 
+# Whatever became of a repository that nobody follows any more is no concern of ours.
+_UNUSED = """
+DELETE FROM fleet_repositories AS known WHERE NOT EXISTS (
+    SELECT 1 FROM fleet_stacks WHERE listed AND declared->>'repo' = address AND declared->>'branch' = known.branch)
+    AND NOT EXISTS (SELECT 1 FROM fleet WHERE settings->'shared'->>'repo' = address
+        AND settings->'shared'->>'branch' = known.branch)
+"""
 _END = """
 UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(), seconds = %(seconds)s,
     since = CASE WHEN state = %(state)s THEN since ELSE clock_timestamp() END,

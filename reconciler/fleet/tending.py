@@ -6,7 +6,7 @@ Several do so at once. Each step is one that the table lets one of them take, or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,19 +31,22 @@ _PURGED = 60.0  # seconds between two purges
 
 @dataclass(slots=True)
 class Tending:
-    """One worker's. ``say`` is told of what is wrong with the inventory and of stacks that were taken over.
+    """One worker's, which has the stacks of some ``groups``.
 
-    ``signers`` must have signed the shared files, where there are any.
+    ``say`` is told of what is wrong with the inventory and of stacks that were taken over, ``unexpected`` of exceptions
+    that should not be. ``signers`` must have signed the shared files, where there are any.
     """
 
     table: Table
     queue: Queue
     inventory: Inventory | None
     data: Path
+    groups: Collection[str]
     environ: Mapping[str, str] = field(repr=False)
     say: Callable[[Problem], None] = lambda _: None
     telling: Telling | None = None
     signers: Signers = field(default_factory=Signers)
+    unexpected: Callable[[Exception], None] = lambda _: None
     _purged: float = 0.0
     _looked: float = 0.0
     _told: tuple[Problem, ...] = ()
@@ -59,6 +62,8 @@ class Tending:
             except ReconcilerError as error:
                 for problem in error.problems:
                     self.say(problem)
+            except Exception as error:  # noqa: BLE001 (what nobody thought of must not leave the fleet without a tender)
+                self.unexpected(error)
             time.sleep(STEP)
 
     def step(self) -> None:
@@ -99,7 +104,7 @@ class Tending:
 
     def _pushes(self, poll: float) -> None:
         """Ask the repositories that are ours to ask for commits, and have the stacks looked at that these change."""
-        branches = list(self.table.look(poll))
+        branches = list(self.table.look(poll, self.groups))
         if not branches:
             return
         with ThreadPoolExecutor(min(_AT_ONCE, len(branches))) as pool:

@@ -115,12 +115,16 @@ class Work:
     unexpected: Callable[[Exception], None] = lambda _: None
 
     def turn(self, name: str) -> None:
-        """Take a stack and run its cycle. Raises `DatabaseAway`; others will then see that nobody ended it."""
-        row = self.table.claim(name, self.name)
-        if row is None:
-            return
-        ended = self._ended(row)
-        self.table.end(name, row.generation, ended)
+        """Take a stack and run its cycle. Where the database goes away, others will see that nobody ended it."""
+        try:
+            row = self.table.claim(name, self.name)
+            if row is not None:
+                self.table.end(name, row.generation, self._ended(row))
+        except DatabaseAway:
+            raise  # the worker tells of it
+        except Exception as error:
+            self.unexpected(error)
+            raise
 
     def _ended(self, row: Row) -> Ended:
         try:

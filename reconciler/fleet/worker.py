@@ -140,7 +140,18 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         )
         places = destinations(options.notices) if options.notices else ()
         queue, telling = Queue(table), Telling(table, places, environ, say)
-        tending = Tending(table, queue, options.inventory, data, environ, say, telling, options.signers)
+        tending = Tending(
+            table,
+            queue,
+            options.inventory,
+            data,
+            options.groups,
+            environ,
+            say,
+            telling,
+            options.signers,
+            unexpected,
+        )
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
         beside.start()

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,8 @@ import pytest
 from daemon.origin import ENVIRON, GITHUB, Origin, run, taken, told, yaml
 
 from reconciler import files
-from reconciler.daemon.checkout import Checkout
+from reconciler.daemon.checkout import Checkout, Following
+from reconciler.daemon.remote import Remote
 from reconciler.git import tree
 from reconciler.problem import ReconcilerError, Severity
 from reconciler.process import GIT_FETCH
@@ -836,3 +837,73 @@ def test_nothing_that_is_remembered_holds_a_secret_of_the_environment(origin: Or
             assert b"canary" not in path.read_bytes()
     assert json.loads(memory(origin.place / "data").read_bytes())["v"] == 1
     assert ENVIRON["TOKEN"] == "canary"
+
+
+# ------------------------------------------------------------------------------------------- many who follow one branch
+def alone(
+    origin: Origin, path: str, data: str = "data", beside: Mapping[str, bytes] = {}, newest: str = ""
+) -> Checkout:
+    following = Following(Remote.read(str(origin.bare), "main"), path, alone=True)
+    return Checkout(following, origin.place / data, ENVIRON, beside, lambda: newest)
+
+
+def commit(origin: Origin, one: int, two: int) -> str:
+    return origin.commit({"one/reconciler.yaml": yaml(one), "two/reconciler.yaml": yaml(two), "more": "text"})
+
+
+def test_who_is_alone_has_the_files_below_its_path_and_no_others(origin: Origin) -> None:
+    commit(origin, 3, 4)
+    one = alone(origin, "one")
+    assert deletes(one) == 3
+    sourced = one.poll()
+    assert sourced.revision is not None
+    top = sourced.revision.directory.path.parent
+    assert [path.name for path in top.iterdir()] == ["one"]
+    assert deletes(alone(origin, "one")) == 3, "after a restart"
+
+
+def test_many_who_are_alone_take_a_push_at_the_same_moment(origin: Origin) -> None:
+    paths = [f"s{number}" for number in range(12)]
+    origin.commit({f"{path}/reconciler.yaml": yaml(1) for path in paths})
+    followers = [alone(origin, path) for path in paths]
+    for expected in (1, 2, 3):
+        if expected > 1:
+            origin.commit({f"{path}/reconciler.yaml": yaml(expected) for path in paths})
+        with ThreadPoolExecutor(len(paths)) as pool:
+            found = list(pool.map(lambda follower: follower.poll(), followers))
+        assert {told(sourced) for sourced in found} == {""}
+        assert {taken(sourced) for sourced in found} == {origin.head}
+
+
+def test_who_knows_the_newest_commit_asks_nobody(origin: Origin) -> None:
+    head = commit(origin, 3, 4)
+    assert deletes(alone(origin, "one")) == 3
+    away(origin)
+    assert told(alone(origin, "one", newest=head).poll()) == ""
+    assert "is not there" in told(alone(origin, "one").poll())
+
+
+def test_files_from_elsewhere_belong_to_each_state_and_are_judged_with_it(origin: Origin) -> None:
+    origin.commit({"one/reconciler.yaml": "version: 1\nstack: mana\n"})
+    policy = {"shared/policy.yaml": b"policy: {max_deletes: 7}\n"}
+    assert deletes(alone(origin, "one", beside=policy)) == 7
+    policy["shared/policy.yaml"] = b"policy: {max_deletes: 2}\n"
+    assert deletes(alone(origin, "one", beside=policy)) == 2, "another one of them counts although no commit came"
+    looser = {"shared/policy.yaml": b"policy: {max_deletes: 9}\n"}
+    assert deletes(alone(origin, "one", beside=looser)) == 2, "and is never looser at once than what was before"
+    wrong = alone(origin, "one", beside={"shared/policy.yaml": b"policy: {max_deletes: lots}\n"}).poll()
+    assert wrong.revision is None
+    assert "shared/policy.yaml:1:23: policy.max_deletes: must be a number" in told(wrong)
+
+
+def test_what_another_machine_has_taken_counts_here_though_the_branch_is_bad_by_now(origin: Origin) -> None:
+    good = commit(origin, 3, 4)
+    first = alone(origin, "one")
+    first.poll()
+    assert first.taken is not None
+    origin.commit({"one/reconciler.yaml": "nonsense: ["})
+    other = alone(origin, "one", "elsewhere")
+    other.remind(first.taken)
+    sourced = other.poll()
+    assert (taken(sourced), deletes(other)) == (good, 3)
+    assert "goes on being healed to" in told(sourced)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import psycopg
 
+from reconciler.fleet import database
+
 VERSIONS = Path("/usr/lib/postgresql")  # where Debian has them, with a folder for each
 OPTIONS = {
     "fsync": "off",
@@ -20,6 +24,8 @@ OPTIONS = {
     "synchronous_commit": "off",
     "shared_buffers": "32MB",
     "max_connections": "60",
+    "max_wal_size": "64MB",
+    "min_wal_size": "32MB",
     "autovacuum": "off",
     "log_statement": "all",  # what a log would ever show is looked through for secrets
     "listen_addresses": "127.0.0.1",
@@ -40,12 +46,19 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def _roomy() -> str:
+    """Return where a small database may be: in memory where there is room."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 500 << 20
+    return str(memory) if roomy and os.access(memory, os.W_OK) else "/tmp"
+
+
 class Cluster:
     """One server; `database` makes an empty database and says where it is."""
 
     def __init__(self, programs: Path) -> None:
-        self.programs, self.port, self.number = programs, free_port(), 0
-        self.folder = Path(tempfile.mkdtemp(prefix="reconciler-postgres-", dir="/tmp"))
+        self.programs, self.port, self.number, self.template = programs, free_port(), 0, ""
+        self.folder = Path(tempfile.mkdtemp(prefix="reconciler-postgres-", dir=_roomy()))
         self.data, self.log = self.folder / "data", self.folder / "log"
         if os.geteuid() == 0:
             os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
@@ -75,6 +88,24 @@ class Cluster:
             at.execute(f"CREATE DATABASE {name}")
         return self.address(name)
 
+    def fleet(self) -> str:
+        """Make a database with a fleet's tables, which are made once."""
+        if not self.template:
+            self.template = self.database()
+            with database.pool(self.template, 1) as pool:
+                database.init(pool)
+        self.number += 1
+        with psycopg.connect(self.address("postgres"), autocommit=True) as at:
+            at.execute(f"CREATE DATABASE fleet{self.number} TEMPLATE {self.template.rpartition('/')[2]}")
+        return self.address(f"fleet{self.number}")
+
+    def drop(self, address: str) -> None:
+        with (
+            contextlib.suppress(psycopg.OperationalError),
+            psycopg.connect(self.address("postgres"), autocommit=True) as at,
+        ):
+            at.execute(f"DROP DATABASE IF EXISTS {address.rpartition('/')[2]} WITH (FORCE)")
+
     def address(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
@@ -84,10 +115,9 @@ class Cluster:
             at.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
 
     def close(self) -> None:
-        try:
-            self.stop()
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def wait_for(holds, seconds=60.0, why="waited in vain"):

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-
-pytest.importorskip("procrastinate", reason="reconciler[fleet] is not installed")
-
 from fleet.cluster import Cluster, binaries
 from fleet.hand import Hand
 

@@ -28,10 +28,10 @@ class Hand:
 
     def __init__(self, exits: ExitStack, cluster: Cluster, folder: Path, names: list[str], head: str = HEAD) -> None:
         self.exits, self.cluster, self.folder, self.head = exits, cluster, folder, head
-        self.conninfo = cluster.database()
+        self.conninfo = cluster.fleet()
+        exits.callback(cluster.drop, self.conninfo)
         self.estate = exits.enter_context(Estate(folder, names))
         self.pool = exits.enter_context(database.pool(self.conninfo, 8))
-        database.init(self.pool)
         self.table, self.said, self.bugs = Table(self.pool), [], []
         self.queue = Queue(self.table)
         self.environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
@@ -45,7 +45,10 @@ class Hand:
 
     def scheduler(self, data: str = "data") -> Tending:
         found = InventoryFile(self.folder / "fleet.yaml")
-        return Tending(self.table, self.queue, found, self.folder / data, self.environ, self.said.append)
+        where, groups = self.folder / data, ["default"]
+        return Tending(
+            self.table, self.queue, found, where, groups, self.environ, self.said.append, unexpected=self.bugs.append
+        )
 
     def worker(self, name: str = "hand", data: str = "data", *, stopped=lambda: False) -> Work:
         where = self.folder / data

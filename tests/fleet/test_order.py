@@ -19,30 +19,32 @@ pytestmark = pytest.mark.xdist_group("fleet")
 
 # ------------------------------------------------------------------------------------------------------------ accounts
 def test_an_account_takes_a_burst_and_then_its_rate_whoever_asks(hand):
+    began = time.monotonic()
     waits = [hand.table.pay("acme", 3000.0) for _ in range(640)]
+    lasted = time.monotonic() - began
     assert waits[:600] == [0.0] * 600, "a fifth of its window at once"
-    assert 3.0 < waits[-1] < 4.1, "and one each tenth of a second from then on"
+    assert 3.8 - lasted < waits[-1] < 4.1, "and one each tenth of a second from then on"
     assert hand.table.pay("other", 3000.0) == 0.0
-    assert waits[600:] == sorted(waits[600:])
 
 
 def test_an_account_is_one_for_all_threads(hand):
-    waits, lock = [], threading.Lock()
+    turns, lock, began = [], threading.Lock(), time.monotonic()
 
     def ask():
         for _ in range(20):
             wait = hand.table.pay("acme", 300.0)
             with lock:
-                waits.append(wait)
+                turns.append((wait, time.monotonic() + wait))
 
     threads = [threading.Thread(target=ask) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    late = sorted(waits)[60:]
-    assert sum(wait == 0.0 for wait in waits) in (60, 61)
-    assert len({round(wait, 1) for wait in late}) >= 38, "each has a turn of its own"
+    lasted = time.monotonic() - began
+    late = sorted(turn for wait, turn in turns if wait > 0)
+    assert 60 <= 100 - len(late) <= 62 + lasted, "a burst, and one a second while they asked"
+    assert late[-1] - late[0] > 0.9 * (len(late) - 1), "each has a turn of its own, a second apart"
 
 
 def test_nobody_waits_for_ever_where_the_clock_went_back(hand):
@@ -129,28 +131,6 @@ def test_who_was_overtaken_may_write_nothing_and_ends_nothing(hand):
     assert second.generation == first.generation + 1
     assert not hand.table.leave("one", first.generation)
     assert hand.row("one").worker == "second"
-
-
-def test_a_claim_within_the_lease_is_asked_after_it(hand):
-    asked = []
-
-    class Other:
-        def __init__(self, name):
-            self.name = name
-
-        def check(self):
-            asked.append(self.name)
-
-        def renew(self):
-            asked.append(f"{self.name} renewed")
-
-    outer, inner = Other("generation"), Other("lease")
-    with fence.within(outer), fence.within(inner), fence.within(inner):
-        fence.before_write()
-        fence.progress()
-    assert asked == ["lease", "generation", "generation renewed", "lease renewed"]
-    fence.before_write()
-    assert len(asked) == 4
 
 
 # -------------------------------------------------------------------------------------------------------------- clocks

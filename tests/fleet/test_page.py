@@ -62,6 +62,7 @@ def test_metrics_have_as_many_series_for_many_stacks_as_for_few(hand, page):
 
 
 def test_a_database_that_is_away_is_told_on_the_page_and_not_taken_for_a_healthy_fleet(hand, page):
+    hand.pool.timeout = 1.0
     hand.cluster.stop()
     try:
         with pytest.raises(urllib.error.HTTPError) as caught:

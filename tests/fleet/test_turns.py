@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
 
+import pytest
+from fleet.hand import HEAD
+
+from reconciler.fleet.engine import queues
 from reconciler.problem import ReconcilerError
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -44,6 +48,94 @@ def test_a_stack_has_one_job_that_waits_however_many_schedulers_there_are(hand):
         hand.tend()
         hand.scheduler().queue.fill()
     assert [job["queueing_lock"] for job in jobs(hand)] == ["stack one", "stack three", "stack two"]
+
+
+def test_many_schedulers_at_the_same_moment_make_each_job_once(hand):
+    started = threading.Barrier(6)
+
+    def fill():
+        started.wait()
+        for _ in range(5):
+            hand.queue.fill()
+
+    threads = [threading.Thread(target=fill) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [job["queueing_lock"] for job in jobs(hand)] == ["stack one", "stack three", "stack two"]
+
+
+def test_a_stack_waits_for_a_worker_of_its_group_and_ring(hand):
+    hand.inventory("  one: {group: eu}\n  two: {ring: 1}\n  three:\n", f"{HEAD}rings: [{{}}, {{}}, {{}}]\n")
+    hand.tend()
+    named = {job["queueing_lock"]: job["queue_name"] for job in jobs(hand)}
+    assert named["stack one"] in set(queues(["eu"], "home")) - set(queues(["default"], "home"))
+    assert named["stack two"] in set(queues(["default"], "home", [1])) - set(queues(["default"], "home", [0, 2]))
+    assert named["stack three"] in queues(["default"], "home", [2])
+    hand.inventory("  one: {group: us}\n  two:\n  three:\n")
+    hand.tend()
+    assert {job["queue_name"] for job in jobs(hand) if job["queueing_lock"] == "stack one"} <= set(queues(["us"], ""))
+
+
+def test_repositories_are_asked_by_workers_of_the_groups_that_have_stacks_there(hand):
+    hand.inventory(f"  one: {{group: eu, repo: {hand.estate.origin.tree}}}\n  two:\n")
+    assert [item[0] for item in hand.table.look(0, ["default"])] == [str(hand.estate.origin.bare)]
+    assert [item[0] for item in hand.table.look(0, ["eu"])] == [str(hand.estate.origin.tree)]
+
+
+def test_a_repository_that_is_away_is_told_and_forgotten_when_nobody_follows_it(hand):
+    hand.inventory("  one: {repo: /nowhere}\n  two:\n")
+    hand.tend()
+    assert [where for where, _ in hand.table.unseen()] == ["/nowhere (main)"]
+    hand.turn()
+    assert [hand.row(name).state for name in ("one", "two")] == ["failed", "in_sync"]
+    hand.inventory("  two:\n")
+    assert hand.table.unseen() == []
+
+
+def test_a_tender_goes_on_after_what_nobody_thought_of(hand, monkeypatch):
+    steps = []
+
+    def step(_):
+        steps.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(hand.tending), "step", step)
+    hand.tending.run(lambda: len(steps) >= 2)
+    assert [type(error) for error in hand.bugs] == [ZeroDivisionError] * 2
+
+
+def test_what_a_dead_worker_has_left_is_taken_over_by_its_heartbeat_alone(hand):
+    hand.tend()
+    hand.sql("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour'), (now())")
+    dead, alive = (row["id"] for row in hand.sql("SELECT id FROM procrastinate_workers ORDER BY last_heartbeat"))
+    for stack, worker in (("one", dead), ("two", alive)):
+        hand.sql(
+            "UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE queueing_lock = %s",
+            worker,
+            f"stack {stack}",
+        )
+        hand.table.claim(stack, "a worker")
+    hand.tend()
+    assert (hand.row("one").worker, hand.row("one").generation, hand.row("one").cause) == (None, 2, "takeover")
+    assert (hand.row("two").worker, hand.row("two").generation) == ("a worker", 1)
+    hand.tend()
+    assert [(job["queueing_lock"], job["status"]) for job in jobs(hand)] == [
+        ("stack one", "todo"),
+        ("stack three", "todo"),
+        ("stack two", "doing"),
+    ]
+
+
+def test_a_stack_whose_job_is_gone_is_not_forgotten(hand):
+    hand.tend()
+    hand.table.claim("one", "a worker of a database that was restored since")
+    hand.sql("DELETE FROM procrastinate_jobs")
+    hand.sql("UPDATE fleet_stacks SET began = began - interval '1 hour' WHERE name = 'one'")
+    hand.tend()
+    hand.tend()
+    assert "stack one" in [job["queueing_lock"] for job in jobs(hand)]
 
 
 def test_a_job_that_waits_moves_up_where_a_person_asks(hand):
