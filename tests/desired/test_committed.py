@@ -56,9 +56,7 @@ def test_it_is_gone_afterwards_and_no_other_file_was_written(origin: Origin) -> 
     assert not written.top.exists()
 
 
-def test_without_room_for_its_files_it_says_so(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_room_for_its_files_it_says_so(origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     origin.state()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     assert "its files can't be written aside: No such file or directory" in refused(origin)
