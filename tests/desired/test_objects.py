@@ -233,10 +233,12 @@ def test_a_directory_without_objects_does_not_read_the_table(tmp_path):
 
 def test_an_editor_knows_the_names():
     made = schema()["$defs"]["Stalwart"]["properties"]["objects"]["properties"]
-    assert made["Http"]["properties"]["singleton"]["properties"]["useXForwarded"] == {"type": "boolean"}
+    told = "In the server's own words: true or false."
+    forwarded = made["Http"]["properties"]["singleton"]["properties"]["useXForwarded"]
+    assert forwarded == {"description": told, "type": "boolean"}
     route = made["MtaRoute"]["additionalProperties"]["properties"]
-    assert route["@type"] == {"enum": ["Mx", "Relay", "Local"]}
-    assert route["protocol"] == {"enum": ["smtp", "lmtp"]}
+    assert route["@type"]["enum"] == ["Mx", "Relay", "Local"]
+    assert route["protocol"]["enum"] == ["smtp", "lmtp"]
     assert "emailAddress" not in made["MailingList"]["additionalProperties"]["properties"]
 
 
