@@ -16,6 +16,7 @@ RUN python -m pip install --no-cache-dir --root-user-action ignore --require-has
       -r /usr/src/reconciler/requirements/run.txt
 COPY pyproject.toml README.md /usr/src/reconciler/
 COPY reconciler /usr/src/reconciler/reconciler
+COPY tests/example /usr/src/reconciler/tests/example
 RUN python -m pip install --no-cache-dir --root-user-action ignore --no-deps --no-build-isolation /usr/src/reconciler
 
 # The data directory is a volume that begins as this user's.
