@@ -718,12 +718,9 @@ class Listener(Resource):
 
     def __post_init__(self) -> None:
         """Neither addresses, nor networks, nor versions have an order."""
-        from ipaddress import ip_network
-
         _normalise(self, bind=tuple(sorted(self.bind)))
         if isinstance(self.proxy_networks, tuple):
-            networks = (str(ip_network(item, strict=False)) for item in self.proxy_networks)
-            _normalise(self, proxy_networks=tuple(sorted(networks)))
+            _normalise(self, proxy_networks=tuple(sorted(map(_network, self.proxy_networks))))
         if isinstance(self.tls_disable, tuple):
             _normalise(self, tls_disable=tuple(sorted(self.tls_disable)))
 
@@ -836,6 +833,16 @@ def _normalise(resource: Resource, **values: Any) -> None:
     """Set fields of a frozen resource while it is made: what means the same is equal from then on."""
     for name, value in values.items():
         object.__setattr__(resource, name, value)
+
+
+def _network(text: str) -> str:
+    """Write a network as all others are; what is live may be none, and stays as it is."""
+    from ipaddress import ip_network
+
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return str(text)
 
 
 def _addresses(primary: str | Special | None, aliases: tuple[str, ...] | Special) -> tuple[str, ...]:

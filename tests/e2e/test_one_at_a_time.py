@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -143,12 +144,20 @@ class Told:
 
     def __init__(self, stack: Stack, number: int, *, twice: bool = False) -> None:
         self.stack, self.twice = stack, twice
+        self.over = threading.Event()
         stack.tape.at[number] = self.stop
         self.running = stack.start("apply", "--yes")
         self.done = self.running.wait(30)
+        assert self.over.wait(30)  # what was written is done by the next test's start, and not after it
         stack.tape.at.clear()
 
     def stop(self, work: Work) -> Reply:
+        try:
+            return self._stopped(work)
+        finally:
+            self.over.set()
+
+    def _stopped(self, work: Work) -> Reply:
         self.running.kill(signal.SIGTERM)
         wait_for(lambda: "Stopping after the write" in self.running.errors())
         if self.twice:

@@ -177,7 +177,7 @@ def test_the_action_of_this_repository_is_the_one_that_is_written() -> None:
 
 def test_the_lock_of_a_release_is_the_one_of_this_repository() -> None:
     build = parsed_toml()["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert build == {"requirements/run.txt": f"reconciler/{LOCK.name}"}
+    assert build["requirements/run.txt"] == f"reconciler/{LOCK.name}"
 
 
 def parsed_toml() -> Any:

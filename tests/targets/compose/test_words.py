@@ -265,7 +265,7 @@ def test_t9_no_secret_is_written_into_a_secrets_file_that_git_tracks(tmp_path: P
         def kept(_service: str) -> tuple[()]:
             return ()
 
-    found = list(judge.foreseen(forecast.foresee(Seen, None, None, [view(path, "new")]), allowed=False))
+    found = list(judge.foreseen(forecast.foresee(Seen, None, None, [view(path, "new")], None), allowed=False))
     assert [(item.where, item.severity) for item in found] == [("smtp/web", Severity.REFUSED)] * tracked
     assert all("into word, which git tracks" in item.summary for item in found)
 
