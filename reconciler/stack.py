@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler import git
@@ -265,6 +266,7 @@ class Stack:
         if len(works) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
             works[0]()
             return
+        _import_libraries(self.targets.values())
         # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
         # Each with the lease's fence about it, which an answer there is a sign of life to.
         threads = [threading.Thread(target=copy_context().run, args=(work,), daemon=True) for work in works]
@@ -577,3 +579,9 @@ def _administrator(spec: Spec, username: str) -> str:
     """Name the declared account that the reconciler logs in as, if it is one."""
     names = (name for name, account in spec.accounts.items() if username in (name, account_login(name, account)))
     return next(names, username)
+
+
+def _import_libraries(targets: Iterable[Target]) -> None:
+    """Import what targets will, one after the other: threads that come to a circle from two sides end in a deadlock."""
+    for name in dict.fromkeys(name for target in targets for name in target.libraries):
+        import_module(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -198,9 +198,17 @@ class Outcome:
 
 
 class Target(Protocol):
-    """A system we keep in its desired state."""
+    """A system we keep in its desired state.
+
+    ``libraries`` are what it imports when it observes: they have to be there before several do at once.
+    """
 
     name: str
+
+    @property
+    def libraries(self) -> Collection[str]:
+        """What observing imports, by name."""
+        ...
 
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
         """Read the live resources of our kinds, whosever they are.

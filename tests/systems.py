@@ -83,6 +83,8 @@ class World:
 class System:
     """One target of a world."""
 
+    libraries = ()
+
     def __init__(self, name: str, world: World, stack: str) -> None:
         self.name, self.world, self.stack = name, world, stack
 

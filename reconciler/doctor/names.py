@@ -27,7 +27,9 @@ _RESOLVERS = ("1.1.1.1", "8.8.8.8")
 def gather(stack: Stack, plan: Plan | Unread) -> Names | Unread | None:
     """Ask for all that the checks of DNS want to know; None where no domain has mail."""
     from reconciler.observe.line import line
+    from reconciler.observe.nameservers import ready
 
+    ready()
     domains = tuple(sorted(set(_domains(stack))))
     if not domains:
         return None

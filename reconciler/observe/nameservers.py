@@ -35,6 +35,13 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+def ready() -> None:
+    """Import what asking needs: threads that come to a package's circle from two sides end in a deadlock."""
+    import dns.message
+    import dns.rcode
+    import dns.resolver  # noqa: F401 (for its being there, as the others)
+
+
 def look(
     questions: Collection[Question],
     *,
@@ -53,6 +60,7 @@ def look(
     if not questions:
         return {}
     progress("Asking the name servers")
+    ready()
     return _Inquiry(given, resolver, port).answers(sorted(questions))
 
 
@@ -62,6 +70,7 @@ def remembered(questions: Collection[Question], resolvers: Sequence[str]) -> Map
     Each question has one answer, by the resolver's name. Raises `ReconcilerError` for what is no ``HOST[:PORT]``.
     """
     servers = [_given(text) for text in dict.fromkeys(resolvers)]
+    ready()
     deadline = time.monotonic() + _LIMIT
     pairs = [(server, item) for server in servers for item in sorted(questions)]
     said = side_by_side(lambda pair: _recalled(*pair), pairs, deadline)

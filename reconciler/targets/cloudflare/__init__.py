@@ -47,6 +47,7 @@ class Cloudflare:
     """
 
     name = "cloudflare"
+    libraries = ("httpcore", "httpx", "cloudflare")
 
     def __init__(
         self,

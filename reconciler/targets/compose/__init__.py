@@ -50,6 +50,7 @@ class Compose:
     """
 
     name = "compose"
+    libraries = ("httpcore", "httpx", "requests", "docker")
 
     def __init__(
         self,

@@ -141,6 +141,11 @@ class Stalwart:
             recognition=self._recognition,
         )
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What observing imports."""
+        return ("httpcore", "httpx", *(("requests", "docker") if self._docker else ()))
+
     def observe(self, wanted: Sequence[Resource], reveal: Reveal) -> Observation:
         """Read what is live. A request without credentials tells the generation first, whatever is declared.
 
