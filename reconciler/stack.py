@@ -263,10 +263,10 @@ class Stack:
         works: list[Callable[[], None]] = [functools.partial(one, target) for target in self.targets.values()]
         if (inquiry := self._inquiry) is not None:
             works.append(functools.partial(self._ask, inquiry))
+        _import_libraries(self.targets.values())
         if len(works) == 1:  # no thread: it would have a heap of its own, beside what this one has freed
             works[0]()
             return
-        _import_libraries(self.targets.values())
         # Daemons: a signal ends the program at once, while one of them still waits for a system that hangs.
         # Each with the lease's fence about it, which an answer there is a sign of life to.
         threads = [threading.Thread(target=copy_context().run, args=(work,), daemon=True) for work in works]
