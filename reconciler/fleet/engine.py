@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import procrastinate
@@ -27,6 +29,7 @@ _POLL = 1.0  # seconds: nobody is told when a lock is free
 _HEARTBEATS = 4  # in a lease
 _LOOK = 0.2  # seconds between two looks at whether to end
 _MOST = 500  # jobs that are made at a time
+_TELLING = 5.0  # seconds in which the engine tells the database that a job has ended
 
 PRIORITIES = {"request": 30, "revision": 30, "takeover": 20, "restore": 20}
 """What goes first, by the cause of a cycle; everything else is periodic, and has 0."""
@@ -40,11 +43,15 @@ def queues(groups: Collection[str], home: str, rings: Collection[int] | None = N
 
 # --------------------------------------------------------------------------------------------------------- the queue
 class Queue:
-    """Makes jobs of stacks that are due. Several may do so at once, from wherever."""
+    """Makes jobs of stacks that are due. Several may do so at once, from wherever.
+
+    ``ended`` is when the turns of this process's own jobs ended, by their numbers and the monotonic clock.
+    """
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._jobs = procrastinate.App(connector=SyncPsycopgConnector()).job_manager
+        self.ended: dict[int, float] = {}
 
     def fill(self) -> int:
         """Make a job of each stack that is due and has none that waits; return how many."""
@@ -64,9 +71,17 @@ class Queue:
             return [row["name"] for row in at.execute(_ORPHANS, {"lease": lease}).fetchall()]
 
     def stalled(self, lease: float) -> list[tuple[int, str]]:
-        """Return the jobs of workers of which nothing was heard for so long, with their stacks."""
+        """Return the jobs of workers of which nothing was heard for so long, with their stacks.
+
+        So are our own that have ended while the database was away: the engine tells it once, and holds them for ever.
+        """
+        before = time.monotonic() - _TELLING
+        told = [job for job, ended in list(self.ended.items()) if ended < before]
         with self._table.transaction() as at:
-            return [(row["id"], row["stack"]) for row in at.execute(_STALLED, {"lease": lease}).fetchall()]
+            rows = at.execute(_STALLED, {"lease": lease, "ended": told}).fetchall()
+        for job in told:
+            del self.ended[job]
+        return [(row["id"], row["stack"]) for row in rows]
 
     def drop(self, job: int) -> None:
         """Remove a job; whoever still runs it has lost its stack before."""
@@ -123,62 +138,61 @@ SELECT name FROM fleet_stacks WHERE worker IS NOT NULL AND began < clock_timesta
 _STALLED = """
 SELECT job.id, job.args->>'stack' AS stack FROM procrastinate_jobs AS job
 LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
-WHERE job.status = 'doing' AND (worker.id IS NULL
+WHERE job.status = 'doing' AND (worker.id IS NULL OR job.id = ANY(%(ended)s)
     OR worker.last_heartbeat < clock_timestamp() - %(lease)s * interval '1 s')
 """
 
 
 # ------------------------------------------------------------------------------------------------------- the worker
-def run(  # noqa: PLR0917 (a worker is all of it)
-    conninfo: str,
-    turn: Callable[[str], None],
-    names: Sequence[str],
-    at_once: int,
-    lease: float,
-    stopped: Callable[[], bool],
-) -> None:
-    """Work until ``stopped``. Returns, too, where the database goes away: then it is begun anew.
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Has the jobs of some ``listens`` done, each by ``turn`` with its stack; the ``queue`` hears that they ended."""
 
-    Raises the engine's errors where there is no connection to begin with.
-    """
-    logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # a job's end is told by us, without its arguments
-    asyncio.run(_run(conninfo, turn, names, at_once, lease, stopped))
+    queue: Queue
+    conninfo: str = field(repr=False)
+    turn: Callable[[str], None]
+    listens: Sequence[str]
+    at_once: int
+    lease: float
 
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Work until ``stopped``. Returns, too, where the database goes away: then it is begun anew.
 
-async def _run(  # noqa: PLR0917
-    conninfo: str,
-    turn: Callable[[str], None],
-    names: Sequence[str],
-    at_once: int,
-    lease: float,
-    stopped: Callable[[], bool],
-) -> None:
-    connector = procrastinate.PsycopgConnector(conninfo=conninfo, min_size=1, max_size=4, timeout=lease)
-    app = procrastinate.App(connector=connector)
+        Raises the engine's errors where there is no connection to begin with.
+        """
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # a job's end is told by us, without arguments
+        asyncio.run(self._run(stopped))
 
-    def cycle(context: JobContext, stack: str) -> None:  # noqa: ARG001 (the engine gives it)
-        turn(stack)
-
-    app.task(name=_TASK, pass_context=True)(cycle)
-    asyncio.get_running_loop().set_exception_handler(_heard)
-    async with app.open_async():
-        worker = asyncio.create_task(
-            app.run_worker_async(
-                queues=names,
-                name="reconciler",
-                concurrency=at_once,
-                fetch_job_polling_interval=_POLL,
-                delete_jobs="always",
-                install_signal_handlers=False,
-                update_heartbeat_interval=lease / _HEARTBEATS,
-                stalled_worker_timeout=lease,
+    async def _run(self, stopped: Callable[[], bool]) -> None:
+        connector = procrastinate.PsycopgConnector(conninfo=self.conninfo, min_size=1, max_size=4, timeout=self.lease)
+        app = procrastinate.App(connector=connector)
+        app.task(name=_TASK, pass_context=True)(self._cycle)
+        asyncio.get_running_loop().set_exception_handler(_heard)
+        async with app.open_async():
+            worker = asyncio.create_task(
+                app.run_worker_async(
+                    queues=self.listens,
+                    name="reconciler",
+                    concurrency=self.at_once,
+                    fetch_job_polling_interval=_POLL,
+                    delete_jobs="always",
+                    install_signal_handlers=False,
+                    update_heartbeat_interval=self.lease / _HEARTBEATS,
+                    stalled_worker_timeout=self.lease,
+                )
             )
-        )
-        while not (worker.done() or stopped()):
-            await asyncio.wait({worker}, timeout=_LOOK)
-        worker.cancel()  # it ends what has begun, which hears of the signal itself
-        with contextlib.suppress(asyncio.CancelledError):
-            await worker
+            while not (worker.done() or stopped()):
+                await asyncio.wait({worker}, timeout=_LOOK)
+            worker.cancel()  # it ends what has begun, which hears of the signal itself
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+    def _cycle(self, context: JobContext, stack: str) -> None:
+        try:
+            self.turn(stack)
+        finally:
+            if context.job.id is not None:
+                self.queue.ended[context.job.id] = time.monotonic()
 
 
 def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

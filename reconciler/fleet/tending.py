@@ -174,7 +174,7 @@ class Tending:
         for job, stack in self.queue.stalled(lease):
             self.table.drop(stack)  # first: who is killed here leaves it stalled, and another does this again
             self.queue.drop(job)
-            self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its worker"))
+            self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its end, or its worker"))
         for stack in self.queue.orphans(lease):
             self.table.drop(stack)
 

@@ -158,9 +158,9 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         listens = engine.queues(options.groups, place.home, options.rings)
         lease = table.whole().lease
         lines.say("working", groups=",".join(sorted(options.groups)), at_once=options.at_once, lease=lease)
-        working = partial(engine.run, conninfo, work.turn, listens, options.at_once, lease, stopped)
+        working = engine.Engine(queue, conninfo, work.turn, listens, options.at_once, lease)
         with _page(table, queue, options.listen, environ, unexpected):
-            _go_on(working, conninfo, say, stopped)
+            _go_on(partial(working.run, stopped), conninfo, say, stopped)
         beside.join(10)
 
 

@@ -95,6 +95,27 @@ def test_the_database_is_restarted_and_its_connections_are_cut_while_workers_wor
     assert worker.end() == 143
 
 
+REFUSED = """
+CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'away'; END $$;
+CREATE TRIGGER refused BEFORE DELETE ON procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION refused();
+"""
+
+
+def test_a_job_whose_end_could_not_be_told_holds_its_stack_no_longer(hand):
+    worker = hand.start("--log", "json").working()
+    wait_for(lambda: all_in_sync(hand), 60, lambda: worker.text)
+    wait_for(lambda: not hand.sql("SELECT 1 FROM procrastinate_jobs"), 20, lambda: worker.text)
+    hand.sql(REFUSED)
+    hand.estate.commit({"two": "198.51.100.2"})
+    wait_for(lambda: hand.estate.address("two") == "198.51.100.2" and all_in_sync(hand), 20, lambda: worker.text)
+    hand.sql("DROP TRIGGER refused ON procrastinate_jobs")
+    assert hand.sql("SELECT status::text FROM procrastinate_jobs") == [{"status": "doing"}]
+    hand.estate.commit({"two": "198.51.100.3"})
+    wait_for(lambda: hand.estate.address("two") == "198.51.100.3" and all_in_sync(hand), 20, lambda: worker.text)
+    assert "nothing was heard of its end" in worker.text
+    assert worker.end() == 143
+
+
 @pytest.mark.long
 def test_the_database_dies_in_the_middle_of_an_apply_and_nothing_more_is_written_until_it_is_back(hand):
     came, go = hold(hand, "two")
