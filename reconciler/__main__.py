@@ -45,6 +45,8 @@ for _module in (
     sys.modules.setdefault(_module.__name__, _module)
 # The command line of httpx would bring in rich, where that happens to be installed: None says it is not there.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+# HTTP/2, which nothing here asks for, would come with any package that happens to bring h2.
+sys.modules.setdefault("h2", None)  # type: ignore[arg-type]
 
 from reconciler.cli import program  # noqa: E402
 
