@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
+import functools
 import gc
 import importlib
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 
@@ -29,6 +32,32 @@ class _Deferred(types.ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
+def _on_demand(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a method of a dataclass made when it is first called: most of some thousand are not, in a run.
+
+    ``make`` is `dataclasses._create_fn` of Python 3.11 and 3.12, which compiles the text of each method by itself.
+    """
+
+    @functools.wraps(make)
+    def promise(name: str, *arguments: Any, **options: Any) -> Any:
+        made: Any = None
+
+        def method(*given: Any, **named: Any) -> Any:
+            nonlocal made
+            if made is None:
+                made = make(name, *arguments, **options)
+                made.__qualname__ = method.__qualname__
+            for owner in type(given[0]).__mro__:
+                if vars(owner).get(name) is method:
+                    type.__setattr__(owner, name, made)
+            return made(*given, **named)
+
+        method.__name__ = name
+        return method
+
+    return promise
+
+
 # Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles,
 # and what is left at the end goes with the process.
 gc.set_threshold(100_000, 50, 50)
@@ -47,6 +76,8 @@ for _module in (
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 # HTTP/2, which nothing here asks for, would come with any package that happens to bring h2.
 sys.modules.setdefault("h2", None)  # type: ignore[arg-type]
+if sys.version_info < (3, 13) and hasattr(dataclasses, "_create_fn"):  # later ones compile a class's methods at once
+    dataclasses._create_fn = _on_demand(dataclasses._create_fn)  # noqa: SLF001
 
 from reconciler.cli import program  # noqa: E402
 
