@@ -34,7 +34,7 @@ def _checked() -> None:
     missing = [name for name in ("psycopg", "psycopg_pool", "procrastinate") if find_spec(name) is None]
     if missing:
         summary = f"needs {', '.join(missing)}, which is not installed here"
-        raise ReconcilerError(Problem("reconciler fleet", summary, "pip install 'reconciler[fleet]'"))
+        raise ReconcilerError(Problem("reconciler fleet", summary, "pip install 'mail-reconciler[fleet]'"))
 
 
 @contextlib.contextmanager

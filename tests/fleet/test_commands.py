@@ -158,4 +158,4 @@ def test_without_the_extra_all_else_works_and_the_fleet_says_what_to_install(mon
     done = run(program, ["fleet", "status"])
     assert done.exit_code == 1
     assert "needs psycopg, psycopg_pool, procrastinate, which is not installed here" in done.stderr
-    assert "pip install 'reconciler[fleet]'" in done.stderr
+    assert "pip install 'mail-reconciler[fleet]'" in done.stderr

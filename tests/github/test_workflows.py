@@ -172,7 +172,13 @@ def test_drift_is_looked_for_on_main_with_a_read_only_token() -> None:
 
 def test_the_action_of_this_repository_is_the_one_that_is_written() -> None:
     assert (ROOT / ACTION).read_text() == files(Place("mana"))[ACTION]
-    assert f"reconciler=={__version__}".partition("==")[2] in (ROOT / ACTION).read_text()
+    assert f'VERSION: "{__version__}"' in (ROOT / ACTION).read_text()
+
+
+def test_the_action_installs_our_package_and_not_another_s_of_the_program_s_name() -> None:
+    name = parsed_toml()["project"]["name"]
+    assert name != "reconciler", "somebody else's, on the index"
+    assert re.findall(r'"([\w-]+)==\$VERSION"', (ROOT / ACTION).read_text()) == [name]
 
 
 def test_the_lock_of_a_release_is_the_one_of_this_repository() -> None:
