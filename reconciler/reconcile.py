@@ -18,7 +18,7 @@ from reconciler.problem import Problem, ReconcilerError
 from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
 from reconciler.settings import TARGETS
 from reconciler.stack import Stack
-from reconciler.target import Change, Outcome, Reason, Status, Stopped
+from reconciler.target import Change, Observations, Outcome, Reason, Status, Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,10 @@ class Effect:
 # ----------------------------------------------------------------------------------------------------------- plan
 def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     """Observe, compare and guard. Writes nothing anywhere. ``gone`` are addresses that were there a moment ago."""
-    observations = stack.observe(stack.desired().resources)
-    desired, only = stack.desired(observations), stack.choice.only
+    early, only = stack.desired(), stack.choice.only
+    observations: Observations = stack.observe(early.resources)
+    desired = stack.desired(observations)
+    observations = stack.look_again(observations, early.resources, desired.resources)
     plan = diff(desired, observations, stack=stack.name, prune=stack.policy.prune)
     unknown = _unknown(stack.directory, plan, only, {*desired.removed, *gone})
     plan = narrow(plan, only)

@@ -187,6 +187,13 @@ class Resource:
         """Whether a live text that is no public field's may be shown all the same, by its form."""
         return False
 
+    def was_judged_blind(self, early: Resource, live: Resource | None) -> bool:  # noqa: ARG002 (as above)
+        """Whether its target has to see it again: what it said of it while it was ``early`` was said without a value.
+
+        ``live`` is what it found. A target whose problems hang on no value has none to see again.
+        """
+        return False
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -807,6 +814,14 @@ class Variable(Resource):
     def declared(self) -> Iterator[tuple[str, Any]]:
         """What it is set to, or may become: a directory says it once."""
         yield "configured", self.candidates or self.configured
+
+    def was_judged_blind(self, early: Resource, live: Resource | None) -> bool:
+        """Whether its value depended on the mail server's answer: what stands in its way was judged without it."""
+        if not isinstance(early, Variable) or early.running is not UNKNOWN or self.running is UNKNOWN:
+            return False
+        if early.candidates or not isinstance(live, Variable):
+            return True
+        return (live.running, live.configured) != (self.running, self.configured)
 
     @property
     def company(self) -> tuple[str, ...]:

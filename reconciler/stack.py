@@ -246,19 +246,35 @@ class Stack:
         self.generation = (found["stalwart"].generation if "stalwart" in found else None) or self.generation
         return {name: found[name] for name in self.targets}
 
+    def look_again(self, found: Observations, early: Iterable[Resource], now: Iterable[Resource]) -> Observations:
+        """Observe anew what was judged without a value that the others' answers have told since.
+
+        ``early`` is what was wanted then, ``now`` what is wanted with all that was ``found``.
+        """
+        late, known = tuple(now), {item.address: item for item in early}
+        live = {item.resource.address: item.resource for seen in found.values() for item in seen.live}
+        names = {
+            item.target
+            for item in late
+            if item.target in found and found[item.target].complete
+            if (before := known.get(item.address)) and item.was_judged_blind(before, live.get(item.address))
+        }
+        return {**found, **{name: self._one(self.targets[name], late) for name in names}}
+
+    def _one(self, target: Target, resources: Iterable[Resource]) -> Observation:
+        unread = frozenset({target.name})
+        if (why := self.held.get(target.name)) is not None:
+            return Observation(target.name, unread=unread, problems=(why,))
+        try:
+            return target.observe([item for item in resources if item.target == target.name], self.secrets)
+        except ReconcilerError as error:
+            return Observation(target.name, unread=unread, problems=error.problems)
+        except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not stop the other targets)
+            return Observation(target.name, unread=unread, problems=(self.bug(target.name, error),))
+
     def _observe(self, resources: Sequence[Resource], found: dict[str, Observation]) -> None:
         def one(target: Target) -> None:
-            if (why := self.held.get(target.name)) is not None:
-                found[target.name] = Observation(target.name, unread=frozenset({target.name}), problems=(why,))
-                return
-            try:
-                seen = target.observe([item for item in resources if item.target == target.name], self.secrets)
-            except ReconcilerError as error:
-                seen = Observation(target.name, unread=frozenset({target.name}), problems=error.problems)
-            except Exception as error:  # noqa: BLE001 (an answer nobody thought of must not stop the other targets)
-                problem = self.bug(target.name, error)
-                seen = Observation(target.name, unread=frozenset({target.name}), problems=(problem,))
-            found[target.name] = seen
+            found[target.name] = self._one(target, resources)
 
         works: list[Callable[[], None]] = [functools.partial(one, target) for target in self.targets.values()]
         if (inquiry := self._inquiry) is not None:

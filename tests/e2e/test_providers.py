@@ -166,3 +166,35 @@ def test_a_key_of_the_wrong_kind_is_not_sent_to_the_relay(standing: Any) -> None
     assert "is a key for Brevo's API" in done.text
     assert "xkeysib-0123456789" not in done.text
     assert standing.container(NOTIFY).environment == before
+
+
+# ------------------------------------------------------------------------ a login that only the server's answer tells
+@pytest.mark.parametrize("login", ["somebody", "noreply@mana.how"])
+def test_a_literal_is_refused_by_the_plan_where_the_server_tells_the_login(applied: Any, login: str) -> None:
+    applied.example.edit("docker-compose.macmini.yml", "${SMTP_USER:-noreply}", login)
+    before = applied.everything()
+    planned = applied.expect(4, "plan")
+    assert "holds a literal" in planned.text
+    assert applied.expect(4, "apply", "--yes").text.count("holds a literal") == 1
+    assert applied.everything() == before, "nothing at all was written"
+    [written] = [line.split("`")[1] for line in planned.text.splitlines() if "put there: `SMTP_USER" in line]
+    applied.example.edit("docker-compose.macmini.yml", f"SMTP_USER: {login}", written)
+    applied.expect(0, "apply", "--yes")
+    assert applied.container(NOTIFY).environment["SMTP_USER"] == "noreply"
+    applied.expect(0, "plan", "--detailed-exitcode")
+
+
+def test_a_literal_that_is_the_login_the_server_wants_is_left_alone(applied: Any) -> None:
+    applied.example.edit("docker-compose.macmini.yml", "${SMTP_USER:-noreply}", "noreply")
+    applied.expect(0, "plan", "--detailed-exitcode")
+
+
+def test_a_text_with_a_secret_and_the_login_of_the_other_generation_is_set_right(applied: Any) -> None:
+    whole = "smtp://{username|url}:{password|url}@{host}"
+    applied.edit("smtp.yaml", '        SMTP_USER: "{username}"\n', f'        SMTP_USER: "{whole}"\n')
+    applied.expect(0, "apply", "--yes")
+    right = applied.container(NOTIFY).environment["SMTP_USER"]
+    assert right.startswith("smtp://noreply:")
+    wrong = right.replace("noreply:", "noreply%40mana.how:")
+    applied.example.edit("docker-compose.macmini.yml", "${SMTP_USER:-noreply}", f'"{wrong}"')
+    assert "SMTP_USER" in applied.expect(4, "plan").text
