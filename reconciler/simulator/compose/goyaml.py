@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, events
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scanner import ScannerError
 
 from reconciler.simulator.compose.failure import Failure
 
@@ -35,14 +36,29 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file with the types that go-yaml gives: `yes` is a text, `010` is 8; raises `Failure`."""
     try:
         text = path.read_text(encoding="utf-8")
-        try:
-            return _Document(_events(text)).read()
-        except YAMLError:  # `{image: mail:local}`, which go-yaml takes and the parser in C does not
-            return _Document(_events(text, pure=True)).read()
     except FileNotFoundError as error:
         raise Failure(f"open {path}: no such file or directory") from error
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise Failure(f"failed to parse {path}: {error}") from error
+    try:
+        return _Document(_events(text)).read()
+    except YAMLError as error:
+        try:  # `{image: mail:local}`, which go-yaml takes and the parser in C does not
+            return _Document(_events(text, pure=True)).read()
+        except YAMLError:
+            raise Failure(_complaint(error)) from error
+
+
+def _complaint(error: YAMLError) -> str:
+    """Say what is wrong as go-yaml 3 does, line and all: the scanner's is where it stands, the parser's one off.
+
+    Source: `parser.fail` in decode.go of gopkg.in/yaml.v3, which Compose 2.40 reads with.
+    """
+    if not isinstance(error, MarkedYAMLError):
+        return f"yaml: {error}"
+    marks = [mark.line for mark in (error.context_mark, error.problem_mark) if mark is not None and mark.line]
+    line = marks[0] + isinstance(error, ScannerError) if marks else 0
+    return f"yaml: {f'line {line}: ' if line else ''}{error.problem}"
 
 
 def _events(text: str, *, pure: bool = False) -> Iterator[Any]:

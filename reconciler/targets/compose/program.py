@@ -15,7 +15,7 @@ from reconciler import fence, files
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.targets.compose.envfile import EnvFile, check_place
-from reconciler.targets.compose.project import ComposeFiles
+from reconciler.targets.compose.project import ComposeFiles, not_yaml
 from reconciler.targets.compose.words import own_words
 
 OLDEST = (2, 20)
@@ -107,6 +107,8 @@ class Program:
         options = ["config", "--format", "json", *([] if interpolate else ["--no-interpolate"])]
         done = self._run([*self._project(env_file), *options], _READ_TIMEOUT)
         if done.status != 0:
+            if re.search(r"\b(yaml: |go-yaml )", done.complaint):
+                self._check_syntax()
             said = done.complaint.replace(str(env_file), str(self.env_file))
             raise self._failure("the compose files can't be read", said)
         try:
@@ -197,6 +199,16 @@ class Program:
                 raise TargetUnreadable(Problem(str(file), "the compose file does not exist", hint, scope="compose"))
         self.read_env_file("")
 
+    def _check_syntax(self) -> None:
+        """Raise `TargetUnreadable` with file and line where one of the files is no YAML at all."""
+        for file in self.files:
+            if found := not_yaml(file):
+                line, why = found
+                problem = Problem(
+                    f"{file}:{line}", f"is not YAML: {own_words(why, (), ())}", self._hint(), scope="compose"
+                )
+                raise TargetUnreadable(problem)
+
     def _run(self, arguments: Sequence[str], limit: float, environ: Mapping[str, str] = _NOTHING) -> Ended:
         host = {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
         where = " ".join(self.command)
@@ -211,7 +223,15 @@ class Program:
         """Put Compose's own words behind ours, without the values that it repeats."""
         said = "it needs too much memory" if _EXHAUSTED.search(output) else own_words(output, *self._known())
         where = ", ".join(str(file) for file in self.files)
-        return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, _hint(said), scope="compose"))
+        hint = self._hint(said)
+        return TargetUnreadable(Problem(where, f"{summary}: {said}" if said else summary, hint, scope="compose"))
+
+    def _hint(self, said: str = "") -> str:
+        if "required variable" in said:
+            return "set the variable in the env file"
+        if "failed to read" in said:
+            return "correct that line of the env file"
+        return f"correct the file; `{shlex.join([*self._project(), 'config', '-q'])}` says the same"
 
     def _known(self) -> tuple[set[str], set[str]]:
         """Return the names and the paths that stand in the compose files as they are written."""
@@ -234,11 +254,3 @@ def _read(file: Path) -> str:
             return text.read(_LARGEST)
     except OSError:
         return ""
-
-
-def _hint(said: str) -> str:
-    if "required variable" in said:
-        return "set the variable in the env file"
-    if "failed to read" in said:
-        return "correct that line of the env file"
-    return "docker compose config -q says the same: correct the file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import posixpath
@@ -14,6 +15,7 @@ from typing import Any
 from reconciler.desired.yaml import scan
 
 _LARGEST = 1 << 20  # bytes of a file in which lines are looked for
+_READABLE = 1 << 16  # bytes of a file that is looked over for where it stops being YAML
 _PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
@@ -370,6 +372,29 @@ def _load(file: Path) -> Any:
             return _tree(scan(text, pure=True))
     except (YAMLError, OSError, ValueError, AssertionError):  # the parser in Python asserts
         return None
+
+
+def not_yaml(file: Path) -> tuple[int, str] | None:
+    """Return the line of a file, from 1, where it stops being YAML, and why in the parser's words; None where it is.
+
+    Compose names another line for some of them: up to 2.40 the one where what it was reading began, less one.
+    """
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        if file.stat().st_size > _READABLE:
+            return None
+        text = file.read_text(encoding="utf-8-sig")
+        list(scan(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        with contextlib.suppress(YAMLError, AssertionError):
+            list(scan(text, pure=True))
+            return None  # what go-yaml takes and the parser in C does not
+        return (mark.line + 1 if mark else 1), " ".join(str(error.problem or error.context or "").split())
+    except (YAMLError, OSError, ValueError, AssertionError):
+        return None
+    return None
 
 
 def _tree(stream: Iterator[Any]) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 _MESSAGES = """
 yaml go-yaml load error in parser scanner composer constructor construct unmarshal errors cannot into while parsing a
 scanning flow block node mapping sequence for the next simple key did not find expected content ',' or '}' ']' ':'
+values entries characters control violates indentation
 found character that cannot start any token tab unknown anchor referenced could not document start end of stream
 duplicate already defined at line cycle detected references path recursive alias !!seq !!map !!str cli.named
 validating additional properties not allowed must be a mapping string number integer boolean null array list object

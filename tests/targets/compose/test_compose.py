@@ -465,7 +465,7 @@ def test_everything_that_is_missing_is_said_at_once(world: World) -> None:
     ("file", "content", "said"),
     [
         ("docker-compose.macmini.yml", None, "the compose file does not exist"),
-        ("docker-compose.macmini.yml", "services: [", "the compose files can't be read"),
+        ("docker-compose.macmini.yml", "services: [", "is not YAML: did not find expected node content"),
         ("docker-compose.macmini.yml", COMPOSE + "      - B=${UNSET:?needed}\n", "UNSET"),
         (".env.macmini", ENV + 'A="canary-unterminated\n', "line 5"),
         (".env.macmini", ENV + "A canary-words\n", "line 5"),
@@ -484,6 +484,27 @@ def test_files_that_can_not_be_read_are_named_without_their_values(
     assert said in problem.summary
     assert problem.hint
     assert_silent(seen)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        ("services:\n  a:\n    image: x\n   canary: 1\n", 4, "did not find expected key"),
+        ("services:\n  a:\n    environment:\n      A: canary: c\n", 4, "mapping values are not allowed in this context"),
+        ("services:\n  a: [canary, 2\n", 3, "did not find expected ',' or ']'"),
+        ("services:\n\tcanary: 1\n", 2, "found character that cannot start any token"),
+    ],
+)
+def test_a_compose_file_that_is_no_yaml_is_told_with_its_line(
+    world: World, content: str, line: int, said: str
+) -> None:
+    file = world.directory / "docker-compose.macmini.yml"
+    file.write_text(content)
+    [problem] = world.target().observe([HOST], reveal).problems
+    assert problem.where == f"{file}:{line}"
+    assert problem.summary == f"is not YAML: {said}"
+    assert "config -q` says the same" in problem.hint
+    assert_silent(problem)
 
 
 @pytest.mark.parametrize("fault", [Reply(500, b'{"message": "sick"}'), Reply(200, b"nonsense"), None])
