@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+from reconciler.address import Address
 from reconciler.journal import Entry
 from reconciler.resources import Record, Resource
 
@@ -24,6 +25,15 @@ def applied(entries: Iterable[Entry], asked: Collection[Resource]) -> frozenset[
         for item in asked
         if ((item.address, item.content) in contents if isinstance(item, Record) else others.get(item.address, False))
     )
+
+
+def zones(entries: Iterable[Entry]) -> frozenset[str]:
+    """Return the zones in which records are left that an apply from here made, adopted or changed."""
+    stays = dict[str, bool]()
+    for row in (row for entry in entries for row in entry.written if row.status in ("done", "unknown")):
+        if Address.parse(row.address).kind == Record.kind:
+            stays[row.address] = row.actions != ("delete",)
+    return frozenset(Address.parse(name).parts[0] for name, there in stays.items() if there)
 
 
 def committed(text: str, asked: Collection[Resource]) -> frozenset[Resource]:

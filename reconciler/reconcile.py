@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler import guards
+from reconciler import guards, past
 from reconciler.address import Address
 from reconciler.desired.load import Directory, declaration
 from reconciler.desired.spec import Spec
@@ -14,7 +14,7 @@ from reconciler.guards.approval import Approvals, judged
 from reconciler.guards.evidence import Evidence
 from reconciler.journal import Journal
 from reconciler.plan import Plan, addresses, diff, order, phases
-from reconciler.problem import Problem, ReconcilerError
+from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
 from reconciler.settings import TARGETS
 from reconciler.stack import Stack
@@ -58,9 +58,10 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     damage = (log.problem,) if log.problem else ()
     candidate = stack.candidate
     told = candidate.problems if candidate else ()
-    problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *damage)))
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
+    left = () if unchanged else tuple(_zones_left(log, desired.zones or ()))
+    problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *left, *damage)))
     plan = replace(plan, problems=problems, desired_hash=digest)
     if stack.approvals is not None and not unchanged:
         plan = _judged(stack, plan, evidence)
@@ -74,6 +75,18 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
         receivers=stack.receivers,
         drift=tuple(change.address for change in plan.changes) if unchanged else (),
     )
+
+
+def _zones_left(log: Journal, declared: Collection[str]) -> Iterator[Problem]:
+    """Name the zones that had records from here and are declared no longer. What stays is told when it is left."""
+    try:
+        known = past.zones(log.entries())
+    except ReconcilerError:  # it only adds words
+        return
+    for zone in sorted(known - frozenset(declared)):
+        summary = "was kept from here and is no longer declared: its records stay as they are"
+        hint = f"declare it again; to give its records up, too, leave `{zone}: []` under `dns` until they are removed"
+        yield Problem(f"dns/{zone}", summary, hint, Severity.WARNING)
 
 
 def _informed(stack: Stack, evidence: Evidence) -> Evidence:

@@ -46,7 +46,7 @@ def _environment(plan: Plan) -> Verdict:
     count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
     said = f"{count} not as declared"
     change = changes[0].address.rpartition("/")[0]
-    return error(said, *named, remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", change))
+    return error(said, *named, remedy=Remedy("see `reconciler plan`", "reconciler apply", change))
 
 
 def _settable(plan: Plan) -> Verdict:
@@ -123,7 +123,7 @@ def _empty(item: Service, named: str) -> Verdict:
     return error(
         f"{item.name} has no value for {named}",
         cause="the variable is missing in the env file, is not interpolated, or the container is older than it",
-        remedy=Remedy("see `reconciler plan --target compose`", "reconciler apply", f"smtp/{item.name}"),
+        remedy=Remedy("see `reconciler plan`", "reconciler apply", f"smtp/{item.name}"),
     )
 
 

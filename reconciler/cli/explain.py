@@ -45,7 +45,14 @@ def _unknown(address: str, facts: dict[str, Fact]) -> Problem:
     import difflib
 
     near = difflib.get_close_matches(address, facts, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`reconciler plan -v` lists addresses"
+    inside = [name for name in sorted(facts) if name.startswith(f"{address.rstrip('/')}/")]
+    if inside:
+        more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""  # noqa: PLR2004 (as many as are near)
+        hint = f"there are {', '.join(inside[:3])}{more}: give one of them whole"
+    elif near:
+        hint = f"did you mean {' or '.join(near)}?"
+    else:
+        hint = f"write one such as {min(facts)}" if facts else "nothing is declared, and nothing is live"
     return Problem(address, "nothing of that address is declared or live", hint)
 
 

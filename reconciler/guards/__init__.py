@@ -21,6 +21,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     identity.address_moves,
     identity.left_behind,
     identity.domain_unknown,
+    identity.stack_renamed,
     accounts.domain_in_use,
     accounts.address_taken,
     accounts.domain_taken,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from reconciler.guards.evidence import Evidence, refuse, warn
@@ -98,6 +99,22 @@ def domain_unknown(evidence: Evidence) -> Iterator[Problem]:
                 hint = "declare its zone under `dns`, or a key under `dkim`: without one its mail is not signed"
                 hint = f"did you mean {near[0]}? Otherwise {hint}" if near else hint
                 yield warn(item.address, "no zone and no DKIM key is declared for it", hint)
+
+
+def stack_renamed(evidence: Evidence) -> Iterator[Problem]:
+    """A stack that is called otherwise than its records say: they are another's from then on, and stay as they are."""
+    stack, wanted = evidence.plan.stack, {item.address for item in evidence.desired.resources}
+    owners = Counter(live.owner for live in evidence.live if live.owner)
+    declared = Counter(live.owner for live in evidence.live if live.owner and live.resource.address in wanted)
+    if not declared or stack in owners:
+        return
+    former, number = declared.most_common(1)[0]
+    records = "record that is declared bears" if number == 1 else "records that are declared bear"
+    summary = f"{number} {records} the mark of the stack {former}, and none that of {stack}"
+    hint = f"if it was called {former} before, write `stack: {former}` again: a stack knows its records by its name"
+    yield warn(
+        f"stack {stack}", summary, f"{hint}; if {former} is another stack, declare each record in one of them alone"
+    )
 
 
 def _covered(domain: str, known: Iterable[str]) -> bool:

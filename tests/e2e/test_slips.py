@@ -83,3 +83,41 @@ def test_l4_a_zone_that_is_taken_out_is_unmanaged_while_a_provider_stands_by_the
     after = {item["id"]: item for item in applied.marked()}
     assert {name: after.get(name) for name in before} == before
     assert [item["name"] for name, item in after.items() if name not in before] == ["brevo.mana.how"]
+
+
+# --------------------------------------------------------------------------------------------- a stack, and its zones
+def told(stack: Any, where: str) -> list[dict[str, Any]]:
+    return [item for item in stack.run("plan", "--output", "json").json["problems"] if item["where"] == where]
+
+
+def test_a_stack_that_is_renamed_is_told_whose_records_those_are(applied: Any) -> None:
+    assert not told(applied, "stack anew")
+    applied.edit("reconciler.yaml", "stack: mana ", "stack: anew ")
+    [problem] = told(applied, "stack anew")
+    assert "mark of the stack mana, and none that of anew" in problem["summary"]
+    assert "write `stack: mana` again" in problem["hint"]
+    applied.edit("reconciler.yaml", "stack: anew ", "stack: mana ")
+    assert not told(applied, "stack anew")
+
+
+def test_a_zone_that_is_taken_out_is_named_once_and_its_records_stay(applied: Any) -> None:
+    before = applied.records()
+    (applied.example.state / "dns.yaml").unlink()
+    [problem] = told(applied, "dns/mana.how")
+    assert problem["severity"] == "warning"
+    assert "is no longer declared: its records stay as they are" in problem["summary"]
+    applied.edit("accounts.yaml", "1 GiB", "2 GiB")
+    applied.expect(0, "apply", "--yes")
+    assert applied.records() == before
+    assert not told(applied, "dns/mana.how")
+
+
+def test_a_zone_whose_records_are_given_up_first_is_not_missed(applied: Any) -> None:
+    (applied.example.state / "dns.yaml").write_text("dns: {mana.how: []}\n")
+    (applied.example.state / "dkim.yaml").unlink()
+    applied.write("removed.yaml", "removed: [dkim/mana.how/mana2026, dkim/mana.how/rsa2026]\n")
+    applied.expect(0, "apply", "--yes", "--allow-deletes", "50")
+    applied.expect(0, "apply", "--yes", "--allow-deletes", "50")
+    assert not applied.marked()
+    (applied.example.state / "dns.yaml").unlink()
+    assert not told(applied, "dns/mana.how")

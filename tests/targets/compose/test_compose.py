@@ -490,14 +490,16 @@ def test_files_that_can_not_be_read_are_named_without_their_values(
     ("content", "line", "said"),
     [
         ("services:\n  a:\n    image: x\n   canary: 1\n", 4, "did not find expected key"),
-        ("services:\n  a:\n    environment:\n      A: canary: c\n", 4, "mapping values are not allowed in this context"),
+        (
+            "services:\n  a:\n    environment:\n      A: canary: c\n",
+            4,
+            "mapping values are not allowed in this context",
+        ),
         ("services:\n  a: [canary, 2\n", 3, "did not find expected ',' or ']'"),
         ("services:\n\tcanary: 1\n", 2, "found character that cannot start any token"),
     ],
 )
-def test_a_compose_file_that_is_no_yaml_is_told_with_its_line(
-    world: World, content: str, line: int, said: str
-) -> None:
+def test_a_compose_file_that_is_no_yaml_is_told_with_its_line(world: World, content: str, line: int, said: str) -> None:
     file = world.directory / "docker-compose.macmini.yml"
     file.write_text(content)
     [problem] = world.target().observe([HOST], reveal).problems
