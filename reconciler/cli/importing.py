@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reconciler import git
 from reconciler.cli import session
 from reconciler.cli.session import Session
 from reconciler.settings import TARGETS
@@ -77,7 +78,8 @@ def _said(session: Session, result: Result) -> str:
 def _next(session: Session, result: Result) -> list[str]:
     state = f" --state {result.out}" if result.out != session.settings.state else ""
     needed = " and ".join(result.environment)
-    lines = [session.style.title("Next:"), "  read the files, and commit them"]
+    begun = "" if git.checkout(result.out.resolve()) else " (`git init` first: this is no repository yet)"
+    lines = [session.style.title("Next:"), f"  read the files, and commit them{begun}"]
     lines += [f"  keep {needed} in the environment, to which the directory refers"] if needed else []
     lines += [f"  reconciler plan{state}"]
     marks = f"  reconciler apply{state}  (marks the DNS records as ours, and changes nothing)"

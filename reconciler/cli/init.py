@@ -150,7 +150,9 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
     here, root = Path.cwd(), Path(os.path.normpath(session.settings.state.absolute()))
     if not (here / ".git").exists() or not root.is_relative_to(here):
         summary = "is not the top of a git repository that holds the directory"
-        raise ReconcilerError(Problem(str(here), summary, "go to the repository's top, and name it with --state"))
+        raise ReconcilerError(
+            Problem(str(here), summary, "go to the repository's top (`git init` makes one), and name it with --state")
+        )
     directory = root.relative_to(here).as_posix()
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", directory):
         raise ReconcilerError(Problem(directory, "is no path that a workflow should hold", "use A-Z a-z 0-9 _ - . /"))

@@ -100,7 +100,8 @@ def _entries(log: Journal) -> tuple[list[Entry], list[Problem]]:
 def _head(session: Session, plan: Plan) -> list[str]:
     from reconciler.report import values
 
-    revision = f" at {values.escape(plan.revision)}" if plan.revision else ""
+    beside = " and what is not committed" if (plan.revision or "").endswith("+") else ""
+    revision = f" at {values.escape((plan.revision or '').removesuffix('+'))}{beside}" if plan.revision else ""
     return [session.style.title(values.escape(plan.stack)) + revision]
 
 

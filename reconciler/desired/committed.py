@@ -59,7 +59,9 @@ class Repository:
         real = Path(os.path.realpath(directory))
         top = git.checkout(real)
         if top is None:
-            hint = "run it in a clone of the repository that holds the directory, or name another one with --state"
+            hint = (
+                "run it in a clone, or name a directory in one with --state; `git init` and a commit begin a repository"
+            )
             raise ReconcilerError(Problem(str(directory), "lies in no repository of git, so it has no revisions", hint))
         return cls(top, real.relative_to(top), Objects(top / ".git", environ))
 

@@ -195,7 +195,10 @@ def _duplicates(views: Sequence[View], snapshot: Snapshot) -> Iterator[Problem]:
             summary = f"{other.variable} is set here again, behind our block: this line holds, being the last"
             hint = "remove the line, so that what is declared holds"
         else:
-            summary = f"{other.variable} is set here too; our block at the end of the file holds, being the last"
+            block = (
+                "our block at the end of the file holds" if file.end_of_ours else "what apply adds at the end will hold"
+            )
+            summary = f"{other.variable} is set here too; {block}, being the last"
             hint = "remove the line: it has no effect and may hold an old secret"
         yield Problem(f"{file.path.name}:{other.line}", summary, hint, Severity.WARNING)
 
