@@ -186,8 +186,8 @@ class Bench:
 
     def overhead(self) -> Row:
         """Pass jobs through that run no cycle: what the engine and the table cost of each."""
-        from reconciler.fleet.engine import Engine, Queue, queues
-        from reconciler.fleet.table import Ended
+        from reconciler.fleet.engine import Engine, Queue
+        from reconciler.fleet.table import Ended, queues
 
         done, queue = 0, Queue(self.table)
 

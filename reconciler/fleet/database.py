@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -28,7 +29,13 @@ VERSION = 1
 _OLDEST = 150000  # of PostgreSQL, as it numbers itself: 15
 _PATIENCE = 10.0  # seconds for a connection
 _NAMES = ("host", "hostaddr", "port", "dbname", "user", "service")
-_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout, PoolClosed)
+_WAY = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""How soon we notice that the other side is gone without a word, where the address does not say otherwise."""
+_LIMITS = """
+SET idle_in_transaction_session_timeout = '10s'; -- whoever is stopped within one must not hold up the fleet
+SET lock_timeout = '30s'
+"""
 Pool = ConnectionPool[psycopg.Connection[DictRow]]
 
 
@@ -55,8 +62,9 @@ def conninfo(environ: Mapping[str, str]) -> str:
         )
         raise ReconcilerError(Problem(where, "is not set: a fleet is kept in PostgreSQL", hint))
     try:
+        way = {name: value for name, value in _WAY.items() if name not in conninfo_to_dict(text)}
         made = make_conninfo(
-            text, connect_timeout=int(_PATIENCE), application_name="reconciler", client_encoding="utf8"
+            text, connect_timeout=int(_PATIENCE), application_name="reconciler", client_encoding="utf8", **way
         )
     except psycopg.Error:
         raise ReconcilerError(Problem(where, "is no address of a database", "postgresql://USER@HOST/NAME")) from None
@@ -92,6 +100,7 @@ def away(conninfo: str, error: Exception) -> DatabaseAway:
 @contextlib.contextmanager
 def pool(conninfo: str, most: int) -> Iterator[Pool]:
     """Open connections, ``most`` at a time. Raises `DatabaseAway`."""
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # what is wrong with the way we tell ourselves
     options = {"autocommit": True, "row_factory": dict_row}
     made = cast(
         "Pool",
@@ -103,6 +112,7 @@ def pool(conninfo: str, most: int) -> Iterator[Pool]:
             open=False,
             timeout=_PATIENCE,
             check=ConnectionPool.check_connection,
+            configure=_limited,
         ),
     )
     try:
@@ -112,6 +122,10 @@ def pool(conninfo: str, most: int) -> Iterator[Pool]:
         raise away(conninfo, _why(conninfo) or error) from None
     finally:
         made.close(timeout=1)
+
+
+def _limited(made: psycopg.Connection[Any]) -> None:
+    made.execute(_LIMITS)
 
 
 def _why(conninfo: str) -> Exception | None:
@@ -127,10 +141,20 @@ def _why(conninfo: str) -> Exception | None:
 def connection(pool: Pool) -> Iterator[psycopg.Connection[DictRow]]:
     """Lend a connection. Raises `DatabaseAway` for what is the way's fault, and psycopg's errors for what is ours."""
     try:
-        with pool.connection() as lent:
+        with pool.connection() as lent, _writable(lent):
             yield lent
     except _ERRORS as error:
         raise away(_place(pool), error) from None
+
+
+@contextlib.contextmanager
+def _writable(lent: psycopg.Connection[DictRow]) -> Iterator[None]:
+    """Keep no connection to a server that has become a standby: the next one may lead to its successor."""
+    try:
+        yield
+    except psycopg.errors.ReadOnlySqlTransaction:
+        lent.close()
+        raise
 
 
 def _place(pool: Pool) -> str:

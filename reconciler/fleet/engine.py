@@ -10,18 +10,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import procrastinate
 from procrastinate import exceptions, jobs
 from procrastinate.job_context import JobContext
+from procrastinate.manager import JobManager
 from procrastinate.sync_psycopg_connector import SyncPsycopgConnector
+from psycopg_pool import PoolTimeout
 
-from reconciler.fleet.inventory import RINGS
+from reconciler.fleet.table import QUEUE
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
     from reconciler.fleet.table import Table
 
 _TASK = "cycle"
@@ -30,63 +35,55 @@ _HEARTBEATS = 4  # in a lease
 _LOOK = 0.2  # seconds between two looks at whether to end
 _MOST = 500  # jobs that are made at a time
 _TELLING = 5.0  # seconds in which the engine tells the database that a job has ended
+_LONGEST = 3600.0  # seconds that a cycle may take, as in the daemon: one that takes longer hangs
+_BESIDE = 4  # threads that the engine needs beside those of the cycles: names of hosts are looked up in them
 
 PRIORITIES = {"request": 30, "revision": 30, "takeover": 20, "restore": 20}
 """What goes first, by the cause of a cycle; everything else is periodic, and has 0."""
 
 
-def queues(groups: Collection[str], home: str, rings: Collection[int] | None = None) -> list[str]:
-    """Return what a worker listens to; ``home`` names its data, which alone remembers some stacks' refused logins."""
-    taken = range(RINGS) if rings is None else sorted(rings)
-    return [name for group in sorted(groups) for at in taken for name in (f"{group}/{at}", f"{group}/{at}@{home}")]
-
-
 # --------------------------------------------------------------------------------------------------------- the queue
 class Queue:
-    """Makes jobs of stacks that are due. Several may do so at once, from wherever.
-
-    ``ended`` is when the turns of this process's own jobs ended, by their numbers and the monotonic clock.
-    """
+    """Makes jobs of stacks that are due, and takes stacks over. Several may do so at once, from wherever."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._jobs = procrastinate.App(connector=SyncPsycopgConnector()).job_manager
-        self.ended: dict[int, float] = {}
+        self._ends: dict[int, float] = {}
+
+    def expect(self, job: int, seconds: float) -> None:
+        """Say of a job of this process in how many seconds it will be there no more, unless something is wrong.
+
+        The engine tells once that a job has ended: where the database is away at that moment, it stays for ever.
+        """
+        self._ends[job] = time.monotonic() + seconds
 
     def fill(self) -> int:
         """Make a job of each stack that is due and has none that waits; return how many."""
         with self._table.transaction() as at:
-            found = at.execute(_DUE, {"most": _MOST}).fetchall()
-            made = [_job(row) for row in found]
+            locked = at.execute(_DUE, {"most": _MOST}).fetchall()
+            # Only now, as we have the rows, it shows whether another made the jobs before us.
+            names = [f"stack {row['name']}" for row in locked]
+            there = {row["queueing_lock"] for row in at.execute(_WAITING, {"names": names}).fetchall()}
+            made = [_job(row) for row in locked if f"stack {row['name']}" not in there]
             if made:
-                # What another scheduler made meanwhile is there: the rows are locked, so that is a person's own job.
-                with contextlib.suppress(exceptions.AlreadyEnqueued), at.transaction():
-                    self._jobs.batch_defer_jobs(made, connection=at)
+                self._jobs.batch_defer_jobs(made, connection=at)
             at.execute(_MOVE, {"names": list(PRIORITIES), "numbers": list(PRIORITIES.values())})
         return len(made)
 
-    def orphans(self, lease: float) -> list[str]:
-        """Name the stacks that a worker has, as the table says, while no job of theirs runs."""
-        with self._table.transaction() as at:
-            return [row["name"] for row in at.execute(_ORPHANS, {"lease": lease}).fetchall()]
+    def take_over(self, lease: float) -> list[str]:
+        """Take the stacks whose job is lost, as it says itself or nothing is heard of its worker; name them.
 
-    def stalled(self, lease: float) -> list[tuple[int, str]]:
-        """Return the jobs of workers of which nothing was heard for so long, with their stacks.
-
-        So are our own that have ended while the database was away: the engine tells it once, and holds them for ever.
+        Job and stack go together, so of several who do so at once one does, and nobody takes a stack away from whoever
+        has it since.
         """
-        before = time.monotonic() - _TELLING
-        told = [job for job, ended in list(self.ended.items()) if ended < before]
+        late = [job for job, end in list(self._ends.items()) if end < time.monotonic()]
         with self._table.transaction() as at:
-            rows = at.execute(_STALLED, {"lease": lease, "ended": told}).fetchall()
-        for job in told:
-            del self.ended[job]
-        return [(row["id"], row["stack"]) for row in rows]
-
-    def drop(self, job: int) -> None:
-        """Remove a job; whoever still runs it has lost its stack before."""
-        with self._table.transaction() as at:
-            at.execute("DELETE FROM procrastinate_jobs WHERE id = %s AND status = 'doing'", (job,))
+            rows = at.execute(_TAKE_OVER, {"lease": lease, "late": late}).fetchall()
+            orphans = at.execute(_ORPHANS, {"lease": lease}).fetchall()
+        for job in {*late} - {row["id"] for row in rows}:
+            self._ends.pop(job)  # it is gone: until then it is asked for again
+        return [row["name"] for row in (*rows, *orphans)]
 
     def purge(self) -> None:
         """Remove what jobs have left that ended badly; the others are removed as they end."""
@@ -114,33 +111,49 @@ def _job(row: Any) -> jobs.Job:
     )
 
 
-_QUEUE = "worker_group || '/' || ring || CASE WHEN home IS NULL THEN '' ELSE '@' || home END"
 _DUE = f"""
-SELECT name, cause, {_QUEUE} AS queue FROM fleet_stacks
+SELECT name, cause, {QUEUE} AS queue FROM fleet_stacks
 WHERE listed AND due <= clock_timestamp() AND NOT EXISTS (
     SELECT 1 FROM procrastinate_jobs WHERE queueing_lock = 'stack ' || name AND status = 'todo')
 ORDER BY due LIMIT %(most)s FOR UPDATE OF fleet_stacks SKIP LOCKED
 """  # noqa: S608 (of ours)
+_WAITING = "SELECT queueing_lock FROM procrastinate_jobs WHERE queueing_lock = ANY(%(names)s) AND status = 'todo'"
 # A job that waits goes by what is known now: of a stack that got a push meanwhile, or another group, or ring.
 _MOVE = f"""
 UPDATE procrastinate_jobs AS job SET queue_name = stack.queue, priority = greatest(job.priority, stack.priority)
-FROM (SELECT 'stack ' || name AS lock, {_QUEUE} AS queue, coalesce(number, 0) AS priority FROM fleet_stacks
+FROM (SELECT 'stack ' || name AS lock, {QUEUE} AS queue, coalesce(number, 0) AS priority FROM fleet_stacks
     LEFT JOIN unnest(%(names)s::text[], %(numbers)s::integer[]) AS known (word, number) ON word = cause
     WHERE listed AND due <= clock_timestamp()) AS stack
 WHERE job.queueing_lock = stack.lock AND job.status = 'todo'
     AND (job.queue_name <> stack.queue OR job.priority < stack.priority)
 """  # noqa: S608
-_ORPHANS = """
-SELECT name FROM fleet_stacks WHERE worker IS NOT NULL AND began < clock_timestamp() - %(lease)s * interval '1 s'
+# What is lost again right after it was taken over may be what ended its worker: each time it waits longer.
+_PAUSE = "CASE WHEN cause = 'takeover' THEN least(greatest(2 * wait, %(lease)s), 3600) ELSE 0 END"
+_DROPPED = f"""
+worker = NULL, applying = NULL, generation = generation + 1, cause = 'takeover',
+    wait = {_PAUSE}, due = clock_timestamp() + {_PAUSE} * interval '1 s'
+"""
+# As the engine's own question for stalled jobs, which it has for programs that await alone. A worker that was heard of
+# in times to come was so before the clock went back.
+_TAKE_OVER = f"""
+WITH lost AS (
+    SELECT job.id FROM procrastinate_jobs AS job LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
+    WHERE job.status = 'doing' AND (worker.id IS NULL OR job.id = ANY(%(late)s) OR worker.last_heartbeat NOT BETWEEN
+        clock_timestamp() - %(lease)s * interval '1 s' AND clock_timestamp() + %(lease)s * interval '1 s')
+    FOR UPDATE OF job SKIP LOCKED),
+gone AS (DELETE FROM procrastinate_jobs WHERE id IN (SELECT id FROM lost) RETURNING id, args->>'stack' AS name),
+dropped AS (
+    UPDATE fleet_stacks SET {_DROPPED} WHERE name IN (SELECT name FROM gone) AND worker IS NOT NULL)
+SELECT id, name FROM gone
+"""  # noqa: S608 (of ours)
+# A worker has them, as the table says, and no job of theirs runs: its end, or that of their cycle, was not told.
+_ORPHANS = f"""
+UPDATE fleet_stacks SET {_DROPPED}
+WHERE worker IS NOT NULL
+    AND began NOT BETWEEN clock_timestamp() - %(lease)s * interval '1 s' AND clock_timestamp()
     AND NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE lock = 'stack ' || name AND status = 'doing')
-"""
-# As the engine's own question for stalled jobs, which it has for programs that await alone.
-_STALLED = """
-SELECT job.id, job.args->>'stack' AS stack FROM procrastinate_jobs AS job
-LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
-WHERE job.status = 'doing' AND (worker.id IS NULL OR job.id = ANY(%(ended)s)
-    OR worker.last_heartbeat < clock_timestamp() - %(lease)s * interval '1 s')
-"""
+RETURNING name
+"""  # noqa: S608
 
 
 # ------------------------------------------------------------------------------------------------------- the worker
@@ -158,17 +171,15 @@ class Engine:
     def run(self, stopped: Callable[[], bool]) -> None:
         """Work until ``stopped``. Returns, too, where the database goes away: then it is begun anew.
 
-        Raises the engine's errors where there is no connection to begin with.
+        Raises `ERRORS` where there is no connection to begin with.
         """
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # a job's end is told by us, without arguments
         asyncio.run(self._run(stopped))
 
     async def _run(self, stopped: Callable[[], bool]) -> None:
-        connector = procrastinate.PsycopgConnector(conninfo=self.conninfo, min_size=1, max_size=4, timeout=self.lease)
-        app = procrastinate.App(connector=connector)
-        app.task(name=_TASK, pass_context=True)(self._cycle)
         asyncio.get_running_loop().set_exception_handler(_heard)
-        async with app.open_async():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self.at_once + _BESIDE))
+        async with self._app().open_async() as app:
             worker = asyncio.create_task(
                 app.run_worker_async(
                     queues=self.listens,
@@ -187,12 +198,38 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
 
+    def _app(self) -> procrastinate.App:
+        connector = procrastinate.PsycopgConnector(
+            conninfo=self.conninfo, min_size=1, max_size=4, timeout=self.lease, configure=_by_itself
+        )
+        app = procrastinate.App(connector=connector)
+        app.job_manager = _Jobs(connector)
+        app.task(name=_TASK, pass_context=True)(self._cycle)
+        return app
+
     def _cycle(self, context: JobContext, stack: str) -> None:
+        assert context.job.id is not None
+        self.queue.expect(context.job.id, _LONGEST)
         try:
             self.turn(stack)
         finally:
-            if context.job.id is not None:
-                self.queue.ended[context.job.id] = time.monotonic()
+            self.queue.expect(context.job.id, _TELLING)
+
+
+class _Jobs(JobManager):
+    """Goes on telling that the worker lives: the engine ends that, unseen, with the first answer that does not come."""
+
+    async def update_heartbeat(self, worker_id: int) -> None:
+        while True:
+            try:
+                return await super().update_heartbeat(worker_id)
+            except exceptions.ConnectorException:
+                await asyncio.sleep(_POLL)
+
+
+async def _by_itself(made: AsyncConnection) -> None:
+    """Have each statement count at once: a worker that is stopped between it and its commit would hold the job."""
+    await made.set_autocommit(True)
 
 
 def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -201,5 +238,5 @@ def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-ERRORS = cast("tuple[type[Exception], ...]", (exceptions.ProcrastinateException, OSError))
+ERRORS = cast("tuple[type[Exception], ...]", (exceptions.ProcrastinateException, PoolTimeout, OSError))
 """What a worker ends with where its database goes away."""

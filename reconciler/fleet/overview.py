@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from reconciler.fleet.rings import Standing
-from reconciler.fleet.table import Row, Run, Whole
+from reconciler.fleet.table import UNSERVED, Row, Run, Whole
 from reconciler.names import SHOWN
 from reconciler.problem import Problem
 from reconciler.report import json, values
@@ -83,13 +83,31 @@ def summary(
         tuple(_causes(rows, whole.interval)),
         (oldest.name, oldest.age) if oldest else None,
         (slowest.name, slowest.seconds or 0.0) if slowest else None,
-        (*whole.problems, *away, *(_stopped(item) for item in rollout.values() if item.stopped)),
+        (
+            *whole.problems,
+            *away,
+            *(_stopped(item) for item in rollout.values() if item.stopped),
+            *_waiting(rows, whole.interval),
+        ),
         str(whole.suspended) if whole.suspended and not whole.suspended.has_ended(datetime.now(UTC)) else "",
     )
 
 
 def _stopped(ring: Standing) -> Problem:
     return Problem(f"ring {ring.ring}", ring.stopped, "push what mends it; it goes on by itself once all are well")
+
+
+def _waiting(rows: Sequence[Row], interval: float) -> Iterator[Problem]:
+    """Say which groups have stacks that no worker takes: too few run, or none for that group or ring."""
+    late: dict[str, list[str]] = {}
+    for row in rows:
+        if row.waits < -_PATIENCE * interval:
+            late.setdefault(row.worker_group, []).append(row.name)
+    for group, names in sorted(late.items()):
+        summary = f"its stacks wait for a worker that does not come: {named(names)}"
+        yield Problem(
+            f"group {group}", summary, f"see that `fleet work --group {group}` runs, for each ring, or run more"
+        )
 
 
 def _causes(rows: Sequence[Row], interval: float) -> Iterator[Cause]:
@@ -101,7 +119,8 @@ def _causes(rows: Sequence[Row], interval: float) -> Iterator[Cause]:
     now = datetime.now(UTC)
     for (target, error), (title, ill) in sorted(found.items(), key=lambda item: -len(item[1][1])):
         long = any((now - row.since).total_seconds() > _PATIENCE * interval for row in ill)
-        yield Cause(target, error, title, tuple(row.name for row in ill), long or any(row.stalled for row in ill))
+        lasting = error != UNSERVED and (long or any(row.stalled for row in ill))
+        yield Cause(target, error, title, tuple(row.name for row in ill), lasting)
 
 
 # ----------------------------------------------------------------------------------------------------------- in words

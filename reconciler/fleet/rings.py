@@ -78,10 +78,13 @@ def _passed_on(before: Standing | None) -> str:
 
 def judged(members: Collection[Member], revision: str, limit: int) -> tuple[bool, str]:
     """Say whether a ring is healthy with its revision, and why it goes no further where that is stopped."""
-    counted = [item for item in members if item.sound]
+    awake = [item for item in members if item.state != Word.SUSPENDED]
+    if members and not awake:
+        return False, "all stacks of the ring are suspended, so none can tell"
+    counted = [item for item in awake if item.sound]
     ill = [item for item in counted if item.tried == revision and _is_ill(item)]
     if len(ill) > limit:
-        return False, _reason(ill, len(members), revision, limit)
+        return False, _reason(ill, len(awake), revision, limit)
     if members and not counted:
         return False, "no stack of the ring was well before, so none can tell"
     waiting = [item for item in counted if item.tried != revision or item.state in _GOING_ON]

@@ -88,8 +88,8 @@ CREATE TABLE fleet_notices (
     class text NOT NULL,
     title text NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
-    told timestamptz,                      -- nothing: nobody could be told yet
-    tried timestamptz,
+    told timestamptz,                      -- nothing: nobody was told yet
+    tried timestamptz,                     -- when a worker last took the turn to tell
     reminded integer NOT NULL DEFAULT 0,
     PRIMARY KEY (target, class)
 );

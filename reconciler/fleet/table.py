@@ -16,12 +16,13 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from reconciler.fleet import database
-from reconciler.fleet.inventory import Fleet, ring
+from reconciler.fleet.inventory import RINGS, Fleet, ring
 from reconciler.fleet.rings import Given, Standing
-from reconciler.problem import Problem
+from reconciler.problem import Problem, printable
 from reconciler.suspension import Suspension
 
 _KEPT = 50  # runs of each stack
+_MEMORY = 3600.0  # seconds that a stack waits for the data that remembers its refused login
 _SLACK = 5.0  # seconds by which a due time may lie further ahead than it was set: clocks are adjusted
 _FRESH = 60.0  # seconds for which a commit counts as the newest that was seen
 _AHEAD = 300.0  # seconds: no request waits longer for its turn, unless the clock went back
@@ -30,8 +31,20 @@ _WINDOW = (
     300.0  # seconds in which Cloudflare counts (https://developers.cloudflare.com/fundamentals/api/reference/limits/)
 )
 
+QUEUE = "worker_group || '/' || ring || CASE WHEN home IS NULL THEN '' ELSE '@' || home END"
+"""What a stack waits in, as the table has it; `queues` are those that a worker takes stacks from."""
+
+
+def queues(groups: Collection[str], home: str, rings: Collection[int] | None = None) -> list[str]:
+    """Return what a worker listens to; ``home`` names its data, which alone remembers some stacks' refused logins."""
+    taken = range(RINGS) if rings is None else sorted(rings)
+    return [name for group in sorted(groups) for at in taken for name in (f"{group}/{at}", f"{group}/{at}@{home}")]
+
+
 Troubles = tuple[tuple[str, str, str], ...]
 """What is wrong with a stack: the target, the class of errors, and a title in words of ours."""
+UNSERVED = "unserved"
+"""The class of what a directory asks for and a fleet does not do: it is shown, and nobody is woken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,15 +268,15 @@ class Table:
             Row.of(row) for row in self._all(_ROW + " WHERE name = ANY(%(names)s) ORDER BY name", names=list(names))
         ]
 
-    def claim(self, name: str, worker: str) -> Row | None:
-        """Take a stack: whoever had it may write nothing from now on. None where it is no longer listed."""
+    def claim(self, name: str, worker: str, listens: Collection[str] | None = None) -> Row | None:
+        """Take a stack that is due: whoever had it may write nothing from now on.
+
+        None where it is not due by now, not listed, or waits for other workers than those that ``listen`` so. A job is
+        a hint alone: it may have been made before the stack was taken, moved, or refused a login.
+        """
+        values = {"worker": worker, "name": name, "listens": None if listens is None else list(listens)}
         with self.transaction() as at:
-            taken = at.execute(
-                """UPDATE fleet_stacks SET generation = generation + 1, worker = %s, began = clock_timestamp(),
-                applying = NULL, due = 'infinity' WHERE name = %s AND listed RETURNING name""",
-                (worker, name),
-            ).fetchone()
-            if taken is None:
+            if at.execute(_CLAIM, values).fetchone() is None:
                 return None
             found = at.execute(_ROW + " WHERE name = %s", (name,)).fetchone()
             assert found is not None
@@ -275,14 +288,13 @@ class Table:
             return row
 
     def holds(self, name: str, generation: int) -> bool:
-        """Whether a stack is still whose it was: asked right before each write."""
-        query = "SELECT 1 FROM fleet_stacks WHERE name = %(name)s AND generation = %(generation)s"
+        """Whether a stack is still whose it was, and its cycle has not ended: asked right before each write."""
+        query = f"SELECT 1 FROM fleet_stacks WHERE {_HELD}"  # noqa: S608 (of ours)
         return self._one(query, name=name, generation=generation) is not None
 
     def occupy(self, name: str, generation: int, server: str) -> bool:
         """Take the right to write to a mail server, until the cycle ends. False where another stack has it."""
-        query = """UPDATE fleet_stacks SET applying = %(server)s
-            WHERE name = %(name)s AND generation = %(generation)s"""
+        query = f"UPDATE fleet_stacks SET applying = %(server)s WHERE {_HELD}"  # noqa: S608
         try:
             return self._do(query, name=name, generation=generation, server=server) > 0
         except psycopg.errors.UniqueViolation:
@@ -290,7 +302,7 @@ class Table:
 
     def leave(self, name: str, generation: int) -> None:
         """Give it back."""
-        query = "UPDATE fleet_stacks SET applying = NULL WHERE name = %(name)s AND generation = %(generation)s"
+        query = f"UPDATE fleet_stacks SET applying = NULL WHERE {_HELD}"  # noqa: S608
         self._do(query, name=name, generation=generation)
 
     def end(self, name: str, generation: int, ended: Ended) -> bool:
@@ -306,16 +318,9 @@ class Table:
             at.execute("DELETE FROM fleet_runs WHERE stack = %s AND generation <= %s", (name, generation - _KEPT))
             return True
 
-    def drop(self, name: str) -> None:
-        """Take a stack from a worker of which nothing is heard: it is due at once."""
-        query = """UPDATE fleet_stacks SET worker = NULL, applying = NULL, generation = generation + 1,
-            due = clock_timestamp(), wait = 0, cause = 'takeover' WHERE name = %(name)s AND worker IS NOT NULL"""
-        self._do(query, name=name)
-
     def due(self, names: Collection[str], cause: str, *, fresh: bool = False) -> int:
         """Have stacks looked at now; ``fresh`` forgets how they failed, and that one worker alone may try a login."""
-        query = """UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0, cause = %(cause)s
-            WHERE name = ANY(%(names)s) AND listed"""
+        query = _MAKE_DUE
         if fresh:
             query = query.replace("wait = 0,", "wait = 0, failures = 0, carried = NULL, home = NULL,")
         return self._do(query, names=list(names), cause=cause)
@@ -325,6 +330,12 @@ class Table:
         query = """UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0 WHERE listed AND due <> 'infinity'
             AND due > clock_timestamp() + (wait + %(slack)s) * interval '1 s'"""
         self._do(query, slack=_SLACK)
+
+    def clear_homes(self) -> None:
+        """Let any worker take stacks that have waited in vain for the data that remembers a refused login."""
+        query = """UPDATE fleet_stacks SET home = NULL
+            WHERE listed AND home IS NOT NULL AND due < clock_timestamp() - %(memory)s * interval '1 s'"""
+        self._do(query, memory=_MEMORY)
 
     # ---------------------------------------------------------------------------------------------------- suspensions
     def suspend(self, names: Collection[str] | None, suspension: Suspension | None) -> int:
@@ -362,11 +373,24 @@ class Table:
         found = self._one(query, address=address, branch=branch, fresh=fresh, age=_FRESH)
         return str(found["seen"]) if found else ""
 
-    def seen(self, address: str, branch: str, commit: str, problem: str = "") -> None:
-        """Write down a branch's newest commit, or why it can't be told."""
-        query = """UPDATE fleet_repositories SET seen = coalesce(nullif(%(commit)s, ''), seen), problem = %(problem)s
-            WHERE address = %(address)s AND branch = %(branch)s"""
-        self._do(query, address=address, branch=branch, commit=commit, problem=problem)
+    def seen(self, address: str, branch: str, before: str, commit: str, stacks: Collection[str] = ()) -> None:
+        """Write down a branch's newest commit, and have the ``stacks`` looked at that it changes: both or neither.
+
+        Nothing where the last one seen is not ``before`` any more: somebody has seen a newer one meanwhile.
+        """
+        query = """UPDATE fleet_repositories SET seen = %(commit)s, problem = ''
+            WHERE address = %(address)s AND branch = %(branch)s AND seen = %(before)s"""
+        values = {"address": address, "branch": branch, "before": before, "commit": commit}
+        with self.transaction() as at:
+            if at.execute(query, values).rowcount and stacks:
+                at.execute(_MAKE_DUE, {"names": list(stacks), "cause": "revision"})
+
+    def not_seen(self, address: str, branch: str, problem: str) -> None:
+        """Write down why a branch's newest commit can't be told."""
+        query = (
+            "UPDATE fleet_repositories SET problem = %(problem)s WHERE address = %(address)s AND branch = %(branch)s"
+        )
+        self._do(query, address=address, branch=branch, problem=printable(problem, 300))
 
     def unseen(self) -> list[tuple[str, str]]:
         """Return the repositories that don't answer, with what is wrong."""
@@ -440,33 +464,33 @@ class Table:
     def to_tell(self, causes: Collection[tuple[str, str, str]]) -> list[tuple[str, str, str, bool]]:
         """Take the turn to tell of what is wrong now: target, class, title, and whether it was told before.
 
-        Each cause is told once, by whoever takes it; an hour later, and then each day, it is told again.
+        Each cause is told once, and an hour later, and then each day, again. Whoever has the turn has a minute to say
+        that it was `told`: then it is another's.
         """
-        query = """INSERT INTO fleet_notices AS known (target, class, title, told)
+        query = """INSERT INTO fleet_notices AS known (target, class, title, tried)
             SELECT target, class, title, clock_timestamp() FROM unnest(%(targets)s::text[], %(classes)s::text[],
                 %(titles)s::text[]) AS found (target, class, title)
-            ON CONFLICT (target, class) DO UPDATE SET told = clock_timestamp(), title = EXCLUDED.title,
-                reminded = known.reminded + CASE WHEN known.told IS NULL THEN 0 ELSE 1 END
-            WHERE known.told IS NULL AND known.tried < clock_timestamp() - interval '1 min'
-                OR known.told < clock_timestamp() - CASE WHEN known.reminded = 0 THEN interval '1 hour'
-                    ELSE interval '1 day' END
-            RETURNING target, class, title, reminded"""
+            ON CONFLICT (target, class) DO UPDATE SET tried = clock_timestamp(), title = EXCLUDED.title
+            WHERE (known.told IS NULL OR known.told NOT BETWEEN clock_timestamp() - CASE
+                    WHEN known.reminded = 0 THEN interval '1 hour' ELSE interval '1 day' END AND clock_timestamp())
+                AND known.tried NOT BETWEEN clock_timestamp() - interval '1 min' AND clock_timestamp()
+            RETURNING target, class, title, told IS NOT NULL AS again"""
         targets, classes, titles = ([item[at] for item in causes] for at in range(3))
         rows = self._all(query, targets=targets, classes=classes, titles=titles)
-        return [(row["target"], row["class"], row["title"], row["reminded"] > 0) for row in rows]
+        return [(row["target"], row["class"], row["title"], row["again"]) for row in rows]
 
-    def not_told(self, told: Collection[tuple[str, str]]) -> None:
-        """Say that nobody could be told: it is tried again in a minute."""
-        query = """UPDATE fleet_notices SET told = NULL, tried = clock_timestamp()
+    def told(self, causes: Collection[tuple[str, str]]) -> None:
+        """Say that somebody was told."""
+        query = """UPDATE fleet_notices SET told = clock_timestamp(), reminded = reminded + (told IS NOT NULL)::integer
             WHERE (target, class) IN (SELECT * FROM unnest(%(targets)s::text[], %(classes)s::text[]))"""
-        self._do(query, targets=[item[0] for item in told], classes=[item[1] for item in told])
+        self._do(query, targets=[item[0] for item in causes], classes=[item[1] for item in causes])
 
     def over(self, causes: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Forget what was told and is wrong no more; return what it was: target and title."""
+        """Forget what is wrong no more; return what was told of it: target and title."""
         query = """DELETE FROM fleet_notices WHERE (target, class) NOT IN
-            (SELECT * FROM unnest(%(targets)s::text[], %(classes)s::text[])) RETURNING target, title"""
+            (SELECT * FROM unnest(%(targets)s::text[], %(classes)s::text[])) RETURNING target, title, told"""
         rows = self._all(query, targets=[item[0] for item in causes], classes=[item[1] for item in causes])
-        return [(row["target"], row["title"]) for row in rows]
+        return [(row["target"], row["title"]) for row in rows if row["told"] is not None]
 
     # -------------------------------------------------------------------------------------------------------- history
     def history(self, name: str, number: int) -> list[Run]:
@@ -475,6 +499,16 @@ class Table:
         return [Run(**row) for row in self._all(query, name=name, number=number)]
 
 
+_HELD = "name = %(name)s AND generation = %(generation)s AND worker IS NOT NULL"
+_CLAIM = f"""
+UPDATE fleet_stacks SET generation = generation + 1, worker = %(worker)s, began = clock_timestamp(), applying = NULL,
+    due = 'infinity'
+WHERE name = %(name)s AND listed AND due <= clock_timestamp()
+    AND (%(listens)s::text[] IS NULL OR {QUEUE} = ANY(%(listens)s)) RETURNING name
+"""  # noqa: S608 (of ours)
+_MAKE_DUE = """
+UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0, cause = %(cause)s WHERE name = ANY(%(names)s) AND listed
+"""
 # Whatever became of a repository that nobody follows any more is no concern of ours.
 _UNUSED = """
 DELETE FROM fleet_repositories AS known WHERE NOT EXISTS (
@@ -482,7 +516,7 @@ DELETE FROM fleet_repositories AS known WHERE NOT EXISTS (
     AND NOT EXISTS (SELECT 1 FROM fleet WHERE settings->'shared'->>'repo' = address
         AND settings->'shared'->>'branch' = known.branch)
 """
-_END = """
+_END = f"""
 UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(), seconds = %(seconds)s,
     since = CASE WHEN state = %(state)s THEN since ELSE clock_timestamp() END,
     proven = CASE WHEN %(state)s = 'in_sync' THEN clock_timestamp() ELSE proven END,
@@ -492,8 +526,8 @@ UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(
     wait = CASE WHEN due = 'infinity' THEN %(wait)s ELSE wait END,
     cause = CASE WHEN due = 'infinity' THEN %(cause)s ELSE cause END,
     due = CASE WHEN due = 'infinity' THEN clock_timestamp() + %(wait)s * interval '1 s' ELSE due END
-WHERE name = %(name)s AND generation = %(generation)s RETURNING name
-"""
+WHERE {_HELD} RETURNING name
+"""  # noqa: S608
 _END_RUN = """
 UPDATE fleet_runs SET ended = clock_timestamp(), result = %(result)s, revision = %(revision)s, shared = %(tried)s,
     changed = %(changed)s, troubles = %(troubles)s

@@ -16,6 +16,7 @@ from reconciler.daemon.delivery import SCHEMES, scheme
 from reconciler.daemon.destinations import Destination
 from reconciler.daemon.notices import Kind, harmless
 from reconciler.daemon.outbox import TYPES, Letter
+from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.overview import Summary, named
 from reconciler.fleet.table import Table
 from reconciler.problem import Problem, ReconcilerError
@@ -79,14 +80,18 @@ class Telling:
             self._thread.start()
 
     def _send(self, due: Sequence[tuple[str, str, str, bool]], over: Sequence[tuple[str, str]]) -> None:
-        groups = (
-            (Kind.ALERT, [(target, title) for target, _, title, again in due if not again]),
-            (Kind.REMINDER, [(target, title) for target, _, title, again in due if again]),
-            (Kind.RECOVERY, list(over)),
-        )
-        arrived = [self._arrives(letter(kind, items)) for kind, items in groups if items]
-        if not all(arrived):
-            self._table.not_told([item[:2] for item in due])
+        for kind, again in ((Kind.ALERT, False), (Kind.REMINDER, True)):
+            items = [item for item in due if item[3] is again]
+            if items and self._arrives(letter(kind, [(target, title) for target, _, title, _ in items])):
+                self._tell_table(items)
+        if over:
+            self._arrives(letter(Kind.RECOVERY, over))
+
+    def _tell_table(self, items: Sequence[tuple[str, str, str, bool]]) -> None:
+        try:
+            self._table.told([item[:2] for item in items])
+        except DatabaseAway as error:  # in a minute it is told again, which is better than never
+            self._say(error.problems[0])
 
     def _arrives(self, message: Letter) -> bool:
         """Whether anybody got it."""

@@ -73,8 +73,10 @@ class Tending:
             self.look()
         self._pushes(whole.poll)
         self.roll()
-        self.take_over(whole.lease)
+        for stack in self.queue.take_over(whole.lease):
+            self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its end, or its worker"))
         self.table.clear_forgotten()
+        self.table.clear_homes()
         self.queue.fill()
         if self.telling is not None and time.monotonic() - self._looked > _TOLD:
             rows, found = self.table.rows(), (self.table.unseen(), self.table.rollout())
@@ -115,15 +117,14 @@ class Tending:
             branch = Branch(Remote.read(address, name), self.data, self.environ)
             newest = branch.newest()
         except ReconcilerError as error:
-            problem = error.problems[0]
-            self.table.seen(address, name, "", problem.summary)
+            self.table.not_seen(address, name, error.problems[0].summary)
             return
+        names: Sequence[str] = ()
         if newest != before:
             paths = branch.changed(before, newest) if before else None
             concerned = [row for row in self.table.rows() if _follows(row, address, name)]
             names = [row.name for row in concerned if paths is None or _touched(row, paths)]
-            self.table.due(names, "revision")
-        self.table.seen(address, name, newest)
+        self.table.seen(address, name, before, newest, names)
 
     # --------------------------------------------------------------------------------------------------------- rings
     def roll(self) -> None:
@@ -138,7 +139,7 @@ class Tending:
         for number, now in standing.items():
             if now.settled:
                 continue
-            members = [_member(row) for row in rows if row.ring == number and state_of(row) != "suspended"]
+            members = [_member(row) for row in rows if row.ring == number]
             healthy, stopped = judged(members, now.revision, rings[number]["failures"])
             self.table.judge(number, now.revision, healthy=healthy, stopped=stopped)
             if healthy and now.settles(rings[number]):
@@ -147,8 +148,8 @@ class Tending:
                 self.say(
                     Problem(f"ring {number}", stopped, "push what mends it; it goes on by itself once all are well")
                 )
-        newest = self._newest(whole.shared)
-        for step in given(newest, len(rings), self.table.rollout()):
+        standing = self.table.rollout()  # before the newest is: who is stopped in between gives nothing older
+        for step in given(self._newest(whole.shared), len(rings), standing):
             self.table.give(step)
 
     def _newest(self, shared: Mapping[str, str]) -> str:
@@ -168,20 +169,10 @@ class Tending:
                 return ""
         return self._shared[1]
 
-    # ------------------------------------------------------------------------------------------------ who has gone
-    def take_over(self, lease: float) -> None:
-        """Take the stacks of workers of which nothing is heard, and have them looked at at once."""
-        for job, stack in self.queue.stalled(lease):
-            self.table.drop(stack)  # first: who is killed here leaves it stalled, and another does this again
-            self.queue.drop(job)
-            self.say(Problem(f"stack {stack}", "was taken over: nothing was heard of its end, or its worker"))
-        for stack in self.queue.orphans(lease):
-            self.table.drop(stack)
-
 
 def _member(row: Row) -> Member:
     why = row.troubles[0][2] if row.troubles else ""
-    return Member(row.name, row.state, row.tried, row.shared, row.sound, why)
+    return Member(row.name, state_of(row), row.tried, row.shared, row.sound, why)
 
 
 def _follows(row: Row, address: str, branch: str) -> bool:

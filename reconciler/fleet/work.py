@@ -24,8 +24,8 @@ from reconciler.daemon.store import Signers
 from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.secrets import environment
 from reconciler.fleet.source import Joined, Shared
-from reconciler.fleet.table import Ended, Row, Table, Troubles, Whole
-from reconciler.problem import LeaseHeld, LeaseLost, Problem, ReconcilerError
+from reconciler.fleet.table import UNSERVED, Ended, Row, Table, Troubles, Whole
+from reconciler.problem import LeaseHeld, LeaseLost, Problem, ReconcilerError, printable
 from reconciler.settings import Settings
 from reconciler.suspension import Suspension
 
@@ -38,7 +38,7 @@ STACKS = "stacks"
 FRESH = "request"
 """The cause of a cycle that a person asked for: what was refused is tried again."""
 
-_AGAIN = 2.0  # seconds until a stack is tried again whose server is written to by another
+_AGAIN = 2.0  # seconds until a stack is tried again whose apply could not begin, or was broken off
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,14 @@ class Claim:
 class Work:
     """What a worker does with a stack's name. ``shared`` returns a revision of the shared files, ``log`` makes a log.
 
-    ``stopped`` says that a signal asks to end; ``unexpected`` hears of exceptions that should not be.
+    ``listens`` is what it takes stacks from. ``stopped`` says that a signal asks to end; ``unexpected`` hears of
+    exceptions that should not be.
     """
 
     table: Table
     name: str
     place: Place
+    listens: Sequence[str]
     shared: Callable[[str], Shared]
     log: Callable[[str, Callable[[str], str]], Log]
     stopped: Callable[[], bool] = lambda: False
@@ -117,7 +119,7 @@ class Work:
     def turn(self, name: str) -> None:
         """Take a stack and run its cycle. Where the database goes away, others will see that nobody ended it."""
         try:
-            row = self.table.claim(name, self.name)
+            row = self.table.claim(name, self.name, self.listens)
             if row is not None:
                 self.table.end(name, row.generation, self._ended(row))
         except DatabaseAway:
@@ -132,7 +134,7 @@ class Work:
         except DatabaseAway:
             raise
         except ReconcilerError as error:  # its place here, or its entry, is wrong: the other stacks go on
-            trouble = ("stack", str(error.problems[0].summary)[:100], "can't be begun on the worker")
+            trouble = ("stack", printable(error.problems[0].summary, 100), "can't be begun on the worker")
             self._say(row, error.problems)
             return _failed(row, self.table.whole(), trouble)
         except Exception as error:  # noqa: BLE001 (what nobody thought of must not end the worker)
@@ -251,7 +253,7 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
     left = len(state.plan.pending) if state.plan else 0
     failures = max((item.failures for item in state.targets), default=0)
     told = "restore" if word == "lost" else str(cause)
-    if state.cycle.result is Result.BUSY:
+    if state.cycle.result in (Result.BUSY, Result.STOPPED):  # nothing is done yet, or half of it
         wait, told = _AGAIN, row.cause
     elif state.plan is None:  # nothing could be looked at: no target tells how often that was so
         failures = row.failures + 1
@@ -267,7 +269,7 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
         shared=source.good if source.taken else row.shared,
         failures=failures,
         carried=loop.carried.as_json(now),
-        troubles=_troubles(state),
+        troubles=(*_troubles(state), *_unserved(state)),
         pending=left,
         changed=sum(item.status == "done" for item in state.cycle.outcomes),
     )
@@ -276,6 +278,15 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
 def _troubles(state: State) -> Troubles:
     found = notices.troubles(state, datetime.now(UTC))
     return tuple((item.target, item.error, item.title) for item in found)
+
+
+def _unserved(state: State) -> Iterator[tuple[str, str, str]]:
+    if state.source.revision is None:
+        return
+    declared = state.source.revision.directory.spec.daemon
+    for name in ("notices", "github", "plans"):
+        if getattr(declared, name):
+            yield "daemon", UNSERVED, f"daemon.{name} is served by a stack's own daemon alone, and by no fleet"
 
 
 def _pause(failures: int) -> float:

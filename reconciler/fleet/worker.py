@@ -22,7 +22,7 @@ from reconciler.daemon.store import Signers
 from reconciler.fleet import database, engine
 from reconciler.fleet.engine import Queue
 from reconciler.fleet.source import Branch, Inventory, Shared
-from reconciler.fleet.table import Table
+from reconciler.fleet.table import Table, queues
 from reconciler.fleet.telling import Telling, destinations
 from reconciler.fleet.tending import Tending
 from reconciler.fleet.work import Place, Work
@@ -129,10 +129,12 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
 
         place = Place(data, home(data), environ, options.secrets, options.signers)
+        listens = queues(options.groups, place.home, options.rings)
         work = Work(
             table,
             name(),
             place,
+            listens,
             shared=Sharing(table, data, environ, options.signers).files,
             log=lambda stack, redact: log(redact=redact, stack=stack),
             stopped=stopped,
@@ -155,7 +157,6 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
         beside.start()
-        listens = engine.queues(options.groups, place.home, options.rings)
         lease = table.whole().lease
         lines.say("working", groups=",".join(sorted(options.groups)), at_once=options.at_once, lease=lease)
         working = engine.Engine(queue, conninfo, work.turn, listens, options.at_once, lease)

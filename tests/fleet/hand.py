@@ -16,7 +16,7 @@ from reconciler.daemon.logs import Log
 from reconciler.fleet import database, worker
 from reconciler.fleet.engine import Queue
 from reconciler.fleet.source import InventoryFile
-from reconciler.fleet.table import Table
+from reconciler.fleet.table import QUEUE, Table, queues
 from reconciler.fleet.tending import Tending
 from reconciler.fleet.work import Place, Work
 
@@ -50,7 +50,7 @@ class Hand:
             self.table, self.queue, found, where, groups, self.environ, self.said.append, unexpected=self.bugs.append
         )
 
-    def worker(self, name: str = "hand", data: str = "data", *, stopped=lambda: False) -> Work:
+    def worker(self, name: str = "hand", data: str = "data", *, listens=None, stopped=lambda: False) -> Work:
         where = self.folder / data
         place = Place(where, worker.home(where), self.environ, self.estate.secrets)
         shared = worker.Sharing(self.table, where, self.environ)
@@ -58,6 +58,7 @@ class Hand:
             self.table,
             name,
             place,
+            queues(["default"], place.home) if listens is None else listens,
             shared.files,
             lambda stack, redact: Log(as_json=True, redact=redact, stack=stack),
             stopped,
@@ -67,11 +68,24 @@ class Hand:
     def tend(self) -> None:
         self.tending.step()
 
+    def look(self) -> None:
+        """See what was pushed, as a scheduler does when it is its turn."""
+        self.sql("UPDATE fleet_repositories SET looked = clock_timestamp() - interval '1 hour'")
+        self.tend()
+
     def turn(self, *names: str, data: str = "data") -> None:
-        work = self.worker(data=data)
-        for name in names or self.estate.names:
+        """Have stacks looked at now by a worker who listens to all: what queues tell apart is tested with jobs."""
+        listens = [row["queue"] for row in self.sql(f"SELECT {QUEUE} AS queue FROM fleet_stacks")]
+        work, chosen = self.worker(data=data, listens=listens), list(names or self.estate.names)
+        self.sql("UPDATE fleet_stacks SET due = clock_timestamp() WHERE name = ANY(%s) AND due <> 'infinity'", chosen)
+        for name in chosen:
             work.turn(name)
         assert not self.bugs
+
+    def lose(self, name: str) -> None:
+        """Have a stack taken over from a worker that is gone."""
+        self.sql("UPDATE fleet_stacks SET began = began - interval '1 hour' WHERE name = %s", name)
+        assert name in self.queue.take_over(2.0)
 
     def row(self, name: str):
         (found,) = self.table.rows([name])

@@ -78,12 +78,6 @@ def settle(hand):
     hand.tend()
 
 
-def look(hand):
-    """See what was pushed, as a scheduler does when it is its turn."""
-    hand.sql("UPDATE fleet_repositories SET looked = clock_timestamp() - interval '1 hour'")
-    hand.tend()
-
-
 def test_all_have_the_shared_files_beside_their_own(ringed):
     assert [ringed.row(name).state for name in ringed.estate.names] == ["in_sync"] * 3
     assert len({ringed.row(name).shared for name in ringed.estate.names} - {""}) == 1
@@ -93,9 +87,9 @@ def test_all_have_the_shared_files_beside_their_own(ringed):
 def test_a_good_shared_change_goes_ring_by_ring_and_an_own_one_at_once(ringed):
     first = ringed.row("two").shared
     second = ringed.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 8}\n"})
-    look(ringed)
+    ringed.look()
     ringed.estate.commit({"two": "198.51.100.2"})
-    look(ringed)
+    ringed.look()
     ringed.turn()
     assert [ringed.row(name).shared for name in ("one", "two")] == [second, first]
     assert ringed.estate.address("two") == "198.51.100.2"
@@ -108,7 +102,7 @@ def test_a_good_shared_change_goes_ring_by_ring_and_an_own_one_at_once(ringed):
 def test_a_bad_shared_change_stops_in_ring_0_and_says_why_and_goes_on_when_it_is_mended(ringed):
     good = ringed.row("one").shared
     bad = ringed.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: lots}\n"})
-    look(ringed)
+    ringed.look()
     ringed.estate.wipe("one")
     ringed.turn()
     settle(ringed)
@@ -120,7 +114,7 @@ def test_a_bad_shared_change_stops_in_ring_0_and_says_why_and_goes_on_when_it_is
     assert stopped.startswith(f"{bad[:12]} made 1 of 1 stacks ill, and 0 may be: one (")
     assert any(problem.summary == stopped for problem in ringed.said)
     mended = ringed.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 9}\n"})
-    look(ringed)
+    ringed.look()
     ringed.turn("one")
     ringed.tend()
     assert (ringed.row("one").shared, ringed.table.rollout()[0].stopped) == (mended, "")
@@ -135,7 +129,7 @@ def test_a_stack_that_was_ill_before_neither_stops_a_revision_nor_proves_it(ring
     ringed.turn()
     ringed.tend()
     newer = ringed.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 8}\n"})
-    look(ringed)
+    ringed.look()
     ringed.turn()
     ringed.tend()
     assert ringed.row("two").state == "unreadable"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from daemon.origin import key, run, signed
 from fleet.estate import DIRECTORY
-from fleet.test_rings import HEAD, look, settle
+from fleet.test_rings import HEAD, settle
 
 from reconciler.daemon.remote import Remote
 from reconciler.daemon.store import Signers
@@ -74,7 +74,7 @@ def test_t1_shared_files_reach_no_stack_unless_somebody_signed_them_whom_we_know
     settle(hand)
     assert hand.row("one").taken["own"]["max_deletes"] == 7
     push(origin, {"shared/policy.yaml": "policy: {max_deletes: 900}\n"})
-    look(hand)
+    hand.look()
     hand.turn()
     assert {hand.row(name).shared for name in hand.estate.names} == {good}
     assert hand.row("one").taken["own"]["max_deletes"] == 7
@@ -88,7 +88,7 @@ def test_t1_shared_files_reach_no_stack_unless_somebody_signed_them_whom_we_know
     # A later commit that leaves them as they are speaks for them.
     spoken = origin.head
     push(origin, {"elsewhere": "1"}, file)
-    look(hand)
+    hand.look()
     hand.turn()
     assert hand.row("one").shared == spoken
 
@@ -130,7 +130,7 @@ def test_t1_a_directory_reaches_no_docker_engine_that_the_workers_do_not_give_it
     evil = hand.estate.origin.commit(
         {"stacks/one/reconciler.yaml": text.replace(old, new), "compose.yml": "services: {}"}
     )
-    look(hand)
+    hand.look()
     hand.turn("one")
     assert "needs a Docker Engine, and the workers give this stack none" in capfd.readouterr().err
     assert hand.row("one").commit != evil

@@ -7,7 +7,7 @@ import threading
 import pytest
 from fleet.hand import HEAD
 
-from reconciler.fleet.engine import queues
+from reconciler.fleet.table import queues
 from reconciler.problem import ReconcilerError
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -36,8 +36,7 @@ def test_a_push_makes_the_stacks_due_that_it_changes_and_no_others(hand):
     hand.turn()
     hand.sql("DELETE FROM procrastinate_jobs")
     hand.estate.commit({"two": "198.51.100.2"})
-    hand.tending._pushed(str(hand.estate.origin.bare), "main", hand.estate.origin.head + "~1")  # what it saw last
-    hand.queue.fill()
+    hand.look()
     assert [(job["queueing_lock"], job["priority"]) for job in jobs(hand)] == [("stack two", 30)]
     hand.turn("two")
     assert [hand.estate.address(name) for name in hand.estate.names] == ["192.0.2.1", "198.51.100.2", "192.0.2.1"]
