@@ -280,13 +280,13 @@ def _troubles(state: State) -> Troubles:
     return tuple((item.target, item.error, item.title) for item in found)
 
 
-def _unserved(state: State) -> Iterator[tuple[str, str, str]]:
+def _unserved(state: State) -> Troubles:
     if state.source.revision is None:
-        return
+        return ()
     declared = state.source.revision.directory.spec.daemon
-    for name in ("notices", "github", "plans"):
-        if getattr(declared, name):
-            yield "daemon", UNSERVED, f"daemon.{name} is served by a stack's own daemon alone, and by no fleet"
+    if not (declared.notices or declared.github or declared.plans):
+        return ()
+    return (("daemon", UNSERVED, "notices, github and plans are a stack's own daemon's: no fleet serves them"),)
 
 
 def _pause(failures: int) -> float:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from fleet.cluster import Cluster, wait_for
+from fleet.cluster import PATIENCE, Cluster, wait_for
 from fleet.estate import Estate
 
 from reconciler.daemon.logs import Log
@@ -125,7 +125,7 @@ class Worker:
         self.pid = self.process.pid
 
     def working(self) -> Worker:
-        wait_for(lambda: '"working"' in self.text or self.process.poll() is not None, 60, lambda: self.text)
+        wait_for(lambda: '"working"' in self.text or self.process.poll() is not None, why=lambda: self.text)
         assert self.process.poll() is None, self.text
         return self
 
@@ -136,7 +136,7 @@ class Worker:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, seconds: float = 30) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         self.process.terminate()
         return self.process.wait(seconds)
 

@@ -10,6 +10,7 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from fleet.cluster import PATIENCE
 from fleet.estate import TOKEN
 
 from reconciler.fleet import overview
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("fleet")
 
 def get(address, path):
     asked = urllib.request.Request(f"http://{address[0]}:{address[1]}{path}")
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=20) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 

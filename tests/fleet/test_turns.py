@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
+import psycopg
 import pytest
+from fleet.estate import DIRECTORY
 from fleet.hand import HEAD
 
-from reconciler.fleet.table import queues
+from reconciler.fleet import database
+from reconciler.fleet.database import DatabaseAway
+from reconciler.fleet.overview import summary
+from reconciler.fleet.table import Table, queues
+from reconciler.fleet.telling import causes
 from reconciler.problem import ReconcilerError
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -28,7 +35,7 @@ def test_a_stack_is_made_as_desired_and_then_left_alone(hand):
     assert hand.estate.tape.writes == []
     row = hand.row("one")
     assert (row.generation, row.worker, row.pending, row.failures) == (2, None, 0, 0)
-    assert 50 < row.waits <= 60  # an interval, with jitter
+    assert 54 <= hand.sql("SELECT wait FROM fleet_stacks WHERE name = 'one'")[0]["wait"] <= 60  # with jitter
 
 
 def test_a_push_makes_the_stacks_due_that_it_changes_and_no_others(hand):
@@ -105,26 +112,159 @@ def test_a_tender_goes_on_after_what_nobody_thought_of(hand, monkeypatch):
     assert [type(error) for error in hand.bugs] == [ZeroDivisionError] * 2
 
 
-def test_what_a_dead_worker_has_left_is_taken_over_by_its_heartbeat_alone(hand):
+@pytest.mark.parametrize("last", ["- interval '1 hour'", "+ interval '1 hour'"])
+def test_what_a_dead_worker_has_left_is_taken_over_by_its_heartbeat_alone(hand, last):
+    """Also where the clock goes back after it."""
+    lease = 600
     hand.tend()
-    hand.sql("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour'), (now())")
-    dead, alive = (row["id"] for row in hand.sql("SELECT id FROM procrastinate_workers ORDER BY last_heartbeat"))
+    (alive,) = hand.sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")
+    (dead,) = hand.sql(f"INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() {last}) RETURNING id")
     for stack, worker in (("one", dead), ("two", alive)):
-        hand.sql(
-            "UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE queueing_lock = %s",
-            worker,
-            f"stack {stack}",
-        )
+        hand.sql(TAKEN, worker["id"], f"stack {stack}")
         hand.table.claim(stack, "a worker")
-    hand.tend()
+    assert hand.queue.take_over(lease) == ["one"]
     assert (hand.row("one").worker, hand.row("one").generation, hand.row("one").cause) == (None, 2, "takeover")
     assert (hand.row("two").worker, hand.row("two").generation) == ("a worker", 1)
-    hand.tend()
+    hand.queue.fill()
     assert [(job["queueing_lock"], job["status"]) for job in jobs(hand)] == [
         ("stack one", "todo"),
         ("stack three", "todo"),
         ("stack two", "doing"),
     ]
+
+
+TAKEN = "UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE queueing_lock = %s"
+
+
+def lost(hand, stack):
+    """Take a stack's job by a worker of which nothing is known since."""
+    hand.queue.fill()
+    hand.sql(TAKEN, None, f"stack {stack}")
+    assert hand.table.claim(stack, "a worker")
+    assert hand.queue.take_over(600) == [stack]
+    return hand.row(stack).waits
+
+
+def test_a_stack_that_ends_each_worker_waits_longer_each_time_and_a_push_does_not(hand):
+    hand.tend()
+    waits = []
+    for _ in range(5):
+        waits.append(lost(hand, "one"))
+        hand.sql("UPDATE fleet_stacks SET due = clock_timestamp() WHERE name = 'one'")
+    assert [round(max(wait, 0), -2) for wait in waits] == [0, 600, 1200, 2400, 3600]
+    hand.table.due(["one"], "revision")
+    assert lost(hand, "one") <= 0
+
+
+def test_a_cycle_that_hangs_in_a_worker_that_lives_holds_its_stack_no_longer(hand):
+    hand.tend()
+    (alive,) = hand.sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")
+    hand.sql(TAKEN, alive["id"], "stack one")
+    (job,) = hand.sql("SELECT id FROM procrastinate_jobs WHERE status = 'doing'")
+    hand.table.claim("one", "a worker")
+    hand.queue.expect(job["id"], 3600)
+    assert hand.queue.take_over(600) == []
+    hand.queue.expect(job["id"], -1)
+    assert hand.queue.take_over(600) == ["one"]
+    assert hand.queue.take_over(600) == []
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        "home = 'of another machine'",
+        "worker_group = 'eu'",
+        "ring = 1",
+        "due = clock_timestamp() + interval '1 min'",
+        "due = 'infinity', worker = 'another', generation = 7",
+        "listed = false",
+    ],
+)
+def test_a_job_that_its_stack_has_outrun_does_nothing(hand, moved):
+    """It was made before the stack was taken, refused a login, or moved: nobody tries what is another's."""
+    hand.tend()
+    hand.sql(f"UPDATE fleet_stacks SET {moved} WHERE name = 'one'")
+    before = hand.row("one")
+    hand.worker(listens=queues(["default"], "mine", [0])).turn("one")
+    assert (hand.row("one").generation, hand.row("one").worker) == (before.generation, before.worker)
+    assert hand.table.history("one", 5) == []
+
+
+def test_a_stack_waits_an_hour_for_the_data_that_remembers_its_refused_login_and_no_longer(hand):
+    hand.tend()
+    hand.sql("UPDATE fleet_stacks SET home = 'gone', due = clock_timestamp() - interval '50 min'")
+    hand.tend()
+    assert {row.home for row in hand.table.rows()} == {"gone"}
+    hand.sql("UPDATE fleet_stacks SET due = due - interval '20 min'")
+    hand.tend()
+    assert {row.home for row in hand.table.rows()} == {None}
+    assert {job["queue_name"] for job in jobs(hand)} <= set(queues(["default"], "any"))
+
+
+def test_who_has_seen_an_older_commit_takes_nothing_back(hand):
+    address, head = str(hand.estate.origin.bare), hand.estate.origin.head
+    hand.tend()
+    hand.turn()
+    hand.table.seen(address, "main", "what it was before", "an older one", ["one"])
+    assert hand.table.last_seen(address, "main") == head
+    assert hand.row("one").waits > 0
+    hand.table.seen(address, "main", head, "a newer one", ["one"])
+    assert hand.table.last_seen(address, "main") == "a newer one"
+    assert hand.row("one").waits <= 0 < hand.row("two").waits
+
+
+def test_a_worker_that_is_to_end_in_the_middle_of_an_apply_leaves_the_rest_to_the_next_at_once(hand):
+    hand.tend()
+    stopped = threading.Event()
+    hand.estate.tape.before = lambda _stack, _request: stopped.set()
+    hand.worker(stopped=stopped.is_set).turn("one")
+    row = hand.row("one")
+    assert hand.table.history("one", 1)[0].result == "stopped"
+    assert (row.worker, row.waits <= 2.0, row.cause) == (None, True, "revision")
+    hand.estate.tape.before = None
+    hand.turn("one")
+    assert hand.row("one").state == "in_sync"
+
+
+def test_a_transaction_that_is_left_open_holds_up_nobody_for_long(hand, monkeypatch):
+    monkeypatch.setattr(database, "_LIMITS", "SET idle_in_transaction_session_timeout = '100ms'")
+    with suppress(psycopg.Error), database.pool(hand.conninfo, 1) as pool, pool.connection() as left:
+        left.execute("BEGIN")
+        left.execute("SELECT 1 FROM fleet_stacks FOR UPDATE")
+        assert hand.table.claim("one", "a worker")
+
+
+def test_a_connection_to_what_has_become_a_standby_is_not_kept(hand):
+    with database.pool(hand.conninfo, 1) as pool:
+        with pool.connection() as at:
+            at.execute("SET default_transaction_read_only = on")
+        table = Table(pool)
+        with pytest.raises(DatabaseAway, match="read-only"):
+            table.suspend(None, None)
+        table.suspend(None, None)
+
+
+def test_what_only_a_daemon_serves_is_told_and_wakes_nobody(hand):
+    text = DIRECTORY.format(name="one", address="192.0.2.1") + "daemon: {notices: [{env: USER_PASSWORD}]}\n"
+    hand.estate.origin.commit({"stacks/one/reconciler.yaml": text})
+    hand.tend()
+    hand.turn()
+    hand.sql("UPDATE fleet_stacks SET since = since - interval '1 day'")
+    told = summary(hand.table.rows(), hand.table.whole())
+    assert [(item.target, item.title.split()[0], item.stacks) for item in told.causes] == [
+        ("daemon", "notices,", ("one",))
+    ]
+    assert causes(told) == []
+
+
+def test_a_group_whose_stacks_nobody_takes_is_told(hand):
+    hand.inventory("  one: {group: eu}\n  two:\n  three:\n")
+    hand.turn("two", "three")
+    hand.sql("UPDATE fleet_stacks SET due = clock_timestamp() - interval '1 hour' WHERE name = 'one'")
+    (problem,) = summary(hand.table.rows(), hand.table.whole()).problems
+    assert str(problem).startswith(
+        "group eu: its stacks wait for a worker that does not come: one (see that `fleet work"
+    )
 
 
 def test_a_stack_whose_job_is_gone_is_not_forgotten(hand):
@@ -237,8 +377,6 @@ def test_an_entry_that_no_worker_can_begin_with_is_a_trouble_of_that_stack_alone
 
 
 def test_a_worker_of_an_older_release_is_refused(hand):
-    from reconciler.fleet import database
-
     hand.sql("UPDATE fleet SET release = '99.1'")
     with pytest.raises(ReconcilerError, match=r"kept by reconciler 99\.1, and this is .*, which is older"):
         database.check(hand.pool)
