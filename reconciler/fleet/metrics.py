@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 _WORDS = tuple(str(word) for word in Word)
 
 
-def render(told: Summary, rows: Sequence[Row], waiting: int, working: int) -> bytes:
-    """Return them all; ``waiting`` jobs wait for a worker, ``working`` are at work."""
+def render(told: Summary, rows: Sequence[Row], interval: float, waiting: int, working: int) -> bytes:
+    """Return them all; ``interval`` is from cycle to cycle of a stack, ``waiting`` jobs wait for a worker, ``working`` are at work."""
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
-            yield from _metrics(told, rows, waiting, working)
+            yield from _metrics(told, rows, interval, waiting, working)
 
     registry = CollectorRegistry()
     registry.register(Collector())
@@ -33,7 +33,7 @@ def render(told: Summary, rows: Sequence[Row], waiting: int, working: int) -> by
     return generate_latest(registry)
 
 
-def _metrics(told: Summary, rows: Sequence[Row], waiting: int, working: int) -> Iterator[Metric]:
+def _metrics(told: Summary, rows: Sequence[Row], interval: float, waiting: int, working: int) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     def gauge(name: str, help: str, value: float) -> Metric:
@@ -47,6 +47,7 @@ def _metrics(told: Summary, rows: Sequence[Row], waiting: int, working: int) -> 
         for word in _WORDS:
             states.add_metric([str(ring), word], counted.get(word, 0))
     yield states
+    yield gauge("interval_seconds", "From cycle to cycle of a stack.", interval)
     yield gauge("stalled", "Stacks where a person is needed.", told.stalled)
     yield gauge("problems", "Why an inventory, a repository or a ring goes no further.", len(told.problems))
     yield gauge("causes", "Different things that are wrong, at however many stacks.", len(told.causes))

@@ -62,7 +62,7 @@ class Site:
     def metrics(self) -> bytes:
         """Return the metrics."""
         rows, told = self.found()
-        return metrics.render(told, rows, *self.queue.counts())
+        return metrics.render(told, rows, self.table.whole().interval, *self.queue.counts())
 
 
 def _render(name: str, **values: Any) -> str:

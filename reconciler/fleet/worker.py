@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import files
+from reconciler import __version__, files
 from reconciler.daemon.parts import token
 from reconciler.daemon.remote import Remote
 from reconciler.daemon.store import Signers
@@ -107,8 +107,8 @@ class Sharing:
 
 
 def name() -> str:
-    """Return how others call this process."""
-    return f"{socket.gethostname()} process {os.getpid()}"
+    """Return how others call this process, with its release."""
+    return f"{socket.gethostname()} process {os.getpid()} ({__version__})"
 
 
 def run(  # noqa: PLR0917 (a worker is all of it)

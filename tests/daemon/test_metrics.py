@@ -243,6 +243,14 @@ CALM = {
     "deletes_blocked_total": "0x200",
     "volume_restores_total": "0x200",
     'drift_objects{provider="cloudflare",kind="dns"}': "0x200",
+    "fleet_interval_seconds": "300x1600",
+    "fleet_overdue_seconds": "0x1600",
+    "fleet_oldest_seconds": "200x1600",
+    "fleet_stalled": "0x1600",
+    "fleet_problems": "0x1600",
+    "fleet_suspended": "0x1600",
+    'fleet_stacks{ring="0",state="in_sync"}': "9x1600",
+    'fleet_stacks{ring="0",state="unreadable"}': "0x1600",
     "last_reconcile_timestamp_seconds": "0+60x200",  # the clock of these tests begins at 0, a sample a minute
     'last_success_timestamp_seconds{provider="cloudflare"}': "0+60x200",
 }
@@ -265,6 +273,15 @@ CALM = {
         ({"source_age_seconds": "0+60x200"}, 70, "ReconcilerSourceOld"),
         ({"volume_restores_total": "0x10 1x100"}, 15, "ReconcilerVolumeRestored"),
         ({"contested_fields": "1x200"}, 1, "ReconcilerContested"),
+        ({"fleet_overdue_seconds": "901x1600"}, 6, "ReconcilerFleetWaits"),
+        ({"fleet_overdue_seconds": "901x1600", "fleet_interval_seconds": "600x1600"}, 6, ""),
+        ({"fleet_oldest_seconds": "7201x1600"}, 1, "ReconcilerFleetStackForgotten"),
+        ({"fleet_oldest_seconds": "7201x1600", "fleet_interval_seconds": "3600x1600"}, 1, ""),
+        ({"fleet_stalled": "2x1600"}, 16, "ReconcilerFleetPersonNeeded"),
+        ({"fleet_problems": "1x1600"}, 16, "ReconcilerFleetProblem"),
+        ({"fleet_suspended": "1x180"}, 180, ""),
+        ({'fleet_stacks{ring="0",state="unreadable"}': "1x1600"}, 31, "ReconcilerFleetNotAsDesired"),
+        ({'fleet_stacks{ring="0",state="suspended"}': "1x1600"}, 31, ""),
         ({'provider_failed_over{smtp="home",to="relay"}': "0x10 1x100"}, 9, ""),
         ({'provider_failed_over{smtp="home",to="relay"}': "0x10 1x100"}, 12, "ReconcilerFailedOver"),
         ({'provider_takes_mail{smtp="home"}': "1x10 0x100"}, 35, ""),
@@ -277,7 +294,7 @@ def test_an_alert_fires_when_it_should(changed: dict[str, str], minute: int, ale
 
 def fired(series: dict[str, str], minute: int, file: Path) -> set[str]:
     """Ask promtool which alerts fire: a test that expects none fails, and names those that do."""
-    names = [rule["alert"] for rule in YAML(typ="safe").load(RULES)["groups"][0]["rules"]]
+    names = [rule["alert"] for group in YAML(typ="safe").load(RULES)["groups"] for rule in group["rules"]]
     rows = [{"series": _labelled(name), "values": values} for name, values in series.items()]
     asked = [{"eval_time": f"{minute}m", "alertname": name} for name in names]
     test = {"interval": "1m", "input_series": rows, "alert_rule_test": asked}

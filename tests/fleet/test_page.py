@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from fleet.cluster import PATIENCE
@@ -60,6 +61,10 @@ def test_metrics_have_as_many_series_for_many_stacks_as_for_few(hand, page):
     assert 'reconciler_fleet_stacks{ring="0",state="in_sync"} 3.0' in text
     assert re.search(r"^reconciler_fleet_stalled 0\.0$", text, re.MULTILINE)
     assert not [name for name in hand.estate.names if f'"{name}"' in text]
+    rules = (Path(__file__).parents[2] / "docs" / "alerts.yml").read_text()
+    assert set(re.findall(r"reconciler_fleet_\w+", rules)) <= set(
+        re.findall(r"^reconciler_fleet_\w+", text, re.MULTILINE)
+    )
 
 
 def test_a_database_that_is_away_is_told_on_the_page_and_not_taken_for_a_healthy_fleet(hand, page):
@@ -131,13 +136,27 @@ def test_one_cause_is_told_once_for_all_stacks_and_once_when_it_is_over(hand, in
     tell()
     (told,) = got
     assert told["title"].startswith("fleet: cloudflare: can't be read: 3 of 3 stacks (one, three, two)")
-    hand.sql("UPDATE fleet_notices SET told = told - interval '2 hours'")
+    hand.sql("UPDATE fleet_notices SET told = told - interval '2 hours', tried = told - interval '2 hours'")
     tell()
     assert got[1]["title"].startswith("fleet: still: cloudflare")
     hand.sql("UPDATE fleet_stacks SET troubles = '[]'")
     tell()
     tell()
     assert [item["title"].split(":")[1].strip() for item in got] == ["cloudflare", "still", "well again"]
+
+
+@pytest.mark.parametrize("moved", ["- interval '1 hour'", "+ interval '1 hour'"])
+def test_what_a_worker_took_the_turn_to_tell_and_did_not_is_told_by_another(hand, moved):
+    """It was killed meanwhile, or the answer that it has the turn was lost; also where the clock went back."""
+    wrong = [("stalwart", "fails", "can't be read")]
+    assert hand.table.to_tell(wrong) == [(*wrong[0], False)]
+    assert hand.table.to_tell(wrong) == [], "it has a minute"
+    hand.sql(f"UPDATE fleet_notices SET tried = tried {moved}")
+    assert hand.table.to_tell(wrong) == [(*wrong[0], False)]
+    hand.table.told([item[:2] for item in wrong])
+    hand.sql(f"UPDATE fleet_notices SET tried = tried {moved}")
+    assert hand.table.to_tell(wrong) == []
+    assert hand.table.over([]) == [("stalwart", "can't be read")]
 
 
 def test_an_address_that_is_none_is_told_by_its_line(hand):

@@ -59,6 +59,13 @@ def test_more_ill_stacks_than_may_be_stop_it_and_those_ill_before_do_not_count(f
     assert healthy == (not stopped and not any(item.state == "healing" for item in counted))
 
 
+def test_a_ring_whose_stacks_are_all_suspended_proves_nothing():
+    asleep = Member("s1", "suspended", "b", "b", sound=True)
+    assert judged([asleep], "b", 0) == (False, "all stacks of the ring are suspended, so none can tell")
+    assert judged([asleep, Member("s2", "in_sync", "b", "b", sound=True)], "b", 0) == (True, "")
+    assert judged([], "b", 0) == (True, "")
+
+
 @pytest.fixture
 def ringed(hand):
     """Stack one in ring 0, the others in ring 1, with a line of policy that they share."""
