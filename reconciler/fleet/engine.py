@@ -72,17 +72,18 @@ class Queue:
         return len(made)
 
     def take_over(self, lease: float) -> list[str]:
-        """Take the stacks whose job is lost, as it says itself or nothing is heard of its worker; name them.
+        """Take the stacks of workers of which nothing is heard, and of our own jobs that should be gone; name them.
 
-        Job and stack go together, so of several who do so at once one does, and nobody takes a stack away from whoever
-        has it since.
+        Job and stack go together: of several who do so at once one does, and nobody takes a stack away from whoever has
+        it since.
         """
         late = [job for job, end in list(self._ends.items()) if end < time.monotonic()]
         with self._table.transaction() as at:
             rows = at.execute(_TAKE_OVER, {"lease": lease, "late": late}).fetchall()
             orphans = at.execute(_ORPHANS, {"lease": lease}).fetchall()
-        for job in {*late} - {row["id"] for row in rows}:
-            self._ends.pop(job)  # it is gone: until then it is asked for again
+            left = at.execute("SELECT id FROM procrastinate_jobs WHERE id = ANY(%s)", (late,)).fetchall()
+        for job in {*late} - {row["id"] for row in left}:
+            self._ends.pop(job)  # not before it is gone
         return [row["name"] for row in (*rows, *orphans)]
 
     def purge(self) -> None:

@@ -20,7 +20,10 @@ _WORDS = tuple(str(word) for word in Word)
 
 
 def render(told: Summary, rows: Sequence[Row], interval: float, waiting: int, working: int) -> bytes:
-    """Return them all; ``interval`` is from cycle to cycle of a stack, ``waiting`` jobs wait for a worker, ``working`` are at work."""
+    """Return them all.
+
+    ``interval`` is from cycle to cycle of a stack, ``waiting`` jobs wait for a worker, ``working`` are at work.
+    """
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
     class Collector:

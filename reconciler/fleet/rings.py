@@ -16,7 +16,7 @@ _NAMED = 5  # stacks that a reason names
 class Member:
     """A stack of a ring. ``tried`` is the revision that it was given last, ``good`` the one that it took.
 
-    One that is not ``sound`` was ill before it was given that: it proves nothing.
+    One that is not ``sound`` was ill before it was given that, and has been since: it proves nothing.
     """
 
     name: str

@@ -35,7 +35,7 @@ CREATE TABLE fleet_stacks (
     taken jsonb,                           -- the last good revision
     shared text NOT NULL DEFAULT '',       -- the last good revision of the shared files
     tried text NOT NULL DEFAULT '',        -- the one that it was given last, good or not
-    sound boolean NOT NULL DEFAULT true,   -- whether it was as desired before it was given that one
+    sound boolean NOT NULL DEFAULT true,   -- whether it was as desired before it was given that one, or is since
     failures integer NOT NULL DEFAULT 0,
     carried jsonb,                         -- what the next cycle has to know of those before
     troubles jsonb NOT NULL DEFAULT '[]',  -- [target, class, title]

@@ -160,22 +160,22 @@ class Whole:
     @property
     def interval(self) -> float:
         """Seconds from cycle to cycle."""
-        return float(self.settings.get("interval", 300))
+        return float(self._said("interval"))
 
     @property
     def poll(self) -> float:
         """Seconds between two looks for commits."""
-        return float(self.settings.get("poll", 30))
+        return float(self._said("poll"))
 
     @property
     def lease(self) -> float:
         """Seconds without a word of a worker before others take its stacks over."""
-        return float(self.settings.get("lease", 60))
+        return float(self._said("lease"))
 
     @property
     def rings(self) -> Sequence[Mapping[str, int]]:
         """The rings as they are declared, none where there is one alone."""
-        return tuple(self.settings.get("rings", ()))
+        return tuple(self._said("rings"))
 
     @property
     def shared(self) -> Mapping[str, str] | None:
@@ -185,7 +185,10 @@ class Whole:
     @property
     def requests(self) -> float:
         """How many an account takes in five minutes."""
-        return float(self.settings.get("requests", 1000))
+        return float(self._said("requests"))
+
+    def _said(self, name: str) -> Any:
+        return self.settings.get(name, Fleet.model_fields[name].default)
 
 
 class Table:
@@ -320,10 +323,8 @@ class Table:
 
     def due(self, names: Collection[str], cause: str, *, fresh: bool = False) -> int:
         """Have stacks looked at now; ``fresh`` forgets how they failed, and that one worker alone may try a login."""
-        query = _MAKE_DUE
-        if fresh:
-            query = query.replace("wait = 0,", "wait = 0, failures = 0, carried = NULL, home = NULL,")
-        return self._do(query, names=list(names), cause=cause)
+        more = ", failures = 0, carried = NULL, home = NULL" if fresh else ""
+        return self._do(_MAKE_DUE.format(more=more), names=list(names), cause=cause)
 
     def clear_forgotten(self) -> None:
         """Have stacks looked at whose due time lies further ahead than it was ever set: the clock went back."""
@@ -383,7 +384,7 @@ class Table:
         values = {"address": address, "branch": branch, "before": before, "commit": commit}
         with self.transaction() as at:
             if at.execute(query, values).rowcount and stacks:
-                at.execute(_MAKE_DUE, {"names": list(stacks), "cause": "revision"})
+                at.execute(_MAKE_DUE.format(more=""), {"names": list(stacks), "cause": "revision"})
 
     def not_seen(self, address: str, branch: str, problem: str) -> None:
         """Write down why a branch's newest commit can't be told."""
@@ -507,7 +508,8 @@ WHERE name = %(name)s AND listed AND due <= clock_timestamp()
     AND (%(listens)s::text[] IS NULL OR {QUEUE} = ANY(%(listens)s)) RETURNING name
 """  # noqa: S608 (of ours)
 _MAKE_DUE = """
-UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0, cause = %(cause)s WHERE name = ANY(%(names)s) AND listed
+UPDATE fleet_stacks SET due = clock_timestamp(), wait = 0, cause = %(cause)s{more}
+WHERE name = ANY(%(names)s) AND listed
 """
 # Whatever became of a repository that nobody follows any more is no concern of ours.
 _UNUSED = """
@@ -520,9 +522,9 @@ _END = f"""
 UPDATE fleet_stacks SET worker = NULL, applying = NULL, ended = clock_timestamp(), seconds = %(seconds)s,
     since = CASE WHEN state = %(state)s THEN since ELSE clock_timestamp() END,
     proven = CASE WHEN %(state)s = 'in_sync' THEN clock_timestamp() ELSE proven END,
-    state = %(state)s, stalled = %(stalled)s, home = %(home)s, taken = coalesce(%(taken)s, taken),
-    shared = %(shared)s, tried = %(tried)s, failures = %(failures)s, carried = %(carried)s, troubles = %(troubles)s,
-    pending = %(pending)s,
+    state = %(state)s, sound = sound OR %(state)s = 'in_sync', stalled = %(stalled)s, home = %(home)s,
+    taken = coalesce(%(taken)s, taken), shared = %(shared)s, tried = %(tried)s, failures = %(failures)s,
+    carried = %(carried)s, troubles = %(troubles)s, pending = %(pending)s,
     wait = CASE WHEN due = 'infinity' THEN %(wait)s ELSE wait END,
     cause = CASE WHEN due = 'infinity' THEN %(cause)s ELSE cause END,
     due = CASE WHEN due = 'infinity' THEN clock_timestamp() + %(wait)s * interval '1 s' ELSE due END

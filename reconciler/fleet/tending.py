@@ -26,6 +26,7 @@ from reconciler.problem import Problem, ReconcilerError
 STEP = 0.5  # seconds between two looks at what is due
 _AT_ONCE = 8  # repositories that are asked
 _TOLD = 5.0  # seconds between two looks at what people are told
+_LASTS = 3  # steps in a row without the database: cut connections are no news
 _PURGED = 60.0  # seconds between two purges
 
 
@@ -54,11 +55,15 @@ class Tending:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Go on until ``stopped``."""
+        away = 0  # steps in a row
         while not stopped():
             try:
                 self.step()
-            except DatabaseAway:
-                pass  # the worker tells of it
+                away = 0
+            except DatabaseAway as error:
+                away += 1
+                if away == _LASTS:
+                    self.say(error.problems[0])
             except ReconcilerError as error:
                 for problem in error.problems:
                     self.say(problem)

@@ -130,6 +130,24 @@ def test_a_bad_shared_change_stops_in_ring_0_and_says_why_and_goes_on_when_it_is
     assert {ringed.row(name).shared for name in ringed.estate.names} == {mended}
 
 
+def test_stacks_that_were_looked_at_before_any_revision_was_known_do_not_stop_the_first_for_ever(hand):
+    """As by a worker that begins while another one fetches the shared files."""
+    hand.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 7}\n"})
+    hand.inventory("  one: {ring: 0}\n  two:\n  three:\n", HEAD.replace("REPO", str(hand.estate.origin.bare)))
+    hand.turn()
+    assert {hand.row(name).state for name in hand.estate.names} == {"failed"}
+    hand.tend()
+    hand.turn()
+    settle(hand)
+    assert hand.table.rollout()[0].settled
+    newer = hand.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 8}\n"})
+    hand.look()
+    hand.turn()
+    settle(hand)
+    hand.turn()
+    assert {hand.row(name).shared for name in hand.estate.names} == {newer}
+
+
 def test_a_stack_that_was_ill_before_neither_stops_a_revision_nor_proves_it(ringed):
     ringed.inventory("  one: {ring: 0}\n  two: {ring: 0}\n  three:\n")
     ringed.estate._write_secrets("two", STALWART_URL="http://127.0.0.1:9")
