@@ -195,8 +195,8 @@ class Bench:
             nonlocal done
             row = self.table.claim(name, "bench")
             assert row is not None
-            self.table.holds(name, row.generation)
-            self.table.end(name, row.generation, Ended("nothing", "in_sync", 1e6, "interval", tried=row.tried))
+            self.table.holds(row)
+            self.table.end(row, Ended("nothing", "in_sync", 1e6, "interval", tried=row.tried))
             done += 1
 
         self.due(OVERHEAD)

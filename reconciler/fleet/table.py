@@ -290,35 +290,34 @@ class Table:
             )
             return row
 
-    def holds(self, name: str, generation: int) -> bool:
+    def holds(self, row: Row) -> bool:
         """Whether a stack is still whose it was, and its cycle has not ended: asked right before each write."""
         query = f"SELECT 1 FROM fleet_stacks WHERE {_HELD}"  # noqa: S608 (of ours)
-        return self._one(query, name=name, generation=generation) is not None
+        return self._one(query, **_held(row)) is not None
 
-    def occupy(self, name: str, generation: int, server: str) -> bool:
+    def occupy(self, row: Row, server: str) -> bool:
         """Take the right to write to a mail server, until the cycle ends. False where another stack has it."""
         query = f"UPDATE fleet_stacks SET applying = %(server)s WHERE {_HELD}"  # noqa: S608
         try:
-            return self._do(query, name=name, generation=generation, server=server) > 0
+            return self._do(query, server=server, **_held(row)) > 0
         except psycopg.errors.UniqueViolation:
             return False
 
-    def leave(self, name: str, generation: int) -> None:
+    def leave(self, row: Row) -> None:
         """Give it back."""
-        query = f"UPDATE fleet_stacks SET applying = NULL WHERE {_HELD}"  # noqa: S608
-        self._do(query, name=name, generation=generation)
+        self._do(f"UPDATE fleet_stacks SET applying = NULL WHERE {_HELD}", **_held(row))  # noqa: S608
 
-    def end(self, name: str, generation: int, ended: Ended) -> bool:
+    def end(self, row: Row, ended: Ended) -> bool:
         """Write down how a cycle ended. False where another worker has the stack by now: then nothing is written."""
-        values = asdict(ended) | {"name": name, "generation": generation}
+        values = asdict(ended) | _held(row)
         values |= {key: Jsonb(values[key]) for key in ("carried", "troubles")}
         values["taken"] = Jsonb(ended.taken) if ended.taken is not None else None
         with self.transaction() as at:
-            done = at.execute(_END, values).fetchone()
-            if done is None:
+            if at.execute(_END, values).fetchone() is None:
                 return False
             at.execute(_END_RUN, values | {"revision": (ended.taken or {}).get("commit", "")})
-            at.execute("DELETE FROM fleet_runs WHERE stack = %s AND generation <= %s", (name, generation - _KEPT))
+            query = "DELETE FROM fleet_runs WHERE stack = %s AND generation <= %s"
+            at.execute(query, (row.name, row.generation - _KEPT))
             return True
 
     def due(self, names: Collection[str], cause: str, *, fresh: bool = False) -> int:
@@ -500,7 +499,14 @@ class Table:
         return [Run(**row) for row in self._all(query, name=name, number=number)]
 
 
-_HELD = "name = %(name)s AND generation = %(generation)s AND worker IS NOT NULL"
+# When it began tells apart two who have one generation: a standby that took over may lack the last of its primary.
+_HELD = "name = %(name)s AND generation = %(generation)s AND began = %(began)s AND worker IS NOT NULL"
+
+
+def _held(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "generation": row.generation, "began": row.began}
+
+
 _CLAIM = f"""
 UPDATE fleet_stacks SET generation = generation + 1, worker = %(worker)s, began = clock_timestamp(), applying = NULL,
     due = 'infinity'

@@ -65,7 +65,7 @@ class Claim:
     def check(self) -> None:
         """Ask the table. Raises `LeaseLost`, also where it does not answer: then nobody knows."""
         try:
-            if self._table.holds(self.row.name, self.row.generation):
+            if self._table.holds(self.row):
                 return
         except DatabaseAway as error:
             summary = "the fleet's database does not answer, so nothing more was written"
@@ -82,13 +82,13 @@ class Claim:
         """Have the mail server for ourselves. Raises `LeaseHeld` where another stack is written there."""
         row = self.row
         server = str(row.declared.get("server") or f"stack {row.name}")
-        if not self._table.occupy(row.name, row.generation, server):
+        if not self._table.occupy(row, server):
             summary = f"another stack is being written to {server}: one at a time"
             raise LeaseHeld(Problem(f"stack {row.name}", summary, "it is tried again in a moment"))
         try:
             yield
         finally:
-            self._table.leave(row.name, row.generation)
+            self._table.leave(row)
 
     def pay(self, system: str) -> None:
         """Wait for the turn of a request to Cloudflare; all stacks of the account share them."""
@@ -121,7 +121,7 @@ class Work:
         try:
             row = self.table.claim(name, self.name, self.listens)
             if row is not None:
-                self.table.end(name, row.generation, self._ended(row))
+                self.table.end(row, self._ended(row))
         except DatabaseAway:
             raise  # the worker tells of it
         except Exception as error:

@@ -10,7 +10,7 @@ import pytest
 from fleet.estate import ADMIN, TOKEN, USER
 
 from reconciler import fence
-from reconciler.fleet.table import queues
+from reconciler.fleet.table import Ended, queues
 from reconciler.fleet.work import Claim
 from reconciler.problem import LeaseHeld, LeaseLost
 
@@ -81,12 +81,12 @@ def test_one_stack_at_a_time_is_written_to_a_server(hand):
 def test_a_stack_whose_server_is_written_to_looks_only_and_is_due_again_in_a_moment(hand):
     hand.inventory("  one: {server: mx1}\n  two: {server: mx1}\n  three:\n")
     other = hand.table.claim("two", "another worker")
-    assert hand.table.occupy("two", other.generation, "mx1")
+    assert hand.table.occupy(other, "mx1")
     hand.turn("one")
     row = hand.row("one")
     assert (hand.table.history("one", 1)[0].result, row.waits <= 2.0) == ("busy", True)
     assert hand.estate.tape.of("one") == []
-    hand.table.leave("two", other.generation)
+    hand.table.leave(other)
     hand.turn("one")
     assert hand.row("one").state == "in_sync"
 
@@ -128,8 +128,20 @@ def test_who_was_overtaken_may_write_nothing_and_ends_nothing(hand):
         with pytest.raises(LeaseLost, match="another worker has taken the stack, so nothing more was written"):
             fence.before_write()
     assert second.generation > first.generation
-    assert not hand.table.leave("one", first.generation)
+    assert not hand.table.end(first, Ended("done", "in_sync", 60.0, "interval"))
     assert hand.row("one").worker == "second"
+
+
+def test_a_standby_that_lacks_the_last_takeover_gives_nobody_the_same_right_again(hand):
+    first = hand.table.claim("one", "first")
+    hand.sql("UPDATE fleet_stacks SET generation = generation - 1, worker = NULL, due = clock_timestamp()")
+    hand.sql("DELETE FROM fleet_runs")
+    second = hand.table.claim("one", "second")
+    assert second.generation == first.generation
+    assert not hand.table.holds(first)
+    assert not hand.table.occupy(first, "mx1")
+    assert not hand.table.end(first, Ended("done", "in_sync", 60.0, "interval"))
+    assert hand.table.holds(second)
 
 
 # -------------------------------------------------------------------------------------------------------------- clocks
