@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TASK = "cycle"
 _POLL = 1.0  # seconds: nobody is told when a lock is free
 _HEARTBEATS = 4  # in a lease
+_NEVER = 1e8  # seconds: the engine's own heartbeats do not go on as long as its jobs
 _LOOK = 0.2  # seconds between two looks at whether to end
 _MOST = 500  # jobs that are made at a time
 _TELLING = 5.0  # seconds in which the engine tells the database that a job has ended
@@ -180,7 +181,8 @@ class Engine:
     async def _run(self, stopped: Callable[[], bool]) -> None:
         asyncio.get_running_loop().set_exception_handler(_heard)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(self.at_once + _BESIDE))
-        async with self._app().open_async() as app:
+        app, manager = self._app()
+        async with app.open_async():
             worker = asyncio.create_task(
                 app.run_worker_async(
                     queues=self.listens,
@@ -189,24 +191,37 @@ class Engine:
                     fetch_job_polling_interval=_POLL,
                     delete_jobs="always",
                     install_signal_handlers=False,
-                    update_heartbeat_interval=self.lease / _HEARTBEATS,
+                    update_heartbeat_interval=_NEVER,
                     stalled_worker_timeout=self.lease,
                 )
             )
+            beating = asyncio.create_task(self._beat(manager))
             while not (worker.done() or stopped()):
                 await asyncio.wait({worker}, timeout=_LOOK)
             worker.cancel()  # it ends what has begun, which hears of the signal itself
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
+            beating.cancel()
 
-    def _app(self) -> procrastinate.App:
+    async def _beat(self, manager: _Jobs) -> None:
+        """Tell that the worker lives, whatever a try meets, until the last of its jobs has ended.
+
+        The engine would stop with the first answer that does not come, unseen, and as soon as it is told to end.
+        """
+        while True:
+            await asyncio.sleep(self.lease / _HEARTBEATS)
+            if manager.worker is not None:
+                with contextlib.suppress(exceptions.ConnectorException):
+                    await manager.update_heartbeat(manager.worker)
+
+    def _app(self) -> tuple[procrastinate.App, _Jobs]:
         connector = procrastinate.PsycopgConnector(
             conninfo=self.conninfo, min_size=1, max_size=4, timeout=self.lease, configure=_by_itself
         )
         app = procrastinate.App(connector=connector)
-        app.job_manager = _Jobs(connector)
+        app.job_manager = manager = _Jobs(connector)
         app.task(name=_TASK, pass_context=True)(self._cycle)
-        return app
+        return app, manager
 
     def _cycle(self, context: JobContext, stack: str) -> None:
         assert context.job.id is not None
@@ -218,14 +233,13 @@ class Engine:
 
 
 class _Jobs(JobManager):
-    """Goes on telling that the worker lives: the engine ends that, unseen, with the first answer that does not come."""
+    """Knows the number of its worker."""
 
-    async def update_heartbeat(self, worker_id: int) -> None:
-        while True:
-            try:
-                return await super().update_heartbeat(worker_id)
-            except exceptions.ConnectorException:
-                await asyncio.sleep(_POLL)
+    worker: int | None = None
+
+    async def register_worker(self) -> int:
+        self.worker = await super().register_worker()
+        return self.worker
 
 
 async def _by_itself(made: AsyncConnection) -> None:

@@ -120,24 +120,46 @@ CREATE TRIGGER refused BEFORE UPDATE ON procrastinate_workers FOR EACH ROW EXECU
 """
 
 
-def engine(hand, conninfo, stopped):
-    working = Engine(hand.queue, conninfo, lambda _: None, ["default/0"], 1, 2.0)
+def begin(hand, turn=lambda _: None):
+    """Run the engine in a thread; returns what ends it."""
+    working, stopped = Engine(hand.queue, hand.conninfo, turn, ["default/0"], 1, 2.0), threading.Event()
     thread = threading.Thread(target=working.run, args=(stopped.is_set,), daemon=True)
     hand.exits.callback(thread.join)
     hand.exits.callback(stopped.set)
     thread.start()
-    return thread
+    wait_for(lambda: hand.sql("SELECT 1 FROM procrastinate_workers"))
+    return stopped
+
+
+def is_heard_of(hand):
+    """Wait until the worker tells once more that it lives."""
+    (now,) = hand.sql("SELECT clock_timestamp() AS at")
+    wait_for(lambda: hand.sql("SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > %s", now["at"]))
 
 
 def test_a_worker_goes_on_telling_that_it_lives_after_it_could_not_once(hand):
     """The engine itself does not, and works on: each stack would be taken from it as soon as it had it."""
-    engine(hand, hand.conninfo, threading.Event())
-    wait_for(lambda: hand.sql("SELECT 1 FROM procrastinate_workers"))
+    begin(hand)
     hand.sql(BEATS)
     wait_for(lambda: hand.sql("SELECT 1 FROM refusals WHERE is_called"))
     hand.sql("DROP TRIGGER refused ON procrastinate_workers")
-    (now,) = hand.sql("SELECT clock_timestamp() AS at")
-    wait_for(lambda: hand.sql("SELECT 1 FROM procrastinate_workers WHERE last_heartbeat > %s", now["at"]))
+    is_heard_of(hand)
+
+
+def test_a_worker_that_is_told_to_end_lives_until_its_last_job_has_ended(hand):
+    came, go = threading.Event(), threading.Event()
+
+    def turn(_):
+        came.set()
+        go.wait(PATIENCE)
+
+    hand.queue.fill()
+    stopped = begin(hand, turn)
+    hand.exits.callback(go.set)
+    assert came.wait(PATIENCE)
+    stopped.set()
+    is_heard_of(hand)
+    is_heard_of(hand)
 
 
 def test_a_database_that_is_away_for_long_is_what_a_worker_knows_to_wait_for(hand, monkeypatch):
