@@ -129,7 +129,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
 
         place = Place(data, home(data), environ, options.secrets, options.signers)
-        listens = queues(options.groups, place.home, options.rings)
+        listens, queue = queues(options.groups, place.home, options.rings), Queue(table)
         work = Work(
             table,
             name(),
@@ -140,20 +140,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             stopped=stopped,
             unexpected=unexpected,
         )
-        places = destinations(options.notices) if options.notices else ()
-        queue, telling = Queue(table), Telling(table, places, environ, say)
-        tending = Tending(
-            table,
-            queue,
-            options.inventory,
-            data,
-            options.groups,
-            environ,
-            say,
-            telling,
-            options.signers,
-            unexpected,
-        )
+        tending = _tending(options, table, queue, place, say, unexpected)
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
         beside.start()
@@ -163,6 +150,29 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         with _page(table, queue, options.listen, environ, unexpected):
             _go_on(partial(working.run, stopped), conninfo, say, stopped)
         beside.join(10)
+
+
+def _tending(  # noqa: PLR0917
+    options: Options,
+    table: Table,
+    queue: Queue,
+    place: Place,
+    say: Callable[[Problem], None],
+    unexpected: Callable[[Exception], None],
+) -> Tending:
+    places = destinations(options.notices) if options.notices else ()
+    return Tending(
+        table,
+        queue,
+        options.inventory,
+        place.data,
+        options.groups,
+        place.environ,
+        say,
+        Telling(table, places, place.environ, say),
+        options.signers,
+        unexpected,
+    )
 
 
 @contextlib.contextmanager
