@@ -162,7 +162,7 @@ class Work:
             state = loop.cycle(_cause(row.cause))
         ended = _told(row, state, loop, source, self.place.home)
         ended = replace(ended, tried=tried, seconds=round(time.monotonic() - began, 3))
-        log.say("cycle", cause=row.cause, result=ended.result, state=ended.state, commit=state_commit(state)[:12])
+        log.say("cycle", cause=row.cause, result=ended.result, state=ended.state, commit=_commit(state)[:12])
         for problem in document.problems(state):
             log.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
         return ended
@@ -237,7 +237,7 @@ def _cause(cause: str) -> Cause:
         return Cause.START
 
 
-def state_commit(state: State) -> str:
+def _commit(state: State) -> str:
     """Return the revision that is healed to, empty without any."""
     return state.source.revision.commit if state.source.revision else ""
 
@@ -246,33 +246,34 @@ def _told(row: Row, state: State, loop: Loop, source: Joined, home: str) -> Ende
     """Say of a cycle what the table is to know: words of ours, names and addresses, and no value."""
     assert state.cycle is not None
     word = str(document.Word.SUSPENDED if state.suspended else document.standing(state))
-    waiting = document.waiting(state)
-    until, cause = loop.due()
-    wait = max(0.0, until - time.monotonic())
-    now = time.monotonic()
-    left = len(state.plan.pending) if state.plan else 0
+    wait, cause = _next(row, state, loop, word)
     failures = max((item.failures for item in state.targets), default=0)
-    told = "restore" if word == "lost" else str(cause)
-    if state.cycle.result in (Result.BUSY, Result.STOPPED):  # nothing is done yet, or half of it
-        wait, told = _AGAIN, row.cause
-    elif state.plan is None:  # nothing could be looked at: no target tells how often that was so
-        failures = row.failures + 1
-        wait = min(wait, _pause(row.failures))
     return Ended(
         result=str(state.cycle.result),
         state=word,
         wait=wait,
-        cause=told,
+        cause=cause,
         stalled=document.is_stalled(state, document.standing(state)),
-        home=home if waiting else None,
+        home=home if document.waiting(state) else None,
         taken=taken.said(source.taken) if source.taken else None,
         shared=source.good if source.taken else row.shared,
-        failures=failures,
-        carried=loop.carried.as_json(now),
+        failures=failures if state.plan is not None else row.failures + 1,
+        carried=loop.carried.as_json(time.monotonic()),
         troubles=(*_troubles(state), *_unserved(state)),
-        pending=left,
+        pending=len(state.plan.pending) if state.plan else 0,
         changed=sum(item.status == "done" for item in state.cycle.outcomes),
     )
+
+
+def _next(row: Row, state: State, loop: Loop, word: str) -> tuple[float, str]:
+    """Say in how many seconds the next cycle begins, and why."""
+    until, cause = loop.due()
+    wait = max(0.0, until - time.monotonic())
+    if state.cycle is not None and state.cycle.result in (Result.BUSY, Result.STOPPED):
+        return _AGAIN, row.cause  # nothing is done yet, or half of it
+    if state.plan is None:  # nothing could be looked at: no target tells how often that was so
+        wait = min(wait, _pause(row.failures))
+    return wait, "restore" if word == "lost" else str(cause)
 
 
 def _troubles(state: State) -> Troubles:
