@@ -1,8 +1,8 @@
 """What the database's answer is lost of, before or after it took effect: in the end every stack is looked at again.
 
-A night has every statement of the fleet in it: a push to a stack, a new revision of the shared files through two rings,
-jobs that are made, taken, done and ended. Each statement once does not reach the database, and once its answer does not
-reach us.
+A night has every statement of the fleet in it: a newer inventory, a push to a stack, a new revision of the shared files
+through two rings, jobs that are made, taken, done and ended. Each statement once does not reach the database, and once
+its answer does not reach us.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ TIMES = {
     "fleet_accounts": ("next",),
     "procrastinate_workers": ("last_heartbeat",),
 }
+
+
+STACKS = "  one: {ring: 0}\n  two:\n"
+
+
+def head(estate, interval):
+    return HEAD.replace("REPO", str(estate.origin.bare)).replace("interval: 60s", f"interval: {interval}s")
 
 
 def asker():
@@ -119,11 +126,12 @@ class Night:
         if self.lose("finish_job") != "before":
             self.sql("SELECT procrastinate_finish_job_v1(%s, 'succeeded', true)", job["id"])
 
-    def is_over(self, address, shared):
+    def is_over(self, address, shared, interval):
         """Whether all is as it was pushed, and every stack is due again some time."""
         rows = self.hand.table.rows()
         return (
-            not self.sql("SELECT 1 FROM procrastinate_jobs")
+            self.hand.table.whole().interval == interval
+            and not self.sql("SELECT 1 FROM procrastinate_jobs")
             and not self.sql("SELECT 1 FROM fleet_stacks WHERE due = 'infinity' OR applying IS NOT NULL")
             and {(row.state, row.shared, row.worker, row.waits > 0) for row in rows}
             == {("in_sync", shared, None, True)}
@@ -136,6 +144,8 @@ class Night:
         address = f"198.51.100.{number}"
         estate.commit({"one": address})
         shared = estate.origin.commit({"shared/policy.yaml": f"policy: {{max_deletes: {number}}}\n"})
+        interval = 60 + number
+        estate.inventory(head(estate, interval), STACKS)
         estate.tape.writes.clear()
         self.wire.seen.clear()
         self.wire.lost = lost
@@ -144,7 +154,7 @@ class Night:
             self.tend()
             self.work()
             self.tend()
-            if self.is_over(address, shared) and self.wire.lost is None:
+            if self.is_over(address, shared, interval) and self.wire.lost is None:
                 break
         else:
             told = [self.sql(f"SELECT * FROM {table}") for table in ("fleet_stacks", "procrastinate_jobs")]
@@ -157,7 +167,7 @@ class Night:
 @pytest.fixture
 def night(hand, monkeypatch):
     hand.estate.origin.commit({"shared/policy.yaml": "policy: {max_deletes: 1}\n"})
-    hand.inventory("  one: {ring: 0}\n  two:\n", HEAD.replace("REPO", str(hand.estate.origin.bare)))
+    hand.inventory(STACKS, head(hand.estate, 60))
     for _ in range(2):
         hand.tend()
         hand.turn("one", "two")
@@ -168,7 +178,20 @@ def night(hand, monkeypatch):
 def test_whatever_answer_is_lost_every_stack_is_looked_at_again_and_nothing_is_written_twice(night):
     numbers = count(2)
     asked = night.run(next(numbers)) | {"fetch_job", "finish_job"}
-    assert {"claim", "holds", "occupy", "leave", "end", "pay", "fill", "take_over", "seen", "give", "judge"} <= asked
+    assert {
+        "claim",
+        "holds",
+        "occupy",
+        "leave",
+        "end",
+        "pay",
+        "fill",
+        "take_over",
+        "seen",
+        "give",
+        "judge",
+        "adopt",
+    } <= asked
     for name in sorted(asked):
         for mode in ("before", "after"):
             night.run(next(numbers), (name, mode))
