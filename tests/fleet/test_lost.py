@@ -28,7 +28,6 @@ TIMES = {
     "fleet": ("looked",),
     "fleet_rollout": ("healthy",),
     "fleet_accounts": ("next",),
-    "procrastinate_workers": ("last_heartbeat",),
 }
 
 
@@ -36,7 +35,8 @@ STACKS = "  one: {ring: 0}\n  two:\n"
 
 
 def head(estate, interval):
-    return HEAD.replace("REPO", str(estate.origin.bare)).replace("interval: 60s", f"interval: {interval}s")
+    text = HEAD.replace("REPO", str(estate.origin.bare)).replace("lease: 2s", "lease: 1m")
+    return text.replace("interval: 60s", f"interval: {interval}s")
 
 
 def asker():
@@ -84,6 +84,7 @@ class Night:
     def __init__(self, hand, wire):
         self.hand, self.wire = hand, wire
         self.ask = hand.exits.enter_context(hand.pool.connection())
+        self.worker = 0
         self.listens = queues(["default"], hand.worker().place.home)
 
     def sql(self, query, *values):
@@ -98,22 +99,25 @@ class Night:
         self.sql("UPDATE fleet_stacks SET began = began - interval '1 hour' WHERE due = 'infinity'")
 
     def tend(self):
+        """Do what each worker does beside, while ours lives."""
+        self.sql("UPDATE procrastinate_workers SET last_heartbeat = clock_timestamp()")
         with suppress(DatabaseAway):
             self.hand.tend()
 
     def work(self):
-        """Work as the engine does until no job is left, or the database goes away: then the engine is begun anew."""
-        (worker,) = self.sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")
+        """Work as the engine does until no job is left. Where the database goes away it ends, and begins anew."""
+        if not self.worker:
+            self.worker = self.sql("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id")[0]["id"]
         fetch = "SELECT id, args FROM procrastinate_fetch_job_v2(%s::varchar[], %s)"
-        while True:
-            mode = self.wire.mode("fetch_job")
-            if mode == "before":
+        while (mode := self.wire.mode("fetch_job")) != "before":
+            (job,) = self.sql(fetch, self.listens, self.worker)
+            if mode == "after":
                 break
-            (job,) = self.sql(fetch, self.listens, worker["id"])
-            if mode == "after" or job["id"] is None:
-                break
+            if job["id"] is None:
+                return
             self.turn(job)
-        self.sql("DELETE FROM procrastinate_workers WHERE id = %s", worker["id"])
+        self.sql("DELETE FROM procrastinate_workers WHERE id = %s", self.worker)
+        self.worker = 0
 
     def turn(self, job):
         self.hand.queue.expect(job["id"], 3600)
