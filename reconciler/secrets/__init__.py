@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -169,6 +170,18 @@ class Secrets:
         """Map every secret that was read to a digest of its value (SHA-256, hexadecimal)."""
         return {ref: hashlib.sha256(value.encode()).hexdigest() for ref, value in self._values.items()}
 
+    def __contains__(self, ref: SecretRef) -> bool:
+        """Whether a secret was read."""
+        return ref in self._values
+
+    def values(self, refs: Iterable[SecretRef]) -> dict[SecretRef, str]:
+        """Return those of some secrets that can be read."""
+        found = {}
+        for ref in refs:
+            with suppress(SecretUnreadable):
+                found[ref] = self(ref)
+        return found
+
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
         self._fence.hide(source, value)
@@ -200,6 +213,10 @@ class PublicHalves:
             if isinstance(half, str):
                 self.secrets.publish(half)
         return self._known[ref, algorithm]
+
+    def known(self) -> dict[SecretRef, str]:
+        """Return those that were derived, by reference."""
+        return {ref: half for (ref, _), half in self._known.items() if isinstance(half, str)}
 
 
 def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem:

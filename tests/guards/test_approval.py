@@ -44,7 +44,7 @@ class Stack(Wishing):
         super().__init__(_resources(wanted), policy=Policy(max_deletes=99, allow_deletes=99))
         self.before = before
         if before is not None:
-            self.former = Directory(Path("nowhere"), Spec(stack="mana"), Places(Mapping(".", 0)), (), "", "")
+            self.former = Directory(Path("nowhere"), Spec(stack="mana"), Places(Mapping(".", 0)), (), "before", "")
 
     def formerly(self, former, observed) -> Desired:
         return Desired(_resources(self.before))
