@@ -164,6 +164,11 @@ class Whole:
         """The rings as they are declared, none where there is one alone."""
         return tuple(self.settings.get("rings", ()))
 
+    def followed(self, what: str, where: str) -> str:
+        """Return the commit of the inventory or of the shared files that counted last; empty where none did there."""
+        place, commit = self.settings.get("followed", {}).get(what, ("", ""))
+        return str(commit) if place == where else ""
+
     @property
     def shared(self) -> Mapping[str, str] | None:
         """Where the shared files are, if there are any."""
@@ -237,9 +242,25 @@ class Table:
                     rows,
                 )
             at.execute("UPDATE fleet_stacks SET listed = false WHERE listed AND NOT name = ANY(%s)", (names,))
-            values = (Jsonb(settings), revision)
-            at.execute("UPDATE fleet SET settings = %s, inventory = %s, problems = '[]'", values)
+            values = (revision, Jsonb(settings))
+            at.execute(
+                """UPDATE fleet SET inventory = %s, problems = '[]',
+                    settings = %s || jsonb_build_object('followed', coalesce(settings->'followed', '{}'))""",
+                values,
+            )
             at.execute(_UNUSED)
+
+    def follow(self, what: str, where: str, commit: str, former: str) -> None:
+        """Write down which commit of the inventory or of the shared files counts: what comes next leads on from it.
+
+        Nothing where another worker has taken another one meanwhile.
+        """
+        now = Jsonb({what: [where, commit]})
+        query = """UPDATE fleet SET settings = settings || jsonb_build_object('followed',
+                coalesce(settings->'followed', '{}') || %(now)s)
+            WHERE %(former)s = CASE WHEN settings->'followed'->%(what)s->>0 = %(where)s
+                THEN settings->'followed'->%(what)s->>1 ELSE '' END"""
+        self._do(query, now=now, what=what, where=where, former=former)
 
     def not_adopted(self, problems: Iterable[Problem]) -> None:
         """Say why a newer inventory is not taken: the last good one holds."""

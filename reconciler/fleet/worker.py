@@ -48,6 +48,7 @@ class Options:
     rings: Collection[int] | None = None
     notices: Path | None = None
     listen: tuple[str, int] | None = None
+    accept: str = ""
 
 
 def home(data: Path) -> str:
@@ -128,7 +129,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         def say(problem: Problem) -> None:
             lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
 
-        place = Place(data, home(data), environ, options.secrets, options.signers)
+        place = Place(data, home(data), environ, options.secrets, options.signers, options.accept)
         work = Work(
             table,
             name(),
@@ -151,6 +152,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
             telling,
             options.signers,
             unexpected,
+            options.accept,
         )
         tending.step()
         beside = threading.Thread(target=copy_context().run, args=(tending.run, stopped), name="tending", daemon=True)
