@@ -90,6 +90,8 @@ class Secrets:
             raise unreadable(ref, "is empty", "set it to the secret's value")
         if "\0" in value:
             raise unreadable(ref, "holds a NUL byte", "store the secret as text")
+        if not _is_text(value):  # a variable of the environment holds any bytes
+            raise unreadable(ref, "is not UTF-8 text", "store the secret as text, in UTF-8")
         return value
 
     def _from_environment(self, ref: SecretRef) -> str:
@@ -228,6 +230,15 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
         return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
     except ValueError as error:
         return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value can be written as UTF-8: no system takes another."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:

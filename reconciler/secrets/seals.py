@@ -129,8 +129,7 @@ def _key(data: Path) -> bytes:
 
 def _seal(key: bytes, ref: SecretRef, value: str) -> str:
     name = str(ref).encode()
-    text = value.encode(errors="surrogatepass")  # a variable of the environment may be no UTF-8
-    return hmac.digest(key, len(name).to_bytes(8) + name + text, "sha256").hex()
+    return hmac.digest(key, len(name).to_bytes(8) + name + value.encode(), "sha256").hex()
 
 
 def _name(key: bytes) -> str:
