@@ -91,11 +91,11 @@ def govern(session: Session, stack: Stack, former: Directory | None, given: Give
 
 
 def remember(session: Session, stack: Stack, plan: Plan, outcomes: Sequence[Outcome] = ()) -> None:
-    """Take note of the values of secrets after an apply of all of a directory whose changes are approved each."""
+    """Take note of the values of secrets after an apply of all of a directory whose changes are to be approved."""
     from reconciler.daemon.approvals import note_secrets
     from reconciler.report import text
 
-    if stack.approvals is None or stack.choice.targets or stack.choice.only:
+    if stack.spec.policy.approval == "merge" or stack.choice.targets or stack.choice.only:
         return
     for problem in note_secrets(stack, plan, outcomes):
         session.console.note(text.problem(problem))

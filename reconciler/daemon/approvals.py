@@ -208,7 +208,11 @@ def note_secrets(stack: Stack, plan: Plan, outcomes: Iterable[Outcome]) -> tuple
     """
     wanted = [(item, live) for _, item, live in plan.compared if item is not None]
     waiting = {ref for change in plan.changes for ref, _ in change.unsealed}
-    done = {ref for item in outcomes if item.status is Status.DONE for ref, _ in item.change.unsealed}
+    set_anew = [item.change for item in outcomes if item.status is Status.DONE]
+    if stack.approvals is not None:
+        done = {ref for change in set_anew for ref, _ in change.unsealed}
+    else:  # all of it was approved at once
+        done = {ref for change in set_anew for ref in change.replaced}
     if whole := _is_whole(plan):
         untold = {ref for item, live in wanted if live is not None for ref in _untold(item, live.resource)}
         done |= {ref for item, _ in wanted for ref in _held_by(item)} - untold

@@ -373,3 +373,14 @@ def test_without_a_daemon_an_apply_knows_by_itself_which_value_was_agreed(commit
     assert run("apply", "--yes", "--approve", named).exit_code == 0
     for path in committed.data.iterdir():
         assert b"canary" not in path.read_bytes()
+
+
+def test_a_saved_plan_agrees_to_the_values_that_it_sets(committed: Any, run: Any) -> None:
+    committed.write("canary-second", "noreply")
+    committed.world.alter(NOREPLY, password=Different())
+    saved = str(committed.root / "plan.json")
+    assert run("plan", "--out", saved).exit_code == 0
+    assert run("apply", saved, "--yes").exit_code == 0
+    committed.world.alter(NOREPLY, password=Different())  # by hand
+    assert run("apply", "--yes").exit_code == 0
+    assert plan(run)["changes"] == []

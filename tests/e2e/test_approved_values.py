@@ -92,3 +92,20 @@ def test_a_private_key_that_is_another_is_not_published_while_the_server_can_not
     path.write_bytes(former)
     stack.expect(0, "daemon", "--once")
     stack.expect(0, "plan", "--detailed-exitcode")
+
+
+def test_what_doctor_mends_is_held_to_approval_as_well(stack: Stack) -> None:
+    old = "{type: A, name: mail, content: 194.191.241.139}"
+    stack.edit("dns.yaml", old, old.replace("194.191.241.139", "192.0.2.66"))
+    stack.env["NOREPLY_PASSWORD"] = NEXT
+    published = {name: record["content"] for name, record in stack.ours().items()}
+    before = in_force(stack)
+    lost = next(item for item in stack.marked() if "_domainkey" in item["name"])
+    stack.stage.cloudflare.remove("mana.how", lost["id"])
+    done = stack.expect(6, "doctor", "--only", "dns/dkim", "--fix", "--yes")
+    assert "Held, until a person approves them" in done.text
+    assert {name: record["content"] for name, record in stack.ours().items()} == published
+    assert in_force(stack)["env"] == before["env"]
+    assert {item["address"] for item in stack.run("plan", "--output", "json").json["changes"]} >= {
+        "dns/mana.how/A/mail"
+    }
