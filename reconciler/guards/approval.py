@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.plan import Approved, Plan, fingerprint
 from reconciler.problem import Problem, Severity
-from reconciler.resources import UNMANAGED, Account, SecretRef
+from reconciler.resources import UNMANAGED, Account, SecretRef, Variable
 from reconciler.target import Change
 
 SHOWN = 16
@@ -72,12 +72,13 @@ def judged(plan: Plan, former: Plan | None, approvals: Approvals, moved: Collect
     given = {change.address for change in changes if change.address not in held}
     open_ = (item for item in healing.changes if item.resource.company in companies and item.address not in given)
     instead = [left for item in open_ if (left := _without_unsealed(item)) is not None]
+    waiting = {ref for change in changes if change.address in held for ref, _ in change.unsealed}
     # What would go is left to a person: no guard has looked at it beside the rest.
     return replace(
         plan,
-        changes=tuple(changes),
+        changes=tuple(_untried(item, waiting) for item in changes),
         held=tuple(reasons),
-        instead=tuple(item for item in instead if not item.deletes),
+        instead=tuple(_untried(item, waiting) for item in instead if not item.deletes),
     )
 
 
@@ -89,6 +90,14 @@ def _without_unsealed(change: Change) -> Change | None:
         return None
     left = replace(change, after=replace(change.after, password=UNMANAGED), unsealed=())
     return left if left.fields else None
+
+
+def _untried(change: Change, waiting: Collection[SecretRef]) -> Change:
+    """Let no password be tried that waits: what the service goes on with is the one that it has, which nobody knows."""
+    after = change.after
+    if not isinstance(after, Variable) or after.login is None or after.login.password not in waiting:
+        return change
+    return replace(change, after=replace(after, login=replace(after.login, password=None)))
 
 
 def unmatched(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
@@ -124,9 +133,9 @@ class _Healing:
         return change.restarts or self._find(change) is not None
 
     def as_then(self, change: Change) -> Change:
-        """Let what heals need what it needed then, and nothing that waits now."""
+        """Let what heals need what it needed then, and be tried with the login of then: nothing that waits now."""
         former = self._find(change)
-        return change if former is None else replace(change, needs=former.needs)
+        return change if former is None else replace(change, needs=former.needs, after=former.after)
 
     def _find(self, change: Change) -> Change | None:
         return next((item for item in self._groups.get(change.resource.group, ()) if _alike(item, change)), None)

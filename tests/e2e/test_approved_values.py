@@ -109,3 +109,26 @@ def test_what_doctor_mends_is_held_to_approval_as_well(stack: Stack) -> None:
     assert {item["address"] for item in stack.run("plan", "--output", "json").json["changes"]} >= {
         "dns/mana.how/A/mail"
     }
+
+
+def test_what_heals_beside_a_held_value_does_not_bring_it_along(stack: Stack) -> None:
+    """The service is recreated for the sake of its host, and the account is written for that of its description."""
+
+    def passwords() -> list[str]:
+        return [line for line in stack.example.env_file.read_text().splitlines() if line.startswith("SMTP_PASSWORD=")]
+
+    before, running = passwords(), dict(stack.container("mana-core-notify").environment)
+    stack.env["NOREPLY_PASSWORD"] = NEXT
+    text = stack.example.env_file.read_text()
+    stack.example.env_file.write_text(f"SMTP_HOST=elsewhere.example\n{text}")
+    done = stack.expect(6, "daemon", "--once")
+    assert "smtp/mana-notify/SMTP_HOST" in done.text
+    assert passwords() == before
+    assert stack.container("mana-core-notify").environment == running
+    configured = stack.run("plan", "--output", "json").json["changes"]
+    assert "smtp/mana-notify/SMTP_HOST" not in [item["address"] for item in configured]
+    stack.watch = type(stack.watch)(stack)
+    waits = held(stack)
+    assert ACCOUNT in waits
+    assert "smtp/mana-notify/SMTP_PASSWORD" in waits
+    assert "smtp/mana-notify/SMTP_HOST" not in waits
