@@ -217,6 +217,14 @@ def make_private(folder: Path) -> None:
             create(ignore, b"*\n", 0o644)
 
 
+def drop_private(folder: Path) -> None:
+    """Remove a folder that `make_private` made, where nothing of ours is left in it."""
+    with contextlib.suppress(OSError):
+        if {item.name for item in folder.iterdir()} <= {".gitignore"} and not folder.is_symlink():
+            (folder / ".gitignore").unlink(missing_ok=True)
+            folder.rmdir()
+
+
 def check_own(folder: Path) -> None:
     """Raise OSError for what is no folder, or a link to one: in a checkout others would choose where it leads."""
     mode = folder.lstat().st_mode
@@ -389,10 +397,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
         make_private(place)
         yield place
     finally:
-        with contextlib.suppress(OSError):
-            if {item.name for item in place.iterdir()} <= {".gitignore"} and not place.is_symlink():
-                (place / ".gitignore").unlink(missing_ok=True)
-                place.rmdir()
+        drop_private(place)
 
 
 @contextlib.contextmanager

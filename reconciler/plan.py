@@ -162,6 +162,7 @@ Approved = Mapping[str, tuple[str, frozenset[str]]]
 def fingerprint(stack: str, change: Change, unknown: Collection[str] = ()) -> str:
     """Return a digest of one change of a stack: its address, its actions and its values, of secrets only their names.
 
+    Of those whose value is another than was agreed the seals count, too: who approves one value approves no other.
     Fields in ``unknown`` count as not known yet, whatever is known of them by now.
     """
     text = json.dumps([stack, *_facts(change, unknown)], default=str, sort_keys=True)
@@ -173,7 +174,8 @@ def _facts(change: Change, unknown: Collection[str] = ()) -> list[Any]:
     for name in unknown:
         if name in values:
             values[name][1] = repr(UNKNOWN)
-    return [change.address, change.actions, values]
+    seals = [[str(ref), seal] for ref, seal in change.unsealed if seal]
+    return [change.address, change.actions, values, *([seals] if seals else [])]
 
 
 _UNTOLD: Mapping[type, str] = {

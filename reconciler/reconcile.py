@@ -10,7 +10,7 @@ from reconciler import guards, past
 from reconciler.address import Address
 from reconciler.desired.load import Directory, declaration
 from reconciler.desired.spec import Spec
-from reconciler.guards.approval import Approvals, judged
+from reconciler.guards.approval import Approvals, judged, sealed
 from reconciler.guards.evidence import Evidence
 from reconciler.journal import Journal
 from reconciler.plan import Plan, addresses, diff, order, phases
@@ -50,7 +50,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     observations = stack.look_again(observations, early.resources, desired.resources)
     plan = diff(desired, observations, stack=stack.name, prune=stack.policy.prune)
     unknown = _unknown(stack.directory, plan, only, {*desired.removed, *gone})
-    plan = narrow(plan, only)
+    plan = sealed(narrow(plan, only), stack.unsealed(plan.changes))
     evidence = Evidence(plan, desired, observations, stack.policy, stack.known_public, today=stack.settings.today)
     evidence = _informed(stack, evidence)
     log, digest = stack.journal, stack.directory.digest
@@ -63,8 +63,8 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     left = () if unchanged else tuple(_zones_left(log, desired.zones or ()))
     problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *left, *damage)))
     plan = replace(plan, problems=problems, desired_hash=digest)
-    if stack.approvals is not None and not unchanged:
-        plan = _judged(stack, plan, evidence)
+    if stack.approvals is not None:
+        plan = _judged(stack, plan, evidence, unchanged=unchanged)
     plan = _with_losses(plan, log)
     return replace(
         _told_unread(plan),
@@ -95,15 +95,22 @@ def _informed(stack: Stack, evidence: Evidence) -> Evidence:
     return replace(evidence, answers=answers, past=past)
 
 
-def _judged(stack: Stack, plan: Plan, evidence: Evidence) -> Plan:
-    """Hold back what nobody has approved, and look again at what is left: guards have judged the whole of it."""
-    former, moved = stack.former, frozenset[str]()
+def _judged(stack: Stack, plan: Plan, evidence: Evidence, *, unchanged: bool) -> Plan:
+    """Hold back what nobody has approved, and look again at what is left: guards have judged the whole of it.
+
+    Where all of the directory was agreed, or was applied from here as it is (``unchanged``), only secrets can differ.
+    """
+    former, moved = stack.directory if unchanged else stack.former, frozenset[str]()
+    same = former is not None and former.digest == stack.directory.digest
+    if same and not stack.rekeyed(evidence.observations) and not any(item.unsealed for item in plan.changes):
+        return plan
     before: Plan | None = None
     wanted = evidence.desired
     if former is not None:
         wanted, moved = stack.formerly(former, evidence.observations), elsewhere(former.spec, stack.spec)
         prune = former.spec.policy.prune.dns == "owned"
         before = narrow(diff(wanted, evidence.observations, stack=stack.name, prune=prune), stack.choice.only)
+        before = sealed(before, stack.unsealed(before.changes))
     plan = judged(plan, before, stack.approvals or Approvals(), moved)
     if not plan.held:
         return plan

@@ -172,7 +172,7 @@ class Resource:
     @property
     def held(self) -> tuple[SecretRef, ...]:
         """The references in it that are not to be read, each once."""
-        return tuple(dict.fromkeys(ref for _, value in self.declared() for ref in _references(value) if ref.held))
+        return tuple(dict.fromkeys(ref for _, value in self.declared() for ref in references(value) if ref.held))
 
     def disclosed(self, desired: Resource | None) -> Self:
         """Return a live one as it may be shown beside what is desired of it; what is not public is withheld."""
@@ -243,7 +243,7 @@ class Resource:
                 yield item.name, getattr(self, item.name)
 
 
-def _references(value: Any) -> Iterator[SecretRef]:
+def references(value: Any) -> Iterator[SecretRef]:
     """Yield the references inside a value."""
     if isinstance(value, SecretRef):
         yield value
@@ -251,10 +251,10 @@ def _references(value: Any) -> Iterator[SecretRef]:
         yield from value.refs
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _references(item)
+            yield from references(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _references(item)
+            yield from references(item)
 
 
 _compared: dict[type[Resource], tuple[str, ...]] = {}

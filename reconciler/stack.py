@@ -10,6 +10,7 @@ from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler import git
@@ -49,9 +50,11 @@ from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.refusals import Refusals
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
+from reconciler.resources import references as references_in
 from reconciler.secrets import PublicHalves, Secrets, public_half
+from reconciler.secrets.seals import Read, Seals
 from reconciler.settings import TARGETS, Settings
-from reconciler.target import Observations, Progress, Target
+from reconciler.target import Change, Observations, Progress, Target
 from reconciler.url import Address, NoAddress, parse
 
 if TYPE_CHECKING:
@@ -112,8 +115,9 @@ class Stack:
     that are not asked for now, with the reason: they are unread. ``revision`` is the directory's; None asks git. With a
     ``failover`` the spec is not quite the directory's: consumers use the standby. ``generation`` is the mail server's,
     once it was observed. Where there are ``approvals``, a plan holds back what they do not cover and what does not heal
-    what ``former`` wanted, the directory as it was before; None where that is not known. ``candidate``
-    is what is planned before it is merged, if that is so, whose directory this is.
+    what ``former`` wanted, the directory as it was before; None where that is not known. ``seals`` tell which values
+    secrets had then, and ``rewritten`` are those that lie in other files now. ``candidate`` is what is planned before
+    it is merged, if that is so, whose directory this is.
     """
 
     def __init__(
@@ -146,6 +150,8 @@ class Stack:
         self.candidate = candidate
         self.former: Directory | None = None
         self.approvals: Approvals | None = None
+        self.seals = Seals()
+        self.rewritten: frozenset[SecretRef] = frozenset()
         self.generation: str | None = None
         self._given = revision
         self._line: Line | None = None
@@ -193,20 +199,66 @@ class Stack:
         return self._desired(self.spec, observed, self._records)
 
     def formerly(self, former: Directory, observed: Observations) -> Desired:
-        """Return what another state of the directory would want here and now, with the systems and secrets of this."""
-        spec = failed_over(former.spec) if self.failover else former.spec
-        return self._desired(spec, observed, zone_records(spec))
+        """Return what another state of the directory would want here and now, with the systems and secrets of this.
 
-    def _desired(self, spec: Spec, observed: Observations | None, records: Sequence[Record]) -> Desired:
+        A private key that is another by now is not in force: what is published is the one that was agreed.
+        """
+        spec = failed_over(former.spec) if self.failover else former.spec
+        return self._desired(spec, observed, zone_records(spec), self.rekeyed(observed))
+
+    def _desired(
+        self,
+        spec: Spec,
+        observed: Observations | None,
+        records: Sequence[Record],
+        rekeyed: Mapping[SecretRef, str] = MappingProxyType({}),
+    ) -> Desired:
         keyed = {"stalwart", "cloudflare"} & set(self.chosen)
         refs = private_keys(spec, check="stalwart" in (observed or {})) if keyed else ()
         asked = provider_questions(spec) if "cloudflare" in self.chosen else None
         facts = Facts(
-            {(ref, algorithm): self._halves.of(ref, algorithm) for ref, algorithm in refs if not ref.held},
+            {
+                (ref, algorithm): rekeyed.get(ref) or self._halves.of(ref, algorithm)
+                for ref, algorithm in refs
+                if not ref.held
+            },
             None if asked is None else {(item[0], item[3]): self._providers(*item) for item in asked},
             self._line,
         )
         return desire(spec, observed, facts, self.choice.adopt, declared=records)
+
+    # ------------------------------------------------------------------------------------------- values of secrets
+    def unsealed(self, changes: Iterable[Change]) -> dict[SecretRef, str]:
+        """Return the secrets that changes set anew and whose value is another than was agreed, with their seals."""
+        if not (self.seals.agreed or self.rewritten):
+            return {}
+        refs = {ref for change in changes for ref in change.replaced if not ref.held}
+        values = self.secrets.values(ref for ref in refs if self.seals.knows(ref))
+        broken = {ref: seal for ref, value in values.items() if (seal := self.seals.broken(ref, value))}
+        return dict.fromkeys(refs & self.rewritten, "") | broken
+
+    def rekeyed(self, observed: Observations) -> dict[SecretRef, str]:
+        """Return the private keys that are others than were agreed, with the public halves of those that were.
+
+        A key that the server has lost is none of them: it gets what is there, and what is published follows.
+        """
+        known = self.seals.halves
+        found = {
+            ref: known[str(ref)] for ref, half in self._halves.known().items() if known.get(str(ref), half) != half
+        }
+        server = observed.get("stalwart")
+        if not found or server is None or not server.complete:
+            return found
+        held = {live.resource.public_key for live in server.live if isinstance(live.resource, Signature)}
+        return {ref: half for ref, half in found.items() if half in held}
+
+    def read(self, resources: Iterable[Resource], agreed: Collection[SecretRef], *, whole: bool) -> Read:
+        """Say what was read of the secrets in resources and of private keys, for `secrets.seals.note`."""
+        refs = {ref for item in resources for _, value in item.declared() for ref in references_in(value)}
+        halves = self._halves.known()
+        values = self.secrets.values({ref for ref in refs | halves.keys() if ref in self.secrets and not ref.held})
+        left = {ref for _, ref in references(self.spec)} if whole else None
+        return Read(values, halves, {*agreed, *(halves if whole else ())}, left)
 
     @functools.cached_property
     def _providers(self) -> Providers:

@@ -17,8 +17,11 @@ from reconciler.resources import (
     Resource,
     Same,
     Secret,
+    SecretRef,
     Signature,
     Unreadable,
+    Variable,
+    references,
 )
 
 Reveal = Callable[[Secret], str]
@@ -64,7 +67,8 @@ class Change:
     ``before`` is None for a creation, ``after`` for a deletion. ``fields`` maps a field's name to what is live and
     what is desired: it follows from the two, and whoever writes a change goes by it. ``needs`` are the addresses of
     changes without which this one must not happen. ``adopts`` says that the live resource is nobody's and becomes
-    ours (Cloudflare: our mark is set in its comment).
+    ours (Cloudflare: our mark is set in its comment). ``unsealed`` are the secrets that it would set anew and whose
+    values are others than were agreed, each with the seal of its value.
 
     ``live`` is what may be shown of ``before``, and so are the live values in ``fields``: whoever tells a person of a
     change goes by these. Only targets, who need it to write, look at ``before`` itself.
@@ -78,6 +82,7 @@ class Change:
     needs: frozenset[str] = frozenset()
     adopts: bool = False
     notes: tuple[str, ...] = ()
+    unsealed: tuple[tuple[SecretRef, str], ...] = ()
     live: Resource | None = field(init=False, compare=False)
     fields: Mapping[str, tuple[Any, Any]] = field(init=False, compare=False)
 
@@ -120,6 +125,18 @@ class Change:
     def restarts(self) -> bool:
         """Whether only a restart is due: everything is stored, nothing is pending."""
         return self.actions == (Action.RESTART,)
+
+    @property
+    def replaced(self) -> Iterator[SecretRef]:
+        """The secrets that it sets anew at what is there already."""
+        if self.before is None or self.after is None:
+            return
+        for name, (_, want) in self.fields.items():
+            yield from references(want)
+            if name == "public_key" and isinstance(self.after, Signature):
+                yield from references(self.after.private_key)
+            if want is UNKNOWN and isinstance(self.after, Variable):
+                yield from references(self.after.candidates)
 
     @property
     def waits(self) -> bool:

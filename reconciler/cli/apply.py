@@ -77,9 +77,10 @@ def command(
         raise click.UsageError("a saved plan (FILE) goes without --approved, --approve, --base or --head")
     choice = Choice(session.options.target, **given)
     saved = _read(file, choice) if file else None
-    directory, former = approving.directory(session, told)
+    directory, former, rewritten = approving.directory(session, told)
     stack = session.stack(directory, _chosen(saved, file) if saved and file else choice)
     if saved is None:
+        stack.rewritten = rewritten
         approving.govern(session, stack, former, told)
     return settle(session, stack, saved, yes=yes, wait=wait or 0)
 
@@ -113,6 +114,7 @@ def _settle(session: Session, stack: Stack, saved: Saved | None = None, *, yes: 
         chosen = permitted(plan)
         if chosen.changes or chosen.adopted:
             return _carry_out(session, apply, plan, chosen)
+        approving.remember(session, stack, plan)
         if session.console.output != "text":
             _Report(session, plan, stack.choice).print("held" if plan.held else "nothing")
         return 4 if plan.held else 1 if plan.unread or plan.errors else 0
@@ -214,6 +216,7 @@ def _carry_out(session: Session, apply: Apply, plan: Plan, chosen: Plan) -> int:
         ending = apply.carry_out(chosen, reporter, session.stop.requested)
     session.report(*ending.problems)
     if ending.result is not None:
+        approving.remember(session, apply.stack, ending.result.after, ending.result.outcomes)
         report.print(ending.word, ending.id, ending.result.after)
     session.stop.check()
     return {"done": 0, "failed": 1}.get(ending.word, _PARTIAL)

@@ -15,9 +15,11 @@ from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Refus
 if TYPE_CHECKING:
     from reconciler.cli.session import Session
     from reconciler.desired.load import Directory
-    from reconciler.plan import Approved
+    from reconciler.plan import Approved, Plan
     from reconciler.report.json import Saved
+    from reconciler.resources import SecretRef
     from reconciler.stack import Stack
+    from reconciler.target import Outcome
 
 _LARGEST = 64 << 20  # bytes of a plan
 _SHORTEST = 7  # characters of a commit
@@ -47,11 +49,14 @@ class Given:
     approve: Sequence[str] = ()
 
 
-def directory(session: Session, given: Given) -> tuple[Directory, Directory | None]:
-    """Return the directory, under the tighter policy of the two, and as it was at the base where one is given."""
+def directory(session: Session, given: Given) -> tuple[Directory, Directory | None, frozenset[SecretRef]]:
+    """Return the directory, under the tighter policy of the two, and as it was at the base where one is given.
+
+    Last come the references to files of the repository that are others now than they were there.
+    """
     now = session.directory()
     if given.base is None:
-        return now, None
+        return now, None, frozenset()
     from reconciler.daemon.taken import Limits
     from reconciler.desired.committed import Repository
     from reconciler.desired.load import load
@@ -64,7 +69,8 @@ def directory(session: Session, given: Given) -> tuple[Directory, Directory | No
             hint = "name the last revision that was valid with --base"
             problems = tuple(map(written.named, error.problems[:3]))
             raise ReconcilerError(Problem(given.base, "is no valid directory", hint), *problems) from None
-    return Limits.of(now.spec).bounded(Limits.of(former.spec)).hold(now), former
+    rewritten = repository.rewritten(given.base, now)
+    return Limits.of(now.spec).bounded(Limits.of(former.spec)).hold(now), former, rewritten
 
 
 def govern(session: Session, stack: Stack, former: Directory | None, given: Given) -> None:
@@ -74,12 +80,25 @@ def govern(session: Session, stack: Stack, former: Directory | None, given: Give
     """
     from reconciler.daemon.approvals import settled
     from reconciler.guards.approval import Approvals
+    from reconciler.secrets import seals
 
     if stack.spec.policy.approval == "merge":
         return
     plans = [_approved(session, stack, given, path) for path in given.approved]
     stack.former = former if given.base is not None else settled(stack)
     stack.approvals = Approvals(plans, frozenset(given.approve))
+    stack.seals = seals.recall(stack.data, stack.name)
+
+
+def remember(session: Session, stack: Stack, plan: Plan, outcomes: Sequence[Outcome] = ()) -> None:
+    """Take note of the values of secrets after an apply of all of a directory whose changes are to be approved."""
+    from reconciler.daemon.approvals import note_secrets
+    from reconciler.report import text
+
+    if stack.spec.policy.approval == "merge" or stack.choice.targets or stack.choice.only:
+        return
+    for problem in note_secrets(stack, plan, outcomes):
+        session.console.note(text.problem(problem))
 
 
 def preview(stack: Stack) -> None:
@@ -88,9 +107,14 @@ def preview(stack: Stack) -> None:
     Where none does, that depends on what `apply` is told.
     """
     from reconciler.daemon import approvals
+    from reconciler.secrets import seals
 
-    if stack.spec.policy.approval == "plan" and (former := approvals.settled(stack)) is not None:
+    if stack.spec.policy.approval == "merge":
+        return
+    if (former := approvals.settled(stack)) is not None:
         approvals.govern(stack, former)
+    else:
+        stack.seals = seals.recall(stack.data, stack.name)
 
 
 def _approved(session: Session, stack: Stack, given: Given, path: Path) -> Approved:

@@ -116,10 +116,12 @@ def _code(findings: Sequence[Finding]) -> int:
 
 
 def _applied(session: Session, *, yes: bool) -> int:
-    """Apply what the directory wants, with what is observed anew."""
-    from reconciler.cli import apply
+    """Apply what the directory wants, with what is observed anew; what is to be approved is held, as by `apply`."""
+    from reconciler.cli import apply, approving
 
-    return apply.settle(session, session.stack(), yes=yes)
+    stack = session.stack()
+    approving.govern(session, stack, None, approving.Given())
+    return apply.settle(session, stack, yes=yes)
 
 
 def _lifted(session: Session, entries: Sequence[str], *, yes: bool) -> None:

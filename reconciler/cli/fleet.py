@@ -73,12 +73,14 @@ def init(session: Session) -> None:
     session.console.result(told, {"format_version": "1.0", "made": made})
 
 
-def _inventory(path: Path | None, repo: str | None, branch: str, data: Path, signers: Signers) -> Inventory | None:
+def _inventory(  # noqa: PLR0917 (as `InventoryBranch`)
+    path: Path | None, repo: str | None, branch: str, data: Path, signers: Signers, accept: str
+) -> Inventory | None:
     from reconciler.daemon.remote import Remote
     from reconciler.fleet.source import InventoryBranch, InventoryFile
 
     if repo is not None:
-        return InventoryBranch(Remote.read(repo, branch), str(path or "fleet.yaml"), data, environ(), signers)
+        return InventoryBranch(Remote.read(repo, branch), str(path or "fleet.yaml"), data, environ(), signers, accept)
     return InventoryFile(path) if path is not None else None
 
 
@@ -91,6 +93,7 @@ def _inventory(path: Path | None, repo: str | None, branch: str, data: Path, sig
 @click.option("--at-once", type=click.IntRange(1, 64), default=4, show_default=True, help="How many stacks at once.")
 @click.option("--secrets", type=_PATH, envvar="RECONCILER_FLEET_SECRETS", help="The folder of the stacks' secrets.")
 @click.option("--allowed-signers", type=_PATH, help="Take only what these SSH keys signed.")
+@click.option("--accept-rewritten", metavar="COMMIT", default="", help="Take this one, though it has another history.")
 @click.option("--notices", type=_PATH, help="A file with an address of Apprise on each line: who is told.")
 @click.option(
     "--listen", metavar="HOST:PORT", callback=endpoint, help="Serve the fleet's page there; RECONCILER_TOKEN(_FILE)."
@@ -108,6 +111,7 @@ def work(
     at_once: int,
     secrets: Path | None,
     allowed_signers: Path | None,
+    accept_rewritten: str,
     notices: Path | None,
     listen: tuple[str, int] | None,
     log: str | None,
@@ -119,16 +123,20 @@ def work(
     """
     _checked()
     from reconciler.cli.daemon import stay_small
+    from reconciler.daemon.checkout import check_accept
     from reconciler.daemon.logs import Log
     from reconciler.daemon.store import Signers
     from reconciler.fleet import worker
 
+    check_accept(accept_rewritten)
     stay_small()
     as_json = log == "json" or (log is None and not sys.stderr.isatty())
     data = session.settings.own_data()
     signers = Signers(allowed_signers and allowed_signers.absolute())
-    found = _inventory(inventory, repo, branch, data, signers)
-    options = worker.Options(groups or ("default",), at_once, found, secrets, signers, rings or None, notices, listen)
+    found = _inventory(inventory, repo, branch, data, signers, accept_rewritten)
+    options = worker.Options(
+        groups or ("default",), at_once, found, secrets, signers, rings or None, notices, listen, accept_rewritten
+    )
     with session.stop.writing():
         lines = functools.partial(Log, as_json=as_json)
         worker.run(options, data, environ(), lines, session.stop.requested, session.trace)

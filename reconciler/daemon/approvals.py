@@ -2,16 +2,17 @@
 
     DATA/settled-STACK.json    the texts of the directory all of which was approved, or was desired by a mere merge
     DATA/approval-STACK.json   what is held now, and the fingerprints that a person has approved
+    DATA/seals-STACK.json      by which it is seen that a secret has another value than was agreed (`secrets.seals`)
     DATA/pulls-STACK.json      the plans that pull requests show, which a merge approves (`posted`)
 
-Both are of one state of the directory: a later commit that changes it voids what was approved and not yet done. Losing
-them loses consent, never safety: what can't be told to heal is held until a person approves it.
+The first two are of one state of the directory: a later commit that changes it voids what was approved and not yet
+done. Losing them loses consent, never safety: what can't be told to heal is held until a person approves it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from reconciler.desired.load import Directory, load
 from reconciler.guards.approval import SHOWN, Approvals
 from reconciler.plan import Plan, fingerprint
 from reconciler.problem import Problem, ReconcilerError, Refused, Severity
+from reconciler.resources import Resource, SecretRef, Unreadable, references
+from reconciler.secrets import seals
 from reconciler.stack import Stack
+from reconciler.target import Outcome, Status
 
 _VERSION = 1
 _COMMAND = "reconciler approve"
@@ -119,20 +123,23 @@ class Approving:
     def begin(self, stack: Stack) -> tuple[Problem, ...]:
         """Tell a stack what its plans may do; return what could not be written down."""
         stack.approvals = stack.former = None
+        stack.seals = seals.Seals()
         if stack.spec.policy.approval == "merge":
+            seals.forget(stack.data, stack.name)
             return self._settle(stack)
         former = self._former(stack)
         untold = () if former and former.digest == stack.directory.digest else self._note_merges(stack)
         govern(stack, former)
         return untold
 
-    def end(self, stack: Stack, plan: Plan | None) -> tuple[Problem, ...]:
+    def end(self, stack: Stack, plan: Plan | None, outcomes: Iterable[Outcome] = ()) -> tuple[Problem, ...]:
         """Take note of what a plan after the cycle holds; where it holds nothing, all of the directory is agreed."""
         if plan is None or stack.approvals is None:
             return ()
-        if plan.complete and not plan.errors and not plan.held:
-            return self._settle(stack)
-        return _note(stack, plan)
+        untold = note_secrets(stack, plan, outcomes)
+        if _is_whole(plan):
+            return (*untold, *self._settle(stack), *self._forget(stack))
+        return (*untold, *_note(stack, plan))
 
     def _former(self, stack: Stack) -> Directory | None:
         if self._settled is None:
@@ -168,15 +175,61 @@ class Approving:
             return (Problem(str(_place(stack)), summary, hint, Severity.WARNING),)
         return ()
 
+    def _forget(self, stack: Stack) -> tuple[Problem, ...]:
+        """Let approvals count no more once all is agreed: a secret's value that comes back needs one of its own."""
+        agreed = self._settled is not None and self._settled.digest == stack.directory.digest
+        none = Memory(stack.directory.digest)
+        return _changed(stack, lambda _: none) if agreed and _of(stack) != none else ()
+
 
 def govern(stack: Stack, former: Directory | None) -> None:
-    """Have a stack's plans hold what waits, where its policy says so and not all of its directory is agreed."""
-    if stack.spec.policy.approval == "merge" or (former and former.digest == stack.directory.digest):
+    """Have a stack's plans hold what waits, where its policy says so.
+
+    Where all of its directory is agreed, these are the values of secrets, of which no posted plan says anything.
+    """
+    if stack.spec.policy.approval == "merge":
         return
     memory, digest = _of(stack), stack.directory.digest
-    plans = posted.approved(stack.data, stack.name, memory.came, digest)
-    stack.former = former
+    agreed = former is not None and former.digest == digest
+    plans = () if agreed else posted.approved(stack.data, stack.name, memory.came, digest)
+    stack.former, stack.seals = former, seals.recall(stack.data, stack.name)
     stack.approvals = Approvals(plans, frozenset(memory.approved), frozenset(memory.accepted), _COMMAND)
+
+
+def _is_whole(plan: Plan) -> bool:
+    return plan.complete and not plan.errors and not plan.held
+
+
+def note_secrets(stack: Stack, plan: Plan, outcomes: Iterable[Outcome]) -> tuple[Problem, ...]:
+    """Take note of the values of secrets: of those that were approved and set, and those that are in force.
+
+    ``plan`` is what is left to do. Whether one is in force that the server does not tell of (a password, from 0.16) is
+    not known: of that the value counts that was agreed before. Return what can't be written, or was lost.
+    """
+    wanted = [(item, live) for _, item, live in plan.compared if item is not None]
+    waiting = {ref for change in plan.changes for ref, _ in change.unsealed}
+    set_anew = [item.change for item in outcomes if item.status is Status.DONE]
+    if stack.approvals is not None:
+        done = {ref for change in set_anew for ref, _ in change.unsealed}
+    else:  # all of it was approved at once
+        done = {ref for change in set_anew for ref in change.replaced}
+    if whole := _is_whole(plan):
+        untold = {ref for item, live in wanted if live is not None for ref in _untold(item, live.resource)}
+        done |= {ref for item, _ in wanted for ref in _held_by(item)} - untold
+    read = stack.read((item for item, _ in wanted), done - waiting, whole=whole)
+    return seals.note(stack.data, stack.name, read)
+
+
+def _held_by(resource: Resource) -> Iterator[SecretRef]:
+    for _, value in resource.declared():
+        yield from references(value)
+
+
+def _untold(wanted: Resource, live: Resource) -> Iterator[SecretRef]:
+    """Yield the secrets of fields of which can't be told what is live."""
+    for name, want in wanted.values():
+        if isinstance(getattr(live, name, None), Unreadable):
+            yield from references(want)
 
 
 def settled(stack: Stack) -> Directory | None:

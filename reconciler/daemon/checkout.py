@@ -268,20 +268,9 @@ class Checkout:
         last = self._taken
         if last is None or commit == last.commit or self._store.descends(commit, last.commit):
             return
-        if self._accepts(commit):
+        if accepts(self._following.accept, commit):
             return
-        went_back = self._store.has(last.commit) and self._store.descends(last.commit, commit)
-        how = "went back to the older" if went_back else "was rewritten: it does not lead to what counts, but to"
-        summary = f"the branch {how} commit {commit[:SHOWN]}, which is not taken {source.standing(self._revision)}"
-        hint = (
-            f"look at what became of {last.commit[:SHOWN]}; to take it, start the daemon with "
-            f"--accept-rewritten {commit[:SHOWN]}, or revert by a commit on top"
-        )
-        raise _Held(Problem(str(self._remote), summary, hint, Severity.REFUSED))
-
-    def _accepts(self, commit: str) -> bool:
-        accept = self._following.accept.lower()
-        return len(accept) >= _SHORTEST and commit.startswith(accept)
+        raise _Held(strayed(self._remote, self._store, commit, last.commit, source.standing(self._revision)))
 
     def _signer(self, commit: str) -> str:
         signers = self._following.signers
@@ -348,6 +337,23 @@ class _Held(Exception):
         self.problems = problems
 
 
+def accepts(accept: str, commit: str) -> bool:
+    """Whether a person has named a commit, which may then have another history than what counted."""
+    return len(accept) >= _SHORTEST and commit.startswith(accept.lower())
+
+
+def strayed(remote: Remote, store: Store, commit: str, former: str, standing: str) -> Problem:
+    """Say that a commit does not come after the one that counted. Raises `Damaged`."""
+    went_back = store.has(former) and store.descends(former, commit)
+    how = "went back to the older" if went_back else "was rewritten: it does not lead to what counts, but to"
+    summary = f"the branch {how} commit {commit[:SHOWN]}, which is not taken {standing}"
+    hint = (
+        f"look at what became of {former[:SHOWN]}; to take it, start with --accept-rewritten {commit[:SHOWN]}, "
+        "or revert by a commit on top"
+    )
+    return Problem(str(remote), summary, hint, Severity.REFUSED)
+
+
 def _within(error: InvalidDirectory, place: Path) -> tuple[Problem, ...]:
     """Name files as the repository does, not where they were written."""
     return tuple(replace(item, where=item.where.replace(f"{place}/", "")) for item in error.problems)
@@ -367,10 +373,15 @@ def _checked(following: Following) -> Following:
     if path.is_absolute() or ".." in path.parts or ".git" in path.parts or not following.path.isprintable():
         problem = Problem("the path", f"{following.path!a} is none in a repository", "write it like desired-state")
         raise ReconcilerError(problem)
-    if following.accept and len(following.accept) < _SHORTEST:
-        raise ReconcilerError(Problem("--accept-rewritten", "is too short to mean one commit", "write 12 characters"))
+    check_accept(following.accept)
     signers = Signers(*(path and path.absolute() for path in (following.signers.ssh, following.signers.gpg)))
     return replace(following, signers=signers)
+
+
+def check_accept(accept: str) -> None:
+    """Raise `ReconcilerError` for a name that may mean several commits."""
+    if accept and len(accept) < _SHORTEST:
+        raise ReconcilerError(Problem("--accept-rewritten", "is too short to mean one commit", "write 12 characters"))
 
 
 def check_apart(following: Following, folder: Path, environ: Mapping[str, str]) -> None:

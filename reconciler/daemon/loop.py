@@ -263,7 +263,7 @@ class Loop:
         else:
             barred = {address for address, _ in self._contests.open(now)}
             report = cycles.heal(stack, former, barred, self.around)
-        untold = (*untold, *self._approving.end(stack, report.plan))
+        untold = (*untold, *self._approving.end(stack, report.plan, report.outcomes))
         report = replace(report, problems=(*report.problems, *untold))
         now = time.monotonic()
         self._paces.note(report, stack.held, stack.chosen, now)

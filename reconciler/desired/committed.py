@@ -137,6 +137,23 @@ class Repository:
             problems = (*self.others(commits[1]), *((_apart(base),) if apart else ()))
             yield replace(found, held=self._unseen(former) if apart else {}, problems=problems)
 
+    def rewritten(self, base: str, now: Directory) -> frozenset[SecretRef]:
+        """Return a directory's references whose files the newest commit has otherwise than another one has them.
+
+        What git does not have has no other state. Raises `ReconcilerError`.
+        """
+        former, newest = self._sides((self.commit(base), self.commit("HEAD")))
+        other = {path for path in former.keys() | newest.keys() if former.get(path) != newest.get(path)}
+        named = ((ref, self.top / self._folder / _file(ref)) for _, ref in references(now.spec) if ref.source in _FILES)
+        return frozenset(ref for ref, path in named if any(way in other for way in self._ways(path)))
+
+    def _ways(self, path: Path) -> Iterator[bytes]:
+        """Yield what of the repository a path leads by, after links and before."""
+        for way in {Path(os.path.normpath(path)), Path(os.path.realpath(path))}:
+            if way.is_relative_to(self.top):
+                inside = way.relative_to(self.top)
+                yield from (os.fsencode(part) for part in (inside, *inside.parents))
+
     def _is_at(self, commit: str) -> bool:
         """Whether the work tree has all files of a commit as they are there, and git has no others in it."""
         with _told(commit):
@@ -161,11 +178,15 @@ class Repository:
 
     def _unlike(self, commits: Iterable[str], named: Iterable[SecretRef]) -> frozenset[SecretRef]:
         """Return the references whose files two commits do not have alike, or that a link in one of them leads to."""
+        sides = self._sides(commits)
+        return frozenset(ref for ref in named if not self._alike(ref, *sides))
+
+    def _sides(self, commits: Iterable[str]) -> list[dict[bytes, Entry]]:
         sides = []
         for commit in commits:
             with _told(commit):
                 sides.append({entry.path: entry for entry in self.objects.entries(commit)})
-        return frozenset(ref for ref in named if not self._alike(ref, *sides))
+        return sides
 
     def _alike(self, ref: SecretRef, base: Mapping[bytes, Entry], head: Mapping[bytes, Entry]) -> bool:
         path = self._within(_file(ref))

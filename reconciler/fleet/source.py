@@ -34,11 +34,18 @@ class Branch:
     """A branch whose files are read as they stand in a commit: nothing of it is written out.
 
     Its methods raise `ReconcilerError` for what is the repository's or git's fault. ``signers``, where there are any,
-    must have signed what is `vouched` for.
+    must have signed what is `vouched` for. ``accept`` names a commit that may come though its history is another.
     """
 
-    def __init__(self, remote: Remote, data: Path, environ: Mapping[str, str], signers: Signers | None = None) -> None:
-        self._remote, self._folder = remote, checkout.folder(data, remote)
+    def __init__(
+        self,
+        remote: Remote,
+        data: Path,
+        environ: Mapping[str, str],
+        signers: Signers | None = None,
+        accept: str = "",
+    ) -> None:
+        self._remote, self._folder, self._accept = remote, checkout.folder(data, remote), accept
         self._signers = signers or Signers()
         checkout.check_apart(Following(remote, signers=self._signers), self._folder, environ)
         self._store = Store(self._folder / checkout.STORE, remote, environ)
@@ -84,6 +91,17 @@ class Branch:
         where = self._signers.ssh or self._signers.gpg
         hint = f"sign the newest commit with a key that stands in {where} (git commit -S)"
         return Problem(str(self._remote), summary, hint, Severity.REFUSED)
+
+    def strayed(self, commit: str, former: str) -> Problem | None:
+        """Say why a commit, which is here, does not come after the one that counted; None where it does."""
+        try:
+            if not former or commit == former or self._store.descends(commit, former):
+                return None
+            if checkout.accepts(self._accept, commit):
+                return None
+            return checkout.strayed(self._remote, self._store, commit, former, "the last good one holds")
+        except (CannotRun, Damaged) as error:
+            return self._broken(error)
 
     def has(self, commit: str) -> bool:
         """Whether a commit is here."""
@@ -144,8 +162,8 @@ class Inventory(Protocol):
 
     where: str
 
-    def read(self) -> tuple[str, str]:
-        """Return the text, and the commit or the digest of the file."""
+    def read(self, former: str = "") -> tuple[str, str]:
+        """Return the text, and the commit or the digest of the file. ``former`` is what counted of it before."""
 
 
 class InventoryFile:
@@ -154,7 +172,7 @@ class InventoryFile:
     def __init__(self, path: Path) -> None:
         self.where, self._path = str(path), path
 
-    def read(self) -> tuple[str, str]:
+    def read(self, former: str = "") -> tuple[str, str]:  # noqa: ARG002 (a file has no history)
         """Read it."""
         import hashlib
 
@@ -170,15 +188,23 @@ class InventoryFile:
 class InventoryBranch:
     """A file in a branch of a repository."""
 
-    def __init__(
-        self, remote: Remote, path: str, data: Path, environ: Mapping[str, str], signers: Signers | None = None
+    def __init__(  # noqa: PLR0917 (as `Branch`, and the path in it)
+        self,
+        remote: Remote,
+        path: str,
+        data: Path,
+        environ: Mapping[str, str],
+        signers: Signers | None = None,
+        accept: str = "",
     ) -> None:
         self.where, self._path = f"{path} in {remote}", path
-        self._branch = Branch(remote, data, environ, signers)
+        self._branch = Branch(remote, data, environ, signers, accept)
 
-    def read(self) -> tuple[str, str]:
+    def read(self, former: str = "") -> tuple[str, str]:
         """Read the newest."""
         commit = self._branch.newest()
+        if problem := self._branch.strayed(commit, former):
+            raise ReconcilerError(problem)
         if not self._branch.vouched(commit, self._path):
             raise ReconcilerError(self._branch.unsigned(commit))
         content = self._branch.read(commit, self._path).get("")

@@ -177,6 +177,11 @@ class Whole:
         """The rings as they are declared, none where there is one alone."""
         return tuple(self._said("rings"))
 
+    def followed(self, what: str, where: str) -> str:
+        """Return the commit of the inventory or of the shared files that counted last; empty where none did there."""
+        place, commit = self.settings.get("followed", {}).get(what, ("", ""))
+        return str(commit) if place == where else ""
+
     @property
     def shared(self) -> Mapping[str, str] | None:
         """Where the shared files are, if there are any."""
@@ -253,9 +258,25 @@ class Table:
                     rows,
                 )
             at.execute("UPDATE fleet_stacks SET listed = false WHERE listed AND NOT name = ANY(%s)", (names,))
-            values = (Jsonb(settings), revision)
-            at.execute("UPDATE fleet SET settings = %s, inventory = %s, problems = '[]'", values)
+            values = (revision, Jsonb(settings))
+            at.execute(
+                """UPDATE fleet SET inventory = %s, problems = '[]',
+                    settings = %s || jsonb_build_object('followed', coalesce(settings->'followed', '{}'))""",
+                values,
+            )
             at.execute(_UNUSED)
+
+    def follow(self, what: str, where: str, commit: str, former: str) -> None:
+        """Write down which commit of the inventory or of the shared files counts: what comes next leads on from it.
+
+        Nothing where another worker has taken another one meanwhile.
+        """
+        now = Jsonb({what: [where, commit]})
+        query = """UPDATE fleet SET settings = settings || jsonb_build_object('followed',
+                coalesce(settings->'followed', '{}') || %(now)s)
+            WHERE %(former)s = CASE WHEN settings->'followed'->%(what)s->>0 = %(where)s
+                THEN settings->'followed'->%(what)s->>1 ELSE '' END"""
+        self._do(query, now=now, what=what, where=where, former=former)
 
     def not_adopted(self, problems: Iterable[Problem]) -> None:
         """Say why a newer inventory is not taken: the last good one holds."""
@@ -373,14 +394,18 @@ class Table:
         found = self._one(query, address=address, branch=branch, fresh=fresh, age=_FRESH)
         return str(found["seen"]) if found else ""
 
-    def seen(self, address: str, branch: str, before: str, commit: str, stacks: Collection[str] = ()) -> None:
+    def seen(  # noqa: PLR0917 (it is one statement)
+        self, address: str, branch: str, before: str, commit: str, stacks: Collection[str] = (), problem: str = ""
+    ) -> None:
         """Write down a branch's newest commit, and have the ``stacks`` looked at that it changes: both or neither.
 
-        Nothing where the last one seen is not ``before`` any more: somebody has seen a newer one meanwhile.
+        ``problem`` is why it may not count. Nothing where the last one seen is not ``before`` any more: somebody has
+        seen a newer one meanwhile.
         """
-        query = """UPDATE fleet_repositories SET seen = %(commit)s, problem = ''
+        query = """UPDATE fleet_repositories SET seen = %(commit)s, problem = %(problem)s
             WHERE address = %(address)s AND branch = %(branch)s AND seen = %(before)s"""
         values = {"address": address, "branch": branch, "before": before, "commit": commit}
+        values["problem"] = printable(problem, 300)
         with self.transaction() as at:
             if at.execute(query, values).rowcount and stacks:
                 at.execute(_MAKE_DUE.format(more=""), {"names": list(stacks), "cause": "revision"})

@@ -35,7 +35,8 @@ class Tending:
     """One worker's, which has the stacks of some ``groups``.
 
     ``say`` is told of what is wrong with the inventory and of stacks that were taken over, ``unexpected`` of exceptions
-    that should not be. ``signers`` must have signed the shared files, where there are any.
+    that should not be. ``signers`` must have signed the shared files, where there are any; ``accept`` names a commit
+    of theirs that may come though its history is another.
     """
 
     table: Table
@@ -48,6 +49,7 @@ class Tending:
     telling: Telling | None = None
     signers: Signers = field(default_factory=Signers)
     unexpected: Callable[[Exception], None] = lambda _: None
+    accept: str = ""
     _purged: float = 0.0
     _looked: float = 0.0
     _told: tuple[Problem, ...] = ()
@@ -96,12 +98,14 @@ class Tending:
         """Take the newest inventory; where it is invalid, the last good one holds."""
         assert self.inventory is not None
         try:
-            text, revision = self.inventory.read()
+            former = self.table.whole().followed("inventory", self.inventory.where)
+            text, revision = self.inventory.read(former)
             whole = self.table.whole()
-            if revision == whole.inventory and not whole.problems:
-                return
-            self.table.adopt(inventory.read(text), revision)
-            self._told = ()
+            if revision != whole.inventory or whole.problems:
+                self.table.adopt(inventory.read(text), revision)
+                self._told = ()
+            if revision != former:
+                self.table.follow("inventory", self.inventory.where, revision, former)
         except ReconcilerError as error:
             self.table.not_adopted(error.problems)
             for problem in error.problems:
@@ -119,8 +123,9 @@ class Tending:
 
     def _pushed(self, address: str, name: str, before: str) -> None:
         try:
-            branch = Branch(Remote.read(address, name), self.data, self.environ)
+            branch = Branch(Remote.read(address, name), self.data, self.environ, accept=self.accept)
             newest = branch.newest()
+            strayed = self._strayed(branch, address, name, newest)
         except ReconcilerError as error:
             self.table.not_seen(address, name, error.problems[0].summary)
             return
@@ -129,7 +134,14 @@ class Tending:
             paths = branch.changed(before, newest) if before else None
             concerned = [row for row in self.table.rows() if _follows(row, address, name)]
             names = [row.name for row in concerned if paths is None or _touched(row, paths)]
-        self.table.seen(address, name, before, newest, names)
+        self.table.seen(address, name, before, newest, names, strayed.summary if strayed else "")
+
+    def _strayed(self, branch: Branch, address: str, name: str, commit: str) -> Problem | None:
+        """Say why a commit is no later one of the shared files; None where it is, or where these are elsewhere."""
+        whole = self.table.whole()
+        if whole.shared is None or (whole.shared["repo"], whole.shared["branch"]) != (address, name):
+            return None
+        return branch.strayed(commit, whole.followed("shared", f"{address} {name}"))
 
     # --------------------------------------------------------------------------------------------------------- rings
     def roll(self) -> None:
@@ -162,17 +174,28 @@ class Tending:
         seen = self.table.last_seen(shared["repo"], shared["branch"])
         if (seen, shared["directory"]) != self._shared[0]:
             try:
-                branch = Branch(Remote.read(shared["repo"], shared["branch"]), self.data, self.environ, self.signers)
+                remote = Remote.read(shared["repo"], shared["branch"])
+                branch = Branch(remote, self.data, self.environ, self.signers, self.accept)
                 if seen and not branch.has(seen):
                     branch.newest()
-                last = branch.last(seen, shared["directory"]) if seen else ""
-                if last and not branch.vouched(last, shared["directory"]):
-                    self.say(branch.unsigned(seen))
-                    last = ""
-                self._shared = ((seen, shared["directory"]), last)
+                self._shared = ((seen, shared["directory"]), self._taken(branch, shared, seen))
             except ReconcilerError:
                 return ""
         return self._shared[1]
+
+    def _taken(self, branch: Branch, shared: Mapping[str, str], seen: str) -> str:
+        """Return the revision of the shared files at a commit that leads on from what counted; empty where none may."""
+        where = f"{shared['repo']} {shared['branch']}"
+        former = self.table.whole().followed("shared", where)
+        if not seen:
+            return ""
+        last = branch.last(seen, shared["directory"])
+        strayed = branch.strayed(seen, former)
+        if strayed is not None or not branch.vouched(last, shared["directory"]):
+            self.say(strayed or branch.unsigned(seen))
+            return ""
+        self.table.follow("shared", where, seen, former)
+        return last
 
 
 def _member(row: Row) -> Member:

@@ -46,7 +46,7 @@ class Place:
     """What a worker has on its machine: its data, the secrets of its stacks, and the environment it was started in.
 
     ``home`` names the data: what it remembers of logins that were refused, no other data does. ``signers`` must have
-    signed what is taken, where there are any.
+    signed what is taken, where there are any; ``accept`` names a commit that may come though its history is another.
     """
 
     data: Path
@@ -54,6 +54,7 @@ class Place:
     environ: Mapping[str, str] = field(repr=False)
     secrets: Path | None = None
     signers: Signers = field(default_factory=Signers)
+    accept: str = ""
 
 
 class Claim:
@@ -171,7 +172,9 @@ class Work:
         entry, place = row.declared, self.place
         project = Path(entry["project"]) if entry.get("project") else None
         remote = Remote.read(entry["repo"], entry["branch"])
-        following = Following(remote, entry["directory"], place.signers, project=project, alone=True)
+        following = Following(
+            remote, entry["directory"], place.signers, accept=place.accept, project=project, alone=True
+        )
         newest = self.table.last_seen(entry["repo"], entry["branch"], fresh=True) if row.cause != FRESH else ""
 
         def follow(beside: Mapping[str, bytes]) -> Checkout:

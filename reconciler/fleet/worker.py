@@ -48,6 +48,7 @@ class Options:
     rings: Collection[int] | None = None
     notices: Path | None = None
     listen: tuple[str, int] | None = None
+    accept: str = ""
 
 
 def home(data: Path) -> str:
@@ -128,7 +129,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         def say(problem: Problem) -> None:
             lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
 
-        place = Place(data, home(data), environ, options.secrets, options.signers)
+        place = Place(data, home(data), environ, options.secrets, options.signers, options.accept)
         listens, queue = queues(options.groups, place.home, options.rings), Queue(table)
         work = Work(
             table,
@@ -172,6 +173,7 @@ def _tending(  # noqa: PLR0917
         Telling(table, places, place.environ, say),
         options.signers,
         unexpected,
+        options.accept,
     )
 
 

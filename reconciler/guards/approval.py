@@ -2,8 +2,9 @@
 
 A change goes through where a plan that was approved has it (with the same address, before and after; of secrets the
 same references), where a person names its fingerprint, or where it heals: the directory as it was before would have it
-made as well. Others are held. What belongs together is held together, and meanwhile is healed to what was desired
-before: neither is a lost account missing nor a hand edit in force because somebody has yet to approve another value.
+made as well, with the same values of secrets. Others are held. What belongs together is held together, and meanwhile is
+healed to what was desired before: neither is a lost account missing nor a hand edit in force because somebody has yet
+to approve another value.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.plan import Approved, Plan, fingerprint
 from reconciler.problem import Problem, Severity
+from reconciler.resources import UNMANAGED, Account, SecretRef, Variable
 from reconciler.target import Change
 
 SHOWN = 16
@@ -34,6 +36,22 @@ class Approvals:
     command: str = "reconciler apply --approve"
 
 
+def sealed(plan: Plan, broken: Mapping[SecretRef, str]) -> Plan:
+    """Return a plan whose changes say which secrets they set anew that have another value than was agreed.
+
+    ``broken`` are those secrets, with the seals of what they are now. What is created gets what is there: of the value
+    before nothing is known, and an account that was lost does not wait.
+    """
+    if not broken:
+        return plan
+    return replace(plan, changes=tuple(_sealed(change, broken) for change in plan.changes))
+
+
+def _sealed(change: Change, broken: Mapping[SecretRef, str]) -> Change:
+    found = {ref: broken[ref] for ref in change.replaced if ref in broken}
+    return replace(change, unsealed=tuple(sorted(found.items(), key=str))) if found else change
+
+
 def judged(plan: Plan, former: Plan | None, approvals: Approvals, moved: Collection[str] = ()) -> Plan:
     """Return a plan with what of it is held, and with what is done in place of that.
 
@@ -44,22 +62,42 @@ def judged(plan: Plan, former: Plan | None, approvals: Approvals, moved: Collect
     healing = _Healing(item for item in (former.changes if former else ()) if item.target not in moved)
     changes = [healing.as_then(change) for change in plan.changes]
     judge = _Judge(plan, approvals, frozenset(moved))
-    open_ = (change for change in changes if not (healing.has(change) or change.address in approvals.accepted))
-    why = {change.address: judge.why(change) for change in open_}
+    known = {change.address for change in changes if healing.has(change) or change.address in approvals.accepted}
+    why = {change.address: judge.why(change) for change in changes if change.unsealed or change.address not in known}
     held = {address: words for address, words in why.items() if words}
     while more := dict(_drawn([change for change in changes if change.address in why], held)):
         held |= more
     reasons = [_problem(judge, change, held[change.address]) for change in changes if change.address in held]
     companies = {change.resource.company for change in changes if change.address in held}
     given = {change.address for change in changes if change.address not in held}
-    instead = (item for item in healing.changes if item.resource.company in companies and item.address not in given)
+    open_ = (item for item in healing.changes if item.resource.company in companies and item.address not in given)
+    instead = [left for item in open_ if (left := _without_unsealed(item)) is not None]
+    waiting = {ref for change in changes if change.address in held for ref, _ in change.unsealed}
     # What would go is left to a person: no guard has looked at it beside the rest.
     return replace(
         plan,
-        changes=tuple(changes),
+        changes=tuple(_untried(item, waiting) for item in changes),
         held=tuple(reasons),
-        instead=tuple(item for item in instead if not item.deletes),
+        instead=tuple(_untried(item, waiting) for item in instead if not item.deletes),
     )
+
+
+def _without_unsealed(change: Change) -> Change | None:
+    """Return what heals without setting a secret that nobody agreed to; None where nothing is left of it."""
+    if not change.unsealed:
+        return change
+    if not isinstance(change.after, Account):
+        return None
+    left = replace(change, after=replace(change.after, password=UNMANAGED), unsealed=())
+    return left if left.fields else None
+
+
+def _untried(change: Change, waiting: Collection[SecretRef]) -> Change:
+    """Let no password be tried that waits: what the service goes on with is the one that it has, which nobody knows."""
+    after = change.after
+    if not isinstance(after, Variable) or after.login is None or after.login.password not in waiting:
+        return change
+    return replace(change, after=replace(after, login=replace(after.login, password=None)))
 
 
 def unmatched(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
@@ -95,9 +133,9 @@ class _Healing:
         return change.restarts or self._find(change) is not None
 
     def as_then(self, change: Change) -> Change:
-        """Let what heals need what it needed then, and nothing that waits now."""
+        """Let what heals need what it needed then, and be tried with the login of then: nothing that waits now."""
         former = self._find(change)
-        return change if former is None else replace(change, needs=former.needs)
+        return change if former is None else replace(change, needs=former.needs, after=former.after)
 
     def _find(self, change: Change) -> Change | None:
         return next((item for item in self._groups.get(change.resource.group, ()) if _alike(item, change)), None)
@@ -129,6 +167,9 @@ class _Judge:
         known = [found for item in self.approvals.plans if (found := item.get(change.address))]
         if any(self._is(change, *item) for item in known):
             return ""
+        if change.unsealed:
+            names = ", ".join(str(ref) for ref, _ in change.unsealed)
+            return f"is not approved: {names} has another value than was agreed"
         if known:
             return "is not what was approved: what is live, or wanted, is another than in the plan"
         return "is not approved: no approved plan has it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +90,8 @@ class Secrets:
             raise unreadable(ref, "is empty", "set it to the secret's value")
         if "\0" in value:
             raise unreadable(ref, "holds a NUL byte", "store the secret as text")
+        if not _is_text(value):  # a variable of the environment holds any bytes
+            raise unreadable(ref, "is not UTF-8 text", "store the secret as text, in UTF-8")
         return value
 
     def _from_environment(self, ref: SecretRef) -> str:
@@ -169,6 +172,18 @@ class Secrets:
         """Map every secret that was read to a digest of its value (SHA-256, hexadecimal)."""
         return {ref: hashlib.sha256(value.encode()).hexdigest() for ref, value in self._values.items()}
 
+    def __contains__(self, ref: SecretRef) -> bool:
+        """Whether a secret was read."""
+        return ref in self._values
+
+    def values(self, refs: Iterable[SecretRef]) -> dict[SecretRef, str]:
+        """Return those of some secrets that can be read."""
+        found = {}
+        for ref in refs:
+            with suppress(SecretUnreadable):
+                found[ref] = self(ref)
+        return found
+
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
         self._fence.hide(source, value)
@@ -201,6 +216,10 @@ class PublicHalves:
                 self.secrets.publish(half)
         return self._known[ref, algorithm]
 
+    def known(self) -> dict[SecretRef, str]:
+        """Return those that were derived, by reference."""
+        return {ref: half for (ref, _), half in self._known.items() if isinstance(half, str)}
+
 
 def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem:
     """Derive the public half of a declared private key, or say why it can't be told."""
@@ -211,6 +230,15 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
         return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
     except ValueError as error:
         return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a value can be written as UTF-8: no system takes another."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def unreadable(ref: SecretRef, summary: str, hint: str) -> SecretUnreadable:

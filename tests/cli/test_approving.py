@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import systems
 
 from reconciler.daemon import loop
+from reconciler.resources import Different
 
 POLICY = "policy: {max_deletes: 3, approval: plan}"
 MAIL, WWW = "dns/mana.how/A/mail", "dns/mana.how/A/www"
@@ -298,3 +300,87 @@ def test_a_person_heals_to_what_the_daemon_knows_as_agreed(repo: Any, run: Any) 
     assert result.exit_code == 6
     assert content(repo, WWW) == "192.0.2.2"
     assert sorted(held(result)) == ["dns/mana.how/A/new", WWW]
+
+
+# ------------------------------------------------------------------------------------------------ values of secrets
+NOREPLY, OTHER = "account/noreply@mana.how", "account/other@mana.how"
+
+
+@pytest.fixture
+def committed(repo: Any, run: Any) -> Any:
+    """A stack whose passwords lie in files of the repository, as encrypted ones do."""
+    repo.write(
+        "accounts:\n"
+        "  noreply@mana.how: {password: {file: noreply}}\n"
+        "  other@mana.how: {password: {file: other}, description: Other}\n",
+        "accounts.yaml",
+    )
+    for name in ("noreply", "other"):
+        repo.write("canary-first", name)
+    repo.base = commit(repo, "passwords")
+    assert run("apply", "--yes", "--approve", plan(run)["fingerprint"][:16]).exit_code == 0
+    return repo
+
+
+def test_a_file_that_is_another_than_at_the_base_heals_nothing(committed: Any, run: Any) -> None:
+    git(committed, "checkout", "-q", "-B", "change", "main")
+    committed.write("canary-second", "noreply")
+    commit(committed, "only a value")
+    merge(committed)
+    for address in (NOREPLY, OTHER):  # of the one the value is another, the other was changed by hand
+        committed.world.alter(address, password=Different())
+    shutil.rmtree(committed.data)  # as on a machine that a workflow gets for one run
+    result = run("apply", "--yes", "--base", committed.base, "--output", "json")
+    assert result.exit_code == 6, result.output
+    assert held(result) == [NOREPLY]
+    assert [row["address"] for row in json.loads(result.stdout)["outcomes"]] == [OTHER]
+    [left] = plan(run)["changes"]
+    assert run("apply", "--yes", "--base", committed.base, "--approve", left["fingerprint"][:16]).exit_code == 0
+    assert plan(run)["changes"] == []
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_behind_a_link_is_known_by_what_it_leads_to(committed: Any, run: Any, link: bool) -> None:
+    committed.write("canary-third", "kept")
+    (committed.state / "noreply").unlink()
+    (committed.state / "noreply").symlink_to("kept")
+    base = commit(committed, "a link")
+    if link:
+        (committed.state / "noreply").unlink()
+        committed.write("canary-fourth", "elsewhere")
+        (committed.state / "noreply").symlink_to("elsewhere")
+    commit(committed, "and then")
+    shutil.rmtree(committed.data)
+    committed.world.alter(NOREPLY, password=Different())
+    result = run("apply", "--yes", "--base", base, "--output", "json")
+    assert held(result) == ([NOREPLY] if link else [])
+
+
+def test_without_a_daemon_an_apply_knows_by_itself_which_value_was_agreed(committed: Any, run: Any) -> None:
+    assert json.loads((committed.data / "seals-mana.json").read_text())["seals"].keys() >= {"{file: noreply}"}
+    committed.world.alter(NOREPLY, password=Different())
+    assert run("apply", "--yes").exit_code == 0  # changed by hand
+    committed.write("canary-second", "noreply")
+    committed.world.alter(NOREPLY, password=Different())
+    committed.world.alter(OTHER, description="by hand")
+    result = run("apply", "--yes", "--output", "json")
+    assert (result.exit_code, held(result)) == (6, [NOREPLY])
+    named = plan(run)["changes"][0]["fingerprint"]
+    committed.write("canary-third", "noreply")
+    assert run("apply", "--yes", "--approve", named).exit_code == 4
+    assert plan(run)["changes"][0]["fingerprint"] != named
+    committed.write("canary-second", "noreply")
+    assert run("apply", "--yes", "--approve", named).exit_code == 0
+    for path in committed.data.iterdir():
+        assert b"canary" not in path.read_bytes()
+
+
+def test_a_saved_plan_agrees_to_the_values_that_it_sets(committed: Any, run: Any) -> None:
+    committed.write("canary-second", "noreply")
+    committed.world.alter(NOREPLY, password=Different())
+    saved = str(committed.root / "plan.json")
+    assert run("plan", "--out", saved).exit_code == 0
+    assert run("apply", saved, "--yes").exit_code == 0
+    committed.world.alter(NOREPLY, password=Different())  # by hand
+    assert run("apply", "--yes").exit_code == 0
+    assert plan(run)["changes"] == []

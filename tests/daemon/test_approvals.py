@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from daemon.test_loop import DIRECTORY, MAIL, content, watched  # noqa: F401 (a fixture)
+from systems import System
 
 from reconciler.daemon import approvals
 from reconciler.daemon.approvals import Memory, approve, recall
@@ -15,6 +19,7 @@ from reconciler.daemon.loop import Loop
 from reconciler.daemon.notices import Known, due
 from reconciler.daemon.state import Cause, Result
 from reconciler.problem import ReconcilerError, Refused
+from reconciler.resources import Account, Different, Same, Unreadable
 
 PLAN = DIRECTORY + "policy: {approval: plan, max_deletes: 9}\n"
 MERGE = DIRECTORY + "policy: {approval: merge, max_deletes: 9}\n"
@@ -169,3 +174,223 @@ def test_the_memory_is_data_and_holds_no_secret(agreed):
     agreed.cycle(Cause.REVISION)
     texts = json.loads((data(agreed) / "settled-mana.json").read_text())["files"]
     assert texts == {"reconciler.yaml": PLAN}
+
+
+# ------------------------------------------------------------------------------------------------ values of secrets
+ACCOUNT = "account/noreply@mana.how"
+SECRETS = PLAN + (
+    "accounts:\n"
+    "  noreply@mana.how: {password: {file: noreply}, description: Letters}\n"
+    "  other@mana.how: {password: {file: other}}\n"
+)
+FIRST, SECOND, THIRD = "canary-first-8f2a", "canary-second-77c1", "canary-third-0b6d"
+
+
+class Passwords:
+    """What each account's password is in a system that compares: a hash there, and here the value."""
+
+    def __init__(self, watched, monkeypatch):  # noqa: F811
+        self.live: dict[str, str] = {}
+        self.folder = watched.directory
+        self.put(FIRST, "noreply")
+        self.put("canary-other-5e5e", "other")
+        monkeypatch.setattr(System, "observe", self.comparing(System.observe))
+        monkeypatch.setattr(System, "apply", self.noting(System.apply))
+
+    def put(self, value: str, name: str = "noreply") -> None:
+        path = self.folder / name
+        path.write_text(value)
+        os.utime(path, ns=(0, (path.stat().st_mtime_ns // 10**9 + len(self.live) + 1) * 10**9))
+
+    def comparing(self, observe):
+        def compared(system, wanted, reveal):
+            seen = observe(system, wanted, reveal)
+            refs = {item.address: item.password for item in wanted if isinstance(item, Account)}
+
+            def judge(item):
+                known, ref = self.live.get(item.resource.address), refs.get(item.resource.address)
+                if known is None or ref is None:
+                    return item
+                verdict = Same(ref) if reveal(ref) == known else Different()
+                return replace(item, resource=replace(item.resource, password=verdict))
+
+            return replace(seen, live=[judge(item) for item in seen.live])
+
+        return compared
+
+    def noting(self, apply):
+        def noted(system, changes, reveal, stopped):
+            for outcome in apply(system, changes, reveal, stopped):
+                after = outcome.change.after
+                if isinstance(after, Account) and "password" in outcome.change.fields:
+                    self.live[after.address] = reveal(after.password)
+                # What it had in the place of that was compared, and so is no more what the world holds.
+                system.world.live = list({item.resource.address: item for item in system.world.live}.values())
+                yield outcome
+
+        return noted
+
+
+@pytest.fixture
+def secrets(agreed, monkeypatch):
+    """A stack with two accounts that was agreed as a whole, and what their passwords are."""
+    passwords = Passwords(agreed, monkeypatch)
+    agreed.revise(SECRETS.replace("approval: plan", "approval: merge"))
+    assert agreed.cycle(Cause.REVISION).cycle.result is Result.DONE
+    agreed.revise(SECRETS)
+    assert agreed.cycle(Cause.REVISION).cycle.result is Result.NOTHING
+    assert passwords.live == {ACCOUNT: FIRST, "account/other@mana.how": "canary-other-5e5e"}
+    return agreed, passwords
+
+
+def leaves_no_canary(watched):  # noqa: F811
+    for path in data(watched).rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"canary" not in content, path
+            for value in (FIRST, SECOND, THIRD):
+                assert hashlib.sha256(value.encode()).hexdigest().encode() not in content, path
+            assert path.stat().st_mode & 0o077 == 0 or path.name == ".gitignore", path
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_another_value_behind_the_same_reference_is_held_until_it_is_approved(secrets, restart):
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    if restart:
+        restarted(watched)
+    state = watched.cycle()
+    assert held(state) == {ACCOUNT: f"reconciler approve {wait(state)}"}
+    assert "{file: noreply} has another value than was agreed" in state.plan.held[0].summary
+    assert passwords.live[ACCOUNT] == FIRST
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    approve(data(watched), "mana", [wait(state)], "a person")
+    assert watched.cycle().cycle.result is Result.DONE
+    assert passwords.live[ACCOUNT] == SECOND
+    assert watched.cycle().cycle.result is Result.NOTHING
+    leaves_no_canary(watched)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_who_approves_one_value_approves_no_other(secrets, restart):
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    approve(data(watched), "mana", [wait(watched.cycle())], "a person")
+    passwords.put(THIRD)
+    if restart:
+        restarted(watched)
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    assert passwords.live[ACCOUNT] == FIRST
+    passwords.put(SECOND)
+    assert watched.cycle().cycle.result is Result.DONE
+    assert passwords.live[ACCOUNT] == SECOND
+    passwords.put(FIRST)  # an old one is another one, too
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    approve(data(watched), "mana", [wait(watched.cycle())], "a person")
+    watched.cycle()
+    passwords.put(SECOND)  # was approved once, and that is over
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    assert passwords.live[ACCOUNT] == FIRST
+
+
+def test_all_else_heals_while_a_value_is_held(secrets):
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    watched.cycle()
+    passwords.live["account/other@mana.how"] = "changed by hand"
+    watched.world.alter(ACCOUNT, description="changed by hand")
+    watched.world.alter(MAIL, content="198.51.100.7")
+    state = watched.cycle()
+    assert passwords.live == {ACCOUNT: FIRST, "account/other@mana.how": "canary-other-5e5e"}
+    [account] = [item.resource for item in watched.world.live if item.resource.address == ACCOUNT]
+    assert account.description == "Letters"
+    assert content(watched.world) == "192.0.2.1"
+    assert list(held(state)) == [ACCOUNT]
+
+
+def test_a_lost_account_never_waits_for_its_value(secrets):
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    watched.cycle()
+    watched.world.live = [item for item in watched.world.live if item.resource.target != "stalwart"]
+    passwords.live.clear()
+    assert watched.cycle().cycle.result is Result.DONE
+    assert passwords.live[ACCOUNT] == SECOND
+    assert watched.cycle().cycle.result is Result.NOTHING
+
+
+def test_a_value_that_is_taken_back_leaves_nothing_to_approve(secrets):
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    named = wait(watched.cycle())
+    passwords.put(FIRST)
+    assert watched.cycle().cycle.result is Result.NOTHING
+    with pytest.raises(Refused):
+        approve(data(watched), "mana", [named], "a person")
+
+
+@pytest.mark.parametrize("name", ["seal.key", "seals-mana.json"])
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"\xff" * 31, b'{"v": 1, "key": "\xc3\xa4", "seals": {}}'])
+def test_without_its_knowledge_of_values_it_heals_says_so_and_knows_again(secrets, name, damage):
+    watched, passwords = secrets  # noqa: F811
+    path = data(watched) / name
+    path.unlink() if damage is None else path.write_bytes(damage)
+    restarted(watched)
+    passwords.live[ACCOUNT] = "changed by hand"
+    state = watched.cycle()
+    assert passwords.live[ACCOUNT] == FIRST
+    told = [item.summary for item in state.cycle.problems]
+    gone = name == "seals-mana.json" and damage is None  # as at the first start
+    assert any("whether a secret has changed" in item for item in told) is not gone
+    assert watched.cycle().cycle.problems == ()
+    passwords.put(SECOND)
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    assert (data(watched) / "seal.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_is_made_once(secrets):
+    watched, passwords = secrets  # noqa: F811
+    key = (data(watched) / "seal.key").read_bytes()
+    passwords.put(SECOND)
+    watched.cycle()
+    restarted(watched)
+    watched.cycle()
+    assert (data(watched) / "seal.key").read_bytes() == key
+    assert len(key) == 32
+
+
+def test_a_value_that_the_server_does_not_tell_of_stays_to_be_approved(secrets, monkeypatch):
+    """From 0.16 a password may be known only once it is tried: until then nothing is known to have been agreed."""
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    told = System.observe
+
+    def untold(system, wanted, reveal):
+        seen = told(system, wanted, reveal)
+        blind = Unreadable("never checked")
+        live = [
+            replace(it, resource=replace(it.resource, password=blind)) if it.resource.kind == "account" else it
+            for it in seen.live
+        ]
+        return replace(seen, live=live)
+
+    monkeypatch.setattr(System, "observe", untold)
+    assert watched.cycle().cycle.result is Result.NOTHING
+    monkeypatch.setattr(System, "observe", told)
+    assert list(held(watched.cycle())) == [ACCOUNT]
+    assert passwords.live[ACCOUNT] == FIRST
+
+
+def test_a_new_reference_to_an_old_secret_lets_no_other_value_through(secrets):
+    """An account that is new gets what its secret is now; what the others have of that secret is not agreed by that."""
+    watched, passwords = secrets  # noqa: F811
+    passwords.put(SECOND)
+    watched.revise(SECRETS + "  third@mana.how: {password: {file: noreply}}\n")
+    state = watched.cycle(Cause.REVISION)
+    assert sorted(held(state)) == [ACCOUNT, "account/third@mana.how"]
+    named = recall(data(watched), "mana").held["account/third@mana.how"]
+    approve(data(watched), "mana", [named], "a person")
+    state = watched.cycle()
+    assert passwords.live["account/third@mana.how"] == SECOND
+    assert list(held(state)) == [ACCOUNT]
+    assert passwords.live[ACCOUNT] == FIRST

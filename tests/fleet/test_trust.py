@@ -151,3 +151,86 @@ def test_t7_keys_in_the_home_of_the_worker_are_none_of_a_stack(tmp_path, monkeyp
     assert "HOME" not in found
     monkeypatch.chdir(tmp_path)
     assert not [path for path in (keys_file(found), *ssh_keys(found)) if path.exists()]
+
+
+# ------------------------------------------------------------------------------------------------- a forced push
+def forced_back(origin, number=1):
+    """Take the newest commits back by force, as who may push and can't sign would: each older one is signed well."""
+    run(origin.tree, "reset", "-q", "--hard", f"HEAD~{number}")
+    run(origin.tree, "push", "-q", "--force", "origin", "main")
+    return origin.head
+
+
+def following(hand, origin, *, data="data", accept=""):
+    """Let the fleet's hand follow an inventory in a branch, as a worker with its own data directory does."""
+    remote = Remote.read(str(origin.bare), "main")
+    hand.tending = hand.scheduler(data)
+    hand.tending.inventory = InventoryBranch(remote, "fleet.yaml", hand.folder / data, hand.environ, accept=accept)
+    hand.tending.accept = accept
+
+
+@pytest.mark.parametrize("data", ["data", "of-a-new-worker"])
+def test_t1_an_inventory_that_is_forced_back_is_not_taken_until_a_person_says_so(hand, tmp_path, data):
+    from daemon.origin import Origin
+
+    origin = Origin(tmp_path / "inventory")
+    text = (hand.folder / "fleet.yaml").read_text()
+    origin.commit({"fleet.yaml": text.replace("interval: 60s", "interval: 90s")})
+    origin.commit({"fleet.yaml": text})
+    following(hand, origin)
+    hand.tending.look()
+    assert hand.table.whole().interval == 60
+    old = forced_back(origin)
+    following(hand, origin, data=data)
+    hand.tending.look()
+    hand.tending.look()
+    whole = hand.table.whole()
+    assert whole.interval == 60
+    assert [item.where for item in whole.problems] == [f"{origin.bare} (main)"]
+    assert f"--accept-rewritten {old[:12]}" in whole.problems[0].hint
+    assert len([item for item in hand.said if "not taken" in item.summary]) == 1
+    following(hand, origin, data=data, accept=old[:12])
+    hand.tending.look()
+    assert (hand.table.whole().interval, hand.table.whole().problems) == (90, ())
+    following(hand, origin)  # and then it counts for all
+    origin.commit({"fleet.yaml": text.replace("interval: 60s", "interval: 30s")})
+    hand.tending.look()
+    assert (hand.table.whole().interval, hand.table.whole().problems) == (30, ())
+
+
+@pytest.mark.parametrize("data", ["data", "of-a-new-worker"])
+def test_t1_shared_files_that_are_forced_back_reach_no_stack_until_a_person_says_so(hand, data):
+    origin = hand.estate.origin
+    origin.commit({"shared/policy.yaml": "policy: {max_deletes: 900}\n"})
+    good = origin.commit({"shared/policy.yaml": "policy: {max_deletes: 7}\n"})
+    hand.inventory("  one:\n  two:\n  three:\n", "poll: 1s\nshared: {repo: REPO}\n".replace("REPO", str(origin.bare)))
+    for _ in range(2):
+        hand.tend()
+        hand.turn()
+    assert hand.row("one").taken["own"]["max_deletes"] == 7
+    forced_back(origin)
+    old = origin.commit({"elsewhere": "1"})
+    hand.tending = hand.scheduler(data)
+    hand.look()
+    hand.turn()
+    assert {hand.row(name).shared for name in hand.estate.names} == {good}
+    assert any("which is not taken" in item.summary for item in hand.said)
+    assert any("not taken" in why for _, why in hand.table.unseen())
+    hand.tending.accept = old[:12]
+    hand.tending._shared = (("", ""), "")  # it is started anew
+    hand.look()
+    assert hand.table.unseen() == []
+    assert hand.table.revision(0) not in ("", good)
+
+
+def test_another_repository_for_shared_files_is_no_forced_push(hand, tmp_path):
+    from daemon.origin import Origin
+
+    origins = hand.estate.origin, Origin(tmp_path / "other")
+    for number, origin in enumerate(origins):
+        made = origin.commit({"shared/policy.yaml": f"policy: {{max_deletes: {number + 5}}}\n"})
+        hand.inventory("  one:\n", f"poll: 1s\nshared: {{repo: {origin.bare}}}\n")
+        hand.look()
+        hand.look()
+        assert hand.table.revision(0) == made
+    assert hand.said == []

@@ -13,12 +13,12 @@ from reconciler.desired.load import Directory, Places
 from reconciler.desired.spec import Spec
 from reconciler.desired.yaml import Mapping
 from reconciler.dns.records import record
-from reconciler.guards.approval import Approvals, judged, unmatched
+from reconciler.guards.approval import Approvals, judged, sealed, unmatched
 from reconciler.guards.evidence import Policy
-from reconciler.plan import Desired, fingerprint
+from reconciler.plan import Desired, diff, fingerprint
 from reconciler.reconcile import apply, make_plan, permitted
 from reconciler.report import json
-from reconciler.resources import Account, Domain, Live, Variable
+from reconciler.resources import Account, Different, Domain, Live, Login, Observation, SecretRef, Variable
 from reconciler.target import Status
 
 ZONE = "mana.how"
@@ -44,7 +44,7 @@ class Stack(Wishing):
         super().__init__(_resources(wanted), policy=Policy(max_deletes=99, allow_deletes=99))
         self.before = before
         if before is not None:
-            self.former = Directory(Path("nowhere"), Spec(stack="mana"), Places(Mapping(".", 0)), (), "", "")
+            self.former = Directory(Path("nowhere"), Spec(stack="mana"), Places(Mapping(".", 0)), (), "before", "")
 
     def formerly(self, former, observed) -> Desired:
         return Desired(_resources(self.before))
@@ -235,3 +235,26 @@ def test_a_due_restart_is_never_held():
     plan = make_plan(stack)
     assert [change.restarts for change in plan.changes] == [True]
     assert plan.held == ()
+
+
+def test_what_heals_is_tried_with_the_login_of_then_and_not_with_what_waits():
+    """The service goes on with the password that it has: the other one is refused, or has not been agreed to."""
+    old, new = SecretRef("env", "OLD"), SecretRef("env", "NEW")
+
+    def wish(ref):
+        login = Login("relay.example", 587, "noreply", ref, verify_tls=True)
+        return [Variable("notify", "HOST", "h", "h", login=login), Variable("notify", "PASS", ref, ref, login=login)]
+
+    live = [Live(Variable("notify", "HOST", "x", "x")), Live(Variable("notify", "PASS", Different(), Different()))]
+    seen = {"compose": Observation("compose", live)}
+    now, then = (diff(Desired(wish(ref)), seen, stack="mana") for ref in (new, old))
+
+    def host(plan):
+        return next(item.after.login.password for item in permitted(plan).changes if item.address == HOST)
+
+    assert host(judged(now, then, Approvals())) == old
+    broken = {new: "0" * 64}
+    now = sealed(now, broken)
+    assert [item.where for item in judged(now, now, Approvals()).held] == ["smtp/notify/PASS"]
+    assert host(judged(now, now, Approvals())) is None
+    assert host(judged(now, now, Approvals(named=frozenset({now.fingerprint})))) == new

@@ -47,6 +47,7 @@ def test_nothing_is_read_before_it_is_needed(tmp_path):
     [
         (env("MISSING"), "MISSING is not set"),
         (env("EMPTY"), "is empty"),
+        (env("BYTES"), "is not UTF-8 text"),
         (SecretRef("file", "none"), "No such file"),
         (SecretRef("file", "."), "Is a directory"),
         (SecretRef("file", "pipe"), "not a regular file"),
@@ -64,7 +65,7 @@ def test_an_unreadable_reference_names_itself_the_cause_and_a_remedy(tmp_path, r
     (tmp_path / "large").write_text("x" * (MAX_BYTES + 1))
     (tmp_path / "nul").write_text("a\0b")
     with pytest.raises(SecretUnreadable) as caught:
-        Secrets(tmp_path, {"EMPTY": ""})(ref)
+        Secrets(tmp_path, {"EMPTY": "", "BYTES": os.fsdecode(b"caf\xe9")})(ref)
     (problem,) = caught.value.problems
     assert problem.where == str(ref)
     assert words in problem.summary

@@ -553,6 +553,36 @@ def test_a_record_that_moves_between_pages_is_not_lost(worlds):
     assert len(seen.live) == 200
 
 
+@pytest.mark.parametrize("count", [201, 250, 1000])
+@pytest.mark.parametrize("gone", [0, 99, 150])
+def test_a_record_that_moves_while_another_one_comes_is_not_lost(worlds, monkeypatch, count, gone):
+    """The total stays: only the order tells. A record that is not seen would be made a second time."""
+    monkeypatch.setattr(sys.modules["reconciler.targets.cloudflare.listing"], "_PAGE", 100)
+    world = worlds(quota=9999, per_page_max=100)
+    ids = [world.fake.add(ZONE, type="A", name=f"h{number:04}", content="192.0.2.1", ttl=1) for number in range(count)]
+
+    def exchange(reply):  # the page of the one that goes has been read, and the next one begins one later
+        world.fake.remove(ZONE, ids[gone])
+        world.fake.add(ZONE, type="A", name="zzz", content="192.0.2.1", ttl=1)
+        return reply
+
+    world.fault(path=f"dns_records.*page={gone // 100 + 1}(&|$)", change=exchange)
+    seen = world.observe()
+    assert seen.complete
+    found = {item.id for item in seen.live}
+    assert found == {item["id"] for item in world.fake.records(ZONE)}
+    assert world.server.faults == [] or world.server.faults[0].times == 0
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 199, 200, 1000, 2400])
+def test_pages_that_overlap_are_read_to_the_end(worlds, monkeypatch, count):
+    monkeypatch.setattr(sys.modules["reconciler.targets.cloudflare.listing"], "_PAGE", 100)
+    world = worlds(quota=9999, per_page_max=100)
+    for number in range(count):
+        world.fake.add(ZONE, type="A", name=f"h{number}", content="192.0.2.1", ttl=1)
+    assert len({item.id for item in world.observe().live}) == count
+
+
 PAGE = Reply(200, b"<html>Welcome to the hotel</html>", "text/html")
 BAD = {
     "no JSON": (Reply(200, b"{"), "not the API's JSON"),

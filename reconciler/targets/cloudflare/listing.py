@@ -103,42 +103,55 @@ def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
     return found
 
 
-def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], int, int | None]:
-    """Return one page's items, how many there are in total, and on how many pages. Raises `Torn`."""
+def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], int, Mapping[str, Any]]:
+    """Return one page's items, how many there are in total, and what else it says of itself. Raises `Torn`."""
     items, info = answer.get("result"), answer.get("result_info")
     total = info.get("total_count") if isinstance(info, dict) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Torn(f"{what} is no list of objects", "plan again")
     if isinstance(total, bool) or not isinstance(total, int):
         raise Torn(f"{what} does not say how long it is", "plan again")
-    pages = cast("dict[str, Any]", info).get("total_pages")
-    return items, total, pages if isinstance(pages, int) else None
+    return items, total, cast("dict[str, Any]", info)
 
 
-def _pages(
-    session: Session, path: str, right: str, what: str, query: Mapping[str, Any]
+def _pages(  # noqa: PLR0917 (what is asked, and how)
+    session: Session, path: str, right: str, what: str, query: Mapping[str, Any], size: int = 0
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield a listing's pages until all that its total promises is there. Raises `Torn` where it is not."""
+    """Yield a listing's pages until all that its total promises is there. Raises `Torn` where it is not.
+
+    Where something goes and something else comes meanwhile, the total stays, and what moves to a page that was read is
+    not seen. So with a ``size`` that the server takes each page is one shorter than the last one: the n-th begins with
+    n - 1 of what that ended with, and by these it is seen that nothing moved.
+    """
     seen: set[str] = set()
     page, total, until = 0, None, time.monotonic() + _LISTING
+    end, shrinks = list[str](), bool(size)
     while total is None or len(seen) < total:
         page += 1
         if time.monotonic() > until or (total or 0) > _MOST:
             raise Unending(f"{what} does not end: {len(seen)} of {total}", "check base_url, and proxies on the way")
-        items, count, pages = _items(session.get(path, {"page": page, **query}, right), what)
+        again = page - 1 if shrinks else 0
+        asked = {"per_page": size - again} if size else {}
+        items, count, info = _items(session.get(path, {"page": page, **query, **asked}, right), what)
         if total not in (None, count):
             raise Torn(f"{what} changed while it was read", "plan again")
-        total = count
+        total, pages = count, info.get("total_pages")
+        shrinks = shrinks and info.get("per_page") == asked.get("per_page")
+        ids = [item.get("id") for item in items]
+        if again and (not shrinks or set(ids[:again]) != set(end[-again:])):
+            raise Torn(f"{what} changed while it was read", "plan again")
+        del items[:again]
         for item in items:
             if not isinstance(item.get("id"), str) or item["id"] in seen:
                 raise Torn(f"{what} holds something without an id, or twice", "plan again")
             seen.add(item["id"])
-        last = not items or (pages is not None and page >= pages)
+        end = [str(name) for name in ids]
+        last = not items or (isinstance(pages, int) and page >= pages)
         yield items
         items.clear()  # one page at a time is in memory, not two
         if last:
             break
-    if len(seen) != total or (pages is not None and page < pages):
+    if len(seen) != total or (isinstance(pages, int) and page < pages):
         raise Torn(
             f"{what} is not as long as its total: {len(seen)} of {total}",
             "plan again; nothing is changed in this zone until the listing is whole",
@@ -154,9 +167,7 @@ def listing(session: Session, zone: str, zone_id: str) -> list[Live]:
 
 
 def _records(session: Session, zone: str, zone_id: str) -> list[Live]:
-    pages = _pages(
-        session, f"/zones/{zone_id}/dns_records", READ_RECORDS, f"the listing of {zone}", {"per_page": _PAGE}
-    )
+    pages = _pages(session, f"/zones/{zone_id}/dns_records", READ_RECORDS, f"the listing of {zone}", {}, size=_PAGE)
     return [live for page in pages for raw in page if (live := _live(zone, raw)) is not None]
 
 

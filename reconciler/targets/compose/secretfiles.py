@@ -1,9 +1,10 @@
 """Contents of compose secrets, which a container reads from a file: written beside the env file, kept until it is sure.
 
 A new content does not change a service's configuration, so that Compose would not recreate it; and the container that
-runs keeps the file that it was made with, since that is replaced and never overwritten. What it read therefore lies
-beside the new one, as ``.NAME.reconciler-former``, from before the first byte is written until the new container runs:
-where we are killed in between, the next run knows by it that the container is behind, and what to go back to.
+runs keeps the file that it was made with, since that is replaced and never overwritten. What it read therefore lies in
+a folder beside the new one that git ignores, as ``.reconciler/NAME.reconciler-former``, from before the first byte is
+written until the new container runs: where we are killed in between, the next run knows by it that the container is
+behind, and what to go back to.
 """
 
 from __future__ import annotations
@@ -39,7 +40,18 @@ class SecretFile:
 
 
 def _kept(path: Path) -> Path:
-    return path.with_name(f".{path.name}.reconciler-former")
+    return path.parent / files.FOLDER / f"{path.name}.reconciler-former"
+
+
+def _former(path: Path) -> str | None:
+    """Return what the container has read, where that is kept. Raises `CannotRead`."""
+    kept = _kept(path)
+    try:
+        return files.decoded(files.read_own(kept), kept)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise files.CannotRead(f"{kept}: {error.strerror or type(error).__name__}", "look what it is") from None
 
 
 def read(project: Project, service: str, name: str, env_file: EnvFile) -> SecretFile | None:
@@ -48,7 +60,7 @@ def read(project: Project, service: str, name: str, env_file: EnvFile) -> Secret
         return None
     path = _path(project, name)
     try:
-        content, former = _content(path), _content(_kept(path))
+        content, former = _content(path), _former(path)
     except files.CannotRead:
         return None
     return SecretFile(path, content, former if former != content else None)
@@ -138,7 +150,7 @@ def write(views: Iterable[View]) -> None:
             try:
                 if view.file.content is not None and not _kept(path).exists():
                     fence.before_write()
-                    files.write(_kept(path), view.file.content.encode(errors="surrogateescape"))
+                    files.write_private(_kept(path), view.file.content.encode(errors="surrogateescape"))
                 fence.before_write()
                 _replace(path, view.text)
             except OSError as error:
@@ -150,11 +162,11 @@ def put_back(views: Iterable[View]) -> None:
     for view in _ours(views):
         if view.file is None or not is_kept(view):
             continue
-        kept, path = _kept(view.file.path), view.file.path
+        path = view.file.path
         try:
             fence.before_write()
-            _replace(path, _content(kept) or "")
-            kept.unlink()
+            _replace(path, _former(path) or "")
+            _drop(path)
         except (OSError, files.CannotRead) as error:
             raise _unwritable(path, error) from None
 
@@ -163,7 +175,12 @@ def forget(views: Iterable[View]) -> None:
     """Remove what was kept: the new containers run."""
     for view in _ours(views):
         if view.file is not None:
-            _kept(view.file.path).unlink(missing_ok=True)
+            _drop(view.file.path)
+
+
+def _drop(path: Path) -> None:
+    _kept(path).unlink(missing_ok=True)
+    files.drop_private(_kept(path).parent)
 
 
 def is_kept(view: View) -> bool:
@@ -180,11 +197,13 @@ def _replace(path: Path, text: str) -> None:
     """Put a content there, all of it or nothing, for its owner only. One that others read keeps owner and mode."""
     content = text.encode(errors="surrogateescape")
     status = path.stat() if path.exists() else None
-    files.write(path, content)
-    if status is not None and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-        os.chown(path, status.st_uid, status.st_gid)
-    if status is not None:
-        path.chmod(status.st_mode & 0o7777)
+    with files.aside(path, content) as name:
+        if status is not None and (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(name, status.st_uid, status.st_gid)
+        if status is not None:
+            name.chmod(status.st_mode & 0o7777)
+        name.replace(path)
+    files.settle(path.parent)
 
 
 def _unwritable(path: Path, error: Exception) -> TargetUnreadable:

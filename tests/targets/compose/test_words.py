@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -203,7 +204,46 @@ def test_a_new_file_is_for_its_owner_alone_and_an_old_one_keeps_its_mode(tmp_pat
     path.chmod(0o640)
     secretfiles.write([view(path, "newer")])
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("newer", 0o640)
-    assert (tmp_path / ".word.reconciler-former").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".reconciler" / "word.reconciler-former").stat().st_mode & 0o777 == 0o600
+
+
+def test_at_no_moment_would_git_take_another_file_than_the_secret_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies there, at each write and after a kill there, is the secret's own file or ignored."""
+
+    def strangers() -> set[str]:
+        listed = ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard", "-z"]
+        return set(subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0")) - {""}
+
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    path, seen = tmp_path / "word", list[set[str]]()
+    real = os.fsync
+
+    def looked(descriptor: int) -> None:
+        seen.append(strangers())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", looked)
+    secretfiles.write([view(path, "first")])
+    secretfiles.write([view(path, "second")])
+    secretfiles.put_back([view(path, "second")])
+    secretfiles.write([view(path, "third")])
+    secretfiles.forget([view(path, "third")])
+    assert path.read_text() == "third"
+    assert len(seen) > 8
+    assert set().union(*seen) <= {"word"}
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".git", "word"]
+
+
+def test_a_link_in_place_of_what_is_kept_is_not_followed(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "word", tmp_path / "elsewhere"
+    path.write_text("old")
+    elsewhere.write_text("a stranger's")
+    (tmp_path / ".reconciler").mkdir()
+    (tmp_path / ".reconciler" / "word.reconciler-former").symlink_to(elsewhere)
+    assert secretfiles.read(project(path), "web", "word", EnvFile(tmp_path / ".env", "mana", b"")) is None
+    assert elsewhere.read_text() == "a stranger's"
 
 
 @pytest.mark.parametrize(

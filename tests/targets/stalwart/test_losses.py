@@ -571,6 +571,26 @@ def test_l13_a_key_takes_an_id_that_the_rule_names(world):
     assert world.plan(turned).changes == ()
 
 
+@pytest.mark.parametrize("domain", ["MANA.HOW", "Mana.How"])
+def test_l13_a_domain_that_a_signature_has_in_capitals_is_the_same_one(world, domain):
+    world.make(type="domain", name="mana.how")
+    stored_signature(world, "RSA", "mine", "rsa_default", "rsa")
+    world.store({"signature.mine.domain": domain, "auth.dkim.sign": "['mine']"})
+    world.call("GET", "/api/reload")
+    wanted = [DOMAIN, declared_signature(world, "RSA", "rsa_default", "rsa")]
+    assert world.plan(wanted).changes == ()
+    found = survey(world)
+    assert resources(found, Signature).keys() == {"dkim/mana.how/rsa_default"}
+    plan, _ = plan_after(world, found)
+    assert plan.changes == ()
+    other = [DOMAIN, declared_signature(world, "ED", "ed2026", "ed25519")]
+    removed = world.plan(other, removed={"dkim/mana.how/rsa_default"})
+    assert [str(item.problem) for item in world.apply(other, removed={"dkim/mana.how/rsa_default"}).values()] == [
+        "None" for _ in removed.changes
+    ]
+    assert stored(world, "signature.mine") == {}
+
+
 @pytest.mark.parametrize("selector", ["rsa_default", "ED2024", "_a", "a.b_c", "x" * 63])
 def test_l13_any_selector_that_dns_allows_can_be_said(selector):
     assert Key.model_validate({"selector": selector, "algorithm": "rsa"}).selector == selector.lower()

@@ -212,7 +212,7 @@ def _signature(name: str, reading: Reading, rule: Keys) -> Signature | None:
     domain, selector, algorithm = (
         reading.keys.get(f"{SIGNATURE}{name}.{part}", "") for part in ("domain", "selector", "algorithm")
     )
-    known = _ALGORITHMS.get(algorithm)
+    known, domain = _ALGORITHMS.get(algorithm), domain.lower()  # the server signs with it as it stands: DNS has no case
     where = f"dkim/{domain}/{selector}"
     if known is None or not domain or not selector:
         summary = f"the signature {name} on the server lacks its algorithm, domain or selector, which spoils others"
@@ -272,10 +272,8 @@ def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
     for name in sorted(_ids(before)):
         block = _block(before, name)
         selector, domain = (block.get(f"{SIGNATURE}{name}.{part}") for part in ("selector", "domain"))
-        if isinstance(resource, Signature) and (domain, (selector or "").lower()) == (
-            resource.domain,
-            resource.selector,
-        ):
+        told = ((domain or "").lower(), (selector or "").lower())
+        if isinstance(resource, Signature) and told == (resource.domain, resource.selector):
             yield from block
 
 
@@ -304,7 +302,7 @@ def _fits(name: str, signature: Signature, rule: Keys) -> bool:
     """Whether an id that the rule names can hold a key: by what is stored there, else by what it is called."""
     algorithm, domain = (rule.get(f"{SIGNATURE}{name}.{part}") for part in ("algorithm", "domain"))
     if algorithm is not None:
-        return (_ALGORITHMS.get(algorithm), domain) == (signature.algorithm, signature.domain)
+        return (_ALGORITHMS.get(algorithm), (domain or "").lower()) == (signature.algorithm, signature.domain)
     other = "rsa" if signature.algorithm == "ed25519" else "ed25519"
     return other not in name
 
