@@ -20,6 +20,7 @@ from reconciler.dns.records import (
     COMMENT_LIMIT,
     TEXTS_LIMIT,
     InvalidRecord,
+    alone,
     at_hosts,
     check_data,
     excludes,
@@ -29,6 +30,7 @@ from reconciler.dns.records import (
     marked,
     policy,
     record,
+    undelegated,
 )
 from reconciler.dns.text import MailPolicy
 from reconciler.dns.types import TYPES
@@ -109,6 +111,9 @@ def _targets(made: Made) -> Iterator[Finding]:
         above = item.host.partition(".")[2]
         if item.type not in ("A", "AAAA") and above != item.zone and is_delegated(hosts, above):
             yield Finding((*path, "name"), "lies below a name with NS of its own, so nobody sees it", "write it there")
+        if undelegated(hosts, item):
+            hint = "declare them beside it, unless they stand at Cloudflare already"
+            yield Finding((*path, "name"), "has no NS beside it, without which Cloudflare takes no DS", hint)
         if likeness := _like_zone(item):
             yield Finding((*path, "name"), f"is relative: it makes {item.host}", f"did you mean {likeness}?")
 
@@ -585,7 +590,7 @@ def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
             yield Finding(path, summary, once.remedy, policies[once])
         elif once:
             policies[once] = path
-    yield from _null_exchanges(found)
+    yield from _alone(found)
     yield from _texts_together(found)
     for path, item in found:
         excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
@@ -607,15 +612,16 @@ def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
         yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 
-def _null_exchanges(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
-    """An MX that says that no mail is taken stands alone (RFC 7505 section 3)."""
-    exchanges = [(path, item) for path, item in found if item.type == "MX"]
-    for path, item in exchanges if len(exchanges) > 1 else ():
-        if item.content == ".":
-            other = next(it for it, exchange in exchanges if exchange is not item)
-            yield Finding(
-                path, "says that no mail is taken, and the MX at {other} takes some", "keep one of them", other
-            )
+def _alone(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """What says that there is nothing, or all of it elsewhere, stands alone among those of its type."""
+    for position, (path, item) in enumerate(found):
+        others = [(at, other, it) for at, (other, it) in enumerate(found) if it.type == item.type and at != position]
+        if others and (said := alone(item)):
+            at, other, it = others[0]
+            if at < position and alone(it):
+                continue  # which says so of this one
+            summary = f"{said}, and the {item.type} at {{other}} says otherwise"
+            yield Finding(path, summary, "keep one of them", other)
 
 
 def _zones(spec: Spec) -> Iterator[Finding]:

@@ -179,9 +179,10 @@ def _check_name(record: Record) -> None:
         raise InvalidRecord(f"has {len(record.host)} characters with its zone, and {NAME_LIMIT} are allowed", "name")
     if not is_plain(record.host.removeprefix("*.")):
         raise InvalidRecord(f"{record.name!r} holds what no name at Cloudflare has", "name")
-    if (record.type, record.name) == ("NS", "@"):
-        raise InvalidRecord("the zone's own NS are Cloudflare's: another one is neither shown nor kept", "name")
-    place = types.TYPES.get(record.type, types.OTHER).place
+    row = types.TYPES.get(record.type, types.OTHER)
+    if record.name == "@" and row.apex is not None:
+        raise InvalidRecord(row.apex[0], "name", hint=row.apex[1])
+    place = row.place
     if place is not None and not place[0].fullmatch(record.host):
         raise InvalidRecord(f"{record.name!r} is no name of {record.type}", "name", hint=f"write it as {place[1]}")
 
@@ -256,6 +257,16 @@ def policy(record: Record) -> text.MailPolicy | None:
 def excludes(record: Record, other: Record) -> bool:
     """Whether a record allows none of the other's type beside it at its name."""
     return types.TYPES.get(record.type, types.OTHER).excludes(record.name, other.type)
+
+
+def alone(record: Record) -> str:
+    """Return what a record says that allows no other of its type beside it at its name; mostly nothing."""
+    return types.TYPES.get(record.type, types.OTHER).alone(record.content, dict(record.data or ()))
+
+
+def undelegated(hosts: Mapping[str, Sequence[Record]], record: Record) -> bool:
+    """Whether a record is a DS without the NS of its name, which Cloudflare asks for (octodns-cloudflare#102)."""
+    return record.type == "DS" and not any(item.type == "NS" for item in hosts.get(record.host, ()))
 
 
 def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Record]:

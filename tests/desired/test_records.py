@@ -147,6 +147,10 @@ def test_d2_an_srv_stands_at_a_service_and_a_protocol(tmp_path, name):
         ({"type": "NS", "name": "sub", "content": "ns1.example"}, text("sub", "x")),
         ({"type": "NS", "name": "sub", "content": "ns1.example"}, EXCHANGE | {"name": "sub"}),
         ({"type": "CNAME", "name": "x", "content": "a.example"}, text("x", "v=spf1 -all")),
+        tuple({"type": "MX", "name": "@", "content": ".", "priority": number} for number in (0, 5)),
+        tuple({"type": "SRV", "name": "_imaps._tcp", "content": it} for it in ("0 0 0 .", "0 1 993 mail.mana.how")),
+        tuple({"type": "HTTPS", "name": "www", "content": it} for it in ("0 cdn.example", "1 . alpn=h2")),
+        tuple({"type": "SVCB", "name": "_x", "content": it} for it in ("0 a.example", "0 b.example")),
     ],
 )
 def test_d3_what_allows_nothing_beside_it_stands_alone(tmp_path, pair):
@@ -164,6 +168,20 @@ def test_d3_a_delegation_goes_with_its_ds_and_its_glue(tmp_path):
     ((where, said),) = judged(tmp_path, *delegation, text("deep.sub", "x"), warnings=True)
     assert where == "[2].name"
     assert "nobody sees it" in said
+
+
+@pytest.mark.parametrize(("type", "content"), [("DS", f"1 13 2 {DIGEST}"), ("NS", "ns1.example")])
+def test_d3_what_belongs_to_the_zone_above_is_refused_at_the_zone_itself(tmp_path, type, content):
+    ((where, said),) = judged(tmp_path, {"type": type, "name": "@", "content": content})
+    assert where == "[0].name"
+    assert "registrar" in said
+
+
+def test_d3_a_ds_without_its_delegation_is_warned_of(tmp_path):
+    signer = {"type": "DS", "name": "sub", "content": f"1 13 2 {DIGEST}"}
+    assert judged(tmp_path, signer) == []
+    ((where, said),) = judged(tmp_path, signer, warnings=True)
+    assert (where, "has no NS beside it" in said) == ("[0].name", True)
 
 
 @pytest.mark.parametrize(
