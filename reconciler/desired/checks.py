@@ -275,7 +275,8 @@ def _domains_declared(spec: Spec, declared: Declared) -> Iterator[Finding]:
     known |= {domain_name(domain) for domain in spec.dkim}
     default = spec.stalwart.default_domain
     if default is not None and known and domain_name(default) not in known:
-        hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
+        guess = near(default, known)
+        hint = f"{guess}{' Else ' * bool(guess)}`domains: {{{default}: {{}}}}` declares one that has neither"
         yield Finding(
             ("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint, absent=True
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +19,20 @@ from reconciler.targets.stalwart.survey import Omissions
 
 Keys = Mapping[str, str]
 """Settings as the server has them: flat keys, and texts as values."""
+
+
+class Stored(dict[str, str]):
+    """Settings, of which those below a prefix are found without going through all: keys are many."""
+
+    @functools.cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self)
+
+    def below(self, prefix: str) -> list[str]:
+        """List the keys that begin with a prefix, sorted. It is not for what is changed afterwards."""
+        start = bisect_left(self._sorted, prefix)
+        return list(takewhile(lambda key: key.startswith(prefix), islice(self._sorted, start, None)))
+
 
 Item = Mapping[str, Any]
 """A principal as the server lists it."""
@@ -56,7 +72,7 @@ class Reading:
         self.waiting = frozenset(pending(stored))
         self.items, self.wanted, self.roles = items, wanted, roles
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
-        self.keys = {key: value for key, value in stored.items() if key not in self.waiting}
+        self.keys = Stored((key, value) for key, value in stored.items() if key not in self.waiting)
         self.reveal, self.report, self.progress = reveal, report, progress
 
     def of(self, kind: type[R]) -> list[R]:
@@ -69,7 +85,7 @@ class Import:
     """What an import takes of one server. ``host`` is where its API is; the kinds fill in the rest of `Survey`."""
 
     items: Sequence[Item]
-    keys: Keys
+    keys: Stored
     out: Omissions
     host: str
     container: Container | None
@@ -185,7 +201,7 @@ class KeyKind(Kind[R]):
     restarts: ClassVar[bool] = False
     """Whether a change of it is in force only after a restart."""
 
-    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+    def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Turn a change into an edit of keys. ``before`` is what is stored, ``others`` are all changes of this apply.
 
         Raises ValueError when it can't be done, `SecretUnreadable` when a secret can't be read.

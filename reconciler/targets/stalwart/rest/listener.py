@@ -11,7 +11,7 @@ from reconciler.desired.raw_keys import LISTENER
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering
-from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, fresh, text_of
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Reading, Stored, fresh, text_of
 
 
 class Listeners(KeyKind[Listener]):
@@ -23,7 +23,7 @@ class Listeners(KeyKind[Listener]):
         """Yield all of them; whether they answer is found out elsewhere."""
         keys = reading.keys
         wanted = {item.name: item for item in reading.of(Listener)}
-        for name in sorted({key.removeprefix(LISTENER).partition(".")[0] for key in keys if key.startswith(LISTENER)}):
+        for name in sorted({key.removeprefix(LISTENER).partition(".")[0] for key in keys.below(LISTENER)}):
             bind = tuple(keys[key] for key in _binds(keys, name))
             twin = wanted.get(name)
             if twin is not None and sorted(twin.bind) == sorted(bind):
@@ -33,13 +33,12 @@ class Listeners(KeyKind[Listener]):
             found = Listener(name, bind, keys.get(f"{base}protocol", ""), implicit, UNMANAGED, **_options(keys, name))
             yield Live(found, id=name)
 
-    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+    def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Write what is declared of it, and leave its other keys; a removal takes all of them."""
         del reveal, others
         listener = change.after
         if not isinstance(listener, Listener):
-            base = f"{LISTENER}{getattr(change.resource, 'name', '')}."
-            return Edit(change, drop=tuple(key for key in before if key.startswith(base)))
+            return Edit(change, drop=tuple(before.below(f"{LISTENER}{getattr(change.resource, 'name', '')}.")))
         base = f"{LISTENER}{listener.name}."
         single = len(listener.bind) == 1
         put = {f"{base}bind" if single else f"{base}bind.{index}": bind for index, bind in enumerate(listener.bind)}
@@ -74,7 +73,7 @@ _KEYS = {
 _VERSIONS = {"0x0303": "TLSv1.2", "0x0304": "TLSv1.3"}
 
 
-def _options(stored: Keys, name: str) -> dict[str, Any]:
+def _options(stored: Stored, name: str) -> dict[str, Any]:
     """Return what is said of a listener besides; what the server would not read is as the default."""
     made: dict[str, Any] = dict(Listener.USUAL)
     for word, key in _KEYS.items():
@@ -103,12 +102,11 @@ def _said(key: str, value: Any) -> dict[str, str]:
     return {key: text_of(value)}
 
 
-def _entries(stored: Keys, key: str) -> list[str]:
+def _entries(stored: Stored, key: str) -> list[str]:
     """List the keys of an option: its own, or one for each entry."""
-    return sorted(item for item in stored if item == key or re.fullmatch(re.escape(key) + r"\.\d+", item))
+    return [item for item in stored.below(key) if item == key or re.fullmatch(r"\.\d+", item.removeprefix(key))]
 
 
-def _binds(stored: Keys, name: str) -> list[str]:
+def _binds(stored: Stored, name: str) -> list[str]:
     """List the keys of a listener's addresses: ``bind``, or ``bind.0`` and so on."""
-    pattern = re.compile(re.escape(f"{LISTENER}{name}.bind") + r"(\.\d+)?")
-    return sorted(key for key in stored if pattern.fullmatch(key))
+    return _entries(stored, f"{LISTENER}{name}.bind")
