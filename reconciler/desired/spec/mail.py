@@ -50,6 +50,9 @@ def size(value: Any) -> int | None:
     return scaled // 10**6
 
 
+Size = Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})]
+
+
 class _Addressee(Model):
     """What has an address: the key in the YAML, and ``aliases``."""
 
@@ -68,7 +71,7 @@ class AccountEntry(_Addressee):
     roles: Annotated[tuple[Text, ...], List] = ("user",)
     password: SecretIfAny = None
     aliases: Annotated[tuple[Email, ...] | None, ListOrNull] = None
-    quota: Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})] = None
+    quota: Size = None
     groups: Annotated[tuple[Text, ...] | None, ListOrNull] = None
     enforce_password: Flag = True
     login: Annotated[Text, matching(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None

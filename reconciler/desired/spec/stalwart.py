@@ -10,12 +10,15 @@ from pydantic_core import PydanticCustomError
 
 from reconciler.desired import objects
 from reconciler.desired import raw_keys as words
+from reconciler.desired.spec.mail import Size
 from reconciler.desired.spec.scalars import (
     REFERENCE_HINT,
     DomainName,
+    Flag,
     Limit,
     ListOrNull,
     Model,
+    Octet,
     OpenMap,
     Text,
     Wrong,
@@ -29,6 +32,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
     wrongs,
 )
+from reconciler.desired.spec.targets import Duration
 from reconciler.resources import Listener, SecretRef
 
 
@@ -107,6 +111,19 @@ def _bind(value: str) -> str:
     return value
 
 
+Cipher = Literal[
+    "TLS13_AES_256_GCM_SHA384",
+    "TLS13_AES_128_GCM_SHA256",
+    "TLS13_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+]
+"""The suites of both generations, as those up to 0.15 spell them; 0.16 in lower case and with dashes."""
+
 _IMPLICIT_TLS = frozenset({"443", "465", "993", "995"})  # RFC 8314 section 3.3, RFC 9110 section 4.2.2
 
 
@@ -127,6 +144,16 @@ class ListenerEntry(Model):
     proxy_networks: Annotated[tuple[Annotated[Text, AfterValidator(_network)], ...] | None, ListOrNull] = None
     max_connections: Limit | None = None
     backlog: Limit | None = None
+    tls_disable_ciphers: Annotated[tuple[Cipher, ...] | None, ListOrNull] = None
+    tls_ignore_client_order: Flag | None = None
+    tls_timeout: Duration | None = None
+    no_delay: Flag | None = None
+    reuse_address: Flag | None = None
+    reuse_port: Flag | None = None
+    send_buffer: Size = None
+    receive_buffer: Size = None
+    ttl: Octet | None = None
+    tos: Octet | None = None
 
     @property
     def options(self) -> dict[str, Any]:

@@ -92,6 +92,16 @@ LISTENER = Listener(
     proxy_networks=("172.18.0.0/16", "10.0.0.1"),
     max_connections=100,
     backlog=64,
+    tls_disable_ciphers=("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS13_CHACHA20_POLY1305_SHA256"),
+    tls_ignore_client_order=False,
+    tls_timeout=30,
+    no_delay=False,
+    reuse_address=False,
+    reuse_port=False,
+    send_buffer=1 << 20,
+    receive_buffer=65536,
+    ttl=64,
+    tos=16,
 )
 
 
@@ -133,6 +143,17 @@ def test_w7_somebody_elses_change_is_drift(world: World, newer: NewWorld, genera
         newer.update("NetworkListener", item["id"], overrideProxyTrustedNetworks={"0.0.0.0/0": True})
     (change,) = server.plan([LISTENER]).changes
     assert "proxy_networks" in change.fields
+
+
+def test_w7_what_holds_for_all_listeners_holds_for_one_that_says_nothing_up_to_0_15(world: World) -> None:
+    only = Listener("submission", ("[::]:587",), "smtp", open=UNMANAGED)
+    set_listener(world, only)
+    for_all = {"server.socket.backlog": "100", "server.max-connections": "10", "server.tls.timeout": "2m"}
+    world.store({**for_all, "server.socket.nodelay": "false"})
+    found = options_of(world)
+    assert (found.backlog, found.max_connections, found.tls_timeout, found.no_delay) == (100, 10, 120, False)
+    set_listener(world, replace(only, backlog=1024, max_connections=10))
+    assert options_of(world).backlog == 1024
 
 
 # -------------------------------------------------------------------------------- W11: locked, and in which language
