@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,17 +327,62 @@ def test_w9_a_secret_that_ends_in_a_line_break_stays_as_it_is(world: World) -> N
 
 
 # ------------------------------------------------------------------------------------------- W6: keys in config.toml
-def test_w6_a_key_that_config_toml_refers_to_is_left_alone_and_told_of(world: World, keys: Any, tmp_path: Any) -> None:
-    settled(world, Domain(ZONE))
+def elsewhere(world: World, keys: Any, tmp_path: Path, source: str) -> tuple[dict[str, str], Signature]:
+    """Return a key's settings as people write them, with a macro of a file or a variable, and the key as declared."""
     (tmp_path / "key.pem").write_text(keys["ED"])
-    block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}
-    block["algorithm"] = "ed25519-sha256"
-    world.fake.settings.file.update({f"signature.ed25519-{ZONE}.{name}": value for name, value in block.items()})
+    world.fake.environment["DKIM_KEY"] = keys["ED"]
+    macro = {"file": f"%{{file:{tmp_path / 'key.pem'}}}%", "env": "%{env:DKIM_KEY}%"}[source]
+    block = {"private-key": macro, "domain": ZONE, "selector": "s1", "algorithm": "ed25519-sha256"}
     key = Signature(ZONE, "s1", "ed25519", public_half("ed25519", keys["ED"]))
+    return {f"signature.ed25519-{ZONE}.{name}": value for name, value in block.items()}, key
+
+
+@pytest.mark.parametrize("source", ["file", "env"])
+def test_w6_a_key_that_config_toml_refers_to_is_read_as_the_server_shows_it(
+    world: World, keys: Any, tmp_path: Path, source: str
+) -> None:
+    settled(world, Domain(ZONE))
+    block, key = elsewhere(world, keys, tmp_path, source)
+    world.fake.settings.file.update(block)
     plan = world.plan([Domain(ZONE), key])
     assert changes(plan) == []
+    assert [problem.severity for problem in plan.problems] == [Severity.WARNING]  # where it stands was not seen
+    (live,) = (it.resource for it in world.observe([key]).live if isinstance(it.resource, Signature))
+    assert live == key
+    found = world.target.survey(world.reveal)
+    assert [it.resource for it in found.live if isinstance(it.resource, Signature)] == [key]
+    assert found.private_keys == {}
+    said = "\n".join(map(str, found.omitted))
+    assert block[f"signature.ed25519-{ZONE}.private-key"] in said
+    assert keys["ED"].splitlines()[1] not in said
+
+
+def test_w6_another_key_than_the_declared_one_is_told(world: World, keys: Any, tmp_path: Path) -> None:
+    settled(world, Domain(ZONE))
+    block, key = elsewhere(world, keys, tmp_path, "file")
+    world.fake.settings.file.update(block)
+    other = replace(key, public_key=public_half("ed25519", keys["ED2"]))
+    ((where, summary),) = told(world, other)
+    assert where == key.address
+    assert "the server does not hold the key of the declared public_key" in summary
+    world.secrets["ED2"] = keys["ED2"]
+    (change,) = world.plan([Domain(ZONE), replace(other, private_key=ref("ED2"))]).changes
+    assert change.fields["public_key"] == (key.public_key, other.public_key)
+
+
+def test_w6_a_key_that_the_server_does_not_show_is_left_alone_and_told_of(
+    world: World, keys: Any, tmp_path: Path
+) -> None:
+    """An RSA key as PKCS#8 signs, and the server has no public half for it (observed.md)."""
+    settled(world, Domain(ZONE))
+    (tmp_path / "key.pem").write_text(keys["RSA"])
+    block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}
+    block["algorithm"] = "rsa-sha256"
+    world.fake.settings.file.update({f"signature.rsa-{ZONE}.{name}": value for name, value in block.items()})
+    plan = world.plan([Domain(ZONE), Signature(ZONE, "s1", "rsa", public_half("rsa", keys["RSA"]))])
+    assert changes(plan) == []
     (problem,) = plan.problems
-    assert (problem.severity, "config.toml" in problem.summary) == (Severity.WARNING, True)
+    assert "config.toml" in problem.summary
     said = "\n".join(map(str, world.target.survey(world.reveal).omitted))
     assert "its key can't be read" in said
     assert "must be text" not in said

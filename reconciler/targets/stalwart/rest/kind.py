@@ -54,7 +54,8 @@ class Reading:
 
     ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``waiting``
     what is written or removed and not in force until a reload, ``roles`` those that were made there, None where that is
-    not known. Secrets are revealed by ``reveal``, problems told to ``report``.
+    not known, ``shown`` the key records that it would publish, ``file`` what config.toml has, None where that is not
+    known. Secrets are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Reading:
         wanted: Sequence[Resource] = (),
         *,
         roles: Collection[str] | None = None,
+        shown: Mapping[str, str] | None = None,
+        file: Keys | None = None,
         reveal: Reveal = lambda _: "",
         report: Report = lambda _: None,
         progress: Progress = lambda _: None,
@@ -71,6 +74,7 @@ class Reading:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         self.waiting = frozenset(pending(stored))
         self.items, self.wanted, self.roles = items, wanted, roles
+        self.shown, self.file = shown or {}, file
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
         self.keys = Stored((key, value) for key, value in stored.items() if key not in self.waiting)
         self.reveal, self.report, self.progress = reveal, report, progress
@@ -213,17 +217,17 @@ class KeyKind(Kind[R]):
         del resource
         return ()
 
-    def means(self, text: str, resource: R) -> bool:
-        """Whether such a key in the file holds what is wanted all the same."""
+    def means(self, text: str, resource: R, live: Resource | None) -> bool:
+        """Whether such a key in the file holds what is wanted all the same; ``live`` is what the server reads."""
         raise NotImplementedError
 
 
-def overridden(kind: KeyKind[R], file: Keys, resource: R) -> Iterator[str]:
+def overridden(kind: KeyKind[R], file: Keys, resource: R, live: Resource | None) -> Iterator[str]:
     """Yield the keys of the database that ``config.toml`` has otherwise than wanted: the file always wins."""
     own = [value for key, value in file.items() if key.startswith("config.local-keys.")]
     patterns = (*own, "config.local-keys.*") if own else LOCAL_KEYS
     for key in kind.in_database(resource):
-        if key in file and not in_config_file(key, patterns) and not kind.means(file[key], resource):
+        if key in file and not in_config_file(key, patterns) and not kind.means(file[key], resource, live):
             yield key
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from reconciler import keys as dkim
 from reconciler.desired.raw_keys import SIGNATURE, list_of, raw_key
+from reconciler.names import key_name
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Setting, Signature, Special
 from reconciler.target import Change, Reveal
@@ -33,6 +34,7 @@ _DEFAULT = "['rsa-' + sender_domain, 'ed25519-' + sender_domain]"  # for local d
 _LOCAL = re.compile(r"is_local_domain\([^()]*, *sender_domain *\)")
 _EQUAL = re.compile(r"sender_domain *==? *['\"]([^'\"]*)['\"]")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_PRIVATE = re.compile(r"signature\.(.+)\.private-key")
 _FIELDS = re.compile(r"signature\.(.+)\.(algorithm|domain|selector|private-key)")
 
 
@@ -96,8 +98,10 @@ class Signatures(KeyKind[Signature]):
         name = _signing_id(resource.algorithm, resource.domain)
         return (f"{SIGNATURE}{name}.private-key",) if resource.signs else ()
 
-    def means(self, text: str, resource: Signature) -> bool:
-        """Whether a private key is the one that is wanted."""
+    def means(self, text: str, resource: Signature, live: Resource | None) -> bool:
+        """Whether a private key is the one that is wanted; of a macro by what the server shows."""
+        if is_macro(text):
+            return isinstance(live, Signature) and live.public_key in (resource.public_key, UNMANAGED)
         try:
             return dkim.public_half(resource.algorithm, text) == resource.public_key
         except ValueError:
@@ -121,7 +125,12 @@ class Signatures(KeyKind[Signature]):
             if strange := sorted(_strange_options(taken.keys, item.id)):
                 hint = "after a loss it signs as the server's own keys do"
                 note(signature.address, f"its options {', '.join(strange)} can't be declared", hint)
-            taken.private_keys[signature.address] = taken.keys[f"{SIGNATURE}{item.id}.private-key"]
+            private = taken.keys[f"{SIGNATURE}{item.id}.private-key"]
+            if is_macro(private):
+                hint = "with config.toml it is lost: give the key it leads to as `private_key`"
+                note(signature.address, f"its private key is {private}, which only the server reads", hint)
+            else:
+                taken.private_keys[signature.address] = private
             yield item
 
 
@@ -229,19 +238,53 @@ def _signature(name: str, reading: Reading, rule: Keys) -> Signature | None:
         return None
     named = _named(rule, domain)
     signs: bool | Special = UNMANAGED if named is None else name in named
+    private = f"{SIGNATURE}{name}.private-key"
+    if is_macro(reading.keys.get(private, "")):
+        shown = _shown_half(known, reading.shown.get(key_name(selector, domain), ""))
+        signs = signs if _told_of_macro(name, where, reading, known=shown is not UNMANAGED) else False
+        return Signature(domain, selector, known, shown, signs)
     return Signature(domain, selector, known, _public_half(name, known, where, reading), signs)
+
+
+def is_macro(text: str) -> bool:
+    """Whether a value leads to a file or a variable of the server's, which it reads by itself."""
+    return _MACRO.fullmatch(text.strip()) is not None
+
+
+def domains_of_macros(stored: Keys) -> set[str]:
+    """Name the domains of which the server has a key that is to be found elsewhere."""
+    found = (match[1] for key, text in stored.items() if (match := _PRIVATE.fullmatch(key)) and is_macro(text))
+    return {domain for name in found if (domain := stored.get(f"{SIGNATURE}{name}.domain", ""))}
+
+
+def _shown_half(algorithm: str, record: str) -> str | Special:
+    """Read what the server would publish of a key; it shows no RSA key that is PKCS#8 (observed.md)."""
+    try:
+        return dkim.public_key(algorithm, dkim.read(record).tag("p"))
+    except (ValueError, IndexError):
+        return UNMANAGED
+
+
+def _told_of_macro(name: str, where: str, reading: Reading, *, known: bool) -> bool:
+    """Tell what has to be known of a key that leads elsewhere; return whether the server may sign with it."""
+    key = f"{SIGNATURE}{name}.private-key"
+    if reading.file is not None and key not in reading.file:
+        summary = f"the private key of {name} is a macro in the database, where the server resolves none: it can't sign"
+        reading.report(Problem(where, summary, "give the key itself as private_key", Severity.WARNING))
+        return False
+    if reading.file is None or not known:
+        summary = (
+            f"the private key of {name} is a macro: it signs where that stands in config.toml, not in the database"
+        )
+        summary += "" if known else ", and its public half is not shown"
+        hint = "see that it stands in config.toml: then this one signs; else give the key itself as private_key"
+        reading.report(Problem(where, summary, hint, Severity.WARNING))
+    return True
 
 
 def _public_half(name: str, algorithm: str, where: str, reading: Reading) -> str | Special:
     """Derive it from the private key; a key that can't be read is a problem, and is never shown."""
     pem = reading.keys.get(f"{SIGNATURE}{name}.private-key", "")
-    if _MACRO.fullmatch(pem.strip()):
-        summary = (
-            f"the private key of {name} is a macro: the server resolves it in config.toml, and not in its database"
-        )
-        hint = "see that it stands in config.toml: then this one signs; else give the key itself as private_key"
-        reading.report(Problem(where, summary, hint, Severity.WARNING))
-        return UNMANAGED
     try:
         return dkim.public_half(algorithm, pem)
     except ValueError as error:
@@ -333,7 +376,7 @@ def _moved_aside(name: str, before: Stored, newcomer: str) -> dict[str, str]:
 
 def _pem(signature: Signature, held: str | None, reveal: Reveal) -> str | None:
     """Return the private key to write; None when the server is to make one."""
-    pem = held
+    pem = None if held is not None and is_macro(held) else held
     if signature.private_key is not None:
         try:
             pem = dkim.private_pem(signature.algorithm, reveal(signature.private_key))
