@@ -53,6 +53,34 @@ def size(value: Any) -> int | None:
 Size = Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})]
 
 
+LIMITS = (
+    "from 0.16 declare a role with them, `stalwart: {objects: {Role: {NAME: {disabledPermissions: [...]}}}}`, and "
+    "name it in the account's `roles`; up to 0.15 make that role on the server"
+)
+"""How what an account may, or may not, is said: by name it differs between the generations."""
+_FORWARD = (
+    "its mail goes elsewhere by `lists: {ADDRESS: {members: [...]}}` in its place; a copy besides is a Sieve script"
+)
+_LOCKED = "write `locked: true`: nobody logs in as it, and its mail still arrives"
+UNSAID = {
+    ("accounts", word): hint
+    for hint, words in {
+        LIMITS: (
+            "permissions",
+            "enabledPermissions",
+            "disabledPermissions",
+            "enabled_permissions",
+            "disabled_permissions",
+        ),
+        _FORWARD: ("forward", "forwards", "forward_to", "redirect"),
+        _LOCKED: ("disabled", "enabled", "active", "suspended"),
+        "write `locale: de_DE`": ("language", "lang"),
+    }.items()
+    for word in words
+}
+"""What people write where the format has another way, by the map and the key."""
+
+
 class _Addressee(Model):
     """What has an address: the key in the YAML, and ``aliases``."""
 

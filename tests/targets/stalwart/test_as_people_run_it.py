@@ -208,6 +208,48 @@ def test_w11_what_is_locked_comes_back_locked(world: World, newer: NewWorld, gen
     assert not any("ermissions" in str(problem) or "locale" in str(problem) for problem in found.omitted)
 
 
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w11_what_an_account_may_by_name_is_told_with_the_way_to_say_it(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    settled(server, Domain(ZONE), account("ann"))
+    if generation == "rest":
+        server.call("PATCH", "/api/principal/ann", [_permission("addItem", "pop3-retr")])
+    else:
+        (item,) = (it for it in newer.objects("Account") if it["name"] == "ann")
+        limits = {"@type": "Merge", "enabledPermissions": {}, "disabledPermissions": {"pop3Retr": True}}
+        newer.update("Account", item["id"], permissions=limits)
+    (told,) = [str(it) for it in server.target.survey(server.reveal).omitted if "ermissions can't" in str(it)]
+    assert "name it in the account's `roles`" in told
+
+
+def test_w11_that_way_holds_from_0_16(newer: NewWorld) -> None:
+    role = raw("Role", "No POP", disabledPermissions=["pop3Retr"])
+    limited = account("ann", roles=("user", "No POP"))
+    settled(newer, Domain(ZONE), *role, limited)
+    assert logs_in(newer, f"ann@{ZONE}")
+    settled(newer, Domain(ZONE), *role, replace(limited, roles=("user",)))
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "way"),
+    [
+        ("permissions", "{disabled: [pop3Retr]}", "name it in the account's `roles`"),
+        ("disabledPermissions", "[pop3-retr]", "name it in the account's `roles`"),
+        ("forward_to", "me@elsewhere.example", "`lists: {ADDRESS: {members: [...]}}`"),
+        ("disabled", "true", "`locked: true`"),
+        ("enabled", "false", "`locked: true`"),
+        ("language", "de", "`locale: de_DE`"),
+    ],
+)
+def test_w11_what_people_write_leads_to_how_it_is_said(tmp_path: Path, word: str, value: str, way: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{{word}: {value}}}}}\n")
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert way in str(caught.value)
+
+
 # ------------------------------------------------------------------------------- W5: somebody else keeps the accounts
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
 def test_w5_accounts_of_an_external_directory_are_left_alone_and_all_else_is_kept(

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reconciler.desired.raw_keys import WORD_KEYS
+from reconciler.desired.spec.mail import LIMITS
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
@@ -181,7 +182,8 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
             for field in sorted(
                 key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)
             ):
-                out.note(name, f"its {field} can't be declared", "set them again on a new server")
+                hint = LIMITS if field.endswith("Permissions") else "set them again on a new server"
+                out.note(name, f"its {field} can't be declared", hint)
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"
                 out.note(name, "has addresses in domains that the server does not have", hint)
