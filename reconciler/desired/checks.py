@@ -30,7 +30,9 @@ from reconciler.dns.records import (
     marked,
     policy,
     record,
+    unasked,
     undelegated,
+    unreached,
 )
 from reconciler.dns.text import MailPolicy
 from reconciler.dns.types import TYPES
@@ -98,6 +100,7 @@ def _targets(made: Made) -> Iterator[Finding]:
     """Yield records that lead to no host, or stand where nobody looks, as far as the directory knows."""
     hosts = at_hosts(item for _, _, item in made)
     zones = {item.zone for _, _, item in made}
+    led_to = {str(item.content) for _, _, item in made if item.type == "CNAME"}
     for path, written, item in made:
         target = dict(item.data or ()).get("target") if item.data else item.content
         points = TYPES[item.type].points or item.type == "SRV"
@@ -108,6 +111,11 @@ def _targets(made: Made) -> Iterator[Finding]:
             summary = f"leads to {mail_host(item)}, for which no address is declared"
             hint = "declare an A or AAAA record for it, unless it stands at Cloudflare already"
             yield Finding(_pointing(path, written), summary, hint)
+        if address := unreached(hosts, item):
+            summary = f"leads to {address}, which nobody outside of its own network reaches"
+            yield Finding(_pointing(path, written), summary, "give the host the address that the Internet knows it by")
+        if form := unasked(item, led_to):
+            yield Finding((*path, "name"), "is no name that anybody asks for this type", f"write it as {form}")
         above = item.host.partition(".")[2]
         if item.type not in ("A", "AAAA") and above != item.zone and is_delegated(hosts, above):
             yield Finding((*path, "name"), "lies below a name with NS of its own, so nobody sees it", "write it there")
@@ -524,17 +532,19 @@ def _invalid(path: Path, written: RecordEntry, error: InvalidRecord) -> Finding:
             return Finding((*path, "name"), str(error), error.hint or "write it relative to the zone, like mail or @")
         case ("priority",):
             return Finding((*path, "priority"), str(error), "write it once: priority: 10")
-    hint = error.hint or _example(written)
+    hint = error.hint or _example(written, str(error))
     if error.place[0] == "data" and written.data is not None:
         place: Path = (*path, "data", *(item for item in error.place[1:] if item in written.data))
         return Finding(place, str(error), hint)
     return Finding((*path, "content"), str(error), hint)
 
 
-def _example(written: RecordEntry) -> str:
+def _example(written: RecordEntry, said: str) -> str:
     """Say what to write in place of what is no value of its type."""
     found = meant(written.content or "") if TYPES[written.type].points else ""
     parts = " ".join(TYPES[written.type].parts)
+    if parts and parts in said:
+        return ""
     return f"write {found}" if found else f"it is written as {parts}" if parts else _EXAMPLES.get(written.type, "")
 
 

@@ -192,7 +192,8 @@ class Type:
 
     ``to_name`` says that it may point to what is no host's name (RFC 2317). ``known`` are the numbers that a registry
     gave a meaning, ``within`` the bounds of parts that dnspython does not know, ``judge`` what parts say together, and
-    ``place`` is the form of names that it stands at, with an example. ``apex`` says why it can't stand at the zone
+    ``place`` is the form of names that it stands at, with an example, and ``asked`` the one by which it is looked for,
+    if another one can do no harm. ``apex`` says why it can't stand at the zone
     itself, with what to do instead. ``alone`` is what one says that allows no other of its type beside it.
     """
 
@@ -209,6 +210,7 @@ class Type:
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     judge: Callable[[Mapping[str, Value]], Fault | None] = lambda _parts: None
     place: tuple[re.Pattern[str], str] | None = None
+    asked: tuple[re.Pattern[str], str] | None = None
     apex: tuple[str, str] | None = None
     alone: Callable[[object, Mapping[str, Value]], str] = lambda _content, _parts: ""
     excludes: Callable[[str, str], bool] = lambda _name, _other: False
@@ -234,6 +236,10 @@ _LOC_BOUNDS = {
     "size": _WIDTH,
     "precision_horz": _WIDTH,
     "precision_vert": _WIDTH,
+}
+_HASHED = {  # RFC 7929 section 3, RFC 8162 section 3
+    word: (re.compile(rf"[0-9a-f]{{56}}\.{word}(\.|$)|\*\.{word}"), f"HASH.{word}, the hash being of the local part")
+    for word in ("_openpgpkey", "_smimecert")
 }
 _SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",), alone=_all_elsewhere)
 
@@ -269,9 +275,9 @@ TYPES: dict[str, Type] = {
             "take it away; the registrar of the domain says which name servers it has",
         ),
     ),
-    "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
+    "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content), asked=_HASHED["_openpgpkey"]),
     "PTR": Type(read=_target, points=True, to_name=True),
-    "SMIMEA": Type(_TLSA, known=_DANE),
+    "SMIMEA": Type(_TLSA, known=_DANE, asked=_HASHED["_smimecert"]),
     "SRV": Type(
         {"priority": _number, "weight": _number, "port": _number, "target": host},
         place=(_SERVICE, "_SERVICE._PROTOCOL, like _imaps._tcp"),  # RFC 2782; octodns#185
@@ -282,7 +288,7 @@ TYPES: dict[str, Type] = {
         known={"algorithm": (1, 2, 3, 4, 6), "type": (1, 2)},  # RFC 4255, 6594, 7479, 8709
     ),
     "SVCB": _SVCB,
-    "TLSA": Type(_TLSA, known=_DANE),
+    "TLSA": Type(_TLSA, known=_DANE, asked=(re.compile(r"_(\d+|\*)\._|\*"), "_PORT._PROTOCOL, like _25._tcp.mail")),
     "TXT": Type(read=text.read, once=text.policy),
     "URI": Type({"weight": _number, "target": _word}, quoted=("target",), prioritised=True),
 }
