@@ -475,7 +475,7 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("accounts: {a@b.c: {groups: [s@b.c]}}\nremoved: [group/s@b.c]", "a@b.c belongs to s@b.c, as a.yaml:3:29"),
         ("domains: {b.c: {catch_all: X@b.c}}\nremoved: [account/x@b.c]", "x@b.c is the catch-all of b.c, as a.yaml:3:28"),  # noqa: E501
         ("accounts: {a@b.c: {password: {account: a@b.c}}}", "password of an account"),
-        ("accounts: {a@b.c: {quota: 0}}", "write null for no quota"),
+        ("accounts: {a@b.c: {quota: 0}}", "write null for none"),
         ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c? Else `domains: {b.d: {}}`"),  # noqa: E501
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: {account: n@m.x}}}}}", "did you mean n@m.h?"),
         (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),  # noqa: E501

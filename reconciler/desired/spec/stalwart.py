@@ -3,9 +3,17 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from reconciler.desired import objects
@@ -123,6 +131,7 @@ Cipher = Literal[
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 ]
 """The suites of both generations, as those up to 0.15 spell them; 0.16 in lower case and with dashes."""
+_SUITES = {"TLSv1.2": "TLS_", "TLSv1.3": "TLS13_"}  # how those of a version begin
 
 _IMPLICIT_TLS = frozenset({"443", "465", "993", "995"})  # RFC 8314 section 3.3, RFC 9110 section 4.2.2
 
@@ -144,7 +153,7 @@ class ListenerEntry(Model):
     proxy_networks: Annotated[tuple[Annotated[Text, AfterValidator(_network)], ...] | None, ListOrNull] = None
     max_connections: Limit | None = None
     backlog: Limit | None = None
-    tls_disable_ciphers: Annotated[tuple[Cipher, ...] | None, ListOrNull] = None
+    tls_disable_ciphers: Annotated[tuple[Cipher, ...] | None, ListOrNull, Field(validate_default=True)] = None
     tls_ignore_client_order: Flag | None = None
     tls_timeout: Duration | None = None
     no_delay: Flag | None = None
@@ -154,6 +163,17 @@ class ListenerEntry(Model):
     receive_buffer: Size = None
     ttl: Octet | None = None
     tos: Octet | None = None
+
+    @field_validator("tls_disable_ciphers")
+    @classmethod
+    def _leaves_something(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        """Up to 0.15 nothing disabled and both versions disabled are the same; no one could speak without a suite."""
+        off = set(info.data.get("tls_disable") or ())
+        spoken = [start for version, start in _SUITES.items() if version not in off]
+        left = [it for it in get_args(Cipher) if it not in (value or ()) and it.startswith(tuple(spoken))]
+        if info.data.get("tls") != "none" and not left:
+            raise wrong("leaves nothing of TLS to speak there", "write `tls: none` for a port without, or keep some")
+        return value
 
     @property
     def options(self) -> dict[str, Any]:

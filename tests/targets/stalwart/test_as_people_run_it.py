@@ -146,6 +146,37 @@ def test_w7_somebody_elses_change_is_drift(world: World, newer: NewWorld, genera
     assert "proxy_networks" in change.fields
 
 
+TLS13 = "TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256"
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        ("tls_disable: [TLSv1.2, TLSv1.3]", False),
+        (f"tls_disable: [TLSv1.2], tls_disable_ciphers: [{TLS13}]", False),
+        (f"tls_disable: [TLSv1.3], tls_disable_ciphers: [{TLS13}]", True),
+        (f"tls_disable_ciphers: [{TLS13}]", True),
+        ("tls: none, tls_disable: [TLSv1.2, TLSv1.3]", True),
+        ("tls_timeout: null, send_buffer: null", True),
+    ],
+)
+def test_w7_a_listener_that_could_speak_nothing_is_refused(tmp_path: Path, options: str, fits: bool) -> None:
+    listener = f"{{bind: '[::]:587', protocol: smtp, {options}}}"
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\nstalwart: {{listeners: {{x: {listener}}}}}\n")
+    if fits:
+        load(tmp_path)
+        return
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert "leaves nothing of TLS" in str(caught.value)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-Hant-TW", "sr_RS@latin", "POSIX", "gez_ET"])
+def test_w11_a_locale_is_what_either_generation_calls_one(tmp_path: Path, locale: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{locale: {locale}}}}}\n")
+    load(tmp_path)
+
+
 def test_w7_what_holds_for_all_listeners_holds_for_one_that_says_nothing_up_to_0_15(world: World) -> None:
     only = Listener("submission", ("[::]:587",), "smtp", open=UNMANAGED)
     set_listener(world, only)
