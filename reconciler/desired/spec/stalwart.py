@@ -1,7 +1,7 @@
 """``stalwart``: neutral words, and the settings and objects of a server's own."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, get_args
 
@@ -286,8 +286,20 @@ def _object(name: str, entry: str, fields: Any) -> tuple[dict[str, Any], list[Wr
         return {}, [((), "must be a map", "write {FIELD: VALUE}")]
     words = {field: word for field in fields if (word := _NEUTRAL_FIELDS.get((name, field)))}
     wrong: list[Wrong] = [((field,), f"has a word of its own: {word}", "say it there") for field, word in words.items()]
+    wrong += _permissions(fields) if name == "Role" else ()
     values, misfits = objects.declared(name, entry, {key: fields[key] for key in fields if key not in words})
     return values, [*wrong, *((path, misfit.summary, misfit.hint) for path, misfit in misfits)]
+
+
+def _permissions(fields: Mapping[str, Any]) -> Iterator[Wrong]:
+    """Yield permissions by the names that they had up to 0.15, which the server would refuse half-way."""
+    for field in ("enabledPermissions", "disabledPermissions"):
+        given = fields.get(field)
+        for item in given if isinstance(given, list | dict) else ():
+            if isinstance(item, str) and "-" in item:
+                first, *rest = item.split("-")
+                written = "".join([first, *(word.capitalize() for word in rest)])
+                yield (field,), f"names {item}, as permissions are called up to 0.15", f"write {written}"
 
 
 class Stalwart(Model):

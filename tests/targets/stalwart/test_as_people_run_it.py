@@ -171,6 +171,17 @@ def test_w7_a_listener_that_could_speak_nothing_is_refused(tmp_path: Path, optio
     assert "leaves nothing of TLS" in str(caught.value)
 
 
+def test_w11_a_permission_by_its_former_name_is_told(tmp_path: Path) -> None:
+    role = "{Role: {No POP: {disabledPermissions: [pop3-retr]}}}"
+    for text, fits in ((role, False), (role.replace("pop3-retr", "pop3Retr"), True)):
+        (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\nstalwart: {{objects: {text}}}\n")
+        if fits:
+            load(tmp_path)
+        else:
+            with pytest.raises(InvalidDirectory, match="write pop3Retr"):
+                load(tmp_path)
+
+
 @pytest.mark.parametrize("locale", ["en-US", "zh-Hant-TW", "sr_RS@latin", "POSIX", "gez_ET"])
 def test_w11_a_locale_is_what_either_generation_calls_one(tmp_path: Path, locale: str) -> None:
     (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{locale: {locale}}}}}\n")
