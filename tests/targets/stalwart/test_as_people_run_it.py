@@ -243,6 +243,8 @@ def logs_in(server: World, name: str) -> bool:
 def test_w11_what_is_locked_comes_back_locked(world: World, newer: NewWorld, generation: str) -> None:
     server = world if generation == "rest" else newer
     account = Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", None, ("user",), password=ref("NOREPLY"), locked=True)
+    settled(server, Domain(ZONE), replace(account, name=f"ben@{ZONE}", login="ben", email=f"ben@{ZONE}", locked=False))
+    assert not any("ermissions" in str(it) for it in server.target.survey(server.reveal).omitted)
     settled(server, Domain(ZONE), replace(account, locale="fr_FR"))
     found = server.target.survey(server.reveal)
     (ann,) = (item.resource for item in found.live if item.resource.address == account.address)
