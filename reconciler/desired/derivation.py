@@ -281,12 +281,16 @@ class _Derivation:
         """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
         if "stalwart" not in (self.observed or {}):
             return
+        seen = (self.observed or {})["stalwart"].problems
+        told = {item.where for item in seen if item.severity is not Severity.WARNING}  # by the target: once is enough
         for domain, entries in self.spec.dkim.items():
             for key in entries:
                 if key.private_key is None or key.public_key is None or key.stage == "retired":
                     continue
                 half = self.facts.halves.get((key.private_key, key.algorithm), key.public_key)
                 address = f"dkim/{host(domain)}/{key.selector}"
+                if address in told:
+                    continue
                 if isinstance(half, Problem):
                     self.problems += self._unreadable_half(address, key, half)
                 elif half != key.public_key:
@@ -297,8 +301,6 @@ class _Derivation:
     def _unreadable_half(self, address: str, key: Key, half: Problem) -> Iterator[Problem]:
         """Say it once what it stops: a server that holds the key goes on, and another one can't be given it."""
         seen = (self.observed or {})["stalwart"]
-        if any(item.where == address and item.severity is not Severity.WARNING for item in seen.problems):
-            return
         found = (live.resource for live in seen.live if live.resource.address == address)
         held = any(isinstance(it, Signature) and it.public_key in (key.public_key, UNMANAGED) for it in found)
         if held or key.stage != "active" or not seen.complete:

@@ -303,14 +303,8 @@ def _still_signing(reading: Reading) -> Iterator[Live]:
 
 
 def _report_unusable(wanted: Signature, found: tuple[str, Signature] | None, reading: Reading) -> None:
-    """Tell of a key to be written what stands in the way, before anything is written.
-
-    A private key that is no half of the declared public one, or can't be read, is told of where the two are compared.
-    """
+    """Tell of a key to be written what stands in the way, before anything is written."""
     name, live = found or ("", None)
-    compared = wanted.private_key is not None and isinstance(wanted.public_key, str)
-    if compared and (live is None or live.public_key not in (wanted.public_key, UNMANAGED)):
-        return
     if wanted.public_key is UNKNOWN or wanted.held or (live is not None and not _to_be_written(wanted, live)):
         return
     try:
