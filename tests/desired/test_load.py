@@ -409,7 +409,7 @@ def test_a_secret_written_out_is_not_repeated(tmp_path: Path, text: str) -> None
     [
         ("accounts: {a@b.c: {password: }}", "must be a reference"),
         ("accounts: {a@b.c: {roles: admin}}", "write [ONE, ANOTHER]"),
-        ("accounts: {a@b.c: {quota: 1 Gigabyte}}", "write it like quota: 1 GiB"),
+        ("accounts: {a@b.c: {quota: 1 Gigabyte}}", "write it like 1 GiB"),
         ("accounts: {a@b.c: {enforce_password: maybe}}", "write one of the two"),
         ("accounts: {~: {}}", "has nothing as a key"),
         ("dkim: {b.c: [{selector: a, algorithm: rsa, stage: old}]}", "write stage: pending"),
