@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from records import MARK, TTL, ZONE, samples
+from records import MARK, TOKEN, TTL, ZONE, samples, zones_of
 
 if TYPE_CHECKING:
     from reconciler.simulator.wire import Reply, Request, Server
@@ -188,6 +188,29 @@ class Mail:
     def accounts(self) -> int:
         """Return how many accounts there are."""
         return len(self.stage.stalwart.dump()["store"]["objects"]["Account"])
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.stage.stop()
+
+
+class Estate:
+    """Many zones at the fake Cloudflare, and Stalwart 0.15 without a container: where keys cost most."""
+
+    def __init__(self, zones: int, password: str) -> None:
+        from reconciler.simulator.stage import Stage
+
+        self.stage = Stage(zones_of(zones), token=TOKEN, admin_password=password).start()
+        self.empty = self.stage.cloudflare.dump()
+
+    def environment(self) -> dict[str, str]:
+        """Return what leads the program to this stage."""
+        return {**self.stage.environment, "CLOUDFLARE_API_TOKEN": TOKEN}
+
+    def wipe(self) -> None:
+        """Take everything away."""
+        self.stage.cloudflare.load(self.empty)
+        self.stage.stalwart.wipe()
 
     def close(self) -> None:
         """Stop serving."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cost import Cost, Run
-from fakes import Mail, Remote
+from fakes import Estate, Mail, Remote
 from goals import Goal, Row
-from records import STACK, samples, write_reconciler
+from records import STACK, samples, write_reconciler, zones_of
 
 STEPS = (1, 5)  # a fifth and all: a straight line costs five times as much, and a square twenty-five times
 BEND = 1.4  # how far from a straight line still counts as one; what every start costs makes it flatter
@@ -26,7 +25,8 @@ class Growth:
     write: Callable[[Path, int], Mapping[str, str]]
     words: tuple[str, ...]
     limit: float | None = None
-    afresh: bool = False  # on an empty server each time
+    afresh: bool = False  # on empty systems each time
+    before: tuple[str, ...] = ()  # what is run once on empty systems, and not measured
 
 
 def _head(state: Path, targets: str) -> None:
@@ -55,31 +55,48 @@ def _records(state: Path, size: int) -> Mapping[str, str]:
 def _zones(state: Path, size: int) -> Mapping[str, str]:
     _head(state, "{cloudflare: {token: {env: CLOUDFLARE_API_TOKEN}}}")
     record = '{type: MX, name: "@", content: mail.example.net, priority: 10}'
-    zones = (f"  zone{number}.example:\n    - {record}\n" for number in range(size))
-    (state / "dns.yaml").write_text("dns:\n" + "".join(zones))
+    lines = (f"  {zone}:\n    - {record}\n" for zone in zones_of(size))
+    (state / "dns.yaml").write_text("dns:\n" + "".join(lines))
     return {}
 
 
 def _keys(state: Path, size: int) -> Mapping[str, str]:
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    """Write keys of a domain and a private key of their own each, some in each zone; return the private keys."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    _head(state, "{cloudflare: {token: {env: CLOUDFLARE_API_TOKEN}}}")
-    raw = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    public = base64.b64encode(raw).decode()
-    entry = f"{{selector: s1, algorithm: ed25519, stage: pending, public_key: {public}}}"
-    domains = (f"  domain{number}.example:\n    - {entry}\n" for number in range(size))
-    (state / "dkim.yaml").write_text("dkim:\n" + "".join(domains))
-    return {}
+    server = '{url: "http://localhost", username: admin, password: {env: STALWART_ADMIN_PASSWORD}}'
+    _head(state, f"{{stalwart: {server}, cloudflare: {{token: {{env: CLOUDFLARE_API_TOKEN}}}}}}")
+    zones = zones_of(ZONES)
+    (state / "dns.yaml").write_text("dns:\n" + "".join(f"  {zone}: []\n" for zone in zones))
+    with (state / "dkim.yaml").open("w") as file:
+        file.write("dkim:\n")
+        for number in range(size):
+            entry = f"{{selector: s1, algorithm: ed25519, private_key: {{env: KEY_{number}}}}}"
+            file.write(f"  d{number}.{zones[number % ZONES]}:\n    - {entry}\n")
+    plain = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    made = {f"KEY_{number}": Ed25519PrivateKey.generate().private_bytes(*plain).decode() for number in range(size)}
+    return {"STALWART_ADMIN_PASSWORD": PASSWORD, **made}
 
 
+ZONES = 200
+PASSWORD = "an-administrator-of-the-fake"
+APPLY = ("apply", "--yes")
+PLAN, JSON = ("plan", "--target", "stalwart"), ("--output", "json")
 MAIL = (
-    Growth("accounts of own secrets, planned as JSON", 5000, _accounts, ("plan", "--output", "json"), 5.0, afresh=True),
-    Growth("accounts of own secrets, first applied", 5000, _accounts, ("apply", "--yes"), afresh=True),
+    Growth("accounts of own secrets, planned as JSON", 5000, _accounts, (*PLAN, *JSON), 5.0, afresh=True),
+    Growth("accounts of own secrets, first applied", 5000, _accounts, (*APPLY, "--target", "stalwart"), afresh=True),
+)
+ESTATE = (
+    Growth("zones, planned afresh", ZONES, _zones, ("plan",), afresh=True),
+    Growth("zones, planned again", ZONES, _zones, ("plan", "--detailed-exitcode"), before=APPLY),
+    Growth("keys, planned afresh", 1000, _keys, ("plan",), afresh=True),
+    Growth("keys, first applied", 1000, _keys, APPLY, afresh=True),
+    Growth("keys, planned again", 1000, _keys, ("plan", "--detailed-exitcode"), before=APPLY),
 )
 ALONE = (
     Growth("records, validated", 10_000, _records, ("validate",)),
-    Growth("zones, validated", 200, _zones, ("validate",)),
+    Growth("zones, validated", ZONES, _zones, ("validate",)),
     Growth("keys, validated", 1000, _keys, ("validate",)),
 )
 
@@ -99,22 +116,27 @@ def rows(root: Path, ground: Ground) -> Iterator[Row]:
     with Remote(Mail, root / "tests" / "example", ground.folder / "growing") as mail:
         for growth in (*MAIL, *ALONE):
             yield from _grown(growth, ground, mail)
+    with Remote(Estate, ZONES, PASSWORD) as estate:
+        for growth in ESTATE:
+            yield from _grown(growth, ground, estate)
 
 
-def _grown(growth: Growth, ground: Ground, mail: Remote) -> Iterator[Row]:
-    environment: dict[str, str] = mail.call("environment")
+def _grown(growth: Growth, ground: Ground, fakes: Remote) -> Iterator[Row]:
+    environment: dict[str, str] = fakes.call("environment")
     small: float | None = None
     for step in STEPS:
         size = growth.size * step // STEPS[-1] // ground.divisor
-        name = f"growth-{growth.name.partition(',')[0].replace(' ', '-')}-{growth.words[0]}-{size}"
+        name = f"growth-{growth.name.replace(',', '').replace(' ', '-')}-{size}"
         secrets = growth.write(ground.folder / name, size)
         done = []
+        state = ("--state", str(ground.folder / name))
+        if growth.before:
+            fakes.call("wipe")
+            ground.measure((*growth.before, *state), {**environment, **secrets})
         for _ in range(ground.runs):
             if growth.afresh:
-                mail.call("wipe")
-            target = ("--target", "stalwart") if growth in MAIL else ()
-            words = (*growth.words, *target, "--state", str(ground.folder / name))
-            done.append(ground.measure(words, {**environment, **secrets}))
+                fakes.call("wipe")
+            done.append(ground.measure((*growth.words, *state), {**environment, **secrets}))
         cost = Cost(tuple(done))
         goals = tuple(_goals(growth, small, whole=step == STEPS[-1]))
         small = cost.cpu if small is None else small

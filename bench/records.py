@@ -41,6 +41,11 @@ def samples(size: int, *, changed: bool = False) -> Iterator[Sample]:
                 yield Sample("MX", name, "mail.example.net", priority=10)
 
 
+def zones_of(size: int) -> list[str]:
+    """Name so many zones."""
+    return [f"zone{number}.example.org" for number in range(size)]
+
+
 def write_reconciler(state: Path, records: Iterator[Sample]) -> None:
     """Write a directory of desired state with Cloudflare alone. A zone stands in one file: 10,000 are 0.8 MiB."""
     state.mkdir(parents=True)

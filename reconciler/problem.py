@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 
@@ -53,6 +53,13 @@ class Problem:
         """Render as one line, the hint in brackets."""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{self.where}: {self.summary}{hint}"
+
+
+def once(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Tell each thing once: a warning that says what something worse says of the same adds nothing."""
+    found = tuple(dict.fromkeys(problems))
+    worse = {(item.where, item.summary) for item in found if item.severity is not Severity.WARNING}
+    return tuple(it for it in found if it.severity is not Severity.WARNING or (it.where, it.summary) not in worse)
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -14,7 +14,7 @@ from reconciler.guards.approval import Approvals, judged, sealed
 from reconciler.guards.evidence import Evidence
 from reconciler.journal import Journal
 from reconciler.plan import Plan, addresses, diff, order, phases
-from reconciler.problem import Problem, ReconcilerError, Severity
+from reconciler.problem import Problem, ReconcilerError, Severity, once
 from reconciler.resources import UNMANAGED, Account, Resource, Unreadable
 from reconciler.settings import TARGETS
 from reconciler.stack import Stack
@@ -61,7 +61,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
     left = () if unchanged else tuple(_zones_left(log, desired.zones or ()))
-    problems = tuple(dict.fromkeys((*told, *unknown, *plan.problems, *guards.check(evidence), *left, *damage)))
+    problems = once((*told, *unknown, *plan.problems, *guards.check(evidence), *left, *damage))
     plan = replace(plan, problems=problems, desired_hash=digest)
     if stack.approvals is not None:
         plan = _judged(stack, plan, evidence, unchanged=unchanged)
@@ -119,7 +119,7 @@ def _judged(stack: Stack, plan: Plan, evidence: Evidence, *, unchanged: bool) ->
         alone = guards.check(_informed(stack, replace(evidence, plan=healing, desired=wanted)))
         plan = replace(plan, instead=permitted(replace(healing, problems=alone)).changes)
     rest = guards.check(replace(evidence, plan=permitted(plan)))
-    return replace(plan, problems=tuple(dict.fromkeys((*plan.problems, *rest))))
+    return replace(plan, problems=once((*plan.problems, *rest)))
 
 
 def elsewhere(former: Spec, now: Spec) -> frozenset[str]:

@@ -693,15 +693,31 @@ class Listener(Resource):
     """A port that Stalwart listens on. ``open`` is whether it answers: ``UNMANAGED`` where that can't be told.
 
     ``tls`` is whether TLS is spoken there at all, ``tls_disable`` which versions are not (``TLSv1.2``), and from
-    ``proxy_networks`` (canonical) a connection begins with a PROXY header.
+    ``proxy_networks`` (canonical) a connection begins with a PROXY header. ``tls_timeout`` is in seconds, buffers in
+    bytes; None leaves an option of the socket to the system.
     """
 
     target: ClassVar[str] = "stalwart"
     kind: ClassVar[str] = "stalwart"
     identity: ClassVar[tuple[str, ...]] = ("name",)
-    public: ClassVar[frozenset[str]] = frozenset({"bind", "protocol", "tls_disable", "proxy_networks"})
+    public: ClassVar[frozenset[str]] = frozenset(
+        {"bind", "protocol", "tls_disable", "tls_disable_ciphers", "proxy_networks"}
+    )
     USUAL: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"tls": True, "tls_disable": (), "proxy_networks": (), "max_connections": 8192, "backlog": 1024}
+        {
+            "tls": True,
+            "tls_disable": (),
+            "tls_disable_ciphers": (),
+            "tls_ignore_client_order": True,
+            "tls_timeout": 60,
+            "proxy_networks": (),
+            "max_connections": 8192,
+            "backlog": 1024,
+            "no_delay": True,
+            "reuse_address": True,
+            "reuse_port": True,
+            **dict.fromkeys(("send_buffer", "receive_buffer", "ttl", "tos")),
+        }
     )
     """What holds where nothing is said (0.15.5: common/src/config/server/listener.rs; 0.16 by its schema)."""
     STOCK: ClassVar[frozenset[str]] = frozenset(
@@ -722,14 +738,25 @@ class Listener(Resource):
     proxy_networks: tuple[str, ...] | Special = UNMANAGED
     max_connections: int | Special = UNMANAGED
     backlog: int | Special = UNMANAGED
+    tls_disable_ciphers: tuple[str, ...] | Special = UNMANAGED
+    tls_ignore_client_order: bool | Special = UNMANAGED
+    tls_timeout: int | Special = UNMANAGED
+    no_delay: bool | Special = UNMANAGED
+    reuse_address: bool | Special = UNMANAGED
+    reuse_port: bool | Special = UNMANAGED
+    send_buffer: int | Special | None = UNMANAGED
+    receive_buffer: int | Special | None = UNMANAGED
+    ttl: int | Special | None = UNMANAGED
+    tos: int | Special | None = UNMANAGED
 
     def __post_init__(self) -> None:
         """Neither addresses, nor networks, nor versions have an order."""
         _normalise(self, bind=tuple(sorted(self.bind)))
         if isinstance(self.proxy_networks, tuple):
             _normalise(self, proxy_networks=tuple(sorted(map(_network, self.proxy_networks))))
-        if isinstance(self.tls_disable, tuple):
-            _normalise(self, tls_disable=tuple(sorted(self.tls_disable)))
+        for word in ("tls_disable", "tls_disable_ciphers"):
+            if isinstance(value := getattr(self, word), tuple):
+                _normalise(self, **{word: tuple(sorted(value))})
 
     @property
     def address(self) -> str:

@@ -20,6 +20,7 @@ from reconciler.dns.records import (
     COMMENT_LIMIT,
     TEXTS_LIMIT,
     InvalidRecord,
+    alone,
     at_hosts,
     check_data,
     excludes,
@@ -29,6 +30,9 @@ from reconciler.dns.records import (
     marked,
     policy,
     record,
+    unasked,
+    undelegated,
+    unreached,
 )
 from reconciler.dns.text import MailPolicy
 from reconciler.dns.types import TYPES
@@ -96,6 +100,7 @@ def _targets(made: Made) -> Iterator[Finding]:
     """Yield records that lead to no host, or stand where nobody looks, as far as the directory knows."""
     hosts = at_hosts(item for _, _, item in made)
     zones = {item.zone for _, _, item in made}
+    led_to = {str(item.content) for _, _, item in made if item.type == "CNAME"}
     for path, written, item in made:
         target = dict(item.data or ()).get("target") if item.data else item.content
         points = TYPES[item.type].points or item.type == "SRV"
@@ -106,9 +111,17 @@ def _targets(made: Made) -> Iterator[Finding]:
             summary = f"leads to {mail_host(item)}, for which no address is declared"
             hint = "declare an A or AAAA record for it, unless it stands at Cloudflare already"
             yield Finding(_pointing(path, written), summary, hint)
+        if address := unreached(hosts, item):
+            summary = f"leads to {address}, which nobody outside of its own network reaches"
+            yield Finding(_pointing(path, written), summary, "give the host the address that the Internet knows it by")
+        if form := unasked(item, led_to):
+            yield Finding((*path, "name"), "is no name that anybody asks for this type", f"write it as {form}")
         above = item.host.partition(".")[2]
         if item.type not in ("A", "AAAA") and above != item.zone and is_delegated(hosts, above):
             yield Finding((*path, "name"), "lies below a name with NS of its own, so nobody sees it", "write it there")
+        if undelegated(hosts, item):
+            hint = "declare them beside it, unless they stand at Cloudflare already"
+            yield Finding((*path, "name"), "has no NS beside it, without which Cloudflare takes no DS", hint)
         if likeness := _like_zone(item):
             yield Finding((*path, "name"), f"is relative: it makes {item.host}", f"did you mean {likeness}?")
 
@@ -270,7 +283,8 @@ def _domains_declared(spec: Spec, declared: Declared) -> Iterator[Finding]:
     known |= {domain_name(domain) for domain in spec.dkim}
     default = spec.stalwart.default_domain
     if default is not None and known and domain_name(default) not in known:
-        hint = near(default, known) or f"declared are {', '.join(sorted(known))}"
+        guess = near(default, known)
+        hint = f"{guess}{' Else ' * bool(guess)}`domains: {{{default}: {{}}}}` declares one that has neither"
         yield Finding(
             ("stalwart", "default_domain"), "is the domain of no account and of no DKIM key", hint, absent=True
         )
@@ -518,17 +532,19 @@ def _invalid(path: Path, written: RecordEntry, error: InvalidRecord) -> Finding:
             return Finding((*path, "name"), str(error), error.hint or "write it relative to the zone, like mail or @")
         case ("priority",):
             return Finding((*path, "priority"), str(error), "write it once: priority: 10")
-    hint = error.hint or _example(written)
+    hint = error.hint or _example(written, str(error))
     if error.place[0] == "data" and written.data is not None:
         place: Path = (*path, "data", *(item for item in error.place[1:] if item in written.data))
         return Finding(place, str(error), hint)
     return Finding((*path, "content"), str(error), hint)
 
 
-def _example(written: RecordEntry) -> str:
+def _example(written: RecordEntry, said: str) -> str:
     """Say what to write in place of what is no value of its type."""
     found = meant(written.content or "") if TYPES[written.type].points else ""
     parts = " ".join(TYPES[written.type].parts)
+    if parts and parts in said:
+        return ""
     return f"write {found}" if found else f"it is written as {parts}" if parts else _EXAMPLES.get(written.type, "")
 
 
@@ -585,7 +601,7 @@ def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
             yield Finding(path, summary, once.remedy, policies[once])
         elif once:
             policies[once] = path
-    yield from _null_exchanges(found)
+    yield from _alone(found)
     yield from _texts_together(found)
     for path, item in found:
         excluded = [(other, it) for other, it in found if it != item and excludes(item, it)]
@@ -607,15 +623,16 @@ def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
         yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 
-def _null_exchanges(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
-    """An MX that says that no mail is taken stands alone (RFC 7505 section 3)."""
-    exchanges = [(path, item) for path, item in found if item.type == "MX"]
-    for path, item in exchanges if len(exchanges) > 1 else ():
-        if item.content == ".":
-            other = next(it for it, exchange in exchanges if exchange is not item)
-            yield Finding(
-                path, "says that no mail is taken, and the MX at {other} takes some", "keep one of them", other
-            )
+def _alone(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+    """What says that there is nothing, or all of it elsewhere, stands alone among those of its type."""
+    for position, (path, item) in enumerate(found):
+        others = [(at, other, it) for at, (other, it) in enumerate(found) if it.type == item.type and at != position]
+        if others and (said := alone(item)):
+            at, other, it = others[0]
+            if at < position and alone(it):
+                continue  # which says so of this one
+            summary = f"{said}, and the {item.type} at {{other}} says otherwise"
+            yield Finding(path, summary, "keep one of them", other)
 
 
 def _zones(spec: Spec) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from reconciler.desired.apps import APPS
 from reconciler.desired.checks import Declared, contradictions, near
 from reconciler.desired.raw_keys import list_of
 from reconciler.desired.spec import Spec
-from reconciler.desired.spec.mail import Mail
+from reconciler.desired.spec.mail import UNSAID, Mail
 from reconciler.desired.spec.scalars import REQUIRED, Model, is_free
 from reconciler.desired.yaml import (
     MOST_MISTAKES,
@@ -321,7 +321,9 @@ def _wording(details: ErrorDetails, path: Steps, root: type[Model]) -> Iterator[
         yield (), REQUIRED, f"write {path[-1]}: ..."
     elif kind == "extra_forbidden":
         known = _known(path[:-1], root)
-        yield (), "is not known", near(str(path[-1]), known) or (f"known are {', '.join(known)}" if known else "")
+        said = UNSAID.get((str(path[0]), str(path[-1])), "") if len(path) == 3 else ""  # noqa: PLR2004 (of an entry)
+        known_ones = f"known are {', '.join(known)}" if known else ""
+        yield (), "is not known", said or near(str(path[-1]), known) or known_ones
     elif kind == "literal_error":
         known = context["expected"].replace("'", "")
         yield (), f"must be {known}", f"write {path[-1]}: {known.replace(' or ', ', ').partition(', ')[0]}"

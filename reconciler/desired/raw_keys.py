@@ -86,8 +86,9 @@ def word_of(key: str) -> str | None:
 
 
 _OF_LISTENER = re.compile(
-    r"\.(bind|protocol|tls\.(implicit|enable|disable-protocols)|proxy\.trusted-networks|max-connections|socket\.backlog)"
-    r"(\.\d+)?$"
+    r"\.(bind|protocol|proxy\.trusted-networks|max-connections"
+    r"|tls\.(implicit|enable|disable-protocols|disable-ciphers|ignore-client-order|timeout)"
+    r"|socket\.(backlog|nodelay|reuse-addr|reuse-port|send-buffer-size|recv-buffer-size|ttl|tos))(\.\d+)?$"
 )
 
 

@@ -179,9 +179,10 @@ def _check_name(record: Record) -> None:
         raise InvalidRecord(f"has {len(record.host)} characters with its zone, and {NAME_LIMIT} are allowed", "name")
     if not is_plain(record.host.removeprefix("*.")):
         raise InvalidRecord(f"{record.name!r} holds what no name at Cloudflare has", "name")
-    if (record.type, record.name) == ("NS", "@"):
-        raise InvalidRecord("the zone's own NS are Cloudflare's: another one is neither shown nor kept", "name")
-    place = types.TYPES.get(record.type, types.OTHER).place
+    row = types.TYPES.get(record.type, types.OTHER)
+    if record.name == "@" and row.apex is not None:
+        raise InvalidRecord(row.apex[0], "name", hint=row.apex[1])
+    place = row.place
     if place is not None and not place[0].fullmatch(record.host):
         raise InvalidRecord(f"{record.name!r} is no name of {record.type}", "name", hint=f"write it as {place[1]}")
 
@@ -213,12 +214,20 @@ def _check_hosts(record: Record, row: types.Type) -> None:
         if (kind := _address_kind(target)) is not None:
             summary = f"{target} is an address, where a name has to stand"
             raise InvalidRecord(summary, *place, hint=f"make {kind} record of it, and write that record's name here")
-        if not (is_plain(target) if row.to_name else is_host(target)):
+        if not (is_plain(target) and not _is_path(target) if row.to_name else is_host(target)):
             raise InvalidRecord(f"{target!r} is no host's name", *place, hint=_host_meant(target))
         if record.type == "CNAME" and target == record.host:
             raise InvalidRecord("is an alias of itself", *place, hint="write the host that it is to lead to")
     if record.proxied and row.divided and not row.points and _is_private(content):
         raise InvalidRecord(f"{content} is a private address, which can't be proxied", "content")
+
+
+def _is_path(target: str) -> bool:
+    """Whether a slash in a name is one of an address on the web, and none of a divided network (RFC 2317)."""
+    return any("/" in label and not _DIVIDED.fullmatch(label) for label in target.split("."))
+
+
+_DIVIDED = re.compile(r"\d{1,3}/\d{1,3}")
 
 
 def _address_kind(text: str) -> str | None:
@@ -258,6 +267,16 @@ def excludes(record: Record, other: Record) -> bool:
     return types.TYPES.get(record.type, types.OTHER).excludes(record.name, other.type)
 
 
+def alone(record: Record) -> str:
+    """Return what a record says that allows no other of its type beside it at its name; mostly nothing."""
+    return types.TYPES.get(record.type, types.OTHER).alone(record.content, dict(record.data or ()))
+
+
+def undelegated(hosts: Mapping[str, Sequence[Record]], record: Record) -> bool:
+    """Whether a record is a DS without the NS of its name, which Cloudflare asks for (octodns-cloudflare#102)."""
+    return record.type == "DS" and not any(item.type == "NS" for item in hosts.get(record.host, ()))
+
+
 def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Record]:
     """Return the records that answer for a name: its own, or those of the wildcard that stands for it (RFC 4592).
 
@@ -277,6 +296,23 @@ def mail_host(record: Record) -> str:
     """Return the host that an MX or SRV leads a client to; empty for other records, and where it leads to none."""
     target = {"MX": record.content, "SRV": dict(record.data or ()).get("target")}.get(record.type)
     return target if isinstance(target, str) and target != "." else ""
+
+
+def unreached(hosts: Mapping[str, Sequence[Record]], record: Record) -> str:
+    """Return the address that an MX leads to where only one's own network knows each of them; else nothing."""
+    if record.type != "MX":
+        return ""
+    found = [str(item.content) for item in answering(hosts, mail_host(record)) if item.type in ("A", "AAAA")]
+    return found[0] if found and all(map(_is_private, found)) else ""
+
+
+def unasked(record: Record, led_to: Collection[str]) -> str:
+    """Return the form of names that whoever uses a type asks for, where a record's has another; mostly nothing.
+
+    ``led_to`` are the names that an alias leads to.
+    """
+    asked = types.TYPES.get(record.type, types.OTHER).asked
+    return asked[1] if asked and not asked[0].match(record.name) and record.host not in led_to else ""
 
 
 def at_hosts(records: Iterable[Record]) -> dict[str, list[Record]]:

@@ -166,6 +166,19 @@ def _delegation(name: str, other: str) -> bool:
     return name != "@" and other not in ("NS", "DS")
 
 
+def _no_mail(content: object, _parts: Mapping[str, Value]) -> str:
+    return "says that no mail is taken" if content == "." else ""  # RFC 7505 section 3
+
+
+def _no_service(_content: object, parts: Mapping[str, Value]) -> str:
+    return "says that there is no such service" if parts.get("target") == "." else ""  # RFC 2782
+
+
+def _all_elsewhere(_content: object, parts: Mapping[str, Value]) -> str:
+    """With one that is an alias, whoever asks ignores all the others (RFC 9460 section 2.4.1)."""
+    return "is an alias by its priority 0" if parts.get("priority") == 0 else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Type:
     """What is particular to one type of record.
@@ -179,7 +192,9 @@ class Type:
 
     ``to_name`` says that it may point to what is no host's name (RFC 2317). ``known`` are the numbers that a registry
     gave a meaning, ``within`` the bounds of parts that dnspython does not know, ``judge`` what parts say together, and
-    ``place`` is the form of names that it stands at, with an example.
+    ``place`` is the form of names that it stands at, with an example, and ``asked`` the one by which it is looked for,
+    if another one can do no harm. ``apex`` says why it can't stand at the zone
+    itself, with what to do instead. ``alone`` is what one says that allows no other of its type beside it.
     """
 
     parts: Mapping[str, Callable[[Any], Value]] = field(default_factory=dict)
@@ -195,6 +210,9 @@ class Type:
     within: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     judge: Callable[[Mapping[str, Value]], Fault | None] = lambda _parts: None
     place: tuple[re.Pattern[str], str] | None = None
+    asked: tuple[re.Pattern[str], str] | None = None
+    apex: tuple[str, str] | None = None
+    alone: Callable[[object, Mapping[str, Value]], str] = lambda _content, _parts: ""
     excludes: Callable[[str, str], bool] = lambda _name, _other: False
     once: Callable[[str, object], text.MailPolicy | None] = lambda _name, _content: None
 
@@ -219,7 +237,11 @@ _LOC_BOUNDS = {
     "precision_horz": _WIDTH,
     "precision_vert": _WIDTH,
 }
-_SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",))
+_HASHED = {  # RFC 7929 section 3, RFC 8162 section 3
+    word: (re.compile(rf"[0-9a-f]{{56}}\.{word}(\.|$)|\*\.{word}"), f"HASH.{word}, the hash being of the local part")
+    for word in ("_openpgpkey", "_smimecert")
+}
+_SVCB = Type({"priority": _number, "target": host, "value": _parameters}, optional=("value",), alone=_all_elsewhere)
 
 # Names and order of the parts are the API's and, but for LOC's units, a zone file's.
 TYPES: dict[str, Type] = {
@@ -235,25 +257,38 @@ TYPES: dict[str, Type] = {
     "DS": Type(
         {"key_tag": _number, "algorithm": _number, "digest_type": _number, "digest": _hex},
         known={"algorithm": _SIGNING, "digest_type": range(1, 7)},
+        apex=(
+            "a zone's DS stands in the zone above it",
+            "give it to the registrar of the domain",
+        ),  # RFC 4035 section 2.4
     ),
     "HTTPS": _SVCB,
     "LOC": Type(_LOC, within=_LOC_BOUNDS, judge=_latitude),
-    "MX": Type(read=_target, prioritised=True, points=True, divided=True),
+    "MX": Type(read=_target, prioritised=True, points=True, divided=True, alone=_no_mail),
     "NAPTR": Type(_NAPTR | {"replacement": host}, to_name=True, quoted=("flags", "service", "regex")),
-    "NS": Type(read=_target, points=True, excludes=_delegation),
-    "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content)),
+    "NS": Type(
+        read=_target,
+        points=True,
+        excludes=_delegation,
+        apex=(
+            "the zone's own NS are Cloudflare's: another one is neither shown nor kept",
+            "take it away; the registrar of the domain says which name servers it has",
+        ),
+    ),
+    "OPENPGPKEY": Type(read=lambda _zone, _name, content: _base64(content), asked=_HASHED["_openpgpkey"]),
     "PTR": Type(read=_target, points=True, to_name=True),
-    "SMIMEA": Type(_TLSA, known=_DANE),
+    "SMIMEA": Type(_TLSA, known=_DANE, asked=_HASHED["_smimecert"]),
     "SRV": Type(
         {"priority": _number, "weight": _number, "port": _number, "target": host},
         place=(_SERVICE, "_SERVICE._PROTOCOL, like _imaps._tcp"),  # RFC 2782; octodns#185
+        alone=_no_service,
     ),
     "SSHFP": Type(
         {"algorithm": _number, "type": _number, "fingerprint": _hex},
         known={"algorithm": (1, 2, 3, 4, 6), "type": (1, 2)},  # RFC 4255, 6594, 7479, 8709
     ),
     "SVCB": _SVCB,
-    "TLSA": Type(_TLSA, known=_DANE),
+    "TLSA": Type(_TLSA, known=_DANE, asked=(re.compile(r"_(\d+|\*)\._|\*"), "_PORT._PROTOCOL, like _25._tcp.mail")),
     "TXT": Type(read=text.read, once=text.policy),
     "URI": Type({"weight": _number, "target": _word}, quoted=("target",), prioritised=True),
 }

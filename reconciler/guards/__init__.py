@@ -34,6 +34,7 @@ GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     dns.exchange_reachable,
     dns.service_reachable,
     dns.host_missing,
+    dns.delegation_missing,
     dkim.selector_still_signs,
     dkim.selector_still_needed,
     dkim.takes_over_unpublished,

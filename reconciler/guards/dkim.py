@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler import keys
 from reconciler.dns.publication import Publication, publication
@@ -14,6 +16,40 @@ from reconciler.names import domain_name, key_name
 from reconciler.problem import Problem
 from reconciler.resources import UNKNOWN, Record, Signature
 from reconciler.target import Change
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What stands where, found once: keys are many.
+
+    ``signing`` are the keys that the server signs with, or may, by the names of their records, and ``signs`` these
+    names by their domains; ``wanted`` are the declared keys by their domains, ``records`` the declared TXT records by
+    their names, ``zones`` those of declared records, ``shown`` what Cloudflare has.
+    """
+
+    signing: Mapping[str, Signature]
+    signs: Mapping[str, Sequence[str]]
+    wanted: Mapping[str, Sequence[Signature]]
+    records: Mapping[str, Record]
+    zones: frozenset[str]
+    shown: frozenset[tuple[str, object]]
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> _Standing:
+        signing, signs = _signing(evidence), defaultdict[str, list[str]](list)
+        for name, key in signing.items():
+            signs[domain_name(key.domain)].append(name)
+        wanted, records, zones = defaultdict[str, list[Signature]](list), dict[str, Record](), set[str]()
+        for item in evidence.desired.resources:
+            if isinstance(item, Signature):
+                wanted[domain_name(item.domain)].append(item)
+            elif isinstance(item, Record):
+                zones.add(item.zone)
+                if item.type == "TXT":
+                    records.setdefault(item.host, item)
+        live = (it.resource for it in evidence.live)
+        shown = frozenset((item.host, item.content) for item in live if isinstance(item, Record))
+        return cls(signing, signs, wanted, records, frozenset(zones), shown)
 
 
 def selector_still_signs(evidence: Evidence) -> Iterator[Problem]:
@@ -82,30 +118,28 @@ def selector_still_needed(evidence: Evidence) -> Iterator[Problem]:
     if (evidence.policy.allow_deletes or 0) >= max(len(removals), 1):
         return
     word = f"if the key is compromised: reconciler apply --allow-deletes {len(removals)}"
-    signing = _signing(evidence)
+    standing = _Standing.of(evidence)
     for change, record in removals:
-        heirs = list(_heirs(evidence, record))
+        heirs = list(_heirs(standing, record))
         for heir in heirs:
-            reason = _needed_beside(evidence, record, heir, signing)
+            reason = _needed_beside(evidence, record, heir, standing)
             if reason is not None:
                 summary, hint = reason
                 yield refuse(change.address, summary, f"{hint}; {word}", record.scope)
-        if not heirs and record.host in signing:
+        if not heirs and record.host in standing.signing:
             summary = "goes together with its key: mail that it signed and that waits in a queue may fail DKIM"
             hint = "`stage: retiring` keeps it published for a week without signing"
             yield warn(change.address, summary, hint, record.scope)
 
 
-def _needed_beside(
-    evidence: Evidence, record: Record, heir: Signature, signing: Mapping[str, Signature]
-) -> tuple[str, str] | None:
+def _needed_beside(evidence: Evidence, record: Record, heir: Signature, standing: _Standing) -> tuple[str, str] | None:
     """Say why the record of a key stays although another is to sign in its place, and what to do; None where it may go.
 
     The week counts from the day the directory says. It can't be right while the server does not sign as it says.
     """
     from reconciler.dkim.rotation import free
 
-    waiting = "leave it at `stage: retiring` until then"
+    waiting, signing = "leave it at `stage: retiring` until then", standing.signing
     if record.host in signing:
         return f"its key signs until {heir.selector} takes over, in this very plan", "leave it at `stage: retiring`"
     if (
@@ -119,22 +153,20 @@ def _needed_beside(
     until = free(heir.since)
     if evidence.today < until:
         return f"is needed until {until}: mail that it signed until {heir.since} may still be in a queue", waiting
-    seen = publication(_key_record(evidence, heir), evidence.answers)
+    seen = publication(_key_record(standing, heir), evidence.answers)
     if not seen.everywhere:
         return f"stays until {heir.selector}, which took over from it, is published: {seen.words}", "run it again later"
     return None
 
 
-def _heirs(evidence: Evidence, record: Record) -> Iterator[Signature]:
+def _heirs(standing: _Standing, record: Record) -> Iterator[Signature]:
     """Yield the key that signs for a domain in place of one whose record goes; nothing needs a revoked one."""
     shown = keys.read(str(record.content))
     domain = record.host.partition("._domainkey.")[2]
     if not (shown.sound and shown.public):
         return
-    for key in (item for item in evidence.desired.resources if isinstance(item, Signature)):
-        if (domain_name(key.domain), key.algorithm) == (domain, shown.tag("k")) and key_name(
-            key.selector, key.domain
-        ) != record.host:
+    for key in standing.wanted.get(domain, ()):
+        if key.algorithm == shown.tag("k") and key_name(key.selector, key.domain) != record.host:
             yield key
 
 
@@ -143,14 +175,18 @@ def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
 
     A domain's first key, and one that a recreated volume lost, have nothing to take over from: they only warn.
     """
-    for change, key in _put_in_use(evidence):
-        record = _key_record(evidence, key)
+    put_in_use = list(_put_in_use(evidence))
+    if not put_in_use:
+        return
+    standing, read_zones = _Standing.of(evidence), _read_zones(evidence)
+    for change, key in put_in_use:
+        record = _key_record(standing, key)
         where = f"dns/{record.zone}/TXT/{record.name}"
-        if _takes_over(evidence, change, key):
+        if _takes_over(evidence, change, key, standing):
             yield from _too_early(evidence, change, key, record)
-        elif not _listed(evidence, record):
+        elif not _listed(standing, record):
             summary, hint = f"signs before {where} is visible", "mail sent at once may fail DKIM"
-            if record.scope not in _read_zones(evidence):
+            if record.scope not in read_zones:
                 summary, hint = f"whether {where} is published could not be seen", "plan again with its zone readable"
             if "cloudflare" not in evidence.observations:
                 summary, hint = f"whether {where} is published was not looked at", "plan without --target"
@@ -189,12 +225,9 @@ def _put_in_use(evidence: Evidence) -> Iterator[tuple[Change, Signature]]:
             yield change, key
 
 
-def _listed(evidence: Evidence, record: Record) -> bool:
+def _listed(standing: _Standing, record: Record) -> bool:
     """Whether Cloudflare has a record; one whose zone is not declared is nobody's business here."""
-    if record.zone not in {item.zone for item in evidence.desired.resources if isinstance(item, Record)}:
-        return True
-    records = (live.resource for live in evidence.live if isinstance(live.resource, Record))
-    return any((item.host, item.content) == (record.host, record.content) for item in records)
+    return record.zone not in standing.zones or (record.host, record.content) in standing.shown
 
 
 def _read_zones(evidence: Evidence) -> set[str]:
@@ -206,14 +239,13 @@ def _read_zones(evidence: Evidence) -> set[str]:
     return zones - seen.unread
 
 
-def _key_record(evidence: Evidence, key: Signature) -> Record:
+def _key_record(standing: _Standing, key: Signature) -> Record:
     """Return the record that publishes a key: the declared one, or what it has to be in a zone that is not ours."""
-    records = (item for item in evidence.desired.resources if isinstance(item, Record) and item.type == "TXT")
     derived = dkim_record(key.domain, key.domain, key.selector, key.algorithm, key.public_key)
-    return next((item for item in records if item.host == key_name(key.selector, key.domain)), derived)
+    return standing.records.get(key_name(key.selector, key.domain), derived)
 
 
-def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
+def _takes_over(evidence: Evidence, change: Change, key: Signature, standing: _Standing) -> bool:
     """Whether another key of its algorithm signs until then: another selector, or the same one with another key.
 
     Of a key whose removal was never put in force only the name is left: it may be of any algorithm.
@@ -223,16 +255,19 @@ def _takes_over(evidence: Evidence, change: Change, key: Signature) -> bool:
     before = change.before.resource if change.before else None
     if isinstance(before, Signature) and before.signs and "public_key" in change.fields:
         return True
+    others = standing.signs.get(domain_name(key.domain), ())
     return any(
-        other.algorithm in (key.algorithm, "")
-        and domain_name(other.domain) == domain_name(key.domain)
-        and name != key_name(key.selector, key.domain)
-        for name, other in _signing(evidence).items()
+        standing.signing[name].algorithm in (key.algorithm, "") and name != key_name(key.selector, key.domain)
+        for name in others
     )
 
 
 def asked(evidence: Evidence) -> Iterator[Record]:
     """Yield the records of which these guards have to know whether every name server shows them."""
-    heirs = [key for change, key in _put_in_use(evidence) if _takes_over(evidence, change, key)]
-    heirs += [heir for _, record in _unpublished(evidence) for heir in _heirs(evidence, record)]
-    yield from (_key_record(evidence, key) for key in heirs)
+    put_in_use, unpublished = list(_put_in_use(evidence)), list(_unpublished(evidence))
+    if not put_in_use and not unpublished:
+        return
+    standing = _Standing.of(evidence)
+    heirs = [key for change, key in put_in_use if _takes_over(evidence, change, key, standing)]
+    heirs += [heir for _, record in unpublished for heir in _heirs(standing, record)]
+    yield from (_key_record(standing, key) for key in heirs)

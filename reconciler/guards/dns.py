@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.dns.policies import lint
 from reconciler.dns.publication import Answers, publication
-from reconciler.dns.records import answering, at_hosts, leads_nowhere, mail_host, policy
+from reconciler.dns.records import answering, at_hosts, leads_nowhere, mail_host, policy, undelegated
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -83,6 +83,18 @@ def host_missing(evidence: Evidence) -> Iterator[Problem]:
         if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(hosts, zones, target):
             yield warn(
                 item.address, f"leads to {target}, which has no address", f"add an A or AAAA record for {target}"
+            )
+
+
+def delegation_missing(evidence: Evidence) -> Iterator[Problem]:
+    """A DS needs NS at its name: Cloudflare makes none without, and takes none away from under one."""
+    records = evidence.records()
+    hosts = at_hosts(records)
+    for item in records:
+        if undelegated(hosts, item) and not {item.scope, "cloudflare"} & evidence.plan.unread:
+            hint = "declare the NS of that name, or take the DS away, at Cloudflare where it is not declared"
+            yield refuse(
+                item.address, "would have no NS beside it, and Cloudflare allows no DS without", hint, item.scope
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -117,5 +117,6 @@ def stack_renamed(evidence: Evidence) -> Iterator[Problem]:
     )
 
 
-def _covered(domain: str, known: Iterable[str]) -> bool:
-    return any(domain == name or domain.endswith(f".{name}") for name in known)
+def _covered(domain: str, known: Collection[str]) -> bool:
+    labels = domain.split(".")
+    return any(".".join(labels[number:]) in known for number in range(len(labels)))

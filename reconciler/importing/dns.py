@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,7 @@ from reconciler.desired.public_ip import filled, is_template
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
 from reconciler.dns.policies import lint
-from reconciler.dns.records import AUTO_TTL, answering, check_data, dkim_record, head, marked, policy, record
+from reconciler.dns.records import AUTO_TTL, alone, answering, check_data, dkim_record, head, marked, policy, record
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -347,9 +347,16 @@ def _comes_back(item: Record, entry: Inline) -> bool:
 
 
 def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iterator[tuple[Live, Record]]:
-    """Leave out what the directory refuses as a second one: policies stand once."""
-    seen = set()
-    for live, item in there:
+    """Leave out what the directory refuses beside another: policies stand once, and what says that there is nothing."""
+    pairs, seen = list(there), set()
+    types = Counter((item.name, item.type) for _, item in pairs)
+    for live, item in pairs:
+        if types[item.name, item.type] > 1 and (said := alone(item)):
+            types[item.name, item.type] -= 1
+            draft.note(
+                item.address, f"left out: it {said}, and another {item.type} of its name says otherwise", "keep one"
+            )
+            continue
         kind = policy(item)
         if kind is not None and (item.name, kind) in seen:
             why = f"it is a second {kind.label} record at this name, and receivers take two for none"

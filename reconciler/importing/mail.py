@@ -12,7 +12,7 @@ from reconciler.importing.directory import Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import ADMINISTRATOR, Found
 from reconciler.importing.smtp import Submission
-from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting
+from reconciler.resources import Account, Domain, Group, MailingList, SecretRef
 from reconciler.secrecy import is_secret_form
 
 HEADS = {
@@ -184,7 +184,6 @@ def domains(found: Found, keys: Mapping[str, Any], draft: Draft) -> dict[str, An
     """
     named = {name for name, entry in keys.items() if not (isinstance(entry, Noted) and entry.out)}
     homes = {*named, *(address.rpartition("@")[2] for address in found.addresses)}
-    homes |= {str(item.value) for item in found.of(Setting) if item.word == "default_domain"}
     own = {item.name for item in found.of(Domain)}
     content: dict[str, Any] = {}
     for item in sorted(found.of(Domain), key=lambda item: item.name):

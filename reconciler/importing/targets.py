@@ -115,7 +115,8 @@ def _listener(item: Listener) -> Inline:
     for word, usual in Listener.USUAL.items():
         value = getattr(item, word)
         if word != "tls" and value not in (usual, UNMANAGED):
-            entry[word] = list(value) if isinstance(value, tuple) else value
+            said = f"{value}s" if word == "tls_timeout" else value
+            entry[word] = list(value) if isinstance(value, tuple) else said
     return entry
 
 

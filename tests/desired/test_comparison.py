@@ -305,6 +305,16 @@ WORDS: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "stalwart.listeners.proxy_networks": (("stalwart", "listeners", "submission", "proxy_networks"), ["10.0.0.0/8"]),
     "stalwart.listeners.max_connections": (("stalwart", "listeners", "submission", "max_connections"), 9),
     "stalwart.listeners.backlog": (("stalwart", "listeners", "submission", "backlog"), 9),
+    **{
+        f"stalwart.listeners.{word}": (("stalwart", "listeners", "submission", word), value)
+        for word, value in {
+            "tls_disable_ciphers": ["TLS13_AES_128_GCM_SHA256"],
+            "tls_timeout": "30s",
+            **dict.fromkeys(("tls_ignore_client_order", "no_delay", "reuse_address", "reuse_port"), False),
+            **dict.fromkeys(("send_buffer", "receive_buffer"), "1 MiB"),
+            **dict.fromkeys(("ttl", "tos"), 64),
+        }.items()
+    },
     "stalwart.listeners.tls": (("stalwart", "listeners", "submission", "tls"), "implicit"),
     "stalwart.settings": (("stalwart", "settings", "server.max-connections"), "10"),
     "stalwart.objects": (("stalwart", "objects", "Bootstrap", "singleton", "tracer"), {"@type": "Journal"}),

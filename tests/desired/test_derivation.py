@@ -8,7 +8,7 @@ from reconciler.desired.derivation import Facts, desire
 from reconciler.desired.load import load
 from reconciler.dns.records import dkim_record
 from reconciler.plan import diff
-from reconciler.problem import InvalidDirectory, Problem, Severity
+from reconciler.problem import InvalidDirectory, Problem, Severity, once
 from reconciler.resources import (
     UNMANAGED,
     Account,
@@ -145,12 +145,30 @@ dkim:
 )
 def test_a_private_key_that_does_not_fit_or_can_not_be_read_is_told_while_all_is_well(tmp_path, half, severity, words):
     (tmp_path / "a.yaml").write_text(f"version: 1\nstack: mana\n{KEYS}")
-    spec, seen = load(tmp_path).spec, {"stalwart": Observation("stalwart")}
+    held = Signature("mana.how", "s1", "ed25519", HALF)
+    spec, seen = load(tmp_path).spec, {"stalwart": Observation("stalwart", [Live(held)])}
     facts = Facts({(SecretRef("env", "K"), "ed25519"): half})
     (problem,) = desire(spec, seen, facts).problems
     assert (problem.where, problem.severity) == ("dkim/mana.how/s1", severity)
     assert words in problem.summary
     assert desire(spec, {}, facts).problems == ()
+
+
+def test_u18_a_private_key_that_is_needed_and_can_not_be_read_is_told_once_and_stops_its_key(tmp_path):
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: mana\n{KEYS}")
+    spec = load(tmp_path).spec
+    half = Problem("{env: K}", "the private key can't be read: K is not set", "export K")
+    facts = Facts({(SecretRef("env", "K"), "ed25519"): half})
+    (problem,) = desire(spec, {"stalwart": Observation("stalwart")}, facts).problems
+    assert (problem.severity, problem.scope, problem.hint) == (Severity.ERROR, "dkim/mana.how/s1", "export K")
+    told = Observation("stalwart", problems=(problem,))  # by the target, which looked itself
+    assert desire(spec, {"stalwart": told}, facts).problems == ()
+
+
+def test_u18_a_warning_that_says_what_an_error_says_is_left_out():
+    warning, other = Problem("a", "is so", "do this", Severity.WARNING), Problem("b", "is so", "", Severity.WARNING)
+    refused = Problem("a", "is so", "do that", Severity.REFUSED, "a")
+    assert once([warning, other, refused, other]) == (other, refused)
 
 
 UNSAID = """\

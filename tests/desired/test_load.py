@@ -409,7 +409,7 @@ def test_a_secret_written_out_is_not_repeated(tmp_path: Path, text: str) -> None
     [
         ("accounts: {a@b.c: {password: }}", "must be a reference"),
         ("accounts: {a@b.c: {roles: admin}}", "write [ONE, ANOTHER]"),
-        ("accounts: {a@b.c: {quota: 1 Gigabyte}}", "write it like quota: 1 GiB"),
+        ("accounts: {a@b.c: {quota: 1 Gigabyte}}", "write it like 1 GiB"),
         ("accounts: {a@b.c: {enforce_password: maybe}}", "write one of the two"),
         ("accounts: {~: {}}", "has nothing as a key"),
         ("dkim: {b.c: [{selector: a, algorithm: rsa, stage: old}]}", "write stage: pending"),
@@ -475,8 +475,8 @@ KEY = "oR3PJitX2xsZh5sFm1Lt5gMqR2jureP2WxVdY9CTjk4="
         ("accounts: {a@b.c: {groups: [s@b.c]}}\nremoved: [group/s@b.c]", "a@b.c belongs to s@b.c, as a.yaml:3:29"),
         ("domains: {b.c: {catch_all: X@b.c}}\nremoved: [account/x@b.c]", "x@b.c is the catch-all of b.c, as a.yaml:3:28"),  # noqa: E501
         ("accounts: {a@b.c: {password: {account: a@b.c}}}", "password of an account"),
-        ("accounts: {a@b.c: {quota: 0}}", "write null for no quota"),
-        ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c?"),
+        ("accounts: {a@b.c: {quota: 0}}", "write null for none"),
+        ("accounts: {a@b.c: {description: }}\nstalwart: {default_domain: b.d}", "did you mean b.c? Else `domains: {b.d: {}}`"),  # noqa: E501
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: {account: n@m.x}}}}}", "did you mean n@m.h?"),
         (ACCOUNTS + "smtp: {providers: {a: {host: h, port: 1, account: admin}}}", "a.yaml:3:12 (accounts.admin) has no"),  # noqa: E501
         (ACCOUNTS + "smtp: {consumers: {s: {env: {P: '{host}'}}}}", "none is chosen"),

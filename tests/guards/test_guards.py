@@ -612,3 +612,14 @@ def test_d8_an_exchange_whose_host_has_no_address_declared_or_live_is_warned_of(
     assert judge([exchange, service], dns=[Live(host("in"), "1")]) == ()  # somebody else keeps it
     assert judge([exchange, host("in")], dns=[]) == ()
     assert judge([replace(exchange, content="mx.example.net")], dns=[]) == ()
+
+
+def test_d3_a_ds_needs_the_delegation_that_it_signs_declared_or_live():
+    signer = record(ZONE, "DS", "sub", f"1 13 2 {'ab' * 32}")
+    delegation = record(ZONE, "NS", "sub", "ns1.example")
+    assert refused(judge([signer, host("a")], dns=ours(host("a")))) == ["dns/mana.how"]
+    assert judge([signer, delegation], dns=[]) == ()
+    assert judge([signer], dns=[Live(delegation, "1")]) == ()
+    # Somebody else's DS keeps its NS: Cloudflare takes none away from under it.
+    others = [*ours(host("a"), host("b"), delegation), Live(signer, "9")]
+    assert refused(judge([host("a"), host("b")], dns=others)) == ["dns/mana.how"]

@@ -208,3 +208,11 @@ def test_a_policy_that_receivers_cannot_read_is_imported_as_it_is_and_told(parts
     assert entry["content"] == text
     assert "dns/mana.how/TXT/_dmarc[DMARC1]: DMARC: stands in the brackets, quotes or escapes" in told(draft)
     assert 'write content: "v=DMARC1; p=none"' in told(draft)
+
+
+def test_d3_of_records_that_say_the_opposite_one_is_imported(parts: Parts) -> None:
+    zone = [parts.record("MX", "@", ".", priority=0), parts.record("MX", "@", "mx.example", priority=10)]
+    draft = parts.draft()
+    assert [it["content"] for it in entries(parts, zone, draft)] == ["mx.example"]
+    assert "says that no mail is taken" in told(draft)
+    assert [it["content"] for it in entries(parts, zone[:1], parts.draft())] == ["."]

@@ -102,6 +102,12 @@ SHARED = (
 )
 
 
+def test_a_default_domain_with_nothing_in_it_is_declared_as_the_directory_asks(parts: Parts) -> None:
+    """Up to 0.15 the first domain is the default one, also where all mail is in others."""
+    found = parts.found(server=parts.server(Domain("mana.how"), Setting("default_domain", "mana.how")))
+    assert domains(found, {"d1.mana.how": []}, parts.draft()) == {"mana.how": {}}
+
+
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
 def test_groups_lists_and_domains_are_written_as_the_directory_has_them(parts: Parts, generation: str) -> None:
     found, draft = parts.found(server=parts.server(*SHARED, generation=generation)), parts.draft()

@@ -34,20 +34,54 @@ _QUOTA = re.compile(r"([0-9]{1,18})(\.[0-9]{1,6})?\s*([A-Za-z]*)")
 
 
 def size(value: Any) -> int | None:
-    """Read a size such as ``1 GiB``, ``500 MB`` or a number of bytes; ``None`` is no quota."""
+    """Read a size such as ``1 GiB``, ``500 MB`` or a number of bytes; ``None`` is none."""
     if value is None:
         return None
     match = _QUOTA.fullmatch(value) if isinstance(value, str) else None
     units = {name.lower(): factor for name, factor in _UNITS.items()}
     if match is None or match[3].lower() not in units:
-        hint = "write it like quota: 1 GiB, or quota: null for none"
+        hint = "write it like 1 GiB, or null for none"
         raise wrong("must be a size such as 1 GiB, 500 MB or a number of bytes", hint)
     unit, fraction = units[match[3].lower()], match[2] or ".0"
     scaled = int(match[1]) * unit * 10**6 + int(fraction[1:].ljust(6, "0")) * unit
     if scaled <= 0 or scaled % 10**6 or scaled // 10**6 >= 1 << 63:
-        hint = "write null for no quota" if scaled == 0 else "write it in a smaller unit"
+        hint = "write null for none" if scaled == 0 else "write it in a smaller unit"
         raise wrong("must be a whole number of bytes, above 0 and below 8 EiB", hint)
     return scaled // 10**6
+
+
+Size = Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})]
+
+
+LIMITS = (
+    "from 0.16 declare a role with them, `stalwart: {objects: {Role: {NAME: {disabledPermissions: [...]}}}}`, and "
+    "name it in the account's `roles`; up to 0.15 make that role on the server"
+)
+"""How what an account may, or may not, is said: by name it differs between the generations."""
+_FORWARD = (
+    "its mail goes elsewhere by `lists: {ADDRESS: {members: [...]}}` in its place; a copy besides is a Sieve script"
+)
+_LOCKED = "write `locked: true`: nobody logs in as it, and its mail still arrives"
+UNSAID = {
+    ("accounts", word): hint
+    for hint, words in {
+        LIMITS: (
+            "permissions",
+            "enabledPermissions",
+            "disabledPermissions",
+            "enabled_permissions",
+            "disabled_permissions",
+        ),
+        _FORWARD: ("forward", "forwards", "forward_to", "redirect"),
+        _LOCKED: ("disabled", "enabled", "active", "suspended"),
+        "write `locale: de_DE`": ("language", "lang"),
+    }.items()
+    for word in words
+}
+"""What people write where the format has another way, by the map and the key."""
+
+
+_LOCALE = r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*(@[a-z]+)?|POSIX"  # as 0.16.18 lists them, and BCP 47 as from 0.16.20
 
 
 class _Addressee(Model):
@@ -68,12 +102,12 @@ class AccountEntry(_Addressee):
     roles: Annotated[tuple[Text, ...], List] = ("user",)
     password: SecretIfAny = None
     aliases: Annotated[tuple[Email, ...] | None, ListOrNull] = None
-    quota: Annotated[int | None, PlainValidator(size), WithJsonSchema({"type": ["string", "integer", "null"]})] = None
+    quota: Size = None
     groups: Annotated[tuple[Text, ...] | None, ListOrNull] = None
     enforce_password: Flag = True
     login: Annotated[Text, matching(r"[^\s/]{1,255}", "is no login name", "no spaces, no /")] | None = None
     locked: Flag = False
-    locale: Annotated[Text, matching(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})?", "is no locale", "like de_DE")] | None = None
+    locale: Annotated[Text, matching(_LOCALE, "is no locale", "like de_DE")] | None = None
 
     def conflicts(self, owners: Mapping[str, Path]) -> Iterator[Finding]:
         """One belongs to groups, which are named by their keys."""

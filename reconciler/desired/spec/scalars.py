@@ -93,6 +93,8 @@ _short, _short_schema = _number(0, 65535)
 Short = Annotated[int, _short, _short_schema]
 _count, _count_schema = _number(0, 1_000_000)
 Count = Annotated[int, _count, _count_schema]
+_octet, _octet_schema = _number(1, 255)
+Octet = Annotated[int, _octet, _octet_schema]
 _limit, _limit_schema = _number(1, 1_000_000)
 Limit = Annotated[int, _limit, _limit_schema]
 

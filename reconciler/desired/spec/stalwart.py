@@ -1,21 +1,32 @@
 """``stalwart``: neutral words, and the settings and objects of a server's own."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from reconciler.desired import objects
 from reconciler.desired import raw_keys as words
+from reconciler.desired.spec.mail import Size
 from reconciler.desired.spec.scalars import (
     REFERENCE_HINT,
     DomainName,
+    Flag,
     Limit,
     ListOrNull,
     Model,
+    Octet,
     OpenMap,
     Text,
     Wrong,
@@ -29,6 +40,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
     wrongs,
 )
+from reconciler.desired.spec.targets import Duration
 from reconciler.resources import Listener, SecretRef
 
 
@@ -107,6 +119,20 @@ def _bind(value: str) -> str:
     return value
 
 
+Cipher = Literal[
+    "TLS13_AES_256_GCM_SHA384",
+    "TLS13_AES_128_GCM_SHA256",
+    "TLS13_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+]
+"""The suites of both generations, as those up to 0.15 spell them; 0.16 in lower case and with dashes."""
+_SUITES = {"TLSv1.2": "TLS_", "TLSv1.3": "TLS13_"}  # how those of a version begin
+
 _IMPLICIT_TLS = frozenset({"443", "465", "993", "995"})  # RFC 8314 section 3.3, RFC 9110 section 4.2.2
 
 
@@ -127,6 +153,27 @@ class ListenerEntry(Model):
     proxy_networks: Annotated[tuple[Annotated[Text, AfterValidator(_network)], ...] | None, ListOrNull] = None
     max_connections: Limit | None = None
     backlog: Limit | None = None
+    tls_disable_ciphers: Annotated[tuple[Cipher, ...] | None, ListOrNull, Field(validate_default=True)] = None
+    tls_ignore_client_order: Flag | None = None
+    tls_timeout: Duration | None = None
+    no_delay: Flag | None = None
+    reuse_address: Flag | None = None
+    reuse_port: Flag | None = None
+    send_buffer: Size = None
+    receive_buffer: Size = None
+    ttl: Octet | None = None
+    tos: Octet | None = None
+
+    @field_validator("tls_disable_ciphers")
+    @classmethod
+    def _leaves_something(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        """Up to 0.15 nothing disabled and both versions disabled are the same; no one could speak without a suite."""
+        off = set(info.data.get("tls_disable") or ())
+        spoken = [start for version, start in _SUITES.items() if version not in off]
+        left = [it for it in get_args(Cipher) if it not in (value or ()) and it.startswith(tuple(spoken))]
+        if info.data.get("tls") != "none" and not left:
+            raise wrong("leaves nothing of TLS to speak there", "write `tls: none` for a port without, or keep some")
+        return value
 
     @property
     def options(self) -> dict[str, Any]:
@@ -239,8 +286,20 @@ def _object(name: str, entry: str, fields: Any) -> tuple[dict[str, Any], list[Wr
         return {}, [((), "must be a map", "write {FIELD: VALUE}")]
     words = {field: word for field in fields if (word := _NEUTRAL_FIELDS.get((name, field)))}
     wrong: list[Wrong] = [((field,), f"has a word of its own: {word}", "say it there") for field, word in words.items()]
+    wrong += _permissions(fields) if name == "Role" else ()
     values, misfits = objects.declared(name, entry, {key: fields[key] for key in fields if key not in words})
     return values, [*wrong, *((path, misfit.summary, misfit.hint) for path, misfit in misfits)]
+
+
+def _permissions(fields: Mapping[str, Any]) -> Iterator[Wrong]:
+    """Yield permissions by the names that they had up to 0.15, which the server would refuse half-way."""
+    for field in ("enabledPermissions", "disabledPermissions"):
+        given = fields.get(field)
+        for item in given if isinstance(given, list | dict) else ():
+            if isinstance(item, str) and "-" in item:
+                first, *rest = item.split("-")
+                written = "".join([first, *(word.capitalize() for word in rest)])
+                yield (field,), f"names {item}, as permissions are called up to 0.15", f"write {written}"
 
 
 class Stalwart(Model):

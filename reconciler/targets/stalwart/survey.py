@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 from reconciler import http
+from reconciler.desired.spec.mail import LIMITS
 from reconciler.problem import Problem, Refused, Severity
 from reconciler.resources import (
     UNMANAGED,
@@ -72,7 +73,8 @@ class Omissions:
         for key, value in usual.items():
             same = key not in item or item[key] == value or same_locale(str(item[key]), str(value))
             if not same and (item[key] or value):
-                self.note(name, f"its {key} can't be declared", "set it again on a new server")
+                hint = "set it again on a new server"
+                self.note(name, f"its {key} can't be declared", LIMITS if key == "permissions" else hint)
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the warnings: how many of each kind there are, and a few names."""

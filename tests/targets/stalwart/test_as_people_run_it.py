@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ LISTENER = Listener(
     proxy_networks=("172.18.0.0/16", "10.0.0.1"),
     max_connections=100,
     backlog=64,
+    tls_disable_ciphers=("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS13_CHACHA20_POLY1305_SHA256"),
+    tls_ignore_client_order=False,
+    tls_timeout=30,
+    no_delay=False,
+    reuse_address=False,
+    reuse_port=False,
+    send_buffer=1 << 20,
+    receive_buffer=65536,
+    ttl=64,
+    tos=16,
 )
 
 
@@ -133,6 +144,59 @@ def test_w7_somebody_elses_change_is_drift(world: World, newer: NewWorld, genera
         newer.update("NetworkListener", item["id"], overrideProxyTrustedNetworks={"0.0.0.0/0": True})
     (change,) = server.plan([LISTENER]).changes
     assert "proxy_networks" in change.fields
+
+
+TLS13 = "TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256"
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        ("tls_disable: [TLSv1.2, TLSv1.3]", False),
+        (f"tls_disable: [TLSv1.2], tls_disable_ciphers: [{TLS13}]", False),
+        (f"tls_disable: [TLSv1.3], tls_disable_ciphers: [{TLS13}]", True),
+        (f"tls_disable_ciphers: [{TLS13}]", True),
+        ("tls: none, tls_disable: [TLSv1.2, TLSv1.3]", True),
+        ("tls_timeout: null, send_buffer: null", True),
+    ],
+)
+def test_w7_a_listener_that_could_speak_nothing_is_refused(tmp_path: Path, options: str, fits: bool) -> None:
+    listener = f"{{bind: '[::]:587', protocol: smtp, {options}}}"
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\nstalwart: {{listeners: {{x: {listener}}}}}\n")
+    if fits:
+        load(tmp_path)
+        return
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert "leaves nothing of TLS" in str(caught.value)
+
+
+def test_w11_a_permission_by_its_former_name_is_told(tmp_path: Path) -> None:
+    role = "{Role: {No POP: {disabledPermissions: [pop3-retr]}}}"
+    for text, fits in ((role, False), (role.replace("pop3-retr", "pop3Retr"), True)):
+        (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\nstalwart: {{objects: {text}}}\n")
+        if fits:
+            load(tmp_path)
+        else:
+            with pytest.raises(InvalidDirectory, match="write pop3Retr"):
+                load(tmp_path)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-Hant-TW", "sr_RS@latin", "POSIX", "gez_ET"])
+def test_w11_a_locale_is_what_either_generation_calls_one(tmp_path: Path, locale: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{locale: {locale}}}}}\n")
+    load(tmp_path)
+
+
+def test_w7_what_holds_for_all_listeners_holds_for_one_that_says_nothing_up_to_0_15(world: World) -> None:
+    only = Listener("submission", ("[::]:587",), "smtp", open=UNMANAGED)
+    set_listener(world, only)
+    for_all = {"server.socket.backlog": "100", "server.max-connections": "10", "server.tls.timeout": "2m"}
+    world.store({**for_all, "server.socket.nodelay": "false"})
+    found = options_of(world)
+    assert (found.backlog, found.max_connections, found.tls_timeout, found.no_delay) == (100, 10, 120, False)
+    set_listener(world, replace(only, backlog=1024, max_connections=10))
+    assert options_of(world).backlog == 1024
 
 
 # -------------------------------------------------------------------------------- W11: locked, and in which language
@@ -179,11 +243,55 @@ def logs_in(server: World, name: str) -> bool:
 def test_w11_what_is_locked_comes_back_locked(world: World, newer: NewWorld, generation: str) -> None:
     server = world if generation == "rest" else newer
     account = Account(f"ann@{ZONE}", "ann", f"ann@{ZONE}", None, ("user",), password=ref("NOREPLY"), locked=True)
+    settled(server, Domain(ZONE), replace(account, name=f"ben@{ZONE}", login="ben", email=f"ben@{ZONE}", locked=False))
+    assert not any("ermissions" in str(it) for it in server.target.survey(server.reveal).omitted)
     settled(server, Domain(ZONE), replace(account, locale="fr_FR"))
     found = server.target.survey(server.reveal)
     (ann,) = (item.resource for item in found.live if item.resource.address == account.address)
     assert (ann.locked, ann.locale) == (True, "fr_FR")
     assert not any("ermissions" in str(problem) or "locale" in str(problem) for problem in found.omitted)
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_w11_what_an_account_may_by_name_is_told_with_the_way_to_say_it(
+    world: World, newer: NewWorld, generation: str
+) -> None:
+    server = world if generation == "rest" else newer
+    settled(server, Domain(ZONE), account("ann"))
+    if generation == "rest":
+        server.call("PATCH", "/api/principal/ann", [_permission("addItem", "pop3-retr")])
+    else:
+        (item,) = (it for it in newer.objects("Account") if it["name"] == "ann")
+        limits = {"@type": "Merge", "enabledPermissions": {}, "disabledPermissions": {"pop3Retr": True}}
+        newer.update("Account", item["id"], permissions=limits)
+    (told,) = [str(it) for it in server.target.survey(server.reveal).omitted if "ermissions can't" in str(it)]
+    assert "name it in the account's `roles`" in told
+
+
+def test_w11_that_way_holds_from_0_16(newer: NewWorld) -> None:
+    role = raw("Role", "No POP", disabledPermissions=["pop3Retr"])
+    limited = account("ann", roles=("user", "No POP"))
+    settled(newer, Domain(ZONE), *role, limited)
+    assert logs_in(newer, f"ann@{ZONE}")
+    settled(newer, Domain(ZONE), *role, replace(limited, roles=("user",)))
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "way"),
+    [
+        ("permissions", "{disabled: [pop3Retr]}", "name it in the account's `roles`"),
+        ("disabledPermissions", "[pop3-retr]", "name it in the account's `roles`"),
+        ("forward_to", "me@elsewhere.example", "`lists: {ADDRESS: {members: [...]}}`"),
+        ("disabled", "true", "`locked: true`"),
+        ("enabled", "false", "`locked: true`"),
+        ("language", "de", "`locale: de_DE`"),
+    ],
+)
+def test_w11_what_people_write_leads_to_how_it_is_said(tmp_path: Path, word: str, value: str, way: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"version: 1\nstack: t\naccounts: {{ann@mana.how: {{{word}: {value}}}}}\n")
+    with pytest.raises(InvalidDirectory) as caught:
+        load(tmp_path)
+    assert way in str(caught.value)
 
 
 # ------------------------------------------------------------------------------- W5: somebody else keeps the accounts
@@ -305,17 +413,62 @@ def test_w9_a_secret_that_ends_in_a_line_break_stays_as_it_is(world: World) -> N
 
 
 # ------------------------------------------------------------------------------------------- W6: keys in config.toml
-def test_w6_a_key_that_config_toml_refers_to_is_left_alone_and_told_of(world: World, keys: Any, tmp_path: Any) -> None:
-    settled(world, Domain(ZONE))
+def elsewhere(world: World, keys: Any, tmp_path: Path, source: str) -> tuple[dict[str, str], Signature]:
+    """Return a key's settings as people write them, with a macro of a file or a variable, and the key as declared."""
     (tmp_path / "key.pem").write_text(keys["ED"])
-    block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}
-    block["algorithm"] = "ed25519-sha256"
-    world.fake.settings.file.update({f"signature.ed25519-{ZONE}.{name}": value for name, value in block.items()})
+    world.fake.environment["DKIM_KEY"] = keys["ED"]
+    macro = {"file": f"%{{file:{tmp_path / 'key.pem'}}}%", "env": "%{env:DKIM_KEY}%"}[source]
+    block = {"private-key": macro, "domain": ZONE, "selector": "s1", "algorithm": "ed25519-sha256"}
     key = Signature(ZONE, "s1", "ed25519", public_half("ed25519", keys["ED"]))
+    return {f"signature.ed25519-{ZONE}.{name}": value for name, value in block.items()}, key
+
+
+@pytest.mark.parametrize("source", ["file", "env"])
+def test_w6_a_key_that_config_toml_refers_to_is_read_as_the_server_shows_it(
+    world: World, keys: Any, tmp_path: Path, source: str
+) -> None:
+    settled(world, Domain(ZONE))
+    block, key = elsewhere(world, keys, tmp_path, source)
+    world.fake.settings.file.update(block)
     plan = world.plan([Domain(ZONE), key])
     assert changes(plan) == []
+    assert [problem.severity for problem in plan.problems] == [Severity.WARNING]  # where it stands was not seen
+    (live,) = (it.resource for it in world.observe([key]).live if isinstance(it.resource, Signature))
+    assert live == key
+    found = world.target.survey(world.reveal)
+    assert [it.resource for it in found.live if isinstance(it.resource, Signature)] == [key]
+    assert found.private_keys == {}
+    said = "\n".join(map(str, found.omitted))
+    assert block[f"signature.ed25519-{ZONE}.private-key"] in said
+    assert keys["ED"].splitlines()[1] not in said
+
+
+def test_w6_another_key_than_the_declared_one_is_told(world: World, keys: Any, tmp_path: Path) -> None:
+    settled(world, Domain(ZONE))
+    block, key = elsewhere(world, keys, tmp_path, "file")
+    world.fake.settings.file.update(block)
+    other = replace(key, public_key=public_half("ed25519", keys["ED2"]))
+    ((where, summary),) = told(world, other)
+    assert where == key.address
+    assert "the server does not hold the key of the declared public_key" in summary
+    world.secrets["ED2"] = keys["ED2"]
+    (change,) = world.plan([Domain(ZONE), replace(other, private_key=ref("ED2"))]).changes
+    assert change.fields["public_key"] == (key.public_key, other.public_key)
+
+
+def test_w6_a_key_that_the_server_does_not_show_is_left_alone_and_told_of(
+    world: World, keys: Any, tmp_path: Path
+) -> None:
+    """An RSA key as PKCS#8 signs, and the server has no public half for it (observed.md)."""
+    settled(world, Domain(ZONE))
+    (tmp_path / "key.pem").write_text(keys["RSA"])
+    block = {"private-key": f"%{{file:{tmp_path / 'key.pem'}}}%", "domain": ZONE, "selector": "s1"}
+    block["algorithm"] = "rsa-sha256"
+    world.fake.settings.file.update({f"signature.rsa-{ZONE}.{name}": value for name, value in block.items()})
+    plan = world.plan([Domain(ZONE), Signature(ZONE, "s1", "rsa", public_half("rsa", keys["RSA"]))])
+    assert changes(plan) == []
     (problem,) = plan.problems
-    assert (problem.severity, "config.toml" in problem.summary) == (Severity.WARNING, True)
+    assert "config.toml" in problem.summary
     said = "\n".join(map(str, world.target.survey(world.reveal).omitted))
     assert "its key can't be read" in said
     assert "must be text" not in said

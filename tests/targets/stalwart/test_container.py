@@ -1,11 +1,13 @@
 """What Docker tells: ports that answer, restarts, a config.toml in the way, and why data was lost."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 
+from reconciler.keys import public_half
 from reconciler.problem import Severity, TargetUnreadable
-from reconciler.resources import UNMANAGED, Listener, Setting
+from reconciler.resources import UNMANAGED, Domain, Listener, SecretRef, Setting, Signature
 from reconciler.simulator.docker import Docker as Engine
 from reconciler.simulator.stalwart.rest.server import StalwartRest as Fake
 from reconciler.simulator.wire import Server
@@ -170,6 +172,46 @@ def test_a_database_key_in_the_file_is_named_with_its_line(world, fake, engine, 
     fake.restart()
     world.apply(wanted)
     assert world.plan(wanted).changes == ()
+
+
+@pytest.fixture
+def macro(keys, tmp_path, world):
+    path = tmp_path / "key.pem"
+    path.write_text(keys["ED"])
+    world.secrets["KEY"] = keys["ED"]
+    values = {
+        "private-key": f"%{{file:{path}}}%",
+        "domain": "mana.how",
+        "selector": "s1",
+        "algorithm": "ed25519-sha256",
+    }
+    return {f"signature.ed25519-mana.how.{name}": value for name, value in values.items()}
+
+
+def test_w6_a_key_that_the_file_leads_to_is_the_declared_one(world, fake, engine, docker, macro):
+    run(engine, fake, binds=["stalwart_data:/opt/stalwart"])
+    world.connect(container="mana-mail", docker_host=docker)
+    fake.config_toml += "".join(f"{name} = {value!r}\n" for name, value in macro.items())
+    fake.restart()
+    key = Signature("mana.how", "s1", "ed25519", public_half("ed25519", world.secrets["KEY"]))
+    for wanted in (key, replace(key, private_key=SecretRef("env", "KEY"))):
+        plan = world.plan([Domain("mana.how"), wanted])
+        assert [item.address for item in plan.changes] == ["domain/mana.how"]
+        assert plan.problems == ()
+
+
+def test_w6_a_macro_in_the_database_signs_nothing_until_the_key_itself_stands_there(world, fake, engine, docker, macro):
+    run(engine, fake, binds=["stalwart_data:/opt/stalwart"])
+    world.connect(container="mana-mail", docker_host=docker)
+    world.store(macro)
+    key = Signature("mana.how", "s1", "ed25519", public_half("ed25519", world.secrets["KEY"]))
+    wanted = [Domain("mana.how"), replace(key, private_key=SecretRef("env", "KEY"))]
+    (problem,) = world.observe(wanted).problems
+    assert "it can't sign" in problem.summary
+    assert not fake.core.signatures
+    assert {item.status for item in world.apply(wanted).values()} == {Status.DONE}
+    assert world.plan(wanted).changes == ()
+    assert list(fake.core.signatures) == ["ed25519-mana.how"]
 
 
 def test_without_docker_the_key_is_found_by_reading_back(world, fake):

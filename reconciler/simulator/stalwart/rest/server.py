@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 
@@ -171,15 +172,18 @@ class StalwartRest:
             if not self.spam_host_broken:
                 database["version.spam-filter"] = "2.0.5"
 
-    def _resolved(self) -> dict[str, str]:
-        """Return all settings with the macros of the file resolved; those of the database stay as they are."""
+    def _resolved(self, *, everywhere: bool = False) -> dict[str, str]:
+        """Return all settings with the macros of the file resolved; those of the database stay, but for records."""
 
         def value(match: re.Match[str]) -> str:
-            return self.environment.get(match[1], "")
+            if match[1] == "env":
+                return self.environment.get(match[2], "")
+            path = Path(match[2])
+            return path.read_text("utf-8") if path.is_file() else ""
 
         keys = self.settings.merged()
-        for key in self.settings.file:
-            keys[key] = re.sub(r"%\{env:([^}]*)\}%", value, keys[key])
+        for key in keys if everywhere else self.settings.file:
+            keys[key] = re.sub(r"%\{(env|file):([^}]*)\}%", value, keys[key])
         return keys
 
     def _build(self) -> None:
@@ -630,8 +634,11 @@ class StalwartRest:
 
     def _dns_records(self, domain: str) -> list[dict[str, str]]:
         """Propose records: the host name is that of the running core, keys and services are the stored ones."""
-        keys = self.settings.merged()
-        signatures = [self.settings.below(f"signature.{name}") for name in stored.signature_ids(keys)]
+        keys = self._resolved(everywhere=True)
+        signatures = [
+            {key.removeprefix(base): value for key, value in keys.items() if key.startswith(base)}
+            for base in (f"signature.{name}." for name in stored.signature_ids(keys))
+        ]
         services = [
             (item.protocol, bind_port(bind), item.tls) for item in stored.listeners(keys) for bind in item.binds
         ]

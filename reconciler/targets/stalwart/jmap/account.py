@@ -242,6 +242,8 @@ def _locking(permissions: Raw, *, locked: bool) -> dict[str, Any]:
 
 def _beside_lock(permissions: Raw) -> Raw:
     """Return permissions without what `locked` says; what then changes nothing is as inherited."""
+    if permissions.get(TYPE, "Inherit") == "Inherit":
+        return {TYPE: "Inherit"}
     disabled = {name: on for name, on in (permissions.get("disabledPermissions") or {}).items() if name != _LOCK}
     left = {**permissions, "disabledPermissions": disabled}
     return left if disabled or permissions.get("enabledPermissions") or left.get(TYPE) != "Merge" else {TYPE: "Inherit"}

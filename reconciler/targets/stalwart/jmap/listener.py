@@ -21,9 +21,20 @@ _PROPERTIES = {
     "proxy_networks": "overrideProxyTrustedNetworks",
     "max_connections": "maxConnections",
     "backlog": "socketBacklog",
+    "tls_disable_ciphers": "tlsDisableCipherSuites",
+    "tls_ignore_client_order": "tlsIgnoreClientOrder",
+    "tls_timeout": "tlsTimeout",
+    "no_delay": "socketNoDelay",
+    "reuse_address": "socketReuseAddress",
+    "reuse_port": "socketReusePort",
+    "send_buffer": "socketSendBufferSize",
+    "receive_buffer": "socketReceiveBufferSize",
+    "ttl": "socketTtl",
+    "tos": "socketTosV4",
 }
 _VERSIONS = {"TLSv1.2": "tls12", "TLSv1.3": "tls13"}
 _OURS = {theirs: ours for ours, theirs in _VERSIONS.items()}
+_MILLISECONDS = 1000
 _SPELLED = {ours: theirs for theirs, ours in _PROTOCOLS.items()}
 
 
@@ -90,10 +101,10 @@ def _body(listener: Listener) -> dict[str, Any]:
     }
     for word, name in _PROPERTIES.items():
         value = getattr(listener, word)
-        if word == "tls_disable" and isinstance(value, tuple):
-            value = dict.fromkeys((_VERSIONS[item] for item in value), True)
-        elif isinstance(value, tuple):
-            value = dict.fromkeys(map(bare, value), True)
+        if isinstance(value, tuple):
+            value = dict.fromkeys((_theirs(word, item) for item in value), True)
+        elif word == "tls_timeout" and isinstance(value, int):
+            value *= _MILLISECONDS
         made |= {} if value is UNMANAGED else {name: value}
     return made | ({"useTls": True} if listener.tls_implicit else {})
 
@@ -102,9 +113,21 @@ def _options(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is said of a listener besides; null is the server's default."""
     made: dict[str, Any] = dict(Listener.USUAL)
     for word, name in _PROPERTIES.items():
-        if (value := item.get(name)) is not None:
-            made[word] = tuple(_OURS.get(it, it) for it in value) if isinstance(value, Mapping) else value
+        if isinstance(value := item.get(name), Mapping):
+            made[word] = tuple(_ours(word, it) for it in value)
+        elif value is not None:
+            made[word] = value / _MILLISECONDS if word == "tls_timeout" else value
     return made
+
+
+def _theirs(word: str, item: str) -> str:
+    if word == "tls_disable_ciphers":
+        return item.lower().replace("_", "-")
+    return _VERSIONS[item] if word == "tls_disable" else bare(item)
+
+
+def _ours(word: str, item: str) -> str:
+    return item.upper().replace("-", "_") if word == "tls_disable_ciphers" else _OURS.get(item, item)
 
 
 def _socket(bind: str) -> str:

@@ -109,6 +109,20 @@ class RestApi:
             raise TargetUnreadable(self.connection.problem("answers settings that can't be understood", _STRANGE))
         return found
 
+    def key_records(self, domain: str) -> dict[str, str]:
+        """Return the key records that the server would have a domain publish, by name; none where it does not say.
+
+        Nowhere else does it tell the public half of a key that it reads from a file (rest-0.15.md, section 4).
+        """
+        try:
+            found = self.read(f"/api/dns/records/{quote(domain, safe='')}", {})
+        except (TargetUnreadable, Rejected):
+            return {}
+        items = [it for it in found if isinstance(it, dict)] if isinstance(found, list) else []
+        texts = (it for it in items if it.get("type") == "TXT")
+        named = {str(it.get("name")).removesuffix(".").lower(): str(it.get("content")) for it in texts}
+        return {name: content for name, content in named.items() if "._domainkey." in name}
+
     def settings(self) -> dict[str, str]:
         """Read all settings whole, those of ``config.toml`` and secrets among them; a listing cut short raises."""
         found = self.read("/api/settings/list", {"limit": "0"})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +19,20 @@ from reconciler.targets.stalwart.survey import Omissions
 
 Keys = Mapping[str, str]
 """Settings as the server has them: flat keys, and texts as values."""
+
+
+class Stored(dict[str, str]):
+    """Settings, of which those below a prefix are found without going through all: keys are many."""
+
+    @functools.cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self)
+
+    def below(self, prefix: str) -> list[str]:
+        """List the keys that begin with a prefix, sorted. It is not for what is changed afterwards."""
+        start = bisect_left(self._sorted, prefix)
+        return list(takewhile(lambda key: key.startswith(prefix), islice(self._sorted, start, None)))
+
 
 Item = Mapping[str, Any]
 """A principal as the server lists it."""
@@ -38,7 +54,8 @@ class Reading:
 
     ``items`` are its principals, ``domains`` the names of its domains, ``keys`` its settings in force, ``waiting``
     what is written or removed and not in force until a reload, ``roles`` those that were made there, None where that is
-    not known. Secrets are revealed by ``reveal``, problems told to ``report``.
+    not known, ``shown`` the key records that it would publish, ``file`` what config.toml has, None where that is not
+    known. Secrets are revealed by ``reveal``, problems told to ``report``.
     """
 
     def __init__(
@@ -48,6 +65,8 @@ class Reading:
         wanted: Sequence[Resource] = (),
         *,
         roles: Collection[str] | None = None,
+        shown: Mapping[str, str] | None = None,
+        file: Keys | None = None,
         reveal: Reveal = lambda _: "",
         report: Report = lambda _: None,
         progress: Progress = lambda _: None,
@@ -55,8 +74,9 @@ class Reading:
         """Leave out what is stored and not in force: to us it isn't there yet."""
         self.waiting = frozenset(pending(stored))
         self.items, self.wanted, self.roles = items, wanted, roles
+        self.shown, self.file = shown or {}, file
         self.domains = frozenset(item["name"] for item in items if item.get("type") == "domain")
-        self.keys = {key: value for key, value in stored.items() if key not in self.waiting}
+        self.keys = Stored((key, value) for key, value in stored.items() if key not in self.waiting)
         self.reveal, self.report, self.progress = reveal, report, progress
 
     def of(self, kind: type[R]) -> list[R]:
@@ -69,7 +89,7 @@ class Import:
     """What an import takes of one server. ``host`` is where its API is; the kinds fill in the rest of `Survey`."""
 
     items: Sequence[Item]
-    keys: Keys
+    keys: Stored
     out: Omissions
     host: str
     container: Container | None
@@ -185,7 +205,7 @@ class KeyKind(Kind[R]):
     restarts: ClassVar[bool] = False
     """Whether a change of it is in force only after a restart."""
 
-    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+    def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Turn a change into an edit of keys. ``before`` is what is stored, ``others`` are all changes of this apply.
 
         Raises ValueError when it can't be done, `SecretUnreadable` when a secret can't be read.
@@ -197,17 +217,17 @@ class KeyKind(Kind[R]):
         del resource
         return ()
 
-    def means(self, text: str, resource: R) -> bool:
-        """Whether such a key in the file holds what is wanted all the same."""
+    def means(self, text: str, resource: R, live: Resource | None) -> bool:
+        """Whether such a key in the file holds what is wanted all the same; ``live`` is what the server reads."""
         raise NotImplementedError
 
 
-def overridden(kind: KeyKind[R], file: Keys, resource: R) -> Iterator[str]:
+def overridden(kind: KeyKind[R], file: Keys, resource: R, live: Resource | None) -> Iterator[str]:
     """Yield the keys of the database that ``config.toml`` has otherwise than wanted: the file always wins."""
     own = [value for key, value in file.items() if key.startswith("config.local-keys.")]
     patterns = (*own, "config.local-keys.*") if own else LOCAL_KEYS
     for key in kind.in_database(resource):
-        if key in file and not in_config_file(key, patterns) and not kind.means(file[key], resource):
+        if key in file and not in_config_file(key, patterns) and not kind.means(file[key], resource, live):
             yield key
 
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any
 
 from reconciler.desired.raw_keys import LISTENER
-from reconciler.resources import UNMANAGED, Listener, Live
+from reconciler.resources import UNMANAGED, Listener, Live, Resource
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering
-from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, fresh, text_of
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Reading, Stored, fresh, text_of
 
 
 class Listeners(KeyKind[Listener]):
     """The ports that it listens on."""
 
-    resource, prefixes, restarts = Listener, (LISTENER.removesuffix("."),), True
+    resource, prefixes, restarts = Listener, (LISTENER.removesuffix("."), "server.socket", "server.tls"), True
+
+    def single(self, wanted: Sequence[Resource]) -> Iterable[str]:
+        """Name what, with all below the prefixes, holds for a listener that says nothing of its own."""
+        del wanted
+        return (f"{_ALL}max-connections",)
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them; whether they answer is found out elsewhere."""
         keys = reading.keys
         wanted = {item.name: item for item in reading.of(Listener)}
-        for name in sorted({key.removeprefix(LISTENER).partition(".")[0] for key in keys if key.startswith(LISTENER)}):
+        for name in sorted({key.removeprefix(LISTENER).partition(".")[0] for key in keys.below(LISTENER)}):
             bind = tuple(keys[key] for key in _binds(keys, name))
             twin = wanted.get(name)
             if twin is not None and sorted(twin.bind) == sorted(bind):
@@ -33,13 +38,12 @@ class Listeners(KeyKind[Listener]):
             found = Listener(name, bind, keys.get(f"{base}protocol", ""), implicit, UNMANAGED, **_options(keys, name))
             yield Live(found, id=name)
 
-    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+    def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Write what is declared of it, and leave its other keys; a removal takes all of them."""
         del reveal, others
         listener = change.after
         if not isinstance(listener, Listener):
-            base = f"{LISTENER}{getattr(change.resource, 'name', '')}."
-            return Edit(change, drop=tuple(key for key in before if key.startswith(base)))
+            return Edit(change, drop=tuple(before.below(f"{LISTENER}{getattr(change.resource, 'name', '')}.")))
         base = f"{LISTENER}{listener.name}."
         single = len(listener.bind) == 1
         put = {f"{base}bind" if single else f"{base}bind.{index}": bind for index, bind in enumerate(listener.bind)}
@@ -69,23 +73,48 @@ _KEYS = {
     "proxy_networks": "proxy.trusted-networks",
     "max_connections": "max-connections",
     "backlog": "socket.backlog",
+    "tls_disable_ciphers": "tls.disable-ciphers",
+    "tls_ignore_client_order": "tls.ignore-client-order",
+    "tls_timeout": "tls.timeout",
+    "no_delay": "socket.nodelay",
+    "reuse_address": "socket.reuse-addr",
+    "reuse_port": "socket.reuse-port",
+    "send_buffer": "socket.send-buffer-size",
+    "receive_buffer": "socket.recv-buffer-size",
+    "ttl": "socket.ttl",
+    "tos": "socket.tos",
 }
 """What is said of a listener besides, as 0.15.5 reads it (common/src/config/server/listener.rs)."""
 _VERSIONS = {"0x0303": "TLSv1.2", "0x0304": "TLSv1.3"}
 
 
-def _options(stored: Keys, name: str) -> dict[str, Any]:
+def _options(stored: Stored, name: str) -> dict[str, Any]:
     """Return what is said of a listener besides; what the server would not read is as the default."""
     made: dict[str, Any] = dict(Listener.USUAL)
     for word, key in _KEYS.items():
         values = [stored[item] for item in _entries(stored, f"{LISTENER}{name}.{key}")]
-        if values and word == "tls":
-            made[word] = values[0].lower() not in ("false", "0")
-        elif values and isinstance(made[word], tuple):
-            made[word] = tuple(_VERSIONS.get(it, it) for it in values if word != "proxy_networks" or _is_network(it))
-        elif values and values[0].isdecimal():
-            made[word] = int(values[0])
+        if isinstance(made[word], tuple):
+            read = (_VERSIONS.get(it, it) for it in values if word != "proxy_networks" or _is_network(it))
+            made[word] = tuple(read) if values else ()
+            continue
+        everywhere = stored.get(_ALL + key) if word != "tls" else None  # of the one there is nothing for all
+        text = values[0] if values else everywhere
+        if text is not None:
+            made[word] = _read(word, text.strip().lower(), made[word])
     return made
+
+
+def _read(word: str, text: str, usual: Any) -> Any:
+    """Read an option as the server does; one that it can't read is as the default."""
+    if isinstance(usual, bool):
+        return text not in ("false", "0")
+    if word == "tls_timeout" and (match := re.fullmatch(r"(\d+)\s*(ms|s|m|h|d)", text)):
+        return int(match[1]) * _SECONDS[match[2]]
+    return int(text) if text.isdecimal() else usual
+
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_ALL = "server."
 
 
 def _is_network(text: str) -> bool:
@@ -100,15 +129,16 @@ def _said(key: str, value: Any) -> dict[str, str]:
     """Return what says an option. One that says nothing has no key."""
     if isinstance(value, tuple):
         return {f"{key}.{number:04}": item for number, item in enumerate(value)}
-    return {key: text_of(value)}
+    if value is None:
+        return {}
+    return {key: f"{value}s" if key.endswith(_KEYS["tls_timeout"]) else text_of(value)}
 
 
-def _entries(stored: Keys, key: str) -> list[str]:
+def _entries(stored: Stored, key: str) -> list[str]:
     """List the keys of an option: its own, or one for each entry."""
-    return sorted(item for item in stored if item == key or re.fullmatch(re.escape(key) + r"\.\d+", item))
+    return [item for item in stored.below(key) if item == key or re.fullmatch(r"\.\d+", item.removeprefix(key))]
 
 
-def _binds(stored: Keys, name: str) -> list[str]:
+def _binds(stored: Stored, name: str) -> list[str]:
     """List the keys of a listener's addresses: ``bind``, or ``bind.0`` and so on."""
-    pattern = re.compile(re.escape(f"{LISTENER}{name}.bind") + r"(\.\d+)?")
-    return sorted(key for key in stored if pattern.fullmatch(key))
+    return _entries(stored, f"{LISTENER}{name}.bind")

@@ -13,7 +13,7 @@ from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import ConfigFile, Docker, look
 from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.rest.kind import PENDING, Edit, KeyKind, Keys, Reading, insert, pending
+from reconciler.targets.stalwart.rest.kind import PENDING, Edit, KeyKind, Keys, Reading, Stored, insert, pending
 from reconciler.targets.stalwart.rest.principals import Means, Principal, released
 from reconciler.targets.stalwart.work import Item, restart_for, undone, unusable
 
@@ -178,7 +178,7 @@ class Run:
                     item.fail(_unproven(item.change, error), Status.UNKNOWN)
 
     def _stored(self, items: Sequence[tuple[KeyKind[Any], Item]], query: Query) -> None:
-        before = self._api.keys(*query)
+        before = Stored(self._api.keys(*query))
         others = [item.change for _, item in items]
         edits: list[tuple[Edit, Item]] = []
         for kind, item in items:

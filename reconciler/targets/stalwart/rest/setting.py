@@ -87,8 +87,9 @@ class Settings(KeyKind[Setting]):
         """Name its key."""
         return (raw_key(resource),)
 
-    def means(self, text: str, resource: Setting) -> bool:
+    def means(self, text: str, resource: Setting, live: Resource | None) -> bool:
         """Whether a text is its value as it would be stored."""
+        del live
         return text_of(resource.value) == text
 
     def imported(self, live: Sequence[Live], taken: Import) -> Iterator[Live]:

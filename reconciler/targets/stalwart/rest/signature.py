@@ -9,10 +9,11 @@ from typing import Any
 
 from reconciler import keys as dkim
 from reconciler.desired.raw_keys import SIGNATURE, list_of, raw_key
+from reconciler.names import key_name
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import UNKNOWN, UNMANAGED, Live, Resource, Setting, Signature, Special
 from reconciler.target import Change, Reveal
-from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading
+from reconciler.targets.stalwart.rest.kind import Edit, Import, KeyKind, Keys, Reading, Stored
 from reconciler.targets.stalwart.work import unusable
 
 _RULE = "auth.dkim.sign"
@@ -33,6 +34,7 @@ _DEFAULT = "['rsa-' + sender_domain, 'ed25519-' + sender_domain]"  # for local d
 _LOCAL = re.compile(r"is_local_domain\([^()]*, *sender_domain *\)")
 _EQUAL = re.compile(r"sender_domain *==? *['\"]([^'\"]*)['\"]")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_PRIVATE = re.compile(r"signature\.(.+)\.private-key")
 _FIELDS = re.compile(r"signature\.(.+)\.(algorithm|domain|selector|private-key)")
 
 
@@ -49,12 +51,12 @@ class Signatures(KeyKind[Signature]):
 
     def live(self, reading: Reading) -> Iterator[Live]:
         """Yield all of them, and report what stands in the way of those that are to be written."""
-        wanted, rule = reading.of(Signature), _after(reading.keys, [(item, ()) for item in reading.of(Setting)])
+        wanted, rule = reading.of(Signature), _rule_after(reading.keys, [(item, ()) for item in reading.of(Setting)])
         if wanted and any(_named(rule, item.domain) is None for item in wanted):
             summary = f"the rule {_RULE} can't be read here, so which keys sign can't be told"
             reading.report(Problem("dkim", summary, _default_hint(rule), Severity.WARNING))
         found: dict[str, tuple[str, Signature]] = {}
-        read = [(name, item) for name in sorted(_ids(reading.keys)) if (item := _signature(name, reading, rule))]
+        read = [(name, item) for name in _all_ids(reading.keys) if (item := _signature(name, reading, rule))]
         for name, signature in sorted(read, key=lambda it: not it[1].signs):  # of two of a selector the one that signs
             found.setdefault(signature.address, (name, signature))
             yield Live(signature, id=name)
@@ -62,13 +64,13 @@ class Signatures(KeyKind[Signature]):
         for signature in wanted:
             _report_unusable(signature, found.get(signature.address), reading)
             try:
-                _id_of(signature, found.get(signature.address, ("",))[0], rule)
+                _id_of(signature, found.get(signature.address, ("",))[0], rule, reading.keys)
             except ValueError as error:
                 problem = Problem(signature.address, str(error), _default_hint(rule), scope=signature.address)
                 reading.report(problem)
 
     # ---------------------------------------------------------------------------------------------------------- writing
-    def edit(self, change: Change, before: Keys, reveal: Reveal, others: Sequence[Change]) -> Edit:
+    def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Write all of its keys under the id that signs, or does not; a key that loses the id is kept under another."""
         old = change.before.id if change.before else None
         signature = change.after
@@ -78,10 +80,11 @@ class Signatures(KeyKind[Signature]):
         settings = [
             (it.resource, it.before.detail if it.before else ()) for it in others if isinstance(it.resource, Setting)
         ]
-        name = _id_of(signature, old, _after(before, settings))
+        name = _id_of(signature, old, _rule_after(before, settings), before)
         drop = tuple(dict.fromkeys(key for item in (name, old) if item for key in _block(before, item)))
-        leaving = {item.before.id for item in others if isinstance(item.resource, Signature) and item.before}
-        put = {} if name == old or name in leaving else _moved_aside(name, before, signature.selector)
+        put = {} if name == old else _moved_aside(name, before, signature.selector)
+        if put and any(it.before and it.before.id == name for it in others if isinstance(it.resource, Signature)):
+            put = {}  # its own change says what becomes of it
         rank = 2 if signature.signs is True else 1  # a key leaves its id before another one takes it
         pem = _pem(signature, before.get(f"{SIGNATURE}{old}.private-key") if old else None, reveal)
         if pem is None:
@@ -95,8 +98,10 @@ class Signatures(KeyKind[Signature]):
         name = _signing_id(resource.algorithm, resource.domain)
         return (f"{SIGNATURE}{name}.private-key",) if resource.signs else ()
 
-    def means(self, text: str, resource: Signature) -> bool:
-        """Whether a private key is the one that is wanted."""
+    def means(self, text: str, resource: Signature, live: Resource | None) -> bool:
+        """Whether a private key is the one that is wanted; of a macro by what the server shows."""
+        if is_macro(text):
+            return isinstance(live, Signature) and live.public_key in (resource.public_key, UNMANAGED)
         try:
             return dkim.public_half(resource.algorithm, text) == resource.public_key
         except ValueError:
@@ -120,7 +125,12 @@ class Signatures(KeyKind[Signature]):
             if strange := sorted(_strange_options(taken.keys, item.id)):
                 hint = "after a loss it signs as the server's own keys do"
                 note(signature.address, f"its options {', '.join(strange)} can't be declared", hint)
-            taken.private_keys[signature.address] = taken.keys[f"{SIGNATURE}{item.id}.private-key"]
+            private = taken.keys[f"{SIGNATURE}{item.id}.private-key"]
+            if is_macro(private):
+                hint = "with config.toml it is lost: give the key it leads to as `private_key`"
+                note(signature.address, f"its private key is {private}, which only the server reads", hint)
+            else:
+                taken.private_keys[signature.address] = private
             yield item
 
 
@@ -136,21 +146,24 @@ def _default_hint(rule: Keys) -> str:
     return f"`settings: {{{cleared}}}` puts the default back: the ids rsa-DOMAIN and ed25519-DOMAIN"
 
 
-def _after(stored: Keys, settings: Iterable[tuple[Any, Any]]) -> Keys:
-    """Return the keys as they are once raw settings are written, each with the keys that go with it."""
-    keys, told = (
-        dict(stored),
-        [(raw_key(it), it.value, gone) for it, gone in settings if it.word.startswith("settings/")],
-    )
-    if any(list_of(name) == _RULE for name, value, _ in told if value is not None) and not any(it[2] for it in told):
+def _rule_after(stored: Stored, settings: Iterable[tuple[Any, Any]]) -> Keys:
+    """Return the rule's keys as they are once raw settings are written, each with the keys that go with it."""
+    keys = {key: stored[key] for key in stored.below(_RULE) if _is_rule(key)}
+    raw = ((it, gone) for it, gone in settings if it.word.startswith("settings/"))
+    told = [(raw_key(it), it.value, gone) for it, gone in raw if _is_rule(raw_key(it))]
+    if any(list_of(name) and value is not None for name, value, _ in told) and not any(it[2] for it in told):
         wanted = {name for name, _, _ in told}
-        keys = {key: value for key, value in keys.items() if list_of(key) != _RULE or key in wanted}
+        keys = {key: value for key, value in keys.items() if not list_of(key) or key in wanted}
     for name, value, gone in told:
         for key in (name, *(gone or ())):
             keys.pop(key, None)
         if isinstance(value, str):
             keys[name] = value
     return keys
+
+
+def _is_rule(key: str) -> bool:
+    return key == _RULE or list_of(key) == _RULE
 
 
 def _named(rule: Keys, domain: str) -> frozenset[str] | None:
@@ -197,15 +210,19 @@ def _written_ids(value: str, domain: str) -> list[str] | None:
     return found
 
 
+def _all_ids(stored: Stored) -> list[str]:
+    return sorted(_ids(stored.below(SIGNATURE)))
+
+
 def _ids(stored: Iterable[str]) -> set[str]:
     return {match[1] for key in stored if (match := _FIELDS.fullmatch(key))}
 
 
-def _block(stored: Keys, name: str) -> dict[str, str]:
+def _block(stored: Stored, name: str) -> dict[str, str]:
     """Return the keys of one signature. ``signature.rsa-mana.how.`` also begins the keys of ``rsa-mana.how.au``."""
-    start = f"{SIGNATURE}{name}."
-    longer = tuple(f"{SIGNATURE}{item}." for item in _ids(stored) if item.startswith(f"{name}."))
-    return {key: value for key, value in stored.items() if key.startswith(start) and not key.startswith(longer)}
+    found = stored.below(f"{SIGNATURE}{name}.")
+    longer = tuple(f"{SIGNATURE}{item}." for item in _ids(found) if item.startswith(f"{name}."))
+    return {key: stored[key] for key in found if not key.startswith(longer)}
 
 
 def _signature(name: str, reading: Reading, rule: Keys) -> Signature | None:
@@ -221,19 +238,53 @@ def _signature(name: str, reading: Reading, rule: Keys) -> Signature | None:
         return None
     named = _named(rule, domain)
     signs: bool | Special = UNMANAGED if named is None else name in named
+    private = f"{SIGNATURE}{name}.private-key"
+    if is_macro(reading.keys.get(private, "")):
+        shown = _shown_half(known, reading.shown.get(key_name(selector, domain), ""))
+        signs = signs if _told_of_macro(name, where, reading, known=shown is not UNMANAGED) else False
+        return Signature(domain, selector, known, shown, signs)
     return Signature(domain, selector, known, _public_half(name, known, where, reading), signs)
+
+
+def is_macro(text: str) -> bool:
+    """Whether a value leads to a file or a variable of the server's, which it reads by itself."""
+    return _MACRO.fullmatch(text.strip()) is not None
+
+
+def domains_of_macros(stored: Keys) -> set[str]:
+    """Name the domains of which the server has a key that is to be found elsewhere."""
+    found = (match[1] for key, text in stored.items() if (match := _PRIVATE.fullmatch(key)) and is_macro(text))
+    return {domain for name in found if (domain := stored.get(f"{SIGNATURE}{name}.domain", ""))}
+
+
+def _shown_half(algorithm: str, record: str) -> str | Special:
+    """Read what the server would publish of a key; it shows no RSA key that is PKCS#8 (observed.md)."""
+    try:
+        return dkim.public_key(algorithm, dkim.read(record).tag("p"))
+    except (ValueError, IndexError):
+        return UNMANAGED
+
+
+def _told_of_macro(name: str, where: str, reading: Reading, *, known: bool) -> bool:
+    """Tell what has to be known of a key that leads elsewhere; return whether the server may sign with it."""
+    key = f"{SIGNATURE}{name}.private-key"
+    if reading.file is not None and key not in reading.file:
+        summary = f"the private key of {name} is a macro in the database, where the server resolves none: it can't sign"
+        reading.report(Problem(where, summary, "give the key itself as private_key", Severity.WARNING))
+        return False
+    if reading.file is None or not known:
+        summary = (
+            f"the private key of {name} is a macro: it signs where that stands in config.toml, not in the database"
+        )
+        summary += "" if known else ", and its public half is not shown"
+        hint = "see that it stands in config.toml: then this one signs; else give the key itself as private_key"
+        reading.report(Problem(where, summary, hint, Severity.WARNING))
+    return True
 
 
 def _public_half(name: str, algorithm: str, where: str, reading: Reading) -> str | Special:
     """Derive it from the private key; a key that can't be read is a problem, and is never shown."""
     pem = reading.keys.get(f"{SIGNATURE}{name}.private-key", "")
-    if _MACRO.fullmatch(pem.strip()):
-        summary = (
-            f"the private key of {name} is a macro: the server resolves it in config.toml, and not in its database"
-        )
-        hint = "see that it stands in config.toml: then this one signs; else give the key itself as private_key"
-        reading.report(Problem(where, summary, hint, Severity.WARNING))
-        return UNMANAGED
     try:
         return dkim.public_half(algorithm, pem)
     except ValueError as error:
@@ -267,9 +318,9 @@ def _to_be_written(wanted: Signature, live: Signature) -> bool:
     return not same_key or live.signs not in (wanted.signs, UNMANAGED)
 
 
-def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
+def _blocks_of(resource: Resource, before: Stored) -> Iterator[str]:
     """Yield the keys of every signature that is this one. Its id may belong to the key that took over by now."""
-    for name in sorted(_ids(before)):
+    for name in _all_ids(before):
         block = _block(before, name)
         selector, domain = (block.get(f"{SIGNATURE}{name}.{part}") for part in ("selector", "domain"))
         told = ((domain or "").lower(), (selector or "").lower())
@@ -277,7 +328,7 @@ def _blocks_of(resource: Resource, before: Keys) -> Iterator[str]:
             yield from block
 
 
-def _id_of(signature: Signature, old: str | None, rule: Keys) -> str:
+def _id_of(signature: Signature, old: str | None, rule: Keys, stored: Keys) -> str:
     """Return the id to store a signature under: one that the rule names where it signs, and none of these else.
 
     Raises ValueError where the rule names no key that could be this one.
@@ -290,7 +341,8 @@ def _id_of(signature: Signature, old: str | None, rule: Keys) -> str:
         return old
     if usual in signing:
         return usual
-    fitting = sorted((f"{SIGNATURE}{name}.algorithm" in rule, name) for name in signing if _fits(name, signature, rule))
+    found = (name for name in signing if _fits(name, signature, stored))
+    fitting = sorted((f"{SIGNATURE}{name}.algorithm" in stored, name) for name in found)
     if not fitting:
         raise ValueError(
             f"the rule {_RULE} names no {signature.algorithm} key for {signature.domain}: it would not sign"
@@ -298,16 +350,16 @@ def _id_of(signature: Signature, old: str | None, rule: Keys) -> str:
     return fitting[0][1]
 
 
-def _fits(name: str, signature: Signature, rule: Keys) -> bool:
+def _fits(name: str, signature: Signature, stored: Keys) -> bool:
     """Whether an id that the rule names can hold a key: by what is stored there, else by what it is called."""
-    algorithm, domain = (rule.get(f"{SIGNATURE}{name}.{part}") for part in ("algorithm", "domain"))
+    algorithm, domain = (stored.get(f"{SIGNATURE}{name}.{part}") for part in ("algorithm", "domain"))
     if algorithm is not None:
         return (_ALGORITHMS.get(algorithm), (domain or "").lower()) == (signature.algorithm, signature.domain)
     other = "rsa" if signature.algorithm == "ed25519" else "ed25519"
     return other not in name
 
 
-def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
+def _moved_aside(name: str, before: Stored, newcomer: str) -> dict[str, str]:
     """Keep a key that loses the signing id under one that does not sign: it may be the only copy.
 
     A block of the same selector is the newcomer's own, stored by a run that ended before its reload.
@@ -322,7 +374,7 @@ def _moved_aside(name: str, before: Keys, newcomer: str) -> dict[str, str]:
 
 def _pem(signature: Signature, held: str | None, reveal: Reveal) -> str | None:
     """Return the private key to write; None when the server is to make one."""
-    pem = held
+    pem = None if held is not None and is_macro(held) else held
     if signature.private_key is not None:
         try:
             pem = dkim.private_pem(signature.algorithm, reveal(signature.private_key))
@@ -351,7 +403,7 @@ def _keys(name: str, signature: Signature, pem: str) -> dict[str, str]:
     return {f"{SIGNATURE}{name}.{part}": values[part] for part in _PARTS}
 
 
-def _strange_options(stored: Keys, name: str) -> Iterator[str]:
+def _strange_options(stored: Stored, name: str) -> Iterator[str]:
     """Yield the options of a key that another one, made by the server or by us, would not have."""
     for key, value in _block(stored, name).items():
         part = key.removeprefix(f"{SIGNATURE}{name}.")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reconciler.desired.raw_keys import WORD_KEYS
+from reconciler.desired.spec.mail import LIMITS
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.resources import Account, Observation, Resource, Setting
 from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
@@ -24,7 +25,7 @@ from reconciler.targets.stalwart.rest.listener import Listeners
 from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails, too_long
 from reconciler.targets.stalwart.rest.run import Run, override
 from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings, unlike_fresh
-from reconciler.targets.stalwart.rest.signature import Signatures
+from reconciler.targets.stalwart.rest.signature import Signatures, domains_of_macros
 from reconciler.targets.stalwart.survey import Omissions, Survey, fit, is_lost, refuse_empty
 
 KINDS: tuple[Kind[Any], ...] = (
@@ -80,21 +81,26 @@ class StalwartRest:
             if directory := _external(stored):
                 problems += external.warning(wanted, directory, connection.where)
                 wanted = external.others(wanted)
-            roles = api.roles() if asks_for_roles(wanted) else None
-            reading = Reading(items, stored, wanted, roles=roles, reveal=reveal, report=report, progress=progress)
+            host = looking.result()
+            known: dict[str, Any] = {
+                "roles": api.roles() if asks_for_roles(wanted) else None,
+                "shown": _shown(api, stored),
+            }
+            known |= {"file": host.file.keys if host.file else None}
+            reading = Reading(items, stored, wanted, reveal=reveal, report=report, progress=progress, **known)
             there = {str(item["name"]) for item in items}
             if any(isinstance(item, Account) and _LOGINS.name(item) not in there for item in wanted):
                 problems += taken_logins(wanted, there, api.others())
             problems += too_long(wanted)
             live = [item for kind in KINDS for item in kind.live(reading)]
-            host = looking.result()
         live = list(external.as_wanted(live, declared, directory)) if directory else live
         live = with_open(live, wanted, connection.host, host.container)
         lost = is_lost(wanted, live)
         problems += [*([host.problem] if host.problem else []), *hazards(host.container, "rest", lost=lost)]
+        there_now = {item.resource.address: item.resource for item in live} if host.file else {}
         for item in wanted if host.file else ():
             if (kind := _KEYS.get(type(item))) is not None and host.file is not None:
-                keys = overridden(kind, host.file.keys, item)
+                keys = overridden(kind, host.file.keys, item, there_now.get(item.address))
                 problems += [override(item.address, key, host.file) for key in keys]
         login = connection.login.username.lower()
         ours = [it.id for it in live if isinstance(it.resource, Account) and it.id == login]
@@ -138,15 +144,18 @@ class StalwartRest:
             api = RestApi(connection, _TYPES)
             try:
                 items, stored = api.principals(others=True), api.settings()
+                shown = _shown(api, stored)
             except Rejected as error:
                 hint = error.hint or "look at the server's log"
                 raise TargetUnreadable(connection.problem(error.summary, hint)) from error
         out = Omissions(connection.where)
         wanted = [Setting(word, None) for word in WORD_KEYS]
-        reading = Reading(items, stored, wanted, reveal=reveal, report=out.tell)
+        host = look(self._docker, file=True)
+        file = host.file.keys if host.file else None
+        reading = Reading(items, stored, wanted, shown=shown, file=file, reveal=reveal, report=out.tell)
         live = {kind: list(kind.live(reading)) for kind in KINDS}
         refuse_empty(connection.where, [item for found in live.values() for item in found])
-        taken = Import(items, reading.keys, out, connection.host, look(self._docker).container)
+        taken = Import(items, reading.keys, out, connection.host, host.container)
         imported = [it for kind, found in live.items() for it in kind.imported(list(fit(found, "rest", out)), taken)]
         settings, secrets = unlike_fresh(reading.keys, pending(stored), out)
         _tell_of_others(items, out)
@@ -173,7 +182,8 @@ def _tell_of_others(items: Sequence[Item], out: Omissions) -> None:
             for field in sorted(
                 key for key, value in item.items() if key not in known and value and value != _SAYABLE.get(key)
             ):
-                out.note(name, f"its {field} can't be declared", "set them again on a new server")
+                hint = LIMITS if field.endswith("Permissions") else "set them again on a new server"
+                out.note(name, f"its {field} can't be declared", hint)
             if any(address.rpartition("@")[2] not in domains for address in own_emails(item)[1:]):
                 hint = "they get no mail: they are left out"
                 out.note(name, "has addresses in domains that the server does not have", hint)
@@ -190,6 +200,12 @@ def _external(stored: Mapping[str, str]) -> str:
     name = stored.get(_DIRECTORY, "")
     kind = stored.get(f"directory.{name}.type", "internal").lower()
     return "" if kind == "internal" else f"{name} ({kind.upper()})"
+
+
+def _shown(api: RestApi, stored: Mapping[str, str]) -> dict[str, str]:
+    """Ask for the key records of the domains whose keys can't be read otherwise; mostly there is none."""
+    records = (api.key_records(domain) for domain in sorted(domains_of_macros(stored)))
+    return {name: content for found in records for name, content in found.items()}
 
 
 def _principal_of(change: Change) -> Principal[Any]:

@@ -63,7 +63,9 @@ SHAPES = {
     "MailingList": (*_MAIL, "recipients"),
     "NetworkListener": (
         *("name", "bind", "protocol", "tlsImplicit", "useTls", "maxConnections", "socketBacklog"),
-        *("overrideProxyTrustedNetworks", "tlsDisableProtocols"),
+        *("overrideProxyTrustedNetworks", "tlsDisableProtocols", "tlsDisableCipherSuites", "tlsIgnoreClientOrder"),
+        *("tlsTimeout", "socketNoDelay", "socketReuseAddress", "socketReusePort", "socketSendBufferSize"),
+        *("socketReceiveBufferSize", "socketTtl", "socketTosV4"),
     ),
     "PasswordCredential": ("secret",),
     "PermissionsList": ("enabledPermissions", "disabledPermissions"),
