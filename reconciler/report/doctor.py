@@ -24,13 +24,18 @@ _WORDS = {Status.ERROR: "wrong", Status.WARN: "to look at", Status.UNKNOWN: "not
 
 
 def text(stack: str, findings: Sequence[Finding], style: Style = PLAIN) -> str:
-    """Render what was found, what is worst first; what is well is a count, and listed with -v. Ends with a newline."""
+    """Render what was found, what is worst first; what is well is a count, and listed with -v. Ends with a newline.
+
+    ``quiet`` shows what is not well and nothing else: nothing at all where there is nothing.
+    """
     told = [item for item in findings if style.verbose or item.status not in (Status.OK, Status.SKIP)]
     ranked = sorted(told, key=lambda item: -item.status.rank)
     # What takes no more than a line stands in a list with its like.
     groups = groupby([(item.status, _finding(item, style)) for item in ranked], lambda it: (it[0], "\n" in it[1]))
     blocks = [("\n\n" if several else "\n").join(block for _, block in group) for (_, several), group in groups]
-    return "\n\n".join([style.title(values.escape(stack)), *blocks, style.title(conclusion(findings))]) + "\n"
+    if not style.quiet:
+        blocks = [style.title(values.escape(stack)), *blocks, style.title(conclusion(findings))]
+    return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
 def _finding(item: Finding, style: Style) -> str:

@@ -372,6 +372,19 @@ def test_apply_does_it_and_proves_it(run: Any, place: Any) -> None:
     assert second.stdout.endswith("Nothing to do: 4 resources are as they should be.\n")
 
 
+def test_a_quiet_apply_tells_what_failed_and_the_end_and_not_what_went_well(run: Any, place: Any) -> None:
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    result = run("-q", "apply", "--yes")
+    assert result.exit_code == 6
+    assert "✗ + dns/mana.how/A/www  failed\n      the system says no\n      → ask it nicely" in result.stdout
+    assert "✓" not in result.stdout
+    place.world.turn()
+    again = run("-q", "apply", "--yes")
+    assert again.exit_code == 0
+    assert "✓" not in again.stdout
+    assert "A second plan is empty" in again.stdout
+
+
 def test_apply_without_a_terminal_needs_yes(run: Any, place: Any) -> None:
     result = run("apply")
     assert result.exit_code == 1

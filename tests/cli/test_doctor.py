@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Remedy, Status, Unread, Verdict, find, ok, unknown, warn, worst
 from reconciler.report import doctor as report
+from reconciler.report.text import Style
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/doctor.md"
@@ -50,6 +51,16 @@ def test_what_was_not_gathered_is_unknown_and_what_is_not_declared_is_skipped() 
         item = find(replace(check, part=lambda _: Unread("no answer")), None)
         assert (item.status, item.verdict.summary, item.remedy) == (Status.UNKNOWN, "no answer", Remedy())
         assert find(replace(check, part=lambda _: None), None).status is Status.SKIP
+
+
+def test_quiet_shows_what_is_not_well_and_nothing_where_all_is() -> None:
+    quiet, check = Style(quiet=True), replace(CHECKS[0], id="dns/spf", cause="why", remedy="keep one")
+    well, wrong = Finding(check, ok("as it should be")), Finding(check, Verdict(Status.ERROR, "two records", ("a",)))
+    assert report.text("mana", [well], quiet) == ""
+    said = report.text("mana", [well, wrong], quiet)
+    assert said.startswith("✗ dns/spf: two records\n    a\n    cause: why\n")
+    assert "mana" not in said
+    assert "checks" not in said
 
 
 def test_the_worst_speaks_and_the_others_are_evidence() -> None:
