@@ -36,9 +36,9 @@ _SEVERITIES = {
 class Style:
     """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts.
 
-    ``quiet`` leaves out what asks for nothing: where a plan comes from, what is left alone, what went well. Never what a
-    person may regret not to have read: a loss, a warning, a problem and its remedy. ``width`` is a terminal's, at which
-    lines are broken between words; 0 breaks none.
+    ``quiet`` leaves out what asks for nothing: where a plan comes from, what is left alone, what went well. Never what
+    a person may regret not to have read: a loss, a warning, a problem and its remedy. ``width`` is a terminal's, at
+    which lines are broken between words; 0 breaks none.
     """
 
     colour: bool = False
