@@ -85,7 +85,9 @@ def _colon(lines: Sequence[_Line], column: int) -> Slip | None:
         return _no_colon(former.number, former.depth)
     if _VALUE.search(former.said) and last.indent > former.depth:
         summary = f"is indented further than line {former.number + 1}, which has its value already"
-        return Slip(last.number, last.indent, summary, f"indent it as line {former.number + 1}: {_blanks(former.depth)}")
+        return Slip(
+            last.number, last.indent, summary, f"indent it as line {former.number + 1}: {_blanks(former.depth)}"
+        )
     return None
 
 
@@ -99,9 +101,9 @@ def _misfit(above: Sequence[_Line], number: int, indent: int) -> Slip | None:
         for depth in (line.indent, line.depth):
             opened += [depth] if not opened or depth > opened[-1] else []
     if indent in opened:
-        tight = (line for line in above if line.indent == indent and re.match(r"-[^\s-]", line.words))
-        if (line := next(tight, None)) is not None:
-            return Slip(line.number, line.indent, "has a dash without a blank after it", "write it as - KEY: VALUE")
+        alike = (line for line in above if line.indent == indent and re.match(r"-[^\s-]", line.words))
+        if (tight := next(alike, None)) is not None:
+            return Slip(tight.number, tight.indent, "has a dash without a blank after it", "write it as - KEY: VALUE")
         return None
     closer = closed.get(indent)
     if closer is not None and not _WORD.match(closer.said):

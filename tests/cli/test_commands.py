@@ -180,6 +180,18 @@ def test_l5_init_gives_each_directory_a_name_of_its_own(run: Any, tmp_path: Path
     assert not (tmp_path / "bad").exists()
 
 
+def test_a_list_s_member_that_nobody_is_is_told_by_validate(run: Any, place: Any) -> None:
+    members = "norepyl@mana.how, noreply+x@mana.how, noreply@mana.how, who@elsewhere.example, ghost@mana.how"
+    place.write(f"lists:\n  all@mana.how: {{members: [{members}]}}\n")
+    told = json.loads(run("validate", "--output", "json").stdout)["problems"]
+    assert [(item["where"].rpartition(": ")[2], item["severity"], item["hint"]) for item in told] == [
+        ("lists.all@mana.how.members[0]", "warning", "did you mean noreply@mana.how?"),
+        ("lists.all@mana.how.members[4]", "warning", "declare it, unless somebody on the server has it"),
+    ]
+    place.write("domains: {mana.how: {catch_all: noreply@mana.how}}\n", "domains.yaml")
+    assert json.loads(run("validate", "--output", "json").stdout)["problems"] == []
+
+
 def test_a_slip_in_a_zone_is_told_by_validate(run: Any, place: Any) -> None:
     place.write("dns: {mana.hwo: [{type: A, name: mail, content: 192.0.2.1}]}")
     said = run("validate")
