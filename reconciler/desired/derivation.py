@@ -289,7 +289,7 @@ class _Derivation:
                 address = f"dkim/{host(domain)}/{key.selector}"
                 if isinstance(half, Problem):
                     summary = f"{half.summary}: a server that loses this key can't get it back"
-                    self.problems.append(Problem(address, summary, half.hint, Severity.WARNING))
+                    self.problems.append(Problem(address, summary, _mending(half, domain), Severity.WARNING))
                 elif half != key.public_key:
                     summary = f"private_key {key.private_key} is not the private half of public_key"
                     hint = f"name the key's own file, or correct public_key: the private key's is {half}"
@@ -302,7 +302,7 @@ class _Derivation:
         if isinstance(half, str):
             return half
         address = f"dkim/{domain}/{key.selector}"
-        self.problems.append(Problem(address, half.summary, half.hint, scope=address))
+        self.problems.append(Problem(address, half.summary, _mending(half, domain), scope=address))
         self._unpublishable(domain, key, f"stays as it is: {half.summary}", Severity.WARNING)
         return UNKNOWN
 
@@ -672,3 +672,8 @@ def _slot(slot: template.Slot, value: str | SecretRef) -> str | SecretPart:
     if isinstance(value, SecretRef):
         return SecretPart(value, slot.escape)
     return template.escaped(value, slot.escape)
+
+
+def _mending(half: Problem, domain: str) -> str:
+    """Say what to do about a private key that can't be read, also where nothing brings it back."""
+    return f"{half.hint}; if it is gone for good: reconciler dkim rotate {domain}"

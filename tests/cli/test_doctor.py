@@ -99,3 +99,15 @@ def test_list_names_the_checks_and_a_slip_is_told(run: Any) -> None:
     assert wrong.exit_code == 1
     assert "did you mean smtp/login?" in wrong.stdout + wrong.stderr
     assert run("doctor", "--fix", "--output", "json").exit_code == 1
+
+
+def test_what_is_not_known_for_one_reason_is_told_once_and_json_has_all() -> None:
+    dark = [find(replace(check, part=lambda _: Unread("no password is set")), None) for check in CHECKS[:6]]
+    other = find(replace(CHECKS[-1], part=lambda _: Unread("nobody answers")), None)
+    said = report.text("mana", [*dark, other])
+    assert said.count("no password is set") == 1
+    assert f"? {CHECKS[-1].id}: nobody answers\n" in said
+    assert "checks of plan" in said
+    assert all(item.check.id in report.text("mana", dark, Style(verbose=True)) for item in dark)
+    assert len(report.document([*dark, other])["checks"]) == len(dark) + 1
+    assert f"{len(dark) + 1} checks: {len(dark) + 1} not known." in said
