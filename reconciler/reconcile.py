@@ -61,7 +61,8 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
     left = () if unchanged else tuple(_zones_left(log, desired.zones or ()))
-    problems = once((*told, *unknown, *plan.problems, *guards.check(evidence), *left, *damage))
+    seen = (guards.zone_meant(item, desired) for item in plan.problems)
+    problems = once((*told, *unknown, *seen, *guards.check(evidence), *left, *damage))
     plan = replace(plan, problems=problems, desired_hash=digest)
     if stack.approvals is not None:
         plan = _judged(stack, plan, evidence, unchanged=unchanged)

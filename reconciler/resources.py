@@ -517,7 +517,8 @@ class Account(Resource):
     def brief(self) -> Iterator[Brief]:
         """All that is not as with most accounts."""
         names = ("login", "email", "roles", "aliases", "groups", "quota", "password", "locked", "locale")
-        yield from self.unusual(*names, login=self.name.partition("@")[0], email=self.name, roles=("user",))
+        login = self.name.partition("@")[0]
+        yield from self.unusual(*names, login=login, email=self.name, roles=("user",), locked=False)
 
 
 @dataclass(frozen=True, slots=True)

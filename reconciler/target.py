@@ -59,6 +59,11 @@ class Reason(enum.StrEnum):
     NOT_IN_DESIRED = "not_in_desired"
     REMOVED = "removed"
 
+    @property
+    def words(self) -> str:
+        """Say it to a person."""
+        return {"secret_differs": "another secret is set", "not_in_desired": "no longer declared"}.get(self, str(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

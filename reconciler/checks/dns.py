@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from reconciler import keys
-from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, unknown, warn, worst
+from reconciler.checks.check import Check, Remedy, Status, Unread, Verdict, error, ok, skip, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, Names
 from reconciler.dns import text
 from reconciler.dns.policies import dmarc
@@ -277,7 +277,7 @@ def _address(found: Names) -> Verdict:
         said = f"nobody outside can reach this line: {found.line.why or found.line.address}"
         return error(said, cause="the provider shares one address between customers (CGNAT)")
     if not found.line.address:
-        return unknown(f"which address this line has is not known: {found.line.why or 'nobody was asked'}")
+        return unaddressed(found)
     addresses = seen.all
     if found.line.address in addresses:
         return ok(f"{found.host} is {found.line.address}, which is this line's address")
@@ -286,10 +286,21 @@ def _address(found: Names) -> Verdict:
     return error(said, cause="the line got another address", remedy=Remedy(text))
 
 
+_LINE = "name who knows it: RECONCILER_ROUTER=URL, or RECONCILER_WHOAMI, as docs/daemon.md shows"
+
+
+def unaddressed(found: Names) -> Verdict:
+    """Say that the address which mail leaves from is not known; nothing is, where nobody was asked."""
+    if not (found.line.address or found.line.why):
+        return skip("nobody is asked which address mail leaves from, where name servers are given")
+    said = f"which address mail leaves from is not known: {found.line.why or found.line.address}"
+    return Verdict(Status.UNKNOWN, said, remedy=Remedy(_LINE))
+
+
 def _ptr(found: Names) -> Verdict:
     address = found.line.address
     if not address or found.line.useless:
-        return unknown("which address mail leaves from is not known")
+        return unaddressed(found)
     reverse = ipaddress.ip_address(address).reverse_pointer
     seen = shown(found, reverse, "PTR")
     if not seen.values:

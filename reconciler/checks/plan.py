@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, told, warn
+from reconciler.checks.check import Check, Remedy, Status, Unread, Verdict, error, ok, told, warn
 from reconciler.checks.evidence import Evidence
 from reconciler.plan import Plan
+from reconciler.problem import Severity
 
 _SHOWN = 5  # changes that are named; `plan` lists all
 
@@ -34,7 +35,7 @@ def _as_desired(plan: Plan) -> Verdict:
     if not changes:
         return ok(f"{plan.unchanged:,} resources are as declared")
     mail = [item for item in changes if item.target != "cloudflare" or item.address in plan.drift]
-    named = [f"{item.address}: {item.reason}" for item in changes[:_SHOWN]]
+    named = [f"{item.address}: {item.reason.words}" for item in changes[:_SHOWN]]
     rest = [f"and {len(changes) - _SHOWN} more"] if len(changes) > _SHOWN else []
     say = error if mail else warn
     count = f"{len(changes):,} resource{'s are' if len(changes) > 1 else ' is'} not as declared"
@@ -43,6 +44,12 @@ def _as_desired(plan: Plan) -> Verdict:
 
 def _refused(plan: Plan) -> Verdict:
     return told(plan.refused, "nothing that is declared is refused")
+
+
+def _keys(plan: Plan) -> Verdict:
+    """Tell what a plan warns of about keys, a private half that is not there among it."""
+    found = [item for item in plan.problems if item.severity is Severity.WARNING and item.where.startswith("dkim/")]
+    return told(found, "no plan warns of a key", Status.WARN)
 
 
 def _apply(address: str) -> Remedy:
@@ -76,6 +83,15 @@ CHECKS = (
         "docs/getting-started.md",
         plan,
         _as_desired,
+    ),
+    Check(
+        "plan/keys",
+        "nothing yet: a mail server that is lost comes back without its key, and mail is unsigned",
+        "the private half of a key can't be read, or the key signs before it is visible",
+        "do what its remedy says; a key whose private half is gone for good is rotated",
+        "docs/dkim.md",
+        plan,
+        _keys,
     ),
     Check(
         "plan/refused",

@@ -8,6 +8,7 @@ from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, s
 from reconciler.checks.evidence import Evidence, KeyTrial, Service, Services
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
+from reconciler.target import Change
 
 _MANY = 3  # restarts by the engine itself
 
@@ -42,11 +43,18 @@ def _environment(plan: Plan) -> Verdict:
     changes = [item for item in plan.changes if item.address.startswith("smtp/")]
     if not changes:
         return ok("every container has the variables that the directory wants")
-    named = [f"{item.address}: {', '.join(item.fields) or item.reason}" for item in changes]
+    named = [f"{item.address}: {_differing(item)}" for item in changes]
     count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
     said = f"{count} not as declared"
     change = changes[0].address.rpartition("/")[0]
     return error(said, *named, remedy=Remedy("see `reconciler plan`", "reconciler apply", change))
+
+
+def _differing(change: Change) -> str:
+    """Say where a variable is not as declared."""
+    places = {"running": "the running container", "configured": "the env file"}
+    found = [places.get(name, name) for name in change.fields]
+    return f"another value in {' and in '.join(found)}" if found else change.reason.words
 
 
 def _settable(plan: Plan) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.checks.check import Check, Remedy, Verdict, error, ok, skip, unknown, warn
-from reconciler.checks.dns import each, is_proxy, names, policies, shown, unanswered
+from reconciler.checks.dns import each, is_proxy, names, policies, shown, unaddressed, unanswered
 from reconciler.checks.evidence import Names
 from reconciler.dns import text
 from reconciler.dns.policies import evaluation, spf
@@ -73,7 +73,7 @@ def _questions(told: Evaluation) -> tuple[str, ...]:
 def _authorised(found: Names, domain: str) -> Verdict:
     address = found.line.address
     if not address or found.line.useless:
-        return unknown("which address mail leaves from is not known")
+        return unaddressed(found)
     told = evaluated(found, domain)
     if told.missing:
         return unknown(f"what the SPF record of {domain} leads to could not be asked", *_questions(told))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.applying import Apply
     from reconciler.plan import Plan
     from reconciler.report.json import Saved
+    from reconciler.report.text import OutcomeLine
     from reconciler.stack import Choice, Stack
     from reconciler.target import Outcome
 
@@ -245,6 +246,8 @@ class _Report:
         self._since = now
         if self.session.console.output != "text":
             return
+        if self.session.options.quiet and text.asks_nothing(self._outcome(len(self.outcomes) - 1)):
+            return
         if not self.session.options.verbose and text.folds(change, outcome.status, self._run):
             self._unsaid += 1
             return
@@ -259,11 +262,15 @@ class _Report:
     def _line(self, index: int) -> str:
         from reconciler.report import text
 
+        return text.line(self._outcome(index), self.session.style)
+
+    def _outcome(self, index: int) -> OutcomeLine:
+        from reconciler.report import text
+
         item = self.outcomes[index]
         before = self.outcomes[index - 1].notes if index else ()
         notes = tuple(note for note in item.notes if note not in before)  # one recreation serves many variables
-        said = text.OutcomeLine(item.change, item.status, item.problem, notes, self._seconds[index])
-        return text.line(said, self.session.style)
+        return text.OutcomeLine(item.change, item.status, item.problem, notes, self._seconds[index])
 
     def print(self, word: str, id: str = "", after: Plan | None = None) -> None:
         """Print the end: the proof, or what remains."""

@@ -41,7 +41,7 @@ class Console:
     def text(self, text: str) -> None:
         """Print a result. A reader that has gone away is no error, and a full disk must not end an apply midway."""
         self._progress.erase()
-        if self.failure is None:
+        if self.failure is None and text:
             self._print(self.redact(text))
 
     def _print(self, text: str) -> None:

@@ -87,7 +87,9 @@ def common(decorated: Decorated) -> Decorated:
     directory = click.Path(path_type=Path)
     for option in (
         click.option("-v", "--verbose", is_flag=True, help="Show all of a list, log each step.", **_QUIET),
-        click.option("-q", "--quiet", is_flag=True, help="Say what is to be known, and nothing else.", **_QUIET),
+        click.option(
+            "-q", "--quiet", is_flag=True, help="Leave out what asks for nothing (plan, apply, doctor).", **_QUIET
+        ),
         click.option("--no-color", is_flag=True, help="No colours; NO_COLOR does the same.", **_QUIET),
         click.option("--output", type=click.Choice(OUTPUTS), help="How results are printed (text).", **_QUIET),
         click.option(

@@ -164,5 +164,8 @@ def _words(stage: Stage, values: dict[str, str], named: str) -> Iterator[str]:
     known = environ()
     exports = {**stage.environment, **{name: value for name, value in values.items() if not known.get(name)}}
     yield from (f"export {name}={shlex.quote(value)}" for name, value in exports.items())
+    if given := [name for name in values if name not in exports]:
+        yield "# Not shown, since they were given: what this shell has is needed there, too. Set them as you did here:"
+        yield from (f"#   {name}" for name in given)
     yield f"# and then: reconciler plan{named}"
     yield "# Ctrl-C ends it; nothing of it stays."

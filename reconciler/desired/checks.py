@@ -74,8 +74,8 @@ def contradictions(spec: Spec, declared: Declared) -> Iterator[Finding]:
 def doubts(spec: Spec) -> Iterator[Finding]:
     """Yield what is valid and most likely a slip.
 
-    That is a text that receivers can't read as it is meant, a zone of no mail domain beside one that has no zone, and
-    an application that can't do what is declared.
+    That is a text that receivers can't read as it is meant, a zone of no mail domain beside one that has no zone, a
+    list's member that nobody is, and an application that can't do what is declared.
     """
     made = [(path, written, _record(zone, written)) for path, zone, written in _written(spec)]
     yield from _texts(made)
@@ -89,7 +89,25 @@ def doubts(spec: Spec) -> Iterator[Finding]:
     for name, zone in zones.items():
         if not any(_within(home, name) for home in homes) and (hint := near(name, bare, cutoff=_SLIP)):
             yield Finding(("dns", zone), "is the zone of no mail domain that is declared", hint)
+    yield from _nobodies(spec, homes)
     yield from _incapable(spec)
+
+
+def _nobodies(spec: Spec, homes: Collection[str]) -> Iterator[Finding]:
+    """Yield members of lists in domains that are kept here, whose address nothing that is declared has."""
+    known = {mailbox(address): address for _, address in _addresses(spec)}
+    caught = {domain_name(name) for name, entry in spec.domains.items() if entry.catch_all is not None}
+    for name, entry in spec.lists.items():
+        for index, member in enumerate(entry.members or ()):
+            local, _, domain = mailbox(member).rpartition("@")
+            if (
+                domain not in homes
+                or domain in caught
+                or {mailbox(member), f"{local.partition('+')[0]}@{domain}"} & {*known}
+            ):
+                continue
+            hint = near(member, known.values(), cutoff=_SLIP) or "declare it, unless somebody on the server has it"
+            yield Finding(("lists", name, "members", index), f"nothing that is declared has the address {member}", hint)
 
 
 Made = Sequence[tuple[Path, RecordEntry, Resource]]

@@ -292,22 +292,22 @@ class _Derivation:
                 if address in told:
                     continue
                 if isinstance(half, Problem):
-                    self.problems += self._unreadable_half(address, key, half)
+                    self.problems += self._unreadable_half(address, key, half, domain)
                 elif half != key.public_key:
                     summary = f"private_key {key.private_key} is not the private half of public_key"
                     hint = f"name the key's own file, or correct public_key: the private key's is {half}"
                     self.problems.append(Problem(address, summary, hint, scope=address))
 
-    def _unreadable_half(self, address: str, key: Key, half: Problem) -> Iterator[Problem]:
+    def _unreadable_half(self, address: str, key: Key, half: Problem, domain: str) -> Iterator[Problem]:
         """Say it once what it stops: a server that holds the key goes on, and another one can't be given it."""
         seen = (self.observed or {})["stalwart"]
         found = (live.resource for live in seen.live if live.resource.address == address)
         held = any(isinstance(it, Signature) and it.public_key in (key.public_key, UNMANAGED) for it in found)
         if held or key.stage != "active" or not seen.complete:
             summary = f"{half.summary}: a server that loses this key can't get it back"
-            yield Problem(address, summary, half.hint, Severity.WARNING)
+            yield Problem(address, summary, _mending(half, domain), Severity.WARNING)
         else:
-            yield Problem(address, half.summary, half.hint, scope=address)
+            yield Problem(address, half.summary, _mending(half, domain), scope=address)
 
     def _derived(self, domain: str, key: Key) -> str | Special:
         half = self.facts.halves.get((key.private_key, key.algorithm)) if key.private_key else None
@@ -316,7 +316,7 @@ class _Derivation:
         if isinstance(half, str):
             return half
         address = f"dkim/{domain}/{key.selector}"
-        self.problems.append(Problem(address, half.summary, half.hint, scope=address))
+        self.problems.append(Problem(address, half.summary, _mending(half, domain), scope=address))
         self._unpublishable(domain, key, f"stays as it is: {half.summary}", Severity.WARNING)
         return UNKNOWN
 
@@ -686,3 +686,8 @@ def _slot(slot: template.Slot, value: str | SecretRef) -> str | SecretPart:
     if isinstance(value, SecretRef):
         return SecretPart(value, slot.escape)
     return template.escaped(value, slot.escape)
+
+
+def _mending(half: Problem, domain: str) -> str:
+    """Say what to do about a private key that can't be read, also where nothing brings it back."""
+    return f"{half.hint}; if it is gone for good: reconciler dkim rotate {domain}"

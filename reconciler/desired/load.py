@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -300,8 +300,16 @@ def _names(values: Any, *path: str) -> frozenset[str]:
 
 def explain(error: ValidationError, places: Places, root: type[Model] = Spec) -> Iterator[tuple[Mistake, Steps]]:
     """Yield what is wrong with a model, ``root``, each with the path as it was written; ``places`` are of its YAML."""
+    misplaced = set[Steps]()
     for details in error.errors(include_url=False, include_input=False):
         path = _steps(details["loc"])
+        if (word := _misplaced(path, root)) is not None:
+            if word not in misplaced:
+                place, shown, _ = places.near(word, key=True)
+                hint = "indent it one level more, below the entry that it belongs to"
+                yield Mistake(place, shown, "is a word of an entry, and stands among the entries", hint), word
+            misplaced.add(word)
+            continue
         key = details["type"] == "extra_forbidden" or details["loc"][-1:] == ("[key]",)
         for within, summary, hint in _wording(details, path, root):
             place, shown, _ = places.near((*path, *within), key=key or bool(within))
@@ -321,14 +329,52 @@ def _wording(details: ErrorDetails, path: Steps, root: type[Model]) -> Iterator[
         yield (), REQUIRED, f"write {path[-1]}: ..."
     elif kind == "extra_forbidden":
         known = _known(path[:-1], root)
-        said = UNSAID.get((str(path[0]), str(path[-1])), "") if len(path) == 3 else ""  # noqa: PLR2004 (of an entry)
-        known_ones = f"known are {', '.join(known)}" if known else ""
-        yield (), "is not known", said or near(str(path[-1]), known) or known_ones
+        said = UNSAID.get((str(path[0]), str(path[-1])), "") if len(path) == 3 else _belonging(path)  # noqa: PLR2004 (of an entry)
+        yield (), "is not known", said or near(str(path[-1]), known) or _listing(known)
     elif kind == "literal_error":
         known = context["expected"].replace("'", "")
         yield (), f"must be {known}", f"write {path[-1]}: {known.replace(' or ', ', ').partition(', ')[0]}"
     else:
         yield (), details["msg"], ""
+
+
+def _belonging(path: Steps) -> str:
+    """Say where a key belongs that no word of the format is like: an address that stands at the left."""
+    return "indent it below accounts:, groups: or lists:" if len(path) == 1 and "@" in str(path[0]) else ""
+
+
+def _listing(known: list[str]) -> str:
+    return f"known are {', '.join(known)}" if known else ""
+
+
+def _misplaced(path: Steps, root: type[Model]) -> Steps | None:
+    """Return the path to a word of an entry's that stands where the names of entries do, if ``path`` leads there.
+
+    That is what one level less of indentation makes of it.
+    """
+    model: type[Model] | None = root
+    named = False
+    for length, step in enumerate(path, 1):
+        fields = _fields(model) if model else {}
+        if isinstance(step, int):
+            continue
+        if named:
+            if step in fields:
+                return path[:length]
+            named = False
+        elif step in fields:
+            model, named = _model_in(fields[step]), _holds_names(fields[step])
+        else:
+            return None
+    return None
+
+
+def _holds_names(annotation: Any) -> bool:
+    """Whether what is annotated is a map from names of the user's own."""
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Map):
+        return True
+    return any(map(_holds_names, get_args(annotation)))
 
 
 def _known(path: Steps, root: type[Model]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from ruamel.yaml import events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from reconciler.desired.syntax import slip
 from reconciler.problem import Place, Problem, printable
 
 try:
@@ -274,11 +275,11 @@ def _syntax(error: MarkedYAMLError, text: str, file: str) -> Mistake:
     line = text.split("\n")[mark.line] if mark and mark.line <= text.count("\n") else ""
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return Mistake(place, (), "is indented with a tab", "YAML takes spaces only")
+    if (found := slip(error, text)) is not None:
+        return Mistake(Place(file, found.line + 1, found.column + 1), (), f"is not YAML: {found.summary}", found.hint)
     problem = str(error.problem or error.context or "").strip()
     if "mapping values are not allowed" in problem:
-        return Mistake(
-            place, (), "is not YAML: a colon where no key can stand", "put the text into quotes, or indent it"
-        )
+        return Mistake(place, (), "is not YAML: a colon where no key can stand", "put the text into quotes")
     if "cannot start any token" in problem:
         return Mistake(place, (), "is not YAML: a character that can't begin a value", "put the value into quotes")
     # The parser in C quotes single signs (','), the one in Python what it found instead.

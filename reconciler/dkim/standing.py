@@ -253,7 +253,8 @@ class _Key:
         if entry is None or entry.stage == "retired":
             return
         if isinstance(self.half, Problem):
-            hint = f"{self.half.hint}; without it a lost server can't get its key back"
+            hint = f"{self.half.hint}; if it is gone for good: reconciler dkim rotate {self.domain}; without it a lost "
+            hint += "server can't get its key back"
             yield self._finding(Mismatch.PRIVATE_KEY_UNREADABLE, self.half.summary, hint, Severity.WARNING)
         elif self.half and entry.public_key and self.half != entry.public_key:
             what = f"private_key {entry.private_key} is not the private half of public_key"

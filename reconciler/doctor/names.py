@@ -11,6 +11,7 @@ from reconciler.checks import dns as judged
 from reconciler.checks import spf
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Names
+from reconciler.desired.public_ip import Line
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.dns.records import policy
 from reconciler.doctor.together import together
@@ -39,8 +40,10 @@ def gather(stack: Stack, plan: Plan | Unread) -> Names | Unread | None:
     found = Names(domains, server, declared, {}, mailboxes=_mailboxes(stack, plan), keyed=_keyed(plan))
     asked = {question(item) for item in declared}
     # None of the three waits for the others: who tells the line's address may be slow, or away.
+    settings = stack.settings
+    asks = settings.router or settings.whoami or not settings.nameservers  # given ones stand for the Internet
     works: dict[str, Callable[[], Any]] = {
-        "line": line(stack.settings.router, stack.settings.whoami),
+        "line": line(settings.router, settings.whoami) if asks else Line,
         "resolvers": lambda: _public(stack, asked),
         "answers": lambda: _answered(stack, found).answers,
     }

@@ -54,8 +54,10 @@ def gather(stack: Stack, plan: Plan | Unread, draft: Draft | None = None) -> tup
     from reconciler.targets.compose import Compose
 
     compose, callers = stack.targets.get("compose"), tuple(_callers(stack, plan))
-    if not callers or not isinstance(compose, Compose):
+    if not isinstance(compose, Compose):
         return None
+    if not callers:
+        return _untold(stack, plan)
     by_host: dict[str, list[Caller]] = {}
     for caller in callers:
         by_host.setdefault(caller.login.host, []).append(caller)
@@ -67,6 +69,16 @@ def gather(stack: Stack, plan: Plan | Unread, draft: Draft | None = None) -> tup
         # Hosts side by side, and one conversation after the other with each of them.
         held = together({name: functools.partial(of_one, some) for name, some in by_host.items()})
         return tuple(talk for name in by_host for talk in held[name])
+
+
+def _untold(stack: Stack, plan: Plan | Unread) -> Unread | None:
+    """Say why no login of a service is known, where services are declared that send mail."""
+    if not stack.spec.smtp.consumers:
+        return None
+    if isinstance(plan, Unread):
+        return plan
+    unread = sorted(plan.unread & {"stalwart", "compose"})
+    return Unread(f"how services log in is not known: {' and '.join(unread)} could not be read") if unread else None
 
 
 def _callers(stack: Stack, plan: Plan | Unread) -> Iterator[Caller]:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from reconciler.dns.publication import Question, question
 from reconciler.guards import accounts, deletions, dkim, dns, doors, identity, secrets
 from reconciler.guards.evidence import Evidence
+from reconciler.guards.identity import zone_meant
 from reconciler.problem import Problem
 from reconciler.resources import Resource
+
+__all__ = ["GUARDS", "check", "questions", "remembered", "zone_meant"]
 
 GUARDS: tuple[Callable[[Evidence], Iterator[Problem]], ...] = (
     deletions.nothing_desired,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from reconciler.guards.evidence import Evidence, refuse, warn
+from reconciler.plan import Desired
 from reconciler.problem import Problem
 from reconciler.resources import Account, Addressee, Domain
 from reconciler.target import Change
@@ -94,7 +96,9 @@ def domain_unknown(evidence: Evidence) -> Iterator[Problem]:
     made = {change.address for change in evidence.plan.changes if change.before is None}
     for item in evidence.desired.resources if known else ():
         if isinstance(item, Domain) and not _covered(item.name, known):
-            near = get_close_matches(item.name, known, 1, _NEAR)
+            # A zone that is not there is rather the slip itself.
+            there = [name for name in known if f"dns/{name}" not in evidence.plan.unread]
+            near = get_close_matches(item.name, there, 1, _NEAR)
             if near or item.address in made:
                 hint = "declare its zone under `dns`, or a key under `dkim`: without one its mail is not signed"
                 hint = f"did you mean {near[0]}? Otherwise {hint}" if near else hint
@@ -115,6 +119,19 @@ def stack_renamed(evidence: Evidence) -> Iterator[Problem]:
     yield warn(
         f"stack {stack}", summary, f"{hint}; if {former} is another stack, declare each record in one of them alone"
     )
+
+
+def zone_meant(problem: Problem, desired: Desired) -> Problem:
+    """Say of a zone that can't be read which domain's it may be meant to be: one declared that has no zone."""
+    from difflib import get_close_matches
+
+    kind, _, zone = problem.scope.partition("/")
+    zones = desired.zones or frozenset()
+    if kind != "dns" or zone not in zones:
+        return problem
+    homes = {*desired.keyed, *(item.name for item in desired.resources if isinstance(item, Domain))}
+    near = get_close_matches(zone, [name for name in homes if not _covered(name, zones)], 1, _NEAR)
+    return replace(problem, hint=f"did you mean {near[0]}? Otherwise {problem.hint}") if near else problem
 
 
 def _covered(domain: str, known: Collection[str]) -> bool:

@@ -13,6 +13,7 @@ from reconciler.report.json import FORMAT_VERSION
 from reconciler.report.text import Style
 
 PLAIN = Style()
+_NAMED = 2  # checks of a room that are not known for one reason, and named
 _MARKS = {
     Status.ERROR: ("✗", "red"),
     Status.WARN: ("!", "yellow"),
@@ -24,23 +25,47 @@ _WORDS = {Status.ERROR: "wrong", Status.WARN: "to look at", Status.UNKNOWN: "not
 
 
 def text(stack: str, findings: Sequence[Finding], style: Style = PLAIN) -> str:
-    """Render what was found, what is worst first; what is well is a count, and listed with -v. Ends with a newline."""
+    """Render what was found, what is worst first; what is well is a count, and listed with -v. Ends with a newline.
+
+    ``quiet`` shows what is not well and nothing else: nothing at all where there is nothing.
+    """
     told = [item for item in findings if style.verbose or item.status not in (Status.OK, Status.SKIP)]
     ranked = sorted(told, key=lambda item: -item.status.rank)
+    shown = [(item.status, text) for item in ranked if (text := _finding(item, style, _sharing(item, ranked)))]
     # What takes no more than a line stands in a list with its like.
-    groups = groupby([(item.status, _finding(item, style)) for item in ranked], lambda it: (it[0], "\n" in it[1]))
+    groups = groupby(shown, lambda it: (it[0], "\n" in it[1]))
     blocks = [("\n\n" if several else "\n").join(block for _, block in group) for (_, several), group in groups]
-    return "\n\n".join([style.title(values.escape(stack)), *blocks, style.title(conclusion(findings))]) + "\n"
+    if not style.quiet:
+        blocks = [style.title(values.escape(stack)), *blocks, style.title(conclusion(findings))]
+    return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
-def _finding(item: Finding, style: Style) -> str:
+def _sharing(item: Finding, findings: Sequence[Finding]) -> Sequence[Finding]:
+    """Return the findings that are not known for one reason, ``item`` among them: it is told once for all."""
+    if item.status is not Status.UNKNOWN:
+        return (item,)
+    return [other for other in findings if other.status is item.status and other.verdict == item.verdict]
+
+
+def _finding(item: Finding, style: Style, sharing: Sequence[Finding]) -> str:
+    """Render what one check found; nothing where another one that shares its reason tells it."""
+    if sharing[0] is not item:
+        return ""
     mark, colour = _MARKS[item.status]
-    head = f"{style.paint(mark, colour)} {style.title(item.check.id)}: {values.escape(item.verdict.summary)}"
+    named = ", ".join(other.check.id for other in sharing) if style.verbose else ", ".join(_named(sharing))
+    head = f"{style.paint(mark, colour)} {style.title(named)}: {values.escape(item.verdict.summary)}"
     lines = [head, *(f"    {values.escape(line)}" for line in item.verdict.evidence)]
     if item.cause:
         lines.append(f"    cause: {values.escape(item.cause)}")
     lines += [f"    → {values.escape(line)}" for line in _remedy(item.remedy)]
     return "\n".join(lines)
+
+
+def _named(findings: Sequence[Finding]) -> Iterator[str]:
+    """Name checks; those of one room by their number where they are many."""
+    for room, some in groupby(findings, key=lambda item: item.check.room):
+        ids = [item.check.id for item in some]
+        yield from ids if len(ids) <= _NAMED else [f"{len(ids)} checks of {room}"]
 
 
 def _remedy(remedy: Remedy) -> Iterator[str]:

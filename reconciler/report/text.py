@@ -36,8 +36,9 @@ _SEVERITIES = {
 class Style:
     """How much is shown and how: ``colour`` by meaning, ``verbose`` for lists in place of counts.
 
-    ``quiet`` leaves out what asks for nothing: where the plan comes from, what is left alone, warnings. ``width`` is a
-    terminal's, at which lines are broken between words; 0 breaks none.
+    ``quiet`` leaves out what asks for nothing: where a plan comes from, what is left alone, what went well. Never what
+    a person may regret not to have read: a loss, a warning, a problem and its remedy. ``width`` is a terminal's, at
+    which lines are broken between words; 0 breaks none.
     """
 
     colour: bool = False
@@ -74,19 +75,15 @@ class Style:
 
 def plan(plan: Plan, style: Style = Style()) -> str:
     """Render a plan. Ends with a newline."""
-    if style.quiet:
-        told = [_problems(summary.stopping(plan), style), *_changes(plan, style), _held(plan, style)]
-        told.append([style.title(values.escape(summary.conclusion(plan)))])
-        return style.wrapped("\n\n".join("\n".join(lines) for lines in told if lines) + "\n")
     sections = [
-        _head(plan, style),
+        [] if style.quiet else _head(plan, style),
         *_unmerged(plan, style),
         _problems(summary.stopping(plan), style),
         _loss(plan, style),
         *_changes(plan, style),
         _held(plan, style),
-        _adopted(plan, style),
-        _unmanaged(plan, style),
+        [] if style.quiet else _adopted(plan, style),
+        [] if style.quiet else _unmanaged(plan, style),
         _problems(summary.warnings(plan), style),
         [style.title(values.escape(summary.conclusion(plan)))],
     ]
@@ -253,6 +250,11 @@ def _below(said: OutcomeLine) -> Iterator[str]:
 def folds(change: Change, status: str, run: int) -> bool:
     """Whether an outcome need not be told: it went well, and ended a long ``run`` of `routine` changes of one kind."""
     return str(status) == "done" and not change.notes and run > FOLD
+
+
+def asks_nothing(said: OutcomeLine) -> bool:
+    """Whether an outcome went well and has nothing to tell, as ``quiet`` leaves out."""
+    return str(said.status) == "done" and not said.notes
 
 
 def routine(change: Change) -> bool:

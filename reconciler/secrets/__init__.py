@@ -227,7 +227,9 @@ def public_half(reveal: Reveal, ref: SecretRef, algorithm: str) -> str | Problem
         return keys.public_half(algorithm, reveal(ref))
     except SecretUnreadable as error:
         problem = error.problems[0]
-        return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", problem.hint)
+        # A key has been made, and mail is signed with it: another one in its place is another key.
+        hint = problem.hint.replace("create it", "bring it back from its backup")
+        return Problem(str(ref), f"the private key can't be read: {problem.where}: {problem.summary}", hint)
     except ValueError as error:
         return Problem(str(ref), f"the private key {ref} {error}", "store the key in PEM, without a passphrase")
 

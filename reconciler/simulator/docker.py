@@ -203,7 +203,8 @@ class Docker:
     ``behaviours`` maps a container's name to what its process does; ``script`` decides where that depends on more,
     such as the environment. ``files`` gives a file's content in a container, or ``None`` where there is none.
     ``execute`` runs a program in a container, or gives ``None`` where there is no such program; the container's own
-    health check is answered by its behaviour. ``on_restart`` is told a container's name whenever it starts again.
+    health check is answered by its behaviour. ``on_start`` is told of a container when it starts for the first time,
+    ``on_restart`` its name whenever it starts again, ``on_volume_removed`` a volume's name.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
@@ -217,7 +218,9 @@ class Docker:
         self.script: Callable[[Container], Behaviour] = lambda it: self.behaviours.get(it.name, HEALTHY)
         self.files: Callable[[Container, str], bytes | None] = lambda _container, _path: None
         self.execute: Callable[[Container, list[str]], Output | None] = lambda _container, _command: None
+        self.on_start: Callable[[Container], None] = lambda _container: None
         self.on_restart: Callable[[str], None] = lambda _name: None
+        self.on_volume_removed: Callable[[str], None] = lambda _name: None
         self._execs: dict[str, _Exec] = {}
         self._serial = 0
         self._bridges = 0
@@ -640,6 +643,8 @@ class Docker:
         self._tell(item, "start")
         if again:
             self.on_restart(item.name)
+        else:
+            self.on_start(item)
 
     @_route("POST", "/containers/([^/]+)/stop")
     def _stop_request(self, _: Request, name: str) -> Reply:
@@ -855,6 +860,7 @@ class Docker:
             raise Refusal(409, f"remove {name}: volume is in use - [{', '.join(users)}]")
         del self.volumes[name]
         self._publish("volume", "destroy", name, {"driver": "local"})
+        self.on_volume_removed(name)
         return Reply(204, content_type="")
 
     def _add_volume(self, name: str, labels: dict[str, str]) -> None:

@@ -2,8 +2,8 @@
 
 The demo, the end-to-end tests and `reconciler simulate` share it. The containers are those of a compose file, brought
 up by the stand-in for `docker compose`; the mail server's container is the fake Stalwart of either generation: a
-restart of one restarts the other, and a recreated one starts on whatever its volumes keep. What the fake Cloudflare
-has, two name servers show; Brevo looks there for its records.
+restart of one restarts the other, and a recreated one starts on whatever its volumes keep, whoever recreates it. What
+the fake Cloudflare has, two name servers show; Brevo looks there for its records.
 """
 
 from __future__ import annotations
@@ -128,11 +128,14 @@ class Stage:
         self.dns = NameServers(self.cloudflare.shown, ports[4:])
         self.brevo = Brevo(zones, self.dns.values, keys=(brevo_key,))
         self.docker.files = self._file
+        self.docker.on_start = self._first_started
         self.docker.on_restart = self._restarted
+        self.docker.on_volume_removed = self._volume_removed
         fakes: tuple[Callable[[Request], Reply], ...] = (self.stalwart, self.cloudflare, self.docker, self.brevo)
         self.servers = [Server(fake, port=port, latency=latency) for fake, port in zip(fakes, ports[:4], strict=True)]
         self.stalwart_server, self.cloudflare_server, self.docker_server, self.brevo_server = self.servers
-        self._container = self._lost = ""
+        self._container = ""
+        self._held: dict[str, str] = {}  # what was mounted where in the server's last container
         self._relays: list[Sockets] = []
         self._routes: list[str] = []
         self._lock = threading.RLock()
@@ -224,7 +227,7 @@ class Stage:
             _start(self.stalwart, config=True, data=False)
             return
         del self.docker.containers[container.id]
-        self._lost = lost
+        self.docker.volumes.pop(self._held.pop(lost, ""), None)
         service = next(name for name, item in self.project.services().items() if _is_mail(str(item.get("image", ""))))
         self.up(service)
 
@@ -273,18 +276,26 @@ class Stage:
                 binding.update(HostIp=binding.get("HostIp") or "0.0.0.0", HostPort=str(port))
 
     def _started(self, container: Container) -> None:
-        """Start the server of a new container: on its old data only if a volume that outlives containers holds it."""
-        first, self._container = not self._container, container.id
-        kept, self._lost = _declared(container) - {self._lost}, ""
+        """Start the server of a new container: on its old data only if what holds them is mounted there again."""
+        held, self._held = self._held, {it["Destination"]: it.get("Name") or it["Source"] for it in container.mounts}
+        kept = {path for path, source in self._held.items() if held.get(path) == source}
+        self._container = container.id
         if isinstance(self.stalwart, StalwartRest):
             self.stalwart.environment.update(container.environment)
-            _start(self.stalwart, config=True, data=not first and DATA in kept)
+            _start(self.stalwart, config=True, data=DATA in kept)
             return
         self.stalwart.environment = container.environment
         folder, data = VOLUMES["jmap"]
-        config = _has_config(container) or (not first and folder in kept and self.stalwart.config is not None)
-        _start(self.stalwart, config=config, data=not first and data in kept)
+        config = _has_config(container) or (folder in kept and self.stalwart.config is not None)
+        _start(self.stalwart, config=config, data=data in kept)
         self._log(container)
+
+    def _first_started(self, container: Container) -> None:
+        if _is_mail(container.image.reference):
+            self._publish_ports()
+
+    def _volume_removed(self, name: str) -> None:
+        self._held = {path: source for path, source in self._held.items() if source != name}
 
     def _restarted(self, name: str) -> None:
         container = self._mail_container()
@@ -340,9 +351,3 @@ def _has_config(container: Container) -> bool:
     sources = [binds[str(path)]] if str(path) in binds else []
     sources += [binds[str(path.parent)] / path.name] if str(path.parent) in binds else []
     return any(source.is_file() for source in sources)
-
-
-def _declared(container: Container) -> set[str]:
-    """Return where volumes and binds are mounted that outlive the container: not those that only the image declares."""
-    binds = {str(item).split(":")[1] for item in container.host.get("Binds") or () if ":" in str(item)}
-    return binds | {str(item.get("Target")) for item in container.host.get("Mounts") or ()}

@@ -180,6 +180,18 @@ def test_l5_init_gives_each_directory_a_name_of_its_own(run: Any, tmp_path: Path
     assert not (tmp_path / "bad").exists()
 
 
+def test_a_list_s_member_that_nobody_is_is_told_by_validate(run: Any, place: Any) -> None:
+    members = "norepyl@mana.how, noreply+x@mana.how, noreply@mana.how, who@elsewhere.example, ghost@mana.how"
+    place.write(f"lists:\n  all@mana.how: {{members: [{members}]}}\n")
+    told = json.loads(run("validate", "--output", "json").stdout)["problems"]
+    assert [(item["where"].rpartition(": ")[2], item["severity"], item["hint"]) for item in told] == [
+        ("lists.all@mana.how.members[0]", "warning", "did you mean noreply@mana.how?"),
+        ("lists.all@mana.how.members[4]", "warning", "declare it, unless somebody on the server has it"),
+    ]
+    place.write("domains: {mana.how: {catch_all: noreply@mana.how}}\n", "domains.yaml")
+    assert json.loads(run("validate", "--output", "json").stdout)["problems"] == []
+
+
 def test_a_slip_in_a_zone_is_told_by_validate(run: Any, place: Any) -> None:
     place.write("dns: {mana.hwo: [{type: A, name: mail, content: 192.0.2.1}]}")
     said = run("validate")
@@ -370,6 +382,19 @@ def test_apply_does_it_and_proves_it(run: Any, place: Any) -> None:
     second = run("apply", "--yes")
     assert second.exit_code == 0
     assert second.stdout.endswith("Nothing to do: 4 resources are as they should be.\n")
+
+
+def test_a_quiet_apply_tells_what_failed_and_the_end_and_not_what_went_well(run: Any, place: Any) -> None:
+    place.world.turn(fail=["dns/mana.how/A/www"])
+    result = run("-q", "apply", "--yes")
+    assert result.exit_code == 6
+    assert "✗ + dns/mana.how/A/www  failed\n      the system says no\n      → ask it nicely" in result.stdout
+    assert "✓" not in result.stdout
+    place.world.turn()
+    again = run("-q", "apply", "--yes")
+    assert again.exit_code == 0
+    assert "✓" not in again.stdout
+    assert "A second plan is empty" in again.stdout
 
 
 def test_apply_without_a_terminal_needs_yes(run: Any, place: Any) -> None:

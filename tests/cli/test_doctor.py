@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.checks import CHECKS
 from reconciler.checks.check import Finding, Remedy, Status, Unread, Verdict, find, ok, unknown, warn, worst
 from reconciler.report import doctor as report
+from reconciler.report.text import Style
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/doctor.md"
@@ -52,6 +53,16 @@ def test_what_was_not_gathered_is_unknown_and_what_is_not_declared_is_skipped() 
         assert find(replace(check, part=lambda _: None), None).status is Status.SKIP
 
 
+def test_quiet_shows_what_is_not_well_and_nothing_where_all_is() -> None:
+    quiet, check = Style(quiet=True), replace(CHECKS[0], id="dns/spf", cause="why", remedy="keep one")
+    well, wrong = Finding(check, ok("as it should be")), Finding(check, Verdict(Status.ERROR, "two records", ("a",)))
+    assert report.text("mana", [well], quiet) == ""
+    said = report.text("mana", [well, wrong], quiet)
+    assert said.startswith("✗ dns/spf: two records\n    a\n    cause: why\n")
+    assert "mana" not in said
+    assert "checks" not in said
+
+
 def test_the_worst_speaks_and_the_others_are_evidence() -> None:
     told = worst([ok("a"), warn("b", "seen"), Verdict(Status.ERROR, "c", ("d",)), unknown("e")], "fine")
     assert told == Verdict(Status.ERROR, "c", ("d", "b", "seen", "e"))
@@ -88,3 +99,15 @@ def test_list_names_the_checks_and_a_slip_is_told(run: Any) -> None:
     assert wrong.exit_code == 1
     assert "did you mean smtp/login?" in wrong.stdout + wrong.stderr
     assert run("doctor", "--fix", "--output", "json").exit_code == 1
+
+
+def test_what_is_not_known_for_one_reason_is_told_once_and_json_has_all() -> None:
+    dark = [find(replace(check, part=lambda _: Unread("no password is set")), None) for check in CHECKS[:6]]
+    other = find(replace(CHECKS[-1], part=lambda _: Unread("nobody answers")), None)
+    said = report.text("mana", [*dark, other])
+    assert said.count("no password is set") == 1
+    assert f"? {CHECKS[-1].id}: nobody answers\n" in said
+    assert "checks of plan" in said
+    assert all(item.check.id in report.text("mana", dark, Style(verbose=True)) for item in dark)
+    assert len(report.document([*dark, other])["checks"]) == len(dark) + 1
+    assert f"{len(dark) + 1} checks: {len(dark) + 1} not known." in said

@@ -835,3 +835,26 @@ def test_u7_a_postmaster_in_each_domain_is_fine_where_the_address_is_the_login(t
         "postmaster@b.example",
     }
     assert "has the login postmaster" in only(tmp_path, server.replace("SAID", "generation: rest") + both)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("accounts:\n  a@b.c:\n    quota: 1 GiB\n  password: {env: A}\n", "a.yaml:6:3: accounts.password"),
+        ("accounts:\n  a@b.c:\n    quota: 1 GiB\n  aliases: [d@b.c]\n", "a.yaml:6:3: accounts.aliases"),
+        ("groups:\n  a@b.c:\n  description: us\n", "a.yaml:5:3: groups.description"),
+        ("smtp:\n  providers:\n    brevo:\n    host: x.org\n", "a.yaml:6:5: smtp.providers.host"),
+        ("stalwart:\n  listeners:\n    smtp:\n    bind: ['[::]:25']\n", "a.yaml:6:5: stalwart.listeners.bind"),
+    ],
+)
+def test_a_word_one_level_too_shallow_is_told_once_with_what_to_do(tmp_path: Path, text: str, where: str) -> None:
+    found = problems(write(tmp_path, a=HEAD + text))
+    mine = [item for item in found if item.startswith(where)]
+    hint = "indent it one level more, below the entry that it belongs to"
+    assert mine == [f"{where}: is a word of an entry, and stands among the entries ({hint})"]
+
+
+def test_an_address_at_the_left_is_told_where_it_belongs(tmp_path: Path) -> None:
+    assert (
+        only(tmp_path, "a@b.c: {}") == "a.yaml:3:1: a@b.c: is not known (indent it below accounts:, groups: or lists:)"
+    )

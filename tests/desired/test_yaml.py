@@ -131,6 +131,76 @@ def test_hostile_text_is_one_mistake_at_its_place(pure: bool, text: str, where: 
     assert "(" in problems[0]
 
 
+SLIPS = {
+    "a line too deep below a value": (
+        "accounts:\n  a@x.org:\n    quota: 1G\n      password: {env: hunter2}\n",
+        "f.yaml:4:7: is not YAML: is indented further than line 3",
+        "indent it as line 3: 4 blanks",
+    ),
+    "an entry at the left": (
+        "accounts:\n  a@x.org:\n    quota: 1G\nhunter2@x.org:\n    quota: 1G\n  c@x.org:\n    quota: 1G\n",
+        "f.yaml:4:1: is not YAML: stands too far left: it ends what line 6 still belongs to",
+        "indent it, and what belongs to it",
+    ),
+    "a word of the format at the left is none": (
+        "accounts:\n  a@x.org:\n    quota: 1G\ndns:\n    x.org:\n      []\n  y.org:\n    []\n",
+        "f.yaml:7:3: is not YAML: is indented by 2 blanks",
+        "indent it by 0 or 4",
+    ),
+    "an entry one blank too far left": (
+        "accounts:\n  a@x.org:\n    quota: 1G\n hunter2@x.org:\n    quota: 1G\n",
+        "f.yaml:4:2: is not YAML: is indented by 1 blank",
+        "indent it by 0 or 2",
+    ),
+    "a list's entry of which one line is out": (
+        "dns:\n  x.org:\n    - type: A\n     name: www\n      content: hunter2\n",
+        "f.yaml:4:6: is not YAML: is indented by 5 blanks",
+        "indent it by 4 or 6",
+    ),
+    "no colon behind an entry": (
+        "accounts:\n  a@x.org:\n    quota: 1G\n  hunter2@x.org\n    quota: 1G\n",
+        "f.yaml:4:3: is not YAML: has no colon",
+        "end a key with a colon",
+    ),
+    "no colon behind the first word": ("accounts\n  a@x.org:\n    quota: 1G\n", "f.yaml:1:1", "has no colon"),
+    "no colon behind a word": (
+        "accounts:\n  a@x.org:\n    quota hunter2\n    locked: no\n",
+        "f.yaml:3:5: is not YAML: has no colon",
+        "end a key",
+    ),
+    "no blank behind a dash": (
+        "dns:\n  x.org:\n    -{type: A}\n    - {type: A}\n",
+        "f.yaml:3:5",
+        "a dash without a blank",
+    ),
+    "an open bracket": (
+        "accounts:\n  a@x.org:\n    password: {env: hunter2\n  b@x.org:\n    quota: 1G\n",
+        "f.yaml:3:15: is not YAML: opens a bracket that is not closed",
+        "close the bracket",
+    ),
+    "an open quote": (
+        'accounts:\n  a@x.org:\n    description: "hunter2\n  b@x.org:\n    quota: 1G\n',
+        "f.yaml:3:18: is not YAML: opens a quote that is not closed",
+        "close the quote",
+    ),
+    "a colon in a text": (
+        "accounts:\n  a@x.org:\n    description: hunter2: b\n",
+        "f.yaml:3:25: is not YAML: a colon where no key can stand",
+        "put the text into quotes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_is_told_where_it_was_made(pure: bool, name: str) -> None:
+    text, where, what = SLIPS[name]
+    _, problems = read(text, pure=pure)
+    assert len(problems) == 1
+    assert problems[0].startswith(where)
+    assert what in problems[0]
+    assert HUNTER not in problems[0]
+
+
 def test_nothing_is_no_document(pure: bool) -> None:
     assert read("", pure=pure) == (None, [])
     assert read("# only a comment\n", pure=pure) == (None, [])

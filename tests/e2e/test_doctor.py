@@ -18,10 +18,13 @@ import pytest
 from whoami import NameServer
 
 from reconciler.checks import CHECKS
-from reconciler.checks.check import Finding, Status
+from reconciler.checks.check import Finding, Status, Unread
 from reconciler.desired.load import load
+from reconciler.desired.public_ip import Line
 from reconciler.dns.text import quoted
-from reconciler.doctor import Wish, examine
+from reconciler.doctor import Wish, examine, talks
+from reconciler.observe import line
+from reconciler.plan import Plan
 from reconciler.settings import Settings
 from reconciler.stack import Stack
 
@@ -213,6 +216,11 @@ def does(*steps: Callable[[World], object]) -> Callable[[World], object]:
     return lambda world: [step(world) for step in steps]
 
 
+def lost_private_half(world: World) -> None:
+    """Take a key's file away whose public half is declared, as after a move to another machine without its secrets."""
+    (world.stack.example.path / "secrets/mana2026.pem").unlink()
+
+
 def closed_port(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         world.routes["stalwart:587"] = taken.getsockname()[1]
@@ -386,6 +394,9 @@ DEFECTS = {
     "revoked key": defect(zone(KEY, f'{KEY} "v=DKIM1; k=ed25519; p="'), "dns/dkim", "revoked"),
     "two keys": defect(zone("", f'{KEY} "v=DKIM1; k=ed25519; p={OTHER_KEY}"'), "dns/dkim", "2 keys"),
     "no key at all": defect(zone(KEY, f'{KEY} "hello"'), "dns/dkim", "is no key"),
+    "a private half that is gone": defect(
+        lost_private_half, "plan/keys", "a server that loses this key can't get it back"
+    ),
     "Ed25519 alone": defect(
         edited(
             "desired-state/dkim.yaml",
@@ -617,6 +628,46 @@ DEFECTS = {
 def told(found: Mapping[str, Finding], name: str) -> str:
     item = found[name]
     return " ".join((item.verdict.summary, *item.verdict.evidence, item.cause))
+
+
+def test_nobody_on_the_internet_is_asked_where_name_servers_are_given(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[Any]()
+    monkeypatch.setattr(line.Inquiry, "__call__", lambda self: asked.append(self) or Line(why="asked"))
+    world.whoami = ""
+    found = world.examine("dns")
+    assert not asked
+    for name in ("dns/address", "dns/ptr", "dns/spf-authorises"):
+        assert found[name].status is Status.SKIP, found[name].verdict
+
+
+def test_an_address_that_nobody_tells_has_a_remedy(world: World) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        world.whoami = f"me.example/A@127.0.0.1:{silent.getsockname()[1]}"
+        item = world.examine("dns/ptr")["dns/ptr"]
+    assert item.status is Status.UNKNOWN
+    assert "RECONCILER_ROUTER" in item.remedy.text
+
+
+def test_where_no_login_is_known_for_want_of_a_system_that_system_is_named(world: World) -> None:
+    settings = Settings.read(world.stack.environ(), world.stack.example.state, world.stack.data)
+    stack = Stack(load(settings.state), settings)
+    dark = Plan("mana", unread=frozenset({"stalwart"}))
+    found = talks.gather(stack, dark)
+    assert isinstance(found, Unread)
+    assert found.why == "how services log in is not known: stalwart could not be read"
+    assert talks.gather(stack, Plan("mana")) is None
+
+
+def test_variables_that_differ_are_told_in_words(world: World) -> None:
+    world.variable(world.notify, "SMTP_PASSWORD", "another one")
+    found = world.examine("plan", "services/environment")
+    words = told(found, "plan/as-declared") + told(found, "services/environment")
+    assert "SMTP_PASSWORD: another" in words
+    assert "secret_differs" not in words
+    assert "running, configured" not in words
 
 
 @pytest.mark.parametrize("name", DEFECTS)

@@ -19,7 +19,7 @@ import dns.query
 import httpx
 import pytest
 
-from reconciler.simulator.example import Example, copy
+from reconciler.simulator.example import MENDED, MISPLACED, Example, copy
 from reconciler.simulator.stage import PORTS
 
 ROOT = Path(__file__).parents[2]
@@ -113,3 +113,83 @@ def test_what_is_no_schema_is_told(tmp_path: Path, content: bytes | None) -> Non
     assert done.returncode == 1
     assert ("can't be read" if content is None else "is no schema of a Stalwart") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def engine(environment: dict[str, str], method: str, path: str) -> int:
+    """Ask the engine what the program `docker` asks it."""
+    url = environment["DOCKER_HOST"].replace("tcp://", "http://")
+    return httpx.request(method, f"{url}{path}", trust_env=False).status_code
+
+
+def up(example: Example, environment: dict[str, str]) -> None:
+    """Bring the project up as a person does."""
+    files = ["-f", str(example.compose_file), "--env-file", str(example.env_file)]
+    command = [*shlex.split(environment["RECONCILER_COMPOSE"]), *files, "up", "-d"]
+    done = subprocess.run(command, cwd=example.path, env=environment, check=False, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_a_server_that_is_lost_by_hand_comes_back(tmp_path: Path, generation: str) -> None:
+    """The README's scene on a copy of one's own: whoever removes container and volume loses the server, and no more."""
+    example = copy(ROOT / "tests" / "example", tmp_path / "stack")
+    if generation == "jmap":
+        example.move()
+        volume, options = "stalwart_data_new", ["--generation", "jmap"]
+    else:
+        example.edit(example.compose_file.name, MISPLACED, MENDED)
+        volume, options = "stalwart_data", []
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **example.secrets}
+    command = [sys.executable, "-m", "reconciler", "simulate", *options]
+    with subprocess.Popen(command, cwd=example.path, env=base, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            environment = base | words(process)
+
+            both = ("--target", "stalwart", "--target", "cloudflare")
+
+            def pending() -> list[str]:
+                done = run(example, environment, "plan", "--output", "json", *both)
+                return [item["address"] for item in json.loads(done.stdout)["changes"]]
+
+            applied = run(example, environment, "apply", "--yes", *both)
+            assert applied.returncode == 0, applied.stdout + applied.stderr
+            assert pending() == []
+            assert engine(environment, "DELETE", "/containers/mana-mail?force=1") == 204
+            gone = run(example, environment, "plan", "--target", "stalwart")
+            assert "start its service" in gone.stdout
+            up(example, environment)
+            assert pending() == [], "its volume was there"
+
+            assert engine(environment, "DELETE", "/containers/mana-mail?force=1") == 204
+            url = environment["DOCKER_HOST"].replace("tcp://", "http://")
+            listed = httpx.get(f"{url}/volumes", trust_env=False).json()["Volumes"]
+            [name] = [item["Name"] for item in listed if item["Name"].endswith(volume)]
+            assert engine(environment, "DELETE", f"/volumes/{name}") == 204
+            up(example, environment)
+            assert "Stalwart is empty" in run(example, environment, "plan", *both).stdout
+            changes = pending()
+            assert "account/noreply@mana.how" in changes
+            assert not [address for address in changes if address.startswith("dns/")], "DNS stays"
+            again = run(example, environment, "apply", "--yes", *both)
+            assert again.returncode == 0, again.stdout + again.stderr
+            assert pending() == []
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def test_what_was_given_is_named_for_the_other_shell_and_never_shown(tmp_path: Path) -> None:
+    example = copy(ROOT / "tests" / "example", tmp_path / "stack")
+    given = {"NOREPLY_PASSWORD": "canary-1", "POSTMASTER_PASSWORD": "canary-2"}
+    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **given}
+    command = [sys.executable, "-m", "reconciler", "simulate"]
+    with subprocess.Popen(command, cwd=example.path, env=base, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            printed = list(iter(process.stdout.readline, "# Ctrl-C ends it; nothing of it stays.\n"))
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert "canary" not in "".join(printed)
+    exported = {line.split()[1].partition("=")[0] for line in printed if line.startswith("export ")}
+    named = {line.split()[1] for line in printed if line.startswith("#   ")}
+    assert named == set(given)
+    assert named | exported >= {"STALWART_ADMIN_PASSWORD", "CLOUDFLARE_API_TOKEN", *given}

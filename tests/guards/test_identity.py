@@ -10,7 +10,7 @@ from reconciler import guards
 from reconciler.dns.records import record
 from reconciler.guards.evidence import Evidence, Past, Policy
 from reconciler.plan import Desired, diff
-from reconciler.problem import Severity
+from reconciler.problem import Problem, Severity
 from reconciler.resources import Account, Domain, Group, Live, MailingList, Observation
 
 ZONE = "mana.how"
@@ -128,6 +128,24 @@ def test_l7_a_mail_domain_without_zone_and_key_is_named(name, zones, keyed, hint
     found = recall([Domain(name)], zones=frozenset(zones), keyed=frozenset(keyed))
     assert said(found) == ([(f"domain/{name}", Severity.WARNING)] if hint else [])
     assert all(hint in item.hint for item in found)
+
+
+@pytest.mark.parametrize(
+    ("zone", "domains", "keyed", "meant"),
+    [
+        ("mana.hwo", {"mana.how"}, set(), "mana.how"),
+        ("mana.hwo", set(), {"mana.how"}, "mana.how"),
+        ("other.example", {"mana.how"}, set(), ""),
+        ("mana.hwo", {"mail.mana.hwo"}, set(), ""),
+    ],
+)
+def test_a_zone_that_nobody_finds_is_told_as_the_slip_that_it_is(zone, domains, keyed, meant):
+    desired = Desired(tuple(map(Domain, domains)), zones=frozenset({zone}), keyed=frozenset(keyed))
+    lost = Problem(zone, "no zone of this name", "add it at Cloudflare", scope=f"dns/{zone}")
+    said = guards.zone_meant(lost, desired).hint
+    assert said == (f"did you mean {meant}? Otherwise add it at Cloudflare" if meant else "add it at Cloudflare")
+    elsewhere = replace(lost, scope="stalwart")
+    assert guards.zone_meant(elsewhere, desired) == elsewhere
 
 
 def test_l5_a_change_of_type_takes_anothers_record_away_too():

@@ -146,6 +146,27 @@ def test_text_says_what_a_person_needs_in_the_order_they_need_it() -> None:
     assert "\x1b" not in said
 
 
+def test_quiet_leaves_out_what_asks_for_nothing_and_never_what_is_lost_or_warned_of() -> None:
+    plan = replace(EVERYTHING, last_whole="2026-11-01T10:00:00Z")
+    said, whole = text.plan(plan, text.Style(quiet=True)), text.plan(plan)
+    left_out = ["mana at 3f2a9c1", "  Stalwart 0.15.5 (REST)", "Not declared and left alone: dns/mana.how/A/foreign."]
+    left_out += ["Adopted, equal already and from now on marked as ours:", "  = dns/mana.how/MX/@"]
+    assert [line for line in whole.splitlines() if line and line not in said.splitlines()] == [
+        *left_out[:2],
+        *left_out[3:],
+        left_out[2],
+    ]
+    assert "Stalwart is empty" in said
+    assert "Mailboxes are not back" in said
+    assert "! stalwart: drops comments" in said
+
+
+def test_of_an_account_that_goes_nothing_is_said_that_holds_for_most() -> None:
+    gone = delete(Account("clara@mana.how", login="clara", email="clara@mana.how", locked=False), Reason.REMOVED)
+    assert text.change(gone) == "- account/clara@mana.how (asked for)"
+    assert "locked: yes" in values.brief(Account("clara@mana.how", locked=True))
+
+
 def test_colours_only_add_to_the_text() -> None:
     plain, coloured = text.plan(EVERYTHING), text.plan(EVERYTHING, text.Style(colour=True))
     assert click.unstyle(coloured) == plain

@@ -153,7 +153,7 @@ def _declare_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("-d", "--detach", action="store_true")
     up.add_argument("--no-deps", action="store_true")
     up.add_argument("--no-build", action="store_true")
-    up.add_argument("--pull", choices=("never",), required=True, help="the stand-in has no registry")
+    up.add_argument("--pull", choices=("never", "missing"), default="missing", help="the stand-in has no registry")
     up.add_argument("--force-recreate", action="store_true")
     up.add_argument("--no-start", action="store_true")
     up.add_argument("--scale", action="append")

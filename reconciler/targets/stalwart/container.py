@@ -615,7 +615,10 @@ def look(docker: Docker | None, *, file: bool = False) -> Host:
     try:
         return Host(*docker.look()) if file else Host(docker.examine())
     except NoSuchContainer as error:
-        hint = "correct targets.stalwart.container: it is the container's name, not the service's"
+        hint = (
+            "start its service if the container was removed; else correct targets.stalwart.container: it is the "
+            "container's name, not the service's"
+        )
         return Host(problem=Problem(f"container {docker.name}", str(error), hint, Severity.WARNING))
     except DockerUnreachable:
         return Host()
