@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -104,11 +103,11 @@ def _said(key: str, value: Any) -> dict[str, str]:
 
 
 def _entries(stored: Keys, key: str) -> list[str]:
-    """List the keys of an option: its own, or one for each entry."""
-    return sorted(item for item in stored if item == key or re.fullmatch(re.escape(key) + r"\.\d+", item))
+    """List the keys of an option: its own, or one for each entry (``bind``, or ``bind.0`` and so on)."""
+    entry = f"{key}."
+    return sorted(it for it in stored if it == key or (it.startswith(entry) and it.removeprefix(entry).isdecimal()))
 
 
 def _binds(stored: Keys, name: str) -> list[str]:
-    """List the keys of a listener's addresses: ``bind``, or ``bind.0`` and so on."""
-    pattern = re.compile(re.escape(f"{LISTENER}{name}.bind") + r"(\.\d+)?")
-    return sorted(key for key in stored if pattern.fullmatch(key))
+    """List the keys of a listener's addresses."""
+    return _entries(stored, f"{LISTENER}{name}.bind")
