@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["no_skip", "e2e.stagefixtures"]
+pytest_plugins = ["no_skip", "few", "e2e.stagefixtures"]
 
 # What decides a landing tries the same inputs each time. `make explore` tries with new ones; what it finds becomes
 # an @example of its test.

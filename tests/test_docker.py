@@ -178,6 +178,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
 }
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     "head",

@@ -619,6 +619,7 @@ def told(found: Mapping[str, Finding], name: str) -> str:
     return " ".join((item.verdict.summary, *item.verdict.evidence, item.cause))
 
 
+@pytest.mark.few(of=lambda name: DEFECTS[name].check)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_told_by_its_cause(world: World, name: str) -> None:
     planted = DEFECTS[name]
