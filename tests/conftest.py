@@ -32,6 +32,12 @@ def pytest_collection() -> Iterator[object]:
         gc.enable()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Work on half as many more as there are cores: who waits for a process or a server leaves its core to others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
+
+
 @pytest.fixture(scope="session")
 def facts() -> Callable[[str], Path]:
     """Find a page of the facts, which lie in RECONCILER_SHARED or beside the checkout; without them a test is left."""

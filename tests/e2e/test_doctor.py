@@ -133,7 +133,8 @@ def zone_file(records: list[dict[str, Any]], zone: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def world(newer_applied: Any, tmp_path: Path) -> Iterator[World]:
+def world(newer_applied: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr("reconciler.doctor.talks._AGAIN", 0.3)
     zones = {
         "mana.how": list(zone_file(newer_applied.records(), "mana.how")),
         REVERSE: ["139 PTR mail.mana.how."],
