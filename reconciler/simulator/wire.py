@@ -182,7 +182,7 @@ class Prompt(socketserver.TCPServer):
     def serve_forever(self, poll_interval: float = 0.0) -> None:
         """Handle requests until `shutdown`; there is nothing to poll."""
         try:
-            with selectors.DefaultSelector() as waiting:
+            with selectors.PollSelector() as waiting:  # as the library: it takes no descriptor
                 for end in (self, self._told):
                     waiting.register(end, selectors.EVENT_READ)
                 while self._told not in [key.fileobj for key, _ in waiting.select()]:
