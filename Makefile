@@ -11,9 +11,11 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	@$(BIN)/python -m reconciler.simulator.demo $(ACT)
 
-# `make test` leaves out what has a fault at every step, goes on for hundreds of cycles, or needs a real engine for long.
+# `make test` leaves out what has a fault at every step, goes on for hundreds of cycles, or needs a real engine for long,
+# and all but a few of the variants and inputs that take the whole way ("How tests are cut", CONTRIBUTING.md).
 # `make test-all` runs all in one go, so that nothing is collected twice and long groups run beside what is short.
 test: CHOICE := -m "not long"
+test: export RECONCILER_PROPERTIES ?= quick
 test test-all: $(READY) check
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(CHOICE) $(TESTS)
 

@@ -131,7 +131,7 @@ class Client:
         As far as the engine remembers: its last 256 events, since it was started itself.
         """
         # The package would read them as a stream without end; bounded like this the engine ends it.
-        query = {"since": f"{since:.0f}", "until": f"{until:.0f}"}
+        query = {"since": f"{since:.6f}", "until": f"{until:.6f}"}  # whole seconds would leave out the last one
         query["filters"] = json.dumps({"container": [_named(container)], "event": ["oom"]})
         with contextlib.suppress(TargetUnreadable), self.reaching(largest=_EVENTS) as client:
             answer = client.get(client.base_url + f"/v{client.api_version}/events", params=query)

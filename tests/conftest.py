@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from properties import PROFILE, tries
 
-pytest_plugins = ["no_skip", "e2e.stagefixtures"]
+pytest_plugins = ["no_skip", "few", "e2e.stagefixtures"]
 
-# What decides a landing tries the same inputs each time. `make explore` tries with new ones; what it finds becomes
-# an @example of its test.
+# What decides a landing tries the same inputs each time, `make test` the first of them. `make explore` tries with new
+# ones; what it finds becomes an @example of its test.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.register_profile("explore", print_blob=True, deadline=None)
-settings.load_profile(os.environ.get("RECONCILER_PROPERTIES") or "same")
+settings.register_profile("quick", settings.get_profile("same"), max_examples=tries(100))
+settings.load_profile(PROFILE)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,6 +30,13 @@ def pytest_collection() -> Iterator[object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Work on half as many more as there are cores: who waits for a process or a server leaves its core to others."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
 
 
 @pytest.fixture(scope="session")

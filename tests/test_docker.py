@@ -178,6 +178,15 @@ CALLS: dict[str, Callable[[Client], object]] = {
 }
 
 
+def test_what_the_kernel_ended_within_this_second_is_told() -> None:
+    fake = Docker(clock=lambda: 1000.4)
+    fake.run("web", "web:1")
+    fake.kill_for_memory(fake.named("web"))
+    with Server(fake) as server, Client(server.url.replace("http://", "tcp://"), "compose") as client:
+        assert client.killed("web", 990.7, 1000.45) == (1000.0,)
+
+
+@pytest.mark.few
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     "head",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler import journal, past
 from reconciler.daemon.applied import losses
@@ -340,7 +341,7 @@ def told(items: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> tuple[Any, .
     return newest, lost, in_force
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(lines(), st.integers(0, 200))
 def test_whatever_is_left_out_the_answers_are_the_same(given: list[tuple[dict[str, Any], int]], budget: int) -> None:
     whole = [line for line, _ in given]

@@ -29,6 +29,7 @@ import dns.rrset
 from dns.rdtypes.ANY.TXT import TXT
 
 from reconciler.simulator.cloudflare import NAME_SERVERS, character_strings
+from reconciler.simulator.wire import Prompt
 
 _TTL = 300  # what Cloudflare's automatic TTL is
 _NEGATIVE_TTL = 1800
@@ -256,7 +257,7 @@ class _Tcp(socketserver.BaseRequestHandler):
         return data
 
 
-class _Datagrams(socketserver.ThreadingUDPServer):
+class _Datagrams(Prompt, socketserver.ThreadingUDPServer):
     max_packet_size = 65535
     daemon_threads = True
     block_on_close = False
@@ -266,7 +267,7 @@ class _Datagrams(socketserver.ThreadingUDPServer):
         super().__init__(address, _Udp)
 
 
-class _Connections(socketserver.ThreadingTCPServer):
+class _Connections(Prompt, socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
@@ -315,7 +316,7 @@ class _Server:
         if not self._sockets:
             self._bind()
         for item in self._sockets:
-            threading.Thread(target=item.serve_forever, args=(0.05,), daemon=True).start()
+            threading.Thread(target=item.serve_forever, daemon=True).start()
 
     def stop(self, *, serving: bool) -> None:
         for item in self._sockets:

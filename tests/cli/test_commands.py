@@ -758,6 +758,7 @@ def line(place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     started = [NameServer(says("91.12.34.56")) for _ in range(2)]
     monkeypatch.setenv("RECONCILER_WHOAMI", " ".join(f"me/A@127.0.0.1:{item.port}" for item in started))
     monkeypatch.setattr("reconciler.observe.line.AGE", 0.0)
+    monkeypatch.setattr("reconciler.observe.line._ATTEMPT", 0.2)  # how long one that says nothing is waited for
     place.write(LINE)
     yield started
     for item in started:

@@ -629,6 +629,7 @@ memory_name = Path()
 WITHOUT_MEMORY = {name for name in DAMAGE if name.startswith(("memory", "everything"))}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("moved", [False, True], ids=["no push", "a push"])
 def test_f24_whatever_tears_is_made_anew(origin: Origin, damage: str, *, moved: bool) -> None:

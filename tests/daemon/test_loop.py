@@ -452,7 +452,8 @@ def test_the_records_follow_the_line_within_one_cycle(watched, askers):
 
 
 @pytest.mark.parametrize("other", [says(ADDRESSES[1]), lambda *_: None])
-def test_while_the_askers_disagree_nothing_changes_and_the_rest_is_healed(watched, askers, other):
+def test_while_the_askers_disagree_nothing_changes_and_the_rest_is_healed(watched, askers, other, monkeypatch):
+    monkeypatch.setattr("reconciler.observe.line._ATTEMPT", 0.2)
     watched.cycle(Cause.START)
     askers[1].fill = other
     watched.world.alter(MAIL, ttl=600)

@@ -87,6 +87,7 @@ def tab(browser: Any, daemon: Daemon) -> Iterator[Any]:
         item.context.close()
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", EVERY_STATE)
 def test_the_accessibility_checker_finds_nothing(tab: Any, name: str, scheme: str) -> None:

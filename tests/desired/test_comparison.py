@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.address import Address
 from reconciler.desired.comparison import Comparison, compare
@@ -204,7 +205,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("directories")
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(40))
 @given(seed=st.integers(1, 10**6))
 def test_another_order_style_and_spread_over_files_is_no_difference(place: Path, seed: int) -> None:
     found = compare(read(place, DOCUMENT), read(place, DOCUMENT, seed))
@@ -419,7 +420,7 @@ def told(item: Difference) -> tuple[Any, ...]:
     return item.address, item.actions, item.reason, item.fields, item.notes, item.risks
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(chosen=st.sets(st.sampled_from(sorted(WORDS)), min_size=1, max_size=4), seed=st.integers(1, 10**6))
 def test_exactly_the_resources_are_mentioned_whose_derived_value_differs(
     place: Path, chosen: set[str], seed: int

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired.edit import AddKey, Edit, SetKey, edit
 from reconciler.desired.load import load
@@ -337,7 +338,7 @@ def a_file(draw: Any) -> str:
     return rnd.choice(["\n", "\r\n"]).join(lines) + rnd.choice(["", "\n"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(text=a_file(), which=st.integers(0, 2), data=st.data())
 def test_any_edit_touches_only_its_lines(
     tmp_path_factory: pytest.TempPathFactory, text: str, which: int, data: Any

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired.load import doubts, load
 from reconciler.problem import InvalidDirectory
@@ -339,7 +340,7 @@ PIECES = st.sampled_from(
 NAMES = st.sampled_from(["@", "mail", "*.x", "_imaps._tcp", "x._tcp", "-edge-", "0/25", "a..b", "a b", "*x", "Bücher"])
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(NAMES, st.sampled_from(["MX", "CNAME", "NS", "PTR", "SRV"]), PIECES)
 def test_d12_what_is_valid_is_taken_by_the_api(tmp_path_factory, name, type, content):
     if type == "SRV":

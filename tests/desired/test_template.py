@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired import template
 from reconciler.desired.template import ESCAPES, NAMES, Slot, WrongTemplate, escaped
@@ -23,7 +24,7 @@ def render(parts: list[str | Slot]) -> str:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=tries(60))
 @given(st.lists(st.text(min_size=1) | slots))
 def test_what_is_written_is_read(parts: list[str | Slot]) -> None:
     joined: list[str | Slot] = []
@@ -55,7 +56,7 @@ def test_a_wrong_one_is_told_without_repeating_it(text: str) -> None:
     assert caught.value.hint
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=tries(200))
 @given(st.text())
 def test_escapes_are_read_back(value: str) -> None:
     assert json.loads(f'"{escaped(value, "json")}"') == value

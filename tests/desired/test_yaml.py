@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired import yaml
 from reconciler.desired.yaml import Mapping, Mistake, Scalar, Sequence, parse, value
@@ -215,7 +216,7 @@ trees = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=tries(60))
 @given(tree=trees)
 def test_json_reads_back_and_every_scalar_stands_at_its_place(pure: bool, tree: object) -> None:
     text = json.dumps(tree, ensure_ascii=False, indent=1)
@@ -236,7 +237,7 @@ def scalars(node: yaml.Node) -> list[Scalar]:
     return [scalar for child in children for scalar in scalars(child)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=tries(60))
 @given(text=st.text(st.sampled_from("ab:- []{},&*!|>'\"%@`#?\n\t<"), max_size=40))
 def test_any_text_is_read_or_is_a_mistake(pure: bool, text: str) -> None:
     node, problems = read(text, pure=pure)

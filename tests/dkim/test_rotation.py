@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired.spec.mail import Key
 from reconciler.dkim import rotation
@@ -306,7 +307,7 @@ def a_stack(draw: Any) -> Stack:
 OPERATIONS = st.lists(st.sampled_from(["rotate", "apply", "day", "days", "one", "two"]), max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(stack=a_stack(), operations=OPERATIONS)
 def test_no_order_of_events_breaks_a_signature_and_every_one_comes_to_an_end(
     stack: Stack, operations: list[str]

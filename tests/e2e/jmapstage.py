@@ -62,6 +62,7 @@ def ask(stage: Stage, *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]
         auth=(name, password),
         timeout=60,
         trust_env=False,
+        verify=False,
     )
     return [response[1] for response in answer.json()["methodResponses"]]
 

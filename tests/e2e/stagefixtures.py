@@ -40,6 +40,7 @@ from . import jmapstage
 
 TESTS = Path(__file__).resolve().parents[1]
 BREVO = ("smtp-relay.brevo.com", 587, "94cde5002@smtp-brevo.com")
+NOBODY = "a.test/A@127.0.0.1:1 b.test/A@127.0.0.1:1"  # who tells the line's address; else the Internet is asked
 OUR_ZONES = ("mana.how", "mana.test")  # the second one for tests that need one
 ZONES = (*OUR_ZONES, "elsewhere.example")
 # What `docker compose` is to the program. It is started several times by every command, so it imports next to nothing.
@@ -294,6 +295,7 @@ class Stack:
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.scratch),
             "SSL_CERT_FILE": str(self.example.path / "relay.pem"),
+            "RECONCILER_WHOAMI": NOBODY,
             **self.example.secrets,
             **self.stage.environment,
             **self.env,

@@ -299,6 +299,7 @@ ODD = [
 ]
 
 
+@pytest.mark.few(of=lambda value: len(value) > 100)  # tests/targets/compose has each in a file
 @pytest.mark.parametrize("value", ODD)
 def test_any_value_reaches_the_container_as_it_is(applied: Any, value: str) -> None:
     applied.watch.touched.add("mana-auth")

@@ -186,6 +186,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.few(of=lambda name: DEFECTS[name].check)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_defect_on_the_way_is_told_by_its_cause(world: World, name: str) -> None:
     planted = DEFECTS[name]
@@ -370,6 +371,7 @@ ANSWERS = {
 OURS = {"SPF", "PTR", "block list"}
 
 
+@pytest.mark.few("name", of=lambda name: (ANSWERS[name][1], name in OURS))
 @pytest.mark.parametrize("name", ANSWERS)
 def test_each_mail_is_a_line_with_its_fate_and_why(either: Any, name: str) -> None:
     answer, fate, why = ANSWERS[name]

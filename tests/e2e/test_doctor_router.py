@@ -106,6 +106,7 @@ DEFECTS: dict[str, Defect] = {
 }
 
 
+@pytest.mark.few(of=lambda name: DEFECTS[name].check)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_of_the_way_in_is_told_by_its_cause(home: Home, name: str) -> None:
     planted = DEFECTS[name]

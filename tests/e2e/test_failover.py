@@ -19,8 +19,8 @@ from .stagefixtures import wait_for
 from .test_providers import NOTIFY, standing  # noqa: F401 (a fixture)
 
 BREVO, OURS = "smtp-relay.brevo.com", "stalwart"
-FAILOVER = "  failover: {to: brevo, after: 2s, back_after: 3s}\n"
-INTERVAL = ("--interval", "2s")
+FAILOVER = "  failover: {to: brevo, after: 1s, back_after: 1s}\n"
+INTERVAL = ("--interval", "1s")
 
 
 class Submission:
@@ -125,7 +125,7 @@ def test_a_refused_login_is_tried_once_and_counts(standing: Any, submission: Sub
     submission.logins.clear()
     with daemon(standing):
         wait_for(lambda: uses(standing) == BREVO)
-        time.sleep(4)
+        time.sleep(2.5)
     assert len(submission.logins) == 1
     assert told(standing)["refused"] is True
 
@@ -138,7 +138,7 @@ def test_without_visible_records_nothing_is_switched_and_the_reason_is_told(
     submission.close()
     with daemon(standing):
         wait_for(lambda: told(standing).get("obstacles"))
-        time.sleep(3)
+        time.sleep(2.5)
         assert uses(standing) == OURS
         assert "could not be asked" in told(standing)["obstacles"][0]
         assert told(standing)["failover"] is None
@@ -148,7 +148,7 @@ def test_while_suspended_nothing_is_switched(standing: Any, submission: Submissi
     standing.expect(0, "suspend", "--reason", "moving")
     submission.close()
     with daemon(standing):
-        time.sleep(8)
+        time.sleep(4)
         assert uses(standing) == OURS
         standing.expect(0, "resume")
         wait_for(lambda: uses(standing) == BREVO)
@@ -161,6 +161,6 @@ def test_what_a_person_says_ends_it_at_once(standing: Any, submission: Submissio
         standing.edit("smtp.yaml", FAILOVER, "")
         assert "This directory says otherwise" in standing.run("plan").text
         wait_for(lambda: uses(standing) == OURS)
-        time.sleep(3)
+        time.sleep(2.5)
         assert uses(standing) == OURS
     assert json.loads((standing.data / "failover-mana.json").read_text())["failover"] is None

@@ -174,6 +174,7 @@ GARBAGE = {
 PATHS = {"stalwart": "/api/", "cloudflare": "/client/", "docker": "/v1"}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("system", PATHS)
 @pytest.mark.parametrize("kind", [*GARBAGE, "hang up"])
 def test_one_system_unwell_and_the_others_go_on(stack: Any, system: str, kind: str) -> None:

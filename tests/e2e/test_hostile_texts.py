@@ -53,6 +53,7 @@ def everywhere(stack: Stack, *argv: str, secrets: tuple[str, ...] = ()) -> None:
         tame(path.read_text(), "json")
 
 
+@pytest.mark.few("generation")
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
 @pytest.mark.parametrize("status", [200, 400, 403])
 def test_t2_an_answer_that_quotes_us_and_more_is_told_without_it(request: Any, generation: str, status: int) -> None:

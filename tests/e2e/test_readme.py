@@ -18,6 +18,8 @@ from reconciler.simulator.demo import BREVO
 from reconciler.simulator.example import COMPOSE, MENDED, MISPLACED, Example, copy
 from reconciler.simulator.stage import VERSIONS, Project, Stage
 
+from .stagefixtures import NOBODY
+
 pytestmark = pytest.mark.xdist_group("readme")  # the play is played once
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,7 @@ class Play:
             **self.stage.environment,
             "RECONCILER_TODAY": "2026-11-22",
             "RECONCILER_DRY_RUN": "no",
+            "RECONCILER_WHOAMI": NOBODY,
         }
         done = subprocess.run(
             [sys.executable, "-m", "reconciler", *arguments],

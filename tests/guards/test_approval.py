@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 from systems import Wishing
 
 from reconciler.desired.load import Directory, Places
@@ -129,7 +130,7 @@ class Expected:
         return same and after == self.want.get(name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(worlds, edits, edits, edits, edits)
 def test_what_is_applied_was_approved_or_heals_and_the_rest_is_named(base, change, moves, before_plan, before_merge):
     planned = Stack(edited(base, change))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler import http
 from reconciler.checks.evidence import Forward
@@ -217,7 +218,7 @@ def test_no_password_is_given_to_a_challenge_that_is_none(server: Server, box: R
 
 
 @given(st.binary(max_size=300) | st.text(alphabet='<>/&;!x?"= []DOCTYPE', max_size=200).map(str.encode))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 def test_whatever_bytes_come_they_are_read_or_refused(body: bytes) -> None:
     try:
         found = igd._elements(http.Answer(200, body, "text/xml", {}))
@@ -230,7 +231,7 @@ FIELDS = ("NewExternalPort", "NewInternalPort", "NewProtocol", "NewInternalClien
 
 
 @given(st.fixed_dictionaries({}, optional={name: st.text(max_size=90) | st.just("25") for name in FIELDS}))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 def test_whatever_an_entry_says_it_is_read_with_sense_or_left_out(said: dict[str, str]) -> None:
     found = asked._forward(said)
     if found is not None:

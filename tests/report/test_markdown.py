@@ -12,6 +12,7 @@ import pytest
 from gfm import Page, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 from report.test_prose import spaced, texts
 from report.test_report import EVERYTHING, REF, a_plan, create, delete, record, update
 
@@ -71,7 +72,7 @@ def check(page: str, allowed: set[str | None]) -> Page:
 
 
 # ---------------------------------------------------------------------------------------------- what acts, and what not
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(texts, texts, texts, st.one_of(texts, spaced), texts)
 def test_no_value_acts_in_a_comment(one: str, two: str, name: str, sentence: str, place: str) -> None:
     problem = Problem(place, sentence, sentence)
@@ -319,7 +320,7 @@ def test_more_deletions_than_fit_are_counted() -> None:
     assert f"{5000 - shown:,} deletions are among them" in page
 
 
-@settings(max_examples=20)
+@settings(max_examples=tries(20))
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 200), texts)
 def test_however_long_it_fits_and_says_so(changes: int, gone: int, problems: int, value: str) -> None:
     plan: Plan = a_plan(

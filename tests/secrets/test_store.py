@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keyring import Keyring, sops_program
+from properties import tries
 
 from reconciler.desired.load import load
 from reconciler.problem import ReconcilerError, Refused, SecretUnreadable
@@ -105,7 +106,7 @@ def test_the_references_are_the_ones_that_were_agreed_on(ring):
 
 
 @given(value=st.text(min_size=1, max_size=60).filter(lambda text: "\0" not in text and text[-1] not in "\r\n"))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back(ring, where, value):
     made, name = store(ring, where), f"n{next(numbers)}"
     assert Secrets(ring.state, ring.environ)(made.put(name, value)) == value

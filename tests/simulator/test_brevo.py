@@ -48,7 +48,7 @@ def world() -> Iterator[World]:
     cloudflare = Cloudflare(["oak.example", "elm.example"])
     with NameServers(cloudflare.shown) as names:
         fake = Brevo(["oak.example", "elm.example"], names.values, keys=[KEY])
-        with Server(fake) as server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        with Server(fake) as server, httpx.Client(base_url=server.url, trust_env=False, verify=False) as http:
             yield World(cloudflare, names, fake, http)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.dns.records import dkim_record
 from reconciler.dns.records import record as make_record
@@ -978,7 +979,7 @@ def desired_sets(draw):
 
 
 @given(desired_sets(), desired_sets())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_from_anything_to_anything(worlds, first, second):
     world = worlds()
     for name, rest in {

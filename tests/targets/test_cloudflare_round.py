@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.desired.derivation import zone_records
 from reconciler.desired.load import load
@@ -22,6 +23,7 @@ from reconciler.targets.cloudflare import Cloudflare
 from reconciler.targets.cloudflare.listing import Access
 
 TOKEN = SecretRef("env", "TOKEN")
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 _ODD = ["mail", "MAIL", "_dmarc", "_25", "_tcp", "0", "a-b", "-edge-", "bücher", "例え", "xn--bcher-kva", "0/25"]
 LABELS = st.one_of(
@@ -162,7 +164,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("kind", sorted(TYPES))
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=tries(40), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_l9_what_validates_is_there_and_seen_again(place: Place, kind: str, data: st.DataObject) -> None:
     entry = data.draw(entries(kind))
     delegation = [{"type": "NS", "name": entry["name"], "content": "ns.example.net"}] if kind == "DS" else []
@@ -172,7 +176,9 @@ def test_l9_what_validates_is_there_and_seen_again(place: Place, kind: str, data
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=tries(40), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 def test_l9_what_follows_at_the_same_names_is_there_and_nothing_else(place: Place, data: st.DataObject) -> None:
     steps = []
     for _ in range(3):

@@ -245,6 +245,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "_PAUSE", 0.01)
 
 
+@pytest.mark.few
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("misbehaviour", MISBEHAVIOURS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.simulator.stalwart.post import Handed
+from reconciler.simulator.wire import Prompt
 
 _TLS_HELLO = b"\x16\x03"
 
@@ -83,7 +84,7 @@ class Sockets:
                 server = self._bind(port, listener)
                 self._servers.append(server)
                 self.ports[port] = self._chosen[port] = server.server_address[1]
-                threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+                threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def _bind(self, port: int, listener: Listener) -> _Port:
         try:
@@ -101,7 +102,7 @@ class Sockets:
         self.ports.clear()
 
 
-class _Port(socketserver.ThreadingTCPServer):
+class _Port(Prompt, socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False

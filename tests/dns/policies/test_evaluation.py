@@ -6,6 +6,7 @@ import pytest
 import spf as pyspf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.dns.policies.evaluation import Evaluation, Values, evaluate
 from reconciler.dns.publication import Question
@@ -127,7 +128,7 @@ def test_what_is_no_record_is_told(texts: tuple[str, ...], result: str, why: str
     assert why in told.why
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     parts=st.lists(st.tuples(st.sampled_from("+-~?"), st.sampled_from(PARTS)), max_size=5),
     end=st.sampled_from(["", " -all", " ~all", " redirect=next.example.com"]),

@@ -21,6 +21,7 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler.simulator import compose
 from reconciler.simulator.docker import CRASH_LOOPING, FAILING, SLOW, Behaviour, Docker
@@ -443,7 +444,7 @@ FRAGMENTS = st.lists(
 VALUES = FRAGMENTS.flatmap(lambda text: st.sampled_from([text, f'"{text}"', f"'{text}'"]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(value="\na\ta")
 @example(value="\na\ta\n")
 @example(value="\nexport\tA")
@@ -459,7 +460,7 @@ def test_any_env_file_is_read_as_by_the_real_one(both: Both, value: str) -> None
     assert environments(mine) == environments(real)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=FRAGMENTS)
 def test_any_text_is_interpolated_as_by_the_real_one(both: Both, value: str) -> None:
     with tempfile.TemporaryDirectory() as name:

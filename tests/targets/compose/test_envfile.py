@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from properties import tries
 
 from reconciler import files
 from reconciler.problem import Severity, TargetUnreadable
@@ -99,7 +100,7 @@ OTHER_BYTES = st.binary(max_size=80) | st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(OTHER_BYTES, st.dictionaries(st.sampled_from("ABCD"), VALUES, min_size=1), VALUES)
 def test_every_other_byte_is_kept_and_our_values_are_read_again(
     other: bytes, values: dict[str, str], more: str

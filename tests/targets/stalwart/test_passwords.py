@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from passlib.hash import bsdi_crypt, md5_crypt, sha1_crypt, sha256_crypt, sha512_crypt
+from properties import tries
 
 from reconciler.plan import Desired, diff
 from reconciler.problem import Problem, SecretUnreadable
@@ -107,7 +108,7 @@ def test_l12_a_hash_that_no_server_verifies_is_another_password(stored):
     assert passwords.matches("x", stored) is False
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=tries(20))
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=100))
 def test_any_text_round_trips(value):
     if not is_crypt_hash(value):
@@ -321,7 +322,7 @@ def test_l12_a_stored_password_means_what_the_server_takes_it_for(stored):
     assert passwords.matches("{PLAIN}" + value, stored) is verify(stored, value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=tries(40))
 @given(st.sampled_from(["", "$", "_", "{", "{PLAIN}", "{SHA}", "$6$"]), st.text("ab$}{/._", max_size=30))
 def test_l12_a_stored_password_is_imported_as_what_it_is(prefix, rest):
     stored = prefix + rest

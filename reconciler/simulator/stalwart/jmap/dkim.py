@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -52,15 +53,21 @@ def check(signature: Mapping[str, Any], old: Mapping[str, Any] | None, read: Rea
 def _load(signature: Mapping[str, Any], read: Read) -> rsa.RSAPrivateKey | Ed25519PrivateKey:
     """Return the private key. Raises OSError where the container has no such file, ValueError for what is no key."""
     secret = read(signature["privateKey"])
-    try:
-        key = load_pem_private_key(secret.encode(), None)
-    except ValueError as error:
-        raise ValueError("InvalidEncoding") from error
+    key = _parsed(secret)
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size < _RSA_BITS:
         raise ValueError("TooSmall")
     if isinstance(key, rsa.RSAPrivateKey if algorithm(signature) == "rsa" else Ed25519PrivateKey):
         return key
     raise ValueError("WrongAlgorithm")
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(secret: str) -> Any:
+    """Return a private key. OpenSSL tests that the factors of an RSA key are prime, each time: 10 ms."""
+    try:
+        return load_pem_private_key(secret.encode(), None)
+    except ValueError as error:
+        raise ValueError("InvalidEncoding") from error
 
 
 def public_key(signature: Mapping[str, Any], read: Read) -> str | None:

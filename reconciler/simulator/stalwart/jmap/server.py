@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 import gzip
 import hashlib
 import json
@@ -195,8 +194,8 @@ class StalwartJmap:
     def _seed(self) -> None:
         """Put in what is missing: a type that has no object at all gets the defaults (traps.md 33)."""
         store = self.store
-        empty = {name for name, _ in first_objects(accounts.ROLES) if not store.ids(name)}
-        made = [(name, store.insert(name, value)) for name, value in first_objects(accounts.ROLES) if name in empty]
+        first = list(first_objects(accounts.ROLES, lambda name: not store.ids(name)))
+        made = [(name, store.insert(name, value)) for name, value in first]
         if not store.ids("MtaDeliverySchedule"):
             queues = {item["name"]: key for key, item in store.all("MtaVirtualQueue")}
             for name, value in first_schedules(queues) if queues.keys() >= {"local", "remote", "dsn"} else ():
@@ -322,7 +321,7 @@ class StalwartJmap:
         """Return the whole state as JSON: equal states are equal dumps."""
         with self._lock:
             return {
-                "config": copy.deepcopy(self.config),
+                "config": registry.copied(self.config),
                 "store": self.store.dump(),
                 "counts": self.blocks.lasting(),
                 "blocked": sorted(str(network) for network in self.blocks.networks),
@@ -332,7 +331,7 @@ class StalwartJmap:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `dump` returned, as after a restart, but with the listeners that were open."""
         with self._lock:
-            self.config = copy.deepcopy(state["config"])
+            self.config = registry.copied(state["config"])
             self.store = Store.load(self._clock, state["store"])
             self.post.clear()
             self.blocks.counts = Counter(state["counts"])

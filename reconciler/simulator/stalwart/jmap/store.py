@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import re
 import secrets
@@ -107,7 +106,7 @@ class Store:
         self._check(name, key, value, set())
         if key is None:
             key = registry.SINGLETON if registry.is_singleton(name) else self._new_id(name)
-        self._put(name, key, copy.deepcopy(value))
+        self._put(name, key, registry.copied(value))
         return key
 
     def update(self, name: str, key: str, value: Object) -> None:
@@ -118,7 +117,7 @@ class Store:
             return
         self._check(name, key, value, set(registry.references(name, old)))
         self._take(name, key)
-        self._put(name, key, copy.deepcopy(value))
+        self._put(name, key, registry.copied(value))
 
     def _put(self, name: str, key: str, value: Object) -> None:
         self.objects.setdefault(name, {})[key] = value
@@ -179,8 +178,8 @@ class Store:
         """Return everything as JSON."""
         return {
             "initialized": self.initialized,
-            "objects": copy.deepcopy(self.objects),
-            "tasks": copy.deepcopy(self.tasks),
+            "objects": registry.copied(self.objects),
+            "tasks": registry.copied(self.tasks),
             "counters": dict(self._counters),
         }
 
@@ -189,11 +188,11 @@ class Store:
         """Go on from what `dump` returned."""
         store = cls(clock)
         store.initialized = state["initialized"]
-        store.tasks = copy.deepcopy(state["tasks"])
+        store.tasks = registry.copied(state["tasks"])
         store._counters = Counter(state["counters"])
         for name, values in state["objects"].items():
             for key, value in values.items():
-                store._put(name, key, copy.deepcopy(value))
+                store._put(name, key, registry.copied(value))
         return store
 
 
@@ -239,12 +238,23 @@ _LISTENERS = (
 )
 
 
-def _with(of: str, variant: str | None = None, /, **values: Any) -> tuple[str, Object]:
+_First = tuple[str, str | None, Object]  # a type, a variant of it, and what differs from its defaults
+
+
+def _with(of: str, variant: str | None = None, /, **values: Any) -> _First:
+    return of, variant, values
+
+
+def _made_of(of: str, variant: str | None, values: Object) -> tuple[str, Object]:
     return of, registry.of_old(of, registry.new(of, variant)) | values
 
 
-def first_objects(roles: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, Object]]:
+def first_objects(roles: Mapping[str, frozenset[str]], is_empty: Callable[[str], bool]) -> Iterator[tuple[str, Object]]:
     """Yield what a normal start puts into a store, or most of it, for each type that is empty (traps.md 33)."""
+    yield from (_made_of(*item) for item in _first(roles) if is_empty(item[0]))
+
+
+def _first(roles: Mapping[str, frozenset[str]]) -> Iterator[_First]:
     for description, keys, rate in (
         ("Sender IP throttle", ("remoteIp",), (5, 1000)),
         ("Sender address to recipient throttle", ("rcpt", "senderDomain"), (25, 3600000)),
@@ -293,7 +303,7 @@ def first_schedules(queues: Mapping[str, str]) -> Iterator[tuple[str, Object]]:
         ("dsn", "Delivery Status Notification", {"expiry": {"@type": "Attempts", "maxAttempts": 10}, "retry": retry}),
     ):
         values: Object = {"description": f"{what} delivery schedule", "queueId": queues[name], **more}
-        yield _with("MtaDeliverySchedule", name=name, **values)
+        yield _made_of(*_with("MtaDeliverySchedule", name=name, **values))
 
 
 def _made(kind: str) -> Object:

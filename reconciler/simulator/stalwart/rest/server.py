@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 import secrets
@@ -80,6 +81,12 @@ class _Caller:
             raise forbidden()
 
 
+@functools.lru_cache(maxsize=64)
+def _hashed(password: str) -> str:
+    """Hash a password as a first start does. Tests start a server each, and would pay for it each time."""
+    return str(sha512_crypt.using(rounds=5000).hash(password))
+
+
 class StalwartRest:
     """A 0.15 server: call it with a `Request`, it answers with a `Reply`, or raises `Hangup` for a banned client.
 
@@ -146,7 +153,7 @@ class StalwartRest:
         password = self.environment.get("STALWART_ADMIN_PASSWORD")
         if password is None:
             password = self.printed = "".join(secrets.choice(_LETTERS) for _ in range(10))
-        return stored.quickstart(sha512_crypt.using(rounds=5000).hash(password))
+        return stored.quickstart(_hashed(password))
 
     def restart(self) -> None:
         """Start the process again: config.toml is read, listeners are bound, bans stay.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import re
@@ -205,6 +206,14 @@ def parse_toml(text: str) -> dict[str, str]:
 
 
 # --------------------------------------------------------------------------------------------------------- settings
+@functools.lru_cache(maxsize=4096)
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether a key is one of these. Every request asks it of all keys."""
+    if any(fnmatchcase(key, item[1:]) for item in patterns if item.startswith("!")):
+        return False
+    return any(fnmatchcase(key, item) for item in patterns)
+
+
 @dataclass(slots=True)
 class Settings:
     """All settings. ``text`` is the file as it is on the disk, ``file`` what the process read from it or wrote."""
@@ -224,16 +233,17 @@ class Settings:
 
     def merged(self) -> dict[str, str]:
         """Return everything in key order; a key of the file wins, a local key in the database is ignored."""
-        stored = {key: value for key, value in self.database.items() if not self.is_local(key)}
+        local = self._local_keys()
+        stored = {key: value for key, value in self.database.items() if not _matches(key, local)}
         return dict(sorted((stored | self.file).items()))
 
     def is_local(self, key: str) -> bool:
         """Say whether a key is written to the file."""
+        return _matches(key, self._local_keys())
+
+    def _local_keys(self) -> tuple[str, ...]:
         own = [value for name, value in self.file.items() if name.startswith("config.local-keys.")]
-        patterns = [*own, "config.local-keys.*"] if own else LOCAL_KEYS
-        if any(fnmatchcase(key, item[1:]) for item in patterns if item.startswith("!")):
-            return False
-        return any(fnmatchcase(key, item) for item in patterns)
+        return (*own, "config.local-keys.*") if own else LOCAL_KEYS
 
     def below(self, prefix: str) -> dict[str, str]:
         """Return the keys below a prefix, with the prefix and its dot taken off; everything when it is empty."""
@@ -463,8 +473,11 @@ def listeners(keys: Mapping[str, str]) -> list[Listener]:
     for key, protocol in sorted(keys.items()):
         if match := re.fullmatch(r"server\.listener\.(.+)\.protocol", key):
             base = f"server.listener.{match[1]}"
+            bind = f"{base}.bind"
             binds = [
-                value for name, value in sorted(keys.items()) if re.fullmatch(rf"{re.escape(base)}\.bind(\.\d+)?", name)
+                value
+                for name, value in sorted(keys.items())
+                if name.startswith(bind) and re.fullmatch(r"(\.\d+)?", name.removeprefix(bind))
             ]
             tls = keys.get(f"{base}.tls.implicit") == "true"
             found.append(Listener(match[1], protocol, tuple(binds), tls))

@@ -202,16 +202,11 @@ def _pem(signature: Signature, reveal: Reveal) -> str:
         pem = dkim.private_pem(signature.algorithm, reveal(signature.private_key))
     except ValueError as error:
         raise ValueError(f"private_key {signature.private_key} {error}") from None
-    if signature.algorithm == "rsa" and (bits := _rsa_bits(pem)) < _RSA_BITS:
+    half = dkim.public_half(signature.algorithm, pem)
+    if signature.algorithm == "rsa" and (bits := dkim.rsa_bits(half)) < _RSA_BITS:
         raise ValueError(
             f"private_key {signature.private_key} has {bits} bits, and the server takes no less than {_RSA_BITS}"
         )
-    if declared and dkim.public_half(signature.algorithm, pem) != declared:
+    if declared and half != declared:
         raise ValueError("private_key is not the private half of the declared public_key")
     return pem
-
-
-def _rsa_bits(pem: str) -> int:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return int(getattr(load_pem_private_key(pem.encode(), None), "key_size", 0))

@@ -135,10 +135,10 @@ def _said(key: str, value: Any) -> dict[str, str]:
 
 
 def _entries(stored: Stored, key: str) -> list[str]:
-    """List the keys of an option: its own, or one for each entry."""
-    return [item for item in stored.below(key) if item == key or re.fullmatch(r"\.\d+", item.removeprefix(key))]
+    """List the keys of an option: its own, or one for each entry (``bind``, or ``bind.0`` and so on)."""
+    return [it for it in stored.below(key) if it == key or it.removeprefix(f"{key}.").isdecimal()]
 
 
 def _binds(stored: Stored, name: str) -> list[str]:
-    """List the keys of a listener's addresses: ``bind``, or ``bind.0`` and so on."""
+    """List the keys of a listener's addresses."""
     return _entries(stored, f"{LISTENER}{name}.bind")

@@ -63,6 +63,7 @@ def test_a_lost_volume_comes_back_the_same(house):
         assert {part: now.get(part) for part in kept} == {part: was.get(part) for part in kept}
 
 
+@pytest.mark.few
 @pytest.mark.parametrize("cut", range(14))
 @pytest.mark.parametrize("lose", [True, False])
 def test_a_run_cut_off_at_any_request_is_finished_by_the_next(world, cut, lose):
