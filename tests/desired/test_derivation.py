@@ -160,7 +160,8 @@ def test_u18_a_private_key_that_is_needed_and_can_not_be_read_is_told_once_and_s
     half = Problem("{env: K}", "the private key can't be read: K is not set", "export K")
     facts = Facts({(SecretRef("env", "K"), "ed25519"): half})
     (problem,) = desire(spec, {"stalwart": Observation("stalwart")}, facts).problems
-    assert (problem.severity, problem.scope, problem.hint) == (Severity.ERROR, "dkim/mana.how/s1", "export K")
+    assert (problem.severity, problem.scope) == (Severity.ERROR, "dkim/mana.how/s1")
+    assert problem.hint.startswith("export K; if it is gone for good: ")
     told = Observation("stalwart", problems=(problem,))  # by the target, which looked itself
     assert desire(spec, {"stalwart": told}, facts).problems == ()
 
