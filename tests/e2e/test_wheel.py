@@ -46,9 +46,9 @@ def run(house: Path, cwd: Path, *words: str) -> subprocess.CompletedProcess[str]
 
 
 def test_u20_the_wheel_says_what_it_is(wheel: Path, house: Path) -> None:
-    (info,) = house.glob("lib/python*/site-packages/reconciler-*.dist-info")
+    (info,) = house.glob("lib/python*/site-packages/mail_reconciler-*.dist-info")
     said = Parser().parsestr((info / "METADATA").read_text("utf-8"))
-    assert said["Name"] == "reconciler"
+    assert said["Name"] == "mail-reconciler"
     assert said["Summary"]
     assert said["License-Expression"] == "Apache-2.0"
     assert said["Requires-Python"] == ">=3.11"
