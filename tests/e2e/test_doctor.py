@@ -223,8 +223,10 @@ def lost_private_half(world: World) -> None:
 
 
 def closed_port(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        world.routes["stalwart:587"] = taken.getsockname()[1]
+    """Lead to a port that is taken, so that nobody else gets it, and at which nobody listens."""
+    taken = world.open.enter_context(socket.socket())
+    taken.bind(("127.0.0.1", 0))
+    world.routes["stalwart:587"] = taken.getsockname()[1]
 
 
 def ended_at_once(world: World) -> None:
