@@ -101,7 +101,7 @@ def _verdict(goal: Goal, row: Row) -> str:
 
 
 def _facts(root: Path, load: float) -> tuple[str, ...]:
-    versions = ", ".join(_versions("reconciler", "cloudflare", "octodns", "octodns-cloudflare"))
+    versions = ", ".join(_versions("mail-reconciler", "cloudflare", "octodns", "octodns-cloudflare"))
     return (
         f"revision {_revision(root)}, {datetime.now(UTC):%Y-%m-%d}",
         f"Python {platform.python_version()}, {versions}",
