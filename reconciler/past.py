@@ -6,17 +6,17 @@ A mark says which stack wrote a record, and not which directory; an account bear
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from reconciler.address import Address
-from reconciler.journal import Entry
+from reconciler.journal import Entry, Written
 from reconciler.resources import Record, Resource
 
 
 def applied(entries: Iterable[Entry], asked: Collection[Resource]) -> frozenset[Resource]:
     """Return those that an apply from here made, adopted or changed, and did not remove again; records by value."""
     contents, others = set[tuple[str, object]](), dict[str, bool]()
-    for row in (row for entry in entries for row in entry.written if row.status in ("done", "unknown")):
+    for row in _in_force(entries):
         address = row.address.partition("[")[0]
         others[address] = row.actions != ("delete",)
         contents.add((address, (row.after or {}).get("content")))
@@ -30,10 +30,15 @@ def applied(entries: Iterable[Entry], asked: Collection[Resource]) -> frozenset[
 def zones(entries: Iterable[Entry]) -> frozenset[str]:
     """Return the zones in which records are left that an apply from here made, adopted or changed."""
     stays = dict[str, bool]()
-    for row in (row for entry in entries for row in entry.written if row.status in ("done", "unknown")):
+    for row in _in_force(entries):
         if Address.parse(row.address).kind == Record.kind:
             stays[row.address] = row.actions != ("delete",)
     return frozenset(Address.parse(name).parts[0] for name, there in stays.items() if there)
+
+
+def _in_force(entries: Iterable[Entry]) -> Iterator[Written]:
+    """Yield what was written and may be in force, the oldest first."""
+    yield from (row for entry in entries for row in entry.written if row.status in ("done", "unknown"))
 
 
 def committed(text: str, asked: Collection[Resource]) -> frozenset[Resource]:

@@ -194,6 +194,10 @@ class Resource:
         """
         return False
 
+    def set_by(self, field: str) -> Iterator[SecretRef]:
+        """Yield the secrets that writing a field of it sets."""
+        yield from references(getattr(self, field))
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -603,6 +607,10 @@ class Signature(Resource):
         """The full name of the record that publishes it."""
         return key_name(self.selector, self.domain)
 
+    def set_by(self, field: str) -> Iterator[SecretRef]:
+        """The private half goes with the public one, which it is compared by."""
+        yield from references(self.private_key if field == "public_key" else getattr(self, field))
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:
         """A key relies on its domain, and one that takes over on its TXT record."""
         yield f"domain/{self.domain}"
@@ -842,6 +850,11 @@ class Variable(Resource):
     def declared(self) -> Iterator[tuple[str, Any]]:
         """What it is set to, or may become: a directory says it once."""
         yield "configured", self.candidates or self.configured
+
+    def set_by(self, field: str) -> Iterator[SecretRef]:
+        """While its value is not known, the secrets of all that it may become."""
+        value = getattr(self, field)
+        yield from references(self.candidates if value is UNKNOWN else value)
 
     def was_judged_blind(self, early: Resource, live: Resource | None) -> bool:
         """Whether its value depended on the mail server's answer: what stands in its way was judged without it."""

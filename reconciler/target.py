@@ -20,8 +20,6 @@ from reconciler.resources import (
     SecretRef,
     Signature,
     Unreadable,
-    Variable,
-    references,
 )
 
 Reveal = Callable[[Secret], str]
@@ -136,12 +134,8 @@ class Change:
         """The secrets that it sets anew at what is there already."""
         if self.before is None or self.after is None:
             return
-        for name, (_, want) in self.fields.items():
-            yield from references(want)
-            if name == "public_key" and isinstance(self.after, Signature):
-                yield from references(self.after.private_key)
-            if want is UNKNOWN and isinstance(self.after, Variable):
-                yield from references(self.after.candidates)
+        for name in self.fields:
+            yield from self.after.set_by(name)
 
     @property
     def waits(self) -> bool:

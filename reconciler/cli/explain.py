@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from reconciler.journal import Entry, Journal, Written
     from reconciler.reconcile import Fact
 
+_SHOWN = 3  # addresses that may have been meant
+
 
 @click.command()
 @click.argument("address", type=session.AddressName())
@@ -44,11 +46,11 @@ def command(session: Session, *, address: str) -> int:
 def _unknown(address: str, facts: dict[str, Fact]) -> Problem:
     import difflib
 
-    near = difflib.get_close_matches(address, facts, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(address, facts, n=_SHOWN, cutoff=0.5)
     inside = [name for name in sorted(facts) if name.startswith(f"{address.rstrip('/')}/")]
     if inside:
-        more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""  # noqa: PLR2004 (as many as are near)
-        hint = f"there are {', '.join(inside[:3])}{more}: give one of them whole"
+        more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+        hint = f"there are {', '.join(inside[:_SHOWN])}{more}: give one of them whole"
     elif near:
         hint = f"did you mean {' or '.join(near)}?"
     else:

@@ -279,10 +279,11 @@ class _Derivation:
 
     def check_halves(self) -> None:
         """Tell of private keys that are not those of the declared public ones, and of those that can't be read."""
-        if "stalwart" not in (self.observed or {}):
+        seen = (self.observed or {}).get("stalwart")
+        if seen is None:
             return
-        seen = (self.observed or {})["stalwart"].problems
-        told = {item.where for item in seen if item.severity is not Severity.WARNING}  # by the target: once is enough
+        # Once is enough of what the target tells.
+        told = {item.where for item in seen.problems if item.severity is not Severity.WARNING}
         for domain, entries in self.spec.dkim.items():
             for key in entries:
                 if key.private_key is None or key.public_key is None or key.stage == "retired":
@@ -292,22 +293,11 @@ class _Derivation:
                 if address in told:
                     continue
                 if isinstance(half, Problem):
-                    self.problems += self._unreadable_half(address, key, half, domain)
+                    self.problems += _unreadable_half(address, key, half, domain, seen)
                 elif half != key.public_key:
                     summary = f"private_key {key.private_key} is not the private half of public_key"
                     hint = f"name the key's own file, or correct public_key: the private key's is {half}"
                     self.problems.append(Problem(address, summary, hint, scope=address))
-
-    def _unreadable_half(self, address: str, key: Key, half: Problem, domain: str) -> Iterator[Problem]:
-        """Say it once what it stops: a server that holds the key goes on, and another one can't be given it."""
-        seen = (self.observed or {})["stalwart"]
-        found = (live.resource for live in seen.live if live.resource.address == address)
-        held = any(isinstance(it, Signature) and it.public_key in (key.public_key, UNMANAGED) for it in found)
-        if held or key.stage != "active" or not seen.complete:
-            summary = f"{half.summary}: a server that loses this key can't get it back"
-            yield Problem(address, summary, _mending(half, domain), Severity.WARNING)
-        else:
-            yield Problem(address, half.summary, _mending(half, domain), scope=address)
 
     def _derived(self, domain: str, key: Key) -> str | Special:
         half = self.facts.halves.get((key.private_key, key.algorithm)) if key.private_key else None
@@ -691,3 +681,14 @@ def _slot(slot: template.Slot, value: str | SecretRef) -> str | SecretPart:
 def _mending(half: Problem, domain: str) -> str:
     """Say what to do about a private key that can't be read, also where nothing brings it back."""
     return f"{half.hint}; if it is gone for good: reconciler dkim rotate {domain}"
+
+
+def _unreadable_half(address: str, key: Key, half: Problem, domain: str, seen: Observation) -> Iterator[Problem]:
+    """Say it once what it stops: a server that holds the key goes on, and another one can't be given it."""
+    found = (live.resource for live in seen.live if live.resource.address == address)
+    held = any(isinstance(it, Signature) and it.public_key in (key.public_key, UNMANAGED) for it in found)
+    if held or key.stage != "active" or not seen.complete:
+        summary = f"{half.summary}: a server that loses this key can't get it back"
+        yield Problem(address, summary, _mending(half, domain), Severity.WARNING)
+    else:
+        yield Problem(address, half.summary, _mending(half, domain), scope=address)

@@ -115,7 +115,7 @@ def selector_still_needed(evidence: Evidence) -> Iterator[Problem]:
     """
     seen = evidence.observations.get("stalwart")
     removals = list(_unpublished(evidence)) if seen is not None and seen.complete else []
-    if (evidence.policy.allow_deletes or 0) >= max(len(removals), 1):
+    if (evidence.policy.allow_deletes or 0) >= len(removals):
         return
     word = f"if the key is compromised: reconciler apply --allow-deletes {len(removals)}"
     standing = _Standing.of(evidence)

@@ -108,9 +108,9 @@ def domain_unknown(evidence: Evidence) -> Iterator[Problem]:
 def stack_renamed(evidence: Evidence) -> Iterator[Problem]:
     """A stack that is called otherwise than its records say: they are another's from then on, and stay as they are."""
     stack, wanted = evidence.plan.stack, {item.address for item in evidence.desired.resources}
-    owners = Counter(live.owner for live in evidence.live if live.owner)
-    declared = Counter(live.owner for live in evidence.live if live.owner and live.resource.address in wanted)
-    if not declared or stack in owners:
+    owned = [live for live in evidence.live if live.owner]
+    declared = Counter(live.owner for live in owned if live.resource.address in wanted)
+    if not declared or any(live.owner == stack for live in owned):
         return
     former, number = declared.most_common(1)[0]
     records = "record that is declared bears" if number == 1 else "records that are declared bear"

@@ -165,7 +165,7 @@ def _folded(run: tuple[Change, ...], style: Style) -> str:
 def _why(change: Change, style: Style, *, drift: bool) -> str:
     words = [style.paint("lost", "yellow")] if change.reason is Reason.LOST else []
     words += ["asked for"] if change.reason is Reason.REMOVED else []
-    words += ["no longer declared"] if change.reason is Reason.NOT_IN_DESIRED else []
+    words += [change.reason.words] if change.reason is Reason.NOT_IN_DESIRED else []
     words += ["taken over"] if change.adopts else []
     words += ["drift"] if drift and change.reason is not Reason.LOST else []
     words += ["restart is due"] if change.restarts else []
