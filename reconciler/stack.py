@@ -51,6 +51,7 @@ from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.refusals import Refusals
 from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
 from reconciler.resources import references as references_in
+from reconciler.resources import texts
 from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.secrets.seals import Read, Seals
 from reconciler.settings import TARGETS, Settings
@@ -143,7 +144,7 @@ class Stack:
         self.policy = _policy(self.spec, choice.allow_deletes, settings.stalwart_url)
         named = {ref: path for path, ref in references(self.spec)}
         place = functools.partial(_place, directory, named)
-        self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
+        self.secrets = Secrets(directory.path, settings.environ, self._public, named, place)
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = candidate.held if candidate else {}
@@ -153,6 +154,8 @@ class Stack:
         self.seals = Seals()
         self.rewritten: frozenset[SecretRef] = frozenset()
         self.generation: str | None = None
+        self._wanted: tuple[Resource, ...] = ()
+        self._said = ""
         self._given = revision
         self._line: Line | None = None
         self._journal: Journal | None = None
@@ -196,7 +199,19 @@ class Stack:
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
-        return self._desired(self.spec, observed, self._records)
+        found = self._desired(self.spec, observed, self._records)
+        self._wanted, self._said = found.resources, ""
+        return found
+
+    def _public(self) -> str:
+        """Return all that the directory says in clear: as it is written, as it is meant, and what follows from it.
+
+        A text may be written with escapes, in pieces, in other letters, and files have names: all of it is said.
+        """
+        if not self._said:
+            said = (self.directory.text, *self.directory.files, *self.directory.places.texts(), *texts(self._wanted))
+            self._said = "\n".join(dict.fromkeys(said))
+        return self._said
 
     def formerly(self, former: Directory, observed: Observations) -> Desired:
         """Return what another state of the directory would want here and now, with the systems and secrets of this.
