@@ -34,6 +34,8 @@ ORDERS = (
     "a ##[set-output name=code;]0",
     "##vso[task.x]y",
     "##TeamCity[z]",
+    "\x1b[1m::add-mask::behind a colour",
+    "#\x1b[m#[set-output name=code;]around one",
 )
 
 
