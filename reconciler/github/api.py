@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -220,6 +221,20 @@ def _hint(status: int) -> str:
     if status == _MISSING:
         return "correct the repository's name, or give the token access to it: GitHub says no more to strangers"
     return "see docs/github.md" if status == _INVALID else _NETWORK if status >= _FAULT else ""
+
+
+@contextmanager
+def documented(repository: Repository, what: str) -> Iterator[None]:
+    """Say of what is read out of answers meanwhile, and is not there or is another thing, that GitHub documents it so.
+
+    Raises `GitHubError`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError):
+        summary = f"{what}: an answer is not what GitHub documents"
+        hint = "see whether GITHUB_API_URL is GitHub's; https://www.githubstatus.com says whether GitHub is well"
+        raise GitHubError(Problem(f"GitHub {repository.name}", summary, hint)) from None
 
 
 def api_address(text: str) -> Address:
