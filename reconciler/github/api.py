@@ -182,6 +182,10 @@ class NotFound(GitHubError):
     """Nothing is there, or nothing that the token may see."""
 
 
+class Invalid(GitHubError):
+    """GitHub can't take what was sent, however often."""
+
+
 class Unheard(GitHubError):
     """A write was sent and its answer never came."""
 
@@ -198,7 +202,7 @@ def refusal(where: str, what: str, answer: http.Answer) -> GitHubError:
         return GitHubError(Problem(where, summary, f"it may be asked again in {pause:.0f} seconds"), pause)
     if answer.status >= _FAULT:
         return GitHubError(problem, _BRIEF)
-    return NotFound(problem) if answer.status == _MISSING else GitHubError(problem)
+    return {_MISSING: NotFound, _INVALID: Invalid}.get(answer.status, GitHubError)(problem)
 
 
 def limited(answer: http.Answer) -> float | None:
