@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
+from reconciler.problem import printable
 from reconciler.resources import SecretRef
 
 SHORTEST = 4  # characters; a shorter value would black out ordinary text
@@ -21,6 +22,7 @@ _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # than a name in it, so what could end a text or begin an order there is left out, and so is a mention's first sign.
 _ACTING = re.compile(r"(?<!\w)[@#]|[^\w./@#+ -]")
 _LONGEST = 80  # characters of a name
+_MOST = 10  # characters that one is escaped by
 
 
 @dataclass(slots=True)
@@ -110,10 +112,13 @@ def _forms(value: str) -> Iterator[str]:
         return
     yield value
     if not value.isalnum() or not value.isascii():
-        yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+        seen = printable(value, _MOST * len(value))  # as reports show it, with what nobody would see escaped
+        for text in dict.fromkeys((value, seen)):
+            yield from (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+            yield re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)  # in a table of Markdown
+        yield repr(value)[1:-1]
         yield from (quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="").replace("%", "%25"))
         yield from (value.translate(table) for table in (_ENV_FILE, _HTML))
-        yield re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", value)  # in a table of Markdown
         yield value.replace("$", "$$")
     data = value.encode(errors="surrogatepass")
     yield base64.b64encode(data).decode().rstrip("=")

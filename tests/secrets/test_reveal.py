@@ -157,14 +157,16 @@ def test_the_public_half_of_a_key_is_shown_and_nothing_else_of_it(tmp_path):
     assert all(line not in secrets.redact(pem) for line in rest)
 
 
-@given(st.text("ab|$*#@_\\\"'<&: ü/+%", min_size=8, max_size=30).filter(lambda text: text.strip() == text))
+@given(st.text("ab|$*#@_\\\"'<&: ü/+%\t\xa0\u200b", min_size=8, max_size=30).filter(lambda text: text.strip() == text))
 def test_every_form_of_a_value_goes_in_one_pass(value):
-    from reconciler.report import prose
+    from reconciler.report import prose, values
 
     secrets = Secrets(None, {"X": value})
     secrets(env())
     forms = {quote_plus(value), value.replace("$", "$$"), html.escape(value, quote=False), prose.cell(value)}
     forms |= {json.dumps(value, ensure_ascii=False)[1:-1], base64.urlsafe_b64encode(value.encode()).decode()}
+    seen = values.escape(value)  # as a report shows it, in a table, and in a log's line
+    forms |= {seen, prose.cell(seen), json.dumps(seen)[1:-1]}
     for form in forms:
         shown = secrets.redact(f"<{form}>")
         assert form not in shown
