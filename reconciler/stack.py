@@ -49,9 +49,8 @@ from reconciler.names import host
 from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.refusals import Refusals
-from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
+from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature, texts
 from reconciler.resources import references as references_in
-from reconciler.resources import texts
 from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.secrets.seals import Read, Seals
 from reconciler.settings import TARGETS, Settings
@@ -154,7 +153,7 @@ class Stack:
         self.seals = Seals()
         self.rewritten: frozenset[SecretRef] = frozenset()
         self.generation: str | None = None
-        self._wanted: tuple[Resource, ...] = ()
+        self._wanted: Sequence[Resource] = ()
         self._said = ""
         self._given = revision
         self._line: Line | None = None

@@ -106,7 +106,8 @@ class Places:
 class Directory:
     """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents.
 
-    ``text`` is all they say as it is written, for who must know what is public anyway. ``given`` are those that do not lie there.
+    ``text`` is all they say as it is written, for who must know what is public anyway. ``given`` are those that do not
+    lie there.
     """
 
     path: Path

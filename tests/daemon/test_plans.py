@@ -298,7 +298,7 @@ def test_a_pull_request_chooses_no_system_no_policy_and_no_secret(house: House) 
 GUESSES = {
     "in clear": "- {type: TXT, name: x, content: GUESS}",
     "with escapes": '- {type: TXT, name: x, content: "\\x63\\u0061REST"}',
-    "in pieces": "- {type: TXT, name: x, content: '\"ca\" \"REST\"'}",
+    "in pieces": '- {type: TXT, name: x, content: \'"ca" "REST"\'}',
     "in capitals": "- {type: TXT, name: CAREST, content: v}",
     "in base64": "- {type: TXT, name: x, content: BASE64}",
     "in a comment": "- {type: A, name: x, content: 192.0.2.9, comment: 'CA REST'}",
@@ -321,7 +321,12 @@ def test_a_pull_request_that_guesses_a_secret_is_not_told_whether_it_is_one(hous
         house.look()
         [said] = house.github.of(number)
         assert "redacted" not in said
-        known = [guess, guess.upper(), base64.b64encode(guess.encode()).decode(), house.github.pulls[number]["head"]["sha"]]
+        known = [
+            guess,
+            guess.upper(),
+            base64.b64encode(guess.encode()).decode(),
+            house.github.pulls[number]["head"]["sha"],
+        ]
         for item in known:
             said = said.replace(item, "…").replace(item[:12], "…")
         told.append(re.sub(r"[0-9a-f]{12,}|^<!-- reconciler:facts.*", "…", said, flags=re.MULTILINE))

@@ -83,7 +83,9 @@ def test_a_database_that_is_away_is_told_on_the_page_and_not_taken_for_a_healthy
         hand.cluster.start()
 
 
-def test_whoever_asks_whether_it_is_well_learns_no_name_and_takes_no_connection_of_the_worker_s(hand, page, monkeypatch):
+def test_whoever_asks_whether_it_is_well_learns_no_name_and_takes_no_connection_of_the_worker_s(
+    hand, page, monkeypatch
+):
     hand.turn("one")
     asked = []
     monkeypatch.setattr("reconciler.fleet.table.Table.whole", lambda _: asked.append(1))

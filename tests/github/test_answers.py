@@ -8,6 +8,7 @@ import random
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ ODD += ([], {}, [None], {"sha": None}, 10**30)
 
 def mutated(value: Any, chance: random.Random) -> Any:
     """Return an answer with something else at one place."""
-    if not isinstance(value, dict | list) or not value or chance.random() < 0.1:  # noqa: PLR2004
+    if not isinstance(value, dict | list) or not value or chance.random() < 0.1:
         return chance.choice(ODD)
     copy = dict(value) if isinstance(value, dict) else list(value)
     at: Any = chance.choice(list(copy) if isinstance(copy, dict) else range(len(copy)))
@@ -63,7 +64,7 @@ def test_an_answer_of_any_shape_is_told_and_orders_nothing(
         ("approved", "--commit", MERGED, "--stack", "mana", "--out", out),
     ):
         for step in range(8):
-            chance = random.Random(f"{seed} {command[0]} {step}")  # noqa: S311 (no secret)
+            chance = random.Random(f"{seed} {command[0]} {step}")
 
             def lie(reply: Reply, chance: random.Random = chance) -> Reply:
                 return Reply.of(mutated(json.loads(reply.body), chance), reply.status) if reply.body else reply
@@ -87,9 +88,6 @@ def test_an_archive_that_is_damaged_anywhere_is_an_error(places: list[tuple[int,
     for place, value in places:
         archive[place % len(archive)] = value
     repository = Repository.of("octo/mail", "token")
-    try:
+    with suppress(GitHubError):
         found = artifacts._unzipped(repository, bytes(archive))
-    except GitHubError as error:
-        assert "archive" in str(error) or "too large" in str(error)
-    else:
         assert found is None or found.startswith(b"{")
