@@ -303,7 +303,7 @@ def _comment(stack: Stack, plan: Plan, heads: Heads, repository: Repository, pul
     addresses = [change.address for change in plan.changes]
     base = f"{repository.site}/{repository.name}/blob/{pull.head}"
     found = links.links(stack.directory, addresses, PurePosixPath(heads.path), base)
-    return markdown.plan(markdown.redacted(plan, stack.secrets.redact), links=found)
+    return markdown.plan(plan.redacted(stack.secrets.redact), links=found)
 
 
 def _approved(plan: Plan, pull: Pull) -> Posted | None:

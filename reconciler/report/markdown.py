@@ -54,17 +54,6 @@ def unplanned(stack: str, revision: str, problems: Sequence[Problem], limit: int
     return "\n\n".join(["\n".join([marker(stack), facts, title]), *left, *below]) + "\n"
 
 
-def redacted(plan: Plan, redact: Callable[[str], str]) -> Plan:
-    """Return a plan with secrets taken out of its sentences: set as Markdown, a secret of several words is none."""
-    return replace(
-        plan,
-        changes=tuple(replace(item, notes=tuple(map(redact, item.notes))) for item in plan.changes),
-        problems=tuple(item.redacted(redact) for item in plan.problems),
-        held=tuple(item.redacted(redact) for item in plan.held),
-        head=tuple(map(redact, plan.head)),
-    )
-
-
 def is_whole(plan: Plan, limit: int = LIMIT) -> bool:
     """Whether a comment shows all of a plan: what nobody could read, nobody can approve."""
     if sum(len(change.address) for change in plan.changes) > limit:
