@@ -37,6 +37,7 @@ class Fence:
     _forms: dict[str, dict[int, dict[str, tuple[SecretRef, str]]]] = field(default_factory=dict, repr=False)
     _published: set[str] = field(default_factory=set, repr=False)
     _known: set[tuple[SecretRef, str]] = field(default_factory=set, repr=False)
+    _judged: tuple[str, dict[str, bool]] = field(default_factory=lambda: ("", {}), repr=False)
 
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep a value out of all that is shown; in its place stands what it comes from."""
@@ -89,8 +90,7 @@ class Fence:
                     break
 
     def _applies(self, form: str, value: str, text: str, start: int) -> bool:
-        said = self.public()
-        if value in said or form in said:
+        if self._is_said(form, value):
             return False
         if any(form in public for public in tuple(self._published)):  # other threads publish meanwhile
             return False
@@ -98,6 +98,16 @@ class Fence:
             return True
         around = text[start - 1 : start] + text[start + len(form) : start + len(form) + 1]
         return not any(char.isalnum() or char == "_" or char in _NAME for char in around)
+
+    def _is_said(self, form: str, value: str) -> bool:
+        """Whether the directory says it in clear; looked for once, as it may have megabytes and a word stand often."""
+        said, (of, known) = self.public(), self._judged
+        if said is not of:
+            known = {}
+            self._judged = (said, known)  # at once: other threads ask meanwhile
+        if form not in known:
+            known[form] = value in said or form in said
+        return known[form]
 
 
 def _gap(source: SecretRef) -> str:
