@@ -14,7 +14,7 @@ from reconciler.report import values
 from reconciler.suspension import Suspension
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
-HOSTILE = ["<script>alert(1)</script>", "\"><img src=x onerror=x>", "' onmouseover='x", "{{ 7 * 7 }}", "\u202ex\x1b[2J"]
+HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=x>', "' onmouseover='x", "{{ 7 * 7 }}", "\u202ex\x1b[2J"]
 
 
 def pages(text: str) -> tuple[str, str]:
