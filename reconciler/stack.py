@@ -579,6 +579,8 @@ class Stack:
         if target is None:
             raise AssertionError
         compose_files, env_files, directory = target.places(self.directory.path)
+        # By what is not merged no live value is shown: its providers and accounts could be ten thousand guesses.
+        known = self.candidate.base if self.candidate else self.spec
         return Compose(
             file=compose_files,
             env_file=env_files,
@@ -589,7 +591,7 @@ class Stack:
             program=settings.compose,
             docker_host=settings.docker_host,
             routes=settings.routes,
-            public=public_values(self.spec.smtp, _logins(self.spec)),
+            public=public_values(known.smtp, _logins(known)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             refusals=self.refusals,
             memory=self._engine,
