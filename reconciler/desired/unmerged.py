@@ -35,9 +35,9 @@ _Place = tuple[_Path, SecretRef]
 class Candidate:
     """A directory to be planned before it is merged, and what to tell of it.
 
-    ``commit`` is the head's, ``base`` what counts. ``unmerged`` is None for what is merged. ``zones`` are the names that
-    the base has in DNS: no others are asked for. ``held`` are systems that can't be asked, with the reason, ``problems`` what else there is
-    to know.
+    ``commit`` is the head's, ``base`` what counts. ``unmerged`` is None for what is merged. ``zones`` are the names
+    that the base has in DNS: no others are asked for. ``held`` are systems that can't be asked, with the reason,
+    ``problems`` what else there is to know.
     """
 
     directory: Directory
