@@ -15,7 +15,8 @@ from reconciler.resources import SecretRef
 SHORTEST = 4  # characters; a shorter value would black out ordinary text
 _WORD = 12  # a shorter value of letters alone may be a part of any word or name
 _NAME = frozenset("@/-.")  # what names and addresses are made of, besides letters, digits and _
-_TELLING = 16  # characters of a line of a key, or of the middle of an encoding, that gives it away
+_TELLING = 16  # characters of a line of a key that gives it away
+_PART = 8  # characters of a part of an encoding that do: 48 bits, which stand in no key by chance
 _ENV_FILE = str.maketrans({"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r"})
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 # What a reference's name stands in was rendered already: as JSON, Markdown, a log's line. None of these may read more
@@ -94,7 +95,7 @@ class Fence:
             return False
         if any(form in public for public in tuple(self._published)):  # other threads publish meanwhile
             return False
-        if len(form) >= _WORD or not form.isalpha():
+        if form != value or len(form) >= _WORD or not form.isalpha():  # an encoding is no part of a name
             return True
         around = text[start - 1 : start] + text[start + len(form) : start + len(form) + 1]
         return not any(char.isalnum() or char == "_" or char in _NAME for char in around)
@@ -135,9 +136,9 @@ def _forms(value: str) -> Iterator[str]:
     yield base64.urlsafe_b64encode(data).decode().rstrip("=")
     for before in (1, 2):  # behind something else, such as user:password: what the neighbours have no part in
         middle = base64.b64encode(b"\0" * before + data).decode()[4 : (len(data) + before) // 3 * 4]
-        if len(middle) >= _TELLING:
+        if len(middle) >= _PART:
             yield from (middle, middle.translate(str.maketrans("+/", "-_")))
-    if len(data) >= _TELLING:
+    if len(data) // 3 * 4 >= _PART:
         yield base64.b64encode(data).decode()[: len(data) // 3 * 4]
     lines = value.splitlines()
     if len(lines) > 1:  # a key in PEM: any of its lines gives it away

@@ -173,12 +173,16 @@ def test_every_form_of_a_value_goes_in_one_pass(value):
         assert "[redacted {env: X}]" in shown
 
 
-def test_a_value_behind_another_one_in_base64_goes_too(tmp_path):
-    secrets = Secrets(tmp_path, {"X": "a-password-of-some-length"})
+@pytest.mark.parametrize("length", [8, 9, 10, 11, 13, 16, 25])
+def test_a_value_behind_another_one_in_base64_goes_too(length):
+    """As a server repeats it that was logged in at: by HTTP (RFC 7617) or by SMTP (RFC 4616)."""
+    value = "hunter2-of-some-length-and"[:length]
+    secrets = Secrets(None, {"X": value})
     secrets(env())
-    for user in ("", "a", "ab", "abc"):
-        header = base64.b64encode(f"{user}:a-password-of-some-length".encode()).decode()
-        assert "redacted" in secrets.redact(f"Authorization: Basic {header}")
+    for user in ("", "a", "ab", "abc", "admin", "noreply@mana.how"):
+        for login in (f"{user}:{value}", f"\0{user}\0{value}", f"{user}:{value}\n"):
+            shown = secrets.redact(f"Authorization: {base64.b64encode(login.encode()).decode()} x")
+            assert "redacted" in shown, (user, login)
 
 
 def test_values_that_overlap_leave_nothing_of_either(tmp_path):
