@@ -123,8 +123,8 @@ def _forms(value: str) -> Iterator[str]:
         return
     yield value
     if not value.isalnum() or not value.isascii():
-        seen = printable(value, _MOST * len(value))  # as reports show it, with what nobody would see escaped
-        for text in dict.fromkeys((value, seen)):
+        seen = () if value.isprintable() else (printable(value, _MOST * len(value)),)  # as reports show it
+        for text in (value, *seen):
             yield from (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
             yield re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)  # in a table of Markdown
         yield repr(value)[1:-1]
