@@ -145,6 +145,23 @@ class Plan:
         more = len(self.changes) + len(self.adopted) + len(self.instead) > len(self.held)
         return more and not self.refused and self.unmerged is None
 
+    def redacted(self, redact: Callable[[str], str]) -> Plan:
+        """Return it with secrets taken out of its sentences.
+
+        Where those are set as Markdown or broken into lines, a secret of several words would not be found any more.
+        """
+
+        def said(change: Change) -> Change:
+            return replace(change, notes=tuple(map(redact, change.notes))) if change.notes else change
+
+        return replace(
+            self,
+            changes=tuple(map(said, self.changes)),
+            problems=tuple(item.redacted(redact) for item in self.problems),
+            held=tuple(item.redacted(redact) for item in self.held),
+            head=tuple(map(redact, self.head)),
+        )
+
     @property
     def fingerprint(self) -> str:
         """A digest of what would be done: addresses, actions and values, of secrets only their names."""

@@ -261,6 +261,24 @@ def references(value: Any) -> Iterator[SecretRef]:
             yield from references(item)
 
 
+def texts(value: Any) -> Iterator[str]:
+    """Yield the texts inside a value, of a resource all that it says: whatever is no secret."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, SecretText):
+        yield from (part for part in value.parts if isinstance(part, str))
+    elif isinstance(value, Resource):
+        yield value.address
+        for item in fields(value):
+            yield from texts(getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for item in (*value, *value.values()):
+            yield from texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts(item)
+
+
 _compared: dict[type[Resource], tuple[str, ...]] = {}
 
 

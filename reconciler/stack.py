@@ -49,7 +49,7 @@ from reconciler.names import host
 from reconciler.plan import Desired, Receiver
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.refusals import Refusals
-from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature
+from reconciler.resources import UNKNOWN, Domain, Observation, Record, Resource, SecretRef, Signature, texts
 from reconciler.resources import references as references_in
 from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.secrets.seals import Read, Seals
@@ -143,7 +143,7 @@ class Stack:
         self.policy = _policy(self.spec, choice.allow_deletes, settings.stalwart_url)
         named = {ref: path for path, ref in references(self.spec)}
         place = functools.partial(_place, directory, named)
-        self.secrets = Secrets(directory.path, settings.environ, directory.text, named, place)
+        self.secrets = Secrets(directory.path, settings.environ, self._public, named, place)
         self._halves = PublicHalves(self.secrets)
         self.refusals = Refusals(self.data / f"{REFUSALS}-{self.name}.json" if unattended else None)
         self.held: Mapping[str, Problem] = candidate.held if candidate else {}
@@ -153,6 +153,8 @@ class Stack:
         self.seals = Seals()
         self.rewritten: frozenset[SecretRef] = frozenset()
         self.generation: str | None = None
+        self._wanted: Sequence[Resource] = ()
+        self._said = ""
         self._given = revision
         self._line: Line | None = None
         self._journal: Journal | None = None
@@ -196,7 +198,19 @@ class Stack:
 
     def desired(self, observed: Observations | None = None) -> Desired:
         """Return what should be, given what was observed; what it takes from outside is gathered first, and once."""
-        return self._desired(self.spec, observed, self._records)
+        found = self._desired(self.spec, observed, self._records)
+        self._wanted, self._said = found.resources, ""
+        return found
+
+    def _public(self) -> str:
+        """Return all that the directory says in clear: as it is written, as it is meant, and what follows from it.
+
+        A text may be written with escapes, in pieces, in other letters, and files have names: all of it is said.
+        """
+        if not self._said:
+            said = (self.directory.text, *self.directory.files, *self.directory.places.texts(), *texts(self._wanted))
+            self._said = "\n".join(dict.fromkeys(said))
+        return self._said
 
     def formerly(self, former: Directory, observed: Observations) -> Desired:
         """Return what another state of the directory would want here and now, with the systems and secrets of this.
@@ -565,6 +579,8 @@ class Stack:
         if target is None:
             raise AssertionError
         compose_files, env_files, directory = target.places(self.directory.path)
+        # By what is not merged no live value is shown: its providers and accounts could be ten thousand guesses.
+        known = self.candidate.base if self.candidate else self.spec
         return Compose(
             file=compose_files,
             env_file=env_files,
@@ -575,7 +591,7 @@ class Stack:
             program=settings.compose,
             docker_host=settings.docker_host,
             routes=settings.routes,
-            public=public_values(self.spec.smtp, _logins(self.spec)),
+            public=public_values(known.smtp, _logins(known)),
             shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
             refusals=self.refusals,
             memory=self._engine,

@@ -281,7 +281,7 @@ class _Report:
             self.session.console.document(self._document(word, id, after))
         elif self.session.console.output == "markdown":
             lines = [self._line(index) for index in range(len(self.outcomes))]
-            plan = markdown.redacted(self.plan, self.session.console.redact)
+            plan = self.plan.redacted(self.session.console.redact)
             self.session.console.text(markdown.plan(plan) + "\n" + prose.fenced("\n".join([*lines, *ending])))
         else:
             self._say_count()

@@ -19,7 +19,8 @@ _ERASE = "\r\x1b[K"
 # What a log of GitHub Actions, Azure Pipelines or TeamCity takes for an order wherever it stands, or at a line's begin:
 # to mask words of the lines below, or to set what the next step reads.
 _ORDER = re.compile(r"(?<=#)#(?=[a-z]*\[)|^(?P<blank>[^\S\n]*):(?=:)", re.IGNORECASE | re.MULTILINE)
-_LINE_ENDS_AND_COLOURS = re.compile(r"(\n|\t|\x1b\[[0-9;]{0,12}m)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]{0,12}m")
+_LINE_ENDS_AND_COLOURS = re.compile(rf"(\n|\t|{_COLOURS.pattern})")
 
 
 class Console:
@@ -46,7 +47,7 @@ class Console:
 
     def _print(self, text: str) -> None:
         try:
-            shown = _encodable(_harmless(text), sys.stdout)
+            shown = _encodable(_harmless(text, colour=self.colour), sys.stdout)
             click.echo(shown, color=self.colour, nl=not text.endswith("\n"))
             sys.stdout.flush()
         except OSError as error:  # BrokenPipeError among them
@@ -76,8 +77,8 @@ class Console:
         """Print a line that is no result to standard error."""
         self._progress.erase()
         with contextlib.suppress(OSError):
-            shown = _encodable(_harmless(self.redact(text)), sys.stderr)
-            click.echo(shown, err=True, color=self.colour and sys.stderr.isatty())
+            colour = self.colour and sys.stderr.isatty()
+            click.echo(_encodable(_harmless(self.redact(text), colour=colour), sys.stderr), err=True, color=colour)
 
     def step(self, text: str) -> None:
         """Tell what is being waited for: on a terminal after a second, with -v at once and as a log line."""
@@ -147,8 +148,12 @@ class _Progress:
                 self._stream.flush()
 
 
-def _harmless(text: str) -> str:
-    """Show what a terminal or the log of a CI would act on, but line ends and our colours."""
+def _harmless(text: str, *, colour: bool = True) -> str:
+    """Show what a terminal or the log of a CI would act on, but line ends and our colours.
+
+    Without ``colour`` these go first: what stands on either side of one would become an order when they went later.
+    """
+    text = text if colour else _COLOURS.sub("", text)
     text = _ORDER.sub(lambda order: f"{order['blank'] or ''}\\x{ord(order[0][-1]):02x}", text)
     parts = _LINE_ENDS_AND_COLOURS.split(text)
     if all(map(str.isprintable, parts[::2])):  # nothing to escape

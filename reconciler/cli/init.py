@@ -57,6 +57,8 @@ def command(
     from reconciler.desired import starter
     from reconciler.report import values
 
+    if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):  # what is written is run by others, too
+        raise ReconcilerError(Problem("--stack", "is no stack's name", "1 to 24 of a-z, 0-9 and -"))
     if service is not None:
         _write_service(session, service)
         return
@@ -67,8 +69,6 @@ def command(
         _write_example(session)
         return
     root = session.settings.state
-    if stack is not None and not re.fullmatch(r"[a-z0-9-]{1,24}", stack):
-        raise ReconcilerError(Problem("--stack", "is no stack's name", "1 to 24 of a-z, 0-9 and -"))
     stack = stack or starter.own_name(root.resolve(), platform.node())
     contents = starter.files(stack)
     with _held(root):

@@ -378,16 +378,18 @@ class Session:
         elif self.console.output == "markdown":
             from reconciler.report import markdown
 
-            self.console.text(markdown.plan(markdown.redacted(plan, self.console.redact), links=links))
+            self.console.text(markdown.plan(plan.redacted(self.console.redact), links=links))
         else:
             from reconciler.report import text
 
-            self.console.text(text.plan(plan, self.style))
+            self.console.text(text.plan(plan.redacted(self.console.redact), self.style))
 
     def report(self, *problems: Problem) -> None:
         """Print why a command failed: to standard error, or as the JSON or Markdown that was asked for."""
         from reconciler.report import json, text
 
+        # Before they are set as Markdown, or broken into lines: there a secret of several words is none any more.
+        problems = tuple(item.redacted(self.console.redact) for item in problems)
         if self.console.output == "json" and problems:
             self.console.document(json.problems(problems))
             return

@@ -15,7 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 OPEN = frozenset({"/healthz", "/readyz"})  # for whoever watches: they tell no name and no value
-_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+# What the headers of a proxy begin with. One that adds none may ask by HTTP/1.0, as nginx long did by itself.
+_FORWARDED = (
+    *("forwarded", "via", "x-forwarded-", "x-real-ip", "x-client-ip", "x-original-", "x-envoy-", "true-client-ip"),
+    *("cf-", "tailscale-"),
+)
 _UNSPECIFIED = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared with, not listened at)
 
 
@@ -36,6 +40,7 @@ class Asked:
     path: str
     peer: str
     headers: Mapping[str, str]
+    version: str = "HTTP/1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Access:
 
     def _is_local(self, host: str, asked: Asked) -> bool:
         """Whether somebody on this machine asks, without anybody between: a proxy here speaks for everybody."""
-        between = any(name in asked.headers for name in _FORWARDED)
+        between = asked.version == "HTTP/1.0" or any(name.startswith(_FORWARDED) for name in asked.headers)
         return is_loopback(self.host) and is_loopback(host) and is_loopback(asked.peer) and not between
 
     def _is_told(self, asked: Asked, *, basic: bool) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from reconciler.daemon import untold
 from reconciler.daemon.state import Cycle, Result, State
-from reconciler.github.api import GitHubError, Repository, is_commit
+from reconciler.github.api import GitHubError, Invalid, Repository, is_commit
 from reconciler.github.statuses import Status, Word, context, put, short
 from reconciler.problem import Problem, ReconcilerError, Severity
 from reconciler.stack import Stack
@@ -225,6 +225,10 @@ class Commits:
             repository, commit, said = chosen
             try:
                 put(repository, context(self._stack), Status(commit, Word(said.word), said.description))
+            except Invalid as error:  # such as of a commit that is gone: it must keep no other from being told
+                with self._lock:
+                    kept = self._memory.kept.without(commit, said)
+                    self._memory.keep(replace(kept, why=error.problem.summary))
             except GitHubError as error:
                 with self._lock:
                     self._memory.keep(self._failed(error))

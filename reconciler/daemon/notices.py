@@ -418,14 +418,17 @@ def _lines(item: Trouble, plain: Callable[[str], str]) -> Iterator[str]:
 
 
 # What calls people in some chats, also from within a word.
-_CALL = re.compile(r"(?<![\w.+-])@|@(?=(?:all|channel|everyone|group|here|room|team)\b)", re.IGNORECASE)
+_CALL = re.compile(r"(?<!\w)@|@(?=(?:all|channel|everyone|group|here|room|team)\b)", re.IGNORECASE)
 _MARKS = str.maketrans({"<": "‹", ">": "›", "`": "'", "|": "¦", "*": "∗", "~": "∼"})
 
 
 def harmless(words: str) -> str:
-    """Return a text as one line without markup, links in words, or names that would call somebody."""
+    """Return a text as one line without markup, links in words, or names that would call somebody.
+
+    Nor is any of it an encoded word (RFC 2047), which a mail's subject would be decoded by into what was taken out.
+    """
     line = " ".join("".join(c if c.isprintable() or c.isspace() else " " for c in words).split())
-    line = _CALL.sub("(at)", line).replace("](", "] (").translate(_MARKS)
+    line = _CALL.sub("(at)", line).replace("](", "] (").replace("=?", "= ?").translate(_MARKS)
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 

@@ -250,15 +250,14 @@ class Plans:
 
     def _said(self, repository: Repository, heads: Heads, base: Base, pull: Pull) -> _Text:
         """Plan a head and say that as its comment does."""
-        redact = base.stack.secrets.redact
         with ExitStack() as exits:
             try:
                 candidate = exits.enter_context(heads.proposed(pull.number, pull.head, base.revision))
             except NotHere:
                 raise
             except ReconcilerError as error:  # what whoever opened it can mend
-                told = [item.redacted(redact) for item in error.problems]
-                body = redact(markdown.unplanned(base.stack.name, pull.head, told))
+                # Of the head's own texts: no secret was read for them, and what is taken out of them would tell one.
+                body = markdown.unplanned(base.stack.name, pull.head, error.problems)
                 return _Text(comments.with_foot(body, pull.head, ""))
             stack = self._stack(base, candidate)
             plan = make_plan(stack)
@@ -304,7 +303,7 @@ def _comment(stack: Stack, plan: Plan, heads: Heads, repository: Repository, pul
     addresses = [change.address for change in plan.changes]
     base = f"{repository.site}/{repository.name}/blob/{pull.head}"
     found = links.links(stack.directory, addresses, PurePosixPath(heads.path), base)
-    return markdown.plan(markdown.redacted(plan, stack.secrets.redact), links=found)
+    return markdown.plan(plan.redacted(stack.secrets.redact), links=found)
 
 
 def _approved(plan: Plan, pull: Pull) -> Posted | None:

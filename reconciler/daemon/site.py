@@ -142,7 +142,7 @@ class Handler(RequestHandler):
         """Refuse who may not ask."""
         request = self.request
         headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = Asked(request.method or "", request.path, request.remote_ip or "", headers)
+        asked = Asked(request.method or "", request.path, request.remote_ip or "", headers, request.version)
         refusal = self.site.access.refusal(asked)
         if refusal is not None:
             self._refuse(refusal)

@@ -58,6 +58,22 @@ class Places:
         place, _, found = self.near(path)
         return place if found else None
 
+    def texts(self) -> Iterator[str]:
+        """Yield every key and value, as it is meant; what many aliases stand for once."""
+        nodes, seen = list[Node]([self._root]), set[int]()
+        while nodes:
+            node = nodes.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, Mapping):
+                yield from node.items
+                nodes += node.items.values()
+            elif isinstance(node, Sequence):
+                nodes += node.items
+            elif isinstance(node, Scalar):
+                yield node.text
+
     def near(self, path: Steps, *, key: bool = False) -> tuple[Place, Steps, bool]:
         """Say where something stands, or what it is missing from; the path as written; and whether it is there.
 
@@ -90,7 +106,8 @@ class Places:
 class Directory:
     """A valid directory. ``files`` are relative to ``path``; ``digest`` is the SHA-256 of their names and contents.
 
-    ``text`` is all they say, for who must know what is public anyway. ``given`` are those that do not lie there.
+    ``text`` is all they say as it is written, for who must know what is public anyway. ``given`` are those that do not
+    lie there.
     """
 
     path: Path

@@ -35,13 +35,14 @@ _Place = tuple[_Path, SecretRef]
 class Candidate:
     """A directory to be planned before it is merged, and what to tell of it.
 
-    ``commit`` is the head's. ``unmerged`` is None for what is merged. ``zones`` are the names that the base has in DNS:
-    no others are asked for. ``held`` are systems that can't be asked, with the reason, ``problems`` what else there is
-    to know.
+    ``commit`` is the head's, ``base`` what counts. ``unmerged`` is None for what is merged. ``zones`` are the names
+    that the base has in DNS: no others are asked for. ``held`` are systems that can't be asked, with the reason,
+    ``problems`` what else there is to know.
     """
 
     directory: Directory
     commit: str
+    base: Spec
     unmerged: Unmerged | None = None
     zones: frozenset[str] = frozenset()
     held: Mapping[str, Problem] = field(default_factory=dict)
@@ -87,7 +88,7 @@ def candidate(base: Directory, head: Directory, commits: tuple[str, str], doubtf
         told = Unmerged(*commits, tuple(differences), tuple(unread.items()))
     directory = replace(base, spec=spec, places=head.places, files=head.files, digest=head.digest)
     directory = replace(directory, text=f"{base.text}\n{head.text}")
-    return Candidate(directory, commits[1], told, frozenset(_zones(base.spec)))
+    return Candidate(directory, commits[1], base.spec, told, frozenset(_zones(base.spec)))
 
 
 def _check(spec: Spec, head: Directory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _CYCLES = 20  # that a stack's page lists
+_FRESH = 1.0  # seconds for which an answer to `/healthz` counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +121,50 @@ async def _serve(site: Site, listening: socket.socket, ended: socket.socket) -> 
 
         head = get
 
+    class Health(Handler):
+        """Answers anybody, so it tells no name: which database, and of which inventory, is the page's to say."""
+
+        async def get(self) -> None:
+            if await pulse.beats():
+                self.tell({"status": "ok"})
+            else:
+                self.tell({"status": "failed", "reason": "the database does not answer"}, 503)
+
+        head = get
+
+    pulse = _Pulse(site.table.whole)
     ANSWERS: Mapping[str, tuple[Callable[[str], Any], str]] = {  # noqa: N806
         "/": (lambda _: site.page(), "text/html"),
         "/stacks": (site.stack, "text/html"),
         "/status.json": (lambda _: site.document(), _JSON),
         "/metrics": (lambda _: site.metrics(), "text/plain; version=0.0.4"),
-        "/healthz": (lambda _: {"status": "ok", "inventory": site.table.whole().inventory}, _JSON),
     }
     kept: dict[str, Any] = {"site": site}
-    paths = (r"/", r"/status\.json", r"/metrics", r"/healthz", r"/stacks/([a-z0-9-]{1,24})")
-    await serve_routes(kept, [(path, Answer, kept) for path in paths], listening, ended, web.GRACE)
+    paths = (r"/", r"/status\.json", r"/metrics", r"/stacks/([a-z0-9-]{1,24})")
+    routes = [(r"/healthz", Health, kept), *((path, Answer, kept) for path in paths)]
+    await serve_routes(kept, routes, listening, ended, web.GRACE)
+
+
+class _Pulse:
+    """Whether a question is answered; it is asked once a second at most, however many ask us.
+
+    They may be anybody, and the connections to the database are the worker's own, too.
+    """
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask, self._asking = ask, asyncio.Lock()
+        self._at, self._beats = -_FRESH, False
+
+    async def beats(self) -> bool:
+        async with self._asking:
+            if time.monotonic() - self._at >= _FRESH:
+                try:
+                    await asyncio.to_thread(self._ask)
+                    self._beats = True
+                except ReconcilerError:
+                    self._beats = False
+                self._at = time.monotonic()
+            return self._beats
 
 
 _JSON = "application/json"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -181,6 +182,10 @@ class NotFound(GitHubError):
     """Nothing is there, or nothing that the token may see."""
 
 
+class Invalid(GitHubError):
+    """GitHub can't take what was sent, however often."""
+
+
 class Unheard(GitHubError):
     """A write was sent and its answer never came."""
 
@@ -197,7 +202,7 @@ def refusal(where: str, what: str, answer: http.Answer) -> GitHubError:
         return GitHubError(Problem(where, summary, f"it may be asked again in {pause:.0f} seconds"), pause)
     if answer.status >= _FAULT:
         return GitHubError(problem, _BRIEF)
-    return NotFound(problem) if answer.status == _MISSING else GitHubError(problem)
+    return {_MISSING: NotFound, _INVALID: Invalid}.get(answer.status, GitHubError)(problem)
 
 
 def limited(answer: http.Answer) -> float | None:
@@ -220,6 +225,20 @@ def _hint(status: int) -> str:
     if status == _MISSING:
         return "correct the repository's name, or give the token access to it: GitHub says no more to strangers"
     return "see docs/github.md" if status == _INVALID else _NETWORK if status >= _FAULT else ""
+
+
+@contextmanager
+def documented(repository: Repository, what: str) -> Iterator[None]:
+    """Say of what is read out of answers meanwhile, and is not there or is another thing, that GitHub documents it so.
+
+    Raises `GitHubError`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError):
+        summary = f"{what}: an answer is not what GitHub documents"
+        hint = "see whether GITHUB_API_URL is GitHub's; https://www.githubstatus.com says whether GitHub is well"
+        raise GitHubError(Problem(f"GitHub {repository.name}", summary, hint)) from None
 
 
 def api_address(text: str) -> Address:

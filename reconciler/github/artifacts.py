@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from reconciler import http
 from reconciler.github import workflows
-from reconciler.github.api import GitHubError, Repository, is_commit
+from reconciler.github.api import GitHubError, Repository, documented, is_commit
 from reconciler.github.statuses import Word, newest
 from reconciler.problem import Problem
 from reconciler.url import Address, NoAddress, parse
@@ -65,6 +66,11 @@ def approved(repository: Repository, tip: str, branch: str, status: str) -> Appr
     near: its policy bounds what the newer ones may say of theirs, and without it they would speak for themselves. Where
     the workflow itself is newer than that, nothing ever was in force.
     """
+    with documented(repository, "the plans that were shown"):
+        return _approved(repository, tip, branch, status)
+
+
+def _approved(repository: Repository, tip: str, branch: str, status: str) -> Approved:
     seen, plans = set[int](), dict[int, bytes]()
     for count, commit in enumerate(_line(repository, tip)):
         found = newest(repository, commit, status)
@@ -90,7 +96,9 @@ def _line(repository: Repository, tip: str) -> Iterator[str]:
     """
     known: dict[str, Mapping[str, Any]] = {}
     for item in repository.pages("/commits", sha=tip):
-        known[str(item["sha"])] = item
+        if not is_commit(commit := str(item["sha"])):
+            raise ValueError(commit)
+        known[commit] = item
         while (entry := known.pop(tip, None)) is not None:
             yield tip
             parents = entry["parents"]
@@ -165,7 +173,7 @@ def _unzipped(repository: Repository, archive: bytes) -> bytes | None:
             content = file.read(_LARGEST + 1)
     except KeyError:
         return None
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError):
         raise GitHubError(Problem(f"GitHub {repository.name}", "the plan's artifact is no archive")) from None
     if len(content) > _LARGEST:
         raise GitHubError(Problem(f"GitHub {repository.name}", "the plan's artifact is too large"))

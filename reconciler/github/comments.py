@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.github.api import Repository
+from reconciler.github.api import Repository, documented
 from reconciler.problem import Problem, ReconcilerError, Refused
 
 LIMIT = 65536
@@ -65,7 +65,12 @@ def comment(repository: Repository, pull: int, head: str, body: str) -> Posted:
     else's comment is never touched. Raises `GitHubError`.
     """
     mark = marker(body)
-    _is_current(repository, pull, head)
+    with documented(repository, f"pull request {pull}"):
+        _is_current(repository, pull, head)
+        return _put(repository, pull, mark, body)
+
+
+def _put(repository: Repository, pull: int, mark: str, body: str) -> Posted:
     found = ours(repository.pages(f"/issues/{pull}/comments"), mark, repository.viewer())
     if not found:
         made = repository.send("POST", f"/issues/{pull}/comments", {"body": body})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.github.api import Repository
+from reconciler.github.api import Repository, documented
 from reconciler.github.comments import Posted, ours, same
 from reconciler.problem import Problem, ReconcilerError
 
@@ -47,6 +47,11 @@ def tell(repository: Repository, plan: Any, body: str) -> Posted:
     """
     verdict, first = differs(plan), mark(plan)
     text = {"title": title(plan), "body": f"{first}\n{body.partition('-->')[2].strip()}\n"}
+    with documented(repository, "the issue about drift"):
+        return _brought(repository, verdict, first, text)
+
+
+def _brought(repository: Repository, verdict: bool | None, first: str, text: Mapping[str, str]) -> Posted:  # noqa: FBT001
     listed = repository.pages("/issues", state="open", sort="created", direction="asc")
     issues = (item for item in listed if "pull_request" not in item)
     found = ours(issues, first, repository.viewer())

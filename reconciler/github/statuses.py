@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.github.api import GitHubError, Repository, is_commit
-from reconciler.problem import Problem, ReconcilerError
+from reconciler.problem import Problem, ReconcilerError, printable
 
 LONGEST = 140
 """Characters that GitHub takes for a description."""
+_WHOLE = 1 << 20  # characters of a sentence, before it is cut
 
 
 class Word(enum.StrEnum):
@@ -44,8 +45,11 @@ def put(repository: Repository, name: str, status: Status) -> None:
 
 
 def short(text: str) -> str:
-    """Return a sentence as a description may have it: on one line, cut at a word."""
-    line = " ".join(text.split())
+    """Return a sentence as a description may have it: on one line, cut at a word, and each character to be seen.
+
+    It quotes what strangers named: half a character could not even be sent, and GitHub shows a reordering one as it is.
+    """
+    line = printable(" ".join(text.split()), _WHOLE)
     return line if len(line) <= LONGEST else line[: LONGEST - 2].rpartition(" ")[0] + " …"
 
 

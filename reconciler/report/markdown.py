@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from reconciler.difference import Difference
 from reconciler.plan import Plan, Unmerged
@@ -52,17 +51,6 @@ def unplanned(stack: str, revision: str, problems: Sequence[Problem], limit: int
     title, *below = page.parts
     facts = _facts(Plan(stack, revision=revision), whole=False)
     return "\n\n".join(["\n".join([marker(stack), facts, title]), *left, *below]) + "\n"
-
-
-def redacted(plan: Plan, redact: Callable[[str], str]) -> Plan:
-    """Return a plan with secrets taken out of its sentences: set as Markdown, a secret of several words is none."""
-    return replace(
-        plan,
-        changes=tuple(replace(item, notes=tuple(map(redact, item.notes))) for item in plan.changes),
-        problems=tuple(item.redacted(redact) for item in plan.problems),
-        held=tuple(item.redacted(redact) for item in plan.held),
-        head=tuple(map(redact, plan.head)),
-    )
 
 
 def is_whole(plan: Plan, limit: int = LIMIT) -> bool:

@@ -13,7 +13,7 @@ from reconciler.report import values
 _WORD = re.compile(r"[(\"']?(?:[A-Za-z]?[a-z]*(?:['-][a-z]+)*|[A-Z]{1,12}|[0-9]{1,6})[\"')]?[.,;:!?]?")
 # Two pieces of code never touch each other: their backticks would be one run. A reference to a secret is one piece.
 _PARTS = re.compile(r"(?<!\S)(?:`[^`]+`|\{[a-z]+: [^{}`\s]+\})(?=[.,;:!?]?(?:\s|$))|\s|[^\s]+")
-_COMMIT = re.compile(r"[0-9a-f]{7,40}", re.IGNORECASE)  # becomes a link where a commit begins so
+_COMMIT = re.compile(r"\b[0-9a-f]{7,40}\b", re.IGNORECASE)  # becomes a link where a commit begins so
 _LONGEST = 30  # characters of a word
 _TAIL = ".,;!?"
 
@@ -28,8 +28,7 @@ def _part(part: str, *, first: bool) -> str:
     if len(part) > 1 and part[0] == part[-1] == "`" and "`" not in part[1:-1]:
         return code(part[1:-1])
     listed = first and part[0].isdigit()  # "1." begins a list
-    bare = part.strip("(\"').,;:!?")
-    if part == " " or (_WORD.fullmatch(part) and len(part) <= _LONGEST and not listed and not _COMMIT.fullmatch(bare)):
+    if part == " " or (_WORD.fullmatch(part) and len(part) <= _LONGEST and not listed and not _COMMIT.search(part)):
         return part
     tail = part[-1] if part[-1] in _TAIL and len(part) > 1 else ""
     return code(part.removesuffix(tail)) + tail

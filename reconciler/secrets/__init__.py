@@ -28,16 +28,16 @@ class Secrets:
     """Reveals secrets by reference, each read once and only when it is needed.
 
     Calling it with a reference returns the value; it raises `SecretUnreadable`, which names the reference, the cause
-    and the remedy. ``base`` is the directory that paths are relative to, ``public`` all that the directory
-    says in clear, ``named`` the references in it: a server may repeat what this run has not read. ``place`` names file
-    and line of a reference; one that ``RECONCILER_SECRETS`` does not allow is not read, nor one that is held.
+    and the remedy. ``base`` is the directory that paths are relative to, ``public`` returns all that the directory
+    says in clear, ``named`` are the references in it: a server may repeat what this run has not read. ``place`` names
+    file and line of a reference; one that ``RECONCILER_SECRETS`` does not allow is not read, nor one that is held.
     """
 
     def __init__(
         self,
         base: Path,
         environ: Mapping[str, str],
-        public: str = "",
+        public: Callable[[], str] = str,
         named: Iterable[SecretRef] = (),
         place: Callable[[SecretRef], str] = str,
     ) -> None:

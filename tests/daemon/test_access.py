@@ -44,7 +44,10 @@ def test_a_configured_name_needs_the_token_even_from_this_machine() -> None:
     assert status(LOCAL, host="status.mana.how", authorization=f"Bearer {TOKEN}") == 200
 
 
-@pytest.mark.parametrize("header", ["forwarded", "via", "x_forwarded_for", "x_forwarded_host", "x_real_ip"])
+PROXIED = ("forwarded", "via", "x_forwarded_for", "x_forwarded_host", "x_forwarded_proto", "x_real_ip")
+
+
+@pytest.mark.parametrize("header", [*PROXIED, "cf_connecting_ip", "tailscale_user_login", "x_original_url"])
 def test_a_proxy_on_this_machine_speaks_for_everybody(header: str) -> None:
     assert status(LOCAL, **{header: "198.51.100.7"}) == 401
 

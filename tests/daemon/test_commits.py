@@ -263,6 +263,33 @@ def test_a_token_that_may_not_or_is_not_there_is_told_and_stops_nothing(
     assert [item.where for item in commits.problems] == ["daemon.github"]
 
 
+def test_a_commit_that_github_does_not_know_keeps_no_other_from_being_told(
+    github: GitHub, stack: Stack, box: Callable[[], Commits]
+) -> None:
+    """As after a push by force, which left the commit nowhere."""
+    github.known.discard(TWO)
+    commits = box()
+    gone = replace(state(), source=replace(state().source, seen=TWO, problems=(FAILED,)))
+    commits.tell(stack, replace(gone, cycle=None))
+    eventually(lambda: commits.problems)
+    assert "No commit found" in commits.problems[0].summary
+    eventually(lambda: commits._thread is None)
+    commits.tell(stack, gone)
+    eventually(lambda: said(github) == [("1", "success")] and not commits.problems)
+
+
+def test_what_strangers_named_is_sent_as_what_can_be_seen(
+    github: GitHub, stack: Stack, box: Callable[[], Commits]
+) -> None:
+    odd = Problem("a\udcff\u202e.yaml:5", "is no\r\n map\x1b[2J\0")
+    commits = box()
+    commits.tell(stack, state(Result.PARTIAL, odd))
+    eventually(lambda: github.statuses)
+    shown = r"is not in force as a whole: a\udcff\u202e.yaml:5: is no map\x1b[2J\x00"
+    assert github.statuses[0]["description"] == shown
+    eventually(lambda: commits._thread is None)
+
+
 def test_memory_that_is_damaged_says_things_anew(github: GitHub, stack: Stack, box: Callable[[], Commits]) -> None:
     stack.data.mkdir(exist_ok=True)
     (stack.data / "statuses-mana.json").write_text('{"version": 1, "sent": [], "waiting": {}}')

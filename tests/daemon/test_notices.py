@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email import message_from_string, policy
+from email.header import Header
+from email.message import Message
 from pathlib import Path
 
 from hypothesis import given
@@ -279,8 +282,16 @@ def test_any_name_is_one_harmless_line(words: str) -> None:
     assert line.isprintable()
     assert len(line) <= 300
     assert not set("<>`|*~") & set(line)
-    for name in ("@everyone", "@here", "@channel", " @bob"):
+    for name in ("@everyone", "@here", "@channel", " @bob", "-@bob", ".@bob", "+@bob"):
         assert name not in harmless(f"a {words} {name} {words}")
+
+
+def test_a_mail_s_subject_is_what_was_made_harmless() -> None:
+    """A mail's reader decodes what stands there: `=?utf-8?B?...?=` would bring back what was taken out."""
+    word = Header("\u202e<b>\r\nBcc: a@b", "utf-8").encode()
+    message = Message()
+    message["Subject"] = Header(harmless(f"mana: {word} fails")).encode()  # as Apprise does
+    assert str(message_from_string(message.as_string(), policy=policy.default)["Subject"]).startswith("mana: = ?utf-8?")
 
 
 def test_an_address_stays_one() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -291,6 +293,44 @@ def test_a_pull_request_chooses_no_system_no_policy_and_no_secret(house: House) 
     assert "Secrets go to `https://evil.example" not in told
     assert all("mallory" not in item.path for item in house.github.server.requests)
     assert [item.resource.address for item in house.world.live if item.resource.address == WWW] == [WWW]
+
+
+GUESSES = {
+    "in clear": "- {type: TXT, name: x, content: GUESS}",
+    "with escapes": '- {type: TXT, name: x, content: "\\x63\\u0061REST"}',
+    "in pieces": '- {type: TXT, name: x, content: \'"ca" "REST"\'}',
+    "in capitals": "- {type: TXT, name: CAREST, content: v}",
+    "in base64": "- {type: TXT, name: x, content: BASE64}",
+    "in a comment": "- {type: A, name: x, content: 192.0.2.9, comment: 'CA REST'}",
+    "in what is invalid": '- {type: TXT, name: x, "\\x63\\x61REST": v}',
+}
+
+
+@pytest.mark.parametrize("way", [*GUESSES, "as a file's name"])
+def test_a_pull_request_that_guesses_a_secret_is_not_told_whether_it_is_one(house: House, way: str) -> None:
+    """What it writes itself is shown as it is: a gap in its place would confirm the guess, and name the secret."""
+    told = []
+    for number, guess in enumerate((SECRETS["ADMIN"], "canary-never-99"), 7):
+        row = GUESSES.get(way, GUESSES["in clear"]).replace("GUESS", guess)
+        row = row.replace("CA REST", guess).replace("CAREST", guess.upper()).replace("REST", guess.removeprefix("ca"))
+        row = row.replace("BASE64", base64.b64encode(guess.encode()).decode())
+        if way in GUESSES:
+            house.propose(number, dns=f"{DNS}    {row}\n")
+        else:
+            house.propose(number, **{f"desired-state/{guess}.yaml": f"dns:\n  mana.zone:\n    {row}\n"})
+        house.look()
+        [said] = house.github.of(number)
+        assert "redacted" not in said
+        known = [
+            guess,
+            guess.upper(),
+            base64.b64encode(guess.encode()).decode(),
+            house.github.pulls[number]["head"]["sha"],
+        ]
+        for item in known:
+            said = said.replace(item, "…").replace(item[:12], "…")
+        told.append(re.sub(r"[0-9a-f]{12,}|^<!-- reconciler:facts.*", "…", said, flags=re.MULTILINE))
+    assert told[0] == told[1]
 
 
 def test_one_that_can_not_be_looked_at_is_tried_again_and_keeps_no_other_from_its_plan(

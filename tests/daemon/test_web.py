@@ -244,6 +244,14 @@ def test_whoever_is_not_on_this_machine_needs_the_token() -> None:
         assert daemon.ask("/", **BEARER).status == 200
 
 
+def test_a_proxy_that_hides_that_it_is_one_speaks_for_everybody(daemon: Daemon) -> None:
+    """As nginx with `proxy_pass` alone: a loopback name as host, no header of its own, and HTTP/1.0."""
+    for login, status in (("", b"401"), (f"Authorization: Bearer {TOKEN}\r\n", b"200")):
+        with socket.create_connection(daemon.server.address, timeout=20) as proxy:
+            proxy.sendall(f"GET / HTTP/1.0\r\nHost: 127.0.0.1:9780\r\nConnection: close\r\n{login}\r\n".encode())
+            assert proxy.makefile("rb").readline().split()[1] == status
+
+
 def test_what_is_not_there_is_told_as_json(daemon: Daemon) -> None:
     for path, method, status in (("/nothing", "GET", 404), ("/", "DELETE", 401), ("/reconcile", "GET", 405)):
         answer = daemon.ask(path, method)

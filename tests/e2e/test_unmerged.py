@@ -166,6 +166,20 @@ def test_a_reference_that_main_has_elsewhere_is_not_read_here(pull: Pull) -> Non
 
 
 # ---------------------------------------------------------------------------------------------------- whom to trust
+def test_a_live_value_is_not_shown_because_the_head_guesses_it(pull: Pull) -> None:
+    guess = "canary-live-value"
+    container = next(it for it in pull.stack.stage.docker.containers.values() if it.name == "mana-core-notify")
+    kept = [item for item in container.config["Env"] if not item.startswith("SMTP_HOST=")]
+    container.config["Env"] = [*kept, f"SMTP_HOST={guess}"]
+    provider = f"    guess: {{host: x.example, port: 587, username: {guess}, password: {{env: K}}}}\n"
+    pull.propose(
+        ("smtp.yaml", "  consumers:", f"{provider}  consumers:"),
+        ("accounts.yaml", "accounts:", f"accounts:\n  {guess}: {{}}"),
+    )
+    [change] = [item for address, item in pull.changes(code=None).items() if address.endswith("SMTP_HOST")]
+    assert guess not in json.dumps(change)
+
+
 def test_systems_policy_and_daemon_are_those_of_main(pull: Pull) -> None:
     for old, system in (("http://localhost:8443", "STALWART_URL"), ("", "CLOUDFLARE_BASE_URL")):
         url = pull.stack.stage.environment[system]

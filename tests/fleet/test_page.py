@@ -7,6 +7,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -74,9 +75,24 @@ def test_a_database_that_is_away_is_told_on_the_page_and_not_taken_for_a_healthy
         with pytest.raises(urllib.error.HTTPError) as caught:
             get(page, "/healthz")
         assert caught.value.code == 503
-        assert "does not answer" in caught.value.read().decode()
+        assert json.load(caught.value) == {"status": "failed", "reason": "the database does not answer"}, "no name"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(page, "/status.json")
+        assert "dbname=" in caught.value.read().decode()
     finally:
         hand.cluster.start()
+
+
+def test_whoever_asks_whether_it_is_well_learns_no_name_and_takes_no_connection_of_the_worker_s(
+    hand, page, monkeypatch
+):
+    hand.turn("one")
+    asked = []
+    monkeypatch.setattr("reconciler.fleet.table.Table.whole", lambda _: asked.append(1))
+    with ThreadPoolExecutor(20) as many:
+        answers = list(many.map(lambda _: get(page, "/healthz"), range(60)))
+    assert all(json.loads(answer) == {"status": "ok"} for answer in answers)
+    assert len(asked) < 20
 
 
 # ------------------------------------------------------------------------------------------------------------- notices

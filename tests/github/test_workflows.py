@@ -251,6 +251,7 @@ def test_init_names_the_directory_and_the_branch(repository: Path) -> None:
         (("--state", "../elsewhere"), "is not the top of a git repository"),
         (("--state", "a b"), "is no path that a workflow should hold"),
         (("--branch", "x; id"), "is no branch that a workflow should hold"),
+        (("--stack", "mana; id"), "is no stack's name"),
         (("--stack", "mana"), "leads out of the repository"),
     ],
 )

@@ -339,5 +339,5 @@ def test_however_long_it_fits_and_says_so(changes: int, gone: int, problems: int
 
 def test_a_secret_of_several_words_is_none_in_a_sentence() -> None:
     plan = a_plan(problems=(Problem("stalwart", "it says: two words9 here", "h"),))
-    shown = markdown.redacted(plan, lambda text: text.replace("two words9", "[redacted {env: X}]"))
+    shown = plan.redacted(lambda text: text.replace("two words9", "[redacted {env: X}]"))
     assert "words9" not in markdown.plan(shown)

@@ -114,7 +114,7 @@ def test_a_block_of_code_ends_where_we_end_it(text: str) -> None:
         ("plan again, with `--only A`", "plan again, with `--only A`"),
         ("the zone mana.how has 3 records", "the zone `mana.how` has 3 records"),
         ("ask a@b.example, or (https://x.example).", "ask `a@b.example`, or `(https://x.example)`."),
-        ("see GH-1 and #2 of deadbeef", "see `GH-1` and `#2` of `deadbeef`"),
+        ("see GH-1 and #2 of deadbeef or -deadbeef", "see `GH-1` and `#2` of `deadbeef` or `-deadbeef`"),
         ("1. one", "`1`. one"),
         ("{env: KEY} is not read; {sops: a.yaml#b}.", "`{env: KEY}` is not read; `{sops: a.yaml#b}`."),
         ("{env: KEY}{env: KEY} x", "`{env:` `KEY}{env:` `KEY}` x"),

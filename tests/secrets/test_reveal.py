@@ -90,17 +90,40 @@ def test_any_line_of_a_key_is_redacted(tmp_path):
 
 @pytest.mark.parametrize("word", ["mana", "true", "create", "account", "null"])
 def test_a_password_that_is_a_word_or_a_part_of_a_name_breaks_neither(word):
-    secrets = Secrets(None, {"X": word}, public="stack: mana\naccounts: {noreply@mana.how: {}}")
+    secrets = Secrets(None, {"X": word}, public=lambda: "stack: mana\naccounts: {noreply@mana.how: {}}")
     secrets(env())
     address = f"{word}/noreply@{word}.how, dns/{word}.how/TXT/_{word}"
     assert secrets.redact(address) == address
 
 
 def test_a_word_that_only_the_secret_is_goes_where_it_stands_alone():
-    secrets = Secrets(None, {"X": "sesame"}, public="stack: mana")
+    secrets = Secrets(None, {"X": "sesame"}, public=lambda: "stack: mana")
     secrets(env())
     assert secrets.redact("535 'sesame' is wrong") == "535 '[redacted {env: X}]' is wrong"
     assert secrets.redact("sesame.example") == "sesame.example"
+
+
+@pytest.mark.parametrize("value", ["hunter2", "canary-word-of-some-length", "zwei Wörter & mehr"])
+def test_what_the_directory_says_in_clear_stays_in_any_form(value):
+    """Its absence would tell whoever wrote it that it is a secret, and whose: a guess that is confirmed."""
+    forms = [value, base64.b64encode(value.encode()).decode().rstrip("="), quote(value), json.dumps(value)[1:-1]]
+    for said in forms:
+        secrets = Secrets(None, {"X": value}, public=lambda said=said: f"- {{type: TXT, content: '{said}'}}")
+        secrets(env())
+        assert secrets.redact(f"| `{said}` |") == f"| `{said}` |"
+    other = Secrets(None, {"X": value}, public=lambda: "stack: mana")
+    other(env())
+    assert all(other.redact(f"`{form}`") == "`[redacted {env: X}]`" for form in forms)
+
+
+@pytest.mark.parametrize("source", ["file", "age", "env of Stalwart"])
+def test_the_name_that_stands_in_a_secrets_place_acts_nowhere(source):
+    name = 'a` ![x](http://evil) <!-- "},{"level":"\\ | @all #1 a@b a#1 \x1b[2J\u202e\n::set-env ' + "y" * 500
+    secrets = Secrets(None, {})
+    secrets.hide(SecretRef(source, name), "canary-value")
+    shown = secrets.redact("<canary-value>")
+    said = "a? ??x??http?//evil? ??-- ?????level???? ? ?all ?1 a@b a#1 ??2J????set-env yyyy…"
+    assert shown == f"<[redacted {{{source}: {said}}}]>"
 
 
 def test_a_short_password_with_a_digit_goes_everywhere():
@@ -134,26 +157,32 @@ def test_the_public_half_of_a_key_is_shown_and_nothing_else_of_it(tmp_path):
     assert all(line not in secrets.redact(pem) for line in rest)
 
 
-@given(st.text("ab|$*#@_\\\"'<&: ü/+%", min_size=8, max_size=30).filter(lambda text: text.strip() == text))
+@given(st.text("ab|$*#@_\\\"'<&: ü/+%\t\xa0\u200b", min_size=8, max_size=30).filter(lambda text: text.strip() == text))
 def test_every_form_of_a_value_goes_in_one_pass(value):
-    from reconciler.report import prose
+    from reconciler.report import prose, values
 
     secrets = Secrets(None, {"X": value})
     secrets(env())
     forms = {quote_plus(value), value.replace("$", "$$"), html.escape(value, quote=False), prose.cell(value)}
     forms |= {json.dumps(value, ensure_ascii=False)[1:-1], base64.urlsafe_b64encode(value.encode()).decode()}
+    seen = values.escape(value)  # as a report shows it, in a table, and in a log's line
+    forms |= {seen, prose.cell(seen), json.dumps(seen)[1:-1]}
     for form in forms:
         shown = secrets.redact(f"<{form}>")
         assert form not in shown
         assert "[redacted {env: X}]" in shown
 
 
-def test_a_value_behind_another_one_in_base64_goes_too(tmp_path):
-    secrets = Secrets(tmp_path, {"X": "a-password-of-some-length"})
+@pytest.mark.parametrize("length", [8, 9, 10, 11, 13, 16, 25])
+def test_a_value_behind_another_one_in_base64_goes_too(length):
+    """As a server repeats it that was logged in at: by HTTP (RFC 7617) or by SMTP (RFC 4616)."""
+    value = "hunter2-of-some-length-and"[:length]
+    secrets = Secrets(None, {"X": value})
     secrets(env())
-    for user in ("", "a", "ab", "abc"):
-        header = base64.b64encode(f"{user}:a-password-of-some-length".encode()).decode()
-        assert "redacted" in secrets.redact(f"Authorization: Basic {header}")
+    for user in ("", "a", "ab", "abc", "admin", "noreply@mana.how"):
+        for login in (f"{user}:{value}", f"\0{user}\0{value}", f"{user}:{value}\n"):
+            shown = secrets.redact(f"Authorization: {base64.b64encode(login.encode()).decode()} x")
+            assert "redacted" in shown, (user, login)
 
 
 def test_values_that_overlap_leave_nothing_of_either(tmp_path):
