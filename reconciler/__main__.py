@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import gc
 import importlib
+import inspect
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -58,6 +60,36 @@ def _on_demand(make: Callable[..., Any]) -> Callable[..., Any]:
     return promise
 
 
+class _Pattern:
+    """A regular expression that is compiled when something is first asked of it."""
+
+    __class__ = property(lambda _: re.Pattern)  # who looks whether it is a pattern takes it for one
+
+    def __init__(self, compiled: Callable[[], re.Pattern[Any]]) -> None:
+        self._compiled = compiled
+
+    def __getattr__(self, name: str) -> Any:
+        compiled = self._compiled()
+        if not name.startswith("__"):
+            setattr(self, name, getattr(compiled, name))
+        return getattr(compiled, name)
+
+
+def _when_used(make: Callable[..., re.Pattern[Any]]) -> Callable[..., Any]:
+    """Have the constants of modules and classes compiled when they are first used: of some 200 in a run 20 are.
+
+    ``make`` is `re.compile`. What a function asks for is compiled at once: it waits for the error of a wrong one.
+    """
+
+    @functools.wraps(make)
+    def promise(pattern: Any, flags: int = 0) -> Any:
+        if sys._getframe(1).f_code.co_flags & inspect.CO_OPTIMIZED:  # noqa: SLF001 (within a function)
+            return make(pattern, flags)
+        return _Pattern(functools.cache(functools.partial(make, pattern, flags)))
+
+    return promise
+
+
 # Before the imports, which are most of a short run: each of these costs a tenth of it. Few objects here are in cycles,
 # and what is left at the end goes with the process.
 gc.set_threshold(100_000, 50, 50)
@@ -66,6 +98,7 @@ for _module in (
     # Pydantic's search for plugins, which reads the metadata of every installed package, and finds none.
     _Deferred("pydantic.plugin._loader", __path__=None, get_plugins=tuple),
     _Deferred("paramiko"),  # docker imports it where it is there, for an ssh:// of its own
+    _Deferred("anyio"),  # as httpcore and cloudflare do
     _Deferred("asyncio"),  # cloudflare needs it for what awaits, and nothing here does
     _Deferred("distro"),  # cloudflare would tell what distribution this is
     _Deferred("cloudflare.types"),  # its models, of which its generic calls need none but that of an error
@@ -76,6 +109,7 @@ for _module in (
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 # HTTP/2, which nothing here asks for, would come with any package that happens to bring h2.
 sys.modules.setdefault("h2", None)  # type: ignore[arg-type]
+re.compile = _when_used(re.compile)
 if sys.version_info < (3, 13) and hasattr(dataclasses, "_create_fn"):  # later ones compile a class's methods at once
     dataclasses._create_fn = _on_demand(dataclasses._create_fn)  # noqa: SLF001
 
