@@ -283,7 +283,7 @@ class Stack:
     @functools.cached_property
     def _inquiry(self) -> Callable[[], Line] | None:
         """Who tells the line's address; None where nothing follows it."""
-        if "cloudflare" not in self.chosen or not follows_line(self.spec):
+        if "cloudflare" not in self.chosen or not follows_line(self.spec, self._records):
             return None
         from reconciler.observe.line import line
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 VALUES = """
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 
@@ -60,24 +62,78 @@ TRIED = (
 )
 
 
-PROGRAM = f"""
-{VALUES}
-for tried in {TRIED!r}:
+PATTERNS = """
+import copy, pickle, re
+
+WORD = re.compile(r"(?P<first>[a-z])\\w*", re.IGNORECASE)
+BYTES = re.compile(rb"\\d+")
+
+class Holder:
+    DIGITS = re.compile(r"\\d+")
+
+def within(text):
+    return re.compile(text)
+"""
+MATCHED = (
+    "WORD.fullmatch('Ab')['first'], WORD.match('1'), WORD.search('1 ab').span(), bool(WORD.fullmatch('a b'))",
+    "WORD.sub('x', 'a b'), WORD.subn('x', 'a'), WORD.split('1a2'), WORD.findall('a b')",
+    "[found[0] for found in WORD.finditer('a b')], [found[0] for found in re.finditer(WORD, 'a b')]",
+    "re.sub(WORD, 'x', 'a b'), re.fullmatch(WORD, 'a'), re.compile(WORD).pattern",
+    "isinstance(WORD, re.Pattern), WORD.pattern, WORD.flags, WORD.groups, WORD.groupindex",
+    "BYTES.fullmatch(b'12'), BYTES.fullmatch('12')",
+    "Holder.DIGITS.search('a1'), Holder().DIGITS",
+    "WORD == re.compile(WORD.pattern, re.IGNORECASE), hash(WORD) == hash(copy.copy(WORD)), WORD == BYTES, WORD == 1",
+    "pickle.loads(pickle.dumps(WORD)), copy.copy(WORD), {WORD: 1}[re.compile(WORD.pattern, re.IGNORECASE)]",
+    "WORD.nothing",
+    "within('(')",
+    "within('a').fullmatch('a')",
+)
+CHECKED = """
+from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import CoreConfig, core_schema
+from typing_extensions import TypedDict, is_typeddict
+
+class Told(TypedDict, total=False):
+    name: str
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", title="M")
+    name: Annotated[str, Field(pattern="^a")]
+    told: Told = {}
+"""
+JUDGED = (
+    "CoreConfig(title='a'), CoreConfig()",
+    "Model(name='a', told={'name': 'b'})",
+    "[error['type'] for error in TypeAdapter(Model).validator.validate_python({}, strict=True)]",
+    "Model(name='b')",
+    "Model(name='a', told={'name': 1})",
+    "Model.model_json_schema()",
+    "is_typeddict(Told)",
+)
+
+
+PROGRAM = """
+for tried in TRIED:
     for _ in range(2):
         try:
             print(tried, repr(eval(tried)), sep=": ")
         except Exception as error:
-            print(tried, type(error).__name__, error, sep=": ")
+            print(tried, type(error).__name__, repr(str(error)), sep=": ")
 """
 
 
-def told(before: str) -> str:
-    done = subprocess.run([sys.executable, "-c", before + PROGRAM], capture_output=True, text=True, check=False)
+def told(before: str, given: str, tried: tuple[str, ...]) -> str:
+    """What a program prints of what it tries, each thing twice, after ``given``."""
+    text = "\n".join((before, given, PROGRAM.replace("TRIED", repr(tried))))
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
     assert not done.stderr
+    assert len(done.stdout.splitlines()) == 2 * len(tried)
     return done.stdout
 
 
-def test_methods_of_values_that_are_made_when_they_are_called_are_those_of_any_dataclass():
-    plain = told("")
-    assert len(plain.splitlines()) == 2 * len(TRIED)
-    assert told("import reconciler.__main__") == plain
+@pytest.mark.parametrize(
+    ("given", "tried"), [(VALUES, TRIED), (PATTERNS, MATCHED), (CHECKED, JUDGED)], ids=["values", "patterns", "models"]
+)
+def test_what_is_made_when_it_is_used_is_as_it_would_be_at_once(given: str, tried: tuple[str, ...]):
+    assert told("import reconciler.__main__", given, tried) == told("", given, tried)

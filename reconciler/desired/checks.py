@@ -19,9 +19,9 @@ from reconciler.dns.policies import lint
 from reconciler.dns.records import (
     COMMENT_LIMIT,
     TEXTS_LIMIT,
+    Hosts,
     InvalidRecord,
     alone,
-    at_hosts,
     check_data,
     excludes,
     is_delegated,
@@ -116,7 +116,7 @@ Made = Sequence[tuple[Path, RecordEntry, Resource]]
 
 def _targets(made: Made) -> Iterator[Finding]:
     """Yield records that lead to no host, or stand where nobody looks, as far as the directory knows."""
-    hosts = at_hosts(item for _, _, item in made)
+    hosts = Hosts(item for _, _, item in made)
     zones = {item.zone for _, _, item in made}
     led_to = {str(item.content) for _, _, item in made if item.type == "CNAME"}
     for path, written, item in made:

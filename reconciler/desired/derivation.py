@@ -85,10 +85,10 @@ def provider_questions(spec: Spec) -> Iterator[tuple[str, Provider, str, str]]:
             yield from ((item.name, item.provider, zone, domain) for domain, zone in derivation.mail_zones().items())
 
 
-def follows_line(spec: Spec) -> bool:
-    """Whether a record that would be published follows the line's address."""
+def follows_line(spec: Spec, declared: Iterable[Record]) -> bool:
+    """Whether a record that would be published follows the line's address; ``declared`` are `zone_records`."""
     own = (record for item in _Derivation(spec, None, Facts(), ()).published_providers() for record in item.own)
-    return any(record.follows for record in (*zone_records(spec), *own))
+    return any(record.follows for record in (*declared, *own))
 
 
 def desire(

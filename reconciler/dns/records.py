@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from reconciler.dns import text, types
@@ -277,15 +277,28 @@ def undelegated(hosts: Mapping[str, Sequence[Record]], record: Record) -> bool:
     return record.type == "DS" and not any(item.type == "NS" for item in hosts.get(record.host, ()))
 
 
-def answering(hosts: Mapping[str, Sequence[Record]], name: str) -> Sequence[Record]:
-    """Return the records that answer for a name: its own, or those of the wildcard that stands for it (RFC 4592).
+class Hosts(dict[str, list[Record]]):
+    """Full names, and all that there is at each."""
 
-    ``hosts`` maps full names to all that there is at each.
-    """
+    def __init__(self, records: Iterable[Record]) -> None:
+        super().__init__()
+        for item in records:
+            self.setdefault(item.host, []).append(item)
+
+    @cached_property
+    def existing(self) -> frozenset[str]:
+        """These names and those above them, which exist by having something below (RFC 4592 section 2.2.2)."""
+        return frozenset(
+            ".".join(labels[at:]) for labels in (name.split(".") for name in self) for at in range(len(labels))
+        )
+
+
+def answering(hosts: Hosts, name: str) -> Sequence[Record]:
+    """Return the records that answer for a name: its own, or those of the wildcard that stands for it (RFC 4592)."""
     if name in hosts:
         return hosts[name]
     above = name
-    while not any(host == above or host.endswith(f".{above}") for host in hosts):
+    while above not in hosts.existing:
         _, dot, above = above.partition(".")
         if not dot:
             return ()
@@ -298,7 +311,7 @@ def mail_host(record: Record) -> str:
     return target if isinstance(target, str) and target != "." else ""
 
 
-def unreached(hosts: Mapping[str, Sequence[Record]], record: Record) -> str:
+def unreached(hosts: Hosts, record: Record) -> str:
     """Return the address that an MX leads to where only one's own network knows each of them; else nothing."""
     if record.type != "MX":
         return ""
@@ -315,15 +328,7 @@ def unasked(record: Record, led_to: Collection[str]) -> str:
     return asked[1] if asked and not asked[0].match(record.name) and record.host not in led_to else ""
 
 
-def at_hosts(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Map full names to all that there is at each."""
-    hosts = defaultdict[str, list[Record]](list)
-    for item in records:
-        hosts[item.host].append(item)
-    return dict(hosts)
-
-
-def leads_nowhere(hosts: Mapping[str, Sequence[Record]], zones: Collection[str], name: str) -> bool:
+def leads_nowhere(hosts: Hosts, zones: Collection[str], name: str) -> bool:
     """Whether a name within one of the zones has no address there; one that is delegated or an alias may have one."""
     if not any(name == zone or name.endswith(f".{zone}") for zone in zones):
         return False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.dns.policies import lint
 from reconciler.dns.publication import Answers, publication
-from reconciler.dns.records import answering, at_hosts, leads_nowhere, mail_host, policy, undelegated
+from reconciler.dns.records import Hosts, answering, leads_nowhere, mail_host, policy, undelegated
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -49,7 +49,7 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
     Cloudflare proxies HTTP only (semantics.md 17); an MX must not name a CNAME (RFC 2181 section 10.3).
     """
-    hosts = at_hosts(evidence.records())
+    hosts = Hosts(evidence.records())
     for item in evidence.desired.resources:
         if not (isinstance(item, Record) and item.type == "MX"):
             continue
@@ -65,7 +65,7 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
 def service_reachable(evidence: Evidence) -> Iterator[Problem]:
     """A declared SRV leads to a port that Cloudflare's proxy does not serve (semantics.md 17)."""
-    hosts = at_hosts(evidence.records())
+    hosts = Hosts(evidence.records())
     for item in evidence.desired.resources:
         if isinstance(item, Record) and item.type == "SRV":
             target = str(dict(item.data or ()).get("target"))
@@ -76,7 +76,7 @@ def service_reachable(evidence: Evidence) -> Iterator[Problem]:
 
 def host_missing(evidence: Evidence) -> Iterator[Problem]:
     """A declared MX or SRV that names a host of a zone of ours where no address is, declared or live."""
-    hosts = at_hosts(evidence.records())
+    hosts = Hosts(evidence.records())
     zones = {item.zone for items in hosts.values() for item in items}
     zones = {zone for zone in zones if not {f"dns/{zone}", "cloudflare"} & evidence.plan.unread}
     for item in evidence.desired.resources:
@@ -89,7 +89,7 @@ def host_missing(evidence: Evidence) -> Iterator[Problem]:
 def delegation_missing(evidence: Evidence) -> Iterator[Problem]:
     """A DS needs NS at its name: Cloudflare makes none without, and takes none away from under one."""
     records = evidence.records()
-    hosts = at_hosts(records)
+    hosts = Hosts(records)
     for item in records:
         if undelegated(hosts, item) and not {item.scope, "cloudflare"} & evidence.plan.unread:
             hint = "declare the NS of that name, or take the DS away, at Cloudflare where it is not declared"

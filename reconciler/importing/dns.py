@@ -13,7 +13,18 @@ from reconciler.desired.public_ip import filled, is_template
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import Key
 from reconciler.dns.policies import lint
-from reconciler.dns.records import AUTO_TTL, alone, answering, check_data, dkim_record, head, marked, policy, record
+from reconciler.dns.records import (
+    AUTO_TTL,
+    Hosts,
+    alone,
+    answering,
+    check_data,
+    dkim_record,
+    head,
+    marked,
+    policy,
+    record,
+)
 from reconciler.importing.directory import Inline, Noted
 from reconciler.importing.draft import Draft
 from reconciler.importing.found import Found
@@ -368,9 +379,7 @@ def _without_doubles(there: Iterable[tuple[Live, Record]], draft: Draft) -> Iter
 
 def _closed(found: Found) -> dict[str, str]:
     """Say of the hosts that an MX names, and that none may name, why: a plan with one would be refused."""
-    hosts: dict[str, list[Record]] = defaultdict(list)
-    for _, item in (pair for zone in found.zones for pair in found.records(zone)):
-        hosts[item.host].append(item)
+    hosts = Hosts(item for zone in found.zones for _, item in found.records(zone))
     why: dict[str, str] = {}
     for name in {str(item.content) for there in hosts.values() for item in there if item.type == "MX"}:
         for item in answering(hosts, name):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reconciler.desired.derivation import Facts, desire, follows_line
+from reconciler.desired.derivation import Facts, desire, follows_line, zone_records
 from reconciler.desired.load import load
 from reconciler.desired.public_ip import SLOT, Line, Told, agreed, filled, follows, of_router, stray
 from reconciler.dns.records import record
@@ -41,6 +41,10 @@ UNTOLD = Line(why="no two agree", hint="wait")
 def spec(path, text):
     (path / "a.yaml").write_text(text)
     return load(path).spec
+
+
+def line_asked(declared):
+    return follows_line(declared, zone_records(declared))
 
 
 def planned(path, line, *live, text=ZONE, owner="mana"):
@@ -120,7 +124,7 @@ def test_macros_of_spf_are_left_alone_and_doubled_braces_are_braces(tmp_path):
 
 def test_a_text_without_the_address_follows_nothing(tmp_path):
     declared = HEAD + 'dns: {mana.how: [{type: TXT, name: "@", content: "v=spf1 exists:%{i}.x {{x}} -all"}]}\n'
-    assert not follows_line(spec(tmp_path, declared))
+    assert not line_asked(spec(tmp_path, declared))
     (change,) = planned(tmp_path, None, text=declared).changes
     assert (change.after.content, change.notes) == ("v=spf1 exists:%{i}.x {x} -all", ())
 
@@ -297,7 +301,7 @@ def test_the_published_address_stays_while_anybody_still_names_it(tmp_path):
 
 def test_before_anything_is_observed_it_is_unknown_or_the_last_answer(tmp_path):
     declared = spec(tmp_path, ZONE)
-    assert follows_line(declared)
+    assert line_asked(declared)
     contents = [item.content for item in desire(declared).resources]
     assert contents.count(UNKNOWN) == 2
     assert NEW in [item.content for item in desire(declared, None, Facts(line=Line(NEW))).resources]
@@ -319,7 +323,7 @@ smtp:
 dns: {mana.how: []}
 """
     )
-    assert follows_line(spec(tmp_path, text))
+    assert line_asked(spec(tmp_path, text))
     assert changes(planned(tmp_path, Line(NEW), text=text)) == {
         "dns/mana.how/TXT/news": ((Action.CREATE,), f"v=spf1 ip4:{NEW} -all")
     }

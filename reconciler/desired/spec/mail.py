@@ -175,7 +175,7 @@ class Key(Model):
     selector: Annotated[
         Text,
         matching(rf"{_LABEL}(\.{_LABEL})*", "is no selector", "a-z, 0-9, - and _, in parts of 63 at most"),
-        AfterValidator(str.lower),
+        AfterValidator(lambda name: name.lower()),  # what pydantic can see the arguments of without parsing a text
     ]
     algorithm: Literal["ed25519", "rsa"]
     stage: Literal["pending", "active", "retiring", "retired"] = "active"

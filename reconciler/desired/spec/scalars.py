@@ -68,10 +68,9 @@ def _boolean(value: Any) -> bool:
 
 def matching(regex: str, summary: str, hint: str = "") -> AfterValidator:
     """Make the validator of texts that match a pattern as a whole."""
-    compiled = re.compile(regex)
 
     def check(value: str) -> str:
-        if not compiled.fullmatch(value):
+        if not re.fullmatch(regex, value):
             raise wrong(summary, hint)
         return value
 
