@@ -97,6 +97,7 @@ class Journal:
         self._began: dict[str, float] = {}
         self._whole: dict[str | None, Entry] = {}
         self._read: tuple[int, ...] | None = None
+        self._all: tuple[tuple[int, ...] | None, list[Entry]] = (None, [])
 
     def begin(self, entry: Entry) -> Problem | None:
         """Note that an apply begins. Returns a warning where that could not be written."""
@@ -116,9 +117,12 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Return its applies, oldest first. A damaged line is left out, and is a ``problem``.
 
-        Raises ReconcilerError where the file can't be read, or a newer reconciler wrote it.
+        What was read is kept for as long as nobody writes to the file: several parts of one plan ask. Raises
+        ReconcilerError where the file can't be read, or a newer reconciler wrote it.
         """
-        return self._entries(detailed=True)
+        if (mark := self.mark) is None or mark != self._all[0]:
+            self._all = (mark, self._entries(detailed=True))
+        return list(self._all[1])
 
     def last_whole(self, target: str | None = None) -> Entry | None:
         """Return the last apply after which nothing was left to do, at all or in one target.

@@ -43,7 +43,7 @@ from reconciler.guards.approval import Approvals
 from reconciler.guards.dns import unpublished
 from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
-from reconciler.journal import Journal
+from reconciler.journal import Entry, Journal
 from reconciler.lease import Lease
 from reconciler.names import host
 from reconciler.plan import Desired, Receiver
@@ -188,6 +188,14 @@ class Stack:
         if self._journal is None:
             self._journal = Journal(self.data, self.name, self.settings.state)
         return self._journal
+
+    @property
+    def applies(self) -> Sequence[Entry]:
+        """What the journal tells of its applies, oldest first; nothing where it can't be read: it only adds words."""
+        try:
+            return self.journal.entries()
+        except ReconcilerError:
+            return ()
 
     def lease(self, command: str = "", wait: float = 0.0) -> Lease:
         """Return the right to write to it, to be entered; ``command`` tells others what holds it.
@@ -425,10 +433,7 @@ class Stack:
             return Past()
         from reconciler import past
 
-        try:
-            applied = past.applied(self.journal.entries(), asked)
-        except ReconcilerError:  # it only adds words
-            applied = frozenset()
+        applied = past.applied(self.applies, asked)
         left = set(committed) - applied
         text = git.added(self.directory.path, self.settings.environ) if left else ""
         return Past(applied, None if text is None else past.committed(text, left))
