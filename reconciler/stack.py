@@ -55,7 +55,7 @@ from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.secrets.seals import Read, Seals
 from reconciler.settings import TARGETS, Settings
 from reconciler.target import Change, Observations, Progress, Target
-from reconciler.url import Address, NoAddress, parse
+from reconciler.url import NoUrl, Url, parse
 
 if TYPE_CHECKING:
     from reconciler.dkim.findings import Standing
@@ -657,10 +657,10 @@ def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
     )
 
 
-def _parsed(url: str) -> Address | None:
+def _parsed(url: str) -> Url | None:
     try:
         return parse(url)
-    except NoAddress:  # told where it is used
+    except NoUrl:  # told where it is used
         return None
 
 

@@ -107,7 +107,7 @@ def _admin(stack: Stack, published: Mapping[int, tuple[str, ...]]) -> int:
     server = stack.spec.targets.stalwart
     try:
         address = url.parse(stack.settings.stalwart_url or (server.url if server else ""))
-    except url.NoAddress:
+    except url.NoUrl:
         return 0
     there = [port for port, hosts in published.items() if any(item.endswith(f":{address.port}") for item in hosts)]
     return there[0] if there else 0

@@ -64,7 +64,7 @@ def _asked(places: Sequence[tuple[str, int]], path: str, headers: Mapping[str, s
     why = "nothing that answers by this name runs in the project on this machine"
     for host, port in places:
         try:
-            with http.client(url.Address("http", host, port), _BOUNDS, admits=url.is_home, name="service") as client:
+            with http.client(url.Url("http", host, port), _BOUNDS, admits=url.is_home, name="service") as client:
                 return http.exchange(client, "GET", path, headers=dict(headers)).status, ""
         except http.Unanswered as error:
             why = f"no answer: {error}"

@@ -161,7 +161,7 @@ def _account_name(value: str) -> str:
 def _host(value: str) -> str:
     try:
         url.host(value)
-    except url.NoAddress as error:
+    except url.NoUrl as error:
         raise wrong(f"is no host: it {error.why}", f"{error.hint}; the port has a key of its own") from None
     return value
 

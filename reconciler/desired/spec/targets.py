@@ -31,13 +31,13 @@ from reconciler.desired.spec.scalars import (
     wrong,
 )
 from reconciler.files import plain
-from reconciler.url import NoAddress, endpoint, ip, is_home, parse
+from reconciler.url import NoUrl, endpoint, ip, is_home, parse
 
 
 def _url(value: str) -> str:
     try:
         parse(value)
-    except NoAddress as error:
+    except NoUrl as error:
         raise wrong(error.summary, error.hint) from None
     return value
 
@@ -155,7 +155,7 @@ _LEFT_OUT = "dslf-config"  # the user of a FRITZ!Box before 7.24, and of one tha
 def _router(value: str) -> str:
     try:
         host, _ = endpoint(value, ROUTER_PORT)
-    except NoAddress as error:
+    except NoUrl as error:
         raise wrong(f"is no address of a router: it {error.why}", "write it like 192.168.178.1") from None
     found = ip(host)
     if found is not None and not is_home(found):

@@ -17,7 +17,7 @@ from reconciler import http, pulse
 from reconciler.problem import LeaseLost, Problem
 from reconciler.resources import SecretRef
 from reconciler.target import Progress, Stopped
-from reconciler.url import NoAddress, parse
+from reconciler.url import NoUrl, parse
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +133,7 @@ class Line:
         """Prepare a client; nothing is sent yet. Raises `Unsent` for what is no URL, or would be asked in clear."""
         try:
             address = parse(base_url)
-        except NoAddress as error:
+        except NoUrl as error:
             raise Unsent(f"can't connect: base_url {error.summary}", error.hint) from None
         if not address.may_go_plain():
             raise Unsent(f"{address.url} would get the token in clear text", "use https")
