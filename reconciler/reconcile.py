@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler import guards, past
-from reconciler.address import Address
+from reconciler.address import Address, target_of
 from reconciler.desired.load import Directory, declaration
 from reconciler.desired.spec import Spec
 from reconciler.guards.approval import Approvals, judged, sealed
@@ -298,16 +298,12 @@ def _untold(wanted: Resource, live: Resource) -> Iterator[tuple[str, Unreadable]
 
 def standing(plan: Plan, target: str) -> tuple[str, tuple[str, ...]]:
     """Say how a system stands: ``in_sync``, ``pending``, ``lost``, ``refused``, ``unreadable``; and what is unread."""
-
-    def of(scope: str) -> bool:
-        return (Address.parse(scope).target or scope) == target
-
-    unread = tuple(sorted(scope for scope in plan.unread if of(scope)))
+    unread = tuple(sorted(scope for scope in plan.unread if target_of(scope) == target))
     if unread:
         return "unreadable", unread
     if target in plan.lost:
         return "lost", ()
-    if any(of(problem.scope or problem.where) for problem in (*plan.refused, *plan.held)):
+    if any(target_of(problem.scope or problem.where) == target for problem in (*plan.refused, *plan.held)):
         return "refused", ()
     return ("pending" if any(change.target == target for change in plan.pending) else "in_sync"), ()
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler import git
+from reconciler.address import Address
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -480,7 +481,7 @@ class Stack:
                 [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
             )
             if server is not None:
-                problems = tuple(item for item in problems if item.where.startswith("dkim"))
+                problems = tuple(item for item in problems if Address.parse(item.where).kind == Signature.kind)
         asked = standing.key_questions(self.spec, server)
         self.progress("Asking the name servers")
         # Private keys are Stalwart's secrets: without that target none is read.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reconciler.address import Address
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, KeyTrial, Service, Services
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
+from reconciler.resources import Variable
 from reconciler.target import Change
 
 _MANY = 3  # restarts by the engine itself
@@ -40,13 +42,13 @@ def _running(found: Services) -> Verdict:
 
 
 def _environment(plan: Plan) -> Verdict:
-    changes = [item for item in plan.changes if item.address.startswith("smtp/")]
+    changes = [item for item in plan.changes if item.kind == Variable.kind]
     if not changes:
         return ok("every container has the variables that the directory wants")
     named = [f"{item.address}: {_differing(item)}" for item in changes]
     count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
     said = f"{count} not as declared"
-    change = changes[0].address.rpartition("/")[0]
+    change = str(Address.parse(changes[0].address).parent)
     return error(said, *named, remedy=Remedy("see `reconciler plan`", "reconciler apply", change))
 
 
@@ -66,7 +68,7 @@ def _settable(plan: Plan) -> Verdict:
 
 
 def _is_about_service(item: Problem) -> bool:
-    return item.scope.startswith("smtp/") or item.where.startswith("smtp/")
+    return Variable.kind in (Address.parse(item.scope).kind, Address.parse(item.where).kind)
 
 
 def _links(found: Services) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.desired import objects
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import Different, Group, Resource, Secret, Setting
@@ -315,7 +316,7 @@ class Run:
         self.pending.forget(
             address
             for address in self.pending.addresses
-            if in_force_by.get(address.partition("/")[0]) in done or address in unwritten - self._waiting
+            if in_force_by.get(Address.parse(address).kind) in done or address in unwritten - self._waiting
         )
 
 
