@@ -36,6 +36,7 @@ from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.mail import AccountEntry, GroupEntry, ListEntry
+from reconciler.desired.spec.scalars import link_end
 from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
@@ -598,7 +599,7 @@ class Stack:
             docker_host=settings.docker_host,
             routes=settings.routes,
             public=public_values(known.smtp, _logins(known)),
-            shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
+            shared=[tuple(map(link_end, link.ends)) for link in self.spec.smtp.links if link.value is None],
             refusals=self.refusals,
             memory=self._engine,
             progress=self.progress,
@@ -637,11 +638,6 @@ def _logins(spec: Spec) -> Iterator[str]:
     """Yield the names that declared accounts log in with."""
     for name, account in spec.accounts.items():
         yield from (name, account_login(name, account))
-
-
-def _end(text: str) -> tuple[str, str]:
-    service, _, variable = text.rpartition(".")
-    return service, variable
 
 
 def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:

@@ -289,11 +289,11 @@ class Evidence:
     """Everything that was gathered. None stands for what is not declared, `Unread` for what could not be had."""
 
     plan: Plan | Unread
-    container: ServerContainer | Unread | None
-    services: Services | Unread | None
-    conversations: tuple[Conversation, ...] | Unread | None
-    names: Names | Unread | None
     now: datetime
+    container: ServerContainer | Unread | None = None
+    services: Services | Unread | None = None
+    conversations: tuple[Conversation, ...] | Unread | None = None
+    names: Names | Unread | None = None
     probes: tuple[Probe, ...] | Unread | None = None  # None: nobody asked for one
     traffic: Traffic | Unread | None = None
     router: Router | Unread | None = None

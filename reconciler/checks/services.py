@@ -7,6 +7,7 @@ from collections.abc import Callable
 from reconciler.address import Address
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, KeyTrial, Service, Services
+from reconciler.desired.spec.scalars import link_end
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
 from reconciler.resources import Variable
@@ -77,7 +78,7 @@ def _links(found: Services) -> Verdict:
     if not found.apart:
         return ok(f"{found.links} shared secret{'s agree' if found.links > 1 else ' agrees'} (compared by hash)")
     named = [" and ".join(ends) for ends in found.apart]
-    change = f"smtp/{found.apart[0][0].partition('.')[0]}"
+    change = f"smtp/{link_end(found.apart[0][0])[0]}"
     return error(
         f"{named[0]} differ in the running containers",
         *named[1:],
@@ -102,7 +103,7 @@ def _trial(item: KeyTrial) -> Verdict:
         text = "let it ask for the key; or let `check` of the link name a path that needs it"
         return warn(said, cause="whoever reaches the service may use it", remedy=Remedy(text))
     if item.status in _REFUSED:
-        named, variable = item.caller.rpartition(".")[0], item.caller.rpartition(".")[2]
+        named, variable = link_end(item.caller)
         text = (
             f"give both one value, and recreate {item.service} and {named}: a process reads its variables at its start"
         )
@@ -114,7 +115,7 @@ def _trial(item: KeyTrial) -> Verdict:
         )
     if item.status is None or item.status >= _FAILS:
         return unknown(f"{item.service} at {item.where}: {item.why or f'it answers {item.status}'}")
-    return ok(f"{item.service} takes the key of {item.caller.rpartition('.')[0]}: {item.status} at {item.where}")
+    return ok(f"{item.service} takes the key of {link_end(item.caller)[0]}: {item.status} at {item.where}")
 
 
 def _none(

@@ -19,6 +19,7 @@ from reconciler.desired.public_ip import Line, filled, follows
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import ADDRESSES, AccountEntry, AddresseeEntry, DomainEntry, Key
+from reconciler.desired.spec.scalars import link_end
 from reconciler.desired.spec.smtp import Provider
 from reconciler.desired.spec.stalwart import NetworkEntry
 from reconciler.desired.words import Choice, Value
@@ -572,7 +573,7 @@ class _Derivation:
             if link.value is None:
                 continue
             ref = resolve(self.spec, link.value)
-            for service, _, variable in (end.rpartition(".") for end in link.ends):
+            for service, variable in map(link_end, link.ends):
                 yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import http, url
 from reconciler.checks.evidence import KeyTrial
+from reconciler.desired.spec.scalars import link_end
 from reconciler.stack import Stack
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _tried(stack: Stack, snapshot: Snapshot, doors: Doors, link: Link) -> Iterat
         return
     made = [item.id for item in snapshot.replicas(service)]
     for caller in link.ends:
-        name, _, variable = caller.rpartition(".")
+        name, variable = link_end(caller)
         for key in dict.fromkeys(snapshot.running(name, variable) if name != service else ()):
             facts = (where, *made, key or "")
             if not key or any(ord(character) not in _PLAIN for character in key):

@@ -194,6 +194,12 @@ LinkEnd = Annotated[
 ]
 
 
+def link_end(text: str) -> tuple[str, str]:
+    """Return service and variable of a link's end; the name of a service may hold dots."""
+    service, _, variable = text.rpartition(".")
+    return service, variable
+
+
 # --------------------------------------------------------------------------------------------------------- secrets
 SOURCES = ("env", "credential", "file", "sops", "age", "account")
 _FORMS = {
