@@ -225,8 +225,7 @@ def _suspend(data: Path, row: Row, whole: Whole) -> None:
     """Let the cycle find a suspension as the daemon's does: the inventory's, a command's, or the whole fleet's."""
     declared = row.declared.get("suspended")
     said = [Suspension(str(declared), "the inventory", "")] if declared else []
-    now = datetime.now(UTC)
-    said += [item for item in (row.suspended, whole.suspended) if item is not None and not item.has_ended(now)]
+    said += [item for item in (row.suspended, whole.suspended) if item is not None]
     if said:
         suspension.suspend(data, row.name, said[0])
     else:
