@@ -14,7 +14,6 @@ from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status,
 from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import Docker
 from reconciler.targets.stalwart.jmap import batch
-from reconciler.targets.stalwart.jmap.account import Passwords
 from reconciler.targets.stalwart.jmap.api import (
     LIMITS,
     UNANSWERED,
@@ -29,8 +28,9 @@ from reconciler.targets.stalwart.jmap.api import (
 )
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Judge, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.kinds.account import Passwords
+from reconciler.targets.stalwart.jmap.kinds.setting import default_domain
 from reconciler.targets.stalwart.jmap.pending import Pending
-from reconciler.targets.stalwart.jmap.setting import default_domain
 from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 
