@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from reconciler import fence, pulse, toll, url
+from reconciler import fence, heartbeat, throttle, url
 from reconciler.deadline import Deadline, TooMuch
 from reconciler.url import Admits, Url
 
@@ -268,7 +268,7 @@ class _Transport:
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out a request, and count it. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
-        toll.pay(self._name)
+        throttle.wait(self._name)
         began, code = time.monotonic(), "none"
         try:
             response = self._carried(request)
@@ -284,7 +284,7 @@ class _Transport:
 
         bounds = request.extensions.get("bounds") or self._bounds
         _now.writes = request.method not in _READS and not request.extensions.get("reads")
-        pulse.waiting(bounds.seconds)
+        heartbeat.waiting(bounds.seconds)
         _now.bounds, _now.deadline = bounds, Deadline(bounds.seconds, 4 * bounds.largest + _OVERHEAD)
         if request.headers.get("accept-encoding") != "identity":
             request.headers["accept-encoding"] = "gzip"

@@ -18,7 +18,7 @@ from reconciler.fleet.engine import Queue
 from reconciler.fleet.source import InventoryFile
 from reconciler.fleet.table import QUEUE, Table, queues
 from reconciler.fleet.tending import Tending
-from reconciler.fleet.work import Place, Work
+from reconciler.fleet.turn import Place, Work
 
 HEAD = "interval: 60s\npoll: 1s\nlease: 2s\n"
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler import http, pulse
+from reconciler import heartbeat, http
 from reconciler.problem import LeaseLost, Problem
 from reconciler.resources import SecretRef
 from reconciler.target import Progress, Stopped
@@ -152,7 +152,7 @@ class Line:
     def wait(self, seconds: float, why: str) -> None:
         """Wait, and say what for. Raises `Unsent` when a signal comes: a rate limit lasts minutes."""
         self.progress(f"Cloudflare: {why}; going on in {seconds:.0f} s" if seconds >= 1 else f"Cloudflare: {why}")
-        pulse.waiting(seconds)
+        heartbeat.waiting(seconds)
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self.stop() or self.stopped.wait(min(left, _GLANCE)):

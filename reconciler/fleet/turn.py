@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import fence, files, journal, suspension, toll
+from reconciler import fence, files, journal, suspension, throttle
 from reconciler.daemon import document, notices, taken
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.checkout import Checkout, Following
@@ -159,7 +159,7 @@ class Work:
         source = self._source(row, tried, has_engine="DOCKER_HOST" in environ)
         settings = Settings.read(environ, None, data)
         loop, log = self._loop(row, source, settings, claim, whole.interval)
-        with fence.within(claim, self.stopped), toll.paid_by(claim.pay):
+        with fence.within(claim, self.stopped), throttle.throttled_by(claim.pay):
             state = loop.cycle(_cause(row.cause))
         ended = _told(row, state, loop, source, self.place.home)
         ended = replace(ended, tried=tried, seconds=round(time.monotonic() - began, 3))
