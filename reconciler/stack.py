@@ -35,7 +35,6 @@ from reconciler.desired.presets import public_values
 from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
-from reconciler.desired.spec.mail import AccountEntry, GroupEntry, ListEntry
 from reconciler.desired.spec.scalars import link_end
 from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
@@ -237,9 +236,9 @@ class Stack:
         records: Sequence[Record],
         rekeyed: Mapping[SecretRef, str] = MappingProxyType({}),
     ) -> Desired:
-        keyed = {"stalwart", "cloudflare"} & set(self.chosen)
+        keyed = {Signature.target, Record.target} & set(self.chosen)
         refs = private_keys(spec, check="stalwart" in (observed or {})) if keyed else ()
-        asked = provider_questions(spec) if "cloudflare" in self.chosen else None
+        asked = provider_questions(spec) if Record.target in self.chosen else None
         facts = Facts(
             {
                 (ref, algorithm): rekeyed.get(ref) or self._halves.of(ref, algorithm)
@@ -293,7 +292,7 @@ class Stack:
     @functools.cached_property
     def _inquiry(self) -> Callable[[], Line] | None:
         """Who tells the line's address; None where nothing follows it."""
-        if "cloudflare" not in self.chosen or not follows_line(self.spec, self._records):
+        if Record.target not in self.chosen or not follows_line(self.spec, self._records):
             return None
         from reconciler.observe.line import line
 
@@ -383,10 +382,8 @@ class Stack:
     @property
     def addresses(self) -> frozenset[str]:
         """Name every e-mail address that the directory holds."""
-        spec = self.spec
-        owners: tuple[AccountEntry | GroupEntry | ListEntry, ...]
-        owners = (*spec.accounts.values(), *spec.groups.values(), *spec.lists.values())
-        names = {*spec.accounts, *spec.groups, *spec.lists, *(it for owner in owners for it in owner.aliases or ())}
+        entries = [item for kind in self.spec.addressees.values() for item in kind.items()]
+        names = {name for own, entry in entries for name in (own, *(entry.aliases or ()))}
         return frozenset(name.lower() for name in names if "@" in name)
 
     @property

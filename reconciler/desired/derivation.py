@@ -191,7 +191,7 @@ class _Derivation:
         for item in records:
             if not item.follows:
                 yield item
-            elif "cloudflare" in (self.observed or {}):
+            elif Record.target in (self.observed or {}):
                 yield from self.followed(item, line)
             else:
                 yield _at(item, line.address)
@@ -212,7 +212,7 @@ class _Derivation:
     def former(self, item: Record) -> Iterator[Record]:
         """Yield our live records that may be the one that follows: those that no other declared one is equal to."""
         fixed = {record.content for record in self.declared if record.group == item.group and not record.follows}
-        seen = (self.observed or {}).get("cloudflare")
+        seen = (self.observed or {}).get(Record.target)
         for live in seen.live if seen else ():
             other = live.resource
             if not isinstance(other, Record) or other.group != item.group or live.owner != self.spec.stack:
@@ -237,7 +237,7 @@ class _Derivation:
                 self.mail_zones(),
                 self.declared,
                 {key_name(key.selector, domain) for domain, keys in self.spec.dkim.items() for key in keys},
-                (self.observed or {}).get("cloudflare"),
+                (self.observed or {}).get(Record.target),
             )
             self._provided = provide(self.published_providers(), around, self.facts.asked)
             self.problems += self._provided.problems

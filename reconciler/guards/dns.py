@@ -75,7 +75,7 @@ def service_reachable(evidence: Evidence) -> Iterator[Problem]:
 def host_missing(evidence: Evidence) -> Iterator[Problem]:
     """A declared MX or SRV that names a host of a zone of ours where no address is, declared or live."""
     zones = {item.zone for item in evidence.records}
-    zones = {zone for zone in zones if not {f"dns/{zone}", "cloudflare"} & evidence.plan.unread}
+    zones = {zone for zone in zones if not {f"dns/{zone}", Record.target} & evidence.plan.unread}
     for item in evidence.desired.resources:
         if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(evidence.hosts, zones, target):
             yield warn(
@@ -86,7 +86,7 @@ def host_missing(evidence: Evidence) -> Iterator[Problem]:
 def delegation_missing(evidence: Evidence) -> Iterator[Problem]:
     """A DS needs NS at its name: Cloudflare makes none without, and takes none away from under one."""
     for item in evidence.records:
-        if undelegated(evidence.hosts, item) and not {item.scope, "cloudflare"} & evidence.plan.unread:
+        if undelegated(evidence.hosts, item) and not {item.scope, item.target} & evidence.plan.unread:
             hint = "declare the NS of that name, or take the DS away, at Cloudflare where it is not declared"
             yield refuse(
                 item.address, "would have no NS beside it, and Cloudflare allows no DS without", hint, item.scope

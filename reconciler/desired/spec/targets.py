@@ -1,6 +1,7 @@
 """``stack``, ``targets``, ``policy``, ``daemon``: where the systems are, how far one may go, and how often."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from reconciler.desired import yaml
 from reconciler.desired.spec.scalars import (
     Count,
     Flag,
@@ -31,6 +33,7 @@ from reconciler.desired.spec.scalars import (
     wrong,
 )
 from reconciler.files import plain
+from reconciler.resources import SecretRef
 from reconciler.url import NoUrl, endpoint, ip, is_home, parse
 
 
@@ -144,6 +147,17 @@ class Targets(Model):
         BeforeValidator(one_or_many, json_schema_input_type=CloudflareTarget | tuple[CloudflareTarget, ...]),
     ] = ()
     compose: ComposeTarget | None = None
+
+    @property
+    def secrets(self) -> Iterator[tuple[yaml.Path, SecretRef]]:
+        """Every reference to a secret, with the path of where it stands."""
+        if (server := self.stalwart) is not None:
+            for index, password in enumerate(server.password):
+                yield ("targets", "stalwart", "password", index), password
+            if server.recovery is not None:
+                yield ("targets", "stalwart", "recovery"), server.recovery
+        for index, cloudflare in enumerate(self.cloudflare):
+            yield ("targets", "cloudflare", index, "token"), cloudflare.token
 
 
 ROUTER_PORT = 49000
