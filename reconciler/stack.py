@@ -322,7 +322,7 @@ class Stack:
         return {name: found[name] for name in self.targets}
 
     def look_again(self, found: Observations, early: Iterable[Resource], now: Iterable[Resource]) -> Observations:
-        """Observe anew what was judged without a value that the others' answers have told since.
+        """Observe those targets again that judged without a value which another target's answer has told since.
 
         ``early`` is what was wanted then, ``now`` what is wanted with all that was ``found``.
         """

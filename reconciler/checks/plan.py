@@ -49,7 +49,7 @@ def _refused(plan: Plan) -> Verdict:
 
 
 def _keys(plan: Plan) -> Verdict:
-    """Tell what a plan warns of about keys, a private half that is not there among it."""
+    """Tell what a plan warns of about keys, such as a private half that is not there."""
     warnings = (item for item in plan.problems if item.severity is Severity.WARNING)
     found = [item for item in warnings if Address.parse(item.where).kind == Signature.kind]
     return told(found, "no plan warns of a key", Status.WARN)

@@ -90,7 +90,7 @@ def _disks(found: Container) -> Iterator[Disk]:
 
 
 def _seen(place: Path) -> Path:
-    """Return a place, or the folder above it that we may look at: Docker's is closed. Raises OSError."""
+    """Return a path, or the nearest folder above it that we may look at: Docker's own is closed. Raises OSError."""
     try:
         place.stat()
     except PermissionError:

@@ -70,7 +70,7 @@ def _domains(stack: Stack) -> Iterator[str]:
 
 
 def _declared(plan: Plan | Unread) -> Iterator[Record]:
-    """Yield the records of mail that should be: where it goes, and by what it is believed."""
+    """Yield the wanted records that mail depends on: MX, and the policies by which receivers believe it."""
     if isinstance(plan, Unread):
         return
     for _, wanted, _ in plan.compared:
@@ -97,7 +97,7 @@ def _mailboxes(stack: Stack, plan: Plan | Unread) -> frozenset[str]:
 
 
 def _wanted(found: Names) -> Iterator[Question]:
-    """Yield every question, those among them that earlier answers lead to."""
+    """Yield every question to ask; earlier answers lead to some of them."""
     for domain in found.domains:
         yield Question(domain, "MX")
         yield Question(domain, "TXT")

@@ -62,7 +62,7 @@ class Draft:
     target: Target
 
     def written(self, sender: str) -> tuple[str, bytes]:
-        """Return a word that no other mail has, and the mail (RFC 5322) with it in subject, Message-ID and a field."""
+        """Return a token that no other mail has, and the mail (RFC 5322) with it in Subject, Message-ID and `MARK`."""
         token = f"probe-{secrets.token_hex(8)}"
         mail = EmailMessage(policy=SMTP)
         mail["From"] = f"reconciler doctor <{sender}>"
@@ -255,7 +255,7 @@ def _verified(stack: Stack, probes: Sequence[Probe]) -> tuple[Probe, ...]:
 
 
 def _signed(signature: Signature, shown: Sequence[Answer], now: datetime) -> Signed:
-    """Verify one signature by what each name server shows; what is wrong by one of them is wrong."""
+    """Verify one signature by what each name server shows; one of them suffices to make it wrong."""
     made = Signed(signature.domain, signature.selector, signature.algorithm, "unread", "")
     heard = [item for item in shown if not item.unread]
     if not heard:

@@ -25,7 +25,7 @@ _PLAIN = range(0x21, 0x7F)  # what a header may hold without being read in two w
 
 
 def tried(stack: Stack, snapshot: Snapshot, doors: Doors) -> Iterator[KeyTrial]:
-    """Try the key of every caller of every link that says where."""
+    """Try the key of every caller of every link whose ``check`` says where."""
     for link in stack.spec.smtp.links:
         if link.check is not None:
             yield from _tried(stack, snapshot, doors, link)

@@ -56,7 +56,7 @@ class Summary:
 
 
 def state_of(row: Row) -> str:
-    """Return the word for a stack; one that is suspended by now counts as that, seen or not."""
+    """Return the word for how a stack stands: suspended as soon as somebody says so, before a cycle has seen it."""
     return "suspended" if row.suspended is not None or row.declared.get("suspended") else row.state
 
 

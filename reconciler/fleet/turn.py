@@ -45,7 +45,7 @@ _AGAIN = 2.0  # seconds until a stack is tried again whose apply could not begin
 class Place:
     """What a worker has on its machine: its data, the secrets of its stacks, and the environment it was started in.
 
-    ``home`` names the data: what it remembers of logins that were refused, no other data does. ``signers`` must have
+    ``home`` is the data's name: a login that was refused is remembered there, and nowhere else. ``signers`` must have
     signed what is taken, where there are any; ``accept`` names a commit that may come though its history is another.
     """
 

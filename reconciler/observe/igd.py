@@ -27,7 +27,7 @@ Element = tuple[str, str]
 
 
 class Unusable(Exception):
-    """Why the router did not tell."""
+    """The router gave no usable answer; the text says why."""
 
 
 class Fault(Unusable):
