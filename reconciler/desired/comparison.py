@@ -179,24 +179,17 @@ def _difference(
     elif not actions:
         notes = (_left(resource, wanted),)
     place = was.place(resource) if after is None else wanted.place(after, tuple(changed) if before else ())
-    gone = after is None and bool(actions)
-    risks = ((Risk.DELETION,) if gone else ()) + (
-        (Risk.MAIL_FLOW,) if actions and touches_mail(before, gone=gone) else ()
-    )
-    return Difference(
-        address,
-        resource.kind,
-        resource.target,
-        actions,
-        reason,
-        *values,
-        place,
-        after is None,
-        risks,
-        notes,
-        before,
-        resource,
-    )
+    risks = tuple(_risks(before, gone=after is None)) if actions else ()
+    what = (address, resource.kind, resource.target, actions, reason)
+    return Difference(*what, *values, place, after is None, risks, notes, before, resource)
+
+
+def _risks(before: Resource | None, *, gone: bool) -> Iterator[Risk]:
+    """Yield what a reader has to know of a change of what is there."""
+    if gone:
+        yield Risk.DELETION
+    if touches_mail(before, gone=gone):
+        yield Risk.MAIL_FLOW
 
 
 def _said(resource: Resource | None) -> dict[str, Any] | None:

@@ -104,8 +104,8 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         stack.progress("Observing")
         plan = _had(stack, lambda: make_plan(stack))
     sends = wish.probe is not None and "probe" in rooms
-    target = probe.opened(stack, probe.target(stack, wish.probe or "")) if sends else None
-    given = _Given(stack, plan, probe.Draft(target) if target else None, wish.since)
+    inbox = probe.opened(stack, probe.inbox(stack, wish.probe or "")) if sends else None
+    given = _Given(stack, plan, probe.Draft(inbox) if inbox else None, wish.since)
     began, needed = dt.datetime.now(dt.UTC) - _SKEW, {room for room in rooms if sends or room != "probe"}
     wanted = {part.name: part for part in _PARTS if part.rooms & needed}
 
@@ -118,9 +118,9 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         name: functools.partial(_had, stack, functools.partial(part.gather, given)) for name, part in wanted.items()
     }
     found = together(works, tell)
-    if target is not None:
-        stack.progress(f"Waiting for the mail at {target.address}")
-        found["probes"] = _had(stack, lambda: probe.gather(stack, target, found.get("conversations"), began))
+    if inbox is not None:
+        stack.progress(f"Waiting for the mail at {inbox.address}")
+        found["probes"] = _had(stack, lambda: probe.gather(stack, inbox, found.get("conversations"), began))
     return Evidence(plan=plan, now=dt.datetime.now(dt.UTC), generation=stack.generation or "jmap", **found)
 
 

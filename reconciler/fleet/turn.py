@@ -42,7 +42,7 @@ _AGAIN = 2.0  # seconds until a stack is tried again whose apply could not begin
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Machine:
     """What a worker has on its machine: its data, the secrets of its stacks, and the environment it was started in.
 
     ``home`` is the data's name: a login that was refused is remembered there, and nowhere else. ``signers`` must have
@@ -110,7 +110,7 @@ class Work:
 
     table: Table
     name: str
-    place: Place
+    place: Machine
     listens: Sequence[str]
     shared: Callable[[str], Shared]
     log: Callable[[str, Callable[[str], str]], Log]

@@ -126,20 +126,13 @@ class StalwartJmap:
         live = ports.with_open(live, wanted, connection.host, container)
         problems += self._unsupported(api, wanted, live)
         lost = is_lost(wanted, live) and not api.unread
-        stranger = None if lost else unknown_administrator(connection, declared)
-        told = (unrecoverable(container) if container else None, self._recognition.problem(connection.where, container))
-        known = (
-            found.problem,
-            *told,
-            *hazards(container, "jmap", lost=lost),
-            stranger,
-            *self._checks.problems(),
-            self._pending.problem,
+        problems += self._known(
+            found, connection, None if lost else unknown_administrator(connection, declared), lost=lost
         )
         return Observation(
             TARGET,
             live=live,
-            problems=(*problems, *(problem for problem in known if problem is not None)),
+            problems=tuple(problems),
             head=(_head(connection), *self._checks.words()),
             lost=lost,
             cause=causes(container, "jmap") if lost and container else (),
@@ -167,6 +160,20 @@ class StalwartJmap:
             recognition.note(api.state, container)
         self._registry, self._recognised = registry, True
         return api
+
+    def _known(self, found: Host, connection: Connection, stranger: Problem | None, *, lost: bool) -> Iterator[Problem]:
+        """Yield what is known to be wrong with the container, the release, the login, and what is kept of it here."""
+        container = found.container
+        known = (
+            found.problem,
+            unrecoverable(container) if container else None,
+            self._recognition.problem(connection.where, container),
+            *hazards(container, "jmap", lost=lost),
+            stranger,
+            *self._checks.problems(),
+            self._pending.problem,
+        )
+        yield from (problem for problem in known if problem is not None)
 
     def _unsupported(self, api: JmapApi, wanted: Sequence[Resource], live: Sequence[Live]) -> Iterator[Problem]:
         """Yield what the release does not have of what is wanted; of a known one all is known to be there."""
