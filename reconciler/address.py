@@ -47,6 +47,11 @@ class Address:
         return _TARGETS.get(self.kind)
 
     @property
+    def name(self) -> str:
+        """All that stands behind the kind."""
+        return str(self).partition("/")[2]
+
+    @property
     def parent(self) -> Address:
         """What it belongs to: ``smtp/SERVICE``, ``dns/ZONE``, ``dkim/DOMAIN``; an account is by itself."""
         return Address(self.kind, self.parts[:1])
@@ -73,3 +78,8 @@ class Address:
         """Whether the other address means this thing, too: it is the same, or lies below it."""
         own, wider = str(self), str(other)
         return own == wider or own.startswith((f"{wider}/", f"{wider}["))
+
+
+def target_of(scope: str) -> str:
+    """Return the name of the target that a scope is a part of, or is; a text that is no scope gives itself."""
+    return Address.parse(scope).target or scope

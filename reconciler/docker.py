@@ -28,7 +28,7 @@ from reconciler import http, process, url
 from reconciler.deadline import Deadline
 from reconciler.http import Bounds
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.url import Address
+from reconciler.url import Url
 
 if TYPE_CHECKING:
     import docker
@@ -42,7 +42,7 @@ _LARGEST = 64 << 20  # bytes of an answer; what is told of a thousand containers
 _LOG = 16 << 20  # bytes of a log
 _EVENTS = 1 << 20  # bytes of the 256 events that an engine remembers
 _SOCKET = "unix:///var/run/docker.sock"
-_LOCAL = Address("http", "localhost", 80)  # what a request down a socket calls its host
+_LOCAL = Url("http", "localhost", 80)  # what a request down a socket calls its host
 _PLACE = "tcp://localhost:2375"  # what the package is told of where the engine is, for its URLs
 _OURS = ("content-encoding", "content-length", "transfer-encoding", "location")  # headers that our client deals with
 
@@ -90,14 +90,14 @@ class Client:
             self._carrier = self._client = None
         _end(self._programs)
 
-    def _parsed(self) -> Address | None:
+    def _parsed(self) -> Url | None:
         """Return where the engine is; None for one behind a socket."""
         if self.host.startswith("unix://"):
             return None
         text = self.host if "://" in self.host else f"tcp://{self.host}"
         try:
             return url.parse(text, ("tcp", "http", "https", "ssh"))
-        except url.NoAddress as error:
+        except url.NoUrl as error:
             hint = "write DOCKER_HOST like unix:///var/run/docker.sock, tcp://127.0.0.1:2375 or ssh://user@server"
             raise TargetUnreadable(Problem("DOCKER_HOST", error.summary, hint, scope=self.scope)) from None
 
@@ -224,7 +224,7 @@ class Client:
             self._client = _speaking(self._carrier, self._bounds.seconds)
         return self._client
 
-    def _made(self, address: Address | None) -> httpx.Client:
+    def _made(self, address: Url | None) -> httpx.Client:
         """Make the client. Whom to ask is the environment's choice, which says by tcp:// that the way is safe."""
         if address is None:
             return http.client(
@@ -435,7 +435,7 @@ def _down_socket(path: str) -> http.Dial:
     return dial
 
 
-def _over_ssh(address: Address, programs: list[subprocess.Popen[bytes]]) -> http.Dial:
+def _over_ssh(address: Url, programs: list[subprocess.Popen[bytes]]) -> http.Dial:
     def dial(_deadline: Deadline, _: Bounds) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -449,7 +449,7 @@ def _over_ssh(address: Address, programs: list[subprocess.Popen[bytes]]) -> http
     return dial
 
 
-def _ssh(address: Address, end: socket.socket) -> subprocess.Popen[bytes]:
+def _ssh(address: Url, end: socket.socket) -> subprocess.Popen[bytes]:
     """Start the ssh program, which knows the user's keys and configuration. Raises OSError."""
     user = ["-l", address.user] if address.user else []
     port = ["-p", str(address.port)] if address.port != url.SSH_PORT else []  # else the one of its configuration

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from reconciler import pulse
+from reconciler import heartbeat
 
 _HEEDED = 0.2  # seconds between two looks at whether to go on waiting
 
@@ -65,7 +65,7 @@ def progress() -> None:
 
 def wait(seconds: float) -> bool:
     """Wait before something is tried again. False where a signal asks to end: then it must not be."""
-    pulse.waiting(seconds)
+    heartbeat.waiting(seconds)
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if _stopped.get()():

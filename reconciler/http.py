@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from reconciler import fence, pulse, toll, url
+from reconciler import fence, heartbeat, throttle, url
 from reconciler.deadline import Deadline, TooMuch
-from reconciler.url import Address, Admits
+from reconciler.url import Admits, Url
 
 if TYPE_CHECKING:
     import socket
@@ -180,7 +180,7 @@ Dial = Callable[[Deadline, Bounds], "socket.socket"]
 
 
 def client(
-    address: Address,
+    address: Url,
     bounds: Bounds,
     *,
     trust: Callable[[], ssl.SSLContext] | None = None,
@@ -193,7 +193,7 @@ def client(
     """Make a client for what lies below an address, to be closed; nothing is sent yet. Raises `Unsent`.
 
     ``trust`` says whose certificates count (those that httpx trusts when it is None): with TLS they are always
-    verified. In clear a name must lead where ``admits`` allows, by itself where `Address.admits` does. ``proxied``
+    verified. In clear a name must lead where ``admits`` allows, by itself where `Url.admits` does. ``proxied``
     goes through the proxy that the environment names, with TLS only: it sees none of what is sent. ``dial`` connects in
     place of TCP. ``name`` is what its requests are counted under.
     """
@@ -209,7 +209,7 @@ def client(
     )
 
 
-def _tcp(address: Address, admits: Admits) -> Dial:
+def _tcp(address: Url, admits: Admits) -> Dial:
     def dial(deadline: Deadline, bounds: Bounds) -> socket.socket:
         return deadline.connect(address.host, address.port, bounds.connect, admits)
 
@@ -232,7 +232,7 @@ class _Transport:
 
     def __init__(
         self,
-        address: Address,
+        address: Url,
         bounds: Bounds,
         trust: Callable[[], ssl.SSLContext] | None,
         dial: Dial,
@@ -268,7 +268,7 @@ class _Transport:
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Carry out a request, and count it. Raises `Unsent` and `Lost`, and `LeaseLost` for one that writes."""
-        toll.pay(self._name)
+        throttle.wait(self._name)
         began, code = time.monotonic(), "none"
         try:
             response = self._carried(request)
@@ -284,7 +284,7 @@ class _Transport:
 
         bounds = request.extensions.get("bounds") or self._bounds
         _now.writes = request.method not in _READS and not request.extensions.get("reads")
-        pulse.waiting(bounds.seconds)
+        heartbeat.waiting(bounds.seconds)
         _now.bounds, _now.deadline = bounds, Deadline(bounds.seconds, 4 * bounds.largest + _OVERHEAD)
         if request.headers.get("accept-encoding") != "identity":
             request.headers["accept-encoding"] = "gzip"
@@ -497,7 +497,7 @@ def _mapped(phase: str) -> Iterator[None]:
         raise getattr(httpcore, f"{phase}Error")(str(error)) from error
 
 
-def _proxy(address: Address) -> tuple[Address, tuple[str, str] | None] | None:
+def _proxy(address: Url) -> tuple[Url, tuple[str, str] | None] | None:
     """Return the proxy that the environment names for an address, and its login. Raises `Unsent` for no http://."""
     from urllib.parse import unquote
     from urllib.request import getproxies, proxy_bypass
@@ -510,7 +510,7 @@ def _proxy(address: Address) -> tuple[Address, tuple[str, str] | None] | None:
     login, _, place = rest.rpartition("@")
     try:
         through = url.parse(f"{scheme or 'http'}://{place.rstrip('/')}", ("http",))
-    except url.NoAddress as error:
+    except url.NoUrl as error:
         kind = "is no http:// proxy, the only kind there is here" if separator else error.summary
         raise Unsent(f"HTTPS_PROXY or ALL_PROXY {kind}: write http://HOST:PORT, or name the host in NO_PROXY") from None
     user, _, password = login.partition(":")

@@ -4,8 +4,8 @@ One file, `journal.jsonl`, in the data directory; one line when an apply begins,
 history, never safety, so nothing here ever stops an apply: what can't be written becomes a warning.
 
 It does not grow for ever: above `LARGEST` a shorter one takes its place, in which older applies have lost what nobody
-asks for (`reconciler.keeping`). That is one rename: whoever is killed leaves the one or the other, whoever reads sees
-the one or the other, and who waits to write finds that the file has lost its name and opens the new one.
+asks for (`reconciler.compaction`). That is one rename: whoever is killed leaves the one or the other, whoever reads
+sees the one or the other, and who waits to write finds that the file has lost its name and opens the new one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from reconciler import files, keeping
+from reconciler import compaction, files
 from reconciler.problem import Problem, ReconcilerError, Severity
 
 VERSION = 1
@@ -97,6 +97,7 @@ class Journal:
         self._began: dict[str, float] = {}
         self._whole: dict[str | None, Entry] = {}
         self._read: tuple[int, ...] | None = None
+        self._all: tuple[tuple[int, ...] | None, list[Entry]] = (None, [])
 
     def begin(self, entry: Entry) -> Problem | None:
         """Note that an apply begins. Returns a warning where that could not be written."""
@@ -116,9 +117,12 @@ class Journal:
     def entries(self) -> list[Entry]:
         """Return its applies, oldest first. A damaged line is left out, and is a ``problem``.
 
-        Raises ReconcilerError where the file can't be read, or a newer reconciler wrote it.
+        What was read is kept for as long as nobody writes to the file: several parts of one plan ask. Raises
+        ReconcilerError where the file can't be read, or a newer reconciler wrote it.
         """
-        return self._entries(detailed=True)
+        if (mark := self.mark) is None or mark != self._all[0]:
+            self._all = (mark, self._entries(detailed=True))
+        return list(self._all[1])
 
     def last_whole(self, target: str | None = None) -> Entry | None:
         """Return the last apply after which nothing was left to do, at all or in one target.
@@ -268,7 +272,7 @@ def _shorter(descriptor: int, more: int) -> bytes:
     lines = list(_understood(raw))
     if any(line.get("v", 0) > VERSION for line, _ in lines):  # nobody here knows what of it is needed
         return b""
-    body = b"".join(_line(line) for line in keeping.kept(lines, _KEPT))
+    body = b"".join(_line(line) for line in compaction.kept(lines, _KEPT))
     return _line({"v": VERSION, "event": _SHORTENED, "id": "", "size": len(body)}) + body
 
 

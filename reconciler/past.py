@@ -17,7 +17,7 @@ def applied(entries: Iterable[Entry], asked: Collection[Resource]) -> frozenset[
     """Return those that an apply from here made, adopted or changed, and did not remove again; records by value."""
     contents, others = set[tuple[str, object]](), dict[str, bool]()
     for row in _in_force(entries):
-        address = row.address.partition("[")[0]
+        address = str(Address.parse(row.address).place)
         others[address] = row.actions != ("delete",)
         contents.add((address, (row.after or {}).get("content")))
     return frozenset(
@@ -48,7 +48,7 @@ def committed(text: str, asked: Collection[Resource]) -> frozenset[Resource]:
     return frozenset(
         item
         for item in asked
-        if (_declares(words, squeezed, item) if isinstance(item, Record) else item.address.partition("/")[2] in words)
+        if (_declares(words, squeezed, item) if isinstance(item, Record) else Address.parse(item.address).name in words)
     )
 
 

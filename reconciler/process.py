@@ -25,7 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
-from reconciler import pulse
+from reconciler import heartbeat
 
 PASS = "RECONCILER_PASS_ENV"  # noqa: S105 - the name of a variable
 MOST = 64 << 20  # bytes of output; the largest project's `config` has one
@@ -212,7 +212,7 @@ class Child:
 
     def end(self) -> Ended:
         """Return how it ended. Raises `CannotRun` where it takes too long or says too much; it is gone then."""
-        pulse.waiting(self._limit)
+        heartbeat.waiting(self._limit)
         process, self._deadline = self._process, time.monotonic() + self._limit
         found: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
         try:

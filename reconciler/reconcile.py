@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler import guards, past
-from reconciler.address import Address
+from reconciler.address import Address, target_of
 from reconciler.desired.load import Directory, declaration
 from reconciler.desired.spec import Spec
 from reconciler.guards.approval import Approvals, judged, sealed
@@ -60,7 +60,7 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     told = candidate.problems if candidate else ()
     failover = stack.failover
     unchanged = last is not None and (last.desired_hash, last.failover) == (digest, failover.name if failover else "")
-    left = () if unchanged else tuple(_zones_left(log, desired.zones or ()))
+    left = () if unchanged else tuple(_zones_left(past.zones(stack.applies), desired.zones or ()))
     seen = (guards.zone_meant(item, desired) for item in plan.problems)
     problems = once((*told, *unknown, *seen, *guards.check(evidence), *left, *damage))
     plan = replace(plan, problems=problems, desired_hash=digest)
@@ -78,13 +78,9 @@ def make_plan(stack: Stack, gone: Collection[str] = ()) -> Plan:
     )
 
 
-def _zones_left(log: Journal, declared: Collection[str]) -> Iterator[Problem]:
+def _zones_left(kept: Collection[str], declared: Collection[str]) -> Iterator[Problem]:
     """Name the zones that had records from here and are declared no longer. What stays is told when it is left."""
-    try:
-        known = past.zones(log.entries())
-    except ReconcilerError:  # it only adds words
-        return
-    for zone in sorted(known - frozenset(declared)):
+    for zone in sorted(frozenset(kept) - frozenset(declared)):
         summary = "was kept from here and is no longer declared: its records stay as they are"
         hint = f"declare it again; to give its records up, too, leave `{zone}: []` under `dns` until they are removed"
         yield Problem(f"dns/{zone}", summary, hint, Severity.WARNING)
@@ -92,8 +88,8 @@ def _zones_left(log: Journal, declared: Collection[str]) -> Iterator[Problem]:
 
 def _informed(stack: Stack, evidence: Evidence) -> Evidence:
     """Find out what guards have to know from outside."""
-    answers, past = stack.look(guards.questions(evidence)), stack.past(*guards.remembered(evidence))
-    return replace(evidence, answers=answers, past=past)
+    asked, remembered = guards.questions(evidence), guards.remembered(evidence)
+    return replace(evidence, answers=stack.look(asked), past=stack.past(*remembered))
 
 
 def _judged(stack: Stack, plan: Plan, evidence: Evidence, *, unchanged: bool) -> Plan:
@@ -302,16 +298,12 @@ def _untold(wanted: Resource, live: Resource) -> Iterator[tuple[str, Unreadable]
 
 def standing(plan: Plan, target: str) -> tuple[str, tuple[str, ...]]:
     """Say how a system stands: ``in_sync``, ``pending``, ``lost``, ``refused``, ``unreadable``; and what is unread."""
-
-    def of(scope: str) -> bool:
-        return (Address.parse(scope).target or scope) == target
-
-    unread = tuple(sorted(scope for scope in plan.unread if of(scope)))
+    unread = tuple(sorted(scope for scope in plan.unread if target_of(scope) == target))
     if unread:
         return "unreadable", unread
     if target in plan.lost:
         return "lost", ()
-    if any(of(problem.scope or problem.where) for problem in (*plan.refused, *plan.held)):
+    if any(target_of(problem.scope or problem.where) == target for problem in (*plan.refused, *plan.held)):
         return "refused", ()
     return ("pending" if any(change.target == target for change in plan.pending) else "in_sync"), ()
 

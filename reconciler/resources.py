@@ -198,6 +198,11 @@ class Resource:
         """Yield the secrets that writing a field of it sets."""
         yield from references(getattr(self, field))
 
+    @property
+    def waits(self) -> bool:
+        """Whether a value is known only after a first pass: a record of a key that the server has yet to make."""
+        return any(value is UNKNOWN for _, value in self.values())
+
     def requires(self, *, takes_over: bool) -> Iterator[str]:  # noqa: ARG002 (kinds differ in what they go by)
         """Yield the `essence` of all that a change to it relies on; ``takes_over`` is whether one is there already."""
         yield from ()
@@ -624,6 +629,11 @@ class Signature(Resource):
     def host(self) -> str:
         """The full name of the record that publishes it."""
         return key_name(self.selector, self.domain)
+
+    @property
+    def waits(self) -> bool:
+        """Never: what the server has yet to make is the key itself."""
+        return False
 
     def set_by(self, field: str) -> Iterator[SecretRef]:
         """The private half goes with the public one, which it is compared by."""

@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import Any
 
-from reconciler import pulse, url
+from reconciler import heartbeat, url
 from reconciler.deadline import Deadline
 
 _TIMEOUT = 5.0  # seconds for a connection, and for each answer as a whole
@@ -31,7 +31,7 @@ class Session(smtplib.SMTP):
         self._door, self._tls = door, tls
         self._context = _context(verify=verify)
         self.banner = b""
-        pulse.waiting(_SESSION)
+        heartbeat.waiting(_SESSION)
         self._deadline, self.patience = Deadline(_SESSION), _TIMEOUT
         super().__init__(url.host(host), port, local_hostname="localhost.localdomain", timeout=_TIMEOUT)
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from reconciler import git
+from reconciler.address import Address
 from reconciler.desired.derivation import (
     Facts,
     account_login,
@@ -34,7 +35,7 @@ from reconciler.desired.presets import public_values
 from reconciler.desired.public_ip import Line
 from reconciler.desired.receivers import receivers
 from reconciler.desired.spec import Spec, references
-from reconciler.desired.spec.mail import AccountEntry, GroupEntry, ListEntry
+from reconciler.desired.spec.scalars import link_end
 from reconciler.desired.unmerged import Candidate
 from reconciler.dns.publication import Answers, Question, question
 from reconciler.docker import EngineMemory
@@ -43,7 +44,7 @@ from reconciler.guards.approval import Approvals
 from reconciler.guards.dns import unpublished
 from reconciler.guards.evidence import Past, Policy
 from reconciler.guards.secrets import PUBLIC_SECRETS
-from reconciler.journal import Journal
+from reconciler.journal import Entry, Journal
 from reconciler.lease import Lease
 from reconciler.names import host
 from reconciler.plan import Desired, Receiver
@@ -55,7 +56,7 @@ from reconciler.secrets import PublicHalves, Secrets, public_half
 from reconciler.secrets.seals import Read, Seals
 from reconciler.settings import TARGETS, Settings
 from reconciler.target import Change, Observations, Progress, Target
-from reconciler.url import Address, NoAddress, parse
+from reconciler.url import NoUrl, Url, parse
 
 if TYPE_CHECKING:
     from reconciler.dkim.findings import Standing
@@ -189,6 +190,14 @@ class Stack:
             self._journal = Journal(self.data, self.name, self.settings.state)
         return self._journal
 
+    @property
+    def applies(self) -> Sequence[Entry]:
+        """What the journal tells of its applies, oldest first; nothing where it can't be read: it only adds words."""
+        try:
+            return self.journal.entries()
+        except ReconcilerError:
+            return ()
+
     def lease(self, command: str = "", wait: float = 0.0) -> Lease:
         """Return the right to write to it, to be entered; ``command`` tells others what holds it.
 
@@ -227,9 +236,9 @@ class Stack:
         records: Sequence[Record],
         rekeyed: Mapping[SecretRef, str] = MappingProxyType({}),
     ) -> Desired:
-        keyed = {"stalwart", "cloudflare"} & set(self.chosen)
+        keyed = {Signature.target, Record.target} & set(self.chosen)
         refs = private_keys(spec, check="stalwart" in (observed or {})) if keyed else ()
-        asked = provider_questions(spec) if "cloudflare" in self.chosen else None
+        asked = provider_questions(spec) if Record.target in self.chosen else None
         facts = Facts(
             {
                 (ref, algorithm): rekeyed.get(ref) or self._halves.of(ref, algorithm)
@@ -283,7 +292,7 @@ class Stack:
     @functools.cached_property
     def _inquiry(self) -> Callable[[], Line] | None:
         """Who tells the line's address; None where nothing follows it."""
-        if "cloudflare" not in self.chosen or not follows_line(self.spec, self._records):
+        if Record.target not in self.chosen or not follows_line(self.spec, self._records):
             return None
         from reconciler.observe.line import line
 
@@ -313,7 +322,7 @@ class Stack:
         return {name: found[name] for name in self.targets}
 
     def look_again(self, found: Observations, early: Iterable[Resource], now: Iterable[Resource]) -> Observations:
-        """Observe anew what was judged without a value that the others' answers have told since.
+        """Observe those targets again that judged without a value which another target's answer has told since.
 
         ``early`` is what was wanted then, ``now`` what is wanted with all that was ``found``.
         """
@@ -373,10 +382,8 @@ class Stack:
     @property
     def addresses(self) -> frozenset[str]:
         """Name every e-mail address that the directory holds."""
-        spec = self.spec
-        owners: tuple[AccountEntry | GroupEntry | ListEntry, ...]
-        owners = (*spec.accounts.values(), *spec.groups.values(), *spec.lists.values())
-        names = {*spec.accounts, *spec.groups, *spec.lists, *(it for owner in owners for it in owner.aliases or ())}
+        entries = [item for kind in self.spec.addressees.values() for item in kind.items()]
+        names = {name for own, entry in entries for name in (own, *(entry.aliases or ()))}
         return frozenset(name.lower() for name in names if "@" in name)
 
     @property
@@ -425,10 +432,7 @@ class Stack:
             return Past()
         from reconciler import past
 
-        try:
-            applied = past.applied(self.journal.entries(), asked)
-        except ReconcilerError:  # it only adds words
-            applied = frozenset()
+        applied = past.applied(self.applies, asked)
         left = set(committed) - applied
         text = git.added(self.directory.path, self.settings.environ) if left else ""
         return Past(applied, None if text is None else past.committed(text, left))
@@ -475,7 +479,7 @@ class Stack:
                 [replace(item, public_key=UNKNOWN, private_key=None) for item in desired]
             )
             if server is not None:
-                problems = tuple(item for item in problems if item.where.startswith("dkim"))
+                problems = tuple(item for item in problems if Address.parse(item.where).kind == Signature.kind)
         asked = standing.key_questions(self.spec, server)
         self.progress("Asking the name servers")
         # Private keys are Stalwart's secrets: without that target none is read.
@@ -592,7 +596,7 @@ class Stack:
             docker_host=settings.docker_host,
             routes=settings.routes,
             public=public_values(known.smtp, _logins(known)),
-            shared=[tuple(_end(end) for end in link.ends) for link in self.spec.smtp.links if link.value is None],
+            shared=[tuple(map(link_end, link.ends)) for link in self.spec.smtp.links if link.value is None],
             refusals=self.refusals,
             memory=self._engine,
             progress=self.progress,
@@ -633,11 +637,6 @@ def _logins(spec: Spec) -> Iterator[str]:
         yield from (name, account_login(name, account))
 
 
-def _end(text: str) -> tuple[str, str]:
-    service, _, variable = text.rpartition(".")
-    return service, variable
-
-
 def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
     server = spec.targets.stalwart
     reached = _parsed(url or server.url) if server else None
@@ -652,10 +651,10 @@ def _policy(spec: Spec, allow_deletes: int | None, url: str | None) -> Policy:
     )
 
 
-def _parsed(url: str) -> Address | None:
+def _parsed(url: str) -> Url | None:
     try:
         return parse(url)
-    except NoAddress:  # told where it is used
+    except NoUrl:  # told where it is used
         return None
 
 

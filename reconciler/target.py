@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from reconciler.problem import Problem
 from reconciler.resources import (
-    UNKNOWN,
     UNMANAGED,
     Account,
     Live,
@@ -18,7 +17,6 @@ from reconciler.resources import (
     Same,
     Secret,
     SecretRef,
-    Signature,
     Unreadable,
 )
 
@@ -139,10 +137,8 @@ class Change:
 
     @property
     def waits(self) -> bool:
-        """Whether a value is known only after a first pass: a record of a key that the server has yet to make."""
-        if self.after is None or isinstance(self.after, Signature):
-            return False
-        return any(value is UNKNOWN for _, value in self.after.values())
+        """Whether it can't be made before a value of it is known."""
+        return self.after is not None and self.after.waits
 
 
 def differences(desired: Resource, observed: Resource) -> dict[str, tuple[Any, Any]]:

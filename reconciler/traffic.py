@@ -350,7 +350,7 @@ def told(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """By what messages are known in a service's log. What came without a login is so by its id in the queue alone.
+    """How a service's log names messages. One that came without a login counts by its id in the queue alone.
 
     Its sender chose Message-ID and recipient: he could else claim any line, and so hide what a service could not send.
     """

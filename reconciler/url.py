@@ -28,7 +28,7 @@ _DOTS = "\u3002\uff0e\uff61"  # full stops of other scripts, which IDNA takes fo
 _LONGEST = 253  # characters of a name (RFC 1035)
 
 
-class NoAddress(ValueError):
+class NoUrl(ValueError):
     """A text that is no address: ``why``, and a ``hint`` what to write. Neither repeats it: it may hold a password."""
 
     def __init__(self, why: str, hint: str) -> None:
@@ -42,7 +42,7 @@ class NoAddress(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Url:
     """Where a request goes. ``host`` is an ASCII name in lower case, or an address as `ipaddress` writes it.
 
     ``path`` is empty or begins with a slash and ends with none. ``user`` is a login of ``ssh://``.
@@ -91,33 +91,33 @@ class Address:
         return found.is_loopback or (not self.is_loopback and _is_inside(found))
 
 
-def parse(text: str, schemes: Collection[str] = _WEB) -> Address:
-    """Parse a URL with one of some schemes. Raises `NoAddress`.
+def parse(text: str, schemes: Collection[str] = _WEB) -> Url:
+    """Parse a URL with one of some schemes. Raises `NoUrl`.
 
     A user name is taken with ``ssh://`` alone; a query and a fragment never.
     """
     _look(text)
     if text.partition("://")[0].lower() not in schemes:
-        raise NoAddress(f"does not begin with {' or '.join(f'{item}://' for item in schemes)}", _EXAMPLE)
+        raise NoUrl(f"does not begin with {' or '.join(f'{item}://' for item in schemes)}", _EXAMPLE)
     match = _URL.fullmatch(text)
     if match is None:
-        raise NoAddress("holds a query, a fragment or what no path has", _EXAMPLE)
+        raise NoUrl("holds a query, a fragment or what no path has", _EXAMPLE)
     scheme, authority, path = match[1].lower(), match[2], match[3] or ""
     user = ""
     if "@" in authority:
         user, _, authority = authority.rpartition("@")
         if scheme != "ssh":
-            raise NoAddress("holds a user name or password", "they have keys of their own: username and password")
+            raise NoUrl("holds a user name or password", "they have keys of their own: username and password")
         if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", user):
-            raise NoAddress("holds more than a user name before the host", "write ssh://user@server")
+            raise NoUrl("holds more than a user name before the host", "write ssh://user@server")
     if any(part in (".", "..") for part in path.replace("%2e", ".").replace("%2E", ".").split("/")):
-        raise NoAddress("holds . or .. in its path", "write the path itself")
+        raise NoUrl("holds . or .. in its path", "write the path itself")
     found, port = _host_and_port(authority, _PORTS[scheme])
-    return Address(scheme, found, port, path.rstrip("/"), user)
+    return Url(scheme, found, port, path.rstrip("/"), user)
 
 
 def endpoint(text: str, port: int | None = None) -> tuple[str, int]:
-    """Parse ``HOST:PORT``, or a bare host where a ``port`` is given for it. Raises `NoAddress`."""
+    """Parse ``HOST:PORT``, or a bare host where a ``port`` is given for it. Raises `NoUrl`."""
     _look(text)
     if text.count(":") > 1 and not text.startswith("["):  # an address of IPv6 has no port without brackets
         text = f"[{text}]"
@@ -125,7 +125,7 @@ def endpoint(text: str, port: int | None = None) -> tuple[str, int]:
 
 
 def host(text: str) -> str:
-    """Parse a name or an address, which stands alone and without brackets. Raises `NoAddress`."""
+    """Parse a name or an address, which stands alone and without brackets. Raises `NoUrl`."""
     _look(text)
     return _v6(text) if ":" in text else _name(text)
 
@@ -173,20 +173,20 @@ _PLAIN = "write the name or the address plainly"
 def _look(text: str) -> None:
     """Refuse characters that some programs drop, and others take for a slash."""
     if any(character.isspace() or character == "\\" or not character.isprintable() for character in text):
-        raise NoAddress("holds a blank, a backslash or a character that nobody sees", "take it out")
+        raise NoUrl("holds a blank, a backslash or a character that nobody sees", "take it out")
 
 
 def _host_and_port(authority: str, default: int | None) -> tuple[str, int]:
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"]:
-        raise NoAddress("names no host", _PLAIN)
+        raise NoUrl("names no host", _PLAIN)
     found = match["host"]
     found = _v6(found[1:-1]) if found.startswith("[") else _name(found)
     port = match["port"]
     if port is None and default is not None:
         return found, default
     if port is None or not re.fullmatch(r"[1-9][0-9]{0,4}", port) or int(port) >= 2**16:
-        raise NoAddress("holds what is no port", "write a number from 1 to 65535 behind the colon")
+        raise NoUrl("holds what is no port", "write a number from 1 to 65535 behind the colon")
     return found, int(port)
 
 
@@ -195,11 +195,11 @@ def _v6(text: str) -> str:
     try:
         found = IPv6Address(text)
     except AddressValueError:
-        raise NoAddress("holds brackets or colons around what is no IPv6 address", _PLAIN) from None
+        raise NoUrl("holds brackets or colons around what is no IPv6 address", _PLAIN) from None
     if found.scope_id is not None:
-        raise NoAddress("holds an address with a zone (%...), which counts on this machine alone", _PLAIN)
+        raise NoUrl("holds an address with a zone (%...), which counts on this machine alone", _PLAIN)
     if found.ipv4_mapped is not None:
-        raise NoAddress("holds an IPv4 address written as IPv6", "write the IPv4 address")
+        raise NoUrl("holds an IPv4 address written as IPv6", "write the IPv4 address")
     return str(found)
 
 
@@ -207,11 +207,11 @@ def _name(text: str) -> str:
     """Read a name, or an address of IPv4, in the one spelling that every program reads alike."""
     name = text.lower() if text.isascii() else _international(text)
     if name.endswith("."):
-        raise NoAddress("holds a host that ends in a dot", "write it without")
+        raise NoUrl("holds a host that ends in a dot", "write it without")
     if len(name) > _LONGEST or not _LABELS.fullmatch(name):
-        raise NoAddress("holds a host with characters that no name has", _PLAIN)
+        raise NoUrl("holds a host with characters that no name has", _PLAIN)
     if _NUMBER.fullmatch(name.rpartition(".")[2]) and ip(name) is None:
-        raise NoAddress("holds a number that may be an address", "write an address as four decimal numbers: 127.0.0.1")
+        raise NoUrl("holds a number that may be an address", "write an address as four decimal numbers: 127.0.0.1")
     return name
 
 
@@ -224,4 +224,4 @@ def _international(text: str) -> str:
             return idna.encode(text.lower()).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         pass
-    raise NoAddress("holds a host with characters that stand for others", _PLAIN)
+    raise NoUrl("holds a host with characters that stand for others", _PLAIN)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.address import Address
+from reconciler.address import Address, target_of
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,21 @@ def test_any_text_round_trips(text):
 )
 def test_what_lies_below(text, wider, expected):
     assert Address.parse(text).within(Address.parse(wider)) is expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "target"),
+    [
+        ("dns/mana.how", "cloudflare"),
+        ("dkim/mana.how/mana2026", "stalwart"),
+        ("smtp/notify", "compose"),
+        ("stalwart", "stalwart"),
+        ("mail.yaml:3:1", "mail.yaml:3:1"),
+        ("", ""),
+    ],
+)
+def test_whose_a_scope_is(scope, target):
+    assert target_of(scope) == target
 
 
 def test_what_a_thing_belongs_to():

@@ -16,7 +16,7 @@ from reconciler.plan import Desired, diff
 from reconciler.resources import Live, Observation, SecretRef, Signature
 from reconciler.target import Change, Reason
 from reconciler.targets.stalwart.rest.kind import Reading, Stored
-from reconciler.targets.stalwart.rest.signature import Signatures
+from reconciler.targets.stalwart.rest.kinds.signature import Signatures
 
 REF = SecretRef("env", "KEY")
 

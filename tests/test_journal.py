@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import journal
+from reconciler import files, journal
 from reconciler.journal import FILE, Entry, Journal, Written
 from reconciler.problem import ReconcilerError, Severity
 
@@ -132,6 +132,16 @@ def test_a_newer_format_is_refused_with_a_word_and_still_written_to(tmp_path: Pa
     assert caught.value.problems[0].hint
     assert of.last_whole() is None
     apply(of)
+
+
+def test_it_is_read_once_as_long_as_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of, read = Journal(tmp_path, "mana"), files.read_own
+    first, reads = apply(of), list[Path]()
+    monkeypatch.setattr(files, "read_own", lambda path: (reads.append(path), read(path))[1])
+    assert of.entries() == of.entries()
+    assert reads == [of.path]
+    second = apply(Journal(tmp_path, "mana"))
+    assert [entry.id for entry in of.entries()] == [first.id, second.id]
 
 
 def test_none_is_no_error(tmp_path: Path) -> None:

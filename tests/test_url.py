@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler import url
-from reconciler.url import Address, NoAddress, is_loopback, parse
+from reconciler.url import NoUrl, Url, is_loopback, parse
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost", "mail.localhost", "127.0.0.1", "127.8.9.1", "::1"])
@@ -50,15 +50,15 @@ def test_another_machine_gets_secrets_over_tls_alone(text: str, *, may: bool) ->
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("HTTPS://Mail.Example.com", Address("https", "mail.example.com", 443)),
-        ("hTTp://LOCALHOST:8080/a/b/", Address("http", "localhost", 8080, "/a/b")),
-        ("https://bücher.example:8443", Address("https", "xn--bcher-kva.example", 8443)),
-        ("http://[0:0:0:0:0:0:0:1]:80", Address("http", "::1", 80)),
-        ("http://[FD00::0A]", Address("http", "fd00::a", 80)),
-        ("https://stalwart_1", Address("https", "stalwart_1", 443)),
+        ("HTTPS://Mail.Example.com", Url("https", "mail.example.com", 443)),
+        ("hTTp://LOCALHOST:8080/a/b/", Url("http", "localhost", 8080, "/a/b")),
+        ("https://bücher.example:8443", Url("https", "xn--bcher-kva.example", 8443)),
+        ("http://[0:0:0:0:0:0:0:1]:80", Url("http", "::1", 80)),
+        ("http://[FD00::0A]", Url("http", "fd00::a", 80)),
+        ("https://stalwart_1", Url("https", "stalwart_1", 443)),
     ],
 )
-def test_t3_one_spelling_is_left(text: str, address: Address) -> None:
+def test_t3_one_spelling_is_left(text: str, address: Url) -> None:
     assert parse(text) == address
     assert parse(address.url) == address
 
@@ -144,7 +144,7 @@ AMBIGUOUS = [
 
 @pytest.mark.parametrize("text", AMBIGUOUS)
 def test_t4_what_can_be_read_in_two_ways_is_refused(text: str) -> None:
-    with pytest.raises(NoAddress) as caught:
+    with pytest.raises(NoUrl) as caught:
         parse(text)
     assert caught.value.hint
     rest = text.rpartition("@")[0].partition("://")[2]
@@ -155,7 +155,7 @@ def test_t4_what_can_be_read_in_two_ways_is_refused(text: str) -> None:
     "text", ["127.1", "0x7f.0.0.1", "a.b.", "::ffff:1.2.3.4", "[::1]", "u@h", "a/b", "a:1", "", "a b"]
 )
 def test_t4_a_host_alone_has_the_same_parser(text: str) -> None:
-    with pytest.raises(NoAddress):
+    with pytest.raises(NoUrl):
         url.host(text)
 
 
@@ -242,7 +242,7 @@ _HOSTS = st.lists(_PIECES, max_size=6).map("".join)
 def test_t4_what_is_taken_is_what_the_http_client_takes(text: str) -> None:
     try:
         address = parse(text)
-    except NoAddress:
+    except NoUrl:
         return
     for theirs in (httpx.URL(text), httpx.URL(address.url)):
         port = theirs.port or {"http": 80, "https": 443}[theirs.scheme]
@@ -264,7 +264,7 @@ def test_t4_a_number_is_the_address_that_the_resolver_makes_of_it(text: str) -> 
     """`inet_aton`, which the resolver asks first, reads many things as addresses."""
     try:
         taken = url.host(text)
-    except NoAddress:
+    except NoUrl:
         return
     try:
         found = socket.getaddrinfo(taken, 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

@@ -61,7 +61,7 @@ class ServerContainer:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that sends mail, as it runs: of its variables only which of them are how."""
+    """A service that sends mail, as it runs; of its variables only the names, by what is wrong with them."""
 
     name: str
     containers: int = 1
@@ -76,9 +76,10 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class KeyTrial:
-    """What a service answers a question that needs a key: ``status`` with the one of a caller, ``bare`` without any.
+    """How a service answers a request that needs a key, with which HTTP status.
 
-    None stands for what was not asked or answered, as ``why`` says. ``caller`` is the variable that holds the key.
+    ``status`` is for a caller's key, ``bare`` for none; each is None where nothing was asked or answered, as ``why``
+    says. ``caller`` is the variable that holds the key.
     """
 
     service: str
@@ -91,7 +92,7 @@ class KeyTrial:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that send mail. ``apart`` are links whose variables differ, of so many; ``trials`` tried keys."""
+    """The services that send mail. ``apart`` are those of all ``links`` that differ, ``trials`` tried keys."""
 
     services: tuple[Service, ...]
     apart: tuple[tuple[str, ...], ...] = ()
@@ -289,11 +290,11 @@ class Evidence:
     """Everything that was gathered. None stands for what is not declared, `Unread` for what could not be had."""
 
     plan: Plan | Unread
-    container: ServerContainer | Unread | None
-    services: Services | Unread | None
-    conversations: tuple[Conversation, ...] | Unread | None
-    names: Names | Unread | None
     now: datetime
+    container: ServerContainer | Unread | None = None
+    services: Services | Unread | None = None
+    conversations: tuple[Conversation, ...] | Unread | None = None
+    names: Names | Unread | None = None
     probes: tuple[Probe, ...] | Unread | None = None  # None: nobody asked for one
     traffic: Traffic | Unread | None = None
     router: Router | Unread | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from reconciler.address import Address
 from reconciler.checks.check import Check, Remedy, Status, Unread, Verdict, error, ok, told, warn
 from reconciler.checks.evidence import Evidence
 from reconciler.plan import Plan
 from reconciler.problem import Severity
+from reconciler.resources import Signature
 
 _SHOWN = 5  # changes that are named; `plan` lists all
 
@@ -47,8 +49,9 @@ def _refused(plan: Plan) -> Verdict:
 
 
 def _keys(plan: Plan) -> Verdict:
-    """Tell what a plan warns of about keys, a private half that is not there among it."""
-    found = [item for item in plan.problems if item.severity is Severity.WARNING and item.where.startswith("dkim/")]
+    """Tell what a plan warns of about keys, such as a private half that is not there."""
+    warnings = (item for item in plan.problems if item.severity is Severity.WARNING)
+    found = [item for item in warnings if Address.parse(item.where).kind == Signature.kind]
     return told(found, "no plan warns of a key", Status.WARN)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reconciler.address import Address
 from reconciler.checks.check import Check, Remedy, Unread, Verdict, error, ok, skip, told, unknown, warn, worst
 from reconciler.checks.evidence import Evidence, KeyTrial, Service, Services
+from reconciler.desired.spec.scalars import link_end
 from reconciler.plan import Plan
 from reconciler.problem import Problem, Severity
+from reconciler.resources import Variable
 from reconciler.target import Change
 
 _MANY = 3  # restarts by the engine itself
@@ -40,13 +43,13 @@ def _running(found: Services) -> Verdict:
 
 
 def _environment(plan: Plan) -> Verdict:
-    changes = [item for item in plan.changes if item.address.startswith("smtp/")]
+    changes = [item for item in plan.changes if item.kind == Variable.kind]
     if not changes:
         return ok("every container has the variables that the directory wants")
     named = [f"{item.address}: {_differing(item)}" for item in changes]
     count = f"{len(changes)} variables of running containers are" if len(changes) > 1 else f"{changes[0].address} is"
     said = f"{count} not as declared"
-    change = changes[0].address.rpartition("/")[0]
+    change = str(Address.parse(changes[0].address).parent)
     return error(said, *named, remedy=Remedy("see `reconciler plan`", "reconciler apply", change))
 
 
@@ -66,7 +69,7 @@ def _settable(plan: Plan) -> Verdict:
 
 
 def _is_about_service(item: Problem) -> bool:
-    return item.scope.startswith("smtp/") or item.where.startswith("smtp/")
+    return Variable.kind in (Address.parse(item.scope).kind, Address.parse(item.where).kind)
 
 
 def _links(found: Services) -> Verdict:
@@ -75,7 +78,7 @@ def _links(found: Services) -> Verdict:
     if not found.apart:
         return ok(f"{found.links} shared secret{'s agree' if found.links > 1 else ' agrees'} (compared by hash)")
     named = [" and ".join(ends) for ends in found.apart]
-    change = f"smtp/{found.apart[0][0].partition('.')[0]}"
+    change = f"smtp/{link_end(found.apart[0][0])[0]}"
     return error(
         f"{named[0]} differ in the running containers",
         *named[1:],
@@ -100,7 +103,7 @@ def _trial(item: KeyTrial) -> Verdict:
         text = "let it ask for the key; or let `check` of the link name a path that needs it"
         return warn(said, cause="whoever reaches the service may use it", remedy=Remedy(text))
     if item.status in _REFUSED:
-        named, variable = item.caller.rpartition(".")[0], item.caller.rpartition(".")[2]
+        named, variable = link_end(item.caller)
         text = (
             f"give both one value, and recreate {item.service} and {named}: a process reads its variables at its start"
         )
@@ -112,7 +115,7 @@ def _trial(item: KeyTrial) -> Verdict:
         )
     if item.status is None or item.status >= _FAILS:
         return unknown(f"{item.service} at {item.where}: {item.why or f'it answers {item.status}'}")
-    return ok(f"{item.service} takes the key of {item.caller.rpartition('.')[0]}: {item.status} at {item.where}")
+    return ok(f"{item.service} takes the key of {link_end(item.caller)[0]}: {item.status} at {item.where}")
 
 
 def _none(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.cli import approving, session
-from reconciler.cli.approving import Fingerprint, Given
+from reconciler.cli import approvals, session
+from reconciler.cli.approvals import Fingerprint, Given
 from reconciler.cli.session import Session, choices
 from reconciler.cli.times import seconds
 from reconciler.problem import Problem, ReconcilerError, Refused
@@ -78,11 +78,11 @@ def command(
         raise click.UsageError("a saved plan (FILE) goes without --approved, --approve, --base or --head")
     choice = Choice(session.options.target, **given)
     saved = _read(file, choice) if file else None
-    directory, former, rewritten = approving.directory(session, told)
+    directory, former, rewritten = approvals.directory(session, told)
     stack = session.stack(directory, _chosen(saved, file) if saved and file else choice)
     if saved is None:
         stack.rewritten = rewritten
-        approving.govern(session, stack, former, told)
+        approvals.govern(session, stack, former, told)
     return settle(session, stack, saved, yes=yes, wait=wait or 0)
 
 
@@ -115,7 +115,7 @@ def _settle(session: Session, stack: Stack, saved: Saved | None = None, *, yes: 
         chosen = permitted(plan)
         if chosen.changes or chosen.adopted:
             return _carry_out(session, apply, plan, chosen)
-        approving.remember(session, stack, plan)
+        approvals.remember(session, stack, plan)
         if session.console.output != "text":
             _Report(session, plan, stack.choice).print("held" if plan.held else "nothing")
         return 4 if plan.held else 1 if plan.unread or plan.errors else 0
@@ -136,7 +136,7 @@ def _read(file: Path, choice: Choice) -> Saved:
 
     if choice != Choice():
         raise click.UsageError("a saved plan knows its options: name FILE alone, or plan again with those options")
-    saved = approving.read(file, _LARGEST)
+    saved = approvals.read(file, _LARGEST)
     if saved.unmerged:
         hint = "merge it, plan again without --base, and apply that"
         raise Refused(Problem(str(file), "is a plan of what is not merged: it shows, and can't be applied", hint))
@@ -217,7 +217,7 @@ def _carry_out(session: Session, apply: Apply, plan: Plan, chosen: Plan) -> int:
         ending = apply.carry_out(chosen, reporter, session.stop.requested)
     session.report(*ending.problems)
     if ending.result is not None:
-        approving.remember(session, apply.stack, ending.result.after, ending.result.outcomes)
+        approvals.remember(session, apply.stack, ending.result.after, ending.result.outcomes)
         report.print(ending.word, ending.id, ending.result.after)
     session.stop.check()
     return {"done": 0, "failed": 1}.get(ending.word, _PARTIAL)

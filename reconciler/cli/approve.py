@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import session
-from reconciler.cli.approving import Fingerprint
+from reconciler.cli.approvals import Fingerprint
 from reconciler.cli.session import Session, environ
 
 

@@ -117,10 +117,10 @@ def _code(findings: Sequence[Finding]) -> int:
 
 def _applied(session: Session, *, yes: bool) -> int:
     """Apply what the directory wants, with what is observed anew; what is to be approved is held, as by `apply`."""
-    from reconciler.cli import apply, approving
+    from reconciler.cli import apply, approvals
 
     stack = session.stack()
-    approving.govern(session, stack, None, approving.Given())
+    approvals.govern(session, stack, None, approvals.Given())
     return apply.settle(session, stack, yes=yes)
 
 

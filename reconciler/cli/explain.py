@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
 
 if TYPE_CHECKING:
-    from reconciler.journal import Entry, Journal, Written
+    from reconciler.journal import Entry, Written
     from reconciler.reconcile import Fact
 
 _SHOWN = 3  # addresses that may have been meant
@@ -36,7 +36,7 @@ def command(session: Session, *, address: str) -> int:
     found = sorted(name for name in known if address in (name, str(Address.parse(name).place)))
     if not found:
         raise ReconcilerError(_unknown(address, known))
-    last = _last_changes(stack.journal)
+    last = _last_changes(stack.applies)
     texts = ["\n".join(_lines(known[name], last.get(name), session)) for name in found]
     document = {"format_version": "1.0", "resources": [_document(known[name], last.get(name)) for name in found]}
     session.console.result("\n\n".join(texts), document)
@@ -58,12 +58,8 @@ def _unknown(address: str, facts: dict[str, Fact]) -> Problem:
     return Problem(address, "nothing of that address is declared or live", hint)
 
 
-def _last_changes(log: Journal) -> dict[str, tuple[Entry, Written]]:
-    """Map an address to the last apply that touched it; a journal that can't be read knows none."""
-    try:
-        entries = log.entries()
-    except ReconcilerError:
-        return {}
+def _last_changes(entries: Iterable[Entry]) -> dict[str, tuple[Entry, Written]]:
+    """Map an address to the last apply that touched it."""
     return {item.address: (entry, item) for entry in entries for item in entry.written}
 
 

@@ -126,12 +126,12 @@ def _write_example(session: Session) -> None:
 
 def _write_service(session: Session, kind: str) -> None:
     """Write the files of a service, filled in with where things are on this machine."""
-    from reconciler.daemon.services import KINDS, Place
+    from reconciler.daemon.services import KINDS, Layout
     from reconciler.report import values
 
     program = Path(sys.argv[0]).absolute()
     state, data = session.settings.state.absolute(), session.settings.data.absolute()
-    place = Place(program, state, data, getpass.getuser(), _socket_group())
+    place = Layout(program, state, data, getpass.getuser(), _socket_group())
     contents = KINDS[kind](place)
     if taken := [name for name in contents if os.path.lexists(name)]:
         summary = "is there already, so nothing was written"
@@ -144,7 +144,7 @@ def _write_service(session: Session, kind: str) -> None:
 
 def _write_workflows(session: Session, stack: str | None, way: str, branch: str) -> None:
     """Write the action and the workflows at the top of the repository; what is there already stays as it is."""
-    from reconciler.github.workflows import Place, files
+    from reconciler.github.workflows import Subject, files
     from reconciler.report import values
 
     here, root = Path.cwd(), Path(os.path.normpath(session.settings.state.absolute()))
@@ -163,7 +163,7 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
     spec = session.directory().spec if stack is None or any(root.glob("*.yaml")) else None
     named = stack or (spec.stack if spec else "")
     planned = way == "daemon" and spec is not None and spec.daemon.plans
-    contents = files(Place(named, directory, branch, way, planned))
+    contents = files(Subject(named, directory, branch, way, planned))
     kept = [name for name in contents if os.path.lexists(here / name)]
     for name, text in contents.items():
         if name not in kept:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler import files
-from reconciler.cli import approving, session
+from reconciler.cli import approvals, session
 from reconciler.cli.session import Session, choices
 from reconciler.names import SHOWN
 from reconciler.problem import InvalidDirectory, Problem, ReconcilerError
@@ -65,7 +65,7 @@ def command(
     choice = Choice(session.options.target, **given)
     with _stack(session, choice, base, head or "HEAD") as stack:
         if base is None and out is None:  # what is saved is approved as a whole, and what is not merged by the merge
-            approving.preview(stack)
+            approvals.preview(stack)
         plan = session.plan(stack)
         session.show(plan, choice, _links(session, stack.directory, plan, link_base))
         if out is not None:

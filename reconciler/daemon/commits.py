@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from reconciler.daemon import untold
+from reconciler.daemon import backlog
 from reconciler.daemon.state import Cycle, Result, State
 from reconciler.github.api import GitHubError, Invalid, Repository, is_commit
 from reconciler.github.statuses import Status, Word, context, put, short
@@ -156,7 +156,7 @@ class Commits:
     def __init__(self, data: Path, stack: str, url: str = "", clock: Callable[[], datetime] = _now) -> None:
         """Recall what was said; where that is damaged or gone, it is said anew. ``url`` is the API's."""
         self._stack, self._url, self._clock = stack, url, clock
-        self._memory = untold.Memory(data / f"statuses-{stack}.json", _Kept.parse, _Kept())
+        self._memory = backlog.Memory(data / f"statuses-{stack}.json", _Kept.parse, _Kept())
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -216,7 +216,7 @@ class Commits:
             thread.join(_ENDING)
 
     def _is_due(self) -> bool:
-        return untold.is_due(self._memory.kept.next, self._clock())
+        return backlog.is_due(self._memory.kept.next, self._clock())
 
     # -------------------------------------------------------------------------------------------- beside the loop
     def _send(self) -> None:
@@ -246,7 +246,7 @@ class Commits:
 
     def _failed(self, error: GitHubError) -> _Kept:
         """Return what is known after a failure: when GitHub is asked again, and not before it allows that."""
-        pause = min(untold.LONGEST, max(untold.pause(self._memory.kept.tries), timedelta(seconds=error.retry or 0.0)))
+        pause = min(backlog.LONGEST, max(backlog.pause(self._memory.kept.tries), timedelta(seconds=error.retry or 0.0)))
         why = error.problem.summary
         return replace(
             self._memory.kept, tries=self._memory.kept.tries + 1, next=(self._clock() + pause).isoformat(), why=why

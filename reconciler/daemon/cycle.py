@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reconciler import journal
+from reconciler.address import target_of
 from reconciler.applying import Apply, Reporter
 from reconciler.daemon.pace import Contests, Field, Pace
 from reconciler.daemon.state import Contest, Result, TargetState
@@ -171,13 +172,8 @@ def failed(report: Report, target: str) -> tuple[Problem | None, bool]:
             return item.problem or Problem(item.change.address, "was not done"), True
     if report.plan is None or standing(report.plan, target)[0] != "unreadable":
         return None, False
-    found = next((item for item in report.plan.errors if _concerns(item, target)), None)
+    found = next((item for item in report.plan.errors if target_of(item.scope or item.where) == target), None)
     return found or Problem(target, "can't be read"), False
-
-
-def _concerns(problem: Problem, target: str) -> bool:
-    scope = problem.scope or problem.where
-    return scope == target or scope.partition("/")[0] == {"cloudflare": "dns", "compose": "smtp"}.get(target, target)
 
 
 def target_states(

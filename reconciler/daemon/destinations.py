@@ -14,7 +14,7 @@ from reconciler.desired.spec import Spec
 from reconciler.names import host
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.target import Reveal
-from reconciler.url import NoAddress, parse
+from reconciler.url import NoUrl, parse
 
 _ENVIRONMENT = ("env", "credential")
 _MAIL = ("mailto", "mailtos")
@@ -80,7 +80,7 @@ def _own_hosts(spec: Spec) -> Iterator[str]:
     if spec.stalwart.hostname:
         yield _name(spec.stalwart.hostname)
     if (server := spec.targets.stalwart) is not None:
-        with contextlib.suppress(NoAddress):  # told where it is used
+        with contextlib.suppress(NoUrl):  # told where it is used
             yield parse(server.url).host
         if server.container:
             yield _name(server.container)

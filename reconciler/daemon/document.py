@@ -12,6 +12,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.daemon.state import Contest, Cycle, Sourced, State, TargetState
 from reconciler.journal import Entry
 from reconciler.problem import Problem, Severity
@@ -274,7 +275,7 @@ def _resource(fact: Fact, state: State) -> dict[str, Any]:
     problem = next(iter((*stops, *fact.problems)), None)
     return {
         "address": fact.address,
-        "kind": resource.kind if resource else fact.address.partition("/")[0],
+        "kind": resource.kind if resource else Address.parse(fact.address).kind,
         "target": resource.target if resource else None,
         "state": _resource_state(fact, stops, state.contested),
         "place": fact.place or None,

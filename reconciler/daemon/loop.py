@@ -15,7 +15,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from reconciler import journal, pulse
+from reconciler import heartbeat, journal
 from reconciler.daemon import cycle as cycles
 from reconciler.daemon.applied import Applied
 from reconciler.daemon.approvals import Approving
@@ -131,7 +131,7 @@ class Loop:
     # ------------------------------------------------------------------------------------------------------ one cycle
     def cycle(self, cause: Cause) -> State:
         """Run one cycle and publish what is known then. It never raises."""
-        with pulse.heard_by(self.board.expect):
+        with heartbeat.heard_by(self.board.expect):
             return self._cycle(cause)
 
     def _cycle(self, cause: Cause) -> State:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from reconciler.address import Address
+from reconciler.address import Address, target_of
 from reconciler.daemon.state import ProviderState, Result, State, TargetState
 from reconciler.problem import Problem, Severity
 
@@ -301,7 +301,7 @@ def _problems(state: State) -> tuple[Problem, ...]:
 def _whose(problem: Problem, names: Collection[str]) -> str:
     """Name the target that a problem belongs to; the stack where it belongs to none."""
     for text in (problem.scope, problem.where):
-        target = Address.parse(text).target or text
+        target = target_of(text)
         if target in names:
             return target
     return STACK

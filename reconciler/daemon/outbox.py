@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from reconciler import process
-from reconciler.daemon import notices, untold
+from reconciler.daemon import backlog, notices
 from reconciler.daemon.destinations import Destination, destinations
 from reconciler.daemon.notices import Kind, Known, Notice
 from reconciler.daemon.state import State
@@ -110,7 +110,7 @@ class Outbox:
     ) -> None:
         """Recall what was told; where that is damaged or gone, people are told anew."""
         self._environ, self._clock = environ, clock
-        self._memory = untold.Memory(data / f"notices-{stack}.json", _Kept.parse, _Kept())
+        self._memory = backlog.Memory(data / f"notices-{stack}.json", _Kept.parse, _Kept())
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -156,7 +156,7 @@ class Outbox:
         return Letter(TYPES[notice.kind], title, body, self._clock().strftime("%Y-%m-%d %H:%M UTC"))
 
     def _is_due(self, queue: Queue) -> bool:
-        return untold.is_due(queue.next, self._clock())
+        return backlog.is_due(queue.next, self._clock())
 
     # -------------------------------------------------------------------------------------------- beside the loop
     def _send(self) -> None:
@@ -188,7 +188,7 @@ def _after(now: Queue, sent: Queue, why: str, when: datetime) -> Queue:
     if not why:
         left = tuple(item for item in now.letters if item not in sent.letters)
         return Queue(left, dropped=max(0, now.dropped - sent.dropped))
-    return replace(now, tries=now.tries + 1, next=(when + untold.pause(now.tries)).isoformat(), why=why)
+    return replace(now, tries=now.tries + 1, next=(when + backlog.pause(now.tries)).isoformat(), why=why)
 
 
 def _together(queue: Queue) -> Letter:

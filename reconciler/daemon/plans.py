@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from reconciler.daemon import posted, untold
+from reconciler.daemon import backlog, posted
 from reconciler.daemon.heads import Heads
 from reconciler.daemon.posted import Kept, Planned, Posted
 from reconciler.daemon.state import Revision, State
@@ -110,7 +110,7 @@ class Plans:
         """Recall what was planned; where that is damaged or gone, it is planned and posted anew."""
         self._heads, self._targets, self._url = heads, targets, url
         self._ring, self._unexpected, self._clock = ring, unexpected, clock
-        self._memory = untold.Memory(posted.place(data, stack), Kept.parse, Kept())
+        self._memory = backlog.Memory(posted.place(data, stack), Kept.parse, Kept())
         self._base: Base | None = None
         self._wrong: tuple[Problem, ...] = ()
         self._wake, self._closed = threading.Event(), threading.Event()
@@ -162,10 +162,10 @@ class Plans:
 
     # ------------------------------------------------------------------------------------------- beside the loop
     def _run(self) -> None:
-        pause = self._heads.pause if self._heads else untold.LONGEST.total_seconds()
+        pause = self._heads.pause if self._heads else backlog.LONGEST.total_seconds()
         while not self._closed.is_set():
             self._wake.clear()
-            if self._base is not None and untold.is_due(self._memory.kept.next, self._clock()):
+            if self._base is not None and backlog.is_due(self._memory.kept.next, self._clock()):
                 try:
                     self.look(self._base)
                 except Exception as error:  # noqa: BLE001 (what nobody thought of must not end the thread)
@@ -214,8 +214,8 @@ class Plans:
         if known.head != pull.head or known.base != base.digest:
             return True
         if known.next:
-            return untold.is_due(known.next, now)
-        return known.live != base.live and untold.is_due((datetime.fromisoformat(known.at) + _AGAIN).isoformat(), now)
+            return backlog.is_due(known.next, now)
+        return known.live != base.live and backlog.is_due((datetime.fromisoformat(known.at) + _AGAIN).isoformat(), now)
 
     def _plan(self, repository: Repository, heads: Heads, base: Base, pull: Pull) -> None:
         """Plan one and post that. What is wrong with one is no matter of the others. Raises `GitHubError` for all."""
@@ -242,7 +242,7 @@ class Plans:
             self._unexpected(error)
             final, why = False, f"this is a bug: {type(error).__name__}"
         tries = 0 if final else known.tries + 1
-        again = "" if final else (now + untold.pause(known.tries)).isoformat()
+        again = "" if final else (now + backlog.pause(known.tries)).isoformat()
         made = replace(made, tries=tries, next=again, why=base.stack.secrets.redact(why))
         self._memory.keep(self._memory.kept.knowing(pull.number, made))
         if pause is not None and pause.retry is not None:  # it waits behind the others from now on
@@ -286,7 +286,7 @@ class Plans:
 
     def _fail(self, why: str, least: timedelta = timedelta()) -> None:
         kept = self._memory.kept
-        pause = min(untold.LONGEST, max(untold.pause(kept.tries), least))
+        pause = min(backlog.LONGEST, max(backlog.pause(kept.tries), least))
         self._memory.keep(replace(kept, tries=kept.tries + 1, next=(self._clock() + pause).isoformat(), why=why))
 
 

@@ -39,7 +39,7 @@ class Remote:
             raise ReconcilerError(Problem("the branch", f"{branch!a} is no branch's name", "write it like main"))
         try:
             return cls(*_address(repo), branch)
-        except url.NoAddress as error:
+        except url.NoUrl as error:
             raise ReconcilerError(Problem("the repository", f"its address {error.why}", error.hint)) from None
 
     @property
@@ -69,7 +69,7 @@ def _parts(address: str) -> list[str]:
 
 def _address(text: str) -> tuple[str, str]:
     if not text or not text.isprintable():
-        raise url.NoAddress("is empty, or holds a character that nobody sees", _EXAMPLE)
+        raise url.NoUrl("is empty, or holds a character that nobody sees", _EXAMPLE)
     if text.startswith(_FILE) or ("://" not in text and "@" not in text and "::" not in text):
         return _path(text.removeprefix(_FILE)), "file"
     if (match := _SCP.fullmatch(text)) is not None:
@@ -78,16 +78,16 @@ def _address(text: str) -> tuple[str, str]:
     scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
     if scheme not in _SCHEMES:
-        raise url.NoAddress("is none that is followed: a path, https://, ssh:// or http://", _EXAMPLE)
+        raise url.NoUrl("is none that is followed: a path, https://, ssh:// or http://", _EXAMPLE)
     if scheme != "ssh" and "@" in rest.partition("/")[0]:
         hint = "leave it out: git asks the credential helper of reconciler's user, or GIT_ASKPASS"
-        raise url.NoAddress("holds a user name or password, and addresses are shown", hint)
+        raise url.NoUrl("holds a user name or password, and addresses are shown", hint)
     return url.parse(text, _SCHEMES).url, scheme
 
 
 def _path(text: str) -> str:
     if text.startswith(("-", "~")) or not text:
-        raise url.NoAddress("is no path", "write it in full, from / on")
+        raise url.NoUrl("is no path", "write it in full, from / on")
     return str(Path(text).absolute())
 
 

@@ -15,7 +15,7 @@ _LIMIT = 1800  # seconds without a sign of life before systemd ends it; no cycle
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Layout:
     """Where things are on this machine: the program, the directory of YAML, the data directory, and whose they are.
 
     ``group`` is the number of the group that may speak to the Docker Engine.
@@ -94,7 +94,7 @@ WantedBy=multi-user.target
 _DOCS = "/usr/share/doc/reconciler"
 
 
-def systemd(place: Place) -> Mapping[str, str]:
+def systemd(place: Layout) -> Mapping[str, str]:
     """Return the unit, by its file's name (systemd.service(5), systemd.exec(5))."""
     name, home = "reconciler.service", Path("/home") in place.state.parents or Path("/root") in place.state.parents
     text = _UNIT.format(
@@ -117,7 +117,7 @@ def _quoted(path: Path) -> str:
     return f'"{text}"' if any(character.isspace() for character in text) else text
 
 
-def launchd(place: Place) -> Mapping[str, str]:
+def launchd(place: Layout) -> Mapping[str, str]:
     """Return the property list, by its file's name (launchd.plist(5)). Secrets come out of files: it has none."""
     name, folder = f"{LABEL}.plist", place.data
     command = [str(place.program), "daemon", "--state", str(place.state), "--data", str(place.data), "--log", "json"]
@@ -184,13 +184,13 @@ volumes:
 """
 
 
-def compose(place: Place) -> Mapping[str, str]:
+def compose(place: Layout) -> Mapping[str, str]:
     """Return a compose service, by its file's name (https://docs.docker.com/reference/compose-file/services/)."""
     state, project = (json.dumps(str(path).replace("$", "$$")) for path in (place.state, place.state.parent))
     return {"reconciler.compose.yml": _COMPOSE.format(state=state, project=project, group=place.group)}
 
 
-KINDS: Mapping[str, Callable[[Place], Mapping[str, str]]] = {
+KINDS: Mapping[str, Callable[[Layout], Mapping[str, str]]] = {
     "systemd": systemd,
     "launchd": launchd,
     "compose": compose,

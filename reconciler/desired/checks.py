@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
+from reconciler.address import Address
 from reconciler.desired import public_ip, template, words
 from reconciler.desired.apps import APPS
 from reconciler.desired.presets import PRESETS
@@ -37,7 +38,7 @@ from reconciler.dns.records import (
 from reconciler.dns.text import MailPolicy
 from reconciler.dns.types import TYPES
 from reconciler.names import domain_name, key_name, mailbox, meant
-from reconciler.resources import Record as Resource
+from reconciler.resources import Group, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def _nobodies(spec: Spec, homes: Collection[str]) -> Iterator[Finding]:
             yield Finding(("lists", name, "members", index), f"nothing that is declared has the address {member}", hint)
 
 
-Made = Sequence[tuple[Path, RecordEntry, Resource]]
+Made = Sequence[tuple[Path, RecordEntry, Record]]
 """Entries of records with where they stand, and the records that they make."""
 
 
@@ -148,7 +149,7 @@ def _pointing(path: Path, written: RecordEntry) -> Path:
     return (*path, "data", "target") if written.data else (*path, "content")
 
 
-def _like_zone(item: Resource) -> str:
+def _like_zone(item: Record) -> str:
     """Return what a name is without what looks like its zone, mistyped, at its end."""
     from difflib import SequenceMatcher
 
@@ -164,7 +165,7 @@ _ALIKE = 0.75  # of a name's end and its zone, by difflib: mana.com and mana.how
 
 def _sets(made: Made) -> Iterator[Finding]:
     """Yield records of one name and type that can't be served as they are declared (RFC 2181 section 5.2)."""
-    first: dict[tuple[str, str, str], tuple[Path, Resource]] = {}
+    first: dict[tuple[str, str, str], tuple[Path, Record]] = {}
     for path, _, item in made:
         other, kept = first.setdefault((item.zone, item.name, item.type), (path, item))
         if kept.proxied != item.proxied:
@@ -185,7 +186,7 @@ def _texts(made: Made) -> Iterator[Finding]:
             yield Finding((*path, place), summary, hint)
 
 
-def _record(zone: str, written: RecordEntry) -> Resource:
+def _record(zone: str, written: RecordEntry) -> Record:
     """Make the record of an entry; one that follows the line has the longest address. Raises `InvalidRecord`."""
     return record(
         zone,
@@ -515,7 +516,7 @@ def _signatures(spec: Spec) -> Iterator[Finding]:
 
 def _records(spec: Spec) -> Iterator[Finding]:
     """Every record must make sense in its zone and beside the others of its name."""
-    names: defaultdict[tuple[str, str], list[tuple[Path, Resource]]] = defaultdict(list)
+    names: defaultdict[tuple[str, str], list[tuple[Path, Record]]] = defaultdict(list)
     wrong_zones = set[Path]()
     for path, zone, written in _written(spec):
         if (finding := _relative(path, zone, written.name)) is not None:
@@ -591,7 +592,7 @@ def _relative(path: Path, zone: str, name: str) -> Finding | None:
     return Finding((*path, "name"), "repeats the zone", f'names are relative to it: write "{short}"')
 
 
-def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]]]) -> Iterator[Finding]:
+def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Record]]]) -> Iterator[Finding]:
     """The record of a declared key follows from it: beside another at its name no verifier knows which to take."""
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):
@@ -603,7 +604,7 @@ def _derived(spec: Spec, names: dict[tuple[str, str], list[tuple[Path, Resource]
                         yield Finding(path, summary, "remove it here", ("dkim", domain, index))
 
 
-def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+def _neighbours(found: list[tuple[Path, Record]]) -> Iterator[Finding]:
     """Tell of what stands twice at one name, and of what can't stand beside another."""
     same: dict[tuple[object, ...], Path] = {}
     policies: dict[MailPolicy, Path] = {}
@@ -630,7 +631,7 @@ def _neighbours(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
             return
 
 
-def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+def _texts_together(found: list[tuple[Path, Record]]) -> Iterator[Finding]:
     """Cloudflare limits what all texts of a name take together (manage.get.gov#4672, error 83011)."""
     texts = [(path, len(str(item.content).encode())) for path, item in found if item.type == "TXT"]
     size = sum(length for _, length in texts)
@@ -641,7 +642,7 @@ def _texts_together(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
         yield Finding(texts[-1][0], summary, "give some of them another name, or remove those that nobody asks for")
 
 
-def _alone(found: list[tuple[Path, Resource]]) -> Iterator[Finding]:
+def _alone(found: list[tuple[Path, Record]]) -> Iterator[Finding]:
     """What says that there is nothing, or all of it elsewhere, stands alone among those of its type."""
     for position, (path, item) in enumerate(found):
         others = [(at, other, it) for at, (other, it) in enumerate(found) if it.type == item.type and at != position]
@@ -711,8 +712,7 @@ def _lifecycle(spec: Spec, declared: Declared) -> Iterator[Finding]:
             yield Finding(("moved", index), "is also removed", "keep one of the two")
     yield from _moves_once(spec)
     for index, address in enumerate(spec.adopt):
-        kind = address.partition("/")[0]
-        if kind in ADDRESSES and _plain(address) not in known:
+        if Address.parse(address).kind in ADDRESSES and _plain(address) not in known:
             yield Finding(
                 ("adopt", index), f"{address} is not declared", near(address, known) or "declare it", absent=True
             )
@@ -741,8 +741,9 @@ def _plain(address: str) -> str:
 
 def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
     """A group goes only when no declared account is in it any more."""
-    kind, _, group = address.partition("/")
-    for name, account in spec.accounts.items() if kind == "group" else ():
+    gone = Address.parse(address)
+    group = gone.name
+    for name, account in spec.accounts.items() if gone.kind == Group.kind else ():
         for position, item in enumerate(account.groups or ()):
             if mailbox(group) in (mailbox(item), item.lower()):
                 summary, hint = f"{name} belongs to {group}, as {{other}} says", "take it out there"
@@ -751,8 +752,9 @@ def _members_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
 
 def _catch_alls_left(spec: Spec, index: int, address: str) -> Iterator[Finding]:
     """What goes gets no mail any more: a catch-all that names it would lose every mail without a word."""
-    kind, _, name = address.partition("/")
-    if f"{kind}s" not in spec.addressees or any(mailbox(it) == mailbox(name) for _, it in _addresses(spec)):
+    gone = Address.parse(address)
+    name = gone.name
+    if f"{gone.kind}s" not in spec.addressees or any(mailbox(it) == mailbox(name) for _, it in _addresses(spec)):
         return
     for domain, entry in spec.domains.items():
         if entry.catch_all is not None and mailbox(entry.catch_all) == mailbox(name):

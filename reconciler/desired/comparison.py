@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.desired.derivation import canonical, desire, zone_records
 from reconciler.desired.load import Directory, Places, paths
 from reconciler.desired.spec import Spec, references
@@ -21,7 +22,7 @@ from reconciler.desired.yaml import Path
 from reconciler.difference import Difference, Risk, differing
 from reconciler.plan import Plan, diff, sensitive, touches_mail
 from reconciler.problem import Place, Problem
-from reconciler.resources import KINDS, UNMANAGED, Live, Observation, Resource, SecretRef
+from reconciler.resources import KINDS, UNMANAGED, Live, Observation, Resource, SecretRef, Signature
 from reconciler.target import Action, Reason
 
 
@@ -178,24 +179,17 @@ def _difference(
     elif not actions:
         notes = (_left(resource, wanted),)
     place = was.place(resource) if after is None else wanted.place(after, tuple(changed) if before else ())
-    gone = after is None and bool(actions)
-    risks = ((Risk.DELETION,) if gone else ()) + (
-        (Risk.MAIL_FLOW,) if actions and touches_mail(before, gone=gone) else ()
-    )
-    return Difference(
-        address,
-        resource.kind,
-        resource.target,
-        actions,
-        reason,
-        *values,
-        place,
-        after is None,
-        risks,
-        notes,
-        before,
-        resource,
-    )
+    risks = tuple(_risks(before, gone=after is None)) if actions else ()
+    what = (address, resource.kind, resource.target, actions, reason)
+    return Difference(*what, *values, place, after is None, risks, notes, before, resource)
+
+
+def _risks(before: Resource | None, *, gone: bool) -> Iterator[Risk]:
+    """Yield what a reader has to know of a change of what is there."""
+    if gone:
+        yield Risk.DELETION
+    if touches_mail(before, gone=gone):
+        yield Risk.MAIL_FLOW
 
 
 def _said(resource: Resource | None) -> dict[str, Any] | None:
@@ -311,9 +305,9 @@ def _of_removed(item: Difference, things: Mapping[str, Difference]) -> Differenc
         return replace(item, notes=("was let go before",)) if item.gone else item
     address = canonical(item.address.removeprefix("removed[").removesuffix("]"))
     thing = things.get(address)
-    if address.startswith("dkim/") and thing is not None:  # told as a key
+    kind = Address.parse(address).kind
+    if kind == Signature.kind and thing is not None:  # told as a key
         return None
-    kind = address.partition("/")[0]
     found = Difference(address, kind, item.target, (Action.DELETE,), Reason.REMOVED, None, None, item.place)
     found = replace(found, risks=(Risk.DELETION,))
     if thing is None or thing.before is None:

@@ -19,6 +19,7 @@ from reconciler.desired.public_ip import Line, filled, follows
 from reconciler.desired.spec import Spec
 from reconciler.desired.spec.dns import RecordEntry
 from reconciler.desired.spec.mail import ADDRESSES, AccountEntry, AddresseeEntry, DomainEntry, Key
+from reconciler.desired.spec.scalars import link_end
 from reconciler.desired.spec.smtp import Provider
 from reconciler.desired.spec.stalwart import NetworkEntry
 from reconciler.desired.words import Choice, Value
@@ -190,7 +191,7 @@ class _Derivation:
         for item in records:
             if not item.follows:
                 yield item
-            elif "cloudflare" in (self.observed or {}):
+            elif Record.target in (self.observed or {}):
                 yield from self.followed(item, line)
             else:
                 yield _at(item, line.address)
@@ -211,7 +212,7 @@ class _Derivation:
     def former(self, item: Record) -> Iterator[Record]:
         """Yield our live records that may be the one that follows: those that no other declared one is equal to."""
         fixed = {record.content for record in self.declared if record.group == item.group and not record.follows}
-        seen = (self.observed or {}).get("cloudflare")
+        seen = (self.observed or {}).get(Record.target)
         for live in seen.live if seen else ():
             other = live.resource
             if not isinstance(other, Record) or other.group != item.group or live.owner != self.spec.stack:
@@ -236,7 +237,7 @@ class _Derivation:
                 self.mail_zones(),
                 self.declared,
                 {key_name(key.selector, domain) for domain, keys in self.spec.dkim.items() for key in keys},
-                (self.observed or {}).get("cloudflare"),
+                (self.observed or {}).get(Record.target),
             )
             self._provided = provide(self.published_providers(), around, self.facts.asked)
             self.problems += self._provided.problems
@@ -572,7 +573,7 @@ class _Derivation:
             if link.value is None:
                 continue
             ref = resolve(self.spec, link.value)
-            for service, _, variable in (end.rpartition(".") for end in link.ends):
+            for service, variable in map(link_end, link.ends):
                 yield Variable(service, variable, ref, ref, clear=self.passwords(link.value, ()))
 
 

@@ -15,7 +15,7 @@ from reconciler.desired.spec import Spec, references
 from reconciler.desired.spec.stalwart import Stalwart
 from reconciler.plan import Receiver
 from reconciler.resources import SecretRef
-from reconciler.url import NoAddress, parse, shown
+from reconciler.url import NoUrl, parse, shown
 
 CLOUDFLARE_API, BREVO_API = "https://api.cloudflare.com", "https://api.brevo.com"
 GITHUB_API = "https://api.github.com"
@@ -152,7 +152,7 @@ def _origin(url: str) -> str:
     """Return scheme, host and port of a URL as they are understood, without what may be a secret."""
     try:
         found = parse(url, ("http", "https", "tcp", "ssh"))
-    except NoAddress:
+    except NoUrl:
         return ""  # nothing is sent there, and the target says why
     return f"{found.scheme}://{found.authority}"
 

@@ -19,7 +19,7 @@ from reconciler.desired.words import Choice
 from reconciler.desired.yaml import Path
 from reconciler.names import host
 from reconciler.plan import Desired
-from reconciler.resources import SECRET_FILES, UNKNOWN, Variable
+from reconciler.resources import SECRET_FILES, UNKNOWN, Record, Signature, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,12 @@ def _targets(spec: Spec) -> Iterator[Statement]:
 def _zones(spec: Spec) -> Iterator[Statement]:
     """A zone that is declared, with or without records: in any other one nothing goes because it is absent."""
     for zone in spec.dns if spec.targets.cloudflare else ():
-        yield Statement(f"dns/{host(zone)}", "dns", "cloudflare", ("dns", zone))
+        yield Statement(f"dns/{host(zone)}", "dns", Record.target, ("dns", zone))
 
 
 def _keys(spec: Spec) -> Iterator[Statement]:
     """A DKIM key with its stage, which decides whether it is published and whether it signs."""
-    target = "stalwart" if spec.targets.stalwart else "cloudflare"
+    target = Signature.target if spec.targets.stalwart else Record.target
     for domain, keys in spec.dkim.items():
         for index, key in enumerate(keys):
             name = f"dkim/{host(domain)}/{key.selector}"

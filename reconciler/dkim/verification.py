@@ -27,7 +27,7 @@ _SPACE = re.compile(rb"[ \t]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class MailSignature:
     """A signature of a message. ``domain`` is in lower case and in Punycode, ``algorithm`` such as ``rsa-sha256``."""
 
     domain: str
@@ -51,14 +51,14 @@ class Verdict:
     words: str
 
 
-def signatures(raw: bytes) -> tuple[Signature, ...]:
+def signatures(raw: bytes) -> tuple[MailSignature, ...]:
     """Return the signatures of a message, the first one first; raises nothing, whatever it holds."""
     letter = Letter.read(raw)
     found = [item for item in letter.fields if item.name == "dkim-signature"]
     return tuple(_signature(letter, item) for item in found[:_MOST])
 
 
-def _signature(letter: Letter, own: Field) -> Signature:
+def _signature(letter: Letter, own: Field) -> MailSignature:
     pairs = [part.partition("=") for part in own.value.decode("utf-8", "replace").split(";")]
     names = [name.strip() for name, equals, _ in pairs if equals]
     tags = {name.strip(): re.sub(r"\s+", "", value) for name, equals, value in pairs if equals}
@@ -68,10 +68,10 @@ def _signature(letter: Letter, own: Field) -> Signature:
         domain = host(tags.get("d", ""))
     except ValueError:
         domain = ""
-    return Signature(domain, tags.get("s", "").lower(), tags.get("a", "").lower(), tags, own, letter)
+    return MailSignature(domain, tags.get("s", "").lower(), tags.get("a", "").lower(), tags, own, letter)
 
 
-def verify(signature: Signature, records: Sequence[str], now: datetime) -> Verdict:
+def verify(signature: MailSignature, records: Sequence[str], now: datetime) -> Verdict:
     """Verify a signature with what stands at its `place`: the texts of the TXT records there."""
     if why := next(_objections(signature, now), ""):
         return Verdict("broken", why)
@@ -86,7 +86,7 @@ def verify(signature: Signature, records: Sequence[str], now: datetime) -> Verdi
     return Verdict("valid", "it verifies")
 
 
-def _objections(signature: Signature, now: datetime) -> Iterator[str]:
+def _objections(signature: MailSignature, now: datetime) -> Iterator[str]:
     """Say why a signature counts for nothing, whatever the key (RFC 6376, section 6.1.1)."""
     tags = signature.tags
     if missing := [name for name in _NEEDED if not tags.get(name)]:
@@ -109,7 +109,7 @@ def _objections(signature: Signature, now: datetime) -> Iterator[str]:
         yield f"it ended on {datetime.fromtimestamp(int(expires), UTC):%Y-%m-%d}"
 
 
-def _useless(signature: Signature, records: Sequence[str]) -> Iterator[str]:
+def _useless(signature: MailSignature, records: Sequence[str]) -> Iterator[str]:
     """Say why what DNS shows is no key for a signature (RFC 6376, section 6.1.2)."""
     if len(records) != 1:
         yield f"{len(records)} keys, of which none counts (RFC 6376 section 3.6.2.2)" if records else "no key"
@@ -134,17 +134,17 @@ def _useless(signature: Signature, records: Sequence[str]) -> Iterator[str]:
         yield f"a key of less than {_LEAST} bits, which nobody accepts"
 
 
-def _agent(signature: Signature) -> str:
+def _agent(signature: MailSignature) -> str:
     """Return the domain of the user for whom it is signed: that of i=, which is that of d= where it is not said."""
     return signature.tags.get("i", f"@{signature.domain}").rpartition("@")[2].lower()
 
 
-def _canonical(signature: Signature) -> tuple[str, str]:
+def _canonical(signature: MailSignature) -> tuple[str, str]:
     head, _, body = signature.tags.get("c", "simple/simple").lower().partition("/")
     return head, body or "simple"
 
 
-def _names(signature: Signature) -> list[str]:
+def _names(signature: MailSignature) -> list[str]:
     return [name.strip().lower() for name in signature.tags["h"].split(":")]
 
 
@@ -175,7 +175,7 @@ _FORMS: Mapping[str, tuple[Callable[[Field], bytes], Callable[[bytes], bytes]]] 
 }
 
 
-def _is_hash(signature: Signature, body: bytes) -> bool:
+def _is_hash(signature: MailSignature, body: bytes) -> bool:
     length = signature.tags.get("l", "")
     if length:
         if not (length.isascii() and length.isdigit()) or int(length) > len(body):
@@ -184,7 +184,7 @@ def _is_hash(signature: Signature, body: bytes) -> bool:
     return base64.b64encode(hashlib.sha256(body).digest()).decode() == signature.tags["bh"]
 
 
-def _hashed(signature: Signature, canonical: Callable[[Field], bytes]) -> Iterator[bytes]:
+def _hashed(signature: MailSignature, canonical: Callable[[Field], bytes]) -> Iterator[bytes]:
     """Yield the fields that were signed, the last one of a name first, and the signature itself without its value."""
     left = [item for item in signature.letter.fields if item.name and item is not signature.own]
     for wanted in _names(signature):
@@ -196,7 +196,7 @@ def _hashed(signature: Signature, canonical: Callable[[Field], bytes]) -> Iterat
     yield canonical(Field(signature.own.name, value, name + b":" + value))
 
 
-def _is_signed(signature: Signature, data: bytes, public: str) -> bool:
+def _is_signed(signature: MailSignature, data: bytes, public: str) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa

@@ -18,15 +18,6 @@ from reconciler.problem import ReconcilerError
 from reconciler.reconcile import make_plan
 from reconciler.stack import Stack
 
-_CALLED = {
-    "container": "the container",
-    "services": "the services",
-    "conversations": "the mail servers",
-    "names": "the name servers",
-    "router": "the router",
-    "blocked": "its bans",
-    "traffic": "the queue",
-}
 _SKEW = dt.timedelta(minutes=2)  # that a server's clock may be behind ours
 
 
@@ -52,6 +43,58 @@ def examine(
     return checks.judge(gather(stack, {item.room for item in checks.chosen(only)}, plan, wish), only)
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the parts go by: the plan, a mail to send if a person asks for one, and since when mail is followed."""
+
+    stack: Stack
+    plan: Plan | Unread
+    draft: probe.Draft | None
+    since: dt.datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the evidence: the field it becomes, what a person calls it, the rooms of the checks that need it."""
+
+    name: str
+    called: str
+    rooms: frozenset[str]
+    gather: Callable[[_Given], Any]
+
+
+_PARTS = (
+    # SMTP and the router are judged by the container's log, too.
+    _Part(
+        "container",
+        "the container",
+        frozenset({"container", "smtp", "router"}),
+        lambda given: container.gather(given.stack),
+    ),
+    _Part("services", "the services", frozenset({"services"}), lambda given: services.gather(given.stack)),
+    _Part(
+        "conversations",
+        "the mail servers",
+        frozenset({"smtp", "probe"}),
+        lambda given: talks.gather(given.stack, given.plan, given.draft),
+    ),
+    _Part(
+        "names",
+        "the name servers",
+        frozenset({"dns", "smtp", "router", "probe"}),
+        lambda given: names.gather(given.stack, given.plan),
+    ),
+    _Part("router", "the router", frozenset({"router"}), lambda given: router.gather(given.stack)),
+    _Part("blocked", "its bans", frozenset({"smtp"}), lambda given: bans.gather(given.stack, given.plan)),
+    _Part(
+        "traffic",
+        "the queue",
+        frozenset({"mail"}),
+        lambda given: traffic.gather(given.stack, given.plan, given.since),
+    ),
+)
+
+
 def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = None, wish: Wish = Wish()) -> Evidence:
     """Gather the evidence of some rooms: the plan first, which the others go by, then all else side by side.
 
@@ -61,43 +104,24 @@ def gather(stack: Stack, rooms: Collection[str], plan: Plan | Unread | None = No
         stack.progress("Observing")
         plan = _had(stack, lambda: make_plan(stack))
     sends = wish.probe is not None and "probe" in rooms
-    target = probe.opened(stack, probe.target(stack, wish.probe or "")) if sends else None
-    draft, began = probe.Draft(target) if target else None, dt.datetime.now(dt.UTC) - _SKEW
-    # With the rooms that need them: SMTP and the router are judged by the container's log, too.
-    works: dict[str, tuple[set[str], Callable[[], Any]]] = {
-        "container": ({"container", "smtp", "router"}, lambda: container.gather(stack)),
-        "services": ({"services"}, lambda: services.gather(stack)),
-        "conversations": ({"smtp", *({"probe"} if sends else ())}, lambda: talks.gather(stack, plan, draft)),
-        "names": ({"dns", "smtp", "router", *({"probe"} if sends else ())}, lambda: names.gather(stack, plan)),
-        "router": ({"router"}, lambda: router.gather(stack)),
-        "blocked": ({"smtp"}, lambda: bans.gather(stack, plan)),
-        "traffic": ({"mail"}, lambda: traffic.gather(stack, plan, wish.since)),
+    inbox = probe.opened(stack, probe.inbox(stack, wish.probe or "")) if sends else None
+    given = _Given(stack, plan, probe.Draft(inbox) if inbox else None, wish.since)
+    began, needed = dt.datetime.now(dt.UTC) - _SKEW, {room for room in rooms if sends or room != "probe"}
+    wanted = {part.name: part for part in _PARTS if part.rooms & needed}
+
+    def tell(names: Sequence[str]) -> None:
+        if names:
+            stack.progress(f"Looking at {', '.join(wanted[name].called for name in names)}")
+
+    tell(list(wanted))
+    works = {
+        name: functools.partial(_had, stack, functools.partial(part.gather, given)) for name, part in wanted.items()
     }
-    wanted = {name: work for name, (needed, work) in works.items() if needed & set(rooms)}
-    _tell(stack, list(wanted))
-    had = {name: functools.partial(_had, stack, work) for name, work in wanted.items()}
-    found = together(had, functools.partial(_tell, stack))
-    if target is not None:
-        stack.progress(f"Waiting for the mail at {target.address}")
-        found["probes"] = _had(stack, lambda: probe.gather(stack, target, found.get("conversations"), began))
-    return Evidence(
-        plan=plan,
-        container=found.get("container"),
-        services=found.get("services"),
-        conversations=found.get("conversations"),
-        names=found.get("names"),
-        router=found.get("router"),
-        blocked=found.get("blocked"),
-        now=dt.datetime.now(dt.UTC),
-        probes=found.get("probes"),
-        traffic=found.get("traffic"),
-        generation=stack.generation or "jmap",
-    )
-
-
-def _tell(stack: Stack, names: Sequence[str]) -> None:
-    if names:
-        stack.progress(f"Looking at {', '.join(_CALLED[name] for name in names)}")
+    found = together(works, tell)
+    if inbox is not None:
+        stack.progress(f"Waiting for the mail at {inbox.address}")
+        found["probes"] = _had(stack, lambda: probe.gather(stack, inbox, found.get("conversations"), began))
+    return Evidence(plan=plan, now=dt.datetime.now(dt.UTC), generation=stack.generation or "jmap", **found)
 
 
 def _had(stack: Stack, work: Callable[[], Any]) -> Any:

@@ -90,7 +90,7 @@ def _disks(found: Container) -> Iterator[Disk]:
 
 
 def _seen(place: Path) -> Path:
-    """Return a place, or the folder above it that we may look at: Docker's is closed. Raises OSError."""
+    """Return a path, or the nearest folder above it that we may look at: Docker's own is closed. Raises OSError."""
     try:
         place.stat()
     except PermissionError:
@@ -107,7 +107,7 @@ def _admin(stack: Stack, published: Mapping[int, tuple[str, ...]]) -> int:
     server = stack.spec.targets.stalwart
     try:
         address = url.parse(stack.settings.stalwart_url or (server.url if server else ""))
-    except url.NoAddress:
+    except url.NoUrl:
         return 0
     there = [port for port, hosts in published.items() if any(item.endswith(f":{address.port}") for item in hosts)]
     return there[0] if there else 0

@@ -17,7 +17,7 @@ from reconciler.dns.records import policy
 from reconciler.doctor.together import together
 from reconciler.names import host
 from reconciler.plan import Plan
-from reconciler.resources import Account, Group, MailingList, Record, Signature
+from reconciler.resources import Record, Signature
 from reconciler.stack import Stack
 
 _MOST = 12  # rounds of questions that answers lead to; SPF alone may take ten
@@ -63,14 +63,14 @@ def _answered(stack: Stack, found: Names) -> Names:
 def _domains(stack: Stack) -> Iterator[str]:
     """Yield every domain that has an address or a key here."""
     spec = stack.spec
-    for name in (*spec.accounts, *spec.groups, *spec.lists):
+    for name in (name for entries in spec.addressees.values() for name in entries):
         if "@" in name:
             yield host(name.rpartition("@")[2])
     yield from map(host, spec.dkim)
 
 
 def _declared(plan: Plan | Unread) -> Iterator[Record]:
-    """Yield the records of mail that should be: where it goes, and by what it is believed."""
+    """Yield the wanted records that mail depends on: MX, and the policies by which receivers believe it."""
     if isinstance(plan, Unread):
         return
     for _, wanted, _ in plan.compared:
@@ -93,13 +93,11 @@ def _mailboxes(stack: Stack, plan: Plan | Unread) -> frozenset[str]:
     if any(entry.catch_all for entry in stack.spec.domains.values()):
         return frozenset()
     live = (item.resource for _, _, item in plan.compared if item is not None)
-    return frozenset(
-        address for item in live if isinstance(item, Account | Group | MailingList) for address in item.mailboxes
-    )
+    return frozenset(address for item in live for address in item.mailboxes)
 
 
 def _wanted(found: Names) -> Iterator[Question]:
-    """Yield every question, those among them that earlier answers lead to."""
+    """Yield every question to ask; earlier answers lead to some of them."""
     for domain in found.domains:
         yield Question(domain, "MX")
         yield Question(domain, "TXT")

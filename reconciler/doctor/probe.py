@@ -19,7 +19,7 @@ from reconciler import fence
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Conversation, Probe, Signed
 from reconciler.desired.derivation import account_login, resolve
-from reconciler.dkim.verification import Signature, signatures, verify
+from reconciler.dkim.verification import MailSignature, signatures, verify
 from reconciler.dns.publication import Answer, Question
 from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable, printable
@@ -41,7 +41,7 @@ It is taken out of the mailbox when it was read. You may delete it.
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Inbox:
     """Where test mails go: an address, and the login of its mailbox where that is ours to read.
 
     ``since`` is the mailbox's state before anything was sent, ``unread`` why it can't be read.
@@ -59,14 +59,14 @@ class Target:
 class Draft:
     """A test mail before it is known who sends it."""
 
-    target: Target
+    inbox: Inbox
 
     def written(self, sender: str) -> tuple[str, bytes]:
-        """Return a word that no other mail has, and the mail (RFC 5322) with it in subject, Message-ID and a field."""
+        """Return a token that no other mail has, and the mail (RFC 5322) with it in Subject, Message-ID and `MARK`."""
         token = f"probe-{secrets.token_hex(8)}"
         mail = EmailMessage(policy=SMTP)
         mail["From"] = f"reconciler doctor <{sender}>"
-        mail["To"] = self.target.address
+        mail["To"] = self.inbox.address
         mail["Subject"] = f"reconciler doctor {token}"
         mail["Date"] = format_datetime(datetime.now(UTC))
         mail["Message-ID"] = f"<{token}@{sender.rpartition('@')[2]}>"
@@ -76,7 +76,7 @@ class Draft:
         return token, mail.as_bytes()
 
 
-def target(stack: Stack, address: str) -> Target:
+def inbox(stack: Stack, address: str) -> Inbox:
     """Say where test mails go: to this address, or without one to a declared mailbox that can be read.
 
     Raises `ReconcilerError` for what is no address, and where no mailbox can be read.
@@ -91,7 +91,7 @@ def target(stack: Stack, address: str) -> Target:
         for name, entry in held.items():
             if wanted in (name.lower(), *(str(alias).lower() for alias in entry.aliases or ())):
                 return _ours(stack, wanted, name)
-        return Target(wanted)
+        return Inbox(wanted)
     mailboxes = [name for name in held if "@" in name]
     if not mailboxes:
         hint = "name one: doctor --probe ADDRESS"
@@ -100,65 +100,65 @@ def target(stack: Stack, address: str) -> Target:
     return _ours(stack, first.lower(), first)
 
 
-def _ours(stack: Stack, address: str, name: str) -> Target:
+def _ours(stack: Stack, address: str, name: str) -> Inbox:
     entry = stack.spec.accounts[name]
     login = account_login(name, entry) if stack.generation == "rest" else name
-    return Target(address, name, login, resolve(stack.spec, entry.password) if entry.password else None)
+    return Inbox(address, name, login, resolve(stack.spec, entry.password) if entry.password else None)
 
 
-def opened(stack: Stack, target: Target) -> Target:
+def opened(stack: Stack, inbox: Inbox) -> Inbox:
     """Note how the mailbox is before anything is sent, or why it can't be read. Never raises for a system's fault."""
     server = stack.targets.get("stalwart")
-    if not target.account or not isinstance(server, Stalwart):
-        return target
+    if not inbox.account or not isinstance(server, Stalwart):
+        return inbox
     try:
-        with server.mailbox(stack.secrets, target.login, _password(stack, target)) as box:
-            return replace(target, since=box.state())
+        with server.mailbox(stack.secrets, inbox.login, _password(stack, inbox)) as box:
+            return replace(inbox, since=box.state())
     except ReconcilerError as error:
-        return replace(target, unread="; ".join(item.summary for item in error.problems))
+        return replace(inbox, unread="; ".join(item.summary for item in error.problems))
 
 
 # -------------------------------------------------------------------------------------------------------- reading back
 def gather(
-    stack: Stack, target: Target, talks: Sequence[Conversation] | Unread | None, began: datetime
+    stack: Stack, inbox: Inbox, talks: Sequence[Conversation] | Unread | None, began: datetime
 ) -> tuple[Probe, ...] | Unread:
     """Read back what conversations have handed in since ``began``; why nothing was, where nothing was."""
     if isinstance(talks, Unread):
         return talks
     if not talks:
         return Unread("no service sends mail, or no compose project is known: nobody's login could be used")
-    probes = tuple(_begun(talk, target) for talk in talks)
+    probes = tuple(_begun(talk, inbox) for talk in talks)
     server = stack.targets.get("stalwart")
     if isinstance(server, Stalwart) and any(probe.taken for probe in probes):
-        probes = tuple(_read_back(stack, server, target, probes))
+        probes = tuple(_read_back(stack, server, inbox, probes))
         probes = tuple(_followed(stack, server, probes, began))
     return _verified(stack, probes)
 
 
-def _begun(talk: Conversation, target: Target) -> Probe:
+def _begun(talk: Conversation, inbox: Inbox) -> Probe:
     refused = talk.sending is not None and talk.sending[0] >= 300  # noqa: PLR2004 (RFC 5321)
     why = talk.closed or talk.tls_failure or talk.untried or ("its From is refused" if refused else "")
     return Probe(
         where=talk.where,
         services=talk.services,
         sender=talk.sender,
-        recipient=target.address,
+        recipient=inbox.address,
         token=talk.token,
         answer=talk.posted,
         unsent=why or ("who sends is not known" if not talk.sender else "its login is refused"),
         account=talk.account,
-        mailbox=target.account,
+        mailbox=inbox.account,
     )
 
 
-def _read_back(stack: Stack, server: Stalwart, target: Target, probes: Sequence[Probe]) -> Iterator[Probe]:
+def _read_back(stack: Stack, server: Stalwart, inbox: Inbox, probes: Sequence[Probe]) -> Iterator[Probe]:
     """Look for each mail in the mailbox."""
-    if not target.account or target.unread:
-        yield from (replace(probe, unread=target.unread) for probe in probes)
+    if not inbox.account or inbox.unread:
+        yield from (replace(probe, unread=inbox.unread) for probe in probes)
         return
     try:
-        with server.mailbox(stack.secrets, target.login, _password(stack, target)) as box:
-            found = [_looked_for(stack, box, probe, target.since) if probe.taken else probe for probe in probes]
+        with server.mailbox(stack.secrets, inbox.login, _password(stack, inbox)) as box:
+            found = [_looked_for(stack, box, probe, inbox.since) if probe.taken else probe for probe in probes]
             found = [replace(probe, last=_last(box, probe.sender)) for probe in found]
     except ReconcilerError as error:
         why = "; ".join(item.summary for item in error.problems)
@@ -166,16 +166,16 @@ def _read_back(stack: Stack, server: Stalwart, target: Target, probes: Sequence[
     yield from found
 
 
-def _password(stack: Stack, target: Target) -> str:
+def _password(stack: Stack, inbox: Inbox) -> str:
     """Reveal the password in clear. Raises `ReconcilerError`, also for a hash, with which nobody logs in."""
-    if target.password is None:
-        raise ReconcilerError(Problem(target.account, "its password is not declared"))
+    if inbox.password is None:
+        raise ReconcilerError(Problem(inbox.account, "its password is not declared"))
     try:
-        value, is_hash = understood(stack.secrets(target.password))
+        value, is_hash = understood(stack.secrets(inbox.password))
     except ValueError as error:
-        raise ReconcilerError(Problem(str(target.password), str(error))) from None
+        raise ReconcilerError(Problem(str(inbox.password), str(error))) from None
     if is_hash:
-        raise ReconcilerError(Problem(str(target.password), "is a hash, with which nobody can log in"))
+        raise ReconcilerError(Problem(str(inbox.password), "is a hash, with which nobody can log in"))
     return value
 
 
@@ -254,8 +254,8 @@ def _verified(stack: Stack, probes: Sequence[Probe]) -> tuple[Probe, ...]:
     )
 
 
-def _signed(signature: Signature, shown: Sequence[Answer], now: datetime) -> Signed:
-    """Verify one signature by what each name server shows; what is wrong by one of them is wrong."""
+def _signed(signature: MailSignature, shown: Sequence[Answer], now: datetime) -> Signed:
+    """Verify one signature by what each name server shows; one of them suffices to make it wrong."""
     made = Signed(signature.domain, signature.selector, signature.algorithm, "unread", "")
     heard = [item for item in shown if not item.unread]
     if not heard:

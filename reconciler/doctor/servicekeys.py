@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler import http, url
 from reconciler.checks.evidence import KeyTrial
+from reconciler.desired.spec.scalars import link_end
 from reconciler.stack import Stack
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _PLAIN = range(0x21, 0x7F)  # what a header may hold without being read in two w
 
 
 def tried(stack: Stack, snapshot: Snapshot, doors: Doors) -> Iterator[KeyTrial]:
-    """Try the key of every caller of every link that says where."""
+    """Try the key of every caller of every link whose ``check`` says where."""
     for link in stack.spec.smtp.links:
         if link.check is not None:
             yield from _tried(stack, snapshot, doors, link)
@@ -45,7 +46,7 @@ def _tried(stack: Stack, snapshot: Snapshot, doors: Doors, link: Link) -> Iterat
         return
     made = [item.id for item in snapshot.replicas(service)]
     for caller in link.ends:
-        name, _, variable = caller.rpartition(".")
+        name, variable = link_end(caller)
         for key in dict.fromkeys(snapshot.running(name, variable) if name != service else ()):
             facts = (where, *made, key or "")
             if not key or any(ord(character) not in _PLAIN for character in key):
@@ -64,7 +65,7 @@ def _asked(places: Sequence[tuple[str, int]], path: str, headers: Mapping[str, s
     why = "nothing that answers by this name runs in the project on this machine"
     for host, port in places:
         try:
-            with http.client(url.Address("http", host, port), _BOUNDS, admits=url.is_home, name="service") as client:
+            with http.client(url.Url("http", host, port), _BOUNDS, admits=url.is_home, name="service") as client:
                 return http.exchange(client, "GET", path, headers=dict(headers)).status, ""
         except http.Unanswered as error:
             why = f"no answer: {error}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.checks.check import Unread
 from reconciler.checks.evidence import Service, Services
+from reconciler.desired.spec.scalars import link_end
 from reconciler.doctor import servicekeys
 from reconciler.guards.secrets import PUBLIC_SECRETS
 from reconciler.resources import SECRET_FILES, Variable
@@ -33,8 +34,7 @@ def gather(stack: Stack) -> Services | Unread | None:
     for item in stack.desired().resources:
         if isinstance(item, Variable) and not item.name.startswith(SECRET_FILES):
             wanted.setdefault(item.service, set()).add(item.name)
-    for end in (end for ends in links for end in ends):
-        service, _, variable = end.rpartition(".")
+    for service, variable in (link_end(end) for ends in links for end in ends):
         wanted.setdefault(service, set()).add(variable)
     if not wanted:
         return None
@@ -90,6 +90,5 @@ def _is_known(value: str) -> bool:
 
 def _values(snapshot: Snapshot, ends: Sequence[str]) -> Iterator[str | None]:
     """Yield what each replica of each end has."""
-    for end in ends:
-        service, _, variable = end.rpartition(".")
+    for service, variable in map(link_end, ends):
         yield from snapshot.running(service, variable)

@@ -279,7 +279,7 @@ def _asked(
             session.rset()
             return talk
         token, mail = draft.written(talk.sender)
-        answer, said = session.post(draft.target.address, mail)
+        answer, said = session.post(draft.inbox.address, mail)
         return replace(talk, token=token, posted=(answer, words(said)))
     except (smtplib.SMTPException, OSError) as error:
         return replace(talk, untried=f"the server {why_closed(error)} while a mail was handed in") if draft else talk

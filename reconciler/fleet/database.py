@@ -75,7 +75,7 @@ def conninfo(environ: Mapping[str, str]) -> str:
 
 
 def _is_torn(known: Mapping[str, Any]) -> bool:
-    """Whether a URL was read in another way than it was meant: an @ or / in a password ends it, the rest is shown."""
+    """Whether libpq splits a URL elsewhere than was meant: after an @ or / in a password, whose rest would be shown."""
     host, port = str(known.get("host") or ""), str(known.get("port") or "")
     return "@" in f"{host}{known.get('dbname') or ''}" or re.fullmatch("[0-9,]*", port) is None
 

@@ -53,7 +53,7 @@ class Queue:
         self._ends: dict[int, float] = {}
 
     def expect(self, job: int, seconds: float) -> None:
-        """Say of a job of this process in how many seconds it will be there no more, unless something is wrong.
+        """Note in how many seconds a job of this process should be gone: one that is still there then is taken over.
 
         The engine tells once that a job has ended: where the database is away at that moment, it stays for ever.
         """
@@ -248,7 +248,7 @@ async def _by_itself(made: AsyncConnection) -> None:
 
 
 def _heard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say nothing of a job whose end could not be told: it was taken over, or the database is away. Both are told."""
+    """Log no job whose end can't be written down: it was taken over, or the database is away, as is told elsewhere."""
     if not isinstance(context.get("exception"), ERRORS):
         loop.default_exception_handler(context)
 

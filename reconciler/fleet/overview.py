@@ -56,10 +56,8 @@ class Summary:
 
 
 def state_of(row: Row) -> str:
-    """Return the word for a stack; one that is suspended by now counts as that, seen or not."""
-    now = datetime.now(UTC)
-    by_command = row.suspended is not None and not row.suspended.has_ended(now)
-    return "suspended" if by_command or row.declared.get("suspended") else row.state
+    """Return the word for how a stack stands: suspended as soon as somebody says so, before a cycle has seen it."""
+    return "suspended" if row.suspended is not None or row.declared.get("suspended") else row.state
 
 
 def summary(
@@ -89,7 +87,7 @@ def summary(
             *(_stopped(item) for item in rollout.values() if item.stopped),
             *_waiting(rows, whole.interval),
         ),
-        str(whole.suspended) if whole.suspended and not whole.suspended.has_ended(datetime.now(UTC)) else "",
+        str(whole.suspended) if whole.suspended else "",
     )
 
 
@@ -116,9 +114,8 @@ def _causes(rows: Sequence[Row], interval: float) -> Iterator[Cause]:
     for row in rows:
         for target, error, title in row.troubles:
             found.setdefault((target, error), (title, []))[1].append(row)
-    now = datetime.now(UTC)
     for (target, error), (title, ill) in sorted(found.items(), key=lambda item: -len(item[1][1])):
-        long = any((now - row.since).total_seconds() > _PATIENCE * interval for row in ill)
+        long = any(row.lasts > _PATIENCE * interval for row in ill)
         lasting = error != UNSERVED and (long or any(row.stalled for row in ill))
         yield Cause(target, error, title, tuple(row.name for row in ill), lasting)
 

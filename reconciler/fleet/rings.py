@@ -47,7 +47,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A ring gets a revision. ``settled`` says that the one before was well there: who is ill now was so by itself."""
+    """A ring gets a revision. ``settled`` is whether it was healthy with its ``former`` one."""
 
     ring: int
     revision: str

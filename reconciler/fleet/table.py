@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -81,13 +81,14 @@ class Row:
     """Seconds since its last cycle ended."""
     waits: float
     """Seconds until it is due; negative where it has been."""
+    lasts: float
+    """Seconds since it stands as ``state`` says."""
 
     @classmethod
     def of(cls, found: DictRow) -> Row:
         """Make it of what the database answers."""
         fields = {name: found[name] for name in cls.__slots__}
-        suspended = found["suspended"]
-        fields["suspended"] = Suspension(**suspended) if suspended else None
+        fields["suspended"] = _holding(found["suspended"])
         fields["troubles"] = tuple((str(a), str(b), str(c)) for a, b, c in found["troubles"])
         return cls(**fields)
 
@@ -103,11 +104,18 @@ class Row:
 
 
 _ROW = f"""
-SELECT {", ".join(name for name in Row.__slots__ if name not in ("age", "waits"))},
+SELECT {", ".join(name for name in Row.__slots__ if name not in ("age", "waits", "lasts"))},
     coalesce(extract(epoch FROM clock_timestamp() - ended), 0)::float8 AS age,
-    CASE WHEN due = 'infinity' THEN 0 ELSE extract(epoch FROM due - clock_timestamp())::float8 END AS waits
+    CASE WHEN due = 'infinity' THEN 0 ELSE extract(epoch FROM due - clock_timestamp())::float8 END AS waits,
+    extract(epoch FROM clock_timestamp() - since)::float8 AS lasts
 FROM fleet_stacks
 """  # noqa: S608 (of ours)
+
+
+def _holding(said: Mapping[str, str] | None) -> Suspension | None:
+    """Return a suspension that holds now; one that has ended is none."""
+    found = Suspension(**said) if said else None
+    return None if found is None or found.has_ended(datetime.now(UTC)) else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +233,8 @@ class Table:
         """Return what holds for all stacks."""
         found = self._one("SELECT settings, inventory, problems, suspended FROM fleet")
         assert found is not None
-        said = found["suspended"]
         problems = tuple(Problem(**item) for item in found["problems"])
-        return Whole(found["settings"], found["inventory"], problems, Suspension(**said) if said else None)
+        return Whole(found["settings"], found["inventory"], problems, _holding(found["suspended"]))
 
     def turn(self, seconds: float) -> bool:
         """Whether it is ours to look for a newer inventory: nobody has for so long."""

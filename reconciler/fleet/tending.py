@@ -16,11 +16,11 @@ from reconciler.daemon.store import Signers
 from reconciler.fleet import inventory
 from reconciler.fleet.database import DatabaseAway
 from reconciler.fleet.engine import Queue
+from reconciler.fleet.notices import Notices
 from reconciler.fleet.overview import state_of, summary
 from reconciler.fleet.rings import Member, given, judged
 from reconciler.fleet.source import Branch, Inventory
 from reconciler.fleet.table import Row, Table
-from reconciler.fleet.telling import Telling
 from reconciler.problem import Problem, ReconcilerError
 
 STEP = 0.5  # seconds between two looks at what is due
@@ -46,7 +46,7 @@ class Tending:
     groups: Collection[str]
     environ: Mapping[str, str] = field(repr=False)
     say: Callable[[Problem], None] = lambda _: None
-    telling: Telling | None = None
+    telling: Notices | None = None
     signers: Signers = field(default_factory=Signers)
     unexpected: Callable[[Exception], None] = lambda _: None
     accept: str = ""

@@ -21,11 +21,11 @@ from reconciler.daemon.remote import Remote
 from reconciler.daemon.store import Signers
 from reconciler.fleet import database, engine
 from reconciler.fleet.engine import Queue
+from reconciler.fleet.notices import Notices, destinations
 from reconciler.fleet.source import Branch, Inventory, Shared
 from reconciler.fleet.table import Table, queues
-from reconciler.fleet.telling import Telling, destinations
 from reconciler.fleet.tending import Tending
-from reconciler.fleet.work import Place, Work
+from reconciler.fleet.turn import Machine, Work
 from reconciler.names import SHOWN
 from reconciler.problem import Problem, ReconcilerError
 
@@ -129,7 +129,7 @@ def run(  # noqa: PLR0917 (a worker is all of it)
         def say(problem: Problem) -> None:
             lines.say("problem", where=problem.where, problem=problem.summary, hint=problem.hint)
 
-        place = Place(data, home(data), environ, options.secrets, options.signers, options.accept)
+        place = Machine(data, home(data), environ, options.secrets, options.signers, options.accept)
         listens, queue = queues(options.groups, place.home, options.rings), Queue(table)
         work = Work(
             table,
@@ -157,7 +157,7 @@ def _tending(  # noqa: PLR0917
     options: Options,
     table: Table,
     queue: Queue,
-    place: Place,
+    place: Machine,
     say: Callable[[Problem], None],
     unexpected: Callable[[Exception], None],
 ) -> Tending:
@@ -170,7 +170,7 @@ def _tending(  # noqa: PLR0917
         options.groups,
         place.environ,
         say,
-        Telling(table, places, place.environ, say),
+        Notices(table, places, place.environ, say),
         options.signers,
         unexpected,
         options.accept,

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from reconciler import __version__, http
 from reconciler.problem import Problem, ReconcilerError
-from reconciler.url import Address, NoAddress, parse
+from reconciler.url import NoUrl, Url, parse
 
 API = "https://api.github.com"
 _BOUNDS = http.Bounds(16 << 20, seconds=30.0, silence=15.0)
@@ -49,7 +49,7 @@ class Repository:
 
     name: str
     token: str = field(repr=False)
-    address: Address
+    address: Url
     patience: float = 0.0
     sleep: Callable[[float], None] = time.sleep
 
@@ -156,7 +156,7 @@ class Repository:
     def _once(
         self, method: str, path: str, query: Mapping[str, str | int], body: Mapping[str, Any] | None, *, reads: bool
     ) -> http.Answer:
-        bare = Address(self.address.scheme, self.address.host, self.address.port)
+        bare = Url(self.address.scheme, self.address.host, self.address.port)
         headers = {
             "authorization": f"Bearer {self.token}",
             "accept": "application/vnd.github+json",
@@ -241,11 +241,11 @@ def documented(repository: Repository, what: str) -> Iterator[None]:
         raise GitHubError(Problem(f"GitHub {repository.name}", summary, hint)) from None
 
 
-def api_address(text: str) -> Address:
+def api_address(text: str) -> Url:
     """Parse the API's URL, `API` where it is empty. Raises `ReconcilerError` for one that gets the token in clear."""
     try:
         address = parse(text or API)
-    except NoAddress as error:
+    except NoUrl as error:
         raise ReconcilerError(Problem("GITHUB_API_URL", error.summary, error.hint)) from None
     if not (address.tls or address.is_loopback):
         raise ReconcilerError(Problem("GITHUB_API_URL", "would get the token in clear text", "write an https:// URL"))

@@ -21,7 +21,7 @@ from reconciler.github import workflows
 from reconciler.github.api import GitHubError, Repository, documented, is_commit
 from reconciler.github.statuses import Word, newest
 from reconciler.problem import Problem
-from reconciler.url import Address, NoAddress, parse
+from reconciler.url import NoUrl, Url, parse
 
 FILE = "plan.json"
 _LARGEST = 16 << 20  # bytes of a plan; one of 3,000 changes has about 2 MiB
@@ -155,11 +155,11 @@ def _downloaded(repository: Repository, number: int) -> bytes:
     return stored.body
 
 
-def _place(location: str, problem: Problem) -> tuple[Address, str]:
+def _place(location: str, problem: Problem) -> tuple[Url, str]:
     parts = urlsplit(location)
     try:
         address = parse(f"{parts.scheme}://{parts.netloc}")
-    except NoAddress:
+    except NoUrl:
         raise GitHubError(problem) from None
     if not (address.tls or address.is_loopback):
         raise GitHubError(problem)

@@ -22,7 +22,7 @@ UPLOAD = "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f # v7.
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Subject:
     """What they are about: ``state`` is the directory from the repository's top, ``apply`` one of `APPLIES`.
 
     With ``planned`` the daemon plans pull requests, and no workflow does.
@@ -35,7 +35,7 @@ class Place:
     planned: bool = False
 
 
-def files(place: Place) -> Mapping[str, str]:
+def files(place: Subject) -> Mapping[str, str]:
     """Return path and content of each file, from the repository's top."""
     named = {
         ACTION: "action.yml",
@@ -51,7 +51,7 @@ def files(place: Place) -> Mapping[str, str]:
     return written
 
 
-def _filled(name: str, place: Place) -> str:
+def _filled(name: str, place: Subject) -> str:
     text = (Path(__file__).parent / "files" / name).read_text(encoding="utf-8")
     words = {
         "@VERSION@": __version__,

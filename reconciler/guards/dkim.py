@@ -188,7 +188,7 @@ def takes_over_unpublished(evidence: Evidence) -> Iterator[Problem]:
             summary, hint = f"signs before {where} is visible", "mail sent at once may fail DKIM"
             if record.scope not in read_zones:
                 summary, hint = f"whether {where} is published could not be seen", "plan again with its zone readable"
-            if "cloudflare" not in evidence.observations:
+            if record.target not in evidence.observations:
                 summary, hint = f"whether {where} is published was not looked at", "plan without --target"
             yield warn(change.address, summary, hint, "stalwart")
 
@@ -232,7 +232,7 @@ def _listed(standing: _Standing, record: Record) -> bool:
 
 def _read_zones(evidence: Evidence) -> set[str]:
     """Name the zones whose records were seen."""
-    seen = evidence.observations.get("cloudflare")
+    seen = evidence.observations.get(Record.target)
     if seen is None or seen.target in seen.unread:
         return set()
     zones = {item.scope for item in evidence.desired.resources if isinstance(item, Record)}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.dns.policies import lint
 from reconciler.dns.publication import Answers, publication
-from reconciler.dns.records import Hosts, answering, leads_nowhere, mail_host, policy, undelegated
+from reconciler.dns.records import answering, leads_nowhere, mail_host, policy, undelegated
 from reconciler.dns.text import DKIM
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.problem import Problem
@@ -18,7 +18,7 @@ from reconciler.target import Change
 def second_policy(evidence: Evidence) -> Iterator[Problem]:
     """Two SPF, DMARC or other policies at one name are an error to every receiver (`reconciler.dns.text`)."""
     names: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in evidence.records():
+    for record in evidence.records:
         kind = policy(record)
         if kind is not None and kind is not DKIM:  # what stands at a key's name has guards of its own
             names[record.zone, record.name, kind.label].append(record)
@@ -49,11 +49,10 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
     Cloudflare proxies HTTP only (semantics.md 17); an MX must not name a CNAME (RFC 2181 section 10.3).
     """
-    hosts = Hosts(evidence.records())
     for item in evidence.desired.resources:
         if not (isinstance(item, Record) and item.type == "MX"):
             continue
-        for host in answering(hosts, str(item.content)):
+        for host in answering(evidence.hosts, str(item.content)):
             where = f"dns/{host.zone}/{host.type}/{host.name}"
             if host.type == "CNAME" and host.name != "@":  # the zone's own is flattened: addresses are what is seen
                 hint = "give it an A or AAAA record of its own, or let the MX name the alias's target"
@@ -65,22 +64,20 @@ def exchange_reachable(evidence: Evidence) -> Iterator[Problem]:
 
 def service_reachable(evidence: Evidence) -> Iterator[Problem]:
     """A declared SRV leads to a port that Cloudflare's proxy does not serve (semantics.md 17)."""
-    hosts = Hosts(evidence.records())
     for item in evidence.desired.resources:
         if isinstance(item, Record) and item.type == "SRV":
             target = str(dict(item.data or ()).get("target"))
-            if any(host.proxied for host in answering(hosts, target)):
+            if any(host.proxied for host in answering(evidence.hosts, target)):
                 hint = "set `proxied: false` there: Cloudflare's proxy serves nothing but HTTP"
                 yield warn(item.address, f"leads to {target}, which is proxied", hint)
 
 
 def host_missing(evidence: Evidence) -> Iterator[Problem]:
     """A declared MX or SRV that names a host of a zone of ours where no address is, declared or live."""
-    hosts = Hosts(evidence.records())
-    zones = {item.zone for items in hosts.values() for item in items}
-    zones = {zone for zone in zones if not {f"dns/{zone}", "cloudflare"} & evidence.plan.unread}
+    zones = {item.zone for item in evidence.records}
+    zones = {zone for zone in zones if not {f"dns/{zone}", Record.target} & evidence.plan.unread}
     for item in evidence.desired.resources:
-        if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(hosts, zones, target):
+        if isinstance(item, Record) and (target := mail_host(item)) and leads_nowhere(evidence.hosts, zones, target):
             yield warn(
                 item.address, f"leads to {target}, which has no address", f"add an A or AAAA record for {target}"
             )
@@ -88,10 +85,8 @@ def host_missing(evidence: Evidence) -> Iterator[Problem]:
 
 def delegation_missing(evidence: Evidence) -> Iterator[Problem]:
     """A DS needs NS at its name: Cloudflare makes none without, and takes none away from under one."""
-    records = evidence.records()
-    hosts = Hosts(records)
-    for item in records:
-        if undelegated(hosts, item) and not {item.scope, "cloudflare"} & evidence.plan.unread:
+    for item in evidence.records:
+        if undelegated(evidence.hosts, item) and not {item.scope, item.target} & evidence.plan.unread:
             hint = "declare the NS of that name, or take the DS away, at Cloudflare where it is not declared"
             yield refuse(
                 item.address, "would have no NS beside it, and Cloudflare allows no DS without", hint, item.scope

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reconciler.dns.publication import Answers
+from reconciler.dns.records import Hosts
 from reconciler.plan import Desired, Plan
 from reconciler.problem import Problem, Severity
 from reconciler.resources import (
@@ -57,7 +59,7 @@ class Past:
         return resource in self.applied or resource in (self.committed or ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what several guards ask for is worked out once
 class Evidence:
     """All that guards look at: the plan, what it comes from, and which references hold a secret known to be public.
 
@@ -102,12 +104,18 @@ class Evidence:
             if isinstance(box, Addressee) and box.address not in gone:
                 yield box
 
-    def records(self) -> list[Record]:
+    @cached_property
+    def records(self) -> Sequence[Record]:
         """The DNS records there will be after the plan: live ones less those that go, and those that come."""
         gone = {id(change.before) for change in self.plan.changes if change.before is not None}
         stay = [live.resource for live in self.live if id(live) not in gone]
         come = [change.after for change in self.plan.changes if change.after is not None]
         return [item for item in (*stay, *come) if isinstance(item, Record)]
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """These by their full names."""
+        return Hosts(self.records)
 
     def logins(self) -> Iterator[tuple[Variable, Login]]:
         """Yield the variables that a consumer logs in by, and how."""

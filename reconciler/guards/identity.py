@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from reconciler.address import Address
 from reconciler.guards.evidence import Evidence, refuse, warn
 from reconciler.plan import Desired
 from reconciler.problem import Problem
-from reconciler.resources import Account, Addressee, Domain
+from reconciler.resources import Account, Addressee, Domain, Record
 from reconciler.target import Change
 
 _ALIKE = 0.85  # of two addresses, by difflib: one letter of seven
@@ -84,8 +85,8 @@ def _alike(old: str, new: str) -> bool:
     """Whether two addresses may be meant to be one: of one kind, and nearly the same."""
     from difflib import SequenceMatcher
 
-    (kind, _, mine), (other, _, theirs) = old.partition("/"), new.partition("/")
-    return kind == other and SequenceMatcher(None, mine, theirs).ratio() >= _ALIKE
+    mine, theirs = Address.parse(old), Address.parse(new)
+    return mine.kind == theirs.kind and SequenceMatcher(None, mine.name, theirs.name).ratio() >= _ALIKE
 
 
 def domain_unknown(evidence: Evidence) -> Iterator[Problem]:
@@ -125,10 +126,11 @@ def zone_meant(problem: Problem, desired: Desired) -> Problem:
     """Say of a zone that can't be read which domain's it may be meant to be: one declared that has no zone."""
     from difflib import get_close_matches
 
-    kind, _, zone = problem.scope.partition("/")
+    scope = Address.parse(problem.scope)
     zones = desired.zones or frozenset()
-    if kind != "dns" or zone not in zones:
+    if scope.kind != Record.kind or scope.name not in zones:
         return problem
+    zone = scope.name
     homes = {*desired.keyed, *(item.name for item in desired.resources if isinstance(item, Domain))}
     near = get_close_matches(zone, [name for name in homes if not _covered(name, zones)], 1, _NEAR)
     return replace(problem, hint=f"did you mean {near[0]}? Otherwise {problem.hint}") if near else problem

@@ -166,7 +166,7 @@ def _is_host(text: str) -> bool:
     """Whether the directory may name it."""
     try:
         return bool(url.host(text))
-    except url.NoAddress:
+    except url.NoUrl:
         return False
 
 

@@ -27,7 +27,7 @@ Element = tuple[str, str]
 
 
 class Unusable(Exception):
-    """Why the router did not tell."""
+    """The router gave no usable answer; the text says why."""
 
 
 class Fault(Unusable):
@@ -57,7 +57,7 @@ class Description:
     model: str
     services: tuple[tuple[str, str], ...]
     where: str
-    router: url.Address = field(repr=False)
+    router: url.Url = field(repr=False)
 
     def service(self, kind: str, where: str) -> Service:
         """Return one of ``services`` with the path to ask at: the router's own, for nobody is led elsewhere.
@@ -73,7 +73,7 @@ class Description:
         return Service(kind, found.path)
 
 
-def describe(client: httpx.Client, router: url.Address, path: str) -> Description:
+def describe(client: httpx.Client, router: url.Url, path: str) -> Description:
     """Read what a router describes at a path. Raises `Unusable` and `http.Unanswered`."""
     elements = _elements(http.exchange(client, "GET", path))
     found, now = list[tuple[str, str]](), dict[str, str]()

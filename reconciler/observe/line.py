@@ -93,16 +93,16 @@ def _whoami(text: str) -> Whoami:
         if match is not None:
             host, port = url.endpoint(match[4], 53)
             return Whoami(match[1], match[2], match[3] or "IN", host, port)
-    except url.NoAddress:
+    except url.NoUrl:
         pass
     hint = "write NAME/TYPE@ADDRESS[:PORT], such as myip.opendns.com/A@208.67.222.222, or unset it"
     raise ReconcilerError(Problem(_WHOAMI, f"{text!r} is no question to a name server", hint))
 
 
-def _parsed(text: str) -> url.Address:
+def _parsed(text: str) -> url.Url:
     try:
         return url.parse(text)
-    except url.NoAddress as error:
+    except url.NoUrl as error:
         raise ReconcilerError(Problem(_ROUTER, error.summary, "write it like http://192.168.178.1:49000")) from None
 
 
@@ -141,7 +141,7 @@ _SERVICE = re.compile(r"urn:[a-z-]+:service:WAN(?:IP|PPP)Connection:\d")
 _MOST = 4  # services: an IGD has one or two
 
 
-def _router_told(router: url.Address) -> Told:
+def _router_told(router: url.Url) -> Told:
     """Ask a router (UPnP Device Architecture 1.1, 2.3 and 3.2; IGD:1 WANIPConnection, 2.4.18)."""
     root, who = replace(router, path=""), f"the router at {router.authority}"
     try:

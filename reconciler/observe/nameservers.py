@@ -108,7 +108,7 @@ def _given(text: str) -> _Server:
     """Read one name server of the variable, which DNS writes with a dot at its end; a name is looked up later."""
     try:
         return _Server(text, (url.endpoint(re.sub(r"(?<=[A-Za-z])\.(?=:|$)", "", text), 53),))
-    except url.NoAddress:
+    except url.NoUrl:
         raise _wrong(text) from None
 
 

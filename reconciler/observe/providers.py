@@ -21,7 +21,7 @@ from reconciler.dns import records
 from reconciler.problem import Problem, SecretUnreadable, Severity
 from reconciler.resources import Record, SecretRef
 from reconciler.target import Progress, Reveal
-from reconciler.url import Address, NoAddress, parse
+from reconciler.url import NoUrl, Url, parse
 
 if TYPE_CHECKING:
     from reconciler.desired.spec.smtp import Provider
@@ -86,7 +86,7 @@ class Providers:
         """Return what Brevo has of a domain, None where it has none of that name. Raises `_Failed`."""
         try:
             address = parse(self.base_url or API)
-        except NoAddress as error:
+        except NoUrl as error:
             summary = f"BREVO_BASE_URL {error.summary}; the API key {ref} is not sent anywhere in clear text"
             raise _Failed(summary, error.hint) from None
         path = f"/v3/senders/domains/{quote(domain)}"
@@ -103,7 +103,7 @@ class Providers:
             raise _Failed(f"GET {url}: the answer is not what {_NAME} documents", _ON_THE_WAY, final=False)
         return answer
 
-    def _get(self, address: Address, path: str, key: str) -> http.Answer:
+    def _get(self, address: Url, path: str, key: str) -> http.Answer:
         """Ask, and once more where the answer was lost or a pause was asked for. Raises `_Failed`."""
         url = address.url + path
         headers = {"api-key": key, "accept": "application/json"}

@@ -53,7 +53,7 @@ def ask(host: str, port: int, login: Login | None, wanted: Sequence[int], bounds
 
     A refused login is not sent a second time. Raises `RouterRefuses` and `RouterSilent`.
     """
-    root = url.Address("http", host, port)
+    root = url.Url("http", host, port)
     end = time.monotonic() + _ALL
     try:
         with http.client(root, bounds, admits=url.is_home, name="router") as client:
@@ -87,7 +87,7 @@ class _Conversation:
         return dict(igd.call(self.client, service, action, given, self.auth))
 
 
-def _told(talk: _Conversation, root: url.Address, wanted: Sequence[int]) -> RouterTold:
+def _told(talk: _Conversation, root: url.Url, wanted: Sequence[int]) -> RouterTold:
     described, services, whole = _described(talk, root)
     forwards, addresses, failed = list[Forward](), list[str](), list[igd.Fault]()
     for service in services:
@@ -108,7 +108,7 @@ def _told(talk: _Conversation, root: url.Address, wanted: Sequence[int]) -> Rout
     )
 
 
-def _described(talk: _Conversation, root: url.Address) -> tuple[igd.Description, Sequence[igd.Service], bool]:
+def _described(talk: _Conversation, root: url.Url) -> tuple[igd.Description, Sequence[igd.Service], bool]:
     """Return what the router says of itself, its connections, and whether they tell of all forwards."""
     failed = None
     for path in ("/tr64desc.xml", "/igddesc.xml", "/rootDesc.xml"):  # the last as miniupnpd has it

@@ -17,7 +17,7 @@ from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import Secret, SecretRef
 from reconciler.secrets import age
 from reconciler.secrets.allowed import VARIABLE, Allowed
-from reconciler.secrets.redaction import Fence
+from reconciler.secrets.redaction import Redaction
 from reconciler.secrets.sops import Sops
 from reconciler.target import Reveal
 
@@ -43,10 +43,10 @@ class Secrets:
     ) -> None:
         """Remember where to read from; nothing is read yet. Raises `ReconcilerError` as `Allowed.read` does."""
         self._allowed, self._place = Allowed.read(base, environ), place
-        self._fence = Fence(public)
+        self._redaction = Redaction(public)
         for ref in named:
             if ref.source == "env" and ref.name in environ and not ref.held:
-                self._fence.hide(ref, environ[ref.name])
+                self._redaction.hide(ref, environ[ref.name])
         self._environ = environ
         self._values: dict[SecretRef, str] = {}
         self._stamps: dict[SecretRef, tuple[int, ...]] = {}
@@ -61,7 +61,7 @@ class Secrets:
                     stamp = self._stamp(secret)  # before it is read: a later change is seen then
                     self._values[secret] = self._read(secret)
                     self._stamps[secret] = stamp
-                    self._fence.hide(secret, self._values[secret])
+                    self._redaction.hide(secret, self._values[secret])
                 return self._values[secret]
         parts = []
         for part in secret.parts:
@@ -186,19 +186,19 @@ class Secrets:
 
     def hide(self, source: SecretRef, value: str) -> None:
         """Keep out of all that is shown what no reference reveals as it is: a part of it, or a server's own secret."""
-        self._fence.hide(source, value)
+        self._redaction.hide(source, value)
 
     def remember(self, other: Secrets) -> None:
         """Keep out of all that is shown what another run has read: texts of it may be shown for as long as this one."""
-        self._fence.remember(other._fence)
+        self._redaction.remember(other._redaction)
 
     def publish(self, text: str) -> None:
-        """Let a text be shown although parts of it stand in a secret, as `Fence.publish` does."""
-        self._fence.publish(text)
+        """Let a text be shown although parts of it stand in a secret, as `Redaction.publish` does."""
+        self._redaction.publish(text)
 
     def redact(self, text: str) -> str:
-        """Replace every value that was revealed or is named by the secret's name, as `Fence.redact` does."""
-        return self._fence.redact(text)
+        """Replace every value that was revealed or is named by the secret's name, as `Redaction.redact` does."""
+        return self._redaction.redact(text)
 
 
 @dataclass(slots=True)

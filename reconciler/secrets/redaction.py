@@ -27,7 +27,7 @@ _MOST = 10  # characters that one is escaped by
 
 
 @dataclass(slots=True)
-class Fence:
+class Redaction:
     """The values known so far. ``public`` returns what the directory says in clear, and is asked where one is found.
 
     Forms are found by their first characters, then by their length: the time for a text does not depend on how many
@@ -53,7 +53,7 @@ class Fence:
         """Let a text be shown although parts of it stand in a secret: an RSA key in PEM has whole lines of `p=`."""
         self._published.add(text)
 
-    def remember(self, other: Fence) -> None:
+    def remember(self, other: Redaction) -> None:
         """Keep out what another one keeps out, and let be shown what it lets."""
         for source, value in tuple(other._known):
             self.hide(source, value)

@@ -30,7 +30,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Seals:
-    """What is known of one stack's secrets, by their references as they are written. Without a key it is nothing."""
+    """What is known of one stack's secrets, by their references as they are written. Without a key it tells nothing."""
 
     key: bytes = field(default=b"", repr=False)
     agreed: Mapping[str, str] = field(default_factory=dict)

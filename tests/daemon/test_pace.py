@@ -7,7 +7,11 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.daemon.cycle import Report, failed
 from reconciler.daemon.pace import Carried, Contests, Pace
+from reconciler.daemon.state import Result
+from reconciler.plan import Plan
+from reconciler.problem import Problem
 
 FIELD = ("dns/mana.how/A/mail", "content")
 HOUR = 3600.0
@@ -92,3 +96,9 @@ def test_what_is_carried_to_another_process_is_what_it_was_however_its_clock_cou
     assert set(found.contests.open(50.0)) == {("dns/a.example/A/@", "ttl")}
     assert not found.contests.open(50.0 + 900.0)
     assert found.contests.known["dns/a.example/A/@", "ttl"].times == (10.0, 20.0, 30.0)
+
+
+def test_a_target_that_can_not_be_read_says_why_whichever_of_its_things_it_is():
+    why = Problem("account/noreply@mana.how", "two accounts have this name")
+    plan = Plan("mana", unread=frozenset({"stalwart"}), problems=(Problem("dns/mana.how", "is no zone"), why))
+    assert failed(Report(Result.FAILED, plan), "stalwart") == (why, False)

@@ -385,7 +385,7 @@ def test_limits_are_heeded(house: House) -> None:
     assert "limit of requests" in house.plans.problems[0].summary
     for _ in range(3):
         house.cycle()
-    assert not planning.untold.is_due(house.plans._memory.kept.next, house.now + timedelta(minutes=29))
+    assert not planning.backlog.is_due(house.plans._memory.kept.next, house.now + timedelta(minutes=29))
     assert len(house.github.server.requests) == asked
     house.github.remaining, house.github.reset = 5000, 0.0
     house.look(timedelta(minutes=31))

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.daemon.services import Place, compose, launchd, systemd
+from reconciler.daemon.services import Layout, compose, launchd, systemd
 
-PLACE = Place(Path("/usr/bin/env"), Path("/srv/mail/desired-state"), Path("/srv/mail/.reconciler"), "root")
+PLACE = Layout(Path("/usr/bin/env"), Path("/srv/mail/desired-state"), Path("/srv/mail/.reconciler"), "root")
 
 
 def verified(folder: Path, text: str) -> str:
@@ -32,7 +32,7 @@ def verified(folder: Path, text: str) -> str:
 
 @pytest.mark.parametrize("folder", ["/srv/mail", "/srv/my mail", "/srv/100%", "/srv/$HOME"])
 def test_systemd_takes_the_unit(tmp_path: Path, folder: str) -> None:
-    place = Place(PLACE.program, Path(folder, "desired-state"), Path(folder, ".reconciler"), "root")
+    place = Layout(PLACE.program, Path(folder, "desired-state"), Path(folder, ".reconciler"), "root")
     (text,) = systemd(place).values()
     assert verified(tmp_path, text) == ""
 
@@ -77,7 +77,7 @@ def test_the_unit_says_where_it_writes_and_how_it_ends() -> None:
 )
 def test_launchd_gets_each_argument_as_it_is(names: list[str]) -> None:
     state = Path("/", *names)
-    (text,) = launchd(Place(PLACE.program, state, PLACE.data, "me")).values()
+    (text,) = launchd(Layout(PLACE.program, state, PLACE.data, "me")).values()
     found = plistlib.loads(text.encode())
     assert found["ProgramArguments"][1:4] == ["daemon", "--state", str(state)]
     assert found["KeepAlive"] == {"SuccessfulExit": False}
@@ -88,7 +88,7 @@ def test_compose_takes_the_service_and_mounts_the_project_where_it_is(tmp_path: 
     asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
     if asked.returncode:
         pytest.skip("no docker compose here")
-    ((name, text),) = compose(Place(PLACE.program, Path(folder, "desired-state"), PLACE.data, "root", 999)).items()
+    ((name, text),) = compose(Layout(PLACE.program, Path(folder, "desired-state"), PLACE.data, "root", 999)).items()
     (tmp_path / name).write_text(text)
     command = ["docker", "compose", "-f", str(tmp_path / name), "config", "--format", "json"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

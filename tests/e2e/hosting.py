@@ -173,7 +173,7 @@ class Hosted:
         self.git("remote", "add", "remote", str(self.remote))
         files = {"reconciler.yaml": RECONCILER, "accounts.yaml": ACCOUNTS, "dns.yaml": DNS}
         written = {f"desired-state/{name}": text for name, text in files.items()}
-        self.first = self.commit({**written, **workflows.files(workflows.Place("mana", apply=self.apply))}, "first")
+        self.first = self.commit({**written, **workflows.files(workflows.Subject("mana", apply=self.apply))}, "first")
         self.github.push(self.pushed())
 
     # --------------------------------------------------------------------------------------------------------- git

@@ -12,7 +12,7 @@ import pytest
 from githubfake import ACTIONS, REPOSITORY, GitHub, Token
 from ruamel.yaml import YAML
 
-from reconciler.github.workflows import ACTION, Place, files
+from reconciler.github.workflows import ACTION, Subject, files
 from reconciler.simulator.wire import Fault, Reply
 
 from .hosting import CANARIES, DNS, JOB, RECONCILER, WRITE, Hosted, install
@@ -32,7 +32,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if shutil.which("act") is None:
         pytest.skip("act is not installed (.ci/run installs it)")
     house, temp = tmp_path_factory.mktemp("house"), tmp_path_factory.mktemp("runner")
-    script = YAML(typ="safe").load(files(Place("mana"))[ACTION])["runs"]["steps"][0]["run"]
+    script = YAML(typ="safe").load(files(Subject("mana"))[ACTION])["runs"]["steps"][0]["run"]
     install(house, temp, script)
     [prepared] = temp.iterdir()
     return house, prepared

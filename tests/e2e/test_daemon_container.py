@@ -23,7 +23,7 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from reconciler.daemon.services import Place, compose
+from reconciler.daemon.services import Layout, compose
 
 from . import rootfs
 from .gate import Gate
@@ -266,7 +266,7 @@ def allowed() -> list[tuple[str, str]]:
 
 def pasted(stack: dict[str, Any], server: Server, image: str, socket_path: str) -> dict[str, Any]:
     """Put our service into a compose file, with this test's own names, branch and socket."""
-    place = Place(Path("reconciler"), server.folder / "desired-state", server.folder / ".reconciler", "ada", GROUP)
+    place = Layout(Path("reconciler"), server.folder / "desired-state", server.folder / ".reconciler", "ada", GROUP)
     [block] = compose(place).values()
     for there, here in {
         "command: [daemon, ": f"command: [daemon, --repo, {server.folder / 'mail.git'}, ",

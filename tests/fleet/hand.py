@@ -18,7 +18,7 @@ from reconciler.fleet.engine import Queue
 from reconciler.fleet.source import InventoryFile
 from reconciler.fleet.table import QUEUE, Table, queues
 from reconciler.fleet.tending import Tending
-from reconciler.fleet.work import Place, Work
+from reconciler.fleet.turn import Machine, Work
 
 HEAD = "interval: 60s\npoll: 1s\nlease: 2s\n"
 
@@ -52,7 +52,7 @@ class Hand:
 
     def worker(self, name: str = "hand", data: str = "data", *, listens=None, stopped=lambda: False) -> Work:
         where = self.folder / data
-        place = Place(where, worker.home(where), self.environ, self.estate.secrets)
+        place = Machine(where, worker.home(where), self.environ, self.estate.secrets)
         shared = worker.Sharing(self.table, where, self.environ)
         return Work(
             self.table,

@@ -11,7 +11,7 @@ from fleet.estate import ADMIN, TOKEN, USER
 
 from reconciler import fence
 from reconciler.fleet.table import Ended, queues
-from reconciler.fleet.work import Claim
+from reconciler.fleet.turn import Claim
 from reconciler.problem import LeaseHeld, LeaseLost
 
 pytestmark = pytest.mark.xdist_group("fleet")

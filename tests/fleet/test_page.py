@@ -16,8 +16,8 @@ from fleet.cluster import PATIENCE
 from fleet.estate import TOKEN
 
 from reconciler.fleet import overview
+from reconciler.fleet.notices import Notices, destinations
 from reconciler.fleet.page import served
-from reconciler.fleet.telling import Telling, destinations
 from reconciler.problem import ReconcilerError
 
 pytestmark = pytest.mark.xdist_group("fleet")
@@ -127,7 +127,7 @@ def test_one_cause_is_told_once_for_all_stacks_and_once_when_it_is_over(hand, in
     port, got, state = inbox
     path = hand.folder / "notices"
     path.write_text(f"# who is told\njson://127.0.0.1:{port}/secret-topic\n")
-    tellers = [Telling(hand.table, destinations(path), hand.environ, hand.said.append) for _ in range(2)]
+    tellers = [Notices(hand.table, destinations(path), hand.environ, hand.said.append) for _ in range(2)]
 
     def tell():
         for teller in tellers:

@@ -12,9 +12,9 @@ from fleet.hand import HEAD
 
 from reconciler.fleet import database
 from reconciler.fleet.database import DatabaseAway
+from reconciler.fleet.notices import causes
 from reconciler.fleet.overview import summary
 from reconciler.fleet.table import Table, queues
-from reconciler.fleet.telling import causes
 from reconciler.problem import ReconcilerError
 
 pytestmark = pytest.mark.xdist_group("fleet")

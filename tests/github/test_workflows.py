@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from reconciler import __version__
 from reconciler.cli import program
-from reconciler.github.workflows import ACTION, APPLIES, LOCK, Place, files
+from reconciler.github.workflows import ACTION, APPLIES, LOCK, Subject, files
 
 ROOT = Path(__file__).parents[2]
 OURS = (".github/workflows/ci.yml", ".github/workflows/release.yml")
@@ -31,11 +31,11 @@ def parsed(text: str) -> Any:
 
 def workflows() -> Iterator[tuple[str, str]]:
     for apply in APPLIES:
-        for name, text in files(Place("mana", apply=apply)).items():
+        for name, text in files(Subject("mana", apply=apply)).items():
             if "/workflows/" in name:
                 yield f"{apply}/{name}", text
     plan = ".github/workflows/reconciler-plan.yml"
-    yield f"planned/{plan}", files(Place("mana", planned=True))[plan]
+    yield f"planned/{plan}", files(Subject("mana", planned=True))[plan]
     for name in OURS:
         yield name, (ROOT / name).read_text()
 
@@ -45,7 +45,7 @@ USERS = {name: text for name, text in ALL.items() if name not in OURS}
 
 
 def named(end: str, apply: str = "daemon") -> Any:
-    return parsed(files(Place("mana", apply=apply))[f".github/workflows/reconciler-{end}.yml"])
+    return parsed(files(Subject("mana", apply=apply))[f".github/workflows/reconciler-{end}.yml"])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -58,7 +58,7 @@ def test_nothing_is_allowed_that_a_job_does_not_name(name: str) -> None:
 
 
 def test_where_the_daemon_plans_no_workflow_does_and_none_gets_a_key_for_it() -> None:
-    written = files(Place("mana", planned=True))[".github/workflows/reconciler-plan.yml"]
+    written = files(Subject("mana", planned=True))[".github/workflows/reconciler-plan.yml"]
     assert set(parsed(written)["jobs"]) == {"validate"}
     assert "secrets." not in written
     assert set(named("plan")["jobs"]) == {"validate", "plan"}
@@ -76,7 +76,7 @@ def test_every_action_is_pinned_by_its_commit_and_keeps_no_token(name: str) -> N
 
 @pytest.mark.parametrize("name", [*ALL, "action"])
 def test_no_text_of_others_becomes_part_of_a_script(name: str) -> None:
-    text = ALL.get(name) or files(Place("mana"))[ACTION]
+    text = ALL.get(name) or files(Subject("mana"))[ACTION]
     top = parsed(text)
     steps = [step for job in top.get("jobs", {}).values() for step in job["steps"]] or top["runs"]["steps"]
     assert [step["run"] for step in steps if "${{" in step.get("run", "")] == []
@@ -171,7 +171,7 @@ def test_drift_is_looked_for_on_main_with_a_read_only_token() -> None:
 
 
 def test_the_action_of_this_repository_is_the_one_that_is_written() -> None:
-    assert (ROOT / ACTION).read_text() == files(Place("mana"))[ACTION]
+    assert (ROOT / ACTION).read_text() == files(Subject("mana"))[ACTION]
     assert f'VERSION: "{__version__}"' in (ROOT / ACTION).read_text()
 
 
@@ -211,7 +211,7 @@ def test_init_writes_what_is_missing_and_leaves_what_is_there(repository: Path) 
     mine.write_text("mine\n")
     ended = init("--github", "--apply", "push")
     assert ended.exit_code == 0, ended.output
-    expected = files(Place("mana", apply="push"))
+    expected = files(Subject("mana", apply="push"))
     for name, text in expected.items():
         assert (repository / name).read_text() == ("mine\n" if name.endswith("drift.yml") else text)
     assert "Left as they are:\n  .github/workflows/reconciler-drift.yml" in ended.output
@@ -286,7 +286,7 @@ def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "ours":
         return ROOT
     planned = request.param == "planned"
-    place = Place("mana", apply="daemon" if planned else request.param, planned=planned)
+    place = Subject("mana", apply="daemon" if planned else request.param, planned=planned)
     for name, text in files(place).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -309,7 +309,7 @@ def test_zizmor_finds_nothing_of_medium_or_higher(tree: Path) -> None:
 
 
 def test_the_linters_would_find_something(tree: Path, tmp_path: Path) -> None:
-    text = files(Place("mana"))[".github/workflows/reconciler-plan.yml"]
+    text = files(Subject("mana"))[".github/workflows/reconciler-plan.yml"]
     wrong = tmp_path / "wrong/.github/workflows/plan.yml"
     wrong.parent.mkdir(parents=True)
     wrong.write_text(

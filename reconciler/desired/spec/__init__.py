@@ -25,7 +25,7 @@ from reconciler.desired.spec.scalars import (
 )
 from reconciler.desired.spec.smtp import Smtp
 from reconciler.desired.spec.stalwart import Stalwart
-from reconciler.desired.spec.targets import Frame, Targets
+from reconciler.desired.spec.targets import Frame
 from reconciler.desired.yaml import Path
 from reconciler.resources import SecretRef
 
@@ -77,7 +77,7 @@ class Spec(Mail, Frame):
 
 def references(spec: Spec) -> Iterator[tuple[Path, SecretRef]]:
     """Yield every reference to a secret with the path of where it stands."""
-    yield from _target_references(spec.targets)
+    yield from spec.targets.secrets
     for index, notice in enumerate(spec.daemon.notices):
         yield ("daemon", "notices", index), notice
     if spec.daemon.github is not None:
@@ -97,16 +97,6 @@ def _object_references(declared: dict[str, Any]) -> Iterator[tuple[Path, SecretR
         for entry, fields in entries.items():
             for path, ref in objects.secrets(objects.Parts(fields)):
                 yield ("stalwart", "objects", name, entry, *path), ref
-
-
-def _target_references(targets: Targets) -> Iterator[tuple[Path, SecretRef]]:
-    if (server := targets.stalwart) is not None:
-        for index, password in enumerate(server.password):
-            yield ("targets", "stalwart", "password", index), password
-        if server.recovery is not None:
-            yield ("targets", "stalwart", "recovery"), server.recovery
-    for index, cloudflare in enumerate(targets.cloudflare):
-        yield ("targets", "cloudflare", index, "token"), cloudflare.token
 
 
 _PROVIDER_FIELDS = {"username": "username", "password": "password", "api_key": "api_key", "sender": "from"}

@@ -161,7 +161,7 @@ def _account_name(value: str) -> str:
 def _host(value: str) -> str:
     try:
         url.host(value)
-    except url.NoAddress as error:
+    except url.NoUrl as error:
         raise wrong(f"is no host: it {error.why}", f"{error.hint}; the port has a key of its own") from None
     return value
 
@@ -192,6 +192,12 @@ LinkEnd = Annotated[
         "write it like web.SMTP_PASSWORD",
     ),
 ]
+
+
+def link_end(text: str) -> tuple[str, str]:
+    """Return service and variable of a link's end; the name of a service may hold dots."""
+    service, _, variable = text.rpartition(".")
+    return service, variable
 
 
 # --------------------------------------------------------------------------------------------------------- secrets

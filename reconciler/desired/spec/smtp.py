@@ -29,6 +29,7 @@ from reconciler.desired.spec.scalars import (
     Wrong,
     empty_list,
     empty_map,
+    link_end,
     matching,
     text_or_secret,
     wrong,
@@ -223,7 +224,7 @@ class Link(Model):
             raise wrong(f"needs at least {fewest} SERVICE.VARIABLE", "one alone agrees with itself", "in")
         if len(set(self.ends)) < len(self.ends):
             raise wrong("names a variable twice", "keep one", "in")
-        services = [end.rpartition(".")[0] for end in self.ends]
+        services = [service for service, _ in map(link_end, self.ends)]
         if self.check is not None and (self.check.service not in services or len(set(services)) == 1):
             hint = "name the service of the link that gets the others' key"
             raise wrong("is no service of this link that another one asks", hint, "check", "service")

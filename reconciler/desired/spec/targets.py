@@ -1,6 +1,7 @@
 """``stack``, ``targets``, ``policy``, ``daemon``: where the systems are, how far one may go, and how often."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from reconciler.desired import yaml
 from reconciler.desired.spec.scalars import (
     Count,
     Flag,
@@ -31,13 +33,14 @@ from reconciler.desired.spec.scalars import (
     wrong,
 )
 from reconciler.files import plain
-from reconciler.url import NoAddress, endpoint, ip, is_home, parse
+from reconciler.resources import SecretRef
+from reconciler.url import NoUrl, endpoint, ip, is_home, parse
 
 
 def _url(value: str) -> str:
     try:
         parse(value)
-    except NoAddress as error:
+    except NoUrl as error:
         raise wrong(error.summary, error.hint) from None
     return value
 
@@ -145,6 +148,17 @@ class Targets(Model):
     ] = ()
     compose: ComposeTarget | None = None
 
+    @property
+    def secrets(self) -> Iterator[tuple[yaml.Path, SecretRef]]:
+        """Every reference to a secret, with the path of where it stands."""
+        if (server := self.stalwart) is not None:
+            for index, password in enumerate(server.password):
+                yield ("targets", "stalwart", "password", index), password
+            if server.recovery is not None:
+                yield ("targets", "stalwart", "recovery"), server.recovery
+        for index, cloudflare in enumerate(self.cloudflare):
+            yield ("targets", "cloudflare", index, "token"), cloudflare.token
+
 
 ROUTER_PORT = 49000
 """Where a FRITZ!Box answers by TR-064; a router of another make has a port of its own."""
@@ -155,7 +169,7 @@ _LEFT_OUT = "dslf-config"  # the user of a FRITZ!Box before 7.24, and of one tha
 def _router(value: str) -> str:
     try:
         host, _ = endpoint(value, ROUTER_PORT)
-    except NoAddress as error:
+    except NoUrl as error:
         raise wrong(f"is no address of a router: it {error.why}", "write it like 192.168.178.1") from None
     found = ip(host)
     if found is not None and not is_home(found):

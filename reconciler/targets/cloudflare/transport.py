@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from reconciler import http, pulse
+from reconciler import heartbeat, http
 from reconciler.problem import LeaseLost, Problem
 from reconciler.resources import SecretRef
 from reconciler.target import Progress, Stopped
-from reconciler.url import NoAddress, parse
+from reconciler.url import NoUrl, parse
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +133,7 @@ class Line:
         """Prepare a client; nothing is sent yet. Raises `Unsent` for what is no URL, or would be asked in clear."""
         try:
             address = parse(base_url)
-        except NoAddress as error:
+        except NoUrl as error:
             raise Unsent(f"can't connect: base_url {error.summary}", error.hint) from None
         if not address.may_go_plain():
             raise Unsent(f"{address.url} would get the token in clear text", "use https")
@@ -152,7 +152,7 @@ class Line:
     def wait(self, seconds: float, why: str) -> None:
         """Wait, and say what for. Raises `Unsent` when a signal comes: a rate limit lasts minutes."""
         self.progress(f"Cloudflare: {why}; going on in {seconds:.0f} s" if seconds >= 1 else f"Cloudflare: {why}")
-        pulse.waiting(seconds)
+        heartbeat.waiting(seconds)
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self.stop() or self.stopped.wait(min(left, _GLANCE)):

@@ -33,7 +33,7 @@ from reconciler.targets.stalwart.moved import store_refused
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
 from reconciler.targets.stalwart.rest.target import StalwartRest
 from reconciler.traffic import Queued
-from reconciler.url import Address
+from reconciler.url import Url
 
 if TYPE_CHECKING:
     from reconciler.checks.evidence import Blocked
@@ -316,14 +316,14 @@ class Stalwart:
         """Open a connection; no credential goes over a line that others may read."""
         try:
             address = url.parse(self.url)
-        except url.NoAddress as error:  # the environment's: the directory's was looked at when it was loaded
+        except url.NoUrl as error:  # the environment's: the directory's was looked at when it was loaded
             where = "STALWART_URL, or targets.stalwart.url"
             raise TargetUnreadable(Problem(where, error.summary, error.hint, scope=TARGET)) from None
         admits = None if address.tls or self._allow_plain_http else self._private(address)
         anywhere = (lambda _: True) if self._allow_plain_http else None
         return Connection(address, self._login, reveal, self._progress, trust=self._trust, admits=admits or anywhere)
 
-    def _private(self, address: Address) -> url.Admits:
+    def _private(self, address: Url) -> url.Admits:
         """Say where plain HTTP may lead: this machine, a private container network, those of the declared container.
 
         Raises `TargetUnreadable` for what leads elsewhere for certain; a name is held to it when it is connected to.

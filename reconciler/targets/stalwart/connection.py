@@ -20,7 +20,7 @@ from reconciler.refusals import Refusals
 from reconciler.resources import SecretRef
 from reconciler.secrets.schemes import clear
 from reconciler.target import Progress, Reveal
-from reconciler.url import Address, Admits, NoAddress, parse
+from reconciler.url import Admits, NoUrl, Url, parse
 
 TARGET = "stalwart"
 _PROBE = "/.well-known/oauth-protected-resource"
@@ -197,7 +197,7 @@ class Connection:
 
     def __init__(
         self,
-        address: Address,
+        address: Url,
         login: Login,
         reveal: Reveal,
         progress: Progress,
@@ -484,7 +484,7 @@ def _place(location: str) -> str:
     """Name the host that an answer sends us to; the rest of what it says there may be our own request."""
     try:
         there = parse(location.partition("?")[0])
-    except NoAddress:
+    except NoUrl:
         return "another path" if location.startswith("/") else "elsewhere"
     return f"{there.scheme}://{there.authority}/"
 

@@ -108,8 +108,12 @@ class Container:
     @property
     def holds_line(self) -> bool:
         """Whether its image stays within one line of releases, whose stores are alike: ``v0.16``, ``v1.0.1``."""
-        tag = self.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-        return "@" in self.image or re.match(r"v?(0\.\d|[1-9])", tag) is not None
+        return "@" in self.image or re.match(r"v?(0\.\d|[1-9])", self.tag) is not None
+
+    @property
+    def tag(self) -> str:
+        """The tag that its image is named by; empty for none."""
+        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
 
     def owns(self, address: str) -> bool:
         """Whether an address lies in one of the container's own networks."""
@@ -249,8 +253,7 @@ class Docker:
 
 def floats(container: Container) -> bool:
     """Whether a container's image is named by a tag that means another one from time to time."""
-    tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", tag) is None
+    return "@" not in container.image and re.match(r"v?\d+\.\d+\.\d+", container.tag) is None
 
 
 def _since(raw: Mapping[str, Any]) -> float | None:
@@ -448,8 +451,7 @@ def _tested(generation: str) -> str:
 
 def _release(container: Container) -> str:
     """Return the image's version in full, such as ``0.15.5``; empty where neither tag nor label says it."""
-    tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    for text in (tag, container.labels.get("org.opencontainers.image.version", "")):
+    for text in (container.tag, container.labels.get("org.opencontainers.image.version", "")):
         if match := re.match(r"v?(\d+\.\d+(\.\d+)?)", text):
             return match[1]
     return ""

@@ -34,9 +34,9 @@ from reconciler.targets.stalwart.container import (
     look,
 )
 from reconciler.targets.stalwart.container import unrecoverable as no_recovery
-from reconciler.targets.stalwart.jmap import raw_objects
 from reconciler.targets.stalwart.jmap.api import Failure, JmapApi, Rejected, Response
 from reconciler.targets.stalwart.jmap.kind import unsaid
+from reconciler.targets.stalwart.jmap.kinds import raw_objects
 from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.moved import tag_moves
 from reconciler.targets.stalwart.release import JMAP, Release

@@ -19,8 +19,8 @@ from reconciler.secrecy import Withheld, is_secret_form, looks_secret
 from reconciler.target import differences
 from reconciler.targets.stalwart.jmap.api import JmapApi, Registry, Selection, merged
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Raw, ResourceKind
-from reconciler.targets.stalwart.jmap.raw_objects import Names
-from reconciler.targets.stalwart.jmap.setting import WORDED, WORDS
+from reconciler.targets.stalwart.jmap.kinds.raw_objects import Names
+from reconciler.targets.stalwart.jmap.kinds.setting import WORDED, WORDS
 from reconciler.targets.stalwart.release import JMAP
 from reconciler.targets.stalwart.survey import Objects, Omissions
 

@@ -1,7 +1,7 @@
 """What a kind of resource is to a server from 0.16: what is read and written of it, and what puts it in force.
 
-Each kind has a file with one `ResourceKind`; `target.KINDS` lists them. Beside it stands here what all of them share:
-one `Reading` of the server, and the ids behind names.
+Each kind has a file below `kinds` with one `ResourceKind`; `target.KINDS` lists them. Beside it stands here what all of
+them share: one `Reading` of the server, and the ids behind names.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.address import Address
 from reconciler.desired import objects
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.resources import Different, Group, Resource, Secret, Setting
@@ -13,7 +14,6 @@ from reconciler.target import Change, Outcome, Progress, Report, Reveal, Status,
 from reconciler.targets.stalwart.connection import AnswerLost
 from reconciler.targets.stalwart.container import Docker
 from reconciler.targets.stalwart.jmap import batch
-from reconciler.targets.stalwart.jmap.account import Passwords
 from reconciler.targets.stalwart.jmap.api import (
     LIMITS,
     UNANSWERED,
@@ -28,8 +28,9 @@ from reconciler.targets.stalwart.jmap.api import (
 )
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Judge, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.kinds.account import Passwords
+from reconciler.targets.stalwart.jmap.kinds.setting import default_domain
 from reconciler.targets.stalwart.jmap.pending import Pending
-from reconciler.targets.stalwart.jmap.setting import default_domain
 from reconciler.targets.stalwart.work import Item, restart_for, undone
 
 
@@ -315,7 +316,7 @@ class Run:
         self.pending.forget(
             address
             for address in self.pending.addresses
-            if in_force_by.get(address.partition("/")[0]) in done or address in unwritten - self._waiting
+            if in_force_by.get(Address.parse(address).kind) in done or address in unwritten - self._waiting
         )
 
 

@@ -14,7 +14,6 @@ from reconciler.target import Change, Outcome, Progress, Reveal, Stopped
 from reconciler.targets.stalwart import external, ports
 from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, Host, causes, look, unrecoverable
-from reconciler.targets.stalwart.jmap.account import AccountKind, Passwords, login_name, unknown_administrator, whose
 from reconciler.targets.stalwart.jmap.addresses import hidden_conflicts
 from reconciler.targets.stalwart.jmap.api import (
     Bootstrapping,
@@ -23,18 +22,25 @@ from reconciler.targets.stalwart.jmap.api import (
     Rejected,
     UnknownObject,
 )
-from reconciler.targets.stalwart.jmap.domain import DomainKind
 from reconciler.targets.stalwart.jmap.drafting import Drafting
-from reconciler.targets.stalwart.jmap.groups_and_lists import GroupKind, MailingListKind
 from reconciler.targets.stalwart.jmap.kind import ResourceKind, unsaid
-from reconciler.targets.stalwart.jmap.listener import ListenerKind, fresh_listeners
+from reconciler.targets.stalwart.jmap.kinds.account import (
+    AccountKind,
+    Passwords,
+    login_name,
+    unknown_administrator,
+    whose,
+)
+from reconciler.targets.stalwart.jmap.kinds.domain import DomainKind
+from reconciler.targets.stalwart.jmap.kinds.groups_and_lists import GroupKind, MailingListKind
+from reconciler.targets.stalwart.jmap.kinds.listener import ListenerKind, fresh_listeners
+from reconciler.targets.stalwart.jmap.kinds.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.kinds.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
+from reconciler.targets.stalwart.jmap.kinds.signature import SignatureKind
 from reconciler.targets.stalwart.jmap.password_checks import PasswordChecks
 from reconciler.targets.stalwart.jmap.pending import Pending
-from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
 from reconciler.targets.stalwart.jmap.recognition import Recognition
 from reconciler.targets.stalwart.jmap.run import Run, read_registry, reading_of, unheard
-from reconciler.targets.stalwart.jmap.setting import WORDS, AllowedIpKind, SettingKind, still_allowed
-from reconciler.targets.stalwart.jmap.signature import SignatureKind
 from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.survey import Omissions, Survey, is_lost, refuse_empty
 
@@ -50,7 +56,7 @@ KINDS: tuple[ResourceKind, ...] = (
     ListenerKind(),
 )
 """What is kept on a server from 0.16, in the order of its writes; a removal goes backwards. A further kind is a file
-beside these, and an entry here."""
+below `kinds`, and an entry here."""
 
 _ENTERED = {
     "recovery": ", entered as its recovery administrator",
@@ -120,20 +126,13 @@ class StalwartJmap:
         live = ports.with_open(live, wanted, connection.host, container)
         problems += self._unsupported(api, wanted, live)
         lost = is_lost(wanted, live) and not api.unread
-        stranger = None if lost else unknown_administrator(connection, declared)
-        told = (unrecoverable(container) if container else None, self._recognition.problem(connection.where, container))
-        known = (
-            found.problem,
-            *told,
-            *hazards(container, "jmap", lost=lost),
-            stranger,
-            *self._checks.problems(),
-            self._pending.problem,
+        problems += self._known(
+            found, connection, None if lost else unknown_administrator(connection, declared), lost=lost
         )
         return Observation(
             TARGET,
             live=live,
-            problems=(*problems, *(problem for problem in known if problem is not None)),
+            problems=tuple(problems),
             head=(_head(connection), *self._checks.words()),
             lost=lost,
             cause=causes(container, "jmap") if lost and container else (),
@@ -161,6 +160,20 @@ class StalwartJmap:
             recognition.note(api.state, container)
         self._registry, self._recognised = registry, True
         return api
+
+    def _known(self, found: Host, connection: Connection, stranger: Problem | None, *, lost: bool) -> Iterator[Problem]:
+        """Yield what is known to be wrong with the container, the release, the login, and what is kept of it here."""
+        container = found.container
+        known = (
+            found.problem,
+            unrecoverable(container) if container else None,
+            self._recognition.problem(connection.where, container),
+            *hazards(container, "jmap", lost=lost),
+            stranger,
+            *self._checks.problems(),
+            self._pending.problem,
+        )
+        yield from (problem for problem in known if problem is not None)
 
     def _unsupported(self, api: JmapApi, wanted: Sequence[Resource], live: Sequence[Live]) -> Iterator[Problem]:
         """Yield what the release does not have of what is wanted; of a known one all is known to be there."""

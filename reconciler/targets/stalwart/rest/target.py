@@ -16,16 +16,16 @@ from reconciler.targets.stalwart.connection import TARGET, Connect, Connection
 from reconciler.targets.stalwart.container import Docker, causes, look
 from reconciler.targets.stalwart.moved import hazards
 from reconciler.targets.stalwart.ports import with_open
-from reconciler.targets.stalwart.rest.account import LOCK, Accounts, asks_for_roles, taken_logins
 from reconciler.targets.stalwart.rest.api import Rejected, RestApi
-from reconciler.targets.stalwart.rest.domain import Domains
-from reconciler.targets.stalwart.rest.groups_and_lists import Groups, MailingLists
 from reconciler.targets.stalwart.rest.kind import PENDING, Import, Item, KeyKind, Kind, Reading, overridden, pending
-from reconciler.targets.stalwart.rest.listener import Listeners
+from reconciler.targets.stalwart.rest.kinds.account import LOCK, Accounts, asks_for_roles, taken_logins
+from reconciler.targets.stalwart.rest.kinds.domain import Domains
+from reconciler.targets.stalwart.rest.kinds.groups_and_lists import Groups, MailingLists
+from reconciler.targets.stalwart.rest.kinds.listener import Listeners
+from reconciler.targets.stalwart.rest.kinds.setting import AllowedIps, Settings, unlike_fresh
+from reconciler.targets.stalwart.rest.kinds.signature import Signatures, domains_of_macros
 from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails, too_long
 from reconciler.targets.stalwart.rest.run import Run, override
-from reconciler.targets.stalwart.rest.setting import AllowedIps, Settings, unlike_fresh
-from reconciler.targets.stalwart.rest.signature import Signatures, domains_of_macros
 from reconciler.targets.stalwart.survey import Omissions, Survey, fit, is_lost, refuse_empty
 
 KINDS: tuple[Kind[Any], ...] = (

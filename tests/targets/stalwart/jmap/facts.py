@@ -10,8 +10,8 @@ from reconciler.resources import SecretRef
 from reconciler.targets.stalwart.connection import Connection, Login, Mode
 from reconciler.targets.stalwart.jmap.api import JmapApi
 from reconciler.targets.stalwart.jmap.differing import Shapes, declarable, everything, shortened
-from reconciler.targets.stalwart.jmap.listener import ListenerKind
-from reconciler.targets.stalwart.jmap.raw_objects import Names
+from reconciler.targets.stalwart.jmap.kinds.listener import ListenerKind
+from reconciler.targets.stalwart.jmap.kinds.raw_objects import Names
 from reconciler.targets.stalwart.jmap.run import reading_of
 from reconciler.targets.stalwart.jmap.target import KINDS
 from reconciler.url import parse

@@ -38,10 +38,10 @@ from reconciler.targets.stalwart.connection import Connection, Login
 from reconciler.targets.stalwart.jmap.api import JmapApi, Selection, merged
 from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, run
 from reconciler.targets.stalwart.jmap.kind import NOT_SHOWN, Effect, Ids, Reading
-from reconciler.targets.stalwart.jmap.listener import ListenerKind
-from reconciler.targets.stalwart.jmap.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.kinds.listener import ListenerKind
+from reconciler.targets.stalwart.jmap.kinds.raw_objects import ObjectKind
+from reconciler.targets.stalwart.jmap.kinds.setting import AllowedIpKind, SettingKind
 from reconciler.targets.stalwart.jmap.run import kind_of
-from reconciler.targets.stalwart.jmap.setting import AllowedIpKind, SettingKind
 from reconciler.targets.stalwart.jmap.target import KINDS as ALL
 from reconciler.url import parse
 

@@ -1,6 +1,6 @@
-"""That work goes on: said where something is waited for, heard by who has to tell long work from a hang.
+"""Tells long work from a hang: whoever waits for something says so and for how long, and whoever watches hears it.
 
-Nothing here is a clock or a thread of its own: what hangs says nothing.
+There is no clock and no thread here: what hangs says nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import fence, files, journal, suspension, toll
+from reconciler import fence, files, journal, suspension, throttle
 from reconciler.daemon import document, notices, taken
 from reconciler.daemon.board import Bell, Board
 from reconciler.daemon.checkout import Checkout, Following
@@ -42,10 +42,10 @@ _AGAIN = 2.0  # seconds until a stack is tried again whose apply could not begin
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Machine:
     """What a worker has on its machine: its data, the secrets of its stacks, and the environment it was started in.
 
-    ``home`` names the data: what it remembers of logins that were refused, no other data does. ``signers`` must have
+    ``home`` is the data's name: a login that was refused is remembered there, and nowhere else. ``signers`` must have
     signed what is taken, where there are any; ``accept`` names a commit that may come though its history is another.
     """
 
@@ -110,7 +110,7 @@ class Work:
 
     table: Table
     name: str
-    place: Place
+    place: Machine
     listens: Sequence[str]
     shared: Callable[[str], Shared]
     log: Callable[[str, Callable[[str], str]], Log]
@@ -159,7 +159,7 @@ class Work:
         source = self._source(row, tried, has_engine="DOCKER_HOST" in environ)
         settings = Settings.read(environ, None, data)
         loop, log = self._loop(row, source, settings, claim, whole.interval)
-        with fence.within(claim, self.stopped), toll.paid_by(claim.pay):
+        with fence.within(claim, self.stopped), throttle.throttled_by(claim.pay):
             state = loop.cycle(_cause(row.cause))
         ended = _told(row, state, loop, source, self.place.home)
         ended = replace(ended, tried=tried, seconds=round(time.monotonic() - began, 3))
@@ -225,8 +225,7 @@ def _suspend(data: Path, row: Row, whole: Whole) -> None:
     """Let the cycle find a suspension as the daemon's does: the inventory's, a command's, or the whole fleet's."""
     declared = row.declared.get("suspended")
     said = [Suspension(str(declared), "the inventory", "")] if declared else []
-    now = datetime.now(UTC)
-    said += [item for item in (row.suspended, whole.suspended) if item is not None and not item.has_ended(now)]
+    said += [item for item in (row.suspended, whole.suspended) if item is not None]
     if said:
         suspension.suspend(data, row.name, said[0])
     else:

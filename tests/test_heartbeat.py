@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 import pytest
 
-from reconciler import fence, http, pulse
+from reconciler import fence, heartbeat, http
 from reconciler.process import COMPOSE, run
 from reconciler.simulator.wire import Reply, Server
 from reconciler.targets.cloudflare.transport import Line
@@ -37,7 +37,7 @@ def rate_limit() -> None:
 )
 def test_a_wait_is_told_with_its_bound(wait: Callable[[], object], seconds: float) -> None:
     told: list[float] = []
-    with pulse.heard_by(told.append):
+    with heartbeat.heard_by(told.append):
         wait()
         thread = threading.Thread(target=copy_context().run, args=(wait,))
         thread.start()

@@ -55,7 +55,7 @@ def causes(told: Summary) -> list[tuple[str, str, str]]:
     return list({(target, error): (target, error, title) for target, error, title in found}.values())
 
 
-class Telling:
+class Notices:
     """One worker's. `tell` does not wait for anybody: what is due is sent in a thread."""
 
     def __init__(

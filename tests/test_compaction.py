@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from properties import tries
 
 from reconciler import journal, past
+from reconciler.compaction import kept
 from reconciler.daemon.applied import losses
 from reconciler.dns.records import record
 from reconciler.journal import FILE, Entry, Journal, Written
-from reconciler.keeping import kept
 
 SMALL, FEW = 20_000, 8_000  # bytes
 

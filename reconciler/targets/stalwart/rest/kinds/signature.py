@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler import keys as dkim
+from reconciler.address import Address
 from reconciler.desired.raw_keys import SIGNATURE, list_of, raw_key
 from reconciler.names import key_name
 from reconciler.problem import Problem, SecretUnreadable, Severity
@@ -296,9 +297,9 @@ def _public_half(name: str, algorithm: str, where: str, reading: Reading) -> str
 def _still_signing(reading: Reading) -> Iterator[Live]:
     """Yield the keys whose removal was stored and never put in force: of them only the address is left."""
     for address in sorted(reading.waiting - {item.address for item in reading.of(Signature)}):
-        kind, _, rest = address.partition("/")
-        if kind == Signature.kind:
-            domain, _, selector = rest.partition("/")
+        found = Address.parse(address)
+        if found.kind == Signature.kind and len(found.parts) == len(Signature.identity):
+            domain, selector = found.parts
             yield Live(Signature(domain, selector, "", UNMANAGED, UNMANAGED))
 
 
