@@ -14,6 +14,9 @@ demo: $(READY)
 # `make test` leaves out what has a fault at every step, goes on for hundreds of cycles, or needs a real engine for long,
 # and all but a few of the variants and inputs that take the whole way ("How tests are cut", CONTRIBUTING.md).
 # `make test-all` runs all in one go, so that nothing is collected twice and long groups run beside what is short.
+# Docker images of Python like to set PYTHONDONTWRITEBYTECODE: then each worker rewrites the assertions of every file
+# each time, which is most of what a collection takes.
+unexport PYTHONDONTWRITEBYTECODE
 test: CHOICE := -m "not long"
 test: export RECONCILER_PROPERTIES ?= quick
 test test-all: $(READY) check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -22,14 +23,44 @@ settings.load_profile(PROFILE)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[object]:
+def pytest_collection(session: pytest.Session) -> Iterator[object]:
     """What is collected stays until the end, so nobody looks through it for garbage: a third of the time that takes."""
     gc.disable()
     try:
+        _import_share(session)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_share(session: pytest.Session) -> None:
+    """Import a worker's share of the files, so that the cache gets the assertions of each rewritten by one of them.
+
+    All workers collect the same in the same order: in a fresh checkout each would rewrite every file itself.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    number, of = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for path in sorted(Path(__file__).parent.rglob("test_*.py"))[number::of]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection tells of it
+            assert pytest.Module.from_parent(session, path=path).obj
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-xdist's own
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Name a test's group where the controller reads it: at the end of its id.
+
+    Since pytest 9.2 an id is no longer what pytest-xdist 3.8 writes to (https://github.com/pytest-dev/pytest-xdist/issues/1386),
+    and what a group shares, such as a database, was made by each worker.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        mark = item.get_closest_marker("xdist_group")
+        if mark is not None and not item.nodeid.endswith(f"@{mark.args[0]}"):
+            item._id = type(item.id).parse(f"{item.nodeid}@{mark.args[0]}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,11 @@ class Zygote:
 
     def start(self, call: Mapping[str, Any]) -> Running:
         return Running(self.socket, call)
+
+    def run(self, argv: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Done:
+        """Run the program to its end."""
+        call = {"program": "reconciler", "argv": list(argv), "environ": dict(environ), "cwd": str(cwd)}
+        return self.start(call).wait()
 
     @staticmethod
     def kill(pid: int) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +83,17 @@ def told(stack: Any) -> dict[str, Any]:
     return (json.loads(path.read_text())["provider"] or {}) if path.exists() else {}
 
 
+def cycles(stack: Any, more: int) -> None:
+    """Wait until so many more cycles have ended."""
+
+    def ended() -> int:
+        path = stack.data / "daemon-mana.json"
+        return int(json.loads(path.read_text())["cycle"]["number"]) if path.exists() else 0
+
+    until = ended() + more
+    wait_for(lambda: ended() >= until)
+
+
 def test_it_goes_over_says_so_and_goes_back(standing: Any, submission: Submission) -> None:  # noqa: F811
     with daemon(standing):
         wait_for(lambda: told(standing).get("taken") is True)
@@ -125,7 +135,7 @@ def test_a_refused_login_is_tried_once_and_counts(standing: Any, submission: Sub
     submission.logins.clear()
     with daemon(standing):
         wait_for(lambda: uses(standing) == BREVO)
-        time.sleep(2.5)
+        cycles(standing, 2)
     assert len(submission.logins) == 1
     assert told(standing)["refused"] is True
 
@@ -138,7 +148,7 @@ def test_without_visible_records_nothing_is_switched_and_the_reason_is_told(
     submission.close()
     with daemon(standing):
         wait_for(lambda: told(standing).get("obstacles"))
-        time.sleep(2.5)
+        cycles(standing, 2)
         assert uses(standing) == OURS
         assert "could not be asked" in told(standing)["obstacles"][0]
         assert told(standing)["failover"] is None
@@ -148,7 +158,7 @@ def test_while_suspended_nothing_is_switched(standing: Any, submission: Submissi
     standing.expect(0, "suspend", "--reason", "moving")
     submission.close()
     with daemon(standing):
-        time.sleep(4)
+        cycles(standing, 3)  # the first begins what would be due with the third
         assert uses(standing) == OURS
         standing.expect(0, "resume")
         wait_for(lambda: uses(standing) == BREVO)
@@ -161,6 +171,6 @@ def test_what_a_person_says_ends_it_at_once(standing: Any, submission: Submissio
         standing.edit("smtp.yaml", FAILOVER, "")
         assert "This directory says otherwise" in standing.run("plan").text
         wait_for(lambda: uses(standing) == OURS)
-        time.sleep(2.5)
+        cycles(standing, 2)
         assert uses(standing) == OURS
     assert json.loads((standing.data / "failover-mana.json").read_text())["failover"] is None

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,9 @@ import pytest
 from reconciler.simulator.cloudflare import NAME_SERVERS
 from reconciler.simulator.demo import BREVO
 from reconciler.simulator.example import COMPOSE, MENDED, MISPLACED, Example, copy
-from reconciler.simulator.stage import VERSIONS, Project, Stage
+from reconciler.simulator.stage import VERSIONS, Stage
 
-from .stagefixtures import NOBODY
+from .stagefixtures import NOBODY, FastProject, Zygote
 
 pytestmark = pytest.mark.xdist_group("readme")  # the play is played once
 
@@ -35,8 +33,8 @@ SCENE = re.compile(r"<!-- scene: (\w+) -->\n```console\n(.*?)```\n", re.DOTALL)
 class Play:
     """The example on its stage, and what its commands print."""
 
-    def __init__(self, example: Example, stage: Stage) -> None:
-        self.example, self.stage = example, stage
+    def __init__(self, example: Example, stage: Stage, zygote: Zygote) -> None:
+        self.example, self.stage, self.zygote = example, stage, zygote
 
     def run(self, *arguments: str) -> str:
         environment = {
@@ -49,15 +47,7 @@ class Play:
             "RECONCILER_DRY_RUN": "no",
             "RECONCILER_WHOAMI": NOBODY,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "reconciler", *arguments],
-            cwd=self.example.path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        text = done.stdout
+        text = self.zygote.run(arguments, self.example.path, environment).out
         for here, real in self.addresses():
             text = text.replace(here, real)
         return f"$ reconciler {' '.join(arguments)}\n{text}"
@@ -144,18 +134,19 @@ def plain(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory) -> dict[str, str]:
+def scenes(tmp_path_factory, zygote: Zygote) -> dict[str, str]:
     example = copy(ROOT / "tests" / "example", tmp_path_factory.mktemp("readme") / "stack")
     stage = Stage(
         ["mana.how"],
-        Project(example.compose_file, example.env_file),
+        FastProject(example.compose_file, example.env_file, str(zygote.client)),
         token=example.secrets["CLOUDFLARE_API_TOKEN"],
         admin_password=example.secrets["STALWART_ADMIN_PASSWORD"],
     )
     stage.relay(*BREVO, example.secrets["BREVO_SMTP_KEY"])
     stage.trust(example.path / "relay.pem", BREVO[0])
+    zygote.forget()
     with stage:
-        played = Play(example, stage).scenes()
+        played = Play(example, stage, zygote).scenes()
     if os.environ.get("RECONCILER_WRITE_README"):
         for page in PAGES:
             text = page.read_text(encoding="utf-8")

@@ -22,7 +22,10 @@ import pytest
 from reconciler.simulator.example import MENDED, MISPLACED, Example, copy
 from reconciler.simulator.stage import PORTS
 
+from .stagefixtures import Done, Zygote
+
 ROOT = Path(__file__).parents[2]
+Run = Callable[..., Done]
 
 
 def free_ports() -> int:
@@ -48,14 +51,17 @@ def words(process: subprocess.Popen[str]) -> dict[str, str]:
     pytest.fail("it ended before it served")
 
 
-def run(example: Example, environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "reconciler", *argv]
-    return subprocess.run(
-        command, cwd=example.path, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
+@pytest.fixture
+def run(zygote: Zygote) -> Run:
+    """Run the program beside the one that simulates."""
+
+    def call(example: Example, environment: dict[str, str], *argv: str) -> Done:
+        return zygote.run(argv, example.path, environment)
+
+    return call
 
 
-def test_it_serves_everything_on_ports_in_a_row(tmp_path: Path) -> None:
+def test_it_serves_everything_on_ports_in_a_row(tmp_path: Path, run: Run) -> None:
     example = copy(ROOT / "tests" / "example", tmp_path / "stack")
     base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **example.secrets}
     first = free_ports()
@@ -66,7 +72,7 @@ def test_it_serves_everything_on_ports_in_a_row(tmp_path: Path) -> None:
             brevo, *servers = (f"127.0.0.1:{first + number}" for number in (3, 4, 5))
             assert exports["BREVO_BASE_URL"] == f"http://{brevo}"
             assert exports["RECONCILER_NAMESERVERS"].split() == servers
-            assert run(example, base | exports, "apply", "--yes").returncode == 0
+            assert run(example, base | exports, "apply", "--yes").code == 0
             for number in (4, 5):
                 query = dns.message.make_query("mail.mana.how", "A")
                 reply = dns.query.udp(query, "127.0.0.1", port=first + number, timeout=5)
@@ -80,7 +86,9 @@ def test_it_serves_everything_on_ports_in_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_it_judges_by_the_schema_of_another_release(tmp_path: Path, facts: Callable[[str], Path], packed: bool) -> None:
+def test_it_judges_by_the_schema_of_another_release(
+    tmp_path: Path, run: Run, facts: Callable[[str], Path], packed: bool
+) -> None:
     """What that release does not have is named by the plan, and the rest is applied."""
     schema = json.loads(gzip.decompress(facts("stalwart/schema-0.16.18.json.gz").read_bytes()))
     del schema["fields"]["x:UserAccount"]["properties"]["quotas"]
@@ -94,25 +102,25 @@ def test_it_judges_by_the_schema_of_another_release(tmp_path: Path, facts: Calla
         try:
             environment = base | words(process)
             plan = run(example, environment, "plan", "--target", "stalwart")
-            assert "has no property quotas of Account" in plan.stdout, plan.stdout
+            assert "has no property quotas of Account" in plan.out, plan.out
             applied = run(example, environment, "apply", "--yes", "--target", "stalwart")
-            assert "account/noreply@mana.how" in applied.stdout, applied.stdout + applied.stderr
+            assert "account/noreply@mana.how" in applied.out, applied.out + applied.err
             again = run(example, environment, "plan", "--target", "stalwart", "--output", "json")
-            assert [item["address"] for item in json.loads(again.stdout)["changes"]] == []
+            assert [item["address"] for item in json.loads(again.out)["changes"]] == []
         finally:
             process.send_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\x1f\x8bx", b"[" * 100_000])
-def test_what_is_no_schema_is_told(tmp_path: Path, content: bytes | None) -> None:
+def test_what_is_no_schema_is_told(tmp_path: Path, run: Run, content: bytes | None) -> None:
     example = copy(ROOT / "tests" / "example", tmp_path / "stack")
     if content is not None:
         (tmp_path / "schema").write_bytes(content)
     base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **example.secrets}
     done = run(example, base, "simulate", "--schema", str(tmp_path / "schema"))
-    assert done.returncode == 1
-    assert ("can't be read" if content is None else "is no schema of a Stalwart") in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 1
+    assert ("can't be read" if content is None else "is no schema of a Stalwart") in done.err
+    assert "Traceback" not in done.err
 
 
 def engine(environment: dict[str, str], method: str, path: str) -> int:
@@ -130,7 +138,7 @@ def up(example: Example, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("generation", ["rest", "jmap"])
-def test_a_server_that_is_lost_by_hand_comes_back(tmp_path: Path, generation: str) -> None:
+def test_a_server_that_is_lost_by_hand_comes_back(tmp_path: Path, run: Run, generation: str) -> None:
     """The README's scene on a copy of one's own: whoever removes container and volume loses the server, and no more."""
     example = copy(ROOT / "tests" / "example", tmp_path / "stack")
     if generation == "jmap":
@@ -149,14 +157,14 @@ def test_a_server_that_is_lost_by_hand_comes_back(tmp_path: Path, generation: st
 
             def pending() -> list[str]:
                 done = run(example, environment, "plan", "--output", "json", *both)
-                return [item["address"] for item in json.loads(done.stdout)["changes"]]
+                return [item["address"] for item in json.loads(done.out)["changes"]]
 
             applied = run(example, environment, "apply", "--yes", *both)
-            assert applied.returncode == 0, applied.stdout + applied.stderr
+            assert applied.code == 0, applied.out + applied.err
             assert pending() == []
             assert engine(environment, "DELETE", "/containers/mana-mail?force=1") == 204
             gone = run(example, environment, "plan", "--target", "stalwart")
-            assert "start its service" in gone.stdout
+            assert "start its service" in gone.out
             up(example, environment)
             assert pending() == [], "its volume was there"
 
@@ -166,12 +174,12 @@ def test_a_server_that_is_lost_by_hand_comes_back(tmp_path: Path, generation: st
             [name] = [item["Name"] for item in listed if item["Name"].endswith(volume)]
             assert engine(environment, "DELETE", f"/volumes/{name}") == 204
             up(example, environment)
-            assert "Stalwart is empty" in run(example, environment, "plan", *both).stdout
+            assert "Stalwart is empty" in run(example, environment, "plan", *both).out
             changes = pending()
             assert "account/noreply@mana.how" in changes
             assert not [address for address in changes if address.startswith("dns/")], "DNS stays"
             again = run(example, environment, "apply", "--yes", *both)
-            assert again.returncode == 0, again.stdout + again.stderr
+            assert again.code == 0, again.out + again.err
             assert pending() == []
         finally:
             process.send_signal(signal.SIGINT)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import gc
+import http.client
 import json
 import os
 import pkgutil
@@ -20,12 +22,12 @@ import signal
 import socket
 import sys
 import traceback
-import urllib.request
 import warnings
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import reconciler
 import reconciler.simulator.compose as stand_in
@@ -49,9 +51,9 @@ def _compose(call: dict[str, Any]) -> int:
 
 
 def _tell(control: str, told: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(control, json.dumps(told).encode(), method="POST")
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
-        order: dict[str, Any] = json.load(answer)
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(control).netloc)) as connection:
+        connection.request("POST", "/", json.dumps(told))
+        order: dict[str, Any] = json.load(connection.getresponse())
         return order
 
 
@@ -177,13 +179,18 @@ def _import_all(package: ModuleType, besides: str) -> None:
 
 def _warm_up(example: Path) -> None:
     """Have what each call of the program would otherwise import, build and compile anew."""
+    at_once = getattr(dataclasses, "_create_fn", None)
+    import_module("reconciler.__main__")
+    if at_once is not None:  # what the start puts off is put off here for every fork to make anew
+        dataclasses._create_fn = at_once  # type: ignore[attr-defined]
     for name in LIBRARIES:
         import_module(name)
     _import_all(reconciler, ".simulator")
+    from reconciler.desired.derivation import desire
     from reconciler.desired.load import load
     from reconciler.process import COMPOSE, environment
 
-    load(example / "desired-state")
+    desire(load(example / "desired-state").spec)
     environment(COMPOSE, {"X": ""})
 
 
