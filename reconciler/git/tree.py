@@ -150,7 +150,7 @@ def _put_named(folder: Path, entry: Entry, content: bytes) -> None:
 
 
 def _put(path: Path, mode: str, content: bytes) -> None:
-    # A link of before may have its folder's name: in a tree that no git writes, or on a disk that does not look at case.
+    # A link of before may have its folder's name: in a tree that no git writes, or where a disk does not look at case.
     # What it leads to would then be written in.
     if mode == LINK and os.path.realpath(path.parent) != os.fspath(path.parent):
         raise OSError(errno.ENOTDIR, "a link stands in the place of its folder")

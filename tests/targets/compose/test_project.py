@@ -142,7 +142,9 @@ def test_t11_merges_of_merges_are_followed_once_each(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("text", ["[" * 60_000, "{a: b:c}\n" + "? " * 30_000, "{a: b:c, d: " + "[[a]," * 2_000, "[" * 900_000])
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, "{a: b:c}\n" + "? " * 30_000, "{a: b:c, d: " + "[[a]," * 2_000, "[" * 900_000]
+)
 def test_t11_no_compose_file_holds_us_up(tmp_path: Path, text: str) -> None:
     """Of brackets within brackets both parsers take far more than their share: minutes for the first of these."""
     (tmp_path / "compose.yml").write_text(text)
