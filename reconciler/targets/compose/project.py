@@ -126,13 +126,22 @@ class Project:
 
         Each has its kind and name (``config NAME``), where the service finds it, and the file's own words for it.
         """
+        for name, target, found in self._given(service):
+            if "content" in found or "environment" in found:
+                yield name, target, found
+
+    def mounted(self, service: str) -> Iterator[tuple[str, str, str]]:
+        """Yield the configs and secrets that are files of this machine, as `inline` does: each with that file."""
+        for name, target, found in self._given(service):
+            if file := found.get("file"):
+                yield name, target, str(file)
+
+    def _given(self, service: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         settings = self.services.get(service) or {}
         for kind, items, folder in (("config", self.configs, "/"), ("secret", self.secrets, "/run/secrets")):
             for item in settings.get(f"{kind}s") or ():
                 source, target = (item, item) if isinstance(item, str) else (item["source"], item.get("target"))
-                found = items.get(source) or {}
-                if "content" in found or "environment" in found:
-                    yield f"{kind} {source}", posixpath.join(folder, target or source), found
+                yield f"{kind} {source}", posixpath.join(folder, target or source), items.get(source) or {}
 
     def configured(self, service: str, name: str) -> str | None:
         """Return what a new container of the service would get."""
