@@ -149,8 +149,8 @@ def _limits(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compared:
     for key, name in _ALIKE.items():
         if wanted.get(key) is not None:
             yield key, str(wanted[key]), str(host.get(name))
-    said, found = _ulimits(wanted), {(it["Name"], it["Soft"], it["Hard"]) for it in host.get("Ulimits") or ()}
-    yield "ulimits", said & found, said
+    asked, there = _ulimits(wanted), {(it["Name"], it["Soft"], it["Hard"]) for it in host.get("Ulimits") or ()}
+    yield "ulimits", asked & there, asked
     if wanted.get("shm_size"):  # else it is what the engine's own settings say
         yield "shm_size", str(wanted["shm_size"]), str(host.get("ShmSize"))
     policy = (deploy.get("restart_policy") or {}).get("condition") or str(wanted.get("restart") or "no")
@@ -176,8 +176,8 @@ def _surroundings(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compare
         yield key, _texts(wanted.get(key)), [str(item) for item in host.get(name) or ()]
     for key, name in (("dns_opt", "DnsOptions"), ("device_cgroup_rules", "DeviceCgroupRules")):
         yield key, _texts(wanted.get(key)), [str(item) for item in host.get(name) or ()]
-    said, found = _protection(wanted.get("security_opt")), _protection(host.get("SecurityOpt"))
-    yield "security_opt", said, found if "label=disable" in said else found - {"label=disable"}  # it goes with others
+    asked, there = _protection(wanted.get("security_opt")), _protection(host.get("SecurityOpt"))
+    yield "security_opt", asked, there if "label=disable" in asked else there - {"label=disable"}  # it goes with others
     yield "extra_hosts", _hosts(wanted.get("extra_hosts")), _hosts(host.get("ExtraHosts"))
     sysctls = {name: str(value) for name, value in (wanted.get("sysctls") or {}).items()}
     yield "sysctls", sysctls, dict(host.get("Sysctls") or {})
