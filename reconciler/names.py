@@ -56,12 +56,12 @@ def is_host(name: str) -> bool:
     return _HOST.fullmatch(name) is not None and not name.rpartition(".")[2].isdecimal()
 
 
-_AROUND = re.compile(r"\s*(?:[a-z][a-z0-9+-]*:)?(?://)?(?:[^@/]*@)?\[?([^/?#:\]\s;,]+)", re.IGNORECASE)
+_AROUND = re.compile(r"(?:[a-z][a-z0-9+-]*:)?(?://)?(?:[^@/]*@)?\[?([^/?#:\]\s;,]+)", re.IGNORECASE)
 
 
 def meant(text: str) -> str:
     """Return the host within a URL, an e-mail address or a host with a port, as far as one is seen; else empty."""
-    match = _AROUND.match(text)
+    match = _AROUND.match(text.lstrip())
     found = match[1].rstrip(".").lower() if match else ""
     return found if "." in found and is_host(found) else ""
 

@@ -100,12 +100,14 @@ _SECRET_WORDS = frozenset(
         *("kennwort", "passphrase", "passwd", "password", "passwords", "passwort", "private", "psk", "psw", "pswd"),
         *("basicauth", "masterkey", "mnemonic", "passcode", "passkey", "pwd", "pword", "secret", "secrets", "token"),
         *("tokens", "totp"),
+        *("connstr", "connstring", "contrasena", "geheimnis", "haslo", "parola", "schluessel", "senha", "wachtwoord"),
+        "zugangsdaten",
     )
 )
 _LAST_WORDS = frozenset(  # before another word they tell what that is for: AUTH_METHOD, keyId
     (
-        *("auth", "cookie", "cookies", "dsn", "headers", "hmac", "key", "keys", "licence", "license", "pass", "pin"),
-        *("pw", "salt", "signature", "webhook"),
+        *("auth", "cookie", "cookies", "dsn", "headers", "hmac", "key", "keys", "licence", "license", "pass", "pepper"),
+        *("pin", "puk", "pw", "salt", "seed", "signature", "webhook"),
     )
 )
 _FORMS = frozenset(  # behind a secret's name they tell how it is written
@@ -114,7 +116,15 @@ _FORMS = frozenset(  # behind a secret's name they tell how it is written
 _NO_PASS = frozenset({"bypass", "compass", "encompass", "overpass", "surpass", "trespass", "underpass"})
 _ENDINGS = (
     *("accesskey", "apikey", "licensekey", "passphrase", "passwd", "password", "privatekey", "pwd", "secret"),
-    *("secretkey", "token"),
+    *("authkey", "connectionstring", "encryptionkey", "pw", "secretkey", "signingkey", "token"),
+)
+_SECRET_PAIRS = frozenset(  # each word by itself tells nothing
+    [
+        ("pass", "phrase"),
+        ("pass", "word"),
+        ("connection", "string"),
+        *((it, "code") for it in ("access", "recovery", "unlock")),
+    ]
 )
 _ASIDE = frozenset(  # of a secret, and no secret
     (
@@ -144,6 +154,8 @@ def is_secret_name(name: str) -> bool:
     """
     last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "")
     words = [word.lower() for word in re.findall(_WORD, last) if not word.isdigit() and word != "v"]
+    if tuple(words[-2:]) in _SECRET_PAIRS:
+        return True
     while words[1:] and words[-1] in _FORMS:
         words.pop()
     counted = words == ["key"] and "." in name  # what a rate limit goes by

@@ -29,7 +29,6 @@ _STRANGE = {"details", "reason", "causedBy", "value", "contents", "messageId", "
 _DECIDING = {"queueId", "from", "to", "domain", "hostname"}
 _TOLD, _ADDRESS = 1000, 320  # characters of an answer that are told, and of an address (RFC 5321 section 4.5.3.1)
 _INNER = re.compile(r'(?:details|reason|value) = "([^"]*)"')
-_ITEM = re.compile(r'"(.*?)"(?=, "|$)')
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _BEGINS = {
     "queue.queue-message-authenticated",  # up to 0.15
@@ -213,7 +212,8 @@ def _ends(parts: Sequence[str], sign: str) -> list[int]:
 
 def _value(text: str) -> str | tuple[str, ...]:
     if text.startswith("["):
-        return tuple(_ITEM.findall(text.removeprefix("[").removesuffix("]")))
+        items = text.removeprefix("[").removesuffix("]").partition('"')[2].removesuffix('"')
+        return tuple(items.split('", "')) if items else ()
     if text.startswith('"'):
         return text.removeprefix('"').removesuffix('"')
     if " { " in text:  # an error inside of an event: what it says

@@ -1,4 +1,7 @@
-"""What grows with what is declared grows in a straight line (rows S1 to S3). Steps are counted: no clock counts."""
+"""What grows with what is declared, or told by others, grows in a straight line (rows S, T11).
+
+Steps are counted: no clock counts.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,19 @@ from typing import Any
 
 import pytest
 
-from reconciler import guards
+from reconciler import guards, names, traffic
+from reconciler.daemon import notices
 from reconciler.dns.records import dkim_record
 from reconciler.guards.evidence import Evidence, Policy
 from reconciler.keys import public_half
 from reconciler.plan import Desired, diff
+from reconciler.problem import Problem
+from reconciler.report import prose
 from reconciler.resources import Live, Observation, SecretRef, Signature
+from reconciler.secrets import redaction
 from reconciler.target import Change, Reason
+from reconciler.targets.stalwart.container import ConfigFile
+from reconciler.targets.stalwart.jmap import bootstrap
 from reconciler.targets.stalwart.rest.kind import Reading, Stored
 from reconciler.targets.stalwart.rest.kinds.signature import Signatures
 
@@ -104,3 +113,33 @@ def ed25519() -> str:
 
     key = Ed25519PrivateKey.generate()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+MANY = 300_000
+
+
+def _told(summary: str) -> None:
+    notices._class(Problem("stack", summary, ""))
+
+
+def _named(text: str) -> None:
+    assert ConfigFile("config.toml", f"{text}\n [ a ]\n b . c = 1\n", {}).line_of("a.b.c").startswith("line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("work", "text"),
+    [
+        (prose.cell, "\\" * MANY),
+        (names.meant, " " * MANY),
+        (_told, "a" * MANY),
+        (lambda text: list(redaction._forms(text)), "\\" * MANY),
+        (lambda text: traffic._value(f"[{text}x]"), '"' * 8000),
+        (_named, "[" + " " * MANY),
+        (_named, " " * MANY + "#"),
+        (_named, "a" + " " * MANY + "b = 1"),
+        (bootstrap._PRINTED.findall, "\n" * MANY + " " * MANY),
+    ],
+)
+def test_t11_no_text_of_others_takes_a_square_of_its_length(work: Callable[[str], Any], text: str) -> None:
+    """Each took minutes to days: a setting, a secret, an error, a line of a log, a file of the mail server."""
+    work(text)

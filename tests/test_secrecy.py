@@ -73,6 +73,7 @@ def leaks(value: str, output: str) -> bool:
 @pytest.mark.parametrize(
     "name",
     [
+        *("LDAP_BINDPW", "TS_AUTHKEY", "PASS_PHRASE", "CONNECTION_STRING", "RECOVERY_CODE", "MAIL_KENNWORT", "PEPPER"),
         *("SMTP_PWD", "MAIL_AUTH", "APP_LICENSE", "SMTP_PASS", "SENTRY_DSN", "smtppass", "SMTP_USERPASS", "PGPASS"),
         *("MAIL_PW", "spring.mail.password", "mail__options__auth__pass", "SMTP_PASS_B64", "LICENSE_CODE", "PASSCODE"),
     ],
@@ -81,7 +82,10 @@ def test_t15_a_secret_is_known_by_its_name(name: str) -> None:
     assert looks_secret(name, "hunter2")
 
 
-@pytest.mark.parametrize("name", ["BYPASS", "SMTP_AUTH_METHOD", "SMTP_PASSWORD_FILE", "MAIL_FROM", "COUNTRY_CODE"])
+@pytest.mark.parametrize(
+    "name",
+    ["BYPASS", "SMTP_AUTH_METHOD", "SMTP_PASSWORD_FILE", "MAIL_FROM", "COUNTRY_CODE", "STATUS_CODE", "SEED_HOST"],
+)
 def test_what_only_sounds_like_a_secret_is_none(name: str) -> None:
     assert not looks_secret(name, "hunter2")
 

@@ -212,7 +212,7 @@ class Checkout:
         """Take the newest commit. Raises `_Held` where it is not taken."""
         standing = source.standing(self._revision)
         try:
-            newest = self._seen = self._told() or self._store.newest()
+            newest = self._seen = self._newest()
             self._reached = now()
             held = self._revision
             if held is not None and newest == held.commit and held.directory.path.is_dir():
@@ -230,6 +230,14 @@ class Checkout:
         except Damaged:
             hint = f"look at the disk that {self._store.place} is on"
             raise _Held(Problem(self.where, f"what was fetched of it can't be read, {standing}", hint)) from None
+
+    def _newest(self) -> str:
+        """Name the branch's newest commit, by asking where who has just asked did so before we took a later one."""
+        told, last = self._told(), self._taken
+        known = told and last and told != last.commit and self._store.has(told)
+        if known and last and self._store.descends(last.commit, told):
+            told = ""
+        return told or self._store.newest()
 
     def _advance(self, newest: str) -> tuple[Problem, ...]:
         commit = newest if self._store.fetched() == newest else self._fetch(newest)

@@ -354,7 +354,7 @@ def _of_suspension(state: State, now: datetime) -> Iterator[Trouble]:
 
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
-_CHANGING = re.compile(r"\S*[\d/@#]\S*|\b[0-9a-f]{7,64}\b")
+_CHANGING = re.compile(r"(?<!\S)\S*[\d/@#]\S*|\b[0-9a-f]{7,64}\b")
 _PLURAL = re.compile(r"s\b")
 
 

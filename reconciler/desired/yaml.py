@@ -253,8 +253,11 @@ def _at_character(text: str, file: str, found: re.Match[str], what: str, hint: s
     return Mistake(Place(file, line + 1, column + 1), (), f"has the character U+{ord(found[0]):04X}, {what}", hint)
 
 
-def scan(text: str, *, pure: bool = False) -> Iterator[Any]:
-    """Yield the parser's events; their marks count characters. Raises what the library does for what is not YAML."""
+def scan(text: str | bytes, *, pure: bool = False) -> Iterator[Any]:
+    """Yield the parser's events; their marks count characters. Raises what the library does for what is not YAML.
+
+    Of bytes the parser finds out itself how they are coded.
+    """
     if pure or CParser is None:
         from ruamel.yaml import YAML
 
@@ -262,6 +265,23 @@ def scan(text: str, *, pure: bool = False) -> Iterator[Any]:
         return
     parser = CParser(text)
     while (event := parser.get_event()) is not None:
+        yield event
+
+
+class TooDeep(ValueError):
+    """What is nested deeper than anything that we read."""
+
+
+def shallow(stream: Iterator[Any], deepest: int = MAX_DEPTH) -> Iterator[Any]:
+    """Yield a parser's events. Raises `TooDeep`: what each of them takes grows with the levels that it stands below."""
+    depth = 0
+    for event in stream:
+        if isinstance(event, events.CollectionStartEvent):
+            depth += 1
+            if depth > deepest:
+                raise TooDeep
+        elif isinstance(event, events.CollectionEndEvent):
+            depth -= 1
         yield event
 
 

@@ -243,8 +243,12 @@ class Table:
                 OR looked <= clock_timestamp() - %(s)s * interval '1 s'"""
         return self._do(query, s=seconds) > 0
 
-    def adopt(self, fleet: Fleet, revision: str) -> None:
-        """Take an inventory. A stack that it does not name any more is left alone; what is known of it stays."""
+    def adopt(self, fleet: Fleet, revision: str, former: str, where: str) -> bool:
+        """Take an inventory, and write down that it counts, from ``where``: what comes next leads on from it.
+
+        False, and nothing of it, where another one than ``former`` counts by now: somebody who was faster has taken it,
+        and it may be newer. A stack that it does not name any more is left alone; what is known of it stays.
+        """
         settings = fleet.model_dump(mode="json", exclude={"stacks", "defaults"})
         rows = [
             (name, Jsonb(entry.model_dump(mode="json")), ring(fleet, entry), entry.group)
@@ -252,7 +256,8 @@ class Table:
         ]
         names = sorted(fleet.stacks)
         with self.transaction() as at:
-            at.execute("SELECT 1 FROM fleet FOR UPDATE")
+            if at.execute("SELECT 1 FROM fleet WHERE inventory = %s FOR UPDATE", (former,)).fetchone() is None:
+                return False
             with at.cursor() as cursor:
                 cursor.executemany(
                     """INSERT INTO fleet_stacks (name, declared, ring, worker_group) VALUES (%s, %s, %s, %s)
@@ -265,25 +270,26 @@ class Table:
                     rows,
                 )
             at.execute("UPDATE fleet_stacks SET listed = false WHERE listed AND NOT name = ANY(%s)", (names,))
-            values = (revision, Jsonb(settings))
+            values = (revision, Jsonb(settings), Jsonb({"inventory": [where, revision]}))
             at.execute(
-                """UPDATE fleet SET inventory = %s, problems = '[]',
-                    settings = %s || jsonb_build_object('followed', coalesce(settings->'followed', '{}'))""",
+                """UPDATE fleet SET inventory = %s, problems = '[]', settings = %s || jsonb_build_object('followed',
+                    coalesce(settings->'followed', '{}') || %s)""",
                 values,
             )
             at.execute(_UNUSED)
+        return True
 
-    def follow(self, what: str, where: str, commit: str, former: str) -> None:
+    def follow(self, what: str, where: str, commit: str, former: str) -> bool:
         """Write down which commit of the inventory or of the shared files counts: what comes next leads on from it.
 
-        Nothing where another worker has taken another one meanwhile.
+        False where another one than ``former`` counts by now, as for `adopt`.
         """
         now = Jsonb({what: [where, commit]})
         query = """UPDATE fleet SET settings = settings || jsonb_build_object('followed',
                 coalesce(settings->'followed', '{}') || %(now)s)
             WHERE %(former)s = CASE WHEN settings->'followed'->%(what)s->>0 = %(where)s
                 THEN settings->'followed'->%(what)s->>1 ELSE '' END"""
-        self._do(query, now=now, what=what, where=where, former=former)
+        return self._do(query, now=now, what=what, where=where, former=former) > 0
 
     def not_adopted(self, problems: Iterable[Problem]) -> None:
         """Say why a newer inventory is not taken: the last good one holds."""
@@ -330,6 +336,13 @@ class Table:
             return self._do(query, server=server, **_held(row)) > 0
         except psycopg.errors.UniqueViolation:
             return False
+
+    def is_wanted(self, row: Row, now: datetime) -> bool:
+        """Whether what was read of a stack when its cycle began holds: it may be moved, left out or suspended since."""
+        found, whole = self.rows([row.name]), self.whole()
+        words = (whole.suspended, *(item.suspended for item in found))
+        held = any(word is not None and not word.has_ended(now) for word in words)
+        return not held and any(item.listed and item.declared == row.declared for item in found)
 
     def leave(self, row: Row) -> None:
         """Give it back."""
@@ -471,9 +484,10 @@ class Table:
         query = "UPDATE fleet_rollout SET settled = true WHERE ring = %(ring)s AND revision = %(revision)s"
         self._do(query, ring=ring, revision=revision)
 
-    def end_rollout(self, rings: int) -> None:
-        """Forget the rings from a number on, which the inventory has no more."""
-        self._do("DELETE FROM fleet_rollout WHERE ring >= %(rings)s", rings=rings)
+    def end_rollout(self, rings: int, inventory: str) -> None:
+        """Forget the rings from a number on, which an inventory has no more; none where another one counts by now."""
+        query = "DELETE FROM fleet_rollout USING fleet WHERE ring >= %(rings)s AND inventory = %(inventory)s"
+        self._do(query, rings=rings, inventory=inventory)
 
     # ------------------------------------------------------------------------------------------------------- accounts
     def pay(self, account: str, requests: float) -> float:

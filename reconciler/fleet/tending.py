@@ -53,7 +53,7 @@ class Tending:
     _purged: float = 0.0
     _looked: float = 0.0
     _told: tuple[Problem, ...] = ()
-    _shared: tuple[tuple[str, str], str] = (("", ""), "")
+    _shared: tuple[tuple[str, str, str], str] = (("", "", ""), "")
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Go on until ``stopped``."""
@@ -98,13 +98,13 @@ class Tending:
         """Take the newest inventory; where it is invalid, the last good one holds."""
         assert self.inventory is not None
         try:
-            former = self.table.whole().followed("inventory", self.inventory.where)
-            text, revision = self.inventory.read(former)
             whole = self.table.whole()
+            former = whole.followed("inventory", self.inventory.where)
+            text, revision = self.inventory.read(former)
             if revision != whole.inventory or whole.problems:
-                self.table.adopt(inventory.read(text), revision)
+                self.table.adopt(inventory.read(text), revision, whole.inventory, self.inventory.where)
                 self._told = ()
-            if revision != former:
+            elif revision != former:  # it is the same in another place
                 self.table.follow("inventory", self.inventory.where, revision, former)
         except ReconcilerError as error:
             self.table.not_adopted(error.problems)
@@ -149,9 +149,9 @@ class Tending:
         whole = self.table.whole()
         rings = whole.rings or ({"healthy": 0, "failures": 0},)
         if whole.shared is None:
-            self.table.end_rollout(0)
+            self.table.end_rollout(0, whole.inventory)
             return
-        self.table.end_rollout(len(rings))
+        self.table.end_rollout(len(rings), whole.inventory)
         rows, standing = self.table.rows(), self.table.rollout()
         for number, now in standing.items():
             if now.settled:
@@ -170,32 +170,35 @@ class Tending:
             self.table.give(step)
 
     def _newest(self, shared: Mapping[str, str]) -> str:
-        """Return the newest revision of the shared files; empty where that is not known by now, or not signed."""
+        """Return the newest revision of the shared files; empty where that is not known by now, or not signed.
+
+        What was found out is remembered together with what counted then: as soon as another worker has taken a later
+        one, an older one that is on the branch again is judged anew.
+        """
+        where = f"{shared['repo']} {shared['branch']}"
         seen = self.table.last_seen(shared["repo"], shared["branch"])
-        if (seen, shared["directory"]) != self._shared[0]:
+        state = (seen, shared["directory"], self.table.whole().followed("shared", where))
+        if state != self._shared[0]:
             try:
                 remote = Remote.read(shared["repo"], shared["branch"])
                 branch = Branch(remote, self.data, self.environ, self.signers, self.accept)
                 if seen and not branch.has(seen):
                     branch.newest()
-                self._shared = ((seen, shared["directory"]), self._taken(branch, shared, seen))
+                self._shared = (state, self._taken(branch, where, *state))
             except ReconcilerError:
                 return ""
         return self._shared[1]
 
-    def _taken(self, branch: Branch, shared: Mapping[str, str], seen: str) -> str:
+    def _taken(self, branch: Branch, where: str, seen: str, directory: str, former: str) -> str:
         """Return the revision of the shared files at a commit that leads on from what counted; empty where none may."""
-        where = f"{shared['repo']} {shared['branch']}"
-        former = self.table.whole().followed("shared", where)
         if not seen:
             return ""
-        last = branch.last(seen, shared["directory"])
+        last = branch.last(seen, directory)
         strayed = branch.strayed(seen, former)
-        if strayed is not None or not branch.vouched(last, shared["directory"]):
+        if strayed is not None or not branch.vouched(last, directory):
             self.say(strayed or branch.unsigned(seen))
             return ""
-        self.table.follow("shared", where, seen, former)
-        return last
+        return last if seen == former or self.table.follow("shared", where, seen, former) else ""
 
 
 def _member(row: Row) -> Member:

@@ -80,8 +80,15 @@ class Claim:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Have the mail server for ourselves. Raises `LeaseHeld` where another stack is written there."""
+        """Have the mail server for ourselves. Raises `LeaseHeld` where another stack is written there.
+
+        So it does where the stack is another one by now than that whose cycle began, or suspended: to fetch and to
+        compare may have taken minutes.
+        """
         row = self.row
+        if not self._table.is_wanted(row, datetime.now(UTC)):
+            summary = "the stack was suspended, or its entry changed, while it was looked at"
+            raise LeaseHeld(Problem(f"stack {row.name}", summary, "it is looked at again in a moment"))
         server = str(row.declared.get("server") or f"stack {row.name}")
         if not self._table.occupy(row, server):
             summary = f"another stack is being written to {server}: one at a time"

@@ -50,9 +50,10 @@ def write(objects: Objects, commit: str, place: Path, below: bytes = b"") -> Non
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir(parents=True)
+    top = Path(os.path.realpath(new))
     for batch in _batches(sorted(entries, key=lambda entry: entry.mode == LINK)):
         for entry, content in objects.contents(batch):
-            _put_named(new, entry, content)
+            _put_named(top, entry, content)
     if place.exists():
         place.rename(old)
     new.rename(place)
@@ -149,6 +150,10 @@ def _put_named(folder: Path, entry: Entry, content: bytes) -> None:
 
 
 def _put(path: Path, mode: str, content: bytes) -> None:
+    # A link of before may have its folder's name: in a tree that no git writes, or where a disk does not look at case.
+    # What it leads to would then be written in.
+    if mode == LINK and os.path.realpath(path.parent) != os.fspath(path.parent):
+        raise OSError(errno.ENOTDIR, "a link stands in the place of its folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     if mode == LINK:
         if content and b"\0" not in content:

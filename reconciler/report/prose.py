@@ -49,7 +49,7 @@ def cell(text: str) -> str:
 
     A backslash before it is shown by its number, since parsers differ in which of the two escapes the other.
     """
-    return re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)
+    return re.sub(r"(?<!\\)(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)
 
 
 def fenced(text: str) -> str:

@@ -126,7 +126,8 @@ def _forms(value: str) -> Iterator[str]:
         seen = () if value.isprintable() else (printable(value, _MOST * len(value)),)  # as reports show it
         for text in (value, *seen):
             yield from (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-            yield re.sub(r"(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)  # in a table of Markdown
+            # As in a table of Markdown:
+            yield re.sub(r"(?<!\\)(\\*)\|", lambda found: "\\x5c" * len(found[1]) + "\\|", text)
         yield repr(value)[1:-1]
         yield from (quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="").replace("%", "%25"))
         yield from (value.translate(table) for table in (_ENV_FILE, _HTML))

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from reconciler import files, process
+from reconciler.desired.yaml import scan, shallow
 from reconciler.files import CannotRead
 from reconciler.process import SOPS, CannotRun, Ended
 from reconciler.secrets import age
@@ -42,9 +45,11 @@ _VARIABLES = {
     "hckms": "HUAWEICLOUD_*",
 }
 _ADDRESSES = frozenset({"arn", "resource_id", "vaultUrl", "vault_url", "vault_address", "key_id"})
-_LINE_WITH_SERVICE = re.compile(
-    rf"""^\s*(?:sops_\w+__map_)?({"|".join(sorted(_ADDRESSES))})["']?\s*[:=]\s*["']?([^"'\s,]+)""", re.MULTILINE
+_PAIR_WITH_SERVICE = re.compile(  # wherever it stands: dotenv and ini put the way to it before the name
+    rf"""(?:\b|_)({"|".join(sorted(_ADDRESSES))})["']?[ \t]*[:=]\s*["']?([^"'\s,&*>|][^"'\s,]*)"""
 )
+_YAML = frozenset({".yaml", ".yml", ".json"})  # what sops takes for YAML, or for a part of it
+_DEEPEST = 512  # levels
 _SHOWN = 300  # characters of an address
 _DIGITS = 9  # of a position in a list
 _NO_KEY = 128  # CouldNotRetrieveKey
@@ -116,6 +121,9 @@ class Sops:
         raw = files.read(path, MAX_BYTES)
         if not _MAC.search(raw):
             raise CannotRead(f"{path}: is NOT ENCRYPTED by sops: what stands in it is there in clear", _UNENCRYPTED)
+        if path.suffix in _YAML and not _is_read_alike(raw):
+            hint = "let sops write it anew: sops decrypt -i FILE, and sops encrypt -i FILE once nothing odd is in it"
+            raise CannotRead(f"{path}: is no YAML that all programs read alike, or is nested without end", hint)
         done = self._decrypted(path.absolute())
         if done.status:
             raise self._failure(path, raw, done.status)
@@ -190,30 +198,62 @@ class Sops:
 def services(raw: bytes) -> frozenset[str]:
     """Return the addresses of the key services that an encrypted file names: sops sends them the file's data key.
 
-    A file of YAML or JSON is understood as sops does; any other has them in lines of its own.
+    A name too many does no harm, so whatever looks like one is taken for one: in the text as it is written, and, of a
+    file of YAML or JSON, as the parser understands it.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        tree = next(iter(YAML(typ="safe").load_all(raw)), None)
-    except (YAMLError, ValueError, RecursionError):
-        tree = None
-    named = set(_texts(tree.get("sops"))) if isinstance(tree, dict) else set()
-    named |= set(_LINE_WITH_SERVICE.findall(raw.decode(errors="replace")))
+    named = set(_PAIR_WITH_SERVICE.findall(raw.decode(errors="replace")))
+    with suppress(*_unreadable()):
+        named.update(_pairs(_first(raw)))
     return frozenset(_service(name, text) for name, text in named if name in _ADDRESSES and not text.startswith("ENC["))
 
 
-def _texts(tree: Any) -> Iterator[tuple[str, str]]:
-    """Yield each text in a tree with its key; an alias is looked at once."""
-    left, seen = [tree], set[int]()
-    while left:
-        item = left.pop()
-        if isinstance(item, dict | list) and id(item) not in seen:
-            seen.add(id(item))
-            left += item.values() if isinstance(item, dict) else item
-            pairs = item.items() if isinstance(item, dict) else ()
-            yield from ((str(key), value) for key, value in pairs if isinstance(value, str))
+def _is_read_alike(raw: bytes) -> bool:
+    """Whether we know what a file of YAML names and leaves in clear: what sops alone can read could hide both."""
+    try:
+        for _ in _first(raw):
+            pass
+    except _unreadable():
+        return False
+    return True
+
+
+def _first(raw: bytes) -> Iterator[Any]:
+    """Yield the parser's events for the first document of a file, which is the one that sops gives."""
+    from ruamel.yaml import events
+
+    return takewhile(lambda event: not isinstance(event, events.DocumentEndEvent), shallow(scan(raw), _DEEPEST))
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what a parser raises for what is no YAML, or none that we read."""
+    from ruamel.yaml.error import YAMLError
+
+    return YAMLError, ValueError, AssertionError, RecursionError
+
+
+def _pairs(stream: Iterator[Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key of a document's maps that has a text, with that text.
+
+    No tree is made, in which anchors and merges would stand for more than any memory holds: what they lead to is
+    yielded where it stands.
+    """
+    from ruamel.yaml import events
+
+    anchors = dict[str, str]()
+    keys: list[str | None] = [None]  # of each map that we are in the key whose value comes next; None where a key does
+    for event in stream:
+        if isinstance(event, events.CollectionEndEvent):
+            keys.pop()
+        if not isinstance(event, events.NodeEvent):
+            continue
+        text = anchors.get(event.anchor) if isinstance(event, events.AliasEvent) else getattr(event, "value", None)
+        if event.anchor and text is not None:
+            anchors[event.anchor] = text
+        key, keys[-1] = keys[-1], (text or "") if keys[-1] is None else None
+        if key is not None and text is not None:
+            yield key, text
+        if isinstance(event, events.CollectionStartEvent):
+            keys.append(None)
 
 
 def _service(name: str, text: str) -> str:
@@ -243,9 +283,9 @@ def in_clear(path: Path, raw: bytes, key: str) -> bool:
     from ruamel.yaml.error import YAMLError
 
     try:  # "base": all that stands there is text, a day that is none and a number without end among it
-        tree = YAML(typ="base").load(raw) if path.suffix in {".yaml", ".yml", ".json"} else None
+        tree = next(iter(YAML(typ="base").load_all(raw)), None) if path.suffix in _YAML else None
     except (YAMLError, RecursionError):
-        return False  # several documents in one file, of which sops gives the first
+        return False
     stored = lookup(tree, key)
     return isinstance(stored, str) and stored != "" and not stored.startswith("ENC[")
 

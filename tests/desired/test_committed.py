@@ -229,6 +229,23 @@ def test_a_link_and_a_folder_of_one_name_write_nothing_outside(origin: Origin, t
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("names", [(b"a", b"a"), (b"a", b"a/b/c"), (b"a.yaml", b"a.yaml/x")])
+def test_t10_no_link_is_written_through_a_link(origin: Origin, tmp_path: Path, names: tuple[bytes, bytes]) -> None:
+    """It would get a name of the commit's choice, and lead where the commit says, anywhere on this machine."""
+    origin.state(1)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    away, key = (_object(origin, "blob", text) for text in (str(outside).encode(), b"/etc/passwd"))
+    inner = b"120000 " + names[0] + b"\0" + bytes.fromhex(away)
+    if b"/" in names[1]:
+        inner += b"120000 " + names[1] + b"\0" + bytes.fromhex(key)
+    else:
+        inner += b"40000 a\0" + bytes.fromhex(_object(origin, "tree", b"120000 authorized\0" + bytes.fromhex(key)))
+    commit = crafted(origin, b"40000 desired-state\0" + bytes.fromhex(_object(origin, "tree", inner)))
+    assert "is the same as another one on this disk" in refused(origin, commit)
+    assert list(outside.iterdir()) == []
+
+
 def test_a_base_that_is_invalid_or_not_there_is_no_error_by_itself(origin: Origin) -> None:
     origin.commit({"README": "x"})
     with repository(origin).at("HEAD") as written:

@@ -403,6 +403,11 @@ RICH = """\
     networks: {default: {aliases: [mail]}}
     configs: [{source: c, target: /c}]
     labels: {money: "$$1"}
+    security_opt: ["no-new-privileges:true"]
+    pids_limit: 100
+    oom_score_adj: 10
+    ulimits: {nofile: 1000, nproc: {soft: 10, hard: 20}}
+    dns_opt: ["ndots:1"]
 """
 EDITS = {
     "host.example": ("other.example", "hostname"),
@@ -425,7 +430,21 @@ EDITS = {
     "/dev/other": ("/dev/another", "devices"),
     "[mail]": ("[post]", "networks"),
     "$$1": ("$$2", "labels"),
+    '["no-new-privileges:true"]': ('["seccomp:unconfined"]', "security_opt"),
+    "pids_limit: 100": ("pids_limit: 200", "pids_limit"),
+    "oom_score_adj: 10": ("oom_score_adj: -900", "oom_score_adj"),
+    "hard: 20": ("hard: 21", "ulimits"),
+    "ndots:1": ("ndots:2", "dns_opt"),
 }
+UNSEEN = (  # what its container does not tell, or not in the same words
+    "post_start: [{command: [touch, /tmp/mine], user: root, privileged: true}]",
+    "pre_stop: [{command: [touch, /tmp/mine]}]",
+    "volumes_from: [web]",
+    "gpus: all",
+    "annotations: {a: b}",
+    "deploy: {resources: {reservations: {devices: [{capabilities: [gpu], count: 1}]}}}",
+    "volumes: [data:/data]",  # which is read alone
+)
 
 
 @processes
@@ -442,6 +461,34 @@ def test_c2_what_differs_is_named_where_another_compose_made_it(stack: Stack) ->
     assert set(re.findall(r"[a-z_]+", said.partition("its ")[2].partition(" is not")[0])) == {
         name for _, name in EDITS.values()
     }
+
+
+@processes
+def test_t1_nothing_rides_along_unseen_where_another_compose_made_it(stack: Stack) -> None:
+    """A command that it runs in the container as root, on the way to the next switch."""
+    stack.edit("    environment:\n", "    volumes: [data:/data:ro]\n    environment:\n")
+    stack.file.write_text(f"{stack.file.read_text()}volumes: {{data: {{}}}}\n")
+    stack.up()
+    stack.program = next((item for item in PROGRAMS if item != stack.program), stack.program)
+    usual = stack.file.read_text()
+    for line in UNSEEN:
+        text = usual.replace("volumes: [data:/data:ro]", "") if line.startswith("volumes: ") else usual
+        stack.file.write_text(text.replace("    environment:\n", f"    {line}\n    environment:\n", 1))
+        assert f"its {line.partition(':')[0]} is not as the compose files say" in stack.refused(*BOTH)
+
+
+@processes
+@pytest.mark.parametrize("kind", ["config", "secret"])
+def test_t9_no_other_file_is_mounted_in_the_place_of_a_secret(stack: Stack, kind: str) -> None:
+    """Compose's hash does not know where a secret lies, so any file of this machine would come with the next switch."""
+    stack.edit("    environment:\n", f"    {kind}s: [{{source: s, target: /opt/s}}]\n    environment:\n")
+    stack.file.write_text(f"{stack.file.read_text()}{kind}s: {{s: {{file: ./usual}}}}\n")
+    (stack.folder / "usual").write_text("x")
+    stack.up()
+    assert refusals(stack.plan(*BOTH)[0]) == []
+    stack.edit("./usual", "/etc/passwd")
+    assert f"its {kind} s is not as the compose files say" in stack.refused(*BOTH)
+    assert {item.status for item in stack.apply(*BOTH, with_service_changes=True)} == {Status.DONE}
 
 
 def test_c2_what_is_edited_between_a_plan_and_its_apply(stack: Stack) -> None:

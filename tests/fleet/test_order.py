@@ -13,6 +13,7 @@ from reconciler import fence
 from reconciler.fleet.table import Ended, queues
 from reconciler.fleet.turn import Claim
 from reconciler.problem import LeaseHeld, LeaseLost
+from reconciler.suspension import Suspension
 
 pytestmark = pytest.mark.xdist_group("fleet")
 
@@ -89,6 +90,29 @@ def test_a_stack_whose_server_is_written_to_looks_only_and_is_due_again_in_a_mom
     hand.table.leave(other)
     hand.turn("one")
     assert hand.row("one").state == "in_sync"
+
+
+@pytest.mark.parametrize("word", ["command", "fleet", "inventory", "left out", "moved"])
+def test_t14_a_word_that_comes_while_a_stack_is_looked_at_counts_before_anything_is_written(hand, monkeypatch, word):
+    """To fetch and to compare may take minutes, and whoever suspends it is told that nothing is written."""
+    stop = Suspension("stop", "ada", "2026-11-30T12:00:00Z")
+    ways = {
+        "command": lambda: hand.table.suspend(["one"], stop),
+        "fleet": lambda: hand.table.suspend(None, stop),
+        "inventory": lambda: hand.inventory("  one: {suspended: stop}\n  two:\n"),
+        "left out": lambda: hand.inventory("  two:\n"),
+        "moved": lambda: hand.inventory("  one: {branch: other}\n  two:\n"),
+    }
+    writing = Claim.writing
+
+    def late(claim):
+        ways[word]()
+        return writing(claim)
+
+    monkeypatch.setattr(Claim, "writing", late)
+    hand.turn("one")
+    assert hand.estate.tape.of("one") == []
+    assert hand.table.history("one", 1)[0].result == "busy"
 
 
 # -------------------------------------------------------------------------------------------------------------- logins

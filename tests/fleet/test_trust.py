@@ -217,7 +217,7 @@ def test_t1_shared_files_that_are_forced_back_reach_no_stack_until_a_person_says
     assert any("which is not taken" in item.summary for item in hand.said)
     assert any("not taken" in why for _, why in hand.table.unseen())
     hand.tending.accept = old[:12]
-    hand.tending._shared = (("", ""), "")  # it is started anew
+    hand.tending._shared = (("", "", ""), "")  # it is started anew
     hand.look()
     assert hand.table.unseen() == []
     assert hand.table.revision(0) not in ("", good)
@@ -234,3 +234,76 @@ def test_another_repository_for_shared_files_is_no_forced_push(hand, tmp_path):
         hand.look()
         assert hand.table.revision(0) == made
     assert hand.said == []
+
+
+class Slow:
+    """An inventory whose reading takes so long that others read it, too, meanwhile."""
+
+    def __init__(self, found, meanwhile):
+        self.where, self._found, self._meanwhile = found.where, found, meanwhile
+
+    def read(self, former=""):
+        said = self._found.read(former)
+        self._meanwhile()
+        return said
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_t14_who_has_read_an_older_inventory_takes_nothing_back(hand, tmp_path, branch):
+    """A stack that is suspended in an emergency would be written to until the next look."""
+    from daemon.origin import Origin
+
+    origin, text = Origin(tmp_path / "inventory"), (hand.folder / "fleet.yaml").read_text()
+
+    def write(told):
+        origin.commit({"fleet.yaml": told})
+        (hand.folder / "fleet.yaml").write_text(told)
+
+    def scheduler():
+        made = hand.scheduler()
+        if branch:
+            remote = Remote.read(str(origin.bare), "main")
+            made.inventory = InventoryBranch(remote, "fleet.yaml", hand.folder / "data", hand.environ)
+        return made
+
+    def meanwhile():
+        write(text.replace("interval: 60s", "interval: 90s").replace("\n  one:", "\n  one: {suspended: stop}\n  x:"))
+        scheduler().look()
+        assert (hand.table.whole().interval, hand.row("one").declared["suspended"]) == (90, "stop")
+
+    write(text.replace("interval: 60s", "interval: 70s"))
+    slow = scheduler()
+    slow.inventory = Slow(slow.inventory, meanwhile)
+    slow.look()
+    assert (hand.table.whole().interval, hand.row("one").declared["suspended"]) == (90, "stop")
+    assert hand.said == []
+
+
+def test_t1_shared_files_that_are_forced_back_while_a_worker_looks_away_reach_no_stack(hand):
+    """It remembers that the older commit was good, and has not seen the newer one."""
+    origin = hand.estate.origin
+    first = origin.commit({"shared/policy.yaml": "policy: {max_deletes: 900}\n"})
+    hand.inventory("  one:\n  two:\n  three:\n", "poll: 1s\nshared: {repo: REPO}\n".replace("REPO", str(origin.bare)))
+    hand.look()
+    hand.look()
+    assert hand.table.revision(0) == first
+    awake = hand.scheduler("another")
+    away, hand.tending = hand.tending, awake
+    good = origin.commit({"shared/policy.yaml": "policy: {max_deletes: 7}\n"})
+    hand.look()
+    assert hand.table.revision(0) == good
+    hand.table.seen(str(origin.bare), "main", good, first)  # as any worker does who sees the branch forced back
+    away.roll()
+    assert hand.table.revision(0) == good
+
+
+def test_t14_rings_are_not_forgotten_for_an_inventory_of_before(hand):
+    """All of them would get the newest at once."""
+    origin = hand.estate.origin
+    good = origin.commit({"shared/policy.yaml": "policy: {max_deletes: 7}\n"})
+    former = hand.table.whole().inventory
+    hand.inventory("  one:\n  two:\n  three:\n", "poll: 1s\nshared: {repo: REPO}\n".replace("REPO", str(origin.bare)))
+    hand.look()
+    hand.look()
+    hand.table.end_rollout(0, former)
+    assert hand.table.revision(0) == good

@@ -213,6 +213,22 @@ def test_who_has_seen_an_older_commit_takes_nothing_back(hand):
     assert hand.row("one").waits <= 0 < hand.row("two").waits
 
 
+def test_a_commit_that_was_seen_before_a_person_had_a_later_one_taken_is_no_branch_that_went_back(hand):
+    hand.look()
+    hand.turn("one")
+    first = hand.estate.origin.head
+    hand.estate.commit({"one": "198.51.100.2"})
+    hand.table.due(["one"], "request", fresh=True)
+    hand.turn("one")
+    assert (hand.row("one").commit, hand.table.last_seen(str(hand.estate.origin.bare), "main", fresh=True)) == (
+        hand.estate.origin.head,
+        first,
+    )
+    hand.table.due(["one"], "interval")
+    hand.turn("one")
+    assert (hand.row("one").state, hand.row("one").troubles) == ("in_sync", ())
+
+
 def test_a_worker_that_is_to_end_in_the_middle_of_an_apply_leaves_the_rest_to_the_next_at_once(hand):
     hand.tend()
     stopped = threading.Event()

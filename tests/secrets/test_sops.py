@@ -23,6 +23,7 @@ from e2e.stagefixtures import wait_for
 from keyring import Keyring, sops_program
 from ruamel.yaml import YAML
 
+from reconciler.files import CannotRead
 from reconciler.problem import Problem, SecretUnreadable
 from reconciler.resources import SecretRef
 from reconciler.secrets import Secrets, sops
@@ -256,6 +257,41 @@ def test_t7_neither_key_service_nor_metadata_is_asked_unless_the_environment_say
         refused(ring, RECONCILER_PASS_ENV=f"sops:{family}*")
         assert f"\n{family}" not in (ring.home / "calls.env").read_text()
         assert far or calls
+
+
+BOMB = "a: &a0 {b: c}\n" + "".join(f"k{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize("text", ["\n" * 1_000_000, "arn=" + "\n" * 1_000_000, "[" * 1_000_000, "- " * 500_000, BOMB])
+def test_t11_no_file_that_a_reference_names_holds_the_head_of_a_plan_up(tmp_path, text):
+    """Each took hours, or all memory."""
+    path = tmp_path / FILE
+    path.write_text(f"{text}\nmac: ENC[x]\nvault_address: http://192.0.2.1\n")
+    assert "http://192.0.2.1" in sops.Sops({}).services(path)
+    with pytest.raises(CannotRead):
+        sops.Sops({"PATH": ""}).value(path, "a")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sops: {hc_vault: [{vault_address: 'http://192.0.2.1'}], odd: a:b}",
+        "&k vault_address: &v http://192.0.2.1\nsops: {hc_vault: [{*k : *v}]}",
+        '{"sops": {"hc_vault": [{"vault\\u005faddress": "http:\\/\\/192.0.2.1"}]}}',
+        "[sops]\nhc_vault__list_0__map_vault_address = http://192.0.2.1\n",
+        "sops_hc_vault__list_0__map_vault_address=http://192.0.2.1\n",
+    ],
+)
+def test_t5_a_key_service_is_named_however_a_file_spells_it(text):
+    assert sops.services(text.encode()) == {"http://192.0.2.1"}
+
+
+def test_t5_a_file_that_only_sops_can_read_is_not_shown_to_it(tmp_path):
+    """It could name whom we don't see."""
+    path = tmp_path / FILE
+    path.write_text('{"x": a:b, "sops": {"hc_vault": [{"vault\\x5faddress": "http://192.0.2.1"}], mac: "ENC[x]"}}')
+    with pytest.raises(CannotRead, match="no YAML that all programs read alike"):
+        sops.Sops({"PATH": ""}).value(path, "x")
 
 
 @pytest.mark.parametrize("clear", ["2001-99-99", "9" * 5000, "[" * 400 + "]" * 400, "1e999", "0o99"])

@@ -18,6 +18,38 @@ Compared = Iterator[tuple[str, object, object]]
 
 _LABELS = f"{PROJECT.removesuffix('.project')}."
 _RESTARTS = {"none": "no", "any": "always"}
+_ALIKE = {  # what the engine has under another name; where the files say nothing its own settings count
+    "userns_mode": "UsernsMode",
+    "uts": "UTSMode",
+    "cgroup": "CgroupnsMode",
+    "cgroup_parent": "CgroupParent",
+    "runtime": "Runtime",
+    "isolation": "Isolation",
+    "oom_score_adj": "OomScoreAdj",
+    "oom_kill_disable": "OomKillDisable",
+    "pids_limit": "PidsLimit",
+    "cpu_shares": "CpuShares",
+    "cpu_quota": "CpuQuota",
+    "cpu_period": "CpuPeriod",
+    "cpuset": "CpusetCpus",
+    "mem_reservation": "MemoryReservation",
+    "memswap_limit": "MemorySwap",
+}
+_COMPARED = frozenset(
+    (
+        *("cap_add", "cap_drop", "command", "configs", "cpus", "deploy", "device_cgroup_rules", "devices", "dns"),
+        *("dns_opt", "dns_search", "entrypoint", "environment", "extra_hosts", "group_add", "healthcheck", "hostname"),
+        *("image", "init", "ipc", "labels", "logging", "mem_limit", "network_mode", "networks", "pid", "ports"),
+        *("privileged", "read_only", "restart", "secrets", "security_opt", "shm_size", "stdin_open", "stop_signal"),
+        *("sysctls", "tmpfs", "tty", "ulimits", "user", "volumes", "working_dir", *_ALIKE),
+    )
+)
+_HARMLESS = frozenset(  # what says nothing of a container, is not done, or gives it no right
+    (
+        *("attach", "build", "container_name", "depends_on", "develop", "domainname", "env_file", "expose", "extends"),
+        *("label_file", "links", "mac_address", "platform", "profiles", "pull_policy", "scale", "stop_grace_period"),
+    )
+)
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 _SAID, _FOUND = ("host_ip", "published"), ("HostIp", "HostPort")
 _Port = tuple[str, str, str]
@@ -45,6 +77,16 @@ def differences(
     ):
         if said != found:
             yield name
+
+
+def unseen(project: Project, service: str) -> Iterator[str]:
+    """Yield what the files say of a service that its container does not tell: a command that Compose runs in it."""
+    wanted = project.services.get(service) or {}
+    for name, said in wanted.items():
+        if said and name not in _COMPARED | _HARMLESS and not name.startswith("x-"):
+            yield name
+    if (((wanted.get("deploy") or {}).get("resources") or {}).get("reservations") or {}).get("devices"):
+        yield "deploy"
 
 
 def _environment(
@@ -102,6 +144,13 @@ def _limits(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compared:
     yield "mem_limit", str(wanted.get("mem_limit") or limits.get("memory") or 0), str(host.get("Memory") or 0)
     cpus = float(wanted.get("cpus") or limits.get("cpus") or 0)
     yield "cpus", round(cpus * 1e9), host.get("NanoCpus") or 0
+    if pids := limits.get("pids"):
+        yield "pids_limit", str(pids), str(host.get("PidsLimit"))
+    for key, name in _ALIKE.items():
+        if wanted.get(key) is not None:
+            yield key, str(wanted[key]), str(host.get(name))
+    asked, there = _ulimits(wanted), {(it["Name"], it["Soft"], it["Hard"]) for it in host.get("Ulimits") or ()}
+    yield "ulimits", asked & there, asked
     if wanted.get("shm_size"):  # else it is what the engine's own settings say
         yield "shm_size", str(wanted["shm_size"]), str(host.get("ShmSize"))
     policy = (deploy.get("restart_policy") or {}).get("condition") or str(wanted.get("restart") or "no")
@@ -113,6 +162,11 @@ def _limits(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compared:
         yield "logging", logging.get("options") or {}, found.get("Config") or {}
 
 
+def _ulimits(wanted: Mapping[str, Any]) -> set[tuple[str, Any, Any]]:
+    limits = (wanted.get("ulimits") or {}).items()
+    return {(name, it["soft"], it["hard"]) if isinstance(it, Mapping) else (name, it, it) for name, it in limits}
+
+
 def _surroundings(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compared:
     for key, name in (("privileged", "Privileged"), ("read_only", "ReadonlyRootfs")):
         yield key, bool(wanted.get(key)), bool(host.get(name))
@@ -120,6 +174,10 @@ def _surroundings(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compare
         yield key, _capabilities(wanted.get(key)), _capabilities(host.get(name))
     for key, name in (("dns", "Dns"), ("dns_search", "DnsSearch"), ("group_add", "GroupAdd")):
         yield key, _texts(wanted.get(key)), [str(item) for item in host.get(name) or ()]
+    for key, name in (("dns_opt", "DnsOptions"), ("device_cgroup_rules", "DeviceCgroupRules")):
+        yield key, _texts(wanted.get(key)), [str(item) for item in host.get(name) or ()]
+    asked, there = _protection(wanted.get("security_opt")), _protection(host.get("SecurityOpt"))
+    yield "security_opt", asked, there if "label=disable" in asked else there - {"label=disable"}  # it goes with others
     yield "extra_hosts", _hosts(wanted.get("extra_hosts")), _hosts(host.get("ExtraHosts"))
     sysctls = {name: str(value) for name, value in (wanted.get("sysctls") or {}).items()}
     yield "sysctls", sysctls, dict(host.get("Sysctls") or {})
@@ -130,6 +188,16 @@ def _surroundings(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compare
     for key, name in (("pid", "PidMode"), ("ipc", "IpcMode"), ("network_mode", "NetworkMode"), ("init", "Init")):
         if wanted.get(key) is not None and not str(wanted[key]).startswith(_ELSEWHERE):
             yield key, wanted[key], host.get(name)
+
+
+def _protection(options: Iterable[str] | None) -> set[str]:
+    """Return options of security in one spelling; of a profile, which the engine gets in full, that there is one."""
+    found = {option.replace(":", "=", 1) for option in options or ()}
+    named = {"no-new-privileges": "no-new-privileges=true"}
+    return {
+        "seccomp" if item.startswith("seccomp=") and item != "seccomp=unconfined" else named.get(item, item)
+        for item in found
+    }
 
 
 def _capabilities(names: Iterable[str] | None) -> set[str]:
@@ -155,24 +223,45 @@ def _networks(
     return names, {name: set((item or {}).get("Aliases") or ()) - own for name, item in found.items()}
 
 
+_Mount = tuple[str, bool, str]
+
+
 def _volumes(
     wanted: Mapping[str, Any], host: Mapping[str, Any], built: Mapping[str, Any], project: Project
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what is mounted where, as Compose asked for it; a volume without a name has no source."""
+) -> tuple[dict[str, _Mount], dict[str, _Mount]]:
+    """Return what is mounted where, as Compose asked for it: its source, whether it is only read, and which part of it.
+
+    A volume without a name has no source.
+    """
     said = {}
     for item in wanted.get("volumes") or ():
         source = str(item.get("source") or "")
-        said[_place(item["target"])] = project.volumes.get(source, source) if item.get("type") == "volume" else source
-    bound = (entry.split(":") for entry in host.get("Binds") or ())
-    found = {_place(parts[1]): parts[0] for parts in bound if len(parts) > 1}
-    found |= {_place(item.get("Target", "")): str(item.get("Source") or "") for item in host.get("Mounts") or ()}
+        source = project.volumes.get(source, source) if item.get("type") == "volume" else source
+        part = str((item.get("volume") or {}).get("subpath") or "")
+        said[_place(item["target"])] = (source, bool(item.get("read_only")), part)
+    found = _mounts(host)
     nobodys = {_place(target) for target in built.get("Volumes") or ()} | _files(wanted)  # an image's own are kept
     nobodys = {target for target in nobodys if target not in said}
-    nameless = {target for target, source in said.items() if not source}
+    nameless = {target for target, (source, _, _) in said.items() if not source}
     return (
-        {target: source for target, source in said.items() if target not in nameless},
-        {target: source for target, source in found.items() if target not in nobodys | nameless},
+        {target: mount for target, mount in said.items() if target not in nameless},
+        {target: mount for target, mount in found.items() if target not in nobodys | nameless},
     )
+
+
+def _mounts(host: Mapping[str, Any]) -> dict[str, _Mount]:
+    bound = (entry.split(":") for entry in host.get("Binds") or ())
+    found = {_place(it[1]): (it[0], "ro" in ",".join(it[2:]).split(","), "") for it in bound if len(it) > 1}
+    for item in host.get("Mounts") or ():
+        part = str((item.get("VolumeOptions") or {}).get("Subpath") or "")
+        found[_place(item.get("Target", ""))] = (str(item.get("Source") or ""), bool(item.get("ReadOnly")), part)
+    return found
+
+
+def source(details: Details, target: str) -> str | None:
+    """Return what a container has mounted at a place, as Compose asked for it; None for nothing."""
+    found = _mounts(details.inspected.get("HostConfig") or {}).get(_place(target))
+    return found[0] if found else None
 
 
 def _files(wanted: Mapping[str, Any]) -> set[str]:

@@ -18,7 +18,7 @@ from typing import Any
 from reconciler import files, git
 from reconciler.docker import NotThere
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.targets.compose.differences import differences
+from reconciler.targets.compose.differences import differences, source, unseen
 from reconciler.targets.compose.engine import PROJECT, Details, Engine
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
@@ -154,7 +154,10 @@ class _Rehearsal:
         return (*(found or ()), *inline) if inline else found
 
     def _inline(self, service: str, engine: Engine) -> Iterator[str]:
-        """Name the contents that a container was given, and a new one would not: they are no part of its hash."""
+        """Name the contents that a container was given, and a new one would not: they are no part of its hash.
+
+        Whoever writes the files could have any file of this machine mounted in place of a secret.
+        """
         project, changing = self.snapshot.project, {view.variable for view in self.views if view.variable}
         ours = {use for variable in changing for use in project.uses.get(variable, ())}
         containers = [item for item in self.snapshot.kept(service) if item.id in self.known]
@@ -166,6 +169,10 @@ class _Rehearsal:
             found = engine.content(containers[0], target)
             if found is not None and found != said:
                 yield name
+        for name, target, file in project.mounted(service):
+            there = {source(self.known[item.id], target) for item in containers}
+            if there - {None, file}:  # nor is the way to a file
+                yield name
 
     def _remade(self, service: str, steps: Steps, engine: Engine) -> tuple[str, ...] | None:
         for item in self.snapshot.kept(service):
@@ -174,8 +181,9 @@ class _Rehearsal:
                 continue
             image, ours = self._image(service, engine), self._ours(service)
             names = tuple(dict.fromkeys(differences(details, self.snapshot.project, service, image, ours)))
-            version = item.labels.get(_VERSION, "").removeprefix("v")
-            return names or (() if version != self.snapshot.version else ("configuration",))
+            if item.labels.get(_VERSION, "").removeprefix("v") == self.snapshot.version:
+                return names or ("configuration",)
+            return (*names, *unseen(self.snapshot.project, service))
         return None
 
     def _image(self, service: str, engine: Engine) -> Mapping[str, Any]:

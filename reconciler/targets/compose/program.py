@@ -15,7 +15,7 @@ from reconciler import fence, files
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.targets.compose.envfile import EnvFile, check_place
-from reconciler.targets.compose.project import ComposeFiles, not_yaml
+from reconciler.targets.compose.project import LARGEST, ComposeFiles, not_yaml
 from reconciler.targets.compose.words import own_words
 
 OLDEST = (2, 20)
@@ -25,7 +25,6 @@ _KEY = re.compile(r"^[ \t-]{0,100}(?:export[ \t]{1,9})?[\"']?([\w.-]{1,100})[\"'
 _KEY_IN_FLOW = re.compile(r"[{,]\s{0,100}[\"']?([\w.-]{1,100})[\"']?[ \t]{0,9}:")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?:\}|:?[-?+][^}\n]{0,200}\})")
 _NAMED = re.compile(r"^name:[ \t]*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?[ \t]*$", re.MULTILINE)
-_LARGEST = 1 << 20  # characters of a compose file that are looked at for names
 _EXHAUSTED = re.compile(r"^(fatal error: |runtime: ).*out of memory|cannot allocate memory", re.MULTILINE)
 _INSTALL = "install the Compose plugin 2.20 or later: https://docs.docker.com/compose/install/"
 
@@ -248,9 +247,6 @@ class Program:
 def _read(file: Path) -> str:
     """Return a compose file's text, empty where it is none."""
     try:
-        if not file.is_file():
-            return ""
-        with file.open(encoding="utf-8", errors="replace") as text:
-            return text.read(_LARGEST)
-    except OSError:
+        return files.read(file, LARGEST).decode("utf-8", "replace")
+    except files.CannotRead:
         return ""

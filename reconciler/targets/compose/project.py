@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.desired.yaml import scan
+from reconciler import files as disk
+from reconciler.desired.yaml import scan, shallow
 
-_LARGEST = 1 << 20  # bytes of a file in which lines are looked for
-_READABLE = 1 << 16  # bytes of a file that is looked over for where it stops being YAML
+LARGEST = 1 << 20  # bytes of a file in which lines are looked for
+_READABLE = (
+    1 << 16
+)  # bytes of a file that is given to the parser in Python, or looked over for where it stops being YAML
 _PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
@@ -123,13 +126,22 @@ class Project:
 
         Each has its kind and name (``config NAME``), where the service finds it, and the file's own words for it.
         """
+        for name, target, found in self._given(service):
+            if "content" in found or "environment" in found:
+                yield name, target, found
+
+    def mounted(self, service: str) -> Iterator[tuple[str, str, str]]:
+        """Yield the configs and secrets that are files of this machine, as `inline` does: each with that file."""
+        for name, target, found in self._given(service):
+            if file := found.get("file"):
+                yield name, target, str(file)
+
+    def _given(self, service: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         settings = self.services.get(service) or {}
         for kind, items, folder in (("config", self.configs, "/"), ("secret", self.secrets, "/run/secrets")):
             for item in settings.get(f"{kind}s") or ():
                 source, target = (item, item) if isinstance(item, str) else (item["source"], item.get("target"))
-                found = items.get(source) or {}
-                if "content" in found or "environment" in found:
-                    yield f"{kind} {source}", posixpath.join(folder, target or source), found
+                yield f"{kind} {source}", posixpath.join(folder, target or source), items.get(source) or {}
 
     def configured(self, service: str, name: str) -> str | None:
         """Return what a new container of the service would get."""
@@ -302,21 +314,32 @@ class ComposeFiles:
         return self._within(path, node, name, depth + 1) if node is not None else None
 
 
-def _with_included(files: Sequence[Path], depth: int = 0) -> Iterator[tuple[Path, Any]]:
-    for file in files:
-        root = _load(file)
-        for item in getattr(_child(root, "include"), "value", None) or ():
-            path = item if isinstance(item.value, str) else _child(item, "path")
-            names = path.value if _is_list(path) else [path] if path is not None else ()
-            paths = [file.parent / name.value for name in names if isinstance(name.value, str)]
-            if depth < _DEEPEST:  # files may include each other in a circle
-                yield from _with_included(paths, depth + 1)
-        yield file, root
+def _with_included(files: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
+    """Yield the files and those that they include, each once and behind what it includes; some, where they are many."""
+    known, waiting = set[Path](), [(file, False) for file in reversed(files)]
+    trees = dict[Path, Any]()
+    while waiting:
+        file, read = waiting.pop()
+        if read:
+            yield file, trees[file]
+        elif file not in known and len(known) < _MOST_INCLUDED:  # files may include each other in a circle
+            known.add(file)
+            trees[file] = _load(file)
+            waiting.append((file, True))
+            waiting += [(inner, False) for inner in reversed(list(_included(file, trees[file])))]
 
 
-_DEEPEST = 8
+def _included(file: Path, root: Any) -> Iterator[Path]:
+    for item in getattr(_child(root, "include"), "value", None) or ():
+        path = item if isinstance(item.value, str) else _child(item, "path")
+        names = path.value if _is_list(path) else [path] if path is not None else ()
+        for name in names:
+            if isinstance(name.value, str):
+                yield file.parent / name.value
+
+
 _READ_TOO = frozenset({"include", "extends", "env_file", "label_file"})  # below these stand files that Compose reads
-_MOST_FILES = 200
+_MOST_FILES, _MOST_INCLUDED = 200, 50
 
 
 def named_files(files: Sequence[Path]) -> frozenset[Path] | None:
@@ -363,15 +386,18 @@ def _load(file: Path) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        if not file.is_file() or file.stat().st_size > _LARGEST:
-            return None
-        text = file.read_text(encoding="utf-8-sig")
+        text = text_of(file)
         try:
-            return _tree(scan(text))
+            return _tree(shallow(scan(text)))
         except YAMLError:  # `{image: mail:local}`, which go-yaml takes and the parser in C does not
-            return _tree(scan(text, pure=True))
-    except (YAMLError, OSError, ValueError, AssertionError):  # the parser in Python asserts
+            return _tree(shallow(scan(text, pure=True))) if len(text) <= _READABLE else None
+    except (YAMLError, ValueError, AssertionError, disk.CannotRead):  # the parser in Python asserts
         return None
+
+
+def text_of(file: Path) -> str:
+    """Return a compose file's text, whatever somebody has put there. Raises `files.CannotRead` and ValueError."""
+    return disk.read(file, LARGEST).decode("utf-8-sig")
 
 
 def not_yaml(file: Path) -> tuple[int, str] | None:
@@ -382,17 +408,19 @@ def not_yaml(file: Path) -> tuple[int, str] | None:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        if file.stat().st_size > _READABLE:
+        text = text_of(file)
+        if len(text) > _READABLE:
             return None
-        text = file.read_text(encoding="utf-8-sig")
-        list(scan(text))
+        for _ in shallow(scan(text)):
+            pass
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        with contextlib.suppress(YAMLError, AssertionError):
-            list(scan(text, pure=True))
+        with contextlib.suppress(YAMLError, AssertionError, ValueError):
+            for _ in shallow(scan(text, pure=True)):
+                pass
             return None  # what go-yaml takes and the parser in C does not
         return (mark.line + 1 if mark else 1), " ".join(str(error.problem or error.context or "").split())
-    except (YAMLError, OSError, ValueError, AssertionError):
+    except (YAMLError, ValueError, AssertionError, disk.CannotRead):
         return None
     return None
 

@@ -63,16 +63,18 @@ class ConfigFile:
         """Say where a key stands: ``line 12: `hostname = ...` under [lookup.default]``, never with its value."""
         section = ""
         for number, line in enumerate(self.text.splitlines(), 1):
-            if head := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-                section = head[1]
-            elif (item := re.match(r"\s*([^=#]+?)\s*=", line)) and self._names(section, item[1], key):
+            name, equals, _ = (part.strip() for part in line.partition("="))
+            if head := re.match(r"\[([^\[\]]+)\]", line.strip()):
+                section = head[1].strip()
+            elif equals and name and "#" not in name and self._names(section, name, key):
                 under = f" under [{section}]" if section else ""
-                return f"line {number}: `{item[1]} = ...`{under}"
+                return f"line {number}: `{name} = ...`{under}"
         return f"`{key}`"
 
     @staticmethod
     def _names(section: str, name: str, key: str) -> bool:
-        full = re.sub(r"\"|'|\s*(?=\.)|(?<=\.)\s*", "", f"{section}.{name}" if section else name)
+        full = re.sub("[\"']", "", f"{section}.{name}" if section else name)
+        full = ".".join(part.strip() for part in full.split("."))
         return key == full or key.startswith(f"{full}.")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -8,7 +9,16 @@ import pytest
 from reconciler.resources import Variable
 from reconciler.targets.compose import judge
 from reconciler.targets.compose.envfile import EnvFile
-from reconciler.targets.compose.project import ComposeFiles, ComposeLine, Interpolation, Project, interpolation, open_up
+from reconciler.targets.compose.project import (
+    ComposeFiles,
+    ComposeLine,
+    Interpolation,
+    Project,
+    interpolation,
+    named_files,
+    not_yaml,
+    open_up,
+)
 from reconciler.targets.compose.snapshot import Snapshot, Values
 
 
@@ -130,3 +140,34 @@ def test_t11_merges_of_merges_are_followed_once_each(tmp_path: Path) -> None:
     assert str(places.of("app", "A")) == "compose.yml:1"
     assert str(places.of("app", "B")).startswith("compose.yml:")
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, "{a: b:c}\n" + "? " * 30_000, "{a: b:c, d: " + "[[a]," * 2_000, "[" * 900_000]
+)
+def test_t11_no_compose_file_holds_us_up(tmp_path: Path, text: str) -> None:
+    """Of brackets within brackets both parsers take far more than their share: minutes for the first of these."""
+    (tmp_path / "compose.yml").write_text(text)
+    assert ComposeFiles([tmp_path / "compose.yml"]).of("mail") is None
+    not_yaml(tmp_path / "compose.yml")
+    assert named_files([tmp_path / "compose.yml"]) == {tmp_path / "compose.yml", tmp_path / ".env"}
+
+
+def test_t11_files_that_include_each_other_are_read_once(tmp_path: Path) -> None:
+    """Compose refuses it, and then its words are held against all files."""
+    for name in "ab":
+        text = f"include: [{', '.join(['a.yml', 'b.yml'] * 50)}]\nservices: {{{name}: {{image: x}}}}\n"
+        (tmp_path / f"{name}.yml").write_text(text)
+    found = ComposeFiles([tmp_path / "a.yml"])
+    assert sorted(file.name for file, _ in found.files) == ["a.yml", "b.yml"]
+    assert found.of("b") is not None
+
+
+@pytest.mark.parametrize("named", ["/proc/self/pagemap", "/dev/zero", "/proc/kcore", "fifo", "/proc/self/mem"])
+def test_t9_what_is_no_file_is_not_read_as_one(tmp_path: Path, named: str) -> None:
+    """What the kernel shows of a process's memory is a file of no size that does not end."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "compose.yml").write_text(f"include: [{named}]\nservices: {{mail: {{image: x}}}}\n")
+    found = ComposeFiles([tmp_path / "compose.yml"])
+    assert [root is None for _, root in found.files] == [True, False]
+    assert not_yaml(tmp_path / "fifo") is None

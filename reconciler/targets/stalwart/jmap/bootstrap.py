@@ -388,6 +388,9 @@ def _lacking(api: JmapApi, wanted: Sequence[Resource], setup: Setup) -> tuple[Pr
     return tuple(Drafting(api.release, api.release.schema, KINDS, made, unread).problems(fresh, due, {}))
 
 
+_PRINTED = re.compile(r"^[ \t]*username:[ \t]*(\S+)[ \t\r]*\n[ \t]*password:[ \t]*(\S+)[ \t\r]*$", re.MULTILINE)
+
+
 def printed(docker: Docker | None, leads_there: Callable[[Container], bool]) -> tuple[str, str] | None:
     """Find the administrator that the container's log shows: one-time, made at each start without a fixed one.
 
@@ -400,7 +403,7 @@ def printed(docker: Docker | None, leads_there: Callable[[Container], bool]) -> 
         container = docker.inspect()
         if RECOVERY in container.environment:
             return None
-        found = re.findall(r"^\s*username:\s*(\S+)\s*?\n\s*password:\s*(\S+)\s*?$", docker.log(), re.MULTILINE)
+        found = _PRINTED.findall(docker.log())
         if found and not leads_there(container):
             summary = "shows a password that is for this container alone, and the url may lead elsewhere"
             hint = "write its published port on loopback or its name as url, or give that url as STALWART_URL"
