@@ -16,9 +16,7 @@ from reconciler import files as disk
 from reconciler.desired.yaml import scan, shallow
 
 LARGEST = 1 << 20  # bytes of a file in which lines are looked for
-_READABLE = (
-    1 << 16
-)  # bytes of a file that is given to the parser in Python, or looked over for where it stops being YAML
+_READABLE = 1 << 16  # bytes of one that goes to the parser in Python, or is looked over for where it stops being YAML
 _PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
