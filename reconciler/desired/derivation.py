@@ -52,7 +52,6 @@ from reconciler.resources import (
     Variable,
 )
 
-
 T = TypeVar("T", Domain, Group, Account, MailingList)
 
 

@@ -182,7 +182,7 @@ def test_l9_a_listener_with_a_dot_is_told_where_it_can_not_be(rest: World, tmp_p
 
 def test_l9_to_have_no_role_is_to_be_a_user(jmap: NewWorld, tmp_path: Path) -> None:
     again = settles(jmap, spec(tmp_path, {"accounts": {"till@mana.how": {"password": {"env": "P1"}, "roles": []}}}))
-    assert ["account/till@mana.how"] == [item.where for item in again.problems if "has no role" in item.summary]
+    assert [item.where for item in again.problems if "has no role" in item.summary] == ["account/till@mana.how"]
 
 
 def test_l3_the_domain_of_a_retired_key_may_be_an_alias_or_go(jmap: NewWorld, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_l3_the_domain_of_a_retired_key_may_be_an_alias_or_go(jmap: NewWorld, tm
     assert "domain/mana.net" not in addresses(jmap)
 
 
-# ------------------------------------------------------------------------------------------------------ all that is taken
+# ---------------------------------------------------------------------------------------------------- all that is taken
 DOMAINS = ["mana.how", "MANA.how", "other.org", "bücher.de", "xn--bcher-kva.de", "BÜCHER.de", "a.mana.how", "straße.de"]
 LOCALS = [
     "till",
