@@ -86,8 +86,8 @@ class Access(NamedTuple):
 def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
     """Look zones up with one token: one by its name, several in the listing of all; several may have one name.
 
-    Pages of zones can't overlap (50 are the most of one), so a zone that moved to a page that was read is not seen: what
-    is then not there, or not active, is asked for by its name. Raises `Failure`.
+    Pages of zones can't overlap (50 are the most of one), so a zone that moved to a page that was read is not seen:
+    what is then not there, or not active, is asked for by its name. Raises `Failure`.
     """
     session, names = wanted
     if len(names) == 1:
@@ -101,15 +101,15 @@ def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
 
 def _zones(session: Session, names: Collection[str], query: Mapping[str, Any]) -> tuple[dict[str, list[Zone]], int]:
     """Return the zones of some names out of a listing, and how many pages that has."""
-    number = 0
+    pages = 0
     found: dict[str, list[Zone]] = defaultdict(list)
     asked = {"per_page": _ZONES_PAGE, **query}
-    pages = _pages(session, "/zones", READ_ZONES, "the listing of zones", asked)
-    for number, page in enumerate(pages, 1):
+    for page in _pages(session, "/zones", READ_ZONES, "the listing of zones", asked):
+        pages += 1
         for zone in _told(session, page):
             if zone.name in names:
                 found[zone.name].append(zone)
-    return dict(found), number
+    return dict(found), pages
 
 
 def _told(session: Session, page: Sequence[Mapping[str, Any]]) -> Iterator[Zone]:
