@@ -156,6 +156,17 @@ def test_l1_what_can_not_be_without_something_is_told_once_at_that(jmap: NewWorl
     assert all(address in told for address in ALL - {"domain/mana.how"})
 
 
+def test_l7_a_domain_that_the_server_has_in_another_spelling_gets_no_second_one(rest: World, tmp_path: Path) -> None:
+    rest.make(type="domain", name="bücher.de")
+    rest.make(type="individual", name="info", emails=["info@bücher.de"], roles=["user"], secrets=["x"])
+    rest.make(type="group", name="staff", emails=["staff@bücher.de"], roles=["user"])
+    said = {"accounts": {"info@bücher.de": {"password": {"env": "P1"}}}, "groups": {"staff@bücher.de": {}}}
+    found = plan(rest, spec(tmp_path, {**said, "lists": {"news@bücher.de": {}}}))
+    assert (found.changes, {item.where for item in found.errors}) == ((), {"domain/xn--bcher-kva.de"})
+    rest.make(type="domain", name="xn--bcher-kva.de")  # of two it is the one that DNS knows
+    assert not plan(rest, spec(tmp_path, {"lists": {"news@bücher.de": {}}})).errors
+
+
 # -------------------------------------------------------------------------------------- what is meant, and nothing else
 def test_l16_a_group_of_another_domain_is_another_group(jmap: NewWorld, tmp_path: Path) -> None:
     """A slip in an address must not let somebody read the mail of the group that is called alike."""

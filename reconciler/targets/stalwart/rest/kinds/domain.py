@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.raw_keys import raw_key
+from reconciler.names import domain_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Live, Resource, Setting, Shared, Special
 from reconciler.target import Change
@@ -54,7 +55,12 @@ class Domains(Principal[Domain]):
             if known is not None and _is_switched_off(known, reading):
                 domain = replace(domain, sub_addressing=UNMANAGED)  # nothing can be done of it here
             yield Live(domain, id=name)
+        spelled = {domain_name(name): name for name in reading.domains if domain_name(name) not in reading.domains}
         for domain in wanted.values():
+            if name := spelled.get(domain.name):
+                summary = f"the server has it as {name}, and {domain.name} would be a second domain beside it"
+                hint = f"write it, and the addresses in it, as {domain.name} there; until then nothing of it is touched"
+                reading.report(Problem(domain.address, summary, hint, scope=domain.address))
             if _is_switched_off(domain, reading):
                 summary = f"{_SUB_ADDRESSING} is false on the server, which switches it off for all domains"
                 hint = f"write `settings: {{{_SUB_ADDRESSING}: null}}` under stalwart"
