@@ -19,6 +19,7 @@ from reconciler.desired.spec import Spec
 from reconciler.keys import public_half
 from reconciler.plan import Plan, diff, phases
 from reconciler.problem import InvalidDirectory, Severity
+from reconciler.resources import Account, Signature
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Server
@@ -26,6 +27,7 @@ from reconciler.target import Outcome, Status
 from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
 from .conftest import ADMIN, NewWorld, World, ref
+from .imported import plan_after, resources, survey, told
 
 HEAD = {
     "version": 1,
@@ -156,6 +158,18 @@ def test_l1_what_can_not_be_without_something_is_told_once_at_that(jmap: NewWorl
     assert all(address in told for address in ALL - {"domain/mana.how"})
 
 
+def test_l11_a_login_or_a_locale_that_can_not_be_said_costs_no_account(rest: World) -> None:
+    rest.make(type="domain", name="mana.how")
+    rest.make(type="individual", name="a/b", emails=["a/b@mana.how"], roles=["user"], secrets=["x"])
+    rest.make(
+        type="individual", name="till", emails=["till@mana.how"], roles=["user"], secrets=["x"], locale="en_US.UTF-8"
+    )
+    found = survey(rest)
+    assert {"account/a/b@mana.how", "account/till@mana.how"} <= resources(found, Account).keys()
+    assert ["en_US.UTF-8" in text for text in told(found) if "locale" in text] == [True] or told(found)
+    assert plan_after(rest, found)[0].changes == ()
+
+
 def test_l7_a_domain_that_the_server_has_in_another_spelling_gets_no_second_one(rest: World, tmp_path: Path) -> None:
     rest.make(type="domain", name="bücher.de")
     rest.make(type="individual", name="info", emails=["info@bücher.de"], roles=["user"], secrets=["x"])
@@ -175,6 +189,14 @@ def test_l16_a_group_of_another_domain_is_another_group(jmap: NewWorld, tmp_path
     again = settles(jmap, spec(tmp_path, {**HOUSE, **groups}))
     assert [it["memberGroupIds"] for it in jmap.objects("Account") if it["name"] == "till"] == [{}]
     assert errors(again) == {("account/till@mana.how", "")}
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [(90_000, "90"), (100, "0.1"), (60_000, "60")])
+def test_l11_a_time_is_read_as_the_directory_writes_it(jmap: NewWorld, milliseconds: int, seconds: str) -> None:
+    body = {"name": "x", "bind": {"127.0.0.1:2525": True}, "protocol": "smtp", "tlsTimeout": milliseconds}
+    jmap.create("NetworkListener", **body)
+    (found,) = [it.resource for it in jmap.observe().live if it.resource.address == "stalwart/listeners/x"]
+    assert str(found.tls_timeout) == seconds
 
 
 def test_l9_names_that_differ_in_marks_alone_are_two_things(jmap: NewWorld, tmp_path: Path) -> None:

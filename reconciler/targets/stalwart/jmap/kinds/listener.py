@@ -116,7 +116,8 @@ def _options(item: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value := item.get(name), Mapping):
             made[word] = tuple(_ours(word, it) for it in value)
         elif value is not None:
-            made[word] = value / _MILLISECONDS if word == "tls_timeout" else value
+            seconds, rest = divmod(value, _MILLISECONDS) if word == "tls_timeout" else (value, 0)
+            made[word] = value / _MILLISECONDS if rest else seconds
     return made
 
 
