@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +17,18 @@ from properties import tries
 from reconciler.desired.derivation import Facts, desire, private_keys
 from reconciler.desired.load import load
 from reconciler.desired.spec import Spec
+from reconciler.importing import Request, write
+from reconciler.importing.found import Found
 from reconciler.keys import public_half
 from reconciler.plan import Plan, diff, phases
-from reconciler.problem import InvalidDirectory, Severity
+from reconciler.problem import InvalidDirectory, Refused, Severity
 from reconciler.resources import Account, Signature
+from reconciler.secrets import Secrets
 from reconciler.simulator.stalwart.jmap.server import StalwartJmap
 from reconciler.simulator.stalwart.rest.server import StalwartRest
 from reconciler.simulator.wire import Server
 from reconciler.target import Outcome, Status
+from reconciler.targets.stalwart import ports
 from reconciler.targets.stalwart.jmap.bootstrap import Setup
 
 from .conftest import ADMIN, NewWorld, World, ref
@@ -54,6 +59,8 @@ def empty(generation: str, secrets: Mapping[str, str]) -> Iterator[World]:
 
 def spec(folder: Path, said: Mapping[str, Any]) -> Spec:
     """Load a directory. Raises `InvalidDirectory`."""
+    folder = folder / "state"
+    folder.mkdir(exist_ok=True)
     (folder / "a.yaml").write_text(json.dumps({**HEAD, **said}, ensure_ascii=False), encoding="utf-8")
     return load(folder).spec
 
@@ -251,7 +258,7 @@ LOCALS = [
 ]
 EMAILS = st.builds("{}@{}".format, st.sampled_from(LOCALS), st.sampled_from(DOMAINS))
 TEXTS = st.sampled_from(
-    ["Boss", "", " outer ", "x" * 600, "ä\nö", "tab\t", "'\"\\", "%{env:HOME}%", "null", "😀", None]
+    ["Boss", "", " outer ", "x y " * 200, "ä\nö", "tab\t", "'\"\\", "%{env:HOME}%", "null", "😀", None]
 )
 SEVERAL = st.lists(EMAILS, max_size=3)
 NETWORKS = st.sampled_from(["172.18.0.0/16", "172.18.0.1/16", "2001:DB8::/32", "10.0.0.1", "::1", "::ffff:1.2.3.4"])
@@ -337,33 +344,82 @@ def parts(generation: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("generation", ["rest", "jmap"])
-@given(data=st.data())
-@settings(
+TRY = settings(
     max_examples=tries(24),
     deadline=None,
     suppress_health_check=SLOW,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example is small enough, and a try takes half a second
 )
-def test_l9_what_validates_is_there_seen_again_and_comes_back(
-    generation: str, tmp_path: Path, keys: Mapping[str, str], data: st.DataObject
-) -> None:
-    known, secrets = parts(generation), SECRETS | keys
-    said: dict[str, dict[str, Any]] = {}
+
+
+def drawn(data: st.DataObject, generation: str, folder: Path) -> Spec:
+    """Make a directory of entries that are valid beside each other."""
+    known, said = parts(generation), dict[str, dict[str, Any]]()
+    wanted = spec(folder, {})
     for kind in data.draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=9)):
         name, entry = data.draw(known[kind])
         more = {**said, kind: {**said.get(kind, {}), name: entry}}
         try:
-            wanted = spec(tmp_path, more)
+            wanted, said = spec(folder, more), more
         except InvalidDirectory:
             continue
-        said = more
-    if not said:
-        return
-    wanted = spec(tmp_path, said)
-    with empty(generation, secrets) as world:
+    return wanted
+
+
+def live(world: World, wanted: Spec) -> dict[str, Any]:
+    return {it.resource.address: it.resource for it in world.observe(desire(wanted).resources).live}
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+@given(data=st.data())
+@TRY
+def test_l9_what_validates_is_there_seen_again_and_comes_back(
+    generation: str, tmp_path: Path, keys: Mapping[str, str], data: st.DataObject
+) -> None:
+    wanted = drawn(data, generation, tmp_path)
+    with empty(generation, SECRETS | keys) as world:
         settles(world, wanted)
-        was = {item.resource.address: item.resource for item in world.observe(desire(wanted).resources).live}
-    with empty(generation, secrets) as world:
+        was = live(world, wanted)
+    with empty(generation, SECRETS | keys) as world:
         settles(world, wanted)
-        assert {it.resource.address: it.resource for it in world.observe(desire(wanted).resources).live} == was
+        assert live(world, wanted) == was
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every listener answers: one that does not is left out of an import."""
+    monkeypatch.setattr(ports, "open_listeners", lambda listeners, *_: {item.name: True for item in listeners})
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+@given(data=st.data())
+@TRY
+def test_l15_what_is_imported_needs_no_change_and_comes_back(
+    generation: str, tmp_path: Path, keys: Mapping[str, str], answering: None, data: st.DataObject
+) -> None:
+    """By way of the files that an import writes."""
+    wanted = drawn(data, generation, tmp_path)
+    with empty(generation, SECRETS | keys) as world:
+        apply(world, wanted)
+        try:
+            server = survey(world)
+        except Refused:  # there is nothing
+            return
+        out = tmp_path / "imported"
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(tmp_path / "secrets", ignore_errors=True)
+        request = Request(out, world.server.url)
+        environ = {"STALWART_ADMIN_PASSWORD": ADMIN}
+        result = write(Found(request, "mana", server=server, environ=environ))
+        stored = Secrets(out, environ)
+        world.secrets |= environ | {ref.name: stored(ref) for ref in result.secrets}
+        imported = load(out).spec
+        again = plan(world, imported)
+        assert ([item.address for item in again.pending], [str(it) for it in again.errors]) == ([], []), server.omitted
+        was, secrets = live(world, imported), dict(world.secrets)
+    with empty(generation, secrets) as world:
+        settles(world, imported)
+        now = live(world, imported)
+        lost = {address: (item, now.get(address)) for address, item in was.items() if now.get(address) != item}
+        unread = (Signature,) if generation == "jmap" else ()  # which shows no private key: a new one is made
+        assert [address for address, (item, _) in lost.items() if not isinstance(item, unread)] == [], lost
