@@ -128,7 +128,7 @@ def _save(session: Session, stack: Stack, plan: Plan, path: Path) -> None:
     if not os.path.normpath(path).startswith(("/", "..")) and not led.is_relative_to(here):
         hint = "name another file, or this one in full"
         raise ReconcilerError(Problem(str(path), f"a link leads it to {led}, so it was not written", hint))
-    told = json.plan(plan, stack.choice.as_dict()) | {"seals": approving.sealed(session, stack, plan)}
+    told = json.plan(plan, stack.choice.as_dict()) | {"seals": approvals.sealed(session, stack, plan)}
     text = json.dumps(json.redacted(told, session.console.redact))
     try:
         files.write(path, text.encode(), files.usual_mode())
