@@ -220,6 +220,8 @@ def sensitive(value: Any) -> bool:
     return isinstance(value, SecretRef | SecretText | Same | Different | Unreadable | Withheld)
 
 
+_NAMED = 5  # of what waits for something that can't be made
+
 _MAIL_TYPES = frozenset({"MX", "SRV", "TLSA"})
 
 
@@ -284,7 +286,7 @@ class _Diff:
         self.unread = frozenset(scope for seen in observations.values() for scope in seen.unread)
         problems = (*desired.problems, *(item for seen in observations.values() for item in seen.problems))
         errors = {item.scope for item in problems if item.severity is Severity.ERROR and item.scope}
-        self.blocked = self.unread | errors | desired.stays
+        self.blocked, self.errors = self.unread | errors | desired.stays, errors
         self.wanted = [item for item in desired.resources if item.target in observations and self._readable(item)]
         self.live = [item for seen in observations.values() for item in seen.live if self._readable(item.resource)]
         self.names: dict[int, str] = {}  # by identity: equal resources may be two things
@@ -303,6 +305,7 @@ class _Diff:
             self._create(resource)
         for live in spare:
             self._leave_or_delete(live)
+        self._keep_back()
         self._needs()
         return Plan(
             stack=self.stack,
@@ -520,6 +523,26 @@ class _Diff:
         named = live.resource.address in self.desired.removed
         reason = Reason.REMOVED if named else Reason.NOT_IN_DESIRED
         self._add(Change(address, (Action.DELETE,), reason, live, None))
+
+    def _keep_back(self) -> None:
+        """Leave out what relies on something that an error keeps from being made, and say so once at that.
+
+        Within one target: what is changed as a whole elsewhere goes on as a whole, and fails as one.
+        """
+        there = {item.resource.address for seen in self.observations.values() for item in seen.live}
+        never = self.errors - there
+        waiting: dict[str, list[str]] = defaultdict(list)
+        for change in self.changes if never else ():
+            relied = () if change.deletes else change.resource.requires(takes_over=change.before is not None)
+            target = change.target
+            if cause := next((it for it in relied if it in never and Address.parse(it).target == target), None):
+                waiting[cause].append(change.address)
+        left = {address for addresses in waiting.values() for address in addresses}
+        self.changes = [change for change in self.changes if change.address not in left]
+        for cause, names in sorted(waiting.items()):
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            summary = f"keeps back {', '.join(sorted(names)[:_NAMED])}{more}, which can't be without it"
+            self.problems.append(Problem(cause, summary, "mend what stands in its way, and plan again"))
 
     def _needs(self) -> None:
         """Say which other changes each change depends on: a failed one skips only what needs it."""

@@ -128,12 +128,15 @@ class Change:
         return self.actions == (Action.RESTART,)
 
     @property
+    def sets(self) -> Iterator[SecretRef]:
+        """The secrets whose values it writes."""
+        for name in self.fields if self.after is not None else ():
+            yield from self.after.set_by(name) if self.after is not None else ()
+
+    @property
     def replaced(self) -> Iterator[SecretRef]:
-        """The secrets that it sets anew at what is there already."""
-        if self.before is None or self.after is None:
-            return
-        for name in self.fields:
-            yield from self.after.set_by(name)
+        """Those of them that it sets anew at what is there already."""
+        yield from self.sets if self.before is not None else ()
 
     @property
     def waits(self) -> bool:

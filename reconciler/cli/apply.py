@@ -165,7 +165,7 @@ def _agreed(session: Session, stack: Stack, saved: Saved | None, *, yes: bool) -
         session.show(plan, stack.choice)
     if plan.refused:
         raise _Shown(plan)
-    said = json.stale(saved, plan) if saved else []
+    said = json.stale(saved, plan) or approvals.revalued(session, stack, saved, plan) if saved else []
     if said:
         hint = "plan again, and have that plan approved"
         raise Refused(*(Problem("saved plan", f"is stale: {line}", hint) for line in said))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reconciler import files
-from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Refused
+from reconciler.problem import InvalidDirectory, Problem, ReconcilerError, Refused, Severity
 
 if TYPE_CHECKING:
     from reconciler.cli.session import Session
@@ -115,6 +115,45 @@ def preview(stack: Stack) -> None:
         approvals.govern(stack, former)
     else:
         stack.seals = seals.recall(stack.data, stack.name)
+
+
+def sealed(session: Session, stack: Stack, plan: Plan) -> dict[str, Any]:
+    """Return by what it is seen, when a saved plan is applied, that a secret which it sets has another value by then.
+
+    Nothing of what is not merged, which can't be applied.
+    """
+    from reconciler.report import text
+    from reconciler.secrets import seals
+
+    values = _values(stack, plan)
+    try:
+        return seals.sealed(stack.data, values) if values and stack.candidate is None else {}
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        summary = f"can't be written ({why}): whether a secret changes before the plan is applied will not be known"
+        problem = Problem(str(stack.data), summary, "name a writable directory with --data", Severity.WARNING)
+        session.console.note(text.problem(problem))
+        return {}
+
+
+def revalued(session: Session, stack: Stack, saved: Saved, plan: Plan) -> list[str]:
+    """Say which secrets that a saved plan sets have another value than they had when it was made."""
+    from reconciler.report import text
+    from reconciler.secrets import seals
+
+    values = _values(stack, plan)
+    found = seals.others(stack.data, saved.seals, values) if values else []
+    if found is None:
+        summary = "whether the secrets that it sets are those of then is not known: it was made with another --data"
+        problem = Problem("saved plan", summary, "make it with this data directory", Severity.WARNING)
+        session.console.note(text.problem(problem))
+    return [f"{ref} has another value than when it was planned" for ref in found or ()]
+
+
+def _values(stack: Stack, plan: Plan) -> dict[SecretRef, str]:
+    return stack.secrets.values(
+        sorted({ref for change in plan.changes for ref in change.sets if not ref.held}, key=str)
+    )
 
 
 def _approved(session: Session, stack: Stack, given: Given, path: Path) -> Approved:

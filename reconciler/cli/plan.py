@@ -69,7 +69,7 @@ def command(
         plan = session.plan(stack)
         session.show(plan, choice, _links(session, stack.directory, plan, link_base))
         if out is not None:
-            _save(session, plan, choice, out)
+            _save(session, stack, plan, out)
     return exit_code(plan, _PENDING if detailed_exitcode else 0)
 
 
@@ -119,7 +119,7 @@ def exit_code(plan: Plan, pending: int) -> int:
     return pending if plan.pending else 0
 
 
-def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
+def _save(session: Session, stack: Stack, plan: Plan, path: Path) -> None:
     """Write the plan beside its place and move it there: a reader never sees half of it."""
     from reconciler.report import json
 
@@ -128,7 +128,8 @@ def _save(session: Session, plan: Plan, choice: Choice, path: Path) -> None:
     if not os.path.normpath(path).startswith(("/", "..")) and not led.is_relative_to(here):
         hint = "name another file, or this one in full"
         raise ReconcilerError(Problem(str(path), f"a link leads it to {led}, so it was not written", hint))
-    text = json.dumps(json.redacted(json.plan(plan, choice.as_dict()), session.console.redact))
+    told = json.plan(plan, stack.choice.as_dict()) | {"seals": approvals.sealed(session, stack, plan)}
+    text = json.dumps(json.redacted(told, session.console.redact))
     try:
         files.write(path, text.encode(), files.usual_mode())
     except OSError as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
+from typing import TypeVar
 
 from reconciler.address import Address
 from reconciler.desired import objects, raw_keys, template, words
@@ -50,6 +51,8 @@ from reconciler.resources import (
     Special,
     Variable,
 )
+
+T = TypeVar("T", Domain, Group, Account, MailingList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ class _Derivation:
     stays: list[str] = field(default_factory=list)  # addresses of records whose value can't be told
     kept: list[tuple[str, ...]] = field(default_factory=list)  # groups that lose nothing meanwhile
     _provided: Provided | None = None
+    _mailboxes: frozenset[str] | None = None
     _keys: dict[tuple[str, str], str | Special] = field(default_factory=dict)
 
     @property
@@ -167,10 +171,10 @@ class _Derivation:
             yield from self.records()
         if targets.stalwart:
             self.check_halves()
-            yield from (self.domain(name) for name in self.domains())
-            yield from self.groups()
-            yield from self.accounts()
-            yield from self.mailing_lists()
+            yield from (self.storable(self.domain(name)) for name in self.domains())
+            yield from map(self.storable, self.groups())
+            yield from map(self.storable, self.accounts())
+            yield from map(self.storable, self.mailing_lists())
             yield from self.signatures()
             yield from self.settings()
         if targets.compose:
@@ -334,13 +338,17 @@ class _Derivation:
 
     # -------------------------------------------------------------------------------------------------- Stalwart
     def domains(self) -> list[str]:
-        """Name the mail domains: those of every address and key, those that are declared, and the default one."""
+        """Name the mail domains: those of every address and key, those that are declared, and the default one.
+
+        A key that is retired needs none: its domain may be another one's alias by now, or be removed.
+        """
         spec = self.spec
         owners = spec.addressees.values()
         addresses = [name for entries in owners for name in entries if "@" in name]
         addresses += [alias for entries in owners for entry in entries.values() for alias in entry.aliases or ()]
         names = [_mailbox(address).rpartition("@")[2] for address in addresses]
-        names += [host(domain) for domain in (*spec.domains, *spec.dkim)]
+        keyed = (domain for domain, keys in spec.dkim.items() if any(key.stage != "retired" for key in keys))
+        names += [host(domain) for domain in (*spec.domains, *keyed)]
         if self.spec.stalwart.default_domain:
             names.append(host(self.spec.stalwart.default_domain))
         return sorted(set(names))
@@ -372,7 +380,33 @@ class _Derivation:
             hint = f"update the server, or take it out of domains.{domain.name}"
             self.problems.append(Problem(domain.address, summary, hint))
         usual = domain.sub_addressing or UNMANAGED  # what it does for all domains, while that is switched on
-        return replace(domain, aliases=UNMANAGED, sub_addressing=usual)
+        domain = replace(domain, aliases=UNMANAGED, sub_addressing=usual)
+        seen = (self.observed or {}).get("stalwart")
+        if seen is None or not isinstance(domain.catch_all, str) or domain.catch_all in self.mailboxes(seen):
+            return domain
+        summary = f"nobody here has the address {domain.catch_all}, and a catch-all elsewhere needs Stalwart 0.16"
+        hint = "name the address of an account, a group or a list here; until then the domain is kept without it"
+        self.problems.append(Problem(domain.address, summary, hint))
+        return replace(domain, catch_all=UNMANAGED)
+
+    def mailboxes(self, seen: Observation) -> frozenset[str]:
+        """Name every e-mail address that somebody has or is to have on the mail server."""
+        if self._mailboxes is None:
+            live = (address for item in seen.live for address in item.resource.mailboxes)
+            owners = ((name, entry) for entries in self.spec.addressees.values() for name, entry in entries.items())
+            said = (item for name, entry in owners for item in (name, *(entry.aliases or ())) if "@" in item)
+            self._mailboxes = frozenset((*live, *map(_mailbox, said)))
+        return self._mailboxes
+
+    def storable(self, item: T) -> T:
+        """Leave out a description that a server up to 0.15 does not take, and say so: it costs nobody his mailbox."""
+        text = getattr(item, "description", None)
+        size = len(text.encode()) if isinstance(text, str) else 0
+        if self.generation != "rest" or size <= raw_keys.LONGEST:
+            return item
+        summary = f"its description has {size} bytes; up to 0.15 the server takes {raw_keys.LONGEST}"
+        self.problems.append(Problem(item.address, summary, "shorten it; until then it is kept as it is, or left out"))
+        return replace(item, description=UNMANAGED)
 
     def groups(self) -> Iterator[Group]:
         """Yield the shared mailboxes."""

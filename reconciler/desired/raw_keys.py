@@ -28,6 +28,10 @@ DEFAULT_RATES = {
 }
 """What holds while a ban rate is not set (0.15: common/src/listener/blocked.rs; 0.16 the same)."""
 
+LONGEST = 512
+"""Bytes of one text that is no setting (rest-0.15.md section 2); longer ones are refused, or in lists dropped without a
+word."""
+
 ALLOWED_IP, LISTENER, SIGNATURE = "server.allowed-ip.", "server.listener.", "signature."
 
 LOCAL_KEYS = (

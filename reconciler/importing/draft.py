@@ -59,13 +59,22 @@ class Draft:
             self.note(where, "left out, as the directory can't say it: it holds a NUL or half a character")
             return False
         try:
-            _adapter(form).validate_python(value)
+            _adapter(form).validate_python(_as_read(value))
         except ValidationError as error:
             wrong = error.errors(include_url=False, include_input=False, include_context=True)
             told = [item[1] for part in wrong for item in part.get("ctx", {}).get("errors", ())]
             self.note(where, f"left out, as the directory can't say it: {told[0] if told else wrong[0]['msg']}")
             return False
         return True
+
+
+def _as_read(value: Any) -> Any:
+    """Return a value as the directory is read: of each number, and of true and false, the text that is written."""
+    if isinstance(value, Mapping):
+        return {name: _as_read(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_read(item) for item in value]
+    return str(value).lower() if isinstance(value, bool | int | float) else value
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -89,11 +89,13 @@ def stalwart(found: Found, draft: Draft) -> dict[str, Any]:
     allowed = sorted(item.network for item in live if isinstance(item, AllowedIp))
     if allowed:
         content["allowed_ips"] = allowed
-    listeners = {item.name: _listener(item) for item in live if isinstance(item, Listener)}
-    if listeners:
-        content["listeners"] = dict(sorted(listeners.items()))
-    content = {word: value for word, value in content.items() if _fits(word, value, draft)}
-    return content | _own(found, draft)
+    if "auto_ban" in content:
+        rates = {word: rate for word, rate in content["auto_ban"].items() if _fits("auto_ban", {word: rate}, draft)}
+        content["auto_ban"] = rates
+    content = {word: value for word, value in content.items() if value != {} and _fits(word, value, draft)}
+    listeners = sorted((item for item in live if isinstance(item, Listener)), key=lambda item: item.name)
+    made = {item.name: entry for item in listeners if (entry := _sayable(item, draft))}
+    return content | ({"listeners": made} if made else {}) | _own(found, draft)
 
 
 def _put(content: dict[str, Any], item: Setting) -> None:
@@ -118,6 +120,20 @@ def _listener(item: Listener) -> Inline:
             said = f"{value}s" if word == "tls_timeout" else value
             entry[word] = list(value) if isinstance(value, tuple) else said
     return entry
+
+
+def _sayable(item: Listener, draft: Draft) -> Inline:
+    """Return an entry with what of it can be said: one option that can't never costs another, nor another listener."""
+    entry, made = _listener(item), Inline()
+    parts = {"bind": {name: entry[name] for name in ("bind", "protocol", "tls") if name in entry}}
+    parts |= {name: {name: value} for name, value in entry.items() if name not in parts["bind"]}
+    for name, part in parts.items():
+        where = item.address if name == "bind" else f"{item.address}: {name}"
+        if draft.fits(where, Stalwart, {"listeners": {item.name: {**made, **part}}}):
+            made.update(part)
+        elif name == "bind":
+            return Inline()
+    return made
 
 
 def _fits(word: str, value: Any, draft: Draft) -> bool:

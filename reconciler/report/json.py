@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from reconciler.plan import Approved, Plan, Unmerged, fingerprint
@@ -114,7 +114,10 @@ def dumps(document: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------------- saved plans
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A plan that someone approved: what it would do, and the options it was made with."""
+    """A plan that someone approved: what it would do, and the options it was made with.
+
+    ``seals`` tell of the secrets that it sets which value each had (`secrets.seals`); empty where nobody knows.
+    """
 
     stack: str
     revision: str
@@ -125,6 +128,7 @@ class Saved:
     approvable: bool = False
     unmerged: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    seals: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(text: str, where: str) -> Saved:
@@ -154,7 +158,9 @@ def _saved(document: Mapping[str, Any]) -> Saved:
         raise TypeError
     complete, approvable = (document.get(name) is True for name in ("complete", "approvable"))
     unmerged, options = document.get("unmerged") is not None, dict(document["options"])
-    return Saved(**words, complete=complete, changes=changes, approvable=approvable, unmerged=unmerged, options=options)
+    seals = dict(document.get("seals") or {})
+    made = Saved(**words, complete=complete, changes=changes, approvable=approvable, unmerged=unmerged)
+    return replace(made, options=options, seals=seals)
 
 
 def approved(saved: Saved, where: str) -> Approved:

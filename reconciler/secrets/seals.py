@@ -96,6 +96,29 @@ def note(data: Path, stack: str, read: Read) -> tuple[Problem, ...]:
     return (Problem(str(path), summary, hint, Severity.WARNING),)
 
 
+def sealed(data: Path, values: Mapping[SecretRef, str]) -> dict[str, Any]:
+    """Return the seals of values, to be kept anywhere: who has this data directory can tell others from them.
+
+    Raises OSError.
+    """
+    files.make_private(data)
+    with files.locked(data):
+        key = _key(data)
+    return {"key": _name(key), "seals": {str(ref): _seal(key, ref, value) for ref, value in values.items()}}
+
+
+def others(data: Path, known: Mapping[str, Any], values: Mapping[SecretRef, str]) -> list[SecretRef] | None:
+    """List the secrets that had another value, or none, when ``known`` was `sealed`; None where that can't be told."""
+    try:
+        key = files.read_own(data / KEY)
+    except OSError:
+        return None
+    seals = known.get("seals")
+    if known.get("key") != _name(key) or not isinstance(seals, Mapping):
+        return None
+    return sorted((ref for ref, value in values.items() if seals.get(str(ref)) != _seal(key, ref, value)), key=str)
+
+
 def forget(data: Path, stack: str) -> None:
     """Keep nothing of a stack whose secrets nobody approves."""
     with suppress(OSError):

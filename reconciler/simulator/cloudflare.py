@@ -617,6 +617,11 @@ class Cloudflare:
         self._zones[twin.id] = twin
         return twin.id
 
+    def drop_zone(self, zone: str) -> None:
+        """Remove a zone, as somebody does who moves to another host."""
+        with self._lock:
+            del self._zones[zone]
+
     def add(self, zone: str, **record: Any) -> str:
         """Make a record as somebody else would have, without limits, and return its id.
 

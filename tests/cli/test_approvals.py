@@ -384,3 +384,35 @@ def test_a_saved_plan_agrees_to_the_values_that_it_sets(committed: Any, run: Any
     committed.world.alter(NOREPLY, password=Different())  # by hand
     assert run("apply", "--yes").exit_code == 0
     assert plan(run)["changes"] == []
+
+
+@pytest.mark.parametrize("created", [False, True])
+def test_a_saved_plan_counts_for_the_values_that_its_secrets_had(committed: Any, run: Any, created: bool) -> None:
+    """With either policy: what nobody knew of when the plan was agreed to is set nowhere."""
+    text = (committed.state / "reconciler.yaml").read_text()
+    committed.write(text.replace(POLICY, "policy: {max_deletes: 3}"), "reconciler.yaml")
+    if created:
+        committed.world.live = [item for item in committed.world.live if item.resource.address != NOREPLY]
+    else:
+        committed.world.alter(NOREPLY, password=Different())
+    before, saved = committed.world.live, str(committed.root / "plan.json")
+    assert run("plan", "--out", saved).exit_code == 0
+    told = Path(saved).read_text()
+    assert "canary" not in told
+    committed.write("canary-second", "noreply")
+    result = run("apply", saved, "--yes")
+    assert (result.exit_code, committed.world.live) == (4, before)
+    assert "{file: noreply} has another value than when it was planned" in " ".join(result.stderr.split())
+    committed.write("canary-first", "noreply")
+    assert run("apply", saved, "--yes").exit_code == 0
+    assert committed.world.live != before
+
+
+def test_a_saved_plan_of_another_data_directory_says_what_it_does_not_know(committed: Any, run: Any) -> None:
+    committed.world.alter(NOREPLY, password=Different())
+    saved = str(committed.root / "plan.json")
+    assert run("plan", "--out", saved).exit_code == 0
+    (committed.data / "seal.key").unlink()
+    result = run("apply", saved, "--yes")
+    assert result.exit_code == 0
+    assert "is not known: it was made with another --data" in " ".join(result.stderr.split())

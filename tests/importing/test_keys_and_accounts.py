@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,11 +10,12 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from reconciler import keys as formats
+from reconciler.importing import targets
 from reconciler.importing.directory import Noted, document
 from reconciler.importing.dns import keys
 from reconciler.importing.mail import accounts, domains, groups, lists
 from reconciler.importing.smtp import submissions
-from reconciler.resources import Account, Domain, Group, MailingList, SecretRef, Setting, Signature
+from reconciler.resources import UNMANAGED, Account, Domain, Group, Listener, MailingList, SecretRef, Setting, Signature
 from reconciler.targets.stalwart.passwords import hashed
 
 from .conftest import told
@@ -223,3 +225,28 @@ def test_what_is_there_is_written_and_the_rest_left_to_the_server(parts: Parts) 
         "groups": ["crew"],
         "quota": "3 GiB",
     }
+
+
+def test_l11_one_option_that_can_not_be_said_costs_no_other_and_no_listener(parts):
+    usual = Listener("submission", ("[::]:587",), "smtp", open=UNMANAGED)
+    odd = replace(usual, name="odd", tls_timeout=0.1, max_connections=2_000_000, backlog=512)
+    rates = (Setting("auto_ban/scan", "off"), Setting("auto_ban/auth", "many"))
+    draft = parts.draft()
+    made = targets.stalwart(parts.found(server=parts.server(usual, odd, *rates)), draft)
+    assert made["listeners"] == {
+        "odd": {"bind": "[::]:587", "protocol": "smtp", "backlog": 512},
+        "submission": {"bind": "[::]:587", "protocol": "smtp"},
+    }
+    assert made["auto_ban"] == {"scan": "off"}
+    assert [word in told(draft) for word in ("odd: tls_timeout", "odd: max_connections", "auto_ban")] == [True] * 3
+
+
+@pytest.mark.parametrize("generation", ["rest", "jmap"])
+def test_l1_an_account_that_is_locked_is_imported(parts, generation):
+    """It is there, and gets mail: without it a restore would have that bounce."""
+    account = Account("till@mana.how", "till", "till@mana.how", roles=("user",), quota=5, locked=True, locale="de_DE")
+    draft = parts.draft()
+    made = accounts(parts.found(server=parts.server(account, generation=generation)), [], draft)["till@mana.how"]
+    entry = made.value if isinstance(made, Noted) else made
+    assert entry == {"roles": ["user"], "quota": "5", "locked": True, "locale": "de_DE"}
+    assert "left out" not in told(draft)

@@ -575,6 +575,33 @@ def test_a_record_that_moves_while_another_one_comes_is_not_lost(worlds, monkeyp
     assert world.server.faults == [] or world.server.faults[0].times == 0
 
 
+@pytest.mark.parametrize("twin", [False, True], ids=["alone", "with a pending twin"])
+def test_l8_a_zone_that_moves_while_another_one_comes_is_not_lost(worlds, twin):
+    """The total stays, and of a zone that moved to a page that was read only a twin may be seen, which is not meant."""
+    names = tuple(f"z{number}.example" for number in range(120))
+    world = worlds(names, quota=9999)
+    if twin:
+        world.fake.add_twin("z50.example", "elsewhere", status="pending")
+
+    def exchange(reply):
+        world.fake.drop_zone("z10.example")
+        world.fake.add_twin("new.example", "elsewhere")
+        return reply
+
+    world.fault(path="/zones\\?.*page=1(&|$)", change=exchange)
+    seen = world.observe()
+    assert seen.unread == {"dns/z10.example"}  # which is gone by the time it is asked for, or was seen
+    plan = world.plan([make_record("z50.example", "A", "www", "192.0.2.1")], seen=seen)
+    assert [item.status for item in world.execute(plan)] == [Status.DONE]
+    assert [item["name"] for item in world.fake.records("z50.example")] == ["www.z50.example"]
+
+
+def test_a_listing_of_zones_that_contradicts_itself_is_read_once_more(worlds):
+    world = worlds(tuple(f"z{number}.example" for number in range(120)), quota=9999)
+    world.fault(path="/zones\\?.*page=2(&|$)", change=edited(shorten))
+    assert world.observe().complete
+
+
 @pytest.mark.parametrize("count", [99, 100, 101, 199, 200, 1000, 2400])
 def test_pages_that_overlap_are_read_to_the_end(worlds, monkeypatch, count):
     monkeypatch.setattr(sys.modules["reconciler.targets.cloudflare.listing"], "_PAGE", 100)
@@ -1235,7 +1262,7 @@ def test_l8_a_twin_on_another_page_is_a_twin(world):
         body["result_info"] |= {"total_count": 2, "total_pages": 2}
         return Reply.of(body)
 
-    world.fault(path="/zones\\?.*page=1(&|$)", change=change)
+    world.fault(path="/zones\\?.*page=1(&|$)", change=change, times=2)
     seen = world.observe()
     assert seen.unread == {f"dns/{ZONE}"}
     assert "changed while it was read" in str(seen.problems[0])

@@ -6,15 +6,17 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from reconciler.dns import types
 from reconciler.dns.records import AUTO_TTL, InvalidRecord, owner, record
 from reconciler.names import host
 from reconciler.resources import Live, Record, SecretRef
 from reconciler.targets.cloudflare.transport import Session, Torn, Unending, Unsent
+
+T = TypeVar("T")
 
 _PAGE = 5000  # records; the most that is served
 _ZONES_PAGE = 50
@@ -84,23 +86,52 @@ class Access(NamedTuple):
 def find(wanted: tuple[Session, list[str]]) -> dict[str, list[Zone]]:
     """Look zones up with one token: one by its name, several in the listing of all; several may have one name.
 
-    Raises `Failure`.
+    Pages of zones can't overlap (50 are the most of one), so a zone that moved to a page that was read is not seen:
+    what is then not there, or not active, is asked for by its name. Raises `Failure`.
     """
     session, names = wanted
-    query: dict[str, Any] = {"per_page": _ZONES_PAGE} | ({"name": names[0]} if len(names) == 1 else {})
-    pages = _pages(session, "/zones", READ_ZONES, "the listing of zones", query)
+    if len(names) == 1:
+        return _once_more(lambda: _zones(session, names, {"name": names[0]})[0])
+    found, pages = _once_more(lambda: _zones(session, names, {}))
+    for name in names if pages > 1 else ():
+        if all(zone.status != "active" for zone in found.get(name, ())):
+            found |= find((session, [name]))
+    return found
+
+
+def _zones(session: Session, names: Collection[str], query: Mapping[str, Any]) -> tuple[dict[str, list[Zone]], int]:
+    """Return the zones of some names out of a listing, and how many pages that has."""
+    pages = 0
     found: dict[str, list[Zone]] = defaultdict(list)
-    for raw in (item for page in pages for item in page):
+    asked = {"per_page": _ZONES_PAGE, **query}
+    for page in _pages(session, "/zones", READ_ZONES, "the listing of zones", asked):
+        pages += 1
+        for zone in _told(session, page):
+            if zone.name in names:
+                found[zone.name].append(zone)
+    return dict(found), pages
+
+
+def _told(session: Session, page: Sequence[Mapping[str, Any]]) -> Iterator[Zone]:
+    """Yield the zones of a page that can be understood."""
+    for raw in page:
         try:
             name = host(raw.get("name"))
         except (ValueError, TypeError):
             continue
-        if name in names and isinstance(raw.get("id"), str) and re.fullmatch(r"[A-Za-z0-9]+", raw["id"]):
+        if isinstance(raw.get("id"), str) and re.fullmatch(r"[A-Za-z0-9]+", raw["id"]):
             account = raw.get("account")
             account = account if isinstance(account, dict) else {}
             told = (raw.get("status"), raw.get("type"), account.get("id"), account.get("name"))
-            found[name].append(Zone(name, session.ref, raw["id"], *(str(item or "") for item in told)))
-    return found
+            yield Zone(name, session.ref, raw["id"], *(str(item or "") for item in told))
+
+
+def _once_more(read: Callable[[], T]) -> T:
+    """Read a listing, and once more where it contradicts itself."""
+    try:
+        return read()
+    except Torn:
+        return read()
 
 
 def _items(answer: Mapping[str, Any], what: str) -> tuple[list[dict[str, Any]], int, Mapping[str, Any]]:
@@ -160,10 +191,7 @@ def _pages(  # noqa: PLR0917 (what is asked, and how)
 
 def listing(session: Session, zone: str, zone_id: str) -> list[Live]:
     """List a zone's records; once more where the listing contradicts itself. Raises `Failure`."""
-    try:
-        return _records(session, zone, zone_id)
-    except Torn:
-        return _records(session, zone, zone_id)
+    return _once_more(lambda: _records(session, zone, zone_id))
 
 
 def _records(session: Session, zone: str, zone_id: str) -> list[Live]:

@@ -92,7 +92,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(shown[:_NAMED])}{more}:"
 
 
-_OPTIONAL = ("aliases", "quota", "description", "groups", "members", "catch_all")
+_OPTIONAL = ("aliases", "quota", "description", "groups", "members", "catch_all", "locale")
 """What could stay undeclared of a thing, so that the rest of it can be declared."""
 
 
@@ -225,7 +225,9 @@ def _validate(resource: Resource, generation: str) -> None:
             name, entry = form
             name.validate_python(getattr(resource, "name", ""))
             said = {key: getattr(resource, key, UNMANAGED) for key in entry.model_fields}
-            said |= {} if generation == "rest" else {"login": UNMANAGED}  # from 0.16 it is the address
+            usual = getattr(resource, "name", "").rpartition("@")[0] or getattr(resource, "name", "")
+            if generation != "rest" or said.get("login") == usual:  # from 0.16 it is the address
+                said["login"] = UNMANAGED
             known = {key: value for key, value in said.items() if type(value) in (str, int, tuple)}
             entry.model_validate({key: _written(value) for key, value in known.items()})
 

@@ -399,14 +399,6 @@ def test_w4_an_address_of_a_disabled_alias_is_told(newer: NewWorld, address: str
         settled(newer, Domain(ZONE), replace(account("bob", aliases=(f"b3@{ZONE}",)), password=UNMANAGED))
 
 
-def test_w9_a_description_that_the_server_does_not_take_is_told_by_the_plan(world: World, newer: NewWorld) -> None:
-    settled(world, Domain(ZONE))
-    long = account("a", description="é" * 300)
-    ((where, summary),) = told(world, long)
-    assert (where, "600 bytes" in summary) == (long.address, True)
-    settled(newer, Domain(ZONE), long)  # which has no such limit
-
-
 def test_w9_a_secret_that_ends_in_a_line_break_stays_as_it_is(world: World) -> None:
     world.secrets["TOKEN"] = "sec ret\n"
     settled(world, Setting("settings/queue.route.relay.auth.secret", ref("TOKEN")))

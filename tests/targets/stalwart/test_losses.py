@@ -234,6 +234,7 @@ def test_l2_a_bare_name_stays_the_one_of_our_account(newer):
     """From 0.16 it is completed with the default domain (authentication.rs, add_missing_domain)."""
     other = Domain("other.how")
     wanted = [DOMAIN, other, ADMIN_NEW, SECOND]
+    wanted += [Setting("hostname", "mail.mana.how")]
     newer.apply([*wanted, Setting("default_domain", "mana.how")])
     moved = Setting("default_domain", "other.how")
     newer.connect(username="admin")

@@ -191,11 +191,6 @@ def _with_ids(value: Any, ids: Mapping[str, str | None]) -> Any:
     return value
 
 
-def creation_id(kind: str, name: str) -> str:
-    """Name a creation, for what refers to it; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
-    return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in name)
-
-
 def bare(network: str) -> str:
     """Write a single address without its mask, as people and the server do."""
     return network.removesuffix("/32") if ":" not in network else network.removesuffix("/128")

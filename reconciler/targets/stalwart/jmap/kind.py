@@ -38,7 +38,10 @@ _DEFAULT_ROLES = {"admin": "system administrator"}  # what the server calls the 
 
 
 def creation_of(name: str, entry: str) -> str:
-    """Name the creation of an object for what refers to it; ids there are letters, digits, - and _ (RFC 8620, 1.2)."""
+    """Name the creation of an object, for what refers to it: no other entry has the same name.
+
+    Ids there are letters, digits, - and _, and 255 at most (RFC 8620, 1.2).
+    """
     return f"{name}-{hashlib.sha256(entry.encode()).hexdigest()[:10]}"
 
 
@@ -108,11 +111,13 @@ class Ids:
         return {"name": local, "domainId": self.the_domain(domain)}
 
     def group(self, name: str) -> str:
-        """Return a group's id by its address or local part, of one to be made as ``#NAME``.
+        """Return a group's id by its address, or a bare name by its local part; of one to be made as ``#NAME``.
 
-        Raises `Unknown` when there is none, ValueError when there are several.
+        Raises `Unknown` when there is none, ValueError when there are several. An address is that one alone: another
+        domain's group of the same local part is another group.
         """
-        return _only("group", name, self._groups.items(), lambda address: address.partition("@")[0], self._groups)
+        fold = str.lower if "@" in name else _local_part
+        return _only("group", name, self._groups.items(), fold, self._groups)
 
     def group_names(self, ids: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
         """Return the groups' addresses, or of one that is known by its local part, that."""
@@ -147,6 +152,10 @@ class Ids:
 
 class Unknown(ValueError):
     """A name that the server has nothing of: what refers to it is done without."""
+
+
+def _local_part(address: str) -> str:
+    return address.partition("@")[0]
 
 
 def _only(

@@ -7,15 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from reconciler.problem import Problem
+from reconciler.desired.raw_keys import LONGEST
 from reconciler.resources import UNMANAGED, Account, Group, Live, Resource, Shared
 from reconciler.target import Change
 from reconciler.targets.stalwart.connection import Login
 from reconciler.targets.stalwart.passwords import Hashes
 from reconciler.targets.stalwart.rest.kind import Import, Item, Kind, R, Reading
 from reconciler.targets.stalwart.survey import is_sayable
-
-_LONGEST = 512  # bytes of one text; longer ones are refused, or in lists dropped without a word
 
 A = TypeVar("A", bound=Shared)
 
@@ -350,18 +348,9 @@ def members(field: str, have: Sequence[str], want: Sequence[str]) -> Iterator[Op
         yield {"action": "removeItem", "field": field, "value": name}
 
 
-def too_long(wanted: Iterable[Resource]) -> Iterator[Problem]:
-    """Report descriptions that the server does not take (rest-0.15.md section 2)."""
-    for item in wanted:
-        text = getattr(item, "description", None)
-        if isinstance(text, str) and (size := len(text.encode())) > _LONGEST:
-            summary = f"its description has {size} bytes; up to 0.15 the server takes {_LONGEST}"
-            yield Problem(item.address, summary, "shorten it", scope=item.address)
-
-
 def check_lengths(value: Any) -> None:
     """Raise ValueError when a text of a body or of operations is longer than the server takes."""
-    if isinstance(value, str) and len(value.encode()) > _LONGEST:
-        raise ValueError(f"a text of {len(value.encode())} bytes is too long, the server takes up to {_LONGEST}")
+    if isinstance(value, str) and len(value.encode()) > LONGEST:
+        raise ValueError(f"a text of {len(value.encode())} bytes is too long, the server takes up to {LONGEST}")
     for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
         check_lengths(inner)

@@ -73,13 +73,13 @@ class Run:
             yield self._told(item)
 
     def finish(self) -> Iterator[Outcome]:
-        """Write what was put off."""
+        """Write what was put off. Nothing waits for that: what others need of it is there by now."""
         for kind, item in self._put_off:
             if self._down is None:
                 self._sent(kind, item, item.change, self._send_afterwards)
             else:
                 item.fail(self._down)
-            yield self._told(item)
+            yield item.outcome
 
     def _sent(
         self, kind: Principal[Any], item: Item, change: Change, send: Callable[[Principal[Any], Change], None]

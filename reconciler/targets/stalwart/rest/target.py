@@ -24,7 +24,7 @@ from reconciler.targets.stalwart.rest.kinds.groups_and_lists import Groups, Mail
 from reconciler.targets.stalwart.rest.kinds.listener import Listeners
 from reconciler.targets.stalwart.rest.kinds.setting import AllowedIps, Settings, unlike_fresh
 from reconciler.targets.stalwart.rest.kinds.signature import Signatures, domains_of_macros
-from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails, too_long
+from reconciler.targets.stalwart.rest.principals import Principal, in_turn, own_emails
 from reconciler.targets.stalwart.rest.run import Run, override
 from reconciler.targets.stalwart.survey import Omissions, Survey, fit, is_lost, refuse_empty
 
@@ -91,7 +91,6 @@ class StalwartRest:
             there = {str(item["name"]) for item in items}
             if any(isinstance(item, Account) and _LOGINS.name(item) not in there for item in wanted):
                 problems += taken_logins(wanted, there, api.others())
-            problems += too_long(wanted)
             live = [item for kind in KINDS for item in kind.live(reading)]
         live = list(external.as_wanted(live, declared, directory)) if directory else live
         live = with_open(live, wanted, connection.host, host.container)

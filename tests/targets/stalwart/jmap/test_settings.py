@@ -189,10 +189,13 @@ def test_both_names_go_in_one_write(world):
 
 
 def test_names_without_a_domain_say_what_is_missing(world):
-    world.apply(Setting("hostname", "mail.mana.how"))
-    assert world.failures == {
-        "stalwart/hostname": "the server takes hostname and default domain only together, and has neither"
-    }
+    for wanted, missing in (
+        (Setting("hostname", "mail.mana.how"), "stalwart.default_domain"),
+        (Setting("default_domain", "mana.how"), "stalwart.hostname"),
+    ):
+        plan = world.plan(wanted)
+        (problem,) = plan.errors
+        assert (plan.changes, problem.scope, missing in problem.hint) == ((), wanted.address, True)
 
 
 def test_a_later_write_of_a_name_leaves_the_other_one_alone(world):

@@ -220,13 +220,6 @@ def test_a_catch_all_survives_another_primary_address(house):
     assert house.principal("till")["emails"][0] == "tilo@mana.how"
 
 
-def test_a_catch_all_of_nobody_is_told_at_plan_time(world):
-    wanted = [Domain("mana.how", catch_all="me@gmail.com")]
-    (problem,) = world.plan(wanted).errors
-    assert (problem.where, "0.16" in problem.summary) == ("domain/mana.how", True)
-    assert world.plan(wanted).changes == ()
-
-
 def test_the_switches_of_all_domains_are_minded(house):
     house.store({"session.rcpt.sub-addressing": "false", "session.rcpt.catch-all": "false"})
     wanted = changed(HOUSE[0], sub_addressing=True)

@@ -124,6 +124,10 @@ class _Accounts:
         for account in (*self._wanted.values(), *self._missing):
             for summary, hint in self._objections(account):
                 self._reading.report(Problem(account.address, summary, hint, scope=account.address))
+            if account.roles == ():
+                summary = "has no role, and from 0.16 that means those of a user"
+                hint = "write `roles: [user]`, or `locked: true` where nobody is to log in"
+                self._reading.report(Problem(account.address, summary, hint, Severity.WARNING))
             for summary, hint in self._shortfalls(account):
                 self._reading.report(Problem(account.address, summary, f"{hint}; {_WITHOUT}"))
 
@@ -147,13 +151,17 @@ class _Accounts:
         )
 
     def _roles(self, roles: Raw, wanted: Account | None) -> tuple[str, ...]:
-        """Return the roles that one has, and the wanted ones that the server does not know: nothing can be done."""
+        """Return the roles that one has, and the wanted ones that the server does not know: nothing can be done.
+
+        To have none can't be either: who has none has what a user has (common/src/auth/access_token.rs).
+        """
         known = wanted.roles if wanted and isinstance(wanted.roles, tuple) else ()
         unknown = _unknown(self._role, known)
         if roles.get("@type") == "Custom":
             return (*self._ids.role_names(roles.get("roleIds") or {}, known), *unknown)
         own = str(roles.get("@type") or "user").lower()
-        return tuple(unknown) if unknown and own == "user" and len(unknown) == len(known) else (own, *unknown)
+        said = wanted is not None and isinstance(wanted.roles, tuple)
+        return tuple(unknown) if said and own == "user" and len(unknown) == len(known) else (own, *unknown)
 
     def _verdict(self, wanted: Account | None, address: str, item: Raw) -> Verdict | Special:
         if wanted is None or not isinstance(wanted.password, SecretRef) or not wanted.enforce_password:

@@ -9,8 +9,8 @@ from typing import Any
 from reconciler.resources import UNMANAGED, Listener, Live
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Selection
-from reconciler.targets.stalwart.jmap.batch import Write, bare, creation_id
-from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.batch import Write, bare
+from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind, creation_of
 from reconciler.targets.stalwart.release import JMAP
 from reconciler.targets.stalwart.survey import Omissions, fit
 
@@ -74,7 +74,7 @@ class ListenerKind(ResourceKind):
                 if known:
                     yield Write("NetworkListener", "update", known, body, (change,))
                 else:
-                    name = creation_id("listener", after.name)
+                    name = creation_of("NetworkListener", after.name)
                     yield Write("NetworkListener", "create", name, {"name": after.name, **body}, (change,))
 
     def survey(self, reading: Reading, live: Sequence[Live], out: Omissions) -> Iterator[Live]:
@@ -116,7 +116,8 @@ def _options(item: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value := item.get(name), Mapping):
             made[word] = tuple(_ours(word, it) for it in value)
         elif value is not None:
-            made[word] = value / _MILLISECONDS if word == "tls_timeout" else value
+            seconds, rest = divmod(value, _MILLISECONDS) if word == "tls_timeout" else (value, 0)
+            made[word] = value / _MILLISECONDS if rest else seconds
     return made
 
 

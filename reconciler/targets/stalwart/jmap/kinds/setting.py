@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.objects import SINGLETON
@@ -11,8 +12,8 @@ from reconciler.problem import Problem
 from reconciler.resources import AllowedIp, Domain, Live, Resource, Setting
 from reconciler.target import Change
 from reconciler.targets.stalwart.jmap.api import Selection
-from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, bare, creation_id
-from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind
+from reconciler.targets.stalwart.jmap.batch import Unwritable, Write, bare
+from reconciler.targets.stalwart.jmap.kind import Effect, Reading, ResourceKind, creation_of
 from reconciler.targets.stalwart.survey import Omissions, fit
 
 _NAMES = {"hostname": "defaultHostname", "default_domain": "defaultDomainId"}  # of x:SystemSettings
@@ -105,6 +106,8 @@ def _named(setting: Setting, reading: Reading) -> Live:
         summary = "can't be cleared: from 0.16 a server always has one"
         hint = "write a value, or take the line away"
         reading.report(Problem(setting.address, summary, hint, scope=setting.address))
+    if setting.value and (missing := _alone(setting, reading)):
+        reading.report(replace(missing, scope=setting.address))
     domains = sorted(item.name for item in reading.of(Domain))
     same = str(value).lower() == str(setting.value).lower()  # host names have no case
     return Live(
@@ -112,6 +115,16 @@ def _named(setting: Setting, reading: Reading) -> Live:
         id=SINGLETON,
         detail=default_domain(reading.wanted) or next(iter(domains), None),
     )
+
+
+def _alone(setting: Setting, reading: Reading) -> Problem | None:
+    """Say what is missing beside a name on a server that has neither; None where nothing is."""
+    have = _names(reading)
+    have |= {it.word: it.value for it in reading.of(Setting) if it.word in have and it.value}
+    domain = have["default_domain"] or next((item.name for item in reading.of(Domain)), None)
+    if have["hostname"] and domain:
+        return None
+    return _incomplete(setting.address, have["hostname"], domain)
 
 
 def _rate(wanted: Setting, stored: Any) -> str | None:
@@ -149,7 +162,7 @@ def _named_write(changes: Sequence[Change], reading: Reading) -> Iterator[Write 
     hostname: str | None = want.get("hostname") or have["hostname"]
     found = reading.ids.domain(domain) if domain else None
     if not hostname or found is None:
-        yield from (Unwritable(change, _incomplete(change, hostname, domain)) for change in changes)
+        yield from (Unwritable(change, _incomplete(change.address, hostname, domain)) for change in changes)
         return
     whole = have["hostname"] is None or have["default_domain"] is None
     made = {"defaultHostname": hostname} if whole or "hostname" in want else {}
@@ -157,12 +170,12 @@ def _named_write(changes: Sequence[Change], reading: Reading) -> Iterator[Write 
     yield Write("SystemSettings", "update", SINGLETON, made, tuple(changes))
 
 
-def _incomplete(change: Change, hostname: str | None, domain: str | None) -> Problem:
+def _incomplete(address: str, hostname: str | None, domain: str | None) -> Problem:
     if hostname and domain:
-        return Problem(change.address, f"refers to the domain {domain}, which is not there", "run apply again")
+        return Problem(address, f"refers to the domain {domain}, which is not there", "run apply again")
     missing = "stalwart.hostname" if not hostname else "stalwart.default_domain"
     summary = "the server takes hostname and default domain only together, and has neither"
-    return Problem(change.address, summary, f"declare {missing}, too")
+    return Problem(address, summary, f"declare {missing}, too")
 
 
 # ---------------------------------------------------------------------------------------------------- allowed addresses
@@ -195,7 +208,7 @@ class AllowedIpKind(ResourceKind):
             elif not change.deletes and not known and isinstance(resource, AllowedIp):
                 address = bare(resource.network)
                 body = {"address": address, "reason": _REASON}
-                yield Write("AllowedIp", "create", creation_id("ip", address), body, (change,))
+                yield Write("AllowedIp", "create", creation_of("AllowedIp", address), body, (change,))
 
 
 def still_allowed(addresses: Iterable[str], live: Sequence[Live]) -> Iterator[Live]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.desired.raw_keys import raw_key
+from reconciler.names import domain_name
 from reconciler.problem import Problem, Severity
 from reconciler.resources import UNMANAGED, Account, Domain, Live, Resource, Setting, Shared, Special
 from reconciler.target import Change
@@ -51,10 +52,19 @@ class Domains(Principal[Domain]):
                 aliases=(),
                 sub_addressing=_sub_addressing(reading),
             )
+            if known is not None and _is_switched_off(known, reading):
+                domain = replace(domain, sub_addressing=UNMANAGED)  # nothing can be done of it here
             yield Live(domain, id=name)
+        spelled = {domain_name(name): name for name in reading.domains if domain_name(name) not in reading.domains}
         for domain in wanted.values():
-            for summary, hint in _impossible(domain, reading):
+            if name := spelled.get(domain.name):
+                summary = f"the server has it as {name}, and {domain.name} would be a second domain beside it"
+                hint = f"write it, and the addresses in it, as {domain.name} there; until then nothing of it is touched"
                 reading.report(Problem(domain.address, summary, hint, scope=domain.address))
+            if _is_switched_off(domain, reading):
+                summary = f"{_SUB_ADDRESSING} is false on the server, which switches it off for all domains"
+                hint = f"write `settings: {{{_SUB_ADDRESSING}: null}}` under stalwart"
+                reading.report(Problem(domain.address, summary, hint))
             if isinstance(domain.catch_all, str) and not _switch(_CATCH_ALL, reading):
                 summary = f"{_CATCH_ALL} is false on the server, which switches catch-alls off for all domains"
                 hint = f"write `settings: {{{_CATCH_ALL}: null}}` under stalwart"
@@ -164,14 +174,6 @@ def _switch(key: str, reading: Reading) -> bool:
     return reading.keys.get(key) != "false"
 
 
-def _impossible(domain: Domain, reading: Reading) -> Iterator[tuple[str, str]]:
-    """Yield what of a wanted domain can't be done on this server, and what helps."""
-    if domain.sub_addressing is True and _sub_addressing(reading) is False:
-        summary = f"{_SUB_ADDRESSING} is false on the server, which switches it off for all domains"
-        yield summary, f"write `settings: {{{_SUB_ADDRESSING}: null}}` under stalwart"
-    if isinstance(domain.catch_all, str):
-        everybody = (emails(item) for item in reading.wanted)
-        there = (own_emails(item) for item in reading.items)
-        if not any(domain.catch_all in own for own in (*everybody, *there)):
-            summary = f"nobody here has the address {domain.catch_all}, and a catch-all elsewhere needs Stalwart 0.16"
-            yield summary, "name the address of an account, a group or a list here"
+def _is_switched_off(domain: Domain, reading: Reading) -> bool:
+    """Whether a domain wants what is switched off for all of them."""
+    return domain.sub_addressing is True and _sub_addressing(reading) is False

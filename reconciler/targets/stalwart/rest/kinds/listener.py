@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from reconciler.desired.raw_keys import LISTENER
+from reconciler.problem import Problem
 from reconciler.resources import UNMANAGED, Listener, Live, Resource
 from reconciler.target import Change, Reveal
 from reconciler.targets.stalwart.ports import answering
@@ -37,6 +38,12 @@ class Listeners(KeyKind[Listener]):
             implicit = keys.get(f"{base}tls.implicit", "false").lower() in ("true", "1")
             found = Listener(name, bind, keys.get(f"{base}protocol", ""), implicit, UNMANAGED, **_options(keys, name))
             yield Live(found, id=name)
+        for name, item in wanted.items():
+            if "." in name:  # its keys would be another listener's
+                hint = "give it a name without one; from 0.16 any name will do"
+                reading.report(
+                    Problem(item.address, "up to 0.15 no listener has a dot in its name", hint, scope=item.address)
+                )
 
     def edit(self, change: Change, before: Stored, reveal: Reveal, others: Sequence[Change]) -> Edit:
         """Write what is declared of it, and leave its other keys; a removal takes all of them."""
