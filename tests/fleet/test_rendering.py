@@ -48,6 +48,7 @@ def pages(text: str) -> tuple[str, str]:
         seconds=1.0,
         age=1.0,
         waits=-1e6,
+        lasts=1.0,
     )
     told = overview.Summary(
         {text: 1},
