@@ -72,6 +72,8 @@ _HOST = re.compile(r"(?:^|[.a-z-])(?:address(?:es)?|host(?:name)?|ur[il]s?|endpo
 _MACRO = re.compile(r"%\{(env|file):([^}]*)\}%")
 _PLACE = re.compile(r"((?:[a-z][a-z0-9+.-]*://)?)(?:[^/?#]*@)?([^/?#]+)", re.IGNORECASE)
 
+_AMBIGUOUS = re.compile(r"[\\\s]|^[a-z][a-z0-9+.-]*:(?!//[^/])(?![0-9]+$)", re.IGNORECASE)
+
 
 def _passed_on(declared: Stalwart) -> Iterator[_Sent]:
     """Yield the hosts that the server itself uses secrets with: relays, hooks, stores, directories, log collectors.
@@ -117,9 +119,17 @@ def _texts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _hosts(said: Iterable[tuple[str, Any]]) -> Iterator[str]:
     """Yield the hosts among values: what is a URL, or stands under a name that says so."""
     for name, value in said:
-        named = isinstance(value, str) and ("://" in value or _HOST.search(re.sub(r"\.\d+$", "", name)))
-        if named and (match := _PLACE.match(value)):
-            yield f"{match[1]}{match[2]}, by way of Stalwart"
+        if isinstance(value, str) and ("://" in value or _HOST.search(re.sub(r"\.\d+$", "", name))):
+            yield f"{_origin_of(value)}, by way of Stalwart"
+
+
+def _origin_of(value: str) -> str:
+    """Return scheme, host and port of what a server is told; all of it where programs could read it in two ways.
+
+    Its parser is none of ours (WHATWG URL): a backslash ends a host, tabs are left out, `https:/HOST` leads there.
+    """
+    match = None if _AMBIGUOUS.search(value) or not value.isprintable() else _PLACE.match(value)
+    return f"{match[1]}{match[2]}" if match else repr(value)
 
 
 def _to_cloudflare(spec: Spec, overrides: Mapping[str, str | None]) -> Iterator[_Sent]:

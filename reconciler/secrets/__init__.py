@@ -18,6 +18,7 @@ from reconciler.resources import Secret, SecretRef
 from reconciler.secrets import age
 from reconciler.secrets.allowed import VARIABLE, Allowed
 from reconciler.secrets.redaction import Redaction
+from reconciler.secrets.schemes import clear
 from reconciler.secrets.sops import Sops
 from reconciler.target import Reveal
 
@@ -46,7 +47,7 @@ class Secrets:
         self._redaction = Redaction(public)
         for ref in named:
             if ref.source == "env" and ref.name in environ and not ref.held:
-                self._redaction.hide(ref, environ[ref.name])
+                self._keep_out(ref, environ[ref.name])
         self._environ = environ
         self._values: dict[SecretRef, str] = {}
         self._stamps: dict[SecretRef, tuple[int, ...]] = {}
@@ -61,7 +62,7 @@ class Secrets:
                     stamp = self._stamp(secret)  # before it is read: a later change is seen then
                     self._values[secret] = self._read(secret)
                     self._stamps[secret] = stamp
-                    self._redaction.hide(secret, self._values[secret])
+                    self._keep_out(secret, self._values[secret])
                 return self._values[secret]
         parts = []
         for part in secret.parts:
@@ -70,6 +71,10 @@ class Secrets:
             else:
                 parts.append(escaped(self(part.ref), part.escape))
         return "".join(parts)
+
+    def _keep_out(self, ref: SecretRef, value: str) -> None:
+        for said in (value, clear(value)):  # of `{PLAIN}TEXT` it is TEXT that logs in
+            self._redaction.hide(ref, said)
 
     def _read(self, ref: SecretRef) -> str:
         if ref.held:

@@ -20,6 +20,7 @@ from reconciler.desired.yaml import scan, shallow
 from reconciler.files import CannotRead
 from reconciler.process import SOPS, CannotRun, Ended
 from reconciler.secrets import age
+from reconciler.url import NoUrl, parse
 
 OLDEST, OLDEST_WRITING = (3, 9), (3, 11)  # 3.9 has `sops decrypt`, 3.11 `sops set --value-stdin`
 MAX_BYTES = 1 << 20  # many keys in a file
@@ -44,11 +45,16 @@ _VARIABLES = {
     "hc_vault": "VAULT_*",
     "hckms": "HUAWEICLOUD_*",
 }
-_ADDRESSES = frozenset({"arn", "resource_id", "vaultUrl", "vault_url", "vault_address", "key_id"})
+_URLS = frozenset({"vaulturl", "vault_url", "vault_address"})
+_ADDRESSES = frozenset({"arn", "resource_id", "key_id", *_URLS})  # `_folded`: sops tells no case apart
 _PAIR_WITH_SERVICE = re.compile(  # wherever it stands: dotenv and ini put the way to it before the name
-    rf"""(?:\b|_)({"|".join(sorted(_ADDRESSES))})["']?[ \t]*[:=]\s*["']?([^"'\s,&*>|][^"'\s,]*)"""
+    rf"""(?:\b|_)({"|".join(sorted(_ADDRESSES))})["']?[ \t]*[:=]\s*["']?([^"'\s,&*>|][^"'\s,]*)""", re.IGNORECASE
 )
-_YAML = frozenset({".yaml", ".yml", ".json"})  # what sops takes for YAML, or for a part of it
+_LINES = (".env", ".ini")  # by what a name ends in sops goes, too; all else is YAML, or JSON, which is a part of it
+_WHOLE = re.compile(r"""[^\s"'&*|>!]\S*""")  # a value that a line alone says
+_SIGN = re.compile(r"[=:]")
+_PLACE_IN_LINES = re.compile(rf"(?:.*_)?({'|'.join(sorted(_ADDRESSES))})", re.DOTALL)
+_ARN = re.compile(r"arn:[\w-]+:kms:([\w-]+):[\w:/-]*")
 _DEEPEST = 512  # levels
 _SHOWN = 300  # characters of an address
 _DIGITS = 9  # of a position in a list
@@ -121,9 +127,12 @@ class Sops:
         raw = files.read(path, MAX_BYTES)
         if not _MAC.search(raw):
             raise CannotRead(f"{path}: is NOT ENCRYPTED by sops: what stands in it is there in clear", _UNENCRYPTED)
-        if path.suffix in _YAML and not _is_read_alike(raw):
+        if not _is_read_alike(path, raw):
             hint = "let sops write it anew: sops decrypt -i FILE, and sops encrypt -i FILE once nothing odd is in it"
-            raise CannotRead(f"{path}: is no YAML that all programs read alike, or is nested without end", hint)
+            what = "no lines" if path.name.endswith(_LINES) else "no YAML"
+            raise CannotRead(f"{path}: is {what} that all programs read alike, or is nested without end", hint)
+        if odd := _odd(path, raw):
+            raise CannotRead(f"{path}: names a key service by {odd}, which is no address", "write https://HOST there")
         done = self._decrypted(path.absolute())
         if done.status:
             raise self._failure(path, raw, done.status)
@@ -202,19 +211,60 @@ def services(raw: bytes) -> frozenset[str]:
     file of YAML or JSON, as the parser understands it.
     """
     named = set(_PAIR_WITH_SERVICE.findall(raw.decode(errors="replace")))
+    named.update((name, text) for name, text in _in_lines(raw) if _WHOLE.fullmatch(text))
     with suppress(*_unreadable()):
         named.update(_pairs(_first(raw)))
-    return frozenset(_service(name, text) for name, text in named if name in _ADDRESSES and not text.startswith("ENC["))
+    return frozenset(_service(_folded(name), text) for name, text in named if _is_address(name, text))
 
 
-def _is_read_alike(raw: bytes) -> bool:
-    """Whether we know what a file of YAML names and leaves in clear: what sops alone can read could hide both."""
+def _folded(name: str) -> str:
+    """Return a name as it is to a program that tells no case apart: Go's JSON takes `ſ` for an s, too."""
+    return name.casefold()
+
+
+def _is_address(name: str, text: str) -> bool:
+    return _folded(name) in _ADDRESSES and not text.startswith("ENC[")
+
+
+def _is_read_alike(path: Path, raw: bytes) -> bool:
+    """Whether we know what a file names and leaves in clear: what sops alone can read could hide both.
+
+    YAML without a tag at a text, which could make another text of it; of ini no quoted name and no line that goes on.
+    """
+    if path.name.endswith(_LINES):
+        lines = raw.decode(errors="replace").split("\n") if path.name.endswith(".ini") else ()
+        return not any(line.rstrip().endswith("\\") or line.lstrip().startswith(("`", '"')) for line in lines)
     try:
-        for _ in _first(raw):
-            pass
+        return all(getattr(event, "value", None) is None or event.tag is None for event in _first(raw))
     except _unreadable():
         return False
-    return True
+
+
+def _odd(path: Path, raw: bytes) -> str:
+    """Return what an encrypted file has for the address of a key service and is none, or leads elsewhere than it looks.
+
+    Empty where there is nothing like it.
+    """
+    found = _in_lines(raw) if path.name.endswith(_LINES) else _pairs(_first(raw))
+    for name, text in found:
+        if not _is_address(name, text) or not text:
+            continue
+        if _folded(name) == "arn" and not _ARN.fullmatch(text):
+            return "an ARN"
+        if _folded(name) in _URLS:
+            try:
+                parse(text)
+            except NoUrl:
+                return "a URL"
+    return ""
+
+
+def _in_lines(raw: bytes) -> Iterator[tuple[str, str]]:
+    """Yield what a dotenv or an ini file has under the names of addresses, each line by itself and as a whole."""
+    for line in raw.decode(errors="replace").split("\n"):
+        key, *rest = _SIGN.split(line, maxsplit=1)
+        if rest and (name := _PLACE_IN_LINES.fullmatch(_folded(key.strip()))):
+            yield name[1], rest[0].strip()
 
 
 def _first(raw: bytes) -> Iterator[Any]:
@@ -259,7 +309,7 @@ def _pairs(stream: Iterator[Any]) -> Iterator[tuple[str, str]]:
 def _service(name: str, text: str) -> str:
     if name == "resource_id":
         return "https://cloudkms.googleapis.com"
-    region = re.match(r"arn:[\w-]+:kms:([\w-]+):", text) if name == "arn" else None
+    region = _ARN.fullmatch(text) if name == "arn" else None
     return f"https://kms.{region[1]}.amazonaws.com" if region else text[:_SHOWN]
 
 
@@ -283,7 +333,7 @@ def in_clear(path: Path, raw: bytes, key: str) -> bool:
     from ruamel.yaml.error import YAMLError
 
     try:  # "base": all that stands there is text, a day that is none and a number without end among it
-        tree = next(iter(YAML(typ="base").load_all(raw)), None) if path.suffix in _YAML else None
+        tree = None if path.name.endswith(_LINES) else next(iter(YAML(typ="base").load_all(raw)), None)
     except (YAMLError, RecursionError):
         return False
     stored = lookup(tree, key)

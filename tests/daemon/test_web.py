@@ -252,6 +252,11 @@ def test_a_proxy_that_hides_that_it_is_one_speaks_for_everybody(daemon: Daemon) 
             assert proxy.makefile("rb").readline().split()[1] == status
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded", "CDN-Loop", "X-Cluster-Client-IP", "Max-Forwards", "X-ARR-LOG-ID"])
+def test_a_proxy_that_says_so_in_a_word_of_its_own_needs_the_token(daemon: Daemon, header: str) -> None:
+    assert daemon.ask("/", **{header: "1"}).status == 401
+
+
 def test_what_is_not_there_is_told_as_json(daemon: Daemon) -> None:
     for path, method, status in (("/nothing", "GET", 404), ("/", "DELETE", 401), ("/reconcile", "GET", 405)):
         answer = daemon.ask(path, method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json as builtin_json
+from json import dumps
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,22 @@ def test_t5_hosts_that_the_mail_server_uses_secrets_with_are_named_too(tmp_path:
         "https://newer.example": ["{env: TOKEN}"],
         "smtp.example": ["{env of Stalwart: V}"],
     }
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example\\@good.example/x",
+        " https://evil.example/x",
+        "https:/evil.example/x",
+        "ht\ttps://evil.example",
+    ],
+)
+def test_t5_what_the_mail_server_may_read_as_another_host_is_shown_whole(tmp_path: Path, url: str) -> None:
+    """Its URLs are those of WHATWG, where a backslash ends a host and tabs are left out."""
+    settings = {"webhook.x.url": url, "webhook.x.auth.secret": {"env": "HOOK"}}
+    (tmp_path / "more.yaml").write_text(f"stalwart: {{settings: {dumps(settings)}}}\n")
+    assert of(tmp_path, "stalwart")[f"{url!r}, by way of Stalwart"] == ["{env: HOOK}"]
 
 
 def test_t5_the_head_names_them_in_text_json_and_markdown(tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_a_text_is_rendered_with_its_escapes(tmp_path):
     assert secrets(text) == "smtp://u:p%40ss%2Fword@h p@ss/word"
 
 
+def test_the_text_that_a_password_in_plain_stands_for_is_kept_out_too(tmp_path):
+    secrets = Secrets(tmp_path, {"X": "{PLAIN}hunter2-xyz"})
+    assert secrets(env()) == "{PLAIN}hunter2-xyz"
+    assert "hunter2" not in secrets.redact("it answers: hunter2-xyz")
+
+
 def test_nothing_is_read_before_it_is_needed(tmp_path):
     secrets = Secrets(tmp_path, {})
     assert secrets.revealed() == {}

@@ -294,6 +294,46 @@ def test_t5_a_file_that_only_sops_can_read_is_not_shown_to_it(tmp_path):
         sops.Sops({"PATH": ""}).value(path, "x")
 
 
+ELSEWHERE = {
+    "another case": ("s.json", '{"sops": {"hc_vault": [{"Vault_Address": "http://192.0.2.1"}]}}'),
+    "a letter that Go takes for s": ("s.json", '{"sops": {"hc_vault": [{"vault_addreſſ": "http://192.0.2.1"}]}}'),
+    "another case in YAML": ("s.yaml", "sops: {hc_vault: [{Vault_Address: 'http://192.0.2.1'}]}"),
+    "another case in lines": ("s.env", "sops_hc_vault__list_0__map_Vault_Address=http://192.0.2.1"),
+    "a suffix that is none": ("s.bin", '{"sops": {"hc_vault": [{"vault\\u005faddress": "http://192.0.2.1"}]}}'),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_t5_a_key_service_is_named_in_whatever_case(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert sops.Sops({}).services(tmp_path / name) == {"http://192.0.2.1"}
+
+
+HIDDEN = {
+    "a key in base64": ("s.yaml", "sops: {hc_vault: [{!!binary dmF1bHRfYWRkcmVzcw==: 'http://192.0.2.1'}]}"),
+    "an address in base64": ("s.yaml", "sops: {hc_vault: [{vault_address: !!binary aHR0cDovLzE5Mi4wLjIuMQ==}]}"),
+    "a user before the host": (
+        "s.json",
+        '{"sops": {"hc_vault": [{"vault_address": "http://vault.corp,x@192.0.2.1"}]}}',
+    ),
+    "a long user": ("s.json", '{"sops": {"hc_vault": [{"vault_address": "http://v.%s@192.0.2.1"}]}}' % ("a" * 300)),
+    "a user in lines": ("s.env", "sops_hc_vault__list_0__map_vault_address=http://vault.corp,x@192.0.2.1"),
+    "an ARN that names a host": ("s.json", '{"sops": {"kms": [{"arn": "arn:aws:kms:192.0.2.1/#:1:key/a"}]}}'),
+    "a quoted name": ("s.ini", "[sops]\n`hc_vault__list_0__map_vault_address` = http://192.0.2.1"),
+    "a line that goes on": ("s.ini", "[sops]\nhc_vault__list_0__map_vault_address = \\\nhttp://192.0.2.1"),
+    "no YAML, behind a suffix that is none": ("s.bin", '{"a": "\\ud800", "sops": {"vault\\u005faddress": "x"}}'),
+    "no YAML, in a file without a name": (".json", '{"a": "\\ud800", "sops": {"vault\\u005faddress": "x"}}'),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), HIDDEN.values(), ids=HIDDEN)
+def test_t5_a_file_that_names_a_key_service_in_no_plain_way_is_not_shown_to_sops(ring, name, text):
+    """It would send the service's token to whom the head of the plan does not name."""
+    (ring.state / name).write_text(f"{text}\n# mac: ENC[x]\n")
+    with pytest.raises(CannotRead, match=r"read alike|which is no address"):
+        sops.Sops({"PATH": ""}).value(ring.state / name, "x")
+
+
 @pytest.mark.parametrize("clear", ["2001-99-99", "9" * 5000, "[" * 400 + "]" * 400, "1e999", "0o99"])
 def test_t12_what_stands_in_clear_beside_a_secret_is_no_bug(ring, clear):
     recipient, path = ring.own(), ring.state / FILE
