@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.cli import session
 from reconciler.cli.session import Session, environ
 from reconciler.problem import Problem, ReconcilerError
@@ -156,6 +156,7 @@ def approved(session: Session, *, commit: str, branch: str, stack: str, out: Pat
     """
     from reconciler.github import artifacts, statuses
 
+    git.refuse_leaving(out)
     found = artifacts.approved(_repository(session), commit, branch, statuses.context(stack))
     try:
         out.mkdir(parents=True, exist_ok=True)

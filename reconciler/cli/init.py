@@ -8,12 +8,12 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.cli import session
 from reconciler.cli.session import Session
 from reconciler.problem import Problem, ReconcilerError
@@ -158,12 +158,11 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
         raise ReconcilerError(Problem(directory, "is no path that a workflow should hold", "use A-Z a-z 0-9 _ - . /"))
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", branch):
         raise ReconcilerError(Problem("--branch", "is no branch that a workflow should hold", "such as main"))
-    if not (here / ".github").resolve().is_relative_to(here.resolve()):
-        raise ReconcilerError(Problem(".github", "is a link that leads out of the repository", "remove it"))
     spec = session.directory().spec if stack is None or any(root.glob("*.yaml")) else None
     named = stack or (spec.stack if spec else "")
     planned = way == "daemon" and spec is not None and spec.daemon.plans
     contents = files(Subject(named, directory, branch, way, planned))
+    _refuse_led_out(here, contents)
     kept = [name for name in contents if os.path.lexists(here / name)]
     for name, text in contents.items():
         if name not in kept:
@@ -176,6 +175,14 @@ def _write_workflows(session: Session, stack: str | None, way: str, branch: str)
     by_daemon = ["The daemon plans pull requests (daemon.plans), so no workflow does."] if planned else []
     said = "\n\n".join([*lists, *by_daemon, "Read docs/github.md: which keys go where, and how to protect the branch."])
     session.console.result(said, {"format_version": "1.0", "stack": named, "written": written, "kept": kept})
+
+
+def _refuse_led_out(here: Path, names: Iterable[str]) -> None:
+    """Refuse all files where a link on the way to one leads out of the repository, or to what git keeps there."""
+    for name in names:
+        if (link := git.leaving((here / name).parent)) is not None:
+            shown = str(link.relative_to(here)) if link.is_relative_to(here) else str(link)
+            raise ReconcilerError(Problem(shown, "is a link that leads out of the repository", "remove it"))
 
 
 def _socket_group() -> int:

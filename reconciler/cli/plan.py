@@ -121,8 +121,10 @@ def exit_code(plan: Plan, pending: int) -> int:
 
 def _save(session: Session, stack: Stack, plan: Plan, path: Path) -> None:
     """Write the plan beside its place and move it there: a reader never sees half of it."""
+    from reconciler import git
     from reconciler.report import json
 
+    git.refuse_leaving(path.parent)  # a link in the file's own place is replaced
     led = path.parent.resolve()
     here = Path.cwd()
     if not os.path.normpath(path).startswith(("/", "..")) and not led.is_relative_to(here):

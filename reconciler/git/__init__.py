@@ -63,7 +63,7 @@ def refuse_leaving(path: Path) -> None:
     if (link := leaving(path)) is not None:
         there = os.path.realpath(link)
         summary = f"is a link that leads out of its checkout, to {there}: a commit may have put it there"
-        hint = "name the place itself with --state and --data, or take the link away"
+        hint = "name the place itself (--state, --data, --out), or take the link away"
         raise Refused(Problem(str(link), summary, hint))
 
 

@@ -64,7 +64,7 @@ def write(
     Raises `ReconcilerError`; `Refused` where a secret's name holds another value, which is never overwritten.
     """
     request = found.request
-    with directory.beside(request.out) as place:
+    with directory.beside(request.out, found.environ) as place:
         draft = Draft(open_store(request.store, place, found.environ, request.recipients), hide)
         contents = _contents(found, draft)
         progress("Writing the directory")

@@ -16,24 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler import files
+from reconciler import files, git
 from reconciler.desired.load import load
-from reconciler.problem import LeaseHeld, Problem, ReconcilerError
+from reconciler.problem import LeaseHeld, Problem, ReconcilerError, Refused
 from reconciler.resources import SecretRef
 
 _IGNORE = ".gitignore"  # what a kill leaves behind is nothing to commit
 
 
 @contextlib.contextmanager
-def beside(out: Path) -> Iterator[Path]:
+def beside(out: Path, environ: Mapping[str, str]) -> Iterator[Path]:
     """Yield an empty directory that is going to be ``out``; relative references mean the same in both.
 
-    What a killed import left there is removed. Raises `LeaseHeld` while another one writes, `ReconcilerError`.
+    What a killed import left there is removed. Raises `LeaseHeld` while another one writes, `Refused` for what no
+    import can have left there, `ReconcilerError`.
     """
     place = out.resolve().with_name(f".{out.resolve().name}.import")
     with contextlib.ExitStack() as held:
         with _telling(place):
             place.mkdir(parents=True, exist_ok=True)
+            files.check_own(place)
+            _refuse_tracked(place, environ)
             try:
                 descriptor = held.enter_context(files.locked(place, 0))
             except BlockingIOError:
@@ -64,6 +67,15 @@ def write(place: Path, texts: Mapping[str, str], out: Path) -> None:
             (place / _IGNORE).unlink()
             place.rename(out.resolve())
         files.settle(out.resolve().parent)
+
+
+def _refuse_tracked(place: Path, environ: Mapping[str, str]) -> None:
+    """Refuse to empty what git has a file of: git ignores all that an import leaves there, so somebody committed it."""
+    if (file := git.tracked(place, environ)) is not None:
+        summary = f"holds {file}, which git tracks: an import would write there, and removes what it finds"
+        raise Refused(
+            Problem(str(place), summary, "take it out of git (`git rm -r`), or name another place with --out")
+        )
 
 
 def _empty(place: Path) -> None:

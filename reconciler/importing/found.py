@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from reconciler import git
 from reconciler.names import host
 from reconciler.problem import Problem, ReconcilerError, TargetUnreadable
 from reconciler.resources import Account, Domain, Live, Record, Resource, SecretRef, Setting
@@ -52,7 +53,11 @@ class Request:
     recipients: Sequence[str] = ()
 
     def check(self, environ: Mapping[str, str]) -> None:
-        """Raise `ReconcilerError` with all that stands in the way, before anything is asked."""
+        """Raise `ReconcilerError` with all that stands in the way, before anything is asked.
+
+        `Refused` where a link that a commit may have made would choose what is written.
+        """
+        git.refuse_leaving(self.out)
         problems = [*self._incomplete(), *self._unset(environ), *self._taken()]
         if problems:
             raise ReconcilerError(*problems)

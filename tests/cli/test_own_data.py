@@ -88,3 +88,21 @@ def test_t10_a_link_of_a_checkout_that_leads_out_of_it_is_not_followed(
     assert "tokens_of_others" not in refused.output
     assert sorted(item.name for item in elsewhere.iterdir()) == ["state"]
     assert not place.world.addresses
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [(["import", "--compose", "compose.yaml"], "out"), (["plan"], "plan.json")]
+)
+@pytest.mark.parametrize("way", ["infra", "{root}/infra", "infra/below"])
+def test_what_is_written_with_out_is_not_led_out_of_a_checkout(
+    place: Place, run: Run, command: list[str], name: str, way: str
+) -> None:
+    subprocess.run(["git", "-C", str(place.root), "init", "-q"], check=True)
+    (place.root / "compose.yaml").write_text("services: {a: {image: a}}\n")
+    elsewhere = place.root.parent / f"{place.root.name}-elsewhere"
+    (elsewhere / "below").mkdir(parents=True)
+    (place.root / "infra").symlink_to(elsewhere)
+    refused = run(*command, "--out", f"{way.format(root=place.root)}/{name}")
+    assert refused.exit_code == 4, refused.output
+    assert f"{place.root / 'infra'}: is a link that leads out of its checkout" in refused.output
+    assert [item.name for item in elsewhere.rglob("*")] == ["below"]

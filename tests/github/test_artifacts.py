@@ -49,6 +49,24 @@ def test_two_merges_at_once_have_two_plans_each_the_last_posted(
     assert told[6:10] == ["--approved", str(out / "1.json"), "--head", "aaaaaaaaaaaa"]
 
 
+def test_plans_are_not_led_out_of_a_checkout_by_a_link(
+    github: GitHub, call: Callable[..., Result], tmp_path: Path
+) -> None:
+    github.push(BASE)
+    call("status", "--commit", BASE, "--stack", "mana", "--result", "success")
+    github.open(1, A)
+    github.leave(name(A), A, json.dumps({"revision": A[:12]}).encode())
+    github.merge(1, ONE)
+    elsewhere, checkout = tmp_path / "elsewhere", tmp_path / "checkout"
+    elsewhere.mkdir()
+    (checkout / ".git").mkdir(parents=True)
+    (checkout / "plans").symlink_to(elsewhere)
+    for out in (checkout / "plans", checkout / "plans/new"):
+        ended = call("approved", "--commit", ONE, "--stack", "mana", "--out", str(out))
+        assert (ended.exit_code, "leads out of its checkout" in ended.output) == (4, True), ended.output
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_plan_says_nothing_else_to_the_command(
     github: GitHub, call: Callable[..., Result], fetch: Callable[[str], dict[str, bytes]], tmp_path: Path
 ) -> None:

@@ -267,6 +267,21 @@ def test_init_writes_nothing_that_would_do_something_else(
     assert not (repository / ".github/workflows").exists()
 
 
+@pytest.mark.parametrize("name", [".github", ".github/workflows", ".github/actions", ".github/actions/reconciler"])
+@pytest.mark.parametrize("where", ["elsewhere", ".git/hooks"])
+def test_init_follows_no_link_out_of_the_repository_on_the_way_to_any_file(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, name: str, where: str
+) -> None:
+    led = tmp_path_factory.mktemp(where) if where == "elsewhere" else repository / where
+    before = sorted(led.iterdir())
+    (repository / name).parent.mkdir(parents=True, exist_ok=True)
+    (repository / name).symlink_to(led)
+    ended = init("--github", "--stack", "mana")
+    assert (ended.exit_code, f"{name}: is a link that leads out" in ended.output) == (1, True), ended.output
+    assert sorted(led.iterdir()) == before
+    assert list((repository / ".github").rglob("*.yml")) == []
+
+
 # ------------------------------------------------------------------------------------------------------- the linters
 def _needed(name: str) -> str:
     beside = Path(sys.executable).parent / name  # zizmor is one of our requirements

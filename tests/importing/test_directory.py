@@ -135,20 +135,47 @@ def test_another_value_under_a_name_is_never_overwritten(parts: Parts) -> None:
 
 
 def test_two_imports_at_once(parts: Parts) -> None:
-    with directory.beside(parts.out), pytest.raises(LeaseHeld):
+    with directory.beside(parts.out, {}), pytest.raises(LeaseHeld):
         write(a_stack(parts))
 
 
 def test_what_would_not_load_is_not_written(parts: Parts) -> None:
-    with directory.beside(parts.out) as place, pytest.raises(InvalidDirectory):
+    with directory.beside(parts.out, {}) as place, pytest.raises(InvalidDirectory):
         directory.write(place, {"reconciler.yaml": "version: 1\n"}, parts.out)
     assert not parts.out.exists()
 
 
 def test_a_place_that_cant_be_written(parts: Parts) -> None:
     parts.out.parent.joinpath("file").write_text("")
-    with pytest.raises(ReconcilerError, match="can't be written"), directory.beside(parts.out.parent / "file" / "out"):
+    place = directory.beside(parts.out.parent / "file" / "out", {})
+    with pytest.raises(ReconcilerError, match="can't be written"), place:
         pass
+
+
+def test_where_a_committed_link_leads_nothing_is_removed(
+    parts: Parts, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    victim = tmp_path_factory.mktemp("victim")
+    (victim / "kept").write_text("mine\n")
+    (parts.out.parent / ".desired-state.import").symlink_to(victim)
+    with pytest.raises(ReconcilerError, match="symbolic link"):
+        write(a_stack(parts))
+    assert texts(victim) == {"kept": "mine\n"}
+    assert not parts.out.exists()
+
+
+def test_what_somebody_committed_beside_it_is_not_removed(parts: Parts) -> None:
+    top, theirs = parts.out.parent, parts.out.parent / ".desired-state.import"
+    theirs.mkdir()
+    (theirs / "kept").write_text("theirs\n")
+    for arguments in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", "-C", str(top), *arguments], check=True)
+    with pytest.raises(Refused, match=r"\.desired-state\.import/kept, which git tracks"):
+        write(a_stack(parts))
+    assert texts(theirs) == {"kept": "theirs\n"}
+    subprocess.run(["git", "-C", str(top), "rm", "-rq", "--cached", "."], check=True)
+    write(a_stack(parts))  # what a killed import left is in nobody's way
+    assert not theirs.exists()
 
 
 def test_the_request_is_judged_before_anything_is_asked(parts: Parts) -> None:
