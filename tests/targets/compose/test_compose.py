@@ -864,7 +864,14 @@ def test_t9_what_is_no_env_file_is_refused_and_compose_is_not_shown_it(world: Wo
     script = world.directory / "deploy.sh"
     script.write_text("#!/bin/sh\nrm -rf canary-service-key\n")
     assert "line 2" in refusal(world, env_file=script).summary
-    for name in (world.compose_file.name, "other.yaml", ".git/config", ".GIT/config"):
+    for name in (
+        world.compose_file.name,
+        "other.yaml",
+        ".git/config",
+        ".GIT/config",
+        ".reconciler/env",
+        ".Reconciler/env",
+    ):
         path = world.directory / name
         path.parent.mkdir(exist_ok=True)
         before = path.read_text() if path.exists() else path.write_text("A: 1\n") and path.read_text()

@@ -252,6 +252,16 @@ def test_a_link_in_place_of_what_is_kept_is_not_followed(tmp_path: Path) -> None
         (lambda it, _: replace(it, secrets={"word": {"environment": "A"}}), "the secret word is no file"),
         (lambda it, _: replace(it, services={}), "the service has no secret word"),
         (lambda it, path: replace(it, secrets={"word": {"file": str(path.parents[1] / "x")}}), "leads out of"),
+        (
+            lambda it, path: replace(
+                it, secrets={"word": {"file": str(path.parent / ".reconciler" / "approval.json")}}
+            ),
+            "is no place for a secret",
+        ),
+        (
+            lambda it, path: replace(it, secrets={"word": {"file": str(path.parent / ".RECONCILER" / "x" / "y")}}),
+            "is no place for a secret",
+        ),
         (lambda it, path: replace(it, secrets={"word": {"file": str(path.parent / ".env")}}), "is the env file"),
     ],
 )
