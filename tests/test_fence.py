@@ -24,6 +24,7 @@ from reconciler.targets.cloudflare import Cloudflare
 from reconciler.targets.cloudflare.listing import Access
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
+from reconciler.targets.compose.project import Project
 from reconciler.targets.stalwart.connection import Connection, Credentials, Login, Mode
 from reconciler.targets.stalwart.jmap.api import JmapApi
 from reconciler.url import parse
@@ -147,14 +148,14 @@ def test_the_env_file_is_not_written(tmp_path: Path) -> None:
 
 
 def test_compose_is_not_started(tmp_path: Path) -> None:
-    program = tmp_path / "compose"
-    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
-    program.chmod(0o755)
-    project = Program([str(program)], [tmp_path / "compose.yaml"], tmp_path / ".env", None, None)
+    command = tmp_path / "compose"
+    command.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    command.chmod(0o755)
+    program = Program([str(command)], [tmp_path / "compose.yaml"], tmp_path / ".env", None, None)
     with fence.within(Gate()), pytest.raises(TargetUnreadable):
-        project.up(["web"])
+        program.up(Project("p", {}, {}), ["web"])
     assert not (tmp_path / "ran").exists()
-    project.up(["web"])
+    program.up(Project("p", {}, {}), ["web"])
     assert (tmp_path / "ran").exists()
 
 

@@ -27,6 +27,7 @@ _NO_ASSIGNMENT = re.compile(
 )  # Compose takes a bare name, too
 _NAME_ANOTHER = "name the project's env file as targets.compose.env_file"
 _PLAIN_FORM = "name a file in plain UTF-8 as targets.compose.env_file: a list's last one is written, and wins"
+_NOT_THEIRS = {".git", files.FOLDER}  # folders of git and of ours: what lies there is believed
 _CHANGED = "it was changed by someone else in the meantime"
 _BLOCK = re.compile(
     rb"^# >>> reconciler ([a-z0-9-]+)[^\n]*\n(?:(?!# >>> reconciler )[^\n]*\n)*?# <<< reconciler \1[ \t\r]*(?:\n|\Z)",
@@ -348,7 +349,7 @@ def check_place(path: Path, directory: Path) -> None:
     if not real.is_relative_to(folder):
         leads = f" (to {real})" if path.is_symlink() else ""
         summary = f"the env file leads out of the compose project's folder {folder}{leads}"
-    elif real.suffix in {".yaml", ".yml"} or ".git" in map(str.lower, real.relative_to(folder).parts):
+    elif real.suffix in {".yaml", ".yml"} or _NOT_THEIRS & {part.lower() for part in real.relative_to(folder).parts}:
         summary = "is no env file, and nothing is written into other files"
     else:
         return

@@ -22,11 +22,10 @@ from reconciler.targets.compose.differences import differences, source, unseen
 from reconciler.targets.compose.engine import PROJECT, Details, Engine
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
-from reconciler.targets.compose.project import Project
+from reconciler.targets.compose.project import NAMESPACES, Project
 from reconciler.targets.compose.snapshot import Snapshot, View
 from reconciler.targets.compose.written import Steps, WrittenFiles
 
-_NAMESPACES = ("network_mode", "ipc", "pid")
 # Compose 2.40.3 copies contents in a rehearsal, too, and misses the container; its hash says nothing of them.
 _NOT_COPIED = "{content: !reset null, environment: !reset null, file: /dev/null}"
 _REMADE = re.compile("Recreat")
@@ -58,7 +57,7 @@ def sharers(project: Project, service: str) -> tuple[str, ...]:
     for parent in (queue := [service]):
         mode = f"service:{parent}"
         for name, other in project.services.items():
-            if name not in found and any((other or {}).get(key) == mode for key in _NAMESPACES):
+            if name not in found and any((other or {}).get(key) == mode for key in NAMESPACES):
                 found[name] = None
                 queue.append(name)
     return tuple(found)[1:]
@@ -137,7 +136,7 @@ class _Rehearsal:
         beside = place.with_name(f"{place.name}.compose")
         try:
             with files.on_trial(place, env_file.content) as first, files.on_trial(beside, more) as second:
-                steps = program.rehearse(services, numbers, first, second)
+                steps = program.rehearse(self.snapshot.project, services, numbers, first, second)
                 written.keep(of, steps)
                 return steps
         except OSError as error:
@@ -282,4 +281,4 @@ def _outside(snapshot: Snapshot, along: Mapping[str, Sequence[str]], engine: Eng
 
 def _named(project: Project, service: str) -> set[str]:
     """Return whose namespaces a service lives in, as the files say."""
-    return {str((project.services.get(service) or {}).get(key) or "") for key in _NAMESPACES}
+    return {str((project.services.get(service) or {}).get(key) or "") for key in NAMESPACES}

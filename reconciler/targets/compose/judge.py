@@ -63,9 +63,12 @@ def _service(service: str, snapshot: Snapshot, places: ComposeFiles) -> Iterator
     elif service not in snapshot.project.effective:
         summary = f"the service belongs to a profile that is not active ({places.of(service) or 'compose file'})"
         yield Problem(scope(service), summary, "set COMPOSE_PROFILES in the env file", scope=scope(service))
-    elif snapshot.project.runs_programs(service):
-        where = places.of(service) or "compose file"
-        summary = f"Compose would run a program of this machine for it (provider, models or use_api_socket, {where})"
+    elif started := snapshot.project.programs_of([service]):
+        where = places.of(started[0]) or "compose file"
+        whom = "it" if service in started else f"{', '.join(started)}, which is brought up with it"
+        summary = (
+            f"Compose would run a program of this machine for {whom} (provider, models or use_api_socket, {where})"
+        )
         hint = "take that out of the service: nothing that a compose file names is run here"
         yield Problem(scope(service), summary, hint, Severity.REFUSED, scope(service))
 

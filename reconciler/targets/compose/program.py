@@ -15,7 +15,7 @@ from reconciler import fence, files
 from reconciler.problem import Problem, TargetUnreadable
 from reconciler.process import COMPOSE, CannotRun, Ended, run
 from reconciler.targets.compose.envfile import EnvFile, check_place
-from reconciler.targets.compose.project import LARGEST, ComposeFiles, not_yaml
+from reconciler.targets.compose.project import LARGEST, ComposeFiles, Project, not_yaml
 from reconciler.targets.compose.words import own_words
 
 OLDEST = (2, 20)
@@ -137,6 +137,7 @@ class Program:
 
     def up(
         self,
+        project: Project,
         services: Sequence[str],
         scales: Mapping[str, int] = _NO_SCALES,
         *,
@@ -148,10 +149,12 @@ class Program:
 
         ``scales`` are how many containers a service keeps, ``start`` says whether what is made is started, ``grace``
         how many seconds the stops may take. ``anew`` recreates them whatever their configuration: the content of a
-        secret's file is no part of that. Never with ``-y``, which would recreate changed volumes, and never with
+        secret's file is no part of that. Nothing is run where ``project``, which is what the files say, names a program
+        for one of them. Never with ``-y``, which would recreate changed volumes, and never with
         ``--wait``, which waits for the first verdict of a health check that may run every 120 s. Raises
         `TargetUnreadable`.
         """
+        project.check_programs(services)
         fence.before_write()
         how = ["-d"] if start else ["--no-start"]
         options = _up(services, scales, [*how, *(["--force-recreate"] if anew else [])])
@@ -161,13 +164,14 @@ class Program:
             raise self._failure(f"compose up {' '.join(services)} failed", done.complaint)
 
     def rehearse(
-        self, services: Sequence[str], scales: Mapping[str, int], env_file: Path, more: Path
+        self, project: Project, services: Sequence[str], scales: Mapping[str, int], env_file: Path, more: Path
     ) -> Mapping[tuple[str, str], frozenset[str]]:
         """Return what `up` would do, and does not, with another env file and one more compose file.
 
         By kind and name: ``{("Container", "app-1"): {"Recreate", ...}}``, in Compose's words. Raises
-        `TargetUnreadable` where it would fail.
+        `TargetUnreadable` where it would fail, or run a program of this machine: a rehearsal does, too.
         """
+        project.check_programs(services)
         options = ["--dry-run", *_up(services, scales, ["-d"])]
         with _configured() as environ:
             done = self._run([*self._project(env_file, more), *options], _READ_TIMEOUT, environ)

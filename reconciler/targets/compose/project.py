@@ -7,16 +7,18 @@ import functools
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler import files as disk
 from reconciler.desired.yaml import scan, shallow
+from reconciler.problem import Problem, Severity, TargetUnreadable
 
 LARGEST = 1 << 20  # bytes of a file in which lines are looked for
 _READABLE = 1 << 16  # bytes of one that goes to the parser in Python, or is looked over for where it stops being YAML
+NAMESPACES = ("network_mode", "ipc", "pid")  # of a service that may live in those of another
 _PROGRAMS = ("provider", "models", "use_api_socket")  # what of a service makes Compose run one
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _USED = re.compile(rf"(?<!\$)(?:\$\$)*\$(?:\{{({_NAME})|({_NAME}))")
@@ -160,13 +162,36 @@ class Project:
             and (needs.get(service) or {}).get("restart")
         )
 
-    def runs_programs(self, service: str) -> bool:
-        """Whether Compose runs a program on this machine when it brings the service up: a plugin, by a name of its own.
+    def programs_of(self, services: Iterable[str]) -> tuple[str, ...]:
+        """Name the services for which Compose runs a program on this machine when it brings these up.
 
-        With ``use_api_socket`` it is what keeps this machine's logins to registries, which the container is given.
+        It is a plugin, by a name of its own; with ``use_api_socket`` what keeps this machine's logins to registries,
+        which the container is given. Any service counts that may be made anew or restarted on account of these.
         """
-        touched = (self.services.get(name) or {} for name in (service, *self.restarted_with(service)))
-        return self.models or any(settings.get(key) for settings in touched for key in _PROGRAMS)
+        touched = self._touched(services)
+        if self.models:
+            return touched
+        return tuple(name for name in touched if any((self.services.get(name) or {}).get(key) for key in _PROGRAMS))
+
+    def check_programs(self, services: Iterable[str]) -> None:
+        """Raise `TargetUnreadable` where Compose would run a program of this machine for one of the services."""
+        if names := self.programs_of(services):
+            summary = f"Compose would run a program of this machine for {', '.join(names)}"
+            hint = "take provider, models and use_api_socket out of the compose file"
+            raise TargetUnreadable(Problem("docker compose", summary, hint, Severity.REFUSED, "compose"))
+
+    def _touched(self, services: Iterable[str]) -> tuple[str, ...]:
+        """Name the services, those that live in their namespaces or are restarted with them, and so on from each."""
+        followers: dict[str, list[str]] = {}
+        for name, settings in self.services.items():
+            for other in _followed(settings or {}):
+                followers.setdefault(other, []).append(name)
+        found = dict.fromkeys(services)
+        for name in (queue := list(found)):
+            more = [item for item in followers.get(name, ()) if item not in found]
+            found |= dict.fromkeys(more)
+            queue += dict.fromkeys(more)
+        return tuple(found)
 
     def names_of(self, service: str) -> set[str]:
         """Return the names under which a service is reached inside its networks."""
@@ -175,6 +200,18 @@ class Project:
         attachments = networks.values() if isinstance(networks, Mapping) else ()
         aliases = {alias for item in attachments for alias in (item or {}).get("aliases") or ()}
         return {service, *aliases, *filter(None, (settings.get("container_name"), settings.get("hostname")))}
+
+
+def _followed(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Name the services whose namespaces one lives in, and with which it is restarted."""
+    for key in NAMESPACES:
+        kind, _, name = str(settings.get(key) or "").partition(":")
+        if kind == "service":
+            yield name
+    needs = settings.get("depends_on")
+    for name, how in needs.items() if isinstance(needs, Mapping) else ():
+        if (how or {}).get("restart"):
+            yield name
 
 
 def effective_environment(service: Mapping[str, Any] | None) -> dict[str, str | None]:

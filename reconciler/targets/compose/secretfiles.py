@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler import fence, files
+from reconciler import fence, files, git
 from reconciler.problem import Problem, Severity, TargetUnreadable
 from reconciler.targets.compose.envfile import EnvFile, check_place
 from reconciler.targets.compose.project import Project
@@ -44,8 +44,10 @@ def _kept(path: Path) -> Path:
 
 
 def _former(path: Path) -> str | None:
-    """Return what the container has read, where that is kept. Raises `CannotRead`."""
+    """Return what the container has read, where that is kept. Raises `CannotRead`, also where git tracks that."""
     kept = _kept(path)
+    if os.path.lexists(kept) and git.tracked(kept, os.environ):
+        raise files.CannotRead(f"{kept}: git tracks it, so that a commit may have put it there", "git rm it")
     try:
         return files.decoded(files.read_own(kept), kept)
     except FileNotFoundError:
@@ -67,7 +69,8 @@ def read(project: Project, service: str, name: str, env_file: EnvFile) -> Secret
 
 
 def _path(project: Project, name: str) -> Path:
-    return Path(str((project.secrets.get(name) or {}).get("file", "")))
+    """Return where the file of a secret really is: what is checked is what is written, and a link stays one."""
+    return Path(os.path.realpath(str((project.secrets.get(name) or {}).get("file", ""))))
 
 
 def _content(path: Path) -> str | None:
@@ -75,10 +78,14 @@ def _content(path: Path) -> str | None:
     return files.decoded(files.read(path), path) if path.is_file() else None
 
 
-def _check_plain(path: Path) -> None:
-    """Raise `CannotRead` for a file that can't be read as text, or that sops encrypts: ours would not be."""
+def _check_readable(path: Path) -> None:
+    """Raise `CannotRead` for a file that can't be read as text, or that sops encrypts: ours would not be.
+
+    So it is where what the container has read is kept, and can't be told.
+    """
     if "ENC[AES256_GCM," in (_content(path) or ""):
         raise files.CannotRead("its file is encrypted by sops", "let it be one in plain text, which git ignores")
+    _former(path)
 
 
 def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tuple[str, str] | None:
@@ -92,12 +99,12 @@ def _why_not(project: Project, service: str, name: str, env_file: EnvFile) -> tu
     path = _path(project, name)
     try:
         check_place(path, env_file.path.parent)
-        if path.resolve() == env_file.path.resolve():
+        if path == env_file.path.resolve():
             return "its file is the env file", f"give the secret {name} a file of its own"
-        _check_plain(path)
+        _check_readable(path)
     except TargetUnreadable:
         folder = env_file.path.resolve().parent
-        what = "is no place for a secret" if path.resolve().is_relative_to(folder) else f"leads out of {folder}"
+        what = "is no place for a secret" if path.is_relative_to(folder) else f"leads out of {folder}"
         return f"the secret's file {what}", f"keep it beside the env file, as {name} without an ending"
     except files.CannotRead as error:
         return error.summary, error.hint

@@ -385,7 +385,7 @@ class Switch:
         resting = [name for name in services if self.snapshot.rests(name)]
         for start, names in ((True, [name for name in services if name not in resting]), (False, resting)):
             if names:
-                self.program.up(names, scales, start=start, grace=grace, anew=self.anew)
+                self.program.up(self.snapshot.project, names, scales, start=start, grace=grace, anew=self.anew)
 
     def _pause(self, services: Iterable[str]) -> None:
         """Pause what somebody had paused: it goes on with what it has now when they let it."""

@@ -36,6 +36,8 @@ from reconciler.target import Change, Outcome, Status
 from reconciler.targets.compose import Compose, Patience
 from reconciler.targets.compose.engine import Engine
 from reconciler.targets.compose.envfile import EnvFile
+from reconciler.targets.compose.program import Program
+from reconciler.targets.compose.project import Project
 from reconciler.targets.compose.snapshot import _far, read
 
 COMPOSE = """\
@@ -862,7 +864,14 @@ def test_t9_what_is_no_env_file_is_refused_and_compose_is_not_shown_it(world: Wo
     script = world.directory / "deploy.sh"
     script.write_text("#!/bin/sh\nrm -rf canary-service-key\n")
     assert "line 2" in refusal(world, env_file=script).summary
-    for name in (world.compose_file.name, "other.yaml", ".git/config", ".GIT/config"):
+    for name in (
+        world.compose_file.name,
+        "other.yaml",
+        ".git/config",
+        ".GIT/config",
+        ".reconciler/env",
+        ".Reconciler/env",
+    ):
         path = world.directory / name
         path.parent.mkdir(exist_ok=True)
         before = path.read_text() if path.exists() else path.write_text("A: 1\n") and path.read_text()
@@ -888,7 +897,7 @@ def test_t8_services_are_never_options(world: World, tmp_path: Path) -> None:
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>"{log}"\n')
     program.chmod(0o755)
     called = world.target(program=(str(program),)).program(world.docker_host)
-    called.up(["-V", "--remove-orphans", "mana-notify"])
+    called.up(Project("p", {}, {}), ["-V", "--remove-orphans", "mana-notify"])
     arguments = log.read_text().split()
     assert arguments[arguments.index("--") + 1 :] == ["-V", "--remove-orphans", "mana-notify"]
     assert world.target(project=None).program(world.docker_host).command == world.program
@@ -984,6 +993,50 @@ def test_t8_a_service_that_compose_runs_a_program_for_is_refused(world: World, e
     assert problem.scope == "smtp/mana-notify"
     assert problem.hint
     assert changes == ()
+
+
+FOLLOWERS = {
+    "shares the namespace of one that shares it": (
+        "  b: {image: b:local, network_mode: 'service:mana-notify'}\n"
+        "  c: {image: b:local, network_mode: 'service:b', provider: {type: canary}}\n"
+    ),
+    "shares it, and depends without restart": (
+        "  c: {image: b:local, network_mode: 'service:mana-notify', provider: {type: canary},\n"
+        "      depends_on: {mana-notify: {condition: service_started, restart: false}}}\n"
+    ),
+    "is restarted with one that shares it": (
+        "  b: {image: b:local, ipc: 'service:mana-notify'}\n"
+        "  c: {image: b:local, use_api_socket: true,\n"
+        "      depends_on: {b: {condition: service_started, restart: true}}}\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("services", FOLLOWERS.values(), ids=FOLLOWERS)
+def test_t8_nor_is_a_program_run_for_what_is_brought_up_along_with_it(world: World, services: str) -> None:
+    world.compose_file.write_text(COMPOSE.replace("services:\n", f"services:\n{services}"))
+    seen, changes = world.plan(PASSWORD)
+    [problem] = [item for item in seen.problems if item.severity is Severity.REFUSED]
+    assert "Compose would run a program of this machine for c, which is brought up with it" in problem.summary
+    assert (problem.scope, changes) == ("smtp/mana-notify", ())
+
+
+@pytest.mark.parametrize("entry", [{"provider": {"type": "canary"}}, {"models": ["m"]}, {"use_api_socket": True}])
+def test_t8_compose_is_not_called_where_it_would_run_a_program(tmp_path: Path, entry: dict[str, Any]) -> None:
+    command = tmp_path / "compose"
+    command.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    command.chmod(0o755)
+    program = Program([str(command)], [tmp_path / "compose.yaml"], tmp_path / ".env", None, None)
+    services = {"a": {}, "b": {"pid": "service:a"}, "c": {"network_mode": "service:b", **entry}, "d": {}}
+    project = Project("p", {}, {}, services=services)
+    for asked in (["a"], ["b"], ["c"], ["d", "a"]):
+        with pytest.raises(TargetUnreadable, match="run a program of this machine for c"):
+            program.up(project, asked)
+        with pytest.raises(TargetUnreadable, match="run a program of this machine for c"):
+            program.rehearse(project, asked, {}, tmp_path / ".env", tmp_path / "more.yaml")
+    assert not (tmp_path / "ran").exists()
+    program.up(project, ["d"])
+    assert (tmp_path / "ran").exists()
 
 
 def test_t2_a_path_of_a_stack_on_another_machine_is_not_interpolated(world: World) -> None:

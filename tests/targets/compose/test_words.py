@@ -13,7 +13,7 @@ import pytest
 from targets.compose.test_compose import NOTIFY, World, errors, wanted, world  # noqa: F401 (a fixture)
 
 from reconciler import fence
-from reconciler.problem import Severity
+from reconciler.problem import Severity, TargetUnreadable
 from reconciler.resources import Login, SecretRef, Variable
 from reconciler.targets.compose import forecast, judge, secretfiles
 from reconciler.targets.compose.envfile import EnvFile
@@ -252,6 +252,16 @@ def test_a_link_in_place_of_what_is_kept_is_not_followed(tmp_path: Path) -> None
         (lambda it, _: replace(it, secrets={"word": {"environment": "A"}}), "the secret word is no file"),
         (lambda it, _: replace(it, services={}), "the service has no secret word"),
         (lambda it, path: replace(it, secrets={"word": {"file": str(path.parents[1] / "x")}}), "leads out of"),
+        (
+            lambda it, path: replace(
+                it, secrets={"word": {"file": str(path.parent / ".reconciler" / "approval.json")}}
+            ),
+            "is no place for a secret",
+        ),
+        (
+            lambda it, path: replace(it, secrets={"word": {"file": str(path.parent / ".RECONCILER" / "x" / "y")}}),
+            "is no place for a secret",
+        ),
         (lambda it, path: replace(it, secrets={"word": {"file": str(path.parent / ".env")}}), "is the env file"),
     ],
 )
@@ -308,6 +318,67 @@ def test_t9_no_secret_is_written_into_a_secrets_file_that_git_tracks(tmp_path: P
     found = list(judge.foreseen(forecast.foresee(Seen, None, None, [view(path, "new")], None), allowed=False))
     assert [(item.where, item.severity) for item in found] == [("smtp/web", Severity.REFUSED)] * tracked
     assert all("into word, which git tracks" in item.summary for item in found)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)
+
+
+def test_t9_a_tracked_link_in_a_secrets_place_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    path, target = tmp_path / "deploy" / "word", tmp_path / "plain"
+    path.parent.mkdir()
+    path.symlink_to("../plain")
+    target.write_text("old")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "deploy")
+
+    def seen(text: str) -> View:
+        env_file = EnvFile(tmp_path / ".env", "mana", b"")
+        file = secretfiles.read(project(path), "web", "word", env_file)
+        assert file is not None
+        return replace(view(target, text), file=file)
+
+    secretfiles.write([seen("new")])
+    assert (path.is_symlink(), target.read_text()) == (True, "new")
+    assert seen("new").file == SecretFile(target, "new", "old")
+    secretfiles.put_back([seen("new")])
+    assert (path.is_symlink(), target.read_text()) == (True, "old")
+    secretfiles.write([seen("new")])
+    secretfiles.forget([seen("new")])
+    assert (path.is_symlink(), target.read_text()) == (True, "new")
+    git(tmp_path, "diff", "--exit-code")
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".git", "deploy", "plain"]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_t9_what_a_commit_may_have_put_in_place_of_what_is_kept_is_not_believed(
+    tmp_path: Path, *, tracked: bool
+) -> None:
+    path, kept = tmp_path / "word", tmp_path / ".reconciler" / "word.reconciler-former"
+    path.write_text("now")
+    kept.parent.mkdir(mode=0o700)
+    kept.write_text("a stranger's")
+    kept.chmod(0o600)
+    git(tmp_path, "init", "-q")
+    if tracked:
+        git(tmp_path, "add", "--force", str(kept))
+    found = secretfiles.read(project(path), "web", "word", EnvFile(tmp_path / ".env", "mana", b""))
+    assert found == (None if tracked else SecretFile(path, "now", "a stranger's"))
+    if not tracked:
+        return
+
+    class Seen:
+        env_file = EnvFile(tmp_path / ".env", "mana", b"")
+
+    Seen.project = project(path)
+    item = Variable("web", "secrets/word", "x", "x")
+    (problem,) = secretfiles.problems([View(item, False, ("x",), (), None, None, declared=True)], Seen)
+    assert "git tracks it" in problem.summary
+    assert (problem.severity, problem.scope) == (Severity.REFUSED, "smtp/web")
+    unread = View(item, False, ("x",), (), "now", None, declared=True, file=SecretFile(path, "now"))
+    with pytest.raises(TargetUnreadable):
+        secretfiles.put_back([unread])
+    assert path.read_text() == "now"
 
 
 def test_no_content_is_shown() -> None:
