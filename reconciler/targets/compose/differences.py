@@ -7,11 +7,10 @@ by part: where another release of Compose made the container, its own hash tells
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from reconciler.targets.compose.engine import PROJECT, Container, Details
+from reconciler.targets.compose.engine import PROJECT, Details
 from reconciler.targets.compose.project import Project
 
 Compared = Iterator[tuple[str, object, object]]
@@ -24,6 +23,7 @@ _ALIKE = {  # what the engine has under another name; where the files say nothin
     "uts": "UTSMode",
     "cgroup": "CgroupnsMode",
     "cgroup_parent": "CgroupParent",
+    "runtime": "Runtime",
     "isolation": "Isolation",
     "oom_score_adj": "OomScoreAdj",
     "oom_kill_disable": "OomKillDisable",
@@ -40,8 +40,7 @@ _COMPARED = frozenset(
         *("cap_add", "cap_drop", "command", "configs", "cpus", "deploy", "device_cgroup_rules", "devices", "dns"),
         *("dns_opt", "dns_search", "entrypoint", "environment", "extra_hosts", "group_add", "healthcheck", "hostname"),
         *("image", "init", "ipc", "labels", "logging", "mem_limit", "network_mode", "networks", "pid", "ports"),
-        *("privileged", "read_only", "restart", "runtime", "secrets", "security_opt", "shm_size", "stdin_open"),
-        *("stop_signal",),
+        *("privileged", "read_only", "restart", "secrets", "security_opt", "shm_size", "stdin_open", "stop_signal"),
         *("sysctls", "tmpfs", "tty", "ulimits", "user", "volumes", "working_dir", *_ALIKE),
     )
 )
@@ -54,30 +53,13 @@ _HARMLESS = frozenset(  # what says nothing of a container, is not done, or give
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 _SAID, _FOUND = ("host_ip", "published"), ("HostIp", "HostPort")
 _Port = tuple[str, str, str]
-_SERVICE, _CONTAINER = "service:", "container:"  # another container's namespace
-_USUAL = {  # what the engine has where the files say nothing
-    "pid": ("",),
-    "ipc": ("", "private", "shareable"),
-    "runtime": ("", "runc"),
-}
-_NAMELESS = re.compile("[0-9a-f]{64}")  # what the engine calls a volume without a name
-_SPREADING = frozenset(("shared", "slave", "private", "rshared", "rslave", "z", "Z"))  # and not what is usual: rprivate
+_ELSEWHERE = ("service:", "container:")  # another container's namespace
 
 
 def differences(
-    details: Details,
-    project: Project,
-    service: str,
-    image: Mapping[str, Any],
-    ours: Collection[str],
-    *,
-    others: Sequence[Container] = (),
+    details: Details, project: Project, service: str, image: Mapping[str, Any], ours: Collection[str]
 ) -> Iterator[str]:
-    """Yield the names of what differs.
-
-    ``ours`` are the variables that differ on our account; ``others`` the containers that there are, in whose
-    namespaces it may live.
-    """
+    """Yield the names of what differs. ``ours`` are the variables that differ on our account."""
     wanted, inspected = project.services.get(service) or {}, details.inspected
     config, host = inspected.get("Config") or {}, inspected.get("HostConfig") or {}
     built = image.get("Config") or {}
@@ -89,9 +71,8 @@ def differences(
         *_process(wanted, config, built),
         *_limits(wanted, host),
         *_surroundings(wanted, host),
-        *_namespaces(wanted, host, project, others),
         ("networks", *_networks(wanted, inspected, project)),
-        ("volumes", *_volumes(wanted, inspected, built, project)),
+        ("volumes", *_volumes(wanted, host, built, project)),
         ("ports", *_ports(wanted, host)),
     ):
         if said != found:
@@ -201,72 +182,22 @@ def _surroundings(wanted: Mapping[str, Any], host: Mapping[str, Any]) -> Compare
     sysctls = {name: str(value) for name, value in (wanted.get("sysctls") or {}).items()}
     yield "sysctls", sysctls, dict(host.get("Sysctls") or {})
     yield "tmpfs", {item.partition(":")[0] for item in wanted.get("tmpfs") or ()}, set(host.get("Tmpfs") or {})
-    yield (
-        "devices",
-        {_device(item, ("source", "target", "permissions")) for item in wanted.get("devices") or ()},
-        {_device(item, ("PathOnHost", "PathInContainer", "CgroupPermissions")) for item in host.get("Devices") or ()},
-    )
-    if wanted.get("init") is not None:
-        yield "init", wanted["init"], host.get("Init")
-    yield "runtime", *_said_or_usual("runtime", wanted, str(host.get("Runtime") or ""))
-
-
-def _device(item: Mapping[str, Any], keys: tuple[str, str, str]) -> tuple[Any, Any, frozenset[str]]:
-    source, target, rights = (item.get(key) for key in keys)
-    return source, target, frozenset(rights or "rwm")
-
-
-def _said_or_usual(key: str, wanted: Mapping[str, Any], found: str) -> tuple[str, str]:
-    """Return what the files say and what is; where they say nothing, all that is usual is alike."""
-    said = str(wanted.get(key) or "")
-    return said, "" if not said and found in _USUAL[key] else found
-
-
-def _namespaces(
-    wanted: Mapping[str, Any], host: Mapping[str, Any], project: Project, others: Sequence[Container]
-) -> Compared:
-    for key, name in (("pid", "PidMode"), ("ipc", "IpcMode"), ("network_mode", "NetworkMode")):
-        said, found = str(wanted.get(key) or ""), str(host.get(name) or "")
-        if said.startswith((_SERVICE, _CONTAINER)):
-            yield key, True, _lives_in(said, found, project, others)
-        elif key in _USUAL:
-            yield key, *_said_or_usual(key, wanted, found)
-        elif said:  # else its networks tell
-            yield key, said, found
-
-
-def _lives_in(said: str, found: str, project: Project, others: Sequence[Container]) -> bool:
-    """Say whether a container lives in the namespace that the files name.
-
-    The engine may name its container by either name or id. One of a service that has gone since is as good as the next.
-    """
-    if not found.startswith(_CONTAINER):
-        return False
-    home = found.removeprefix(_CONTAINER)
-    hosts = [item for item in others if home in (item.id, item.name)]
-    if said.startswith(_SERVICE):
-        service = said.removeprefix(_SERVICE)
-        return all(item.project == project.name and item.service == service for item in hosts)
-    name = said.removeprefix(_CONTAINER)
-    return name == home or any(name == item.name or item.id.startswith(name) for item in hosts)
+    devices = {(item.get("source"), item.get("target")) for item in wanted.get("devices") or ()}
+    found = {(item.get("PathOnHost"), item.get("PathInContainer")) for item in host.get("Devices") or ()}
+    yield "devices", devices, found
+    for key, name in (("pid", "PidMode"), ("ipc", "IpcMode"), ("network_mode", "NetworkMode"), ("init", "Init")):
+        if wanted.get(key) is not None and not str(wanted[key]).startswith(_ELSEWHERE):
+            yield key, wanted[key], host.get(name)
 
 
 def _protection(options: Iterable[str] | None) -> set[str]:
     """Return options of security in one spelling; of a profile, which the engine gets in full, that there is one."""
     found = {option.replace(":", "=", 1) for option in options or ()}
     named = {"no-new-privileges": "no-new-privileges=true"}
-    return {"seccomp" if _profile(item) is not None else named.get(item, item) for item in found}
-
-
-def _profile(option: str) -> str | None:
-    """Return what an option has as a profile of system calls: the files a path, the engine its content."""
-    name, text = option[: len("seccomp")], option[len("seccomp=") :]
-    return text if name == "seccomp" and text not in ("unconfined", "builtin") else None
-
-
-def profiles(options: Iterable[str] | None) -> list[str]:
-    """Return the profiles of system calls among options of security."""
-    return [text for option in options or () if (text := _profile(option)) is not None]
+    return {
+        "seccomp" if item.startswith("seccomp=") and item != "seccomp=unconfined" else named.get(item, item)
+        for item in found
+    }
 
 
 def _capabilities(names: Iterable[str] | None) -> set[str]:
@@ -277,99 +208,53 @@ def _hosts(entries: Iterable[str] | None) -> set[str]:
     return {entry.replace("=", ":", 1) for entry in entries or ()}
 
 
-_Attached = tuple[set[str], set[str]]
-
-
 def _networks(
     wanted: Mapping[str, Any], inspected: Mapping[str, Any], project: Project
-) -> tuple[dict[str, _Attached], dict[str, _Attached]]:
-    """Return the networks, each with the names that it has there besides its own, and the addresses it asked for."""
+) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Return the networks with the names that it has there besides those that are its own anyway."""
     said = wanted.get("networks") or {}
     config = inspected.get("Config") or {}
     own = {str(inspected.get("Name")).removeprefix("/"), str(inspected.get("Id"))[:12], config.get("Hostname")}
     own |= {(config.get("Labels") or {}).get(f"{_LABELS}service")}
     found = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
-    if not said:
+    names = {project.networks.get(key, key): set((item or {}).get("aliases") or ()) - own for key, item in said.items()}
+    if not names:
         return {}, {}
-    return (
-        {
-            project.networks.get(key, key): _attached(item or {}, "aliases", item or {}, own)
-            for key, item in said.items()
-        },
-        {
-            name: _attached(item or {}, "Aliases", (item or {}).get("IPAMConfig") or {}, own)
-            for name, item in found.items()
-        },
-    )
+    return names, {name: set((item or {}).get("Aliases") or ()) - own for name, item in found.items()}
 
 
-def _attached(item: Mapping[str, Any], names: str, addresses: Mapping[str, Any], own: set[Any]) -> _Attached:
-    keys = ("ipv4_address", "ipv6_address", "IPv4Address", "IPv6Address")
-    return set(item.get(names) or ()) - own, {str(addresses[key]) for key in keys if addresses.get(key)}
-
-
-_Mount = tuple[str, bool, str, frozenset[str]]
+_Mount = tuple[str, bool, str]
 
 
 def _volumes(
-    wanted: Mapping[str, Any], inspected: Mapping[str, Any], built: Mapping[str, Any], project: Project
+    wanted: Mapping[str, Any], host: Mapping[str, Any], built: Mapping[str, Any], project: Project
 ) -> tuple[dict[str, _Mount], dict[str, _Mount]]:
-    """Return what is mounted where, as Compose asked for it.
+    """Return what is mounted where, as Compose asked for it: its source, whether it is only read, and which part of it.
 
-    That is its source, whether it is only read, which part of it, and how what is mounted below it spreads. What has no
-    name has its kind for a source.
+    A volume without a name has no source.
     """
-    said = {_place(item["target"]): _said_mount(item, project) for item in wanted.get("volumes") or ()}
-    found = _mounts(inspected.get("HostConfig") or {})
+    said = {}
+    for item in wanted.get("volumes") or ():
+        source = str(item.get("source") or "")
+        source = project.volumes.get(source, source) if item.get("type") == "volume" else source
+        part = str((item.get("volume") or {}).get("subpath") or "")
+        said[_place(item["target"])] = (source, bool(item.get("read_only")), part)
+    found = _mounts(host)
     nobodys = {_place(target) for target in built.get("Volumes") or ()} | _files(wanted)  # an image's own are kept
     nobodys = {target for target in nobodys if target not in said}
-    nameless = _nameless(inspected)
-    for target, mount in said.items():
-        if mount in _WITHOUT_NAME.values() and _NAMELESS.fullmatch(found.get(target, _NOTHING)[0] or "0" * 64):
-            found.pop(target, None)
-            found.update({target: nameless[target]} if target in nameless else {})
-    return said, {target: mount for target, mount in found.items() if target not in nobodys}
-
-
-_NOTHING: _Mount = ("", False, "", frozenset())
-_WITHOUT_NAME: dict[str, _Mount] = {kind: (f"a {kind}", False, "", frozenset()) for kind in ("volume", "tmpfs")}
-
-
-def _said_mount(item: Mapping[str, Any], project: Project) -> _Mount:
-    kind, source = str(item.get("type")), str(item.get("source") or "")
-    if not source and kind in _WITHOUT_NAME:
-        return _WITHOUT_NAME[kind]
-    bind = item.get("bind") or {}
+    nameless = {target for target, (source, _, _) in said.items() if not source}
     return (
-        project.volumes.get(source, source) if kind == "volume" else source,
-        bool(item.get("read_only")),
-        str((item.get("volume") or {}).get("subpath") or ""),
-        _SPREADING & {bind.get("propagation"), bind.get("selinux")},
+        {target: mount for target, mount in said.items() if target not in nameless},
+        {target: mount for target, mount in found.items() if target not in nobodys | nameless},
     )
 
 
-def _nameless(inspected: Mapping[str, Any]) -> dict[str, _Mount]:
-    """Return where a container has volumes without a name, and memory, whoever asked for it."""
-    found = {_place(target): "volume" for target in (inspected.get("Config") or {}).get("Volumes") or ()}
-    for item in inspected.get("Mounts") or ():
-        found[_place(item.get("Destination") or "")] = str(item.get("Type") or "volume")
-    for item in (inspected.get("HostConfig") or {}).get("Mounts") or ():
-        found[_place(item.get("Target") or "")] = str(item.get("Type") or "volume")
-    return {target: _WITHOUT_NAME[kind] for target, kind in found.items() if kind in _WITHOUT_NAME}
-
-
 def _mounts(host: Mapping[str, Any]) -> dict[str, _Mount]:
-    found = {}
-    for entry in host.get("Binds") or ():
-        name, target, options = (*entry.split(":"), "", "")[:3]
-        if target:
-            words = frozenset(options.split(","))
-            found[_place(target)] = (name, "ro" in words, "", words & _SPREADING)
+    bound = (entry.split(":") for entry in host.get("Binds") or ())
+    found = {_place(it[1]): (it[0], "ro" in ",".join(it[2:]).split(","), "") for it in bound if len(it) > 1}
     for item in host.get("Mounts") or ():
         part = str((item.get("VolumeOptions") or {}).get("Subpath") or "")
-        spreading = _SPREADING & {(item.get("BindOptions") or {}).get("Propagation")}
-        name = str(item.get("Source") or "")
-        found[_place(item.get("Target", ""))] = (name, bool(item.get("ReadOnly")), part, spreading)
+        found[_place(item.get("Target", ""))] = (str(item.get("Source") or ""), bool(item.get("ReadOnly")), part)
     return found
 
 

@@ -6,7 +6,6 @@ now: whatever it would still make anew differs for another reason, and would rid
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -19,11 +18,11 @@ from typing import Any
 from reconciler import files, git
 from reconciler.docker import NotThere
 from reconciler.problem import Problem, TargetUnreadable
-from reconciler.targets.compose.differences import differences, profiles, source, unseen
-from reconciler.targets.compose.engine import PROJECT, Container, Details, Engine
+from reconciler.targets.compose.differences import differences, source, unseen
+from reconciler.targets.compose.engine import PROJECT, Details, Engine
 from reconciler.targets.compose.envfile import EnvFile
 from reconciler.targets.compose.program import Program
-from reconciler.targets.compose.project import LARGEST, NAMESPACES, Project
+from reconciler.targets.compose.project import NAMESPACES, Project
 from reconciler.targets.compose.snapshot import Snapshot, View
 from reconciler.targets.compose.written import Steps, WrittenFiles
 
@@ -150,9 +149,8 @@ class _Rehearsal:
 
         Nothing is named where another version of Compose made its container, and nothing that can be seen differs.
         """
-        inline = (*self._inline(service, engine), *self._confined(service))
-        found = self._remade(service, steps, engine)
-        return tuple(dict.fromkeys((*(found or ()), *inline))) if inline else found
+        found, inline = self._remade(service, steps, engine), tuple(self._inline(service, engine))
+        return (*(found or ()), *inline) if inline else found
 
     def _inline(self, service: str, engine: Engine) -> Iterator[str]:
         """Name the contents that a container was given, and a new one would not: they are no part of its hash.
@@ -168,21 +166,12 @@ class _Rehearsal:
             if said is None or key in ours:
                 continue
             found = engine.content(containers[0], target)
-            if (found or "") != said:
+            if found is not None and found != said:
                 yield name
         for name, target, file in project.mounted(service):
             there = {source(self.known[item.id], target) for item in containers}
-            if there - {file}:  # nor is the way to a file; where it has none there, a new one would
+            if there - {None, file}:  # nor is the way to a file
                 yield name
-
-    def _confined(self, service: str) -> Iterator[str]:
-        """Name its security where a profile's file says something else by now: Compose's hash knows its name alone."""
-        said = profiles((self.snapshot.project.services.get(service) or {}).get("security_opt"))
-        for item in self.snapshot.kept(service) if said else ():
-            host = (self.known[item.id].inspected.get("HostConfig") or {}) if item.id in self.known else {}
-            there = profiles(host.get("SecurityOpt"))
-            if host and [_json(self.snapshot.folder, path) for path in said] != [_parsed(text) for text in there]:
-                yield "security_opt"
 
     def _remade(self, service: str, steps: Steps, engine: Engine) -> tuple[str, ...] | None:
         for item in self.snapshot.kept(service):
@@ -190,19 +179,11 @@ class _Rehearsal:
             if details is None or self._is_further(service, details) or not any(map(_REMADE.match, words)):
                 continue
             image, ours = self._image(service, engine), self._ours(service)
-            others = self._neighbours(service, engine)
-            found = differences(details, self.snapshot.project, service, image, ours, others=others)
-            names = tuple(dict.fromkeys(found))
+            names = tuple(dict.fromkeys(differences(details, self.snapshot.project, service, image, ours)))
             if item.labels.get(_VERSION, "").removeprefix("v") == self.snapshot.version:
                 return names or ("configuration",)
             return (*names, *unseen(self.snapshot.project, service))
         return None
-
-    def _neighbours(self, service: str, engine: Engine) -> Sequence[Container]:
-        """Return the containers in whose namespaces a service may live; those of no project where it names one."""
-        settings = self.snapshot.project.services.get(service) or {}
-        named = any(str(settings.get(key) or "").startswith("container:") for key in NAMESPACES)
-        return engine.containers(every=True) if named else self.snapshot.containers
 
     def _image(self, service: str, engine: Engine) -> Mapping[str, Any]:
         """Return what the engine tells of the image that a service would have."""
@@ -258,20 +239,6 @@ class _Rehearsal:
 
 def _value(text: str | None) -> str:
     return "!reset null" if text is None else _yaml(text.replace("$", "$$"))
-
-
-def _json(folder: Path, name: str) -> Any:
-    """Return what a file of JSON says; where it can't be read something that equals nothing, so that it is named."""
-    with contextlib.suppress(files.CannotRead):
-        return _parsed(files.read(folder / name.replace("$$", "$"), LARGEST))
-    return object()
-
-
-def _parsed(text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return object()
 
 
 def _yaml(text: str) -> str:
