@@ -125,9 +125,9 @@ def sealed(session: Session, stack: Stack, plan: Plan) -> dict[str, Any]:
     from reconciler.report import text
     from reconciler.secrets import seals
 
-    values = _values(stack, plan)
+    values = _values(stack, plan) if stack.candidate is None else {}
     try:
-        return seals.sealed(stack.data, values) if values and stack.candidate is None else {}
+        return seals.sealed(stack.data, values) if values else {}
     except OSError as error:
         why = error.strerror or type(error).__name__
         summary = f"can't be written ({why}): whether a secret changes before the plan is applied will not be known"

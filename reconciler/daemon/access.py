@@ -18,19 +18,8 @@ OPEN = frozenset({"/healthz", "/readyz"})  # for whoever watches: they tell no n
 # What the headers of a proxy begin with. One that adds none may ask by HTTP/1.0, as nginx long did by itself.
 _FORWARDED = (
     *("forwarded", "via", "x-real-ip", "x-client-ip", "x-original-", "x-envoy-", "true-client-ip"),
-    *(
-        "cf-",
-        "tailscale-",
-        "x-forwarded",
-        "x-cluster-",
-        "cdn-loop",
-        "client-ip",
-        "fly-",
-        "fastly-",
-        "x-arr-",
-        "x-amzn-",
-    ),
-    *("max-forwards", "x-azure-", "x-varnish", "surrogate-", "x-scheme"),
+    *("x-forwarded", "x-cluster-", "x-scheme", "x-arr-", "x-amzn-", "x-azure-", "x-varnish", "client-ip"),
+    *("cf-", "cdn-loop", "fastly-", "fly-", "max-forwards", "surrogate-", "tailscale-"),
 )
 _UNSPECIFIED = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (compared with, not listened at)
 

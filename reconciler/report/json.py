@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reconciler.plan import Approved, Plan, Unmerged, fingerprint
@@ -158,9 +158,15 @@ def _saved(document: Mapping[str, Any]) -> Saved:
         raise TypeError
     complete, approvable = (document.get(name) is True for name in ("complete", "approvable"))
     unmerged, options = document.get("unmerged") is not None, dict(document["options"])
-    seals = dict(document.get("seals") or {})
-    made = Saved(**words, complete=complete, changes=changes, approvable=approvable, unmerged=unmerged)
-    return replace(made, options=options, seals=seals)
+    return Saved(
+        **words,
+        complete=complete,
+        changes=changes,
+        approvable=approvable,
+        unmerged=unmerged,
+        options=options,
+        seals=dict(document.get("seals") or {}),
+    )
 
 
 def approved(saved: Saved, where: str) -> Approved:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -46,14 +46,15 @@ _VARIABLES = {
     "hckms": "HUAWEICLOUD_*",
 }
 _URLS = frozenset({"vaulturl", "vault_url", "vault_address"})
-_ADDRESSES = frozenset({"arn", "resource_id", "key_id", *_URLS})  # `_folded`: sops tells no case apart
+_ADDRESSES = frozenset({"arn", "resource_id", "key_id", *_URLS})  # in small letters, see `_addresses`
+_NAMES = "|".join(sorted(_ADDRESSES))
 _PAIR_WITH_SERVICE = re.compile(  # wherever it stands: dotenv and ini put the way to it before the name
-    rf"""(?:\b|_)({"|".join(sorted(_ADDRESSES))})["']?[ \t]*[:=]\s*["']?([^"'\s,&*>|][^"'\s,]*)""", re.IGNORECASE
+    rf"""(?:\b|_)({_NAMES})["']?[ \t]*[:=]\s*["']?([^"'\s,&*>|][^"'\s,]*)""", re.IGNORECASE
 )
 _LINES = (".env", ".ini")  # by what a name ends in sops goes, too; all else is YAML, or JSON, which is a part of it
 _WHOLE = re.compile(r"""[^\s"'&*|>!]\S*""")  # a value that a line alone says
 _SIGN = re.compile(r"[=:]")
-_PLACE_IN_LINES = re.compile(rf"(?:.*_)?({'|'.join(sorted(_ADDRESSES))})", re.DOTALL)
+_PLACE_IN_LINES = re.compile(rf"(?:.*_)?({_NAMES})", re.DOTALL)
 _ARN = re.compile(r"arn:[\w-]+:kms:([\w-]+):[\w:/-]*")
 _DEEPEST = 512  # levels
 _SHOWN = 300  # characters of an address
@@ -214,16 +215,18 @@ def services(raw: bytes) -> frozenset[str]:
     named.update((name, text) for name, text in _in_lines(raw) if _WHOLE.fullmatch(text))
     with suppress(*_unreadable()):
         named.update(_pairs(_first(raw)))
-    return frozenset(_service(_folded(name), text) for name, text in named if _is_address(name, text))
+    return frozenset(_service(name, text) for name, text in _addresses(named))
 
 
-def _folded(name: str) -> str:
-    """Return a name as it is to a program that tells no case apart: Go's JSON takes `ſ` for an s, too."""
-    return name.casefold()
+def _addresses(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield those under a name of a key service's address, in small letters, whose text is not encrypted.
 
-
-def _is_address(name: str, text: str) -> bool:
-    return _folded(name) in _ADDRESSES and not text.startswith("ENC[")
+    sops tells no case apart; Go's JSON takes `ſ` for an s, too.
+    """
+    for name, text in pairs:
+        folded = name.casefold()
+        if folded in _ADDRESSES and not text.startswith("ENC["):
+            yield folded, text
 
 
 def _is_read_alike(path: Path, raw: bytes) -> bool:
@@ -245,13 +248,13 @@ def _odd(path: Path, raw: bytes) -> str:
 
     Empty where there is nothing like it.
     """
-    found = _in_lines(raw) if path.name.endswith(_LINES) else _pairs(_first(raw))
-    for name, text in found:
-        if not _is_address(name, text) or not text:
+    pairs = _in_lines(raw) if path.name.endswith(_LINES) else _pairs(_first(raw))
+    for name, text in _addresses(pairs):
+        if not text:
             continue
-        if _folded(name) == "arn" and not _ARN.fullmatch(text):
+        if name == "arn" and not _ARN.fullmatch(text):
             return "an ARN"
-        if _folded(name) in _URLS:
+        if name in _URLS:
             try:
                 parse(text)
             except NoUrl:
@@ -263,7 +266,7 @@ def _in_lines(raw: bytes) -> Iterator[tuple[str, str]]:
     """Yield what a dotenv or an ini file has under the names of addresses, each line by itself and as a whole."""
     for line in raw.decode(errors="replace").split("\n"):
         key, *rest = _SIGN.split(line, maxsplit=1)
-        if rest and (name := _PLACE_IN_LINES.fullmatch(_folded(key.strip()))):
+        if rest and (name := _PLACE_IN_LINES.fullmatch(key.strip().casefold())):
             yield name[1], rest[0].strip()
 
 

@@ -51,18 +51,6 @@ class Forecast:
     tracked: Mapping[str, str] = field(default_factory=dict)
 
 
-def sharers(project: Project, service: str) -> tuple[str, ...]:
-    """Name the services that live in a service's namespaces, and in theirs: they die with its container."""
-    found: dict[str, None] = {service: None}
-    for parent in (queue := [service]):
-        mode = f"service:{parent}"
-        for name, other in project.services.items():
-            if name not in found and any((other or {}).get(key) == mode for key in NAMESPACES):
-                found[name] = None
-                queue.append(name)
-    return tuple(found)[1:]
-
-
 def scales(snapshot: Snapshot, services: Iterable[str]) -> dict[str, int]:
     """Return how many containers each service has, where the files say another number: that many it keeps."""
     found = {}
@@ -85,7 +73,7 @@ def foresee(
     services = [name for name in stale if snapshot.kept(name)]
     if not services:
         return Forecast(tracked=tracked)
-    along = {name: tuple(item for item in sharers(snapshot.project, name) if snapshot.kept(item)) for name in services}
+    along = {name: tuple(item for item in snapshot.project.sharers(name) if snapshot.kept(item)) for name in services}
     everyone = list(dict.fromkeys([*services, *(item for items in along.values() for item in items)]))
     containers = [item for name in everyone for item in snapshot.kept(name)]
     details = {item.id: snapshot.details.get(item.id) or engine.details(item) for item in containers}

@@ -7,7 +7,7 @@ import functools
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,12 +155,11 @@ class Project:
 
     def restarted_with(self, service: str) -> tuple[str, ...]:
         """Name the services that Compose restarts along with this one (``depends_on: {restart: true}``)."""
-        return tuple(
-            name
-            for name, other in self.services.items()
-            if isinstance(needs := (other or {}).get("depends_on"), Mapping)
-            and (needs.get(service) or {}).get("restart")
-        )
+        return tuple(name for name, settings in self.services.items() if service in _restarting(settings or {}))
+
+    def sharers(self, service: str) -> tuple[str, ...]:
+        """Name the services that live in a service's namespaces, and in theirs: they die with its container."""
+        return self._following([service], _homes)[1:]
 
     def programs_of(self, services: Iterable[str]) -> tuple[str, ...]:
         """Name the services for which Compose runs a program on this machine when it brings these up.
@@ -168,7 +167,7 @@ class Project:
         It is a plugin, by a name of its own; with ``use_api_socket`` what keeps this machine's logins to registries,
         which the container is given. Any service counts that may be made anew or restarted on account of these.
         """
-        touched = self._touched(services)
+        touched = self._following(services, lambda settings: (*_homes(settings), *_restarting(settings)))
         if self.models:
             return touched
         return tuple(name for name in touched if any((self.services.get(name) or {}).get(key) for key in _PROGRAMS))
@@ -180,11 +179,13 @@ class Project:
             hint = "take provider, models and use_api_socket out of the compose file"
             raise TargetUnreadable(Problem("docker compose", summary, hint, Severity.REFUSED, "compose"))
 
-    def _touched(self, services: Iterable[str]) -> tuple[str, ...]:
-        """Name the services, those that live in their namespaces or are restarted with them, and so on from each."""
+    def _following(
+        self, services: Iterable[str], followed: Callable[[Mapping[str, Any]], Iterable[str]]
+    ) -> tuple[str, ...]:
+        """Name the services, those that follow them, and so on from each; ``followed`` tells whom one follows."""
         followers: dict[str, list[str]] = {}
         for name, settings in self.services.items():
-            for other in _followed(settings or {}):
+            for other in followed(settings or {}):
                 followers.setdefault(other, []).append(name)
         found = dict.fromkeys(services)
         for name in (queue := list(found)):
@@ -202,12 +203,16 @@ class Project:
         return {service, *aliases, *filter(None, (settings.get("container_name"), settings.get("hostname")))}
 
 
-def _followed(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Name the services whose namespaces one lives in, and with which it is restarted."""
+def _homes(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Name the services whose namespaces one lives in."""
     for key in NAMESPACES:
         kind, _, name = str(settings.get(key) or "").partition(":")
         if kind == "service":
             yield name
+
+
+def _restarting(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Name the services along with which one is restarted."""
     needs = settings.get("depends_on")
     for name, how in needs.items() if isinstance(needs, Mapping) else ():
         if (how or {}).get("restart"):
