@@ -114,17 +114,18 @@ def clear(value: str) -> str:
         return value
 
 
-def stored(text: str) -> tuple[str, bool] | None:
-    """Return what a server up to 0.15 takes a stored password for: clear text or a hash, as `understood` returns it.
+def stored(text: str, *, folds: bool = False) -> tuple[str, bool] | None:
+    """Return what a server takes a stored password for: clear text or a hash, as `understood` returns it.
 
-    None is what it verifies nothing with: nobody can log in.
+    ``folds`` is whether names in braces may be in any case, as from 0.16. None is what it verifies nothing with: nobody
+    can log in.
     """
     if text.startswith("_"):
         return (text, True) if _BSDI.fullmatch(text) else None
     if not text.startswith(("$", "{")):
         return text, False
     name = (_BRACED.fullmatch(text) or ("", ""))[1]
-    if name and name not in _VERIFIED:
+    if name and (name.upper() if folds else name) not in _VERIFIED:
         return None
     try:
         found, is_hash = understood(text)

@@ -72,9 +72,14 @@ class Example:
             self.edit(COMPOSE, MENDED, MISPLACED)
         for old, new in MOVED:
             self.edit(COMPOSE, old, new)
-        value = self.secrets["STALWART_RECOVERY_ADMIN"] = f"admin:{secrets.token_urlsafe(24)}"
+        value = self.secrets["STALWART_RECOVERY_ADMIN"] = f"admin:{_password()}"
         with self.env_file.open("a", encoding="utf-8") as file:
             file.write(f"STALWART_RECOVERY_ADMIN={value}\n")
+
+
+def _password() -> str:
+    """Make a password that no server takes for a hash, and no program for an option."""
+    return secrets.token_urlsafe(24).lstrip("-_")
 
 
 def source() -> Path:
@@ -94,7 +99,7 @@ def copy(source: Path, target: Path) -> Example:
         if os.path.lexists(target / part):
             raise FileExistsError(part)
     shutil.copytree(source, target, dirs_exist_ok=True)
-    example = Example(target, {name: secrets.token_urlsafe(24).lstrip("-_") for name in SECRETS})
+    example = Example(target, {name: _password() for name in SECRETS})
     folder = target / "secrets"
     folder.mkdir(mode=0o700)
     public = _write_keys(folder)

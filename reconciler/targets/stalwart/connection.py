@@ -18,7 +18,7 @@ from reconciler.http import Answer
 from reconciler.problem import Problem, SecretUnreadable, TargetUnreadable
 from reconciler.refusals import Refusals
 from reconciler.resources import SecretRef
-from reconciler.secrets.schemes import clear
+from reconciler.secrets.schemes import clear, stored
 from reconciler.target import Progress, Reveal
 from reconciler.url import Admits, NoUrl, Url, parse
 
@@ -170,7 +170,12 @@ class Login:
             hint = "write it as STALWART_RECOVERY_ADMIN of the container has it"
             raise SecretUnreadable(Problem(str(self.recovery), "is not user:password", hint))
         self.hide(self.recovery, password)
-        return Credentials(user, password, "recovery")
+        kept = stored(password, folds=True)  # the server verifies it as it does any that it stores
+        if kept is None or kept[1]:
+            summary = "its password is a hash" if kept else "its password looks like a hash to the server and is none"
+            hint = "give the clear one; before one that begins with $, _ or { write {PLAIN}, in the container's, too"
+            raise SecretUnreadable(Problem(str(self.recovery), f"{summary}: nobody logs in with it", hint))
+        return Credentials(user, kept[0], "recovery")
 
     def _found(self, look: Fallback, source: str) -> Credentials | None:
         found = look()

@@ -17,6 +17,7 @@ from typing import Any
 from reconciler import http
 from reconciler.docker import Client, EngineMemory, NotThere
 from reconciler.problem import Problem, Severity, TargetUnreadable
+from reconciler.secrets.schemes import stored
 from reconciler.targets.stalwart.connection import recovery
 from reconciler.targets.stalwart.release import PINS
 
@@ -82,9 +83,10 @@ class ConfigFile:
 class Container:
     """What matters of a container: ``ports`` maps its TCP ports to address and port on the host of the engine.
 
-    ``environment`` has the names of its variables that say something, never a value; ``started`` is when its process
-    was, as the engine writes it; ``newer`` says which image its tag means by now, where that is another one; ``hollow``
-    are places of its data that no volume covers and that hold no file: its store is a database elsewhere.
+    ``environment`` has the names of its variables that say something, never a value; ``recovers`` says whether anybody
+    can log in with the one of `RECOVERY`, where there is one; ``started`` is when its process was, as the engine writes
+    it; ``newer`` says which image its tag means by now, where that is another one; ``hollow`` are places of its data
+    that no volume covers and that hold no file: its store is a database elsewhere.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Container:
     aliases: frozenset[str] = frozenset()
     local: bool = True  # the engine runs on this machine, so a published port is a port of ours
     environment: frozenset[str] = frozenset()
+    recovers: bool = True
     id: str = ""
     started: str = ""
     newer: str = ""
@@ -307,6 +310,7 @@ def _container(name: str, raw: Mapping[str, Any], image: Mapping[str, Any], *, l
         aliases=frozenset({name, *(alias for item in endpoints for alias in item.get("Aliases") or ())}),
         local=local,
         environment=frozenset(_variables(config.get("Env") or ())),
+        recovers=_recovers(config.get("Env") or ()),
         id=raw.get("Id") or "",
         started=str((raw.get("State") or {}).get("StartedAt") or ""),
     )
@@ -318,6 +322,12 @@ def _variables(raw: Sequence[str]) -> Iterator[str]:
         user, _, password = value.partition(":")
         if password.strip() and user.strip() if name == RECOVERY else value:  # the server takes nothing else
             yield name
+
+
+def _recovers(raw: Sequence[str]) -> bool:
+    """Whether the server verifies anything with its recovery administrator's password, which may be a hash."""
+    values = dict(item.partition("=")[::2] for item in raw)
+    return stored(values.get(RECOVERY, "").partition(":")[2].strip(), folds=True) is not None
 
 
 def _mounts(raw: Sequence[Mapping[str, Any]]) -> Iterator[Mount]:
@@ -521,10 +531,15 @@ def _parts(kept: Sequence[Mount], path: str) -> tuple[str, ...]:
 
 def unrecoverable(container: Container) -> Problem | None:
     """Warn of a container whose server, from 0.16, lets nobody in once it has lost its accounts."""
-    if RECOVERY in container.environment:
+    loss = "a server that lost its accounts lets nobody in to restore them"
+    if RECOVERY not in container.environment:
+        summary, hint = f"has no {RECOVERY} (user:password): {loss}", recovery(container.service)
+    elif not container.recovers:
+        summary = f"the password of {RECOVERY} looks like a hash to the server and is none: {loss}"
+        hint = "write {PLAIN} before it or another one, in the env file, and recreate the container"
+    else:
         return None
-    summary = f"has no {RECOVERY} (user:password): a server that lost its accounts lets nobody in to restore them"
-    return Problem(f"container {container.name}", summary, recovery(container.service), Severity.WARNING)
+    return Problem(f"container {container.name}", summary, hint, Severity.WARNING)
 
 
 def _misplaced(

@@ -457,7 +457,7 @@ class StalwartJmap:
         """Try the recovery administrator, who shadows the bare name, then the directory."""
         if self._recovery is not None and user == self._recovery[0]:
             admin = Caller(accounts.RECOVERY_ID, user, accounts.ADMIN_PERMISSIONS)
-            return admin if verify(self._recovery[1], secret) else None
+            return admin if verify(self._recovery[1], secret, folds=True) else None
         if self.bootstrapping:
             return None
         found = accounts.find(self.store, user, self.core.default_domain)

@@ -10,6 +10,7 @@ import stat
 import tarfile
 import threading
 
+import passlib.hash
 import pytest
 
 from reconciler.desired import objects
@@ -37,6 +38,7 @@ PROBE = "/.well-known/oauth-protected-resource"
 IMAGE = "stalwartlabs/stalwart:v0.16.18"
 BOUND = ("stalwart_etc:/etc/stalwart", "stalwart_data:/var/lib/stalwart")
 RECOVERY = "r3covery-passw0rd"
+HASH = passlib.hash.sha512_crypt.using(rounds=1000).hash("x")
 
 
 def ref(name):
@@ -348,6 +350,31 @@ def test_an_unreadable_recovery_matters_only_where_it_is_needed(machine, wanted)
     machine.world.apply(wanted)
     del machine.world.secrets["RECOVERY"]
     machine.world.connect()
+    assert machine.world.observe(wanted).complete
+
+
+@pytest.mark.parametrize(
+    ("password", "why"), [("_clear", "looks like a hash to the server and is none"), (HASH, "is a hash")]
+)
+def test_a_recovery_password_that_nobody_logs_in_with_is_told_and_not_tried(machine, wanted, password, why):
+    machine.world.apply(wanted)
+    machine.fake.wipe_data()
+    machine.world.secrets["RECOVERY"] = f"admin:{password}"
+    machine.world.connect()
+    before = len(machine.logins())
+    problem = only(machine.world.observe(wanted))
+    assert f"{{env: RECOVERY}} could not be tried: its password {why}" in problem.summary
+    assert password not in str(problem)
+    tried = [base64.b64decode(item.split()[1]).decode() for item in machine.logins()[before:]]
+    assert {item.partition(":")[0] for item in tried} == {"admin@mana.how"}
+
+
+def test_a_marked_clear_recovery_password_is_what_it_marks(machine, wanted):
+    machine.fake.environment["STALWART_RECOVERY_ADMIN"] = "admin:{Plain}_clear"
+    machine.fake.restart()
+    machine.world.secrets["RECOVERY"] = "admin:{Plain}_clear"
+    machine.world.connect()
+    machine.world.apply(wanted)
     assert machine.world.observe(wanted).complete
 
 
@@ -767,6 +794,19 @@ def test_a_recovery_administrator_that_the_server_does_not_take_is_none(machine,
     machine.engine.run("other", IMAGE, env={"STALWART_RECOVERY_ADMIN": value})
     found = Docker("other", machine.world.options["docker_host"]).inspect()
     assert "(user:password)" in unrecoverable(found).summary
+
+
+@pytest.mark.parametrize("value", ["_clear-in-truth", "$clear-in-truth", "{clears}-in-truth"])
+def test_a_recovery_administrator_whose_password_counts_as_a_hash_lets_nobody_in(machine, value):
+    machine.engine.run("other", IMAGE, env={"STALWART_RECOVERY_ADMIN": f"admin:{value}"})
+    warning = unrecoverable(Docker("other", machine.world.options["docker_host"]).inspect())
+    assert "looks like a hash to the server and is none" in warning.summary
+    assert "in-truth" not in repr(warning)
+
+
+def test_a_recovery_administrator_with_a_hash_lets_somebody_in(machine):
+    machine.engine.run("other", IMAGE, env={"STALWART_RECOVERY_ADMIN": f"admin:{HASH}"})
+    assert unrecoverable(Docker("other", machine.world.options["docker_host"]).inspect()) is None
 
 
 def test_one_bound_config_is_enough(machine):
